@@ -1,0 +1,710 @@
+//! The configuration: read, checked and typed once, so that nothing behind it meets an invalid value.
+//!
+//! `config/pointsd.yaml` is documentation and default at once: it is built in, and a user's file is laid over it
+//! key by key. A key which the code reads and that file lacks, or the other way round, fails every load and so
+//! every test.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono_tz::{TZ_VARIANTS, Tz};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::language::Language;
+use crate::prices::PriceList;
+use crate::schedule::Schedule;
+use crate::yaml::{self, Lines};
+
+/// The defaults and their documentation, as text: what `config/pointsd.yaml` holds.
+pub const BUILT_IN: &str = include_str!("../config/pointsd.yaml");
+/// The price list that is used where the configuration names none: what `config/prices.yaml` holds.
+pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
+
+/// Where the configuration is looked for when no file is named.
+const SYSTEM_FILE: &str = "/etc/pointsd/pointsd.yaml";
+const DATABASE_URL_FORM: &str = "write postgres://user:password@host:5432/database, with characters such as @ : / ? # % of a user or password percent-encoded";
+
+/// Everything that can be configured, checked. The keys are explained in `config/pointsd.yaml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where this configuration came from.
+    pub source: Source,
+    /// `state_dir`, or the default for this user. Not necessarily there yet.
+    pub state_dir: PathBuf,
+    /// `database`
+    pub database: Database,
+    /// `business.time_zone`
+    pub time_zone: Tz,
+    /// `business.language`
+    pub language: Language,
+    /// `ledger.recharge_sources`: what a recharge's source may be.
+    pub recharge_sources: BTreeSet<String>,
+    /// `ledger.expiry`
+    pub expiry: Expiry,
+    /// The price list, loaded.
+    pub prices: PriceList,
+    /// Where the price list came from.
+    pub prices_source: Source,
+    /// `jobs`
+    pub jobs: Jobs,
+    /// `log`
+    pub log: Log,
+}
+
+/// Where a configuration or a price list came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Built into the program.
+    BuiltIn,
+    /// Read from this file.
+    File(PathBuf),
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::BuiltIn => f.write_str("built-in defaults"),
+            Source::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// None: a private server in the state folder.
+    pub url: Option<DatabaseUrl>,
+    /// PEM certificates to trust; None: the system's.
+    #[serde(deserialize_with = "path")]
+    pub ca_file: Option<PathBuf>,
+    /// The folder of the private server's programs; None: search.
+    #[serde(deserialize_with = "path")]
+    pub postgres_bin: Option<PathBuf>,
+    /// Connections held open at most; 1 or more.
+    #[serde(deserialize_with = "between::<1, 1000, _, _>")]
+    pub pool_size: usize,
+    /// For one attempt to connect.
+    #[serde(rename = "connect_timeout_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub connect_timeout: Duration,
+    /// After which the server ends a statement.
+    #[serde(rename = "statement_timeout_seconds", deserialize_with = "seconds::<86_400, _>")]
+    pub statement_timeout: Duration,
+}
+
+/// A PostgreSQL connection URL that parses. Shown and logged without its password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DatabaseUrl {
+    text: String,
+    parsed: tokio_postgres::Config,
+}
+
+impl DatabaseUrl {
+    /// What the driver connects with, password included.
+    pub fn to_postgres_config(&self) -> tokio_postgres::Config {
+        self.parsed.clone()
+    }
+
+    /// The whole URL with its password, for a child process. Never log it.
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What is wrong with a database URL. It repeats nothing of the text, which may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; {1}")]
+pub struct DatabaseUrlError(&'static str, &'static str);
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = DatabaseUrlError;
+
+    fn try_from(text: String) -> Result<DatabaseUrl, DatabaseUrlError> {
+        let wrong = |what, remedy| Err(DatabaseUrlError(what, remedy));
+        if text.trim().is_empty() {
+            let remedy = "leave it out for the private database, or write postgres://user:password@host:5432/database";
+            return wrong("is empty", remedy);
+        }
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return wrong("is no PostgreSQL URL", DATABASE_URL_FORM);
+        }
+        // libpq knows these two and the driver does not.
+        if text.contains("sslrootcert=") {
+            let remedy = "name the certificates' file as `database.ca_file` in the configuration";
+            return wrong("the option sslrootcert is not understood", remedy);
+        }
+        if text.contains("sslmode=verify-") {
+            let remedy = "write sslmode=require: certificate and host name are always verified";
+            return wrong("sslmode=verify-full and verify-ca are not understood", remedy);
+        }
+        match text.parse::<tokio_postgres::Config>() {
+            Ok(parsed) if parsed.get_hosts().is_empty() => wrong("names no host", DATABASE_URL_FORM),
+            Ok(parsed) => Ok(DatabaseUrl { text, parsed }),
+            Err(_) => wrong("cannot be read as a URL", DATABASE_URL_FORM),
+        }
+    }
+}
+
+impl Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use tokio_postgres::config::Host;
+        f.write_str("postgres://")?;
+        if let Some(user) = self.parsed.get_user() {
+            write!(f, "{user}@")?;
+        }
+        let ports = self.parsed.get_ports();
+        for (position, host) in self.parsed.get_hosts().iter().enumerate() {
+            if position > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                Host::Tcp(name) => f.write_str(name)?,
+                #[cfg(unix)]
+                Host::Unix(folder) => write!(f, "{}", folder.display())?,
+            }
+            // One port stands for all hosts.
+            if let Some(port) = ports.get(position).or(ports.first()) {
+                write!(f, ":{port}")?;
+            }
+        }
+        match self.parsed.get_dbname() {
+            Some(name) => write!(f, "/{name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+/// When recharged points expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expiry {
+    /// 1 to 36500.
+    #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
+    pub days: u32,
+    /// Whether these are days of the calendar in the business time zone, rather than 24 hours each.
+    pub calendar_days: bool,
+}
+
+/// The jobs, each with its schedule.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    /// Expires the points that are due.
+    pub expiry: Job,
+}
+
+/// What can be configured about any job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// When it runs.
+    pub schedule: Schedule,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The least severe level that is logged.
+    #[serde(deserialize_with = "level")]
+    pub level: tracing::Level,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Why there is no configuration to run with. The command line ends with status 2 for it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that was named, or is there, cannot be read.
+    #[error("{}: cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file says something that does not hold.
+    #[error(transparent)]
+    Invalid(#[from] yaml::Error),
+    /// The URL from the command line or the environment is wrong. Does not repeat it.
+    #[error("--database-url or POINTSD_DATABASE_URL: {0}")]
+    DatabaseUrl(DatabaseUrlError),
+    /// Neither the configuration nor the environment tells where to keep state.
+    #[error(
+        "no folder to keep state in: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set; write `state_dir: /some/folder` in the configuration"
+    )]
+    NoStateDir,
+}
+
+impl Config {
+    /// Reads the configuration from `path`; without one from `/etc/pointsd/pointsd.yaml` if it is there, else from the
+    /// built-in defaults. `database_url`, from the command line or the environment, comes before the file's.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and anything in it that is not valid, the price list included.
+    pub fn load(path: Option<&Path>, database_url: Option<String>) -> Result<Config, ConfigError> {
+        let (source, text) = match path {
+            Some(path) => (Source::File(path.to_owned()), read_file(path)?),
+            None => match read_file(Path::new(SYSTEM_FILE)) {
+                Ok(text) => (Source::File(SYSTEM_FILE.into()), text),
+                Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    (Source::BuiltIn, String::new())
+                }
+                // A file that is there and cannot be read must not be passed over in silence.
+                Err(error) => return Err(error),
+            },
+        };
+        Config::from_text(source, &text, database_url, || {
+            default_state_dir(|name| std::env::var_os(name), nix::unistd::geteuid().is_root())
+        })
+    }
+
+    fn from_text(
+        source: Source,
+        text: &str,
+        database_url: Option<String>,
+        default_state_dir: impl Fn() -> Option<PathBuf>,
+    ) -> Result<Config, ConfigError> {
+        let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text)?;
+        if let Source::File(named) = &source {
+            let folder = named.parent().unwrap_or(Path::new(""));
+            let paths =
+                [&mut file.state_dir, &mut file.database.ca_file, &mut file.database.postgres_bin, &mut file.prices];
+            for path in paths.into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+        }
+        if let Some(url) = database_url {
+            // An empty variable is a mistake, not a wish for the private database: better to stop here than to post
+            // into the wrong one.
+            file.database.url = Some(url.try_into().map_err(ConfigError::DatabaseUrl)?);
+        }
+        let (prices_source, prices) = match file.prices {
+            None => (Source::BuiltIn, PriceList::from_yaml("built-in prices", BUILT_IN_PRICES)?),
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    lines.error(
+                        "prices",
+                        format_args!("{} cannot be read: {error}", path.display()),
+                        "name the price list's file, relative to this one, or write null for the built-in list",
+                    )
+                })?;
+                (Source::File(path.clone()), PriceList::from_yaml(&path.display().to_string(), &text)?)
+            }
+        };
+        let Zone(time_zone) = file.business.time_zone;
+        let job = file.jobs.expiry;
+        let zone = job.time_zone.map_or(time_zone, |Zone(zone)| zone);
+        let schedule = Schedule::parse(&job.schedule, zone).map_err(|error| {
+            let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
+            lines.error("jobs.expiry.schedule", error, remedy)
+        })?;
+        Ok(Config {
+            source,
+            state_dir: file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?,
+            database: file.database,
+            time_zone,
+            language: file.business.language,
+            recharge_sources: recharge_sources(file.ledger.recharge_sources, &lines)?,
+            expiry: file.ledger.expiry,
+            prices,
+            prices_source,
+            jobs: Jobs { expiry: Job { schedule } },
+            log: file.log,
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })
+}
+
+/// Where state lives when the configuration does not say; the order is explained in `config/pointsd.yaml`.
+fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    if let Some(folders) = variable("STATE_DIRECTORY") {
+        // systemd names several folders with colons between them; ours is the first.
+        let first = std::env::split_paths(&folders).next().and_then(absolute);
+        if first.is_some() {
+            return first;
+        }
+    }
+    if is_root {
+        return Some("/var/lib/pointsd".into());
+    }
+    let folder = |name| variable(name).map(PathBuf::from).and_then(absolute);
+    folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state"))).map(|folder| folder.join("pointsd"))
+}
+
+/// The file as written: the shape of `config/pointsd.yaml`. No field has a default here; that file gives them all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(deserialize_with = "path")]
+    state_dir: Option<PathBuf>,
+    database: Database,
+    business: FileBusiness,
+    ledger: FileLedger,
+    #[serde(deserialize_with = "path")]
+    prices: Option<PathBuf>,
+    jobs: FileJobs,
+    log: Log,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileBusiness {
+    time_zone: Zone,
+    language: Language,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLedger {
+    recharge_sources: Vec<String>,
+    expiry: Expiry,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileJobs {
+    expiry: FileJob,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileJob {
+    schedule: String,
+    time_zone: Option<Zone>,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Zone(Tz);
+
+impl TryFrom<String> for Zone {
+    type Error = String;
+
+    fn try_from(written: String) -> Result<Zone, String> {
+        written.parse().map(Zone).map_err(|_| match nearest_time_zone(&written) {
+            Some(name) => format!("{written:?} is no time zone; did you mean {name}?"),
+            None => {
+                format!("{written:?} is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai")
+            }
+        })
+    }
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if text.trim().is_empty() => {
+            Err(D::Error::custom("is empty; write a path, or null for the default"))
+        }
+        Some(text) if text.starts_with('~') => Err(D::Error::custom("`~` is not expanded; write the whole path")),
+        text => Ok(text.map(PathBuf::from)),
+    }
+}
+
+fn between<'de, const LEAST: i64, const MOST: i64, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: TryFrom<i64>,
+    D: Deserializer<'de>,
+{
+    let written = i64::deserialize(deserializer)?;
+    let number = T::try_from(written).ok().filter(|_| (LEAST..=MOST).contains(&written));
+    number.ok_or_else(|| {
+        D::Error::custom(format_args!("{written} is out of bounds; write a whole number from {LEAST} to {MOST}"))
+    })
+}
+
+fn seconds<'de, const MOST: i64, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    between::<1, MOST, _, _>(deserializer).map(Duration::from_secs)
+}
+
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<tracing::Level, D::Error> {
+    let written = String::deserialize(deserializer)?;
+    written
+        .parse()
+        .map_err(|_| D::Error::custom(format_args!("{written:?} is no level; write error, warn, info, debug or trace")))
+}
+
+fn recharge_sources(written: Vec<String>, lines: &Lines) -> Result<BTreeSet<String>, yaml::Error> {
+    const PATH: &str = "ledger.recharge_sources";
+    if written.is_empty() {
+        let what = "the list is empty, so no recharge could be posted";
+        return Err(lines.error(PATH, what, "write at least one source"));
+    }
+    let mut sources = BTreeSet::new();
+    for (position, source) in written.into_iter().enumerate() {
+        let path = format!("{PATH}[{position}]");
+        let length = source.chars().count();
+        if !(1..=64).contains(&length) {
+            let what = format_args!("a source of {length} characters");
+            return Err(lines.error(&path, what, "write 1 to 64 characters"));
+        }
+        if source.trim() != source || source.contains(char::is_control) {
+            let what = format_args!("{source:?} has spaces around it or control characters");
+            return Err(lines.error(&path, what, "write the plain name"));
+        }
+        if let Some(twice) = sources.replace(source) {
+            return Err(lines.error(&path, format_args!("{twice:?} is listed twice"), "keep one of the two"));
+        }
+    }
+    Ok(sources)
+}
+
+/// The zone that was probably meant: the same name in other letters, the city alone, or a misspelling.
+fn nearest_time_zone(written: &str) -> Option<&'static str> {
+    let written = written.trim().replace(' ', "_").to_lowercase();
+    let names = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let city = |name: &str| name.rsplit('/').next().map(str::to_lowercase);
+    names()
+        .find(|name| name.to_lowercase() == written)
+        .or_else(|| names().find(|name| city(name).as_deref() == Some(written.as_str())))
+        .or_else(|| yaml::nearest(&written, names()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        load_with(text, None)
+    }
+
+    fn load_with(text: &str, url: Option<&str>) -> Result<Config, ConfigError> {
+        let source = Source::File("conf/pointsd.yaml".into());
+        Config::from_text(source, text, url.map(str::to_owned), || Some("/state".into()))
+    }
+
+    #[test]
+    fn the_built_in_file_is_complete_and_valid() {
+        let config = load("").unwrap();
+        assert_eq!(config.state_dir, Path::new("/state"));
+        assert!(config.database.url.is_none());
+        assert_eq!(config.database.pool_size, 8);
+        assert_eq!(config.database.connect_timeout, Duration::from_secs(10));
+        assert_eq!(config.database.statement_timeout, Duration::from_secs(300));
+        assert_eq!((config.time_zone, config.language), (Tz::UTC, Language::English));
+        assert_eq!(config.recharge_sources.len(), 6);
+        assert_eq!(config.expiry, Expiry { days: 180, calendar_days: false });
+        assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (UTC)");
+        assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
+        assert_eq!(config.prices_source, Source::BuiltIn);
+        // The documented file, copied as it is, means the same as no file.
+        assert_eq!(format!("{:?}", load(BUILT_IN).unwrap()), format!("{config:?}"));
+    }
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let config = load(
+            "business: {time_zone: Asia/Shanghai, language: zh-CN}\n\
+             database: {url: 'postgresql://me:secret@db1:5433,db2/points?target_session_attrs=read-write', ca_file: ca.pem}\n\
+             ledger: {recharge_sources: [cash], expiry: {calendar_days: true}}\n\
+             state_dir: ../data\njobs:\nlog: {format: json, level: debug}\n",
+        )
+        .unwrap();
+        assert_eq!((config.time_zone, config.language), (Tz::Asia__Shanghai, Language::SimplifiedChinese));
+        assert_eq!(config.expiry, Expiry { days: 180, calendar_days: true });
+        assert_eq!(config.recharge_sources, BTreeSet::from(["cash".to_owned()]));
+        assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (Asia/Shanghai)");
+        assert_eq!(config.state_dir, Path::new("conf/../data"));
+        assert_eq!(config.database.ca_file.as_deref(), Some(Path::new("conf/ca.pem")));
+        assert_eq!(config.database.pool_size, 8);
+        assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Json });
+        let url = config.database.url.clone().unwrap();
+        assert_eq!(url.to_string(), "postgres://me@db1:5433,db2:5432/points");
+        assert!(url.reveal().contains("secret"));
+        assert!(!format!("{config:?}").contains("secret"));
+
+        let other = load_with("database: {url: 'postgres://in-file/x'}", Some("postgres://given/y")).unwrap();
+        assert_eq!(other.database.url.unwrap().to_string(), "postgres://given:5432/y");
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            ("database: {pool_sise: 3}", "1: database.pool_sise: unknown key; did you mean `pool_size`?"),
+            ("databse: {}", "1: databse: unknown key; did you mean `database`?"),
+            (
+                "database:\n  pool_size: 0",
+                "2: database.pool_size: 0 is out of bounds; write a whole number from 1 to 1000",
+            ),
+            ("database:\n  pool_size: many", "2: database.pool_size: a text does not fit here; write a whole number"),
+            (
+                "database: {connect_timeout_seconds: -1}",
+                "1: database.connect_timeout_seconds: -1 is out of bounds; write a whole number from 1 to 3600",
+            ),
+            (
+                "database: {statement_timeout_seconds: 86401}",
+                "1: database.statement_timeout_seconds: 86401 is out of bounds; write a whole number from 1 to 86400",
+            ),
+            ("database: {ca_file: ''}", "1: database.ca_file: is empty; write a path, or null for the default"),
+            ("database: {postgres_bin: ~/bin}", "1: database.postgres_bin: `~` is not expanded; write the whole path"),
+            (
+                "\nbusiness: {time_zone: Europe/Pariss}",
+                "2: business.time_zone: \"Europe/Pariss\" is no time zone; did you mean Europe/Paris?",
+            ),
+            (
+                "business: {time_zone: asia/shanghai}",
+                "1: business.time_zone: \"asia/shanghai\" is no time zone; did you mean Asia/Shanghai?",
+            ),
+            (
+                "business: {time_zone: new york}",
+                "1: business.time_zone: \"new york\" is no time zone; did you mean America/New_York?",
+            ),
+            (
+                "business: {time_zone: +02:00}",
+                "1: business.time_zone: \"+02:00\" is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai",
+            ),
+            ("business: {time_zone: null}", "1: business.time_zone: nothing (null) does not fit here; write a text"),
+            ("business: {language: fr}", "1: business.language: unknown variant `fr`, expected `en` or `zh-CN`"),
+            (
+                "ledger: {recharge_sources: []}",
+                "1: ledger.recharge_sources: the list is empty, so no recharge could be posted; write at least one source",
+            ),
+            (
+                "ledger:\n  recharge_sources:\n  - a\n  - b\n  - a",
+                "5: ledger.recharge_sources[2]: \"a\" is listed twice; keep one of the two",
+            ),
+            (
+                "ledger: {recharge_sources: ['']}",
+                "1: ledger.recharge_sources[0]: a source of 0 characters; write 1 to 64 characters",
+            ),
+            (
+                "ledger: {recharge_sources: [' a']}",
+                "1: ledger.recharge_sources[0]: \" a\" has spaces around it or control characters; write the plain name",
+            ),
+            (
+                "ledger: {expiry: {days: 0}}",
+                "1: ledger.expiry.days: 0 is out of bounds; write a whole number from 1 to 36500",
+            ),
+            (
+                "ledger: {expiry: {days: 36501}}",
+                "1: ledger.expiry.days: 36501 is out of bounds; write a whole number from 1 to 36500",
+            ),
+            (
+                "ledger: {expiry: {calendar_days: yes}}",
+                "1: ledger.expiry.calendar_days: a text does not fit here; write true or false",
+            ),
+            (
+                "ledger: {expiry: 30}",
+                "1: ledger.expiry: integer `30` does not fit here; write a mapping (`key: value`)",
+            ),
+            (
+                "jobs: {expiry: {schedule: '0 0 30 2 *'}}",
+                "1: jobs.expiry.schedule: \"0 0 30 2 *\" never comes due: no such day is in the calendar; write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
+            ),
+            (
+                "jobs: {expiry: {time_zone: Mars/Base}}",
+                "1: jobs.expiry.time_zone: \"Mars/Base\" is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai",
+            ),
+            ("jobs: {expiri: {}}", "1: jobs.expiri: unknown key; did you mean `expiry`?"),
+            ("log: {level: loud}", "1: log.level: \"loud\" is no level; write error, warn, info, debug or trace"),
+        ];
+        for (text, expected) in cases {
+            match load(text) {
+                Ok(config) => panic!("accepted: {config:?}\n{text}"),
+                Err(error) => assert_eq!(error.to_string(), format!("conf/pointsd.yaml:{expected}"), "for:\n{text}"),
+            }
+        }
+        let missing = load("\nprices: no-such.yaml").unwrap_err().to_string();
+        assert!(missing.starts_with("conf/pointsd.yaml:2: prices: conf/no-such.yaml cannot be read: "), "{missing}");
+    }
+
+    #[test]
+    fn a_wrong_database_url_is_refused_and_never_repeated() {
+        for (url, expected) in [
+            ("", "is empty"),
+            ("mysql://me:secret@host/db", "is no PostgreSQL URL"),
+            ("host=db password=secret", "is no PostgreSQL URL"),
+            ("postgres:///points?password=secret", "names no host"),
+            ("postgres://me:secret@host:port/db", "cannot be read"),
+            ("postgres://me:secret@host/db?secret=1", "cannot be read"),
+            ("postgres://me:secret@host/db?sslmode=verify-full", "write sslmode=require"),
+            ("postgres://me:secret@host/db?sslrootcert=/x", "database.ca_file"),
+        ] {
+            let in_file = load(&format!("database: {{url: '{url}'}}")).unwrap_err();
+            let given = load_with("", Some(url)).unwrap_err();
+            assert!(matches!(given, ConfigError::DatabaseUrl { .. }));
+            for message in [in_file.to_string(), given.to_string(), format!("{in_file:?} {given:?}")] {
+                assert!(!message.contains("secret"), "{message}");
+            }
+            assert!(in_file.to_string().contains(expected), "{in_file}");
+            assert!(given.to_string().contains(expected), "{given}");
+        }
+        let misplaced = load("database: 'postgres://me:secret@host/db'").unwrap_err();
+        assert!(!misplaced.to_string().contains("secret"), "{misplaced}");
+    }
+
+    #[test]
+    fn files_are_found_and_paths_start_at_their_folder() {
+        let folder = std::env::temp_dir().join(format!("pointsd-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("pointsd.yaml");
+        std::fs::write(&file, "state_dir: data\nprices: prices.yaml\n").unwrap();
+        std::fs::write(folder.join("prices.yaml"), "fixed_costs: {scan: 3}\n").unwrap();
+        let config = Config::load(Some(&file), None);
+        std::fs::write(folder.join("prices.yaml"), "fixed_costs: {scan: -3}\n").unwrap();
+        let wrong_prices = Config::load(Some(&file), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+
+        let config = config.unwrap();
+        assert_eq!(config.source, Source::File(file.clone()));
+        assert_eq!(config.prices_source, Source::File(folder.join("prices.yaml")));
+        assert_eq!(config.prices.cost("scan", None), Ok(3));
+        assert_eq!(config.state_dir, folder.join("data"));
+        let message = wrong_prices.unwrap_err().to_string();
+        assert!(
+            message.ends_with("prices.yaml:1: fixed_costs.scan: must not be negative; write whole points, e.g. 5"),
+            "{message}"
+        );
+        assert!(matches!(Config::load(Some(&file), None), Err(ConfigError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn the_state_folder_follows_the_environment() {
+        type Variables = &'static [(&'static str, &'static str)];
+        let cases: &[(Variables, bool, Option<&str>)] = &[
+            (&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), ("HOME", "/h")], true, Some("/var/lib/a")),
+            (&[("STATE_DIRECTORY", ""), ("HOME", "/h")], false, Some("/h/.local/state/pointsd")),
+            (&[("HOME", "/root")], true, Some("/var/lib/pointsd")),
+            (&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], false, Some("/x/pointsd")),
+            (&[("XDG_STATE_HOME", "relative"), ("HOME", "/h")], false, Some("/h/.local/state/pointsd")),
+            (&[], false, None),
+        ];
+        for (variables, is_root, expected) in cases {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            assert_eq!(default_state_dir(variable, *is_root), expected.map(PathBuf::from), "{variables:?}");
+        }
+        let nowhere = Config::from_text(Source::BuiltIn, "", None, || None);
+        assert!(matches!(nowhere, Err(ConfigError::NoStateDir)));
+    }
+}

@@ -1,0 +1,15 @@
+//! The languages that pointsd writes for a business.
+
+use serde::Deserialize;
+
+/// A business's language.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Language {
+    /// `en`
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    /// `zh-CN`
+    #[serde(rename = "zh-CN")]
+    SimplifiedChinese,
+}
