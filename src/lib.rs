@@ -3,7 +3,9 @@
 //! In reading order, lowest floor first; ARCHITECTURE.md says what each may know.
 
 pub mod config;
+pub mod database;
 pub mod language;
+pub mod ledger;
 pub mod prices;
 pub mod schedule;
 pub mod yaml;

@@ -1,0 +1,33 @@
+-- Expires what is due in the locked accounts: one entry a batch, in drawing order, as the state machine does when a
+-- posting finds a batch past its time (a test holds the two together). Returns what it took, by source.
+-- $1 uuid[]: the users; $2 timestamptz: the instant; $3 text, $4 text: what stands before and after the source in the
+-- entry's description; $5 smallint: the drawing rule
+WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
+    SELECT b.user_id, b.batch, b.remaining, b.source, a.last_seq, a.balance,
+           row_number() OVER drawing AS nth,
+           (sum(b.remaining) OVER drawing)::bigint AS running
+    FROM ledger.accounts AS a
+    JOIN ledger.batches AS b ON b.user_id = a.user_id
+    WHERE a.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2
+    WINDOW drawing AS (PARTITION BY b.user_id ORDER BY b.expires_at, b.batch)
+), batches_closed AS (
+    UPDATE ledger.batches AS b
+    SET remaining = 0, open = false
+    FROM due
+    WHERE b.user_id = due.user_id AND b.batch = due.batch
+), accounts_moved AS (
+    UPDATE ledger.accounts AS a
+    SET balance = a.balance - t.points, total_expired = a.total_expired + t.points, last_seq = a.last_seq + t.batches
+    FROM (SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points FROM due GROUP BY user_id) AS t
+    WHERE a.user_id = t.user_id
+), entries_written AS (
+    INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+                                description, drawing_rule, allocated_batches, allocated_points)
+    SELECT user_id, last_seq + nth, 'expire', remaining, balance - running + remaining, balance - running, source, $2,
+           $3::text || source || $4::text, $5::smallint, ARRAY[batch], ARRAY[remaining]
+    FROM due
+)
+SELECT source, count(*) AS batches, sum(remaining)::bigint AS points,
+       (SELECT count(DISTINCT user_id) FROM due) AS accounts
+FROM due
+GROUP BY source

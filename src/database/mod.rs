@@ -1,0 +1,721 @@
+//! The way to the ledger's database: a pool of connections to the server that the URL names, or,
+//! without a URL, to a private server that pointsd runs itself ([`embedded`]).
+//!
+//! Everything above this floor asks [`Database::connection`] for a connection and tells by
+//! [`is_transient`] whether a failure is worth another try.
+
+pub mod embedded;
+pub mod migrate;
+mod tls;
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
+use tokio::sync::{Mutex, mpsc};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Config, Notification};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::Config as Configuration;
+use embedded::EmbeddedServer;
+pub use migrate::{Applied, MigrationStatus};
+
+/// What is needed to reach the ledger's database. Not `Debug`, because the URL may hold a password.
+#[derive(Clone)]
+pub struct Settings {
+    /// A PostgreSQL connection string. `None`: pointsd runs a private server of its own.
+    pub url: Option<String>,
+    /// A file with certificates (PEM) to trust beside those of the system. Where it is given, the
+    /// server's certificate is always verified.
+    pub ca_file: Option<PathBuf>,
+    /// Connections at most.
+    pub pool_size: usize,
+    /// How long one host may take to let us in, and how long to wait for a free connection.
+    pub connect_timeout: Duration,
+    /// How long one statement may run; zero for no limit.
+    pub statement_timeout: Duration,
+    /// The embedded server lives in the folder `postgres` in here.
+    pub state_dir: PathBuf,
+    /// The folder with `initdb`, `pg_ctl` and `postgres`. `None`: look for it.
+    pub postgres_bin: Option<PathBuf>,
+}
+
+impl From<&Configuration> for Settings {
+    fn from(config: &Configuration) -> Settings {
+        let database = &config.database;
+        Settings {
+            url: database.url.as_ref().map(|url| url.reveal().to_owned()),
+            ca_file: database.ca_file.clone(),
+            pool_size: database.pool_size,
+            connect_timeout: database.connect_timeout,
+            statement_timeout: database.statement_timeout,
+            state_dir: config.state_dir.clone(),
+            postgres_bin: database.postgres_bin.clone(),
+        }
+    }
+}
+
+/// What can go wrong between pointsd and its database. The cause is the error's source, not a part
+/// of its text.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection string cannot be used.
+    #[error("database.url: {problem}")]
+    Url {
+        /// What is wrong and what to write instead.
+        problem: String,
+    },
+    /// The certificates in `database.ca_file` cannot be used.
+    #[error("database.ca_file: {problem}")]
+    CaFile {
+        /// What is wrong and what to give instead.
+        problem: String,
+    },
+    /// No connection to the server.
+    #[error("cannot connect to {target}{hint}")]
+    Connect {
+        /// Host and database, without the password.
+        target: String,
+        /// Empty, or what to do next.
+        hint: &'static str,
+        /// What the driver says.
+        source: tokio_postgres::Error,
+    },
+    /// The server did not answer in time.
+    #[error(
+        "{target} did not answer within {seconds} s: see whether the server is up, or raise \
+         database.connect_timeout"
+    )]
+    Timeout {
+        /// Host and database, without the password.
+        target: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// All connections are in use.
+    #[error(
+        "all {size} connections to the database were in use for {seconds} s: raise \
+         database.pool_size, or look for statements that hang"
+    )]
+    Busy {
+        /// Connections in the pool.
+        size: usize,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// A statement failed.
+    #[error("the database refused or lost a statement while {doing}")]
+    Statement {
+        /// What was being done, as "reading the applied migrations".
+        doing: String,
+        /// What the driver says.
+        source: tokio_postgres::Error,
+    },
+    /// [`Database::close`] was called before.
+    #[error("the connection to the database was closed before: pointsd is stopping")]
+    Closed,
+    /// The embedded server cannot work as things are; someone has to change something.
+    #[error("embedded PostgreSQL: {problem}")]
+    Embedded {
+        /// What is wrong, where, and what to do next.
+        problem: String,
+        /// What the system says.
+        source: Option<io::Error>,
+    },
+    /// The embedded server did not start, answer or stop this time; another try may help.
+    #[error("embedded PostgreSQL: {problem}")]
+    EmbeddedDown {
+        /// What happened, and where to read more.
+        problem: String,
+        /// What the system says.
+        source: Option<io::Error>,
+    },
+    /// The applied migrations and this program do not fit together.
+    #[error("{problem}")]
+    Migration {
+        /// Which migration, what is wrong and what to do next.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Whether trying again, with a new connection, can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } | Self::Statement { source, .. } => is_transient(source),
+            Self::Timeout { .. } | Self::Busy { .. } | Self::EmbeddedDown { .. } => true,
+            Self::Url { .. } | Self::CaFile { .. } | Self::Closed | Self::Embedded { .. } | Self::Migration { .. } => {
+                false
+            }
+        }
+    }
+
+    /// For `map_err`: a statement that failed while `doing`.
+    fn statement(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Statement { doing, source }
+    }
+}
+
+/// Whether trying again, with a new connection, can help: the connection was lost or refused, or
+/// the server named a reason that passes (told by its SQLSTATE, never by words).
+pub fn is_transient(error: &tokio_postgres::Error) -> bool {
+    if let Some(code) = error.code() {
+        // Class 08 is every kind of connection exception.
+        return code.code().starts_with("08")
+            || [
+                SqlState::T_R_SERIALIZATION_FAILURE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                SqlState::LOCK_NOT_AVAILABLE,
+                SqlState::TOO_MANY_CONNECTIONS,
+                SqlState::ADMIN_SHUTDOWN,
+                SqlState::CRASH_SHUTDOWN,
+                SqlState::CANNOT_CONNECT_NOW,
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            ]
+            .contains(code);
+    }
+    if error.is_closed() {
+        return true;
+    }
+    let Some(error) = io_source(error) else {
+        return false;
+    };
+    match error.kind() {
+        // A certificate that is not trusted arrives as this too, and stays untrusted.
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => false,
+        // With a system code the socket's folder is closed to us. Without, no host of the list is
+        // the one that target_session_attrs asks for: a failover may be under way.
+        io::ErrorKind::PermissionDenied => error.raw_os_error().is_none(),
+        _ => true,
+    }
+}
+
+fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// A handle to the ledger's database; a clone shares the same connections.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    pool_size: usize,
+    connect_timeout: Duration,
+    config: Config,
+    tls: MakeRustlsConnect,
+    session_sql: String,
+    description: String,
+    embedded: Option<Mutex<Option<EmbeddedServer>>>,
+}
+
+/// A connection outside the pool, for what belongs to one session: LISTEN, a session's lock.
+/// Dropping it ends the session.
+pub struct Dedicated {
+    /// The connection to send statements on.
+    pub client: Client,
+    /// What arrives for LISTEN. It ends when the connection is lost.
+    pub notifications: mpsc::UnboundedReceiver<Notification>,
+}
+
+impl Database {
+    /// Connects once, so that a bad URL or a server that is down is told here and not later.
+    /// Without a URL the embedded server is started, or joined where it runs already.
+    ///
+    /// # Errors
+    /// Whatever keeps us from a working connection; see [`Error`].
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let (mut config, server) = match &settings.url {
+            Some(url) => (config_from_url(url)?, None),
+            None => {
+                let server = EmbeddedServer::start(embedded::Options {
+                    state_dir: settings.state_dir.clone(),
+                    bin: settings.postgres_bin.clone(),
+                    extra: Vec::new(),
+                })
+                .await?;
+                (server.config(), Some(server))
+            }
+        };
+        let ca_file = settings.ca_file.as_deref().filter(|_| server.is_none());
+        complete(&mut config, settings.connect_timeout, ca_file.is_some())?;
+        let tls = tls::connector(config.get_ssl_mode(), ca_file)?;
+        let session_sql = session_sql(settings.statement_timeout);
+        let connect_timeout = connect_timeout_of_all_hosts(&config);
+        let pool_size = settings.pool_size.max(1);
+        let pool = pool(&config, &tls, &session_sql, pool_size, connect_timeout);
+        let description = match &server {
+            Some(server) => server.describe(),
+            None => describe(&config),
+        };
+        let database = Self {
+            inner: Arc::new(Inner {
+                pool: pool?,
+                pool_size,
+                connect_timeout,
+                config,
+                tls,
+                session_sql,
+                description,
+                embedded: server.map(|server| Mutex::new(Some(server))),
+            }),
+        };
+        if let Err(error) = database.connection().await {
+            database.close().await.ok();
+            return Err(error);
+        }
+        Ok(database)
+    }
+
+    /// A pooled connection that answered just now. When the embedded server has died it is brought
+    /// back first.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when all are in use for too long, [`Error::Connect`] or [`Error::Timeout`]
+    /// when the server cannot be reached, [`Error::EmbeddedDown`] when it does not come back.
+    pub async fn connection(&self) -> Result<Object, Error> {
+        match self.pooled().await {
+            Err(error @ (Error::Connect { .. } | Error::Timeout { .. }))
+                if error.is_transient() && self.is_embedded() =>
+            {
+                self.revive().await?;
+                self.pooled().await
+            }
+            result => result,
+        }
+    }
+
+    /// A connection outside the pool, with the pool's session settings.
+    ///
+    /// # Errors
+    /// As [`Database::connection`], but for [`Error::Busy`].
+    pub async fn dedicated(&self) -> Result<Dedicated, Error> {
+        match self.connect_alone().await {
+            Err(error) if error.is_transient() && self.is_embedded() => {
+                self.revive().await?;
+                self.connect_alone().await
+            }
+            result => result,
+        }
+    }
+
+    /// Whether pointsd runs this server itself.
+    pub fn is_embedded(&self) -> bool {
+        self.inner.embedded.is_some()
+    }
+
+    /// Where the database is, for people: host and database without the password, or "embedded
+    /// PostgreSQL 15 in DIR".
+    pub fn describe(&self) -> String {
+        self.inner.description.clone()
+    }
+
+    /// Runs all migrations that are pending and tells which.
+    ///
+    /// # Errors
+    /// [`Error::Migration`] when the database's migrations do not fit this program,
+    /// [`Error::Statement`] when one fails: it then left nothing behind.
+    pub async fn migrate(&self) -> Result<Vec<Applied>, Error> {
+        migrate::run(self, migrate::MIGRATIONS).await
+    }
+
+    /// All migrations, those of this program and those of the database, in order. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>, Error> {
+        migrate::status(self, migrate::MIGRATIONS).await
+    }
+
+    /// Closes all connections; the last user of an embedded server stops it. Other handles to the
+    /// same database get [`Error::Closed`] from now on.
+    ///
+    /// # Errors
+    /// When the embedded server does not stop.
+    pub async fn close(self) -> Result<(), Error> {
+        self.inner.pool.close();
+        let server = match &self.inner.embedded {
+            Some(server) => server.lock().await.take(),
+            None => None,
+        };
+        match server {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pooled(&self) -> Result<Object, Error> {
+        let seconds = self.inner.connect_timeout.as_secs();
+        self.inner.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => Error::Busy { size: self.inner.pool_size, seconds },
+            PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
+                self.connect_error(source)
+            }
+            PoolError::Closed => Error::Closed,
+            // A message hook and a missing runtime are not in use here.
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
+            | PoolError::PostCreateHook(HookError::Message(_))
+            | PoolError::NoRuntimeSpecified => Error::Timeout { target: self.describe(), seconds },
+        })
+    }
+
+    async fn connect_alone(&self) -> Result<Dedicated, Error> {
+        let connect = async {
+            let (client, mut connection) =
+                self.inner.config.connect(self.inner.tls.clone()).await.map_err(|source| self.connect_error(source))?;
+            let (sender, notifications) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                    match message {
+                        Ok(AsyncMessage::Notification(notification)) => {
+                            // Nobody listens: the connection still has to be served.
+                            let _ = sender.send(notification);
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::debug!(%error, "a dedicated connection was lost");
+                            break;
+                        }
+                    }
+                }
+            });
+            client.batch_execute(&self.inner.session_sql).await.map_err(|source| self.connect_error(source))?;
+            Ok(Dedicated { client, notifications })
+        };
+        match tokio::time::timeout(self.inner.connect_timeout, connect).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { target: self.describe(), seconds: self.inner.connect_timeout.as_secs() }),
+        }
+    }
+
+    async fn revive(&self) -> Result<(), Error> {
+        let Some(server) = &self.inner.embedded else {
+            return Ok(());
+        };
+        match server.lock().await.as_ref() {
+            Some(server) => server.ensure_running().await,
+            None => Err(Error::Closed),
+        }
+    }
+
+    fn connect_error(&self, source: tokio_postgres::Error) -> Error {
+        Error::Connect { target: self.describe(), hint: connect_hint(&source), source }
+    }
+}
+
+fn connect_hint(error: &tokio_postgres::Error) -> &'static str {
+    if let Some(hint) = tls::hint(error) {
+        return hint;
+    }
+    match error.code() {
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            ": see user and password in database.url"
+        }
+        Some(&SqlState::INVALID_CATALOG_NAME) => ": create the database first, or name another one in database.url",
+        Some(&SqlState::TOO_MANY_CONNECTIONS) => ": raise the server's max_connections, or lower database.pool_size",
+        Some(_) => "",
+        None if io_source(error).is_some() => ": see whether PostgreSQL runs there, and host and port in database.url",
+        None => "",
+    }
+}
+
+/// Options that libpq knows and the driver does not, so that they can be named without the risk of
+/// printing a piece of a password that was not percent-encoded.
+const OPTIONS_OF_LIBPQ_ONLY: [&str; 14] = [
+    "passfile",
+    "require_auth",
+    "client_encoding",
+    "fallback_application_name",
+    "replication",
+    "gssencmode",
+    "sslcompression",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "sslsni",
+    "krbsrvname",
+    "service",
+];
+
+fn config_from_url(url: &str) -> Result<Config, Error> {
+    let problem = match url.parse::<Config>() {
+        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
+            "names no host: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or, for a local \
+             socket, postgresql:///DATABASE?user=USER&host=/var/run/postgresql"
+                .to_owned()
+        }
+        // Else a piece of the password would be taken for the host, and shown as such.
+        Ok(config) if hosts(&config).any(|host| host.contains('@')) => {
+            "has more than one @: percent-encode those in USER and PASSWORD as %40".to_owned()
+        }
+        Ok(config) => return Ok(config),
+        Err(error) => url_problem(url, &error),
+    };
+    Err(Error::Url { problem })
+}
+
+fn url_problem(url: &str, error: &tokio_postgres::Error) -> String {
+    let named = |option: &str| {
+        ['?', '&', ' ', '\n'].iter().any(|before| url.contains(&format!("{before}{option}=")))
+            || url.starts_with(&format!("{option}="))
+    };
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    if source.contains("`sslmode`") {
+        return "sslmode may be disable, prefer or require. For verify-ca and verify-full write \
+                sslmode=require: pointsd then always verifies the server's certificate and name; \
+                allow is not known"
+            .to_owned();
+    }
+    if source.contains("`sslrootcert`") && named("sslrootcert") {
+        return "sslrootcert is not known here: give the file as database.ca_file, and write \
+                sslmode=require"
+            .to_owned();
+    }
+    for option in OPTIONS_OF_LIBPQ_ONLY {
+        if source.contains(&format!("`{option}`")) && named(option) {
+            return format!("the option {option} is not known here: leave it out");
+        }
+    }
+    // The driver's own words may quote a part of the password: they are left out.
+    "is no connection string: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special \
+     characters in USER and PASSWORD percent-encoded (an @ as %40, a / as %2F, a ? as %3F)"
+        .to_owned()
+}
+
+/// Fills in what the URL leaves open.
+fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Result<(), Error> {
+    if config.get_application_name().is_none() {
+        config.application_name("pointsd");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(connect_timeout);
+    }
+    // A host that vanishes without a word must be noticed in the time of a failover, not after the
+    // system's two hours.
+    if config.get_keepalives_interval().is_none() && config.get_keepalives_retries().is_none() {
+        config.keepalives_idle(Duration::from_secs(30));
+        config.keepalives_interval(Duration::from_secs(10));
+        config.keepalives_retries(3);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(60));
+    }
+    let only_sockets =
+        !config.get_hosts().is_empty() && (config.get_hosts().iter()).all(|host| matches!(host, Host::Unix(_)));
+    if only_sockets {
+        // There is no TLS on a socket of the same machine; libpq ignores sslmode there as well.
+        config.ssl_mode(SslMode::Disable);
+    } else if with_ca && config.get_ssl_mode() == SslMode::Disable {
+        return Err(Error::Url {
+            problem: "sslmode=disable and database.ca_file contradict each other: leave one out".to_owned(),
+        });
+    } else if with_ca {
+        // Who names an authority wants its word: no fall back to an open connection.
+        config.ssl_mode(SslMode::Require);
+    }
+    Ok(())
+}
+
+/// The driver's own timeout is for one host and ends when the socket is open; this one is for
+/// everything until the session is ready.
+fn connect_timeout_of_all_hosts(config: &Config) -> Duration {
+    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
+    let each = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+    each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX))
+}
+
+/// What every session starts with, in one round trip.
+///
+/// jit and plan_cache_mode: planning a posting afresh costs more than running it, and a large
+/// estimate would wake the compiler. The lock timeout is half the statement's, so that waiting for
+/// a lock (which passes) is told from a statement that is too slow (which does not). An idle
+/// transaction is one whose client was forgotten: it must not hold its locks for long.
+fn session_sql(statement_timeout: Duration) -> String {
+    let statement_ms = statement_timeout.as_millis();
+    let lock_ms = statement_ms / 2;
+    format!(
+        "SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
+         SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}; \
+         SET idle_in_transaction_session_timeout = '60s'"
+    )
+}
+
+fn pool(
+    config: &Config,
+    tls: &MakeRustlsConnect,
+    session_sql: &str,
+    size: usize,
+    timeout: Duration,
+) -> Result<Pool, Error> {
+    let manager = Manager::from_config(
+        config.clone(),
+        tls.clone(),
+        ManagerConfig { recycling_method: RecyclingMethod::Verified },
+    );
+    let sql: Arc<str> = session_sql.into();
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(timeout))
+        .create_timeout(Some(timeout))
+        .recycle_timeout(Some(timeout))
+        .post_create(Hook::async_fn(move |client, _| {
+            let sql = Arc::clone(&sql);
+            Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
+        }))
+        .build()
+        // It can only miss a runtime, which is given above.
+        .map_err(|_| Error::Closed)
+}
+
+/// The hosts' names, or their addresses where there are only those.
+fn hosts(config: &Config) -> impl Iterator<Item = String> {
+    let names = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    let no_names = config.get_hosts().is_empty();
+    let addresses = (config.get_hostaddrs().iter()).filter(move |_| no_names);
+    names.chain(addresses.map(ToString::to_string))
+}
+
+fn describe(config: &Config) -> String {
+    let mut text = String::from("PostgreSQL at ");
+    for (index, host) in hosts(config).enumerate() {
+        let port = config.get_ports().get(index).or(config.get_ports().first());
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(text, "{comma}{host}:{}", port.unwrap_or(&5432));
+    }
+    // The driver, like libpq, takes the user's name where no database is given.
+    let database = config.get_dbname().or(config.get_user()).unwrap_or("");
+    let _ = write!(text, "/{database}");
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn problem(url: &str) -> String {
+        config_from_url(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_says_what_to_write_instead() {
+        for (url, words) in [
+            ("postgres://u@h/d?sslmode=verify-full", "write sslmode=require"),
+            ("postgres://u@h/d?sslrootcert=/ca.pem", "database.ca_file"),
+            ("host=h sslmode=require sslrootcert=/ca.pem", "database.ca_file"),
+            ("postgres://u@h/d?sslkey=/k", "option sslkey"),
+            ("postgres:///d", "names no host"),
+            ("", "names no host"),
+            ("mysql://u:p@h/d", "postgresql://USER"),
+            ("postgres://u@h:port/d", "postgresql://USER"),
+        ] {
+            let text = problem(url);
+            assert!(text.contains(words), "{url}: {text}");
+            assert!(text.starts_with("database.url: "), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn no_message_holds_a_piece_of_the_password() {
+        let config = config_from_url("postgres://user:hunter2@a:1,b:2/points").unwrap();
+        assert_eq!(describe(&config), "PostgreSQL at a:1,b:2/points");
+        for url in [
+            "postgres://user:hunt@er2@host/d",
+            "postgres://user:hunt@er2@host/d?sslmode=x",
+            "postgres://user:hunt?er2=sslkey&er2@host/d",
+            "host=h password=hunt er2",
+            "host=h password=hunt er2=1",
+            "postgres://user:%hunter2@host:er2/d",
+            "postgres://user:er2@host/d?sslmode=er2",
+            "postgres://user:er2?x@host/d?sslrootcert=x",
+            "postgres://user:hunt/er2@host/d",
+            "postgres://user:hunt#er2@host/d",
+            "postgres://user:hunt?er2@host/d",
+            "postgres://user:hunt,er2@host/d",
+            "postgres://user:hunt:er2@host/d",
+        ] {
+            let said = match config_from_url(url) {
+                Ok(config) => describe(&config),
+                Err(error) => error.to_string(),
+            };
+            assert!(!said.contains("er2") && !said.contains("hunt"), "{url}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_the_url_leaves_open_is_filled_in() {
+        let complete_url = |url: &str, with_ca| {
+            let mut config = config_from_url(url).unwrap();
+            complete(&mut config, Duration::from_secs(3), with_ca).map(|()| config)
+        };
+        let config = complete_url("postgres://h/d", false).unwrap();
+        assert_eq!(config.get_application_name(), Some("pointsd"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
+
+        let config = complete_url("postgres://h,i/d?application_name=x&connect_timeout=7", true);
+        let config = config.unwrap();
+        assert_eq!(config.get_application_name(), Some("x"));
+        assert_eq!(connect_timeout_of_all_hosts(&config), Duration::from_secs(14));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require, "a CA means verify");
+
+        let config = complete_url("host=/run/postgresql sslmode=require", true).unwrap();
+        assert_eq!(config.get_ssl_mode(), SslMode::Disable, "no TLS on sockets");
+
+        let error = complete_url("postgres://h/d?sslmode=disable", true).err();
+        assert!(error.unwrap().to_string().contains("contradict"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_transient_and_a_bad_url_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut settings = Settings {
+            url: Some(format!("postgres://u:hunter2@127.0.0.1:{port}/d")),
+            ca_file: None,
+            pool_size: 1,
+            connect_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(1),
+            state_dir: PathBuf::new(),
+            postgres_bin: None,
+        };
+        let error = Database::open(&settings).await.err().unwrap();
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot connect to PostgreSQL at 127.0.0.1:{port}/d: see whether PostgreSQL runs \
+                 there, and host and port in database.url"
+            )
+        );
+
+        // A server that takes the connection and stays silent.
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        settings.url = Some(format!("postgres://u@127.0.0.1:{port}/d"));
+        let error = Database::open(&settings).await.err().unwrap();
+        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+        assert!(error.is_transient());
+
+        settings.url = Some("nonsense".to_owned());
+        assert!(!Database::open(&settings).await.err().unwrap().is_transient());
+    }
+}

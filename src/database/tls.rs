@@ -1,0 +1,143 @@
+//! TLS to the database: opportunistic where the URL asks for nothing, verified where it asks.
+//!
+//! `sslmode=prefer` (the default) encrypts where the server can and verifies nothing, as libpq does:
+//! a server with a self-signed certificate on the same machine must simply work. `sslmode=require`
+//! and `database.ca_file` verify the chain and the host's name, always.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Error;
+
+/// The connector for `mode`. With `ca_file` it verifies, whatever the mode.
+pub(super) fn connector(mode: SslMode, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::CaFile { problem: format!("this build of pointsd knows no TLS version: {error}") })?;
+    let mut config = if mode == SslMode::Require || ca_file.is_some() {
+        builder.with_root_certificates(roots(ca_file)?).with_no_client_auth()
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified { provider })).with_no_client_auth()
+    };
+    // PostgreSQL 17 asks for it where sslnegotiation=direct; older servers do not mind.
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    // A certificate of the system that cannot be read is no reason to stop: if it was the one that
+    // mattered, the server is refused as unknown.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(file) = ca_file {
+        let problem = |what: String| Error::CaFile { problem: format!("{}: {what}", file.display()) };
+        let certificates = CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| problem(format!("cannot be read as PEM: {error}")))?;
+        if certificates.is_empty() {
+            return Err(problem(
+                "holds no certificate: give the authority's, which starts with -----BEGIN \
+                 CERTIFICATE-----"
+                    .to_owned(),
+            ));
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| problem(format!("holds a bad certificate: {error}")))?;
+        }
+    }
+    Ok(roots)
+}
+
+/// What to do about a handshake that failed; `None` where TLS is not the reason.
+pub(super) fn hint(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(hint_of(error));
+        }
+        // An io::Error shows what it wraps only through get_ref.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn hint_of(error: &rustls::Error) -> &'static str {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return ": the TLS handshake failed; see the server's log";
+    };
+    match error {
+        CertificateError::UnknownIssuer => {
+            ": its certificate comes from an authority that this machine does not know; give the \
+             authority's certificate (PEM) as database.ca_file"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            ": its certificate is for another host; use the name in the certificate as the host in \
+             database.url"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            ": its certificate has expired; renew it, or see this machine's clock"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ": its certificate is not valid yet; see the clocks of both machines"
+        }
+        _ => {
+            ": its certificate was refused; it must be a server's certificate (not an authority's \
+             own), signed by an authority of this machine or of database.ca_file"
+        }
+    }
+}
+
+/// Takes every certificate: for encryption against those who only listen.
+#[derive(Debug)]
+struct Unverified {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

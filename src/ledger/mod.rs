@@ -1,0 +1,26 @@
+//! The ledger core: postings in, entries and refusals out. It can be used by itself.
+//!
+//! - [`Posting`] is what a caller asks, [`Reply`] the answer, [`Rules`] what the business decided.
+//! - The rules about points are a pure state machine (`decide`), which a [`Session`] feeds: it loads what a group of
+//!   postings touches, has them decided, and stores the outcome, in two round trips and one transaction.
+//! - A [`Poster`] shares groups between callers that come at once.
+//! - [`Session::sweep`] expires what is due; [`Session::balance`], [`Session::check`] and [`Session::export`] read.
+//!
+//! It reads no clock and knows no job: every instant comes from the caller.
+
+mod decide;
+mod poster;
+mod posting;
+mod read;
+mod reply;
+mod rules;
+mod session;
+mod sweep;
+
+pub use poster::{GROUP_POSTINGS, Pending, Poster};
+pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
+pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
+pub use reply::{Allocation, Entry, EntryType, Refusal, Reply, time_text};
+pub use rules::{DRAWING_RULE, Life, Rules};
+pub use session::{Error, Session};
+pub use sweep::{Expired, Orphan, Progress, Sweep};

@@ -1,0 +1,192 @@
+//! Lets many callers post at once: who comes while a group is under way joins the next one.
+//!
+//! A [`Poster`] has a few lanes, each with a connection of its own. An account always goes to the same lane, so the
+//! postings of one account keep their order and no two lanes wait for each other's locks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::posting::Posting;
+use super::reply::Reply;
+use super::rules::Rules;
+use super::session::{Error, Session};
+use crate::database::Database;
+
+/// Postings in one group at most, but for a single request that is larger. See the bench: the rate rises steeply up to
+/// some 300 and is flat from there to 5,000, and a small group holds its locks for a short time.
+pub const GROUP_POSTINGS: usize = 1_000;
+
+/// Requests that wait for a lane before callers have to wait for a place.
+const WAITING_REQUESTS: usize = 256;
+
+/// How long a lane goes on trying when the database is away or broke off, before it hands the error to its callers.
+/// Long enough for a restart or a failover; safe, because a posting that was written replays.
+const KEEP_TRYING: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Posts for many callers at once. Cheap to clone; the lanes end when the last clone is gone.
+#[derive(Clone)]
+pub struct Poster {
+    lanes: Arc<[mpsc::Sender<Request>]>,
+    /// Ends the lanes' tasks, should they outlive the last poster in some retry.
+    _tasks: Arc<JoinSet<()>>,
+}
+
+struct Request {
+    postings: Vec<Posting>,
+    answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
+}
+
+type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
+
+impl Poster {
+    /// Starts `lanes` lanes (at least one); each opens its connection when it is first needed.
+    pub fn start(database: &Database, rules: &Arc<Rules>, lanes: usize) -> Poster {
+        let mut tasks = JoinSet::new();
+        let lanes = (0..lanes.max(1)).map(|_| {
+            let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
+            tasks.spawn(Lane { database: database.clone(), rules: Arc::clone(rules), session: None }.run(receiver));
+            sender
+        });
+        Poster { lanes: lanes.collect(), _tasks: Arc::new(tasks) }
+    }
+
+    /// Posts one posting, in a group with whatever else is waiting. A dropped future does not call it back.
+    ///
+    /// # Errors
+    /// See [`Error`]; it belongs to the whole group, so it is shared.
+    pub async fn post(&self, posting: Posting) -> Result<Reply, Arc<Error>> {
+        let lane = self.lane_of(posting.user);
+        let replies = self.send(lane, vec![posting]).await?.await.map_err(|_| lane_gone())??;
+        replies.into_iter().next().ok_or_else(lane_gone)
+    }
+
+    /// Hands over many postings; they are posted in order within each account, and after what was handed over before.
+    /// Waits for a place in the lanes' queues, not for the postings themselves.
+    ///
+    /// # Errors
+    /// Where the lanes have ended.
+    pub async fn hand_over(&self, postings: Vec<Posting>) -> Result<Pending, Arc<Error>> {
+        let lane_of_posting: Vec<usize> = postings.iter().map(|posting| self.lane_of(posting.user)).collect();
+        let mut by_lane: Vec<Vec<Posting>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        for (posting, lane) in postings.into_iter().zip(&lane_of_posting) {
+            if let Some(postings) = by_lane.get_mut(*lane) {
+                postings.push(posting);
+            }
+        }
+        let mut answers = Vec::with_capacity(by_lane.len());
+        for (lane, postings) in by_lane.into_iter().enumerate() {
+            answers.push(if postings.is_empty() { None } else { Some(self.send(lane, postings).await?) });
+        }
+        Ok(Pending { lane_of_posting, answers })
+    }
+
+    fn lane_of(&self, user: Uuid) -> usize {
+        // Any spread will do; the low bytes of most user ids are random.
+        usize::try_from(user.as_u128() % self.lanes.len() as u128).unwrap_or(0)
+    }
+
+    async fn send(&self, lane: usize, postings: Vec<Posting>) -> Result<Answer, Arc<Error>> {
+        let (answer, reply) = oneshot::channel();
+        let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
+        lane.send(Request { postings, answer }).await.map_err(|_| lane_gone())?;
+        Ok(reply)
+    }
+}
+
+/// Replies that are on their way.
+pub struct Pending {
+    lane_of_posting: Vec<usize>,
+    answers: Vec<Option<Answer>>,
+}
+
+impl Pending {
+    /// The replies, in the order of the postings. Postings of different lanes are different transactions: some may be
+    /// written when others fail.
+    ///
+    /// # Errors
+    /// See [`Error`]; the first, where several lanes fail.
+    pub async fn replies(self) -> Result<Vec<Reply>, Arc<Error>> {
+        let mut by_lane = Vec::with_capacity(self.answers.len());
+        for answer in self.answers {
+            by_lane.push(match answer {
+                Some(answer) => answer.await.map_err(|_| lane_gone())??.into_iter(),
+                None => Vec::new().into_iter(),
+            });
+        }
+        Ok(self.lane_of_posting.iter().filter_map(|lane| by_lane.get_mut(*lane)?.next()).collect())
+    }
+}
+
+fn lane_gone() -> Arc<Error> {
+    Arc::new(Error::Stopped)
+}
+
+struct Lane {
+    database: Database,
+    rules: Arc<Rules>,
+    session: Option<Session>,
+}
+
+impl Lane {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.recv().await {
+            let mut postings = first.postings;
+            let mut answers = vec![(postings.len(), first.answer)];
+            while postings.len() < GROUP_POSTINGS {
+                let Ok(mut next) = requests.try_recv() else { break };
+                answers.push((next.postings.len(), next.answer));
+                postings.append(&mut next.postings);
+            }
+            match self.post(&postings).await {
+                Ok(replies) => {
+                    let mut replies = replies.into_iter();
+                    for (count, answer) in answers {
+                        // Nobody may be waiting any more; that is the caller's choice.
+                        let _ = answer.send(Ok(replies.by_ref().take(count).collect()));
+                    }
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    for (_, answer) in answers {
+                        let _ = answer.send(Err(Arc::clone(&error)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Posts a group, and again while the reason for its failure may pass.
+    async fn post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.try_post(postings).await {
+                Ok(replies) => return Ok(replies),
+                Err(error) => error,
+            };
+            // Whatever happened, the connection is in doubt.
+            self.session = None;
+            if !error.is_transient() || began.elapsed() > KEEP_TRYING {
+                return Err(error);
+            }
+            tracing::warn!(postings = postings.len(), "trying a group again: {}", crate::chain(&error));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::connect(&self.database).await?,
+        };
+        self.session.insert(session).post(postings, &self.rules).await
+    }
+}

@@ -1,0 +1,218 @@
+//! Questions to the ledger: one account's balance, whether it may start work, and whole tables for export.
+
+use std::ops::Deref;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::reply::{Entry, time_text};
+use super::session::{BEGIN, Error, Session, Transaction, account_from, batch_from, entry_from};
+
+/// Rows that an export holds in memory at a time.
+const EXPORT_ROWS: i32 = 2_000;
+
+/// One account's books. All zeros for an account that was never opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Whose.
+    pub user: Uuid,
+    /// What the books say, as of the last entry: negative in arrears. Points past their time stay in it until a
+    /// posting or the sweep expires them; `available` leaves them out at once.
+    pub balance: i64,
+    /// Points spendable at the instant asked for: what remains in open batches that expire later.
+    pub available: i64,
+    /// What the account owes: `max(0, -balance)`.
+    pub arrears: i64,
+    /// Points that ever came.
+    pub total_recharged: i64,
+    /// Points that were ever spent.
+    pub total_consumed: i64,
+    /// Points that ever expired.
+    pub total_expired: i64,
+}
+
+/// Whether an account may start work that will cost `required` points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// It may: it has no arrears, and at least that many points available.
+    pub sufficient: bool,
+    /// Points spendable now.
+    pub available: i64,
+    /// What the books say.
+    pub balance: i64,
+    /// What was asked for.
+    pub required: i64,
+}
+
+/// A table of the ledger, for export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// One row a user.
+    Accounts,
+    /// All batches, also the closed ones.
+    Batches,
+    /// The whole history.
+    Entries,
+}
+
+/// A row of an export.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Exported {
+    /// Of [`Table::Accounts`].
+    Account(ExportedAccount),
+    /// Of [`Table::Batches`].
+    Batch(ExportedBatch),
+    /// Of [`Table::Entries`].
+    Entry(Box<ExportedEntry>),
+}
+
+/// A row of `accounts`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportedAccount {
+    /// Whose.
+    pub user: Uuid,
+    /// What the books say.
+    pub balance: i64,
+    /// `max(0, -balance)`
+    pub arrears: i64,
+    /// Points that ever came.
+    pub total_recharged: i64,
+    /// Points that were ever spent.
+    pub total_consumed: i64,
+    /// Points that ever expired.
+    pub total_expired: i64,
+    /// Number of the last entry.
+    pub last_seq: i64,
+}
+
+/// A row of `batches`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportedBatch {
+    /// Whose.
+    pub user: Uuid,
+    /// The batch's number within the account.
+    pub batch: i32,
+    /// Points recharged.
+    pub amount: i64,
+    /// Points left.
+    pub remaining: i64,
+    /// Where they came from.
+    pub source: String,
+    /// Effective time of the recharge, RFC 3339.
+    pub opened_at: String,
+    /// First instant at which they are gone, RFC 3339.
+    pub expires_at: String,
+}
+
+/// A row of `entries`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportedEntry {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// When it was written, RFC 3339.
+    pub recorded_at: String,
+    /// Version of the rule by which its points were allocated.
+    pub drawing_rule: i16,
+}
+
+impl Check {
+    /// Whether an account with this balance may start work that will cost `required` points.
+    pub fn of(account: &Balance, required: i64) -> Check {
+        let Balance { balance, available, arrears, .. } = *account;
+        Check { sufficient: arrears == 0 && available >= required, available, balance, required }
+    }
+}
+
+impl<C: Deref<Target = Client>> Session<C> {
+    /// The account's books, and what is available at `at`. One round trip.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
+        let row = self.client().query_opt(&self.statements().balance, &[&user, &at]).await?;
+        let (balance, total_recharged, total_consumed, total_expired, available) = match row {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?),
+            None => (0, 0, 0, 0, 0),
+        };
+        let arrears = arrears(balance);
+        Ok(Balance { user, balance, available, arrears, total_recharged, total_consumed, total_expired })
+    }
+
+    /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.
+    /// Memory does not grow with the table.
+    ///
+    /// # Errors
+    /// Where the database fails, or `row` does: its error ends the export.
+    pub async fn export<E: From<Error>>(
+        &mut self,
+        table: Table,
+        user: Option<Uuid>,
+        mut row: impl FnMut(Exported) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = match table {
+            Table::Accounts => include_str!("../../sql/ledger/export_accounts.sql"),
+            Table::Batches => include_str!("../../sql/ledger/export_batches.sql"),
+            Table::Entries => include_str!("../../sql/ledger/export_entries.sql"),
+        };
+        let (first, last) = user.map_or((Uuid::nil(), Uuid::max()), |user| (user, user));
+        let client = self.client();
+        let transaction = Transaction { client, ended: false };
+        let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
+        client.batch_execute(BEGIN).await.map_err(failed)?;
+        let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
+        client.execute(&declare, &[&first, &last]).await.map_err(failed)?;
+        let fetch = client.prepare(&format!("FETCH FORWARD {EXPORT_ROWS} FROM export")).await.map_err(failed)?;
+        loop {
+            let rows = client.query(&fetch, &[]).await.map_err(failed)?;
+            if rows.is_empty() {
+                return transaction.rollback().await.map_err(failed);
+            }
+            for fetched in &rows {
+                row(exported(table, fetched)?)?;
+            }
+        }
+    }
+}
+
+fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
+    Ok(match table {
+        Table::Accounts => {
+            let account = account_from(row)?;
+            Exported::Account(ExportedAccount {
+                user: account.user,
+                balance: account.balance,
+                arrears: arrears(account.balance),
+                total_recharged: account.total_recharged,
+                total_consumed: account.total_consumed,
+                total_expired: account.total_expired,
+                last_seq: account.last_seq,
+            })
+        }
+        Table::Batches => {
+            let batch = batch_from(row)?;
+            Exported::Batch(ExportedBatch {
+                user: row.try_get(0)?,
+                batch: batch.batch,
+                amount: batch.amount,
+                remaining: batch.remaining,
+                source: batch.source,
+                opened_at: time_text(batch.opened_at),
+                expires_at: time_text(batch.expires_at),
+            })
+        }
+        Table::Entries => Exported::Entry(Box::new(ExportedEntry {
+            entry: entry_from(row)?,
+            recorded_at: time_text(row.try_get("recorded_at")?),
+            drawing_rule: row.try_get("drawing_rule")?,
+        })),
+    })
+}
+
+/// What an account with this balance owes.
+pub(super) fn arrears(balance: i64) -> i64 {
+    balance.min(0).saturating_neg()
+}

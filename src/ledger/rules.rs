@@ -1,0 +1,97 @@
+//! What a business decides about its ledger: the sources it knows, how long points live, in which language it writes.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::posting::{Kind, Posting};
+use crate::config::Config;
+use crate::language::Language;
+
+/// Version of the rule by which a consume draws: soonest expiry first, then the older batch. Each entry keeps it, so
+/// that a later rule does not change how an old history reads.
+pub const DRAWING_RULE: i16 = 1;
+
+/// The business's choices, handed to the state machine with every group.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What a recharge's source may be.
+    pub recharge_sources: BTreeSet<String>,
+    /// How long a batch lives where the recharge does not say.
+    pub life: Life,
+    /// Language of the descriptions that the ledger writes itself.
+    pub language: Language,
+}
+
+/// How long a batch lives from the effective time of its recharge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// So many times 24 hours.
+    Days(u32),
+    /// So many days on the calendar of a zone, to the same local time of day. Where a clock change leaves that time
+    /// out, the first instant after the gap; where it comes twice, the earlier.
+    CalendarDays(u32, Tz),
+}
+
+impl Life {
+    /// The first instant at which points that came at `at` are gone; `None` beyond the calendar.
+    pub fn expires_at(self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Life::Days(days) => at.checked_add_signed(TimeDelta::days(i64::from(days))),
+            Life::CalendarDays(days, zone) => {
+                let local = at.with_timezone(&zone).naive_local().checked_add_days(Days::new(u64::from(days)))?;
+                from_local(local, zone)
+            }
+        }
+    }
+}
+
+/// The instant at which clocks in `zone` show `local`.
+fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    // The widest gap known is a whole day (Samoa skipped 30 December 2011).
+    (0..=24 * 60).find_map(|minutes| {
+        let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
+        Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
+    })
+}
+
+impl Rules {
+    /// The sentence that stands in an entry whose posting brought none.
+    pub(crate) fn describe(&self, posting: &Posting) -> String {
+        match (&posting.kind, self.language) {
+            (Kind::Recharge { source, order_id: Some(order), .. }, Language::English) => {
+                format!("Recharge by {source}, order {order}")
+            }
+            (Kind::Recharge { source, order_id: None, .. }, Language::English) => format!("Recharge by {source}"),
+            (Kind::Consume { source_type, source_id, .. }, Language::English) => {
+                format!("Use of {source_type}, {source_id}")
+            }
+            (Kind::Recharge { source, order_id: Some(order), .. }, Language::SimplifiedChinese) => {
+                format!("{source} 充值，订单 {order}")
+            }
+            (Kind::Recharge { source, order_id: None, .. }, Language::SimplifiedChinese) => format!("{source} 充值"),
+            (Kind::Consume { source_type, source_id, .. }, Language::SimplifiedChinese) => {
+                format!("使用 {source_type}，{source_id}")
+            }
+        }
+    }
+
+    /// What stands before and after the source in the description of an expiry. Two pieces, so that the sweep's
+    /// statement can write the same sentence without knowing the language.
+    pub(crate) fn expiry_sentence(&self) -> (&'static str, &'static str) {
+        match self.language {
+            Language::English => ("Expiry of ", " points"),
+            Language::SimplifiedChinese => ("", " 积分到期"),
+        }
+    }
+}
+
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Rules {
+        let days = config.expiry.days;
+        let life =
+            if config.expiry.calendar_days { Life::CalendarDays(days, config.time_zone) } else { Life::Days(days) };
+        Rules { recharge_sources: config.recharge_sources.clone(), life, language: config.language }
+    }
+}
