@@ -2,12 +2,17 @@
 //!
 //! In reading order, lowest floor first; ARCHITECTURE.md says what each may know.
 
+pub mod bulk;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod database;
+pub mod jobs;
 pub mod language;
 pub mod ledger;
 pub mod prices;
 pub mod schedule;
+pub mod telemetry;
 pub mod yaml;
 
 /// An error and its causes on one line, for a log: Display of an error of ours never includes its source.

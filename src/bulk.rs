@@ -1,0 +1,517 @@
+//! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is refused with its number and reason,
+//! its neighbours post; memory stays the same however long the input or one of its lines is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::ledger::{self, GROUP_POSTINGS, Kind, Pending, Poster, Posting, Refusal, Reply};
+use crate::prices;
+
+/// The longest line that is read, in bytes: several times the longest that can be posted.
+const MAX_LINE: usize = 1 << 20;
+
+/// Read at a time. Far more than a group of postings, so that a file always fills its groups.
+const READ_AHEAD: usize = 1 << 20;
+
+/// A chunk ends at so many bytes, whatever its lines hold, so that long descriptions do not add up.
+const CHUNK_BYTES: usize = 2 << 20;
+
+/// Chunks handed over and not yet answered: one under way, one waiting behind it.
+const CHUNKS_UNDER_WAY: usize = 2;
+
+/// The most of a malformed line's reason that is told: an unknown field's name may be as long as the line.
+const LONGEST_REASON: usize = 300;
+
+/// How the lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object a line.
+    Ndjson,
+    /// Comma-separated values under a header with the same names; an empty field is an absent one. A record is a line.
+    Csv,
+}
+
+/// One line's reply.
+#[derive(Clone, Debug)]
+pub struct LineReply {
+    /// Line number in the input, from 1.
+    pub line: u64,
+    /// Whose posting, where the line could be read.
+    pub user: Option<Uuid>,
+    /// What became of it.
+    pub reply: Reply,
+}
+
+/// What became of the lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Newly in the books.
+    pub posted: u64,
+    /// In the books before.
+    pub replayed: u64,
+    /// Refused, by code.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// The last line that has a reply; every line before it has one too.
+    pub last_line: u64,
+    /// Whether the input was left before its end because somebody asked to stop.
+    pub stopped: bool,
+}
+
+impl Summary {
+    /// Lines refused.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Lines that have a reply.
+    pub fn lines(&self) -> u64 {
+        self.posted + self.replayed + self.rejected()
+    }
+}
+
+/// Why a bulk input was left half way. What `Summary` counts has been answered; a group after it may have been written
+/// too. Posting the same input again from its start is safe: what was written replays.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The CSV header cannot be understood.
+    #[error("line 1, the CSV header: {0}")]
+    Header(String),
+    /// The input cannot be read.
+    #[error("the input cannot be read after line {after}")]
+    Input {
+        /// The last line that was read.
+        after: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database failed for longer than it is waited for.
+    #[error("lines 1 to {through} have been answered; the lines after them have not")]
+    Ledger {
+        /// The last line that was answered.
+        through: u64,
+        /// Why.
+        source: Arc<ledger::Error>,
+    },
+    /// The replies cannot be written.
+    #[error("the reply to line {line} cannot be written")]
+    Output {
+        /// Whose reply.
+        line: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Posts every line of `input` and hands each reply to `on_reply`, in the order of the lines.
+///
+/// `clock` tells the effective time of lines that bring none. When `stop` is cancelled no more lines are read, and the
+/// groups under way are finished.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn post(
+    input: impl Read + Send + 'static,
+    format: Format,
+    poster: &Poster,
+    clock: fn() -> DateTime<Utc>,
+    stop: &CancellationToken,
+    mut on_reply: impl FnMut(LineReply) -> std::io::Result<()>,
+) -> Result<Summary, Error> {
+    // A thread of its own, not one of the runtime's: a read from a terminal or a pipe may never return, and nobody
+    // should have to wait for it in order to stop.
+    let (sender, mut chunks) = mpsc::channel(1);
+    std::thread::spawn(move || read_chunks(input, format, clock, &sender));
+
+    let mut summary = Summary::default();
+    let mut under_way: VecDeque<UnderWay> = VecDeque::with_capacity(CHUNKS_UNDER_WAY);
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            () = stop.cancelled() => { summary.stopped = true; break }
+            chunk = chunks.recv() => chunk,
+        };
+        let Some(chunk) = chunk else { break };
+        let lines = match chunk {
+            Ok(lines) => lines,
+            Err(error) => {
+                answer_all(&mut under_way, &mut summary, &mut on_reply).await?;
+                return Err(error);
+            }
+        };
+        under_way.push_back(UnderWay::begin(lines, poster, summary.last_line).await?);
+        // Answer at once what can be answered, so that a slow producer sees its replies.
+        while under_way.len() >= CHUNKS_UNDER_WAY || (chunks.is_empty() && !under_way.is_empty()) {
+            answer_next(&mut under_way, &mut summary, &mut on_reply).await?;
+        }
+    }
+    answer_all(&mut under_way, &mut summary, &mut on_reply).await?;
+    Ok(summary)
+}
+
+/// A line of the input, read.
+struct Line {
+    number: u64,
+    posting: Result<Posting, Refusal>,
+}
+
+/// A chunk that was handed over, and its lines: user, or why there is nothing to post.
+struct UnderWay {
+    lines: Vec<(u64, Result<Uuid, Refusal>)>,
+    pending: Pending,
+}
+
+impl UnderWay {
+    async fn begin(lines: Vec<Line>, poster: &Poster, through: u64) -> Result<UnderWay, Error> {
+        let mut postings = Vec::with_capacity(lines.len());
+        let lines = lines.into_iter().map(|line| {
+            let user = line.posting.map(|posting| {
+                let user = posting.user;
+                postings.push(posting);
+                user
+            });
+            (line.number, user)
+        });
+        let lines = lines.collect();
+        let pending = poster.hand_over(postings).await.map_err(|source| Error::Ledger { through, source })?;
+        Ok(UnderWay { lines, pending })
+    }
+}
+
+async fn answer_all(
+    under_way: &mut VecDeque<UnderWay>,
+    summary: &mut Summary,
+    on_reply: &mut impl FnMut(LineReply) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    while !under_way.is_empty() {
+        answer_next(under_way, summary, on_reply).await?;
+    }
+    Ok(())
+}
+
+async fn answer_next(
+    under_way: &mut VecDeque<UnderWay>,
+    summary: &mut Summary,
+    on_reply: &mut impl FnMut(LineReply) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let Some(UnderWay { lines, pending }) = under_way.pop_front() else { return Ok(()) };
+    let through = summary.last_line;
+    let mut replies = pending.replies().await.map_err(|source| Error::Ledger { through, source })?.into_iter();
+    for (line, user) in lines {
+        let (user, reply) = match user {
+            Ok(user) => (Some(user), replies.next()),
+            Err(refusal) => (None, Some(Reply::Rejected(refusal))),
+        };
+        let Some(reply) = reply else { break };
+        match &reply {
+            Reply::Posted(_) => summary.posted += 1,
+            Reply::Replayed(_) => summary.replayed += 1,
+            Reply::Rejected(refusal) => *summary.rejected.entry(refusal.code()).or_default() += 1,
+        }
+        summary.last_line = line;
+        on_reply(LineReply { line, user, reply }).map_err(|source| Error::Output { line, source })?;
+    }
+    Ok(())
+}
+
+type ChunkSender = mpsc::Sender<Result<Vec<Line>, Error>>;
+
+/// Reads lines into chunks until the input ends or nobody wants more.
+fn read_chunks(input: impl Read, format: Format, clock: fn() -> DateTime<Utc>, chunks: &ChunkSender) {
+    let mut input = LineReader { input: BufReader::with_capacity(READ_AHEAD, input), line: Vec::new(), number: 0 };
+    let failed = |after, source| drop(chunks.blocking_send(Err(Error::Input { after, source })));
+    let mut columns = Vec::new();
+    if format == Format::Csv {
+        let header = match input.next() {
+            Ok(Some(RawLine::Text(header))) => csv_header(header),
+            Ok(Some(RawLine::TooLong)) => Err("it is longer than a line may be".to_owned()),
+            Ok(None) => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
+            Err(source) => return failed(0, source),
+        };
+        match header {
+            Ok(header) => columns = header,
+            Err(why) => return drop(chunks.blocking_send(Err(Error::Header(why)))),
+        }
+    }
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let parsed = match input.next() {
+            Ok(Some(RawLine::Text(line))) if line.trim_ascii().is_empty() => None,
+            Ok(Some(RawLine::Text(line))) => {
+                bytes += line.len();
+                Some(match format {
+                    Format::Ndjson => read_json(line, clock),
+                    Format::Csv => read_csv(line, &columns, clock),
+                })
+            }
+            Ok(Some(RawLine::TooLong)) => Some(Err(format!("the line is longer than {MAX_LINE} bytes"))),
+            Ok(None) => break,
+            Err(source) => {
+                let _ = chunks.blocking_send(Ok(std::mem::take(&mut chunk)));
+                return failed(input.number, source);
+            }
+        };
+        if let Some(posting) = parsed {
+            chunk.push(Line { number: input.number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
+        }
+        // What is full must go. What is not may go when the next line would have to be waited for and the poster has
+        // nothing to do: then a slow producer gets its replies line by line.
+        let full = chunk.len() >= 2 * GROUP_POSTINGS || bytes >= CHUNK_BYTES;
+        let idle = input.input.buffer().is_empty() && chunks.capacity() > 0;
+        if full || (idle && !chunk.is_empty()) {
+            if chunks.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() {
+                return;
+            }
+            bytes = 0;
+        }
+    }
+    if !chunk.is_empty() {
+        let _ = chunks.blocking_send(Ok(chunk));
+    }
+}
+
+fn shorten(why: String) -> String {
+    match why.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", why.get(..end).unwrap_or_default()),
+        None => why,
+    }
+}
+
+struct LineReader<R> {
+    input: BufReader<R>,
+    line: Vec<u8>,
+    number: u64,
+}
+
+enum RawLine<'a> {
+    Text(&'a [u8]),
+    TooLong,
+}
+
+impl<R: Read> LineReader<R> {
+    /// The next line without its end. A longer one than allowed is skipped, never held.
+    fn next(&mut self) -> std::io::Result<Option<RawLine<'_>>> {
+        self.line.clear();
+        let read = (&mut self.input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.line)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if self.line.len() > MAX_LINE && !self.line.ends_with(b"\n") {
+            self.input.skip_until(b'\n')?;
+            return Ok(Some(RawLine::TooLong));
+        }
+        let mut line = self.line.as_slice();
+        line = line.strip_suffix(b"\n").unwrap_or(line);
+        line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.number == 1 {
+            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line); // the mark that some editors put first
+        }
+        Ok(Some(RawLine::Text(line)))
+    }
+}
+
+/// What a line may say.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    op: Op,
+    user: Uuid,
+    points: i64,
+    source: Option<String>,
+    source_type: Option<String>,
+    source_id: Option<String>,
+    order_id: Option<i64>,
+    key: Option<String>,
+    #[serde(default, deserialize_with = "json_time")]
+    expires_at: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "json_duration")]
+    duration: Option<Decimal>,
+    description: Option<String>,
+    #[serde(default, deserialize_with = "json_time")]
+    at: Option<DateTime<Utc>>,
+}
+
+/// The columns that a CSV header may name: the fields above.
+const COLUMNS: [&str; 12] = [
+    "op",
+    "user",
+    "points",
+    "source",
+    "source_type",
+    "source_id",
+    "order_id",
+    "key",
+    "expires_at",
+    "duration",
+    "description",
+    "at",
+];
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Recharge,
+    Consume,
+}
+
+impl Fields {
+    fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+        let unfit = |field: &str, op: &str, set: bool| {
+            if set { Err(format!("{field} does not belong to a {op}")) } else { Ok(()) }
+        };
+        let missing = |field: &str, op: &str| format!("{field} is missing, a {op} needs it");
+        let kind = match self.op {
+            Op::Recharge => {
+                unfit("source_type", "recharge; it has a source", self.source_type.is_some())?;
+                unfit("source_id", "recharge; it has an order_id", self.source_id.is_some())?;
+                unfit("duration", "recharge", self.duration.is_some())?;
+                let source = self.source.ok_or_else(|| missing("source", "recharge"))?;
+                Kind::Recharge { source, order_id: self.order_id, expires_at: self.expires_at }
+            }
+            Op::Consume => {
+                unfit("source", "consume; it has a source_type", self.source.is_some())?;
+                unfit("order_id", "consume; it has a source_id", self.order_id.is_some())?;
+                unfit("expires_at", "consume", self.expires_at.is_some())?;
+                let source_type = self.source_type.ok_or_else(|| missing("source_type", "consume"))?;
+                let source_id = self.source_id.ok_or_else(|| missing("source_id", "consume"))?;
+                Kind::Consume { source_type, source_id, duration: self.duration }
+            }
+        };
+        let at = self.at.unwrap_or_else(clock);
+        let posting =
+            Posting { user: self.user, points: self.points, kind, key: self.key, description: self.description, at };
+        match posting.malformed() {
+            Some(why) => Err(why),
+            None => Ok(posting),
+        }
+    }
+}
+
+fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+    match serde_json::from_slice::<Fields>(line) {
+        Ok(fields) => fields.into_posting(clock),
+        Err(error) => Err(json_reason(line, &error)),
+    }
+}
+
+/// Says why a line is no posting. Slower than reading it, so only asked for where reading failed.
+fn json_reason(line: &[u8], error: &serde_json::Error) -> String {
+    if let Err(error) = std::str::from_utf8(line) {
+        return format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
+    }
+    // The line number that serde_json counts is always 1 here; the reader's is told beside it.
+    let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
+    let mut json = serde_json::Deserializer::from_slice(line);
+    match serde_path_to_error::deserialize::<_, Fields>(&mut json) {
+        Err(error) if error.path().iter().next().is_some() => {
+            without_line(format!("{}: {}", error.path(), error.inner()))
+        }
+        _ if error.is_eof() => "the line is cut off: its JSON does not end".to_owned(),
+        _ => without_line(error.to_string()),
+    }
+}
+
+/// Reads an instant in RFC 3339, such as `2026-01-31T09:30:00Z`.
+///
+/// # Errors
+/// Says what was wrong and what to give instead.
+pub fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.with_timezone(&Utc))
+        .map_err(|_| format!("`{}` is not a time; write RFC 3339, such as 2026-01-31T09:30:00Z", shorten(text.into())))
+}
+
+fn json_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_time(&text)).transpose().map_err(serde::de::Error::custom)
+}
+
+/// A JSON number by its own digits: a detour over a float could change them.
+fn json_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Decimal>, D::Error> {
+    let number = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    let seconds = number.map(|number| prices::parse_seconds(number.get().trim_matches('"')));
+    seconds.transpose().map_err(serde::de::Error::custom)
+}
+
+/// The column that each field of a record belongs to.
+fn csv_header(header: &[u8]) -> Result<Vec<&'static str>, String> {
+    let mut columns = Vec::new();
+    for name in csv_record(header)?.iter() {
+        let name = name.trim();
+        let column = COLUMNS.into_iter().find(|column| *column == name);
+        let column = column
+            .ok_or_else(|| format!("`{}` is no column; there are {}", shorten(name.to_owned()), COLUMNS.join(", ")))?;
+        if columns.contains(&column) {
+            return Err(format!("`{column}` stands there twice"));
+        }
+        columns.push(column);
+    }
+    match ["op", "user", "points"].into_iter().find(|needed| !columns.contains(needed)) {
+        Some(needed) => Err(format!("`{needed}` is missing")),
+        None => Ok(columns),
+    }
+}
+
+fn csv_record(line: &[u8]) -> Result<csv::StringRecord, String> {
+    if let Err(error) = std::str::from_utf8(line) {
+        return Err(format!("byte {} is not valid UTF-8", error.valid_up_to() + 1));
+    }
+    if line.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+        return Err("a quote is not closed; a record is one line".to_owned());
+    }
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).buffer_capacity(line.len().max(1)).from_reader(line);
+    let mut record = csv::StringRecord::new();
+    reader.read_record(&mut record).map_err(|error| error.to_string())?;
+    Ok(record)
+}
+
+fn read_csv(line: &[u8], columns: &[&'static str], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+    let record = csv_record(line)?;
+    if record.len() != columns.len() {
+        return Err(format!("it has {} fields, the header {}", record.len(), columns.len()));
+    }
+    let field = |name: &str| {
+        let index = columns.iter().position(|column| *column == name)?;
+        record.get(index).filter(|value| !value.is_empty())
+    };
+    let needed = |name: &str| field(name).ok_or_else(|| format!("{name} is empty"));
+    let text = |name: &str| field(name).map(str::to_owned);
+    let integer = |name: &str, value: &str| {
+        value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
+    };
+    let time = |name: &str| field(name).map(parse_time).transpose().map_err(|why| format!("{name}: {why}"));
+    let op = match needed("op")? {
+        "recharge" => Op::Recharge,
+        "consume" => Op::Consume,
+        other => return Err(format!("op: `{}` is neither recharge nor consume", shorten(other.to_owned()))),
+    };
+    let user = needed("user")?;
+    let fields = Fields {
+        op,
+        user: Uuid::parse_str(user).map_err(|error| format!("user: {error}"))?,
+        points: integer("points", needed("points")?)?,
+        source: text("source"),
+        source_type: text("source_type"),
+        source_id: text("source_id"),
+        order_id: field("order_id").map(|value| integer("order_id", value)).transpose()?,
+        key: text("key"),
+        expires_at: time("expires_at")?,
+        duration: field("duration")
+            .map(prices::parse_seconds)
+            .transpose()
+            .map_err(|error| format!("duration: {error}"))?,
+        description: text("description"),
+        at: time("at")?,
+    };
+    fields.into_posting(clock)
+}

@@ -1,0 +1,175 @@
+//! `export`: whole tables of the ledger, row by row.
+
+use std::io::{self, BufWriter, Write};
+
+use uuid::Uuid;
+
+use super::{Outcome, Program};
+use crate::ledger::{self, Exported, Session, Table, time_text};
+
+/// Writes a table of the ledger, a row a line, in order of its key and from one snapshot.
+#[derive(clap::Args)]
+pub struct Export {
+    /// Which table
+    table: Name,
+    /// Only this user's rows (a UUID)
+    #[arg(long)]
+    user: Option<Uuid>,
+    /// Comma-separated values under a header
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Name {
+    Accounts,
+    Batches,
+    Entries,
+}
+
+/// Why an export ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error("the rows cannot be written")]
+    Output(#[from] io::Error),
+    #[error("a row cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    #[error("a row cannot be written as CSV")]
+    Csv(#[from] csv::Error),
+}
+
+impl Export {
+    /// Writes every row to standard output.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let table = match self.table {
+            Name::Accounts => Table::Accounts,
+            Name::Batches => Table::Batches,
+            Name::Entries => Table::Entries,
+        };
+        let database = program.database().await?;
+        let mut session = Session::connect(&database).await?;
+        let mut out = BufWriter::new(io::stdout().lock());
+        let result = if program.json {
+            session
+                .export(table, self.user, |row| {
+                    serde_json::to_writer(&mut out, &row)?;
+                    Ok::<_, Error>(out.write_all(b"\n")?)
+                })
+                .await
+        } else if self.csv {
+            let mut csv = csv::Writer::from_writer(&mut out);
+            csv.write_record(columns(table).iter().map(|column| column.0))?;
+            let written = session.export(table, self.user, |row| Ok::<_, Error>(csv.write_record(fields(&row))?)).await;
+            csv.flush()?;
+            written
+        } else {
+            write_aligned(&mut out, columns(table).iter().map(|column| column.0.to_owned()), table)?;
+            session.export(table, self.user, |row| Ok::<_, Error>(write_aligned(&mut out, fields(&row), table)?)).await
+        };
+        out.flush()?;
+        drop(out);
+        drop(session);
+        database.close().await?;
+        result?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Columns in the order of `fields`, with the width that nearly every value fits in. Negative: set to the right.
+fn columns(table: Table) -> &'static [(&'static str, i8)] {
+    match table {
+        Table::Accounts => &[
+            ("user", 36),
+            ("balance", -14),
+            ("arrears", -12),
+            ("total_recharged", -15),
+            ("total_consumed", -14),
+            ("total_expired", -13),
+            ("last_seq", -8),
+        ],
+        Table::Batches => &[
+            ("user", 36),
+            ("batch", -6),
+            ("amount", -12),
+            ("remaining", -12),
+            ("source", 14),
+            ("opened_at", 20),
+            ("expires_at", 20),
+        ],
+        Table::Entries => &[
+            ("user", 36),
+            ("seq", -6),
+            ("type", 8),
+            ("amount", -12),
+            ("balance_before", -14),
+            ("balance_after", -14),
+            ("source_type", 14),
+            ("source_id", 14),
+            ("batch", -5),
+            ("allocations", 16),
+            ("at", 20),
+            ("duration", -8),
+            ("description", 30),
+            ("recorded_at", 27),
+        ],
+    }
+}
+
+/// A row's values as text; allocations as `batch:points`, parted by spaces.
+fn fields(row: &Exported) -> Vec<String> {
+    let or_empty = |value: Option<String>| value.unwrap_or_default();
+    match row {
+        Exported::Account(row) => vec![
+            row.user.to_string(),
+            row.balance.to_string(),
+            row.arrears.to_string(),
+            row.total_recharged.to_string(),
+            row.total_consumed.to_string(),
+            row.total_expired.to_string(),
+            row.last_seq.to_string(),
+        ],
+        Exported::Batch(row) => vec![
+            row.user.to_string(),
+            row.batch.to_string(),
+            row.amount.to_string(),
+            row.remaining.to_string(),
+            row.source.clone(),
+            row.opened_at.clone(),
+            row.expires_at.clone(),
+        ],
+        Exported::Entry(row) => {
+            let entry = &row.entry;
+            let allocations = entry.allocations.iter().map(|part| format!("{}:{}", part.batch, part.points));
+            vec![
+                entry.user.to_string(),
+                entry.seq.to_string(),
+                entry.kind.to_string(),
+                entry.amount.to_string(),
+                entry.balance_before.to_string(),
+                entry.balance_after.to_string(),
+                entry.source_type.clone(),
+                or_empty(entry.source_id.clone()),
+                or_empty(entry.batch.map(|batch| batch.to_string())),
+                allocations.collect::<Vec<_>>().join(" "),
+                time_text(entry.at),
+                or_empty(entry.duration.map(|seconds| seconds.normalize().to_string())),
+                entry.description.clone(),
+                row.recorded_at.clone(),
+            ]
+        }
+    }
+}
+
+fn write_aligned(out: &mut impl Write, row: impl IntoIterator<Item = String>, table: Table) -> io::Result<()> {
+    let mut line = String::new();
+    for (value, (_, width)) in row.into_iter().zip(columns(table)) {
+        let space = usize::from(width.unsigned_abs());
+        // Control characters would break the lines.
+        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let padded = if *width < 0 { format!("{value:>space$}  ") } else { format!("{value:<space$}  ") };
+        line.push_str(&padded);
+    }
+    writeln!(out, "{}", line.trim_end())
+}

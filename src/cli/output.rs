@@ -1,0 +1,79 @@
+//! How answers look: JSON for programs, tables and plain words for people.
+
+use std::io::{self, Write};
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Prints one JSON object on a line.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Prints a text and a line end.
+pub fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: impl Into<i128>) -> String {
+    let number: i128 = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    if number < 0 {
+        text.push('-');
+    }
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 batch`, `2 batches`.
+pub fn counted(number: impl Into<i128>, one: &str, many: &str) -> String {
+    let number: i128 = number.into();
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// A name and its value on each line, aligned.
+pub fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A table under a header. Columns whose cells are all numbers are set to the right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    let numeric = |column: usize| {
+        let number = |cell: &String| cell.chars().all(|c| c.is_ascii_digit() || "-,. %".contains(c));
+        rows.iter().all(|row| row.get(column).is_none_or(number))
+    };
+    let align = |column: usize, text: &str| {
+        Cell::new(text).set_alignment(if numeric(column) { CellAlignment::Right } else { CellAlignment::Left })
+    };
+    table.set_header(header.iter().enumerate().map(|(column, text)| align(column, text)));
+    for row in rows {
+        table.add_row(row.iter().enumerate().map(|(column, text)| align(column, text)));
+    }
+    table.to_string()
+}
+
+/// A bar on the terminal; nothing where standard error is none. `unit` says what is counted.
+pub fn progress(total: u64, what: &'static str, unit: &'static str) -> ProgressBar {
+    let count = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
+    let template = format!("{{msg:>10}} [{{wide_bar:.cyan/dim}}] {count} {unit}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style.progress_chars("━╸─")).with_message(what)
+}
