@@ -1,0 +1,581 @@
+//! Measures the ledger against PostgreSQL's own limit, and against the row-at-a-time service that it replaces.
+//!
+//! Everything runs on one private server with the settings that pointsd gives its users. Absolute times say little on
+//! a shared machine with a moody disk, so each figure is a ratio: the work stands between two runs of pgbench (standard
+//! TPC-B script, 16 clients), and is divided by their mean. The first postings after a load are slower (full-page
+//! images after a checkpoint, cold caches), so each database is checkpointed and warmed up before its figure is taken.
+//!
+//! `--quick` does a tenth of the work; the two sizes that prove that memory and cost do not grow are then 10,000 and
+//! 100,000 lines. Results: a table, and JSON in target/bench.json.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_arithmetic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::{Database, Settings};
+use pointsd::language::Language;
+use pointsd::ledger::{Life, Poster, Posting, Rules, Session};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// The clients that pgbench and the single callers have.
+const CLIENTS: usize = 16;
+/// When every seeded batch was opened; its points expire within the ten days after `EXPIRES`.
+const OPENED: &str = "2026-01-01T00:00:00Z";
+const EXPIRES: &str = "2026-02-01T00:00:00Z";
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    // `cargo bench` adds --bench.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let only = |name: &str| {
+        let named: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+        named.is_empty() || named.iter().any(|wanted| *wanted == name)
+    };
+    let scale: u64 = if quick { 10 } else { 1 };
+    let bench = Bench::start(if quick { 3 } else { 8 }).await;
+    let mut rows = Vec::new();
+    if only("bulk") {
+        bench.bulk(1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    if only("hot") {
+        bench.hot(500_000 / scale, &mut rows).await;
+    }
+    if only("sweep") {
+        bench.sweep(1_000_000 / scale, &mut rows).await;
+    }
+    if only("single") {
+        bench.single(&mut rows).await;
+    }
+    if only("latency") {
+        bench.latency(600_000 / scale, &mut rows).await;
+    }
+    if only("growth") {
+        bench.growth(5_000_000 / scale, 1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    bench.report(&rows, quick).await;
+}
+
+/// One line of the result.
+struct Row {
+    work: String,
+    measured: String,
+    against: String,
+    ratio: f64,
+    least: &'static str,
+    aim: &'static str,
+    naive: Option<f64>,
+}
+
+struct Bench {
+    server: EmbeddedServer,
+    directory: PathBuf,
+    rules: Arc<Rules>,
+    pgbench_seconds: u64,
+    fsync: String,
+}
+
+impl Bench {
+    async fn start(pgbench_seconds: u64) -> Bench {
+        let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
+        let options = Options { state_dir: directory.clone(), bin: None, extra: Vec::new() };
+        let server = EmbeddedServer::start(options).await.expect("a private PostgreSQL");
+        let rules =
+            Rules { recharge_sources: ["gift".to_owned()].into(), life: Life::Days(180), language: Language::English };
+        let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
+        bench.fsync = bench.test_fsync();
+        bench.create("pgbench").await;
+        bench.tool("pgbench", &["-i", "-q", "-s", "16", "pgbench"]);
+        bench.pgbench();
+        bench
+    }
+
+    fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let output = Command::new(self.server.bin_dir().join(name))
+            .args(arguments)
+            .env("PGHOST", self.server.socket_dir())
+            .env("PGUSER", "pointsd")
+            .output()
+            .unwrap_or_else(|error| panic!("{name}: {error}; script/setup installs it"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What an fdatasync of 8 kB costs on this disk now, in the words of pg_test_fsync.
+    fn test_fsync(&self) -> String {
+        let file = self.directory.join("fsync");
+        let output = self.tool("pg_test_fsync", &["-s", "1", "-f", file.to_str().unwrap()]);
+        let line = output.lines().find(|line| line.trim_start().starts_with("fdatasync")).unwrap_or_default();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// TPC-B transactions per second at 16 clients.
+    fn pgbench(&self) -> f64 {
+        let (clients, seconds) = (CLIENTS.to_string(), self.pgbench_seconds.to_string());
+        let output = self.tool("pgbench", &["-n", "-c", &clients, "-j", "2", "-T", &seconds, "pgbench"]);
+        let line = output.lines().find(|line| line.starts_with("tps = ")).expect("pgbench tells its rate");
+        line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    }
+
+    async fn create(&self, database: &str) {
+        let client = self.client("pointsd").await;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database}")).await.unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+    }
+
+    async fn client(&self, database: &str) -> Client {
+        let mut config = self.server.config();
+        config.dbname(database);
+        let (client, connection) = config.connect(NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        client
+    }
+
+    fn url(&self, database: &str) -> String {
+        let socket = self.server.socket_dir().to_str().unwrap().replace('/', "%2F");
+        format!("postgres://pointsd@{socket}/{database}")
+    }
+
+    async fn database(&self, name: &str) -> Database {
+        let settings = Settings {
+            url: Some(self.url(name)),
+            ca_file: None,
+            pool_size: 32,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(3_600),
+            state_dir: self.directory.clone(),
+            postgres_bin: None,
+        };
+        Database::open(&settings).await.expect("the database")
+    }
+
+    /// A database of accounts with so many open batches of 1,000 points each, as their recharges would have left them.
+    async fn seed(&self, name: &str, accounts: u64, batches: u64) -> Client {
+        self.create(name).await;
+        self.database(name).await.migrate().await.expect("the schema");
+        let client = self.client(name).await;
+        let seed = format!(
+            "INSERT INTO ledger.accounts
+             SELECT md5(i::text)::uuid, {batches} * 1000, {batches} * 1000, 0, 0, {batches}, {batches}
+             FROM generate_series(1, {accounts}) AS i;
+             INSERT INTO ledger.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
+             SELECT md5(i::text)::uuid, b, 1000, 1000, '{OPENED}', '{EXPIRES}'::timestamptz + b * interval '1 day', true, 'gift'
+             FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
+             INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
+                 at, description, key, drawing_rule, allocated_batches, allocated_points)
+             SELECT md5(i::text)::uuid, b, 'recharge', 1000, (b - 1) * 1000, b * 1000, 'gift', b,
+                 '{OPENED}', 'Recharge by gift', gen_random_uuid(), 1, '{{}}', '{{}}'
+             FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
+             "
+        );
+        client.batch_execute(&seed).await.expect("the seed");
+        client.batch_execute("VACUUM (ANALYZE) ledger.accounts").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) ledger.batches").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) ledger.entries").await.unwrap();
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        client
+    }
+
+    /// A file of consumes of 1 to 20 points over the accounts `first..first + accounts`, at random. The lines are told
+    /// apart from those of other files by `salt`.
+    fn consumes(&self, users: &[Uuid], lines: u64, salt: &str) -> PathBuf {
+        let path = self.directory.join("consumes.ndjson");
+        let mut file = BufWriter::new(File::create(&path).unwrap());
+        let mut random = fastrand::Rng::with_seed(lines);
+        for line in 0..lines {
+            let (user, points) = (random.choice(users).unwrap(), random.u32(1..=20));
+            writeln!(
+                file,
+                r#"{{"op":"consume","user":"{user}","points":{points},"source_type":"tts","source_id":"{salt}-{line}","at":"2026-01-15T00:00:00Z"}}"#
+            )
+            .unwrap();
+        }
+        file.flush().unwrap();
+        path
+    }
+
+    /// Runs the program itself; returns how long it took and the most memory that it had, in MB.
+    fn program(&self, database: &str, arguments: &[&str]) -> (f64, f64) {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
+            .args(["--json", "--database-url", &self.url(database)])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("pointsd starts");
+        // The kernel's own high-water mark; read while the process is there, the last reading counts.
+        let mut peak = 0.0;
+        let status = loop {
+            peak = high_water(child.id()).unwrap_or(peak);
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert!(status.success(), "pointsd {arguments:?}: {status}");
+        (began.elapsed().as_secs_f64(), peak)
+    }
+
+    async fn bulk(&self, lines: u64, accounts: u64, rows: &mut Vec<Row>) {
+        let client = self.seed("bulk", accounts, 3).await;
+        let users = users(accounts);
+        self.program("bulk", &["post", self.consumes(&users, lines / 20, "warm").to_str().unwrap()]);
+        let file = self.consumes(&users, lines, "work");
+        let (seconds, around) = self.between(|| self.program("bulk", &["post", file.to_str().unwrap()]).0);
+        let naive = naive_consume(&client, &users, "naive").await;
+        rows.push(Row::rate("bulk consume", lines, seconds, around, ("3.5", "5"), Some(naive)));
+    }
+
+    async fn hot(&self, lines: u64, rows: &mut Vec<Row>) {
+        let client = self.seed("hot", 1, 3).await;
+        client.batch_execute("UPDATE ledger.batches SET amount = 100000000, remaining = 100000000").await.unwrap();
+        client
+            .batch_execute("UPDATE ledger.accounts SET balance = 300000000, total_recharged = 300000000")
+            .await
+            .unwrap();
+        let users = users(1);
+        self.program("hot", &["post", self.consumes(&users, lines / 20, "warm").to_str().unwrap()]);
+        let file = self.consumes(&users, lines, "work");
+        let (seconds, around) = self.between(|| self.program("hot", &["post", file.to_str().unwrap()]).0);
+        let naive = naive_consume(&client, &users, "naive").await;
+        rows.push(Row::rate("bulk consume, one hot account", lines, seconds, around, ("8", "20"), Some(naive)));
+    }
+
+    async fn sweep(&self, batches: u64, rows: &mut Vec<Row>) {
+        let client = self.seed("sweep", batches / 5, 5).await;
+        let naive = naive_expiry(&client, 2_000).await;
+        self.seed("sweep", batches / 5, 5).await;
+        let at = "2026-03-01T00:00:00Z";
+        let (seconds, around) = self.between(|| self.program("sweep", &["run", "expiry", "--at", at]).0);
+        rows.push(Row::rate("sweep", batches, seconds, around, ("10", "20"), Some(naive)));
+    }
+
+    async fn single(&self, rows: &mut Vec<Row>) {
+        self.seed("single", 20_000, 3).await;
+        let database = self.database("single").await;
+        let poster = Poster::start(&database, &self.rules, 2);
+        let users = users(20_000);
+        let seconds = self.pgbench_seconds;
+        callers(&poster, &users, "warm", Duration::from_secs(2)).await;
+        let before = self.pgbench();
+        let posted = callers(&poster, &users, "work", Duration::from_secs(seconds)).await.len() as u64;
+        let around = f64::midpoint(before, self.pgbench());
+        let mut naive = Vec::new();
+        for caller in 0..CLIENTS {
+            let (client, users) = (self.client("single").await, users.clone());
+            naive.push(tokio::spawn(async move { naive_consume(&client, &users, &format!("naive{caller}")).await }));
+        }
+        let mut rate = 0.0;
+        for caller in naive {
+            rate += caller.await.unwrap();
+        }
+        let work = "single consumes, 16 callers";
+        rows.push(Row::rate(work, posted, seconds as f64, around, ("0.5", "1.5"), Some(rate)));
+    }
+
+    async fn latency(&self, batches: u64, rows: &mut Vec<Row>) {
+        self.seed("latency", batches / 5, 5).await;
+        let database = self.database("latency").await;
+        let poster = Poster::start(&database, &self.rules, 2);
+        let users = Arc::new(users(batches / 5));
+        callers_at_ease(&poster, &users, "warm", Duration::from_secs(2)).await;
+        let alone = callers_at_ease(&poster, &users, "alone", Duration::from_secs(10)).await;
+        let mut session = Session::connect(&database).await.expect("a session");
+        let rules = Arc::clone(&self.rules);
+        let sweep = tokio::spawn(async move {
+            session.sweep(time("2026-03-01T00:00:00Z"), false, &rules, |_| true).await.expect("the sweep")
+        });
+        let mut during = Vec::new();
+        let mut round = 0;
+        while !sweep.is_finished() {
+            during.extend(callers_at_ease(&poster, &users, &format!("sweep{round}"), Duration::from_millis(500)).await);
+            round += 1;
+        }
+        let (alone, during) = (percentile_99(alone), percentile_99(during));
+        rows.push(Row {
+            work: "p99 of single consumes during the sweep".into(),
+            measured: format!("{:.2} ms", during * 1e3),
+            against: format!("{:.2} ms without", alone * 1e3),
+            ratio: during / alone,
+            least: "< 3",
+            aim: "1.5",
+            naive: None,
+        });
+    }
+
+    async fn growth(&self, huge: u64, large: u64, small: u64, rows: &mut Vec<Row>) {
+        let mut posts = Vec::new();
+        let mut sweeps = Vec::new();
+        for (size, salt) in [(small, "s"), (large, "l"), (huge, "h")] {
+            self.seed("growth", 100_000.min(size), 3).await;
+            let users = users(100_000.min(size));
+            self.program("growth", &["post", self.consumes(&users, 20_000, "warm").to_str().unwrap()]);
+            let file = self.consumes(&users, size, salt);
+            posts.push(self.program("growth", &["post", file.to_str().unwrap()]));
+            self.seed("growth", size / 5, 5).await;
+            sweeps.push(self.program("growth", &["run", "expiry", "--at", "2026-03-01T00:00:00Z"]));
+        }
+        for (work, runs) in [("post", &posts), ("sweep", &sweeps)] {
+            rows.push(Row {
+                work: format!("memory of {work}, {huge} against {large}"),
+                measured: format!("{:.1} MB", runs[2].1),
+                against: format!("{:.1} MB", runs[1].1),
+                ratio: runs[2].1 / runs[1].1,
+                least: "< 64 MB, 1",
+                aim: "32 MB, 1",
+                naive: None,
+            });
+            let each = |run: (f64, f64), size: u64| run.0 * 1e6 / size as f64;
+            let (cost_large, cost_small) = (each(runs[1], large), each(runs[0], small));
+            rows.push(Row {
+                work: format!("cost of {work}, {large} against {small}"),
+                measured: format!("{cost_large:.1} µs each"),
+                against: format!("{cost_small:.1} µs each"),
+                ratio: cost_large / cost_small,
+                least: "< 1.2",
+                aim: "1",
+                naive: None,
+            });
+        }
+    }
+
+    /// Runs `work` between two runs of pgbench; returns what it returns, and their mean rate.
+    fn between<T>(&self, work: impl FnOnce() -> T) -> (T, f64) {
+        let before = self.pgbench();
+        let result = work();
+        (result, f64::midpoint(before, self.pgbench()))
+    }
+
+    async fn report(self, rows: &[Row], quick: bool) {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
+        table.set_header(["work", "measured", "against", "ratio", "at least", "aim", "× naive"]);
+        for row in rows {
+            let naive = row.naive.map(|naive| format!("{naive:.0}")).unwrap_or_default();
+            let ratio = format!("{:.2}", row.ratio);
+            table.add_row([&row.work, &row.measured, &row.against, &ratio, row.least, row.aim, &naive]);
+        }
+        println!("{table}\npg_test_fsync before: {}; after: {}", self.fsync, self.test_fsync());
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        let result = json!({ "quick": quick, "fdatasync": self.fsync, "rows": rows });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench.json");
+        std::fs::write(&path, format!("{result:#}\n")).expect("target can be written");
+        println!("The same as JSON: target/bench.json");
+        self.server.stop().await.expect("the server stops");
+        std::fs::remove_dir_all(&self.directory).expect("the bench's folder can be removed");
+    }
+}
+
+impl Row {
+    fn rate(
+        work: &str,
+        count: u64,
+        seconds: f64,
+        pgbench: f64,
+        (least, aim): (&'static str, &'static str),
+        naive: Option<f64>,
+    ) -> Row {
+        let rate = count as f64 / seconds;
+        let row = Row {
+            work: work.into(),
+            measured: format!("{rate:.0}/s"),
+            against: format!("pgbench {pgbench:.0}/s"),
+            ratio: rate / pgbench,
+            least,
+            aim,
+            naive: naive.map(|naive| rate / naive),
+        };
+        eprintln!("{work}: {rate:.0}/s, pgbench {pgbench:.0}/s, naive {:.0}/s", naive.unwrap_or_default());
+        row
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "work": self.work, "measured": self.measured, "against": self.against, "ratio": self.ratio,
+            "at_least": self.least, "aim": self.aim, "times_naive": self.naive,
+        })
+    }
+}
+
+fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// The users that `Bench::seed` makes: md5 of their numbers.
+fn users(accounts: u64) -> Vec<Uuid> {
+    (1..=accounts).map(|number| Uuid::from_bytes(md5::compute(number.to_string()).0)).collect()
+}
+
+/// The most memory that a living process has had, in MB.
+fn high_water(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+fn percentile_99(mut latencies: Vec<f64>) -> f64 {
+    latencies.sort_by(f64::total_cmp);
+    latencies[latencies.len() * 99 / 100]
+}
+
+/// Sixteen callers, each posting the next when the last is answered. Returns every latency in seconds.
+async fn callers(poster: &Poster, users: &[Uuid], salt: &str, how_long: Duration) -> Vec<f64> {
+    drive(poster, users, salt, how_long, CLIENTS, Duration::ZERO).await
+}
+
+/// Four callers who rest 5 ms after each posting: the machine is not busy with them.
+async fn callers_at_ease(poster: &Poster, users: &[Uuid], salt: &str, how_long: Duration) -> Vec<f64> {
+    drive(poster, users, salt, how_long, 4, Duration::from_millis(5)).await
+}
+
+async fn drive(
+    poster: &Poster,
+    users: &[Uuid],
+    salt: &str,
+    how_long: Duration,
+    callers: usize,
+    rest: Duration,
+) -> Vec<f64> {
+    let until = Instant::now() + how_long;
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| {
+            let (poster, users, salt) = (poster.clone(), users.to_vec(), salt.to_owned());
+            tokio::spawn(async move {
+                let mut random = fastrand::Rng::with_seed(caller as u64);
+                let mut latencies = Vec::new();
+                while Instant::now() < until {
+                    let user = *random.choice(&users).unwrap();
+                    let id = format!("{salt}-{caller}-{}", latencies.len());
+                    let posting = Posting::consume(user, 1, "tts", id, time("2026-01-15T00:00:00Z"));
+                    let began = Instant::now();
+                    let reply = poster.post(posting).await.expect("the posting");
+                    assert!(reply.entry().is_some(), "{reply:?}");
+                    latencies.push(began.elapsed().as_secs_f64());
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
+                    }
+                }
+                latencies
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.unwrap());
+    }
+    latencies
+}
+
+/// Consumes per second as the replaced service did them: one account at a time, one statement at a time.
+async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
+    let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
+    let account = statement("SELECT balance, last_seq FROM ledger.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let open = statement(
+        "SELECT batch, remaining FROM ledger.batches
+         WHERE user_id = $1 AND open AND expires_at > $2 ORDER BY expires_at FOR UPDATE",
+    )
+    .await;
+    let draw =
+        statement("UPDATE ledger.batches SET remaining = $3, open = $3::bigint > 0 WHERE user_id = $1 AND batch = $2")
+            .await;
+    let update = statement(
+        "UPDATE ledger.accounts SET balance = balance - $2, total_consumed = total_consumed + $2, last_seq = last_seq + 1
+         WHERE user_id = $1",
+    )
+    .await;
+    let insert = statement(
+        "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
+             at, description, key, drawing_rule, allocated_batches, allocated_points)
+         VALUES ($1, $2, 'consume', $3, $4, $4::bigint - $3::bigint, 'tts', $5, $6, 'Use of tts', gen_random_uuid(), 1, $7, $8)",
+    )
+    .await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let began = Instant::now();
+    let mut done = 0_u32;
+    while began.elapsed() < Duration::from_secs(4) {
+        let (user, points) = (*random.choice(users).unwrap(), random.i64(1..=20));
+        let at = time("2026-01-15T00:00:00Z");
+        client.batch_execute("BEGIN").await.unwrap();
+        let row = client.query_one(&account, &[&user]).await.unwrap();
+        let (balance, seq): (i64, i64) = (row.get(0), row.get(1));
+        let mut wanted = points;
+        let (mut batches, mut drawn) = (Vec::<i32>::new(), Vec::<i64>::new());
+        for row in client.query(&open, &[&user, &at]).await.unwrap() {
+            let (batch, remaining): (i32, i64) = (row.get(0), row.get(1));
+            let part = wanted.min(remaining);
+            if part == 0 {
+                break;
+            }
+            client.execute(&draw, &[&user, &batch, &(remaining - part)]).await.unwrap();
+            wanted -= part;
+            batches.push(batch);
+            drawn.push(part);
+        }
+        client.execute(&update, &[&user, &points]).await.unwrap();
+        let id = format!("{salt}-{done}");
+        client.execute(&insert, &[&user, &(seq + 1), &points, &balance, &id, &at, &batches, &drawn]).await.unwrap();
+        client.batch_execute("COMMIT").await.unwrap();
+        done += 1;
+    }
+    f64::from(done) / began.elapsed().as_secs_f64()
+}
+
+/// Batches expired per second as the replaced service did it, over the first so many.
+async fn naive_expiry(client: &Client, batches: i64) -> f64 {
+    let began = Instant::now();
+    client.batch_execute("BEGIN").await.unwrap();
+    let at = time("2026-03-01T00:00:00Z");
+    let due = client
+        .query(
+            "SELECT user_id, batch, remaining, source FROM ledger.batches
+             WHERE open AND expires_at <= $1 LIMIT $2 FOR UPDATE",
+            &[&at, &batches],
+        )
+        .await
+        .unwrap();
+    let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
+    let account = statement("SELECT balance, last_seq FROM ledger.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let update = statement(
+        "UPDATE ledger.accounts SET balance = balance - $2, total_expired = total_expired + $2, last_seq = last_seq + 1
+         WHERE user_id = $1",
+    )
+    .await;
+    let close =
+        statement("UPDATE ledger.batches SET remaining = 0, open = false WHERE user_id = $1 AND batch = $2").await;
+    let insert = statement(
+        "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+             description, drawing_rule, allocated_batches, allocated_points)
+         VALUES ($1, $2, 'expire', $3, $4, $4::bigint - $3::bigint, $5, $6, 'Expiry', 1, $7, $8)",
+    )
+    .await;
+    for row in &due {
+        let (user, batch, points): (Uuid, i32, i64) = (row.get(0), row.get(1), row.get(2));
+        let source: &str = row.get(3);
+        let row = client.query_one(&account, &[&user]).await.unwrap();
+        let (balance, seq): (i64, i64) = (row.get(0), row.get(1));
+        client.execute(&update, &[&user, &points]).await.unwrap();
+        client.execute(&close, &[&user, &batch]).await.unwrap();
+        let (batches, taken) = (vec![batch], vec![points]);
+        client.execute(&insert, &[&user, &(seq + 1), &points, &balance, &source, &at, &batches, &taken]).await.unwrap();
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    due.len() as f64 / began.elapsed().as_secs_f64()
+}
