@@ -16,6 +16,7 @@ use super::reply::Reply;
 use super::rules::Rules;
 use super::session::{Error, Session};
 use crate::database::Database;
+use crate::telemetry;
 
 /// Postings in one group at most, but for a single request that is larger. See the bench: the rate rises steeply up to
 /// some 300 and is flat from there to 5,000, and a small group holds its locks for a short time.
@@ -176,7 +177,7 @@ impl Lane {
             if !error.is_transient() || began.elapsed() > KEEP_TRYING {
                 return Err(error);
             }
-            tracing::warn!(postings = postings.len(), "trying a group again: {}", crate::chain(&error));
+            tracing::warn!(postings = postings.len(), "trying a group again: {}", telemetry::chain(&error));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

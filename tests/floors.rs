@@ -1,0 +1,60 @@
+//! Holds the code to the floors of ARCHITECTURE.md: a module uses only modules on lower floors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn modules_use_only_lower_floors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let floors = floors(&fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap());
+    let library = fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let declared: Vec<&str> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    for module in &declared {
+        assert!(floors.contains_key(*module), "ARCHITECTURE.md does not say on which floor `{module}` is");
+    }
+    assert_eq!(floors.len(), declared.len(), "ARCHITECTURE.md names a module that is not there: {floors:?}");
+
+    let mut uses = 0;
+    for module in declared {
+        for file in files_of(root, module) {
+            let text = fs::read_to_string(&file).unwrap();
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+                for used in line.split("crate::").skip(1) {
+                    let used = used.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+                    let Some(floor) = floors.get(used) else { continue };
+                    uses += 1;
+                    assert!(
+                        used == module || *floor < floors[module],
+                        "{}:{}: `{module}` (floor {}) uses `{used}` (floor {floor})",
+                        file.display(),
+                        number + 1,
+                        floors[module],
+                    );
+                }
+            }
+        }
+    }
+    assert!(uses > 20, "only {uses} uses were found: does this test still read the code?");
+}
+
+/// Module to floor, from the rows `| 4 | `ledger` | …`.
+fn floors(architecture: &str) -> BTreeMap<String, u32> {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        let floor = cells.next()?.parse().ok()?;
+        let module = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((module.to_owned(), floor))
+    };
+    architecture.lines().filter_map(row).collect()
+}
+
+fn files_of(root: &Path, module: &str) -> Vec<PathBuf> {
+    let file = root.join(format!("src/{module}.rs"));
+    if file.exists() {
+        return vec![file];
+    }
+    fs::read_dir(root.join("src").join(module)).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
