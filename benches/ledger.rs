@@ -136,7 +136,7 @@ impl Bench {
 
     async fn create(&self, database: &str) {
         let client = self.client("pointsd").await;
-        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database}")).await.unwrap();
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await.unwrap();
         client.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
     }
 

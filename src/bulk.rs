@@ -1,11 +1,13 @@
 //! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is refused with its number and reason,
 //! its neighbours post; memory stays the same however long the input or one of its lines is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -13,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::ledger::{self, GROUP_POSTINGS, Kind, Pending, Poster, Posting, Refusal, Reply};
+use crate::ledger::{self, GROUP_POSTINGS, Kind, Poster, Posting, Refusal, Reply};
 use crate::prices;
 
 /// The longest line that is read, in bytes: several times the longest that can be posted.
@@ -132,29 +134,44 @@ pub async fn post(
     std::thread::spawn(move || read_chunks(input, format, clock, &sender));
 
     let mut summary = Summary::default();
-    let mut under_way: VecDeque<UnderWay> = VecDeque::with_capacity(CHUNKS_UNDER_WAY);
+    let mut failure = None;
+    let mut reading = true;
+    let mut under_way = FuturesOrdered::new();
+    // Replies go out as soon as they are there, so that a slow producer sees them; and while they are written, the next
+    // chunk is on its way.
     loop {
-        let chunk = tokio::select! {
+        tokio::select! {
             biased;
-            () = stop.cancelled() => { summary.stopped = true; break }
-            chunk = chunks.recv() => chunk,
-        };
-        let Some(chunk) = chunk else { break };
-        let lines = match chunk {
-            Ok(lines) => lines,
-            Err(error) => {
-                answer_all(&mut under_way, &mut summary, &mut on_reply).await?;
-                return Err(error);
+            () = stop.cancelled(), if reading => {
+                summary.stopped = true;
+                reading = false;
             }
-        };
-        under_way.push_back(UnderWay::begin(lines, poster, summary.last_line).await?);
-        // Answer at once what can be answered, so that a slow producer sees its replies.
-        while under_way.len() >= CHUNKS_UNDER_WAY || (chunks.is_empty() && !under_way.is_empty()) {
-            answer_next(&mut under_way, &mut summary, &mut on_reply).await?;
+            chunk = chunks.recv(), if reading && under_way.len() < CHUNKS_UNDER_WAY => match chunk {
+                Some(Ok(lines)) => {
+                    let handed_over = hand_over(lines, poster).await;
+                    under_way.push_back(handed_over.map_err(|source| lost(&summary, source))?);
+                }
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    reading = false;
+                }
+                None => reading = false,
+            },
+            Some((lines, replies)) = under_way.next() => {
+                let replies = replies.map_err(|source| lost(&summary, source))?;
+                answer(lines, replies, &mut summary, &mut on_reply)?;
+            }
+            else => break,
         }
     }
-    answer_all(&mut under_way, &mut summary, &mut on_reply).await?;
-    Ok(summary)
+    match failure {
+        None => Ok(summary),
+        Some(error) => Err(error),
+    }
+}
+
+fn lost(summary: &Summary, source: Arc<ledger::Error>) -> Error {
+    Error::Ledger { through: summary.last_line, source }
 }
 
 /// A line of the input, read.
@@ -163,48 +180,35 @@ struct Line {
     posting: Result<Posting, Refusal>,
 }
 
-/// A chunk that was handed over, and its lines: user, or why there is nothing to post.
-struct UnderWay {
-    lines: Vec<(u64, Result<Uuid, Refusal>)>,
-    pending: Pending,
-}
+/// The lines of a chunk that was handed over: number and user, or why there is nothing to post.
+type HandedOver = Vec<(u64, Result<Uuid, Refusal>)>;
 
-impl UnderWay {
-    async fn begin(lines: Vec<Line>, poster: &Poster, through: u64) -> Result<UnderWay, Error> {
-        let mut postings = Vec::with_capacity(lines.len());
-        let lines = lines.into_iter().map(|line| {
-            let user = line.posting.map(|posting| {
-                let user = posting.user;
-                postings.push(posting);
-                user
-            });
-            (line.number, user)
+/// Queues a chunk's postings; the future that comes back waits for their replies.
+async fn hand_over(
+    lines: Vec<Line>,
+    poster: &Poster,
+) -> Result<impl Future<Output = (HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)>, Arc<ledger::Error>> {
+    let mut postings = Vec::with_capacity(lines.len());
+    let take = |line: Line| {
+        let user = line.posting.map(|posting| {
+            let user = posting.user;
+            postings.push(posting);
+            user
         });
-        let lines = lines.collect();
-        let pending = poster.hand_over(postings).await.map_err(|source| Error::Ledger { through, source })?;
-        Ok(UnderWay { lines, pending })
-    }
+        (line.number, user)
+    };
+    let lines: HandedOver = lines.into_iter().map(take).collect();
+    let pending = poster.hand_over(postings).await?;
+    Ok(async { (lines, pending.replies().await) })
 }
 
-async fn answer_all(
-    under_way: &mut VecDeque<UnderWay>,
+fn answer(
+    lines: HandedOver,
+    replies: Vec<Reply>,
     summary: &mut Summary,
     on_reply: &mut impl FnMut(LineReply) -> std::io::Result<()>,
 ) -> Result<(), Error> {
-    while !under_way.is_empty() {
-        answer_next(under_way, summary, on_reply).await?;
-    }
-    Ok(())
-}
-
-async fn answer_next(
-    under_way: &mut VecDeque<UnderWay>,
-    summary: &mut Summary,
-    on_reply: &mut impl FnMut(LineReply) -> std::io::Result<()>,
-) -> Result<(), Error> {
-    let Some(UnderWay { lines, pending }) = under_way.pop_front() else { return Ok(()) };
-    let through = summary.last_line;
-    let mut replies = pending.replies().await.map_err(|source| Error::Ledger { through, source })?.into_iter();
+    let mut replies = replies.into_iter();
     for (line, user) in lines {
         let (user, reply) = match user {
             Ok(user) => (Some(user), replies.next()),

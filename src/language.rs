@@ -1,9 +1,9 @@
 //! The languages that pointsd writes for a business.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A business's language.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Language {
     /// `en`
     #[default]

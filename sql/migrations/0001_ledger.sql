@@ -40,9 +40,11 @@ CREATE TABLE ledger.batches (
     CONSTRAINT batches_expire_after_opening CHECK (expires_at > opened_at)
 ) WITH (fillfactor = 80);
 
--- A posting asks for the open batches of its accounts, the sweep for the accounts with open batches that are due.
-CREATE INDEX batches_open_by_user ON ledger.batches (user_id) WHERE open;
-CREATE INDEX batches_open_by_expiry ON ledger.batches (expires_at, user_id) WHERE open;
+-- A posting asks for the open batches of its accounts, the sweep for the accounts with open batches that are due. The
+-- second index only includes the user: with it as a key column, a plan made on empty tables takes that index for a
+-- posting too, and then reads every open batch of the ledger for it.
+CREATE INDEX batches_open_by_user ON ledger.batches (user_id, expires_at) WHERE open;
+CREATE INDEX batches_open_by_expiry ON ledger.batches (expires_at) INCLUDE (user_id) WHERE open;
 
 -- The history: numbered without gaps within an account, chained by its balances, never changed.
 CREATE TABLE ledger.entries (

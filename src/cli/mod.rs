@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
-use crate::ledger::Rules;
+use crate::ledger::{Rules, to_microsecond};
 use crate::prices::PriceError;
 
 /// A ledger of points that expire, kept honest in PostgreSQL.
@@ -193,6 +193,5 @@ fn tell(error: &anyhow::Error) -> ExitCode {
 
 /// The clock of the machine, to the microsecond that PostgreSQL keeps.
 fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+    to_microsecond(Utc::now())
 }

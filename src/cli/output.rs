@@ -1,6 +1,7 @@
 //! How answers look: JSON for programs, tables and plain words for people.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -76,4 +77,11 @@ pub fn progress(total: u64, what: &'static str, unit: &'static str) -> ProgressB
     let template = format!("{{msg:>10}} [{{wide_bar:.cyan/dim}}] {count} {unit}, {{eta}} left");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style.progress_chars("━╸─")).with_message(what)
+}
+
+/// A sign of life while something of unknown length is done; nothing where standard error is no terminal.
+pub fn waiting(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

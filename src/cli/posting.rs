@@ -1,13 +1,12 @@
 //! `recharge`, `consume`, `balance`, `check`: one account at a time.
 
-use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{counted, facts, grouped, json, say};
 use super::{Outcome, Program, Time};
-use crate::ledger::{Balance, Check, Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session, time_text};
+use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session, time_text};
 
 /// Credits points: opens a batch, after what the account owes was settled.
 #[derive(clap::Args)]
@@ -230,7 +229,9 @@ fn in_words(reply: &Reply) -> String {
 impl BalanceOf {
     /// Asks and shows.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let balance = read(program, self.user, program.now_or(self.at)).await?;
+        let database = program.database().await?;
+        let balance = Session::connect(&database).await?.balance(self.user, program.now_or(self.at)).await?;
+        database.close().await?;
         if program.json {
             json(&balance)?;
         } else {
@@ -248,19 +249,12 @@ impl BalanceOf {
     }
 }
 
-async fn read(program: &Program, user: Uuid, at: DateTime<Utc>) -> anyhow::Result<Balance> {
-    let database = program.database().await?;
-    let session = Session::connect(&database).await?;
-    let balance = session.balance(user, at).await?;
-    drop(session);
-    database.close().await?;
-    Ok(balance)
-}
-
 impl CheckOf {
     /// Asks and tells.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let check = Check::of(&read(program, self.user, program.now_or(None)).await?, self.points);
+        let database = program.database().await?;
+        let check = Session::connect(&database).await?.check(self.user, self.points, program.now_or(None)).await?;
+        database.close().await?;
         if program.json {
             json(&check)?;
         } else {

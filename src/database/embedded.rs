@@ -172,15 +172,17 @@ impl EmbeddedServer {
     /// # Errors
     /// [`Error::EmbeddedDown`] when it does not stop in time.
     pub async fn stop(self) -> Result<(), Error> {
-        let _start_lock = self.server.start_lock().await?;
-        match self.users.relock(FlockArg::LockExclusiveNonblock) {
-            Ok(()) => {
-                let server = Arc::clone(&self.server);
-                blocking(move || server.shut_down()).await
-            }
+        let EmbeddedServer { server, users } = self;
+        let start_lock = server.start_lock().await?;
+        let stopped = match users.relock(FlockArg::LockExclusiveNonblock) {
+            Ok(()) => blocking(move || server.shut_down()).await,
             Err(Errno::EWOULDBLOCK) => Ok(()),
             Err(errno) => Err(down("cannot lock users.lock", errno)),
-        }
+        };
+        // In this order: whoever gets the start lock next must not find the other one taken.
+        drop(users);
+        drop(start_lock);
+        stopped
     }
 
     /// How to connect: socket folder, role and database.

@@ -85,6 +85,12 @@ impl Account {
         self.batches = batches;
     }
 
+    /// Whether there are batches without the account's own row: somebody opened the account while it was loaded, or a
+    /// hand deleted it.
+    pub fn is_orphaned(&self) -> bool {
+        !self.stored && self.last_batch == 0 && !self.batches.is_empty()
+    }
+
     /// Whether the group wrote an entry to it.
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -103,6 +109,9 @@ impl Account {
         rules: &Rules,
         entries: &mut Vec<Entry>,
     ) -> Result<Entry, Refusal> {
+        if self.is_orphaned() {
+            return Err(Refusal::AccountMissing);
+        }
         let at = to_microsecond(posting.at);
         let mut entry = match &posting.kind {
             Kind::Recharge { source, expires_at, .. } => {

@@ -178,9 +178,9 @@ fn time(field: &str, value: DateTime<Utc>) -> Result<(), String> {
     if in_range(value) { Ok(()) } else { Err(format!("{field} is outside the years 1970 to 9999")) }
 }
 
-/// Whether the ledger can keep this instant.
+/// Whether the ledger can keep this instant. A leap second is kept as the first of the next minute.
 pub(crate) fn in_range(value: DateTime<Utc>) -> bool {
-    TIME_RANGE.contains(&value.timestamp())
+    TIME_RANGE.contains(&to_microsecond(value).timestamp())
 }
 
 /// Cuts an instant to the microsecond that PostgreSQL would keep, so that a decision taken in memory and one taken

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::posting::to_microsecond;
 use super::reply::{Entry, time_text};
 use super::session::{BEGIN, Error, Session, Transaction, account_from, batch_from, entry_from};
 
@@ -119,20 +120,13 @@ pub struct ExportedEntry {
     pub drawing_rule: i16,
 }
 
-impl Check {
-    /// Whether an account with this balance may start work that will cost `required` points.
-    pub fn of(account: &Balance, required: i64) -> Check {
-        let Balance { balance, available, arrears, .. } = *account;
-        Check { sufficient: arrears == 0 && available >= required, available, balance, required }
-    }
-}
-
 impl<C: Deref<Target = Client>> Session<C> {
     /// The account's books, and what is available at `at`. One round trip.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
+        let at = to_microsecond(at);
         let row = self.client().query_opt(&self.statements().balance, &[&user, &at]).await?;
         let (balance, total_recharged, total_consumed, total_expired, available) = match row {
             Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?),
@@ -140,6 +134,15 @@ impl<C: Deref<Target = Client>> Session<C> {
         };
         let arrears = arrears(balance);
         Ok(Balance { user, balance, available, arrears, total_recharged, total_consumed, total_expired })
+    }
+
+    /// Whether the account may start work that will cost `required` points at `at`. One round trip.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn check(&self, user: Uuid, required: i64, at: DateTime<Utc>) -> Result<Check, Error> {
+        let Balance { balance, available, arrears, .. } = self.balance(user, at).await?;
+        Ok(Check { sufficient: arrears == 0 && available >= required, available, balance, required })
     }
 
     /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.

@@ -32,8 +32,7 @@ impl Reply {
 
 /// Why a posting was refused, in order of precedence: the first that holds is the one that is told.
 ///
-/// Only `AlreadyExpired` and `AccountFull` depend on the account's state or on time; a retry of the same posting
-/// changes none of them.
+/// Sending the same posting again changes none of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be read as a posting.
@@ -68,6 +67,9 @@ pub enum Refusal {
     /// A lifetime total of the account would not fit into 64 bits.
     #[error("the account's lifetime total would pass {max}", max = i64::MAX)]
     AccountFull,
+    /// There are open batches, but no account that they belong to: only a hand in the tables can have done that.
+    #[error("the user's account row is missing, though open batches of it are there; put it back before posting")]
+    AccountMissing,
 }
 
 impl Refusal {
@@ -80,6 +82,7 @@ impl Refusal {
             Refusal::KeyConflict { .. } => "key_conflict",
             Refusal::AlreadyExpired { .. } => "already_expired",
             Refusal::AccountFull => "account_full",
+            Refusal::AccountMissing => "account_missing",
         }
     }
 }

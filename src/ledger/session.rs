@@ -33,6 +33,9 @@ pub enum Error {
     /// The database holds something that the ledger never writes.
     #[error("the ledger's tables hold what the ledger never wrote: {0}")]
     Corrupt(String),
+    /// Somebody else opened one of the group's accounts meanwhile. Only told where that happened again and again.
+    #[error("other groups kept opening the same accounts")]
+    LostRace,
     /// The [`Poster`](super::Poster) was stopped before this posting's turn came.
     #[error("posting was stopped before its turn came")]
     Stopped,
@@ -44,13 +47,19 @@ impl Error {
         match self {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
+            Error::LostRace => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
     }
 
-    fn is_lost_race(&self) -> bool {
-        let Error::Database(error) = self else { return false };
-        error.as_db_error().is_some_and(|error| error.constraint() == Some("accounts_pkey"))
+    /// Tells a race for a new account by the constraint that decided it.
+    fn or_lost_race(self) -> Error {
+        match &self {
+            Error::Database(error) if error.as_db_error().and_then(|e| e.constraint()) == Some("accounts_pkey") => {
+                Error::LostRace
+            }
+            _ => self,
+        }
     }
 }
 
@@ -127,22 +136,28 @@ impl<C: Deref<Target = Client>> Session<C> {
     pub async fn post(&mut self, postings: &[Posting], rules: &Rules) -> Result<Vec<Reply>, Error> {
         let mut races = 0;
         loop {
-            match self.post_once(postings, rules).await {
-                Err(error) if error.is_lost_race() && races < MOST_RACES => races += 1,
+            match self.post_once(postings, rules, races == 0).await {
+                Err(Error::LostRace) if races < MOST_RACES => races += 1,
                 result => return result,
             }
         }
     }
 
-    async fn post_once(&mut self, postings: &[Posting], rules: &Rules) -> Result<Vec<Reply>, Error> {
+    /// With `first`, batches without an account count as a lost race: who opened the account may have committed between
+    /// two statements of the load. The next load then finds it; what is still an orphan there is one.
+    async fn post_once(&mut self, postings: &[Posting], rules: &Rules, first: bool) -> Result<Vec<Reply>, Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
         let transaction = Transaction { client: &self.client, ended: false };
         let (mut accounts, known) = self.load(postings, &keys).await?;
+        if first && accounts.iter().any(Account::is_orphaned) {
+            transaction.rollback().await?;
+            return Err(Error::LostRace);
+        }
         let Decision { entries, replies } = decide::decide(&mut accounts, &known, postings, &keys, rules);
         if entries.is_empty() {
             transaction.rollback().await?;
         } else {
-            self.store(&accounts, &entries).await?;
+            self.store(&accounts, &entries).await.map_err(Error::or_lost_race)?;
             transaction.ended();
         }
         Ok(replies)

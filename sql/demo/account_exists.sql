@@ -1,0 +1,2 @@
+-- Whether anybody has an account.
+SELECT EXISTS (SELECT FROM ledger.accounts)

@@ -1,0 +1,241 @@
+//! The ends of what can be written: refused with its reason, or kept exactly.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Reply, Sweep};
+use rust_decimal::Decimal;
+use tokio_postgres::Client;
+
+use crate::model::{LIFE_DAYS, rules};
+use crate::support::rows::Rows;
+use crate::{TestDatabase, at, user};
+
+fn recharge(change: impl FnOnce(&mut Posting)) -> Posting {
+    let mut posting = Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z")).with_key("a");
+    change(&mut posting);
+    posting
+}
+
+fn consume(change: impl FnOnce(&mut Posting)) -> Posting {
+    let mut posting = Posting::consume(user(1), 1, "tts", "x", at("2026-01-01T00:00:00Z"));
+    change(&mut posting);
+    posting
+}
+
+fn expires(posting: &mut Posting, when: DateTime<Utc>) {
+    let Kind::Recharge { expires_at, .. } = &mut posting.kind else { panic!("no recharge") };
+    *expires_at = Some(when);
+}
+
+fn lasts(posting: &mut Posting, seconds: &str) {
+    let Kind::Consume { duration, .. } = &mut posting.kind else { panic!("no consume") };
+    *duration = Some(seconds.parse().unwrap());
+}
+
+fn code(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Posted(_) => "posted",
+        Reply::Replayed(_) => "replayed",
+        Reply::Rejected(refusal) => refusal.code(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_times_and_numbers_at_their_bounds() {
+    let long = |length| "积".repeat(length);
+    let year_10000 = at("9999-12-31T23:59:59.999999999Z") + TimeDelta::nanoseconds(1);
+    let leap = at("9999-12-31T23:59:60.5Z");
+    let before_1970 = at("1969-12-31T23:59:59.999999999Z");
+    let cases: Vec<(&str, &str, Posting)> = vec![
+        ("a key's longest", "posted", recharge(|p| p.key = Some(long(255)))),
+        ("a key too long", "malformed", recharge(|p| p.key = Some(long(256)))),
+        ("a key of nothing", "malformed", recharge(|p| p.key = Some(String::new()))),
+        ("NUL in the key", "malformed", recharge(|p| p.key = Some("a\0".into()))),
+        ("a description's longest", "posted", recharge(|p| p.description = Some(long(1_000)))),
+        ("a description too long", "malformed", recharge(|p| p.description = Some(long(1_001)))),
+        ("NUL in the description", "malformed", recharge(|p| p.description = Some("\0".into()))),
+        (
+            "a service's longest",
+            "posted",
+            Posting::consume(user(1), 1, long(64), long(255), at("2026-01-01T00:00:00Z")),
+        ),
+        ("a service too long", "malformed", Posting::consume(user(1), 1, long(65), "x", at("2026-01-01T00:00:00Z"))),
+        ("a task too long", "malformed", Posting::consume(user(1), 1, "tts", long(256), at("2026-01-01T00:00:00Z"))),
+        ("NUL in the service", "malformed", Posting::consume(user(1), 1, "\0", "x", at("2026-01-01T00:00:00Z"))),
+        ("NUL in the task", "malformed", Posting::consume(user(1), 1, "tts", "\0", at("2026-01-01T00:00:00Z"))),
+        ("no task", "malformed", Posting::consume(user(1), 1, "tts", "", at("2026-01-01T00:00:00Z"))),
+        (
+            "NUL in the source",
+            "malformed",
+            Posting::recharge(user(1), 1, "gift\0", at("2026-01-01T00:00:00Z")).with_key("a"),
+        ),
+        ("no key", "malformed", Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z"))),
+        ("an order of any number", "posted", {
+            let order_id = Some(i64::MIN);
+            let kind = Kind::Recharge { source: "gift".into(), order_id, expires_at: None };
+            Posting { kind, ..Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z")) }
+        }),
+        ("the first instant", "posted", consume(|p| p.at = at("1970-01-01T00:00:00Z"))),
+        ("before the first instant", "malformed", consume(|p| p.at = before_1970)),
+        ("the last instant", "posted", consume(|p| p.at = at("9999-12-31T23:59:59.999999999Z"))),
+        ("after the last instant", "malformed", consume(|p| p.at = year_10000)),
+        ("a leap second after the last instant", "malformed", consume(|p| p.at = leap)),
+        ("any time at all", "malformed", consume(|p| p.at = DateTime::<Utc>::MAX_UTC)),
+        ("any time at all", "malformed", consume(|p| p.at = DateTime::<Utc>::MIN_UTC)),
+        ("the last end", "posted", recharge(|p| expires(p, at("9999-12-31T23:59:59.999999Z")))),
+        ("an end too late", "malformed", recharge(|p| expires(p, year_10000))),
+        ("an end in a leap second too late", "malformed", recharge(|p| expires(p, leap))),
+        ("an end before 1970", "malformed", recharge(|p| expires(p, before_1970))),
+        ("a default end too late", "malformed", recharge(|p| p.at = at("9999-12-30T00:00:00Z"))),
+        (
+            "an end a nanosecond later, which is cut off",
+            "already_expired",
+            recharge(|p| {
+                p.at = at("2026-01-01T00:00:00.000001Z");
+                expires(p, at("2026-01-01T00:00:00.000001999Z"));
+            }),
+        ),
+        (
+            "an end a nanosecond later, in the next microsecond",
+            "posted",
+            recharge(|p| {
+                p.at = at("2026-01-01T00:00:00.000001999Z");
+                expires(p, at("2026-01-01T00:00:00.000002Z"));
+            }),
+        ),
+        ("the least", "posted", recharge(|p| p.points = 1)),
+        ("the most", "posted", recharge(|p| p.points = MAX_POINTS)),
+        ("nothing", "invalid_points", recharge(|p| p.points = 0)),
+        ("more than the most", "invalid_points", recharge(|p| p.points = MAX_POINTS + 1)),
+        ("much less than nothing", "invalid_points", consume(|p| p.points = i64::MIN)),
+        ("a long duration", "posted", consume(|p| lasts(p, "79228162514264337593543950335"))),
+        ("a fine duration", "posted", consume(|p| lasts(p, "7.9228162514264337593543950335"))),
+        ("the shortest duration", "posted", consume(|p| lasts(p, "0.0000000000000000000000000001"))),
+        ("zero seconds, with decimals", "posted", consume(|p| lasts(p, "-0.000"))),
+        ("a negative duration", "malformed", consume(|p| lasts(p, "-0.001"))),
+        // Malformed comes before invalid points, these before an unknown source.
+        ("much that is wrong", "malformed", Posting::recharge(user(1), 0, "lottery", before_1970)),
+        (
+            "two things that are wrong",
+            "invalid_points",
+            Posting::recharge(user(1), 0, "lottery", at("2026-01-01T00:00:00Z")).with_key("a"),
+        ),
+    ];
+    let database = TestDatabase::new().await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    for (name, expected, posting) in cases {
+        database.clear(&client).await;
+        let replies = session.post(std::slice::from_ref(&posting), &rules()).await;
+        let replies = replies.unwrap_or_else(|error| panic!("{name}: {}", pointsd::telemetry::chain(&error)));
+        assert_eq!(code(&replies[0]), expected, "{name}: {replies:?}");
+        // What is kept is what was told, and is told again.
+        if let [Reply::Posted(entry)] = &replies[..] {
+            assert_eq!(Rows::read(&client).await.entries, std::slice::from_ref(entry), "{name}");
+            assert_eq!(session.post(&[posting], &rules()).await.unwrap(), [Reply::Replayed(entry.clone())], "{name}");
+        } else {
+            assert_eq!(Rows::read(&client).await, Rows::default(), "{name}");
+        }
+    }
+}
+
+/// All that is asked with a time finer than the database keeps is decided on the same microsecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nanoseconds_are_cut_off_everywhere() {
+    let database = TestDatabase::new().await;
+    let mut session = database.session().await;
+    // Both sides of 2000, from which PostgreSQL counts.
+    for (nth, end) in [(1, at("2026-01-01T00:00:00.000005Z")), (2, at("1999-01-01T00:00:00.000005Z"))] {
+        let just_before = end - TimeDelta::nanoseconds(1);
+        let mut posting = Posting::recharge(user(nth), 5, "gift", end - TimeDelta::days(1)).with_key("a");
+        expires(&mut posting, end + TimeDelta::nanoseconds(999));
+        session.post(&[posting], &rules()).await.unwrap();
+        let available = async |when| session.balance(user(nth), when).await.unwrap().available;
+        assert_eq!((available(just_before).await, available(end).await), (5, 0), "{end}");
+        assert_eq!(available(end + TimeDelta::nanoseconds(999)).await, 0);
+        let sweep = session.sweep(just_before, false, &rules(), |_| true).await.unwrap();
+        assert_eq!(sweep, Sweep::default(), "a nanosecond before {end}");
+        let use_it = Posting::consume(user(nth), 1, "tts", "x", just_before);
+        let replies = session.post(&[use_it], &rules()).await.unwrap();
+        let entry = replies[0].entry().unwrap();
+        assert_eq!((entry.at, entry.balance_after), (end - TimeDelta::microseconds(1), 4));
+        let sweep = session.sweep(end + TimeDelta::nanoseconds(999), false, &rules(), |_| true).await.unwrap();
+        assert_eq!((sweep.batches, sweep.points), (1, 4));
+    }
+    let ats: Vec<_> = Rows::read(&database.client().await).await.entries.iter().map(|entry| entry.at).collect();
+    assert_eq!(ats[2], at("2026-01-01T00:00:00.000005Z"), "the sweep's own entry");
+}
+
+async fn set_totals(client: &Client, recharged: i64, consumed: i64, last_batch: i32) {
+    let set = "UPDATE ledger.accounts SET total_recharged = $1::bigint, total_consumed = $2::bigint, total_expired = 0,
+                   balance = $1::bigint - $2::bigint, last_batch = $3";
+    client.execute(set, &[&recharged, &consumed, &last_batch]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn totals_that_would_not_fit() {
+    let max = i64::MAX;
+    // Recharged, consumed and batches so far; points of a recharge and of a consume, and what each is told.
+    let cases = [
+        (max - 5, max - 5, 1, 5, "posted", 5, "posted"),
+        (max - 5, max - 5, 1, 6, "account_full", 6, "account_full"),
+        (max, 0, 1, 1, "account_full", MAX_POINTS, "posted"),
+        (max, max, 1, 1, "account_full", 1, "account_full"),
+        (0, max - 1, 1, MAX_POINTS, "posted", 1, "posted"),
+        (0, max, 1, MAX_POINTS, "posted", 1, "account_full"),
+        (0, 0, i32::MAX, 1, "account_full", 1, "posted"),
+        (0, 0, i32::MAX - 1, 1, "posted", 1, "posted"),
+    ];
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, mut session) = (database.client().await, database.session().await);
+    for case in cases {
+        let (recharged, consumed, last_batch, come, told_recharge, go, told_consume) = case;
+        database.clear(&client).await;
+        session.post(&[consume(|posting| posting.key = Some("first".to_owned()))], &rules()).await.unwrap();
+        set_totals(&client, recharged, consumed, last_batch).await;
+        let group = [recharge(|posting| posting.points = come), consume(|posting| posting.points = go)];
+        let replies = session.post(&group, &rules()).await.unwrap();
+        let told: Vec<_> = replies.iter().map(code).collect();
+        assert_eq!(told, [told_recharge, told_consume], "{case:?}");
+        let come = if told_recharge == "posted" { come } else { 0 };
+        let go = if told_consume == "posted" { go } else { 0 };
+        let found = session.balance(user(1), at("2026-01-02T00:00:00Z")).await.unwrap();
+        let balance = (recharged - consumed) + come - go;
+        let expected = Balance {
+            user: user(1),
+            balance,
+            available: found.available,
+            arrears: (-balance).max(0),
+            total_recharged: recharged + come,
+            total_consumed: consumed + go,
+            total_expired: 0,
+        };
+        assert_eq!(found, expected, "{case:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_open_batches_drawn_at_once() {
+    const BATCHES: i64 = 5_000;
+    let database = TestDatabase::new().await;
+    let mut session = database.session().await;
+    let begin = at("2026-01-01T00:00:00Z");
+    let group: Vec<Posting> = (0..BATCHES)
+        .map(|nth| {
+            Posting::recharge(user(1), nth + 1, "gift", begin - TimeDelta::seconds(nth)).with_key(nth.to_string())
+        })
+        .collect();
+    session.post(&group, &rules()).await.unwrap();
+    let all = BATCHES * (BATCHES + 1) / 2;
+    let soon = begin + TimeDelta::days(i64::from(LIFE_DAYS)) - TimeDelta::seconds(BATCHES);
+    let mut posting = Posting::consume(user(1), all + 7, "video", "x", soon);
+    lasts(&mut posting, "1.50");
+    let replies = session.post(&[posting], &rules()).await.unwrap();
+    let entry = replies[0].entry().unwrap();
+    assert_eq!((entry.seq, entry.balance_after, entry.duration), (BATCHES + 1, -7, Some(Decimal::new(150, 2))));
+    // The last to come expires first.
+    let drawn: Vec<_> = entry.allocations.iter().map(|drawn| (i64::from(drawn.batch), drawn.points)).collect();
+    assert_eq!(drawn, (1..=BATCHES).rev().map(|nth| (nth, nth)).collect::<Vec<_>>());
+    let rows = Rows::read(&database.client().await).await;
+    assert_eq!(rows.entries.last(), Some(entry));
+    assert!(rows.batches.iter().all(|batch| !batch.open));
+}

@@ -1,0 +1,29 @@
+//! The ledger against a real PostgreSQL: that it follows its rules, alone and under load, and keeps them when it is
+//! interrupted.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cancellation;
+mod concurrency;
+mod extremes;
+mod groups;
+mod histories;
+mod model;
+mod properties;
+mod round_trips;
+mod scenarios;
+mod schema;
+mod statements;
+mod sweep;
+
+use support::{TestDatabase, at, rng, user};

@@ -1,0 +1,182 @@
+//! What the database itself refuses: changes of history, and rows that break a rule. The ledger never asks for either;
+//! this is what stands between a hand or another program and the books.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::model::rules;
+use crate::support::invariants::broken;
+use crate::{TestDatabase, at, user};
+use pointsd::ledger::Posting;
+
+/// One account with an open batch, a recharge and a consume.
+async fn ledger() -> (TestDatabase, Client) {
+    let database = TestDatabase::new().await;
+    let now = at("2026-01-01T00:00:00Z");
+    let postings =
+        [Posting::recharge(user(1), 10, "gift", now).with_key("a"), Posting::consume(user(1), 4, "tts", "x", now)];
+    database.session().await.post(&postings, &rules()).await.unwrap();
+    let client = database.client().await;
+    (database, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_never_changed() {
+    let (_database, client) = ledger().await;
+    for change in [
+        "UPDATE ledger.entries SET description = 'x'",
+        "UPDATE ledger.entries SET amount = amount WHERE false",
+        "DELETE FROM ledger.entries",
+        "DELETE FROM ledger.entries WHERE seq = 2",
+        "TRUNCATE ledger.entries",
+        "TRUNCATE ledger.accounts, ledger.batches, ledger.entries",
+        // What a replica or a data-only restore sets; ordinary triggers stay silent then.
+        "SET session_replication_role = replica; DELETE FROM ledger.entries",
+    ] {
+        let error = client.batch_execute(change).await.expect_err(change);
+        assert_eq!(
+            error.code(),
+            Some(&SqlState::RESTRICT_VIOLATION),
+            "{change}: {}",
+            pointsd::telemetry::chain(&error)
+        );
+    }
+    let left = client.query_one("SELECT count(*) FROM ledger.entries", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_constraint_refuses_by_its_name() {
+    let (_database, client) = ledger().await;
+    let account = "UPDATE ledger.accounts SET";
+    let batch = "UPDATE ledger.batches SET";
+    let same_batch = "INSERT INTO ledger.batches SELECT * FROM ledger.batches";
+    let entry = |columns: &str| {
+        format!(
+            "INSERT INTO ledger.entries SELECT (e).* FROM (
+                 SELECT jsonb_populate_record(e, '{columns}') AS e FROM ledger.entries e WHERE seq = 2) AS changed"
+        )
+    };
+    let cases = [
+        ("accounts_pkey", "INSERT INTO ledger.accounts SELECT * FROM ledger.accounts".to_owned()),
+        ("accounts_balance_is_the_sum", format!("{account} balance = balance + 1")),
+        (
+            "accounts_totals_not_negative",
+            format!("{account} total_expired = -1, balance = total_recharged - total_consumed + 1"),
+        ),
+        ("accounts_numbers_not_negative", format!("{account} last_seq = -1")),
+        ("accounts_numbers_not_negative", format!("{account} last_batch = -1")),
+        ("batches_pkey", same_batch.to_owned()),
+        ("batches_number_positive", format!("{batch} batch = 0")),
+        ("batches_remaining_within_amount", format!("{batch} remaining = 11")),
+        ("batches_remaining_within_amount", format!("{batch} remaining = -1, open = false")),
+        ("batches_open_while_points_remain", format!("{batch} open = false")),
+        ("batches_open_while_points_remain", format!("{batch} remaining = 0")),
+        ("batches_expire_after_opening", format!("{batch} expires_at = opened_at")),
+        ("entries_pkey", entry(r#"{"key": null}"#)),
+        ("entries_key_once", entry(r#"{"seq": 3}"#)),
+        ("entries_seq_positive", entry(r#"{"seq": 0, "key": null}"#)),
+        ("entries_amount_positive", entry(r#"{"seq": 3, "key": null, "amount": 0, "balance_after": 10}"#)),
+        ("entries_type_known", entry(r#"{"seq": 3, "key": null, "type": "gift"}"#)),
+        ("entries_balances_chain", entry(r#"{"seq": 3, "key": null, "balance_after": 7}"#)),
+        ("entries_allocations_paired", entry(r#"{"seq": 3, "key": null, "allocated_points": [1, 3]}"#)),
+        ("entries_batch_of_recharge", entry(r#"{"seq": 3, "key": null, "batch": 1}"#)),
+    ];
+    for (constraint, statement) in &cases {
+        let error = client.batch_execute(statement).await.expect_err(statement);
+        let refused_by = error.as_db_error().and_then(|error| error.constraint());
+        assert_eq!(refused_by, Some(*constraint), "{statement}: {}", pointsd::telemetry::chain(&error));
+    }
+    // Each has its case above, so each name is ours.
+    let constraints = client
+        .query(
+            "SELECT conname::text FROM pg_constraint WHERE connamespace = 'ledger'::regnamespace AND contype <> 'n'
+             UNION SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid
+             WHERE indisunique AND relnamespace = 'ledger'::regnamespace",
+            &[],
+        )
+        .await
+        .unwrap();
+    for row in constraints {
+        let name: String = row.get(0);
+        assert!(cases.iter().any(|(constraint, _)| *constraint == name), "{name} has no case here");
+    }
+}
+
+/// The tests' own measure: each invariant finds what breaks it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_invariant_finds_damage() {
+    let (_database, client) = ledger().await;
+    let replace_consume = |columns: &str| {
+        format!(
+            "CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT * FROM ledger.entries WHERE seq = 2;
+             UPDATE changed SET {columns};
+             DELETE FROM ledger.entries WHERE seq = 2;
+             INSERT INTO ledger.entries SELECT * FROM changed"
+        )
+    };
+    let cases = [
+        ("balance = total_recharged", "UPDATE ledger.accounts SET balance = 7".to_owned()),
+        ("what remains in an account's batches", "UPDATE ledger.batches SET remaining = 5".to_owned()),
+        ("what remains in an account's batches", "DELETE FROM ledger.batches".to_owned()),
+        ("a batch's amount = what remains", "UPDATE ledger.batches SET amount = 11".to_owned()),
+        ("a batch is open exactly", "UPDATE ledger.batches SET open = false".to_owned()),
+        ("a consume's allocations", replace_consume("allocated_points = '{3}'")),
+        ("allocations name batches that exist", replace_consume("allocated_batches = '{2}'")),
+        (
+            "allocations name batches that exist",
+            replace_consume("allocated_batches = '{1,1}', allocated_points = '{2,2}'"),
+        ),
+        ("a recharge opens the batch", "UPDATE ledger.batches SET source = 'card'".to_owned()),
+        ("a recharge opens the batch", replace_consume("type = 'expire'")),
+        (
+            "a consume draws from no batch past",
+            "UPDATE ledger.batches SET expires_at = '2026-01-01T00:00:00Z'".to_owned(),
+        ),
+        ("entries and batches are numbered", "UPDATE ledger.accounts SET last_seq = 3".to_owned()),
+        ("entries and batches are numbered", "UPDATE ledger.accounts SET last_batch = 2".to_owned()),
+        ("entries and batches are numbered", replace_consume("seq = 3")),
+        ("entries are chained", replace_consume("balance_before = 11")),
+        ("entries are chained", replace_consume("balance_after = 5")),
+        ("the sums of entries by type", replace_consume("amount = 5")),
+        ("no batch and no entry without", "DELETE FROM ledger.accounts".to_owned()),
+    ];
+    let constraints = client
+        .query(
+            "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
+                WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut guards = "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;".to_owned();
+    for row in constraints {
+        guards += &format!("ALTER TABLE {} DROP CONSTRAINT {};", row.get::<_, &str>(0), row.get::<_, &str>(1));
+    }
+    for (invariant, damage) in cases {
+        client.batch_execute(&format!("BEGIN; {guards} {damage}")).await.unwrap();
+        let broken = broken(&client).await;
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert!(broken.iter().any(|found| found.starts_with(invariant)), "{invariant}, {damage}: {broken:#?}");
+    }
+    assert_eq!(broken(&client).await, Vec::<String>::new());
+}
+
+/// So that the three tables can be distributed by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_unique_index_begins_with_the_user() {
+    let (_database, client) = ledger().await;
+    let rows = client
+        .query(
+            "SELECT relname::text, (SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid AND attnum = indkey[0])
+             FROM pg_index JOIN pg_class ON oid = indexrelid
+             WHERE indisunique AND relnamespace = 'ledger'::regnamespace",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert_eq!(row.get::<_, &str>(1), "user_id", "{}", row.get::<_, &str>(0));
+    }
+}

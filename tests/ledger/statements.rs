@@ -1,0 +1,135 @@
+//! The statements in sql/ledger, against a server: each can be prepared, each is used, and each reaches its rows by an
+//! index even where it was planned while the tables were empty, because that plan stays.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use pointsd::ledger::{Posting, Session};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::model::rules;
+use crate::{TestDatabase, at, user};
+
+/// Name and text of each file.
+fn statements() -> BTreeMap<String, String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/ledger");
+    let files = fs::read_dir(folder).unwrap().map(|file| {
+        let path = file.unwrap().path();
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
+    });
+    files.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_can_be_prepared() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    for (name, sql) in statements() {
+        if let Err(error) = client.prepare(&sql).await {
+            panic!("{name}: {}", pointsd::telemetry::chain(&error));
+        }
+    }
+}
+
+#[test]
+fn each_is_used() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger");
+    let source: String =
+        fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let (_, listed) = source.split_once("\nstatements! {").expect("a session's list of statements");
+    let (listed, _) = listed.split_once('}').unwrap();
+    for name in statements().keys() {
+        let included = source.contains(&format!("include_str!(\"../../sql/ledger/{name}.sql\")"));
+        let prepared = listed.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name);
+        assert!(included || prepared, "sql/ledger/{name}.sql is used by nobody");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_is_planned_by_index_on_empty_tables() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    // For its settings, which stay with the connection.
+    let _session = Session::open(&client).await.unwrap();
+    for (name, sql) in statements() {
+        let plan = plan(&client, &name, &sql).await;
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        walk(&plan, &mut |node| match node["Node Type"].as_str().unwrap() {
+            "Index Scan" | "Index Only Scan" | "Bitmap Index Scan" => {
+                found.push(node["Index Name"].as_str().unwrap().to_owned());
+            }
+            kind @ ("Seq Scan" | "Hash Join" | "Merge Join" | "Hash") => wrong.push(kind.to_owned()),
+            _ => {}
+        });
+        found.sort();
+        assert_eq!(wrong, Vec::<String>::new(), "{name}: {plan:#}");
+        let (_, expected) = INDEXES.iter().find(|(statement, _)| *statement == name).expect(&name);
+        assert_eq!(found, *expected, "indexes of {name}: {plan:#}");
+    }
+}
+
+/// By what each statement finds its rows. All begin with the user.
+const INDEXES: &[(&str, &[&str])] = &[
+    ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
+    ("account_insert", &[]),
+    ("account_lock", &["accounts_pkey"]),
+    ("account_update", &["accounts_pkey"]),
+    ("balance", &["accounts_pkey", "batches_open_by_user"]),
+    ("batch_insert", &[]),
+    ("batch_open", &["batches_open_by_user"]),
+    ("batch_orphan", &["batches_open_by_user"]),
+    ("batch_update", &["batches_pkey"]),
+    // Planned anew for each sweep; this is what it does in an empty ledger.
+    ("due_declare", &["batches_open_by_user"]),
+    ("entry_insert", &[]),
+    ("entry_known", &["entries_key_once"]),
+    ("export_accounts", &["accounts_pkey"]),
+    ("export_batches", &["batches_pkey"]),
+    ("export_entries", &["entries_pkey"]),
+];
+
+/// The sweep's cost follows what is due, once the tables' statistics tell how little of the ledger that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_finds_what_is_due_by_its_end() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let mut session = Session::open(&client).await.unwrap();
+    let begin = at("2026-01-01T00:00:00Z");
+    let recharge = |nth: u32| {
+        let when = begin + chrono::TimeDelta::hours(i64::from(nth));
+        Posting::recharge(user(nth), 1, "gift", when).with_key("a")
+    };
+    session.post(&(0..5_000).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
+    client.batch_execute("VACUUM ANALYZE ledger.batches").await.unwrap();
+    let plan = plan(&client, "due_declare", &statements()["due_declare"]).await;
+    let mut found = Vec::new();
+    walk(&plan, &mut |node| found.extend(node.get("Index Name").cloned()));
+    assert_eq!(found, ["batches_open_by_expiry"], "{plan:#}");
+}
+
+/// The plan that a session would keep.
+async fn plan(client: &Client, name: &str, sql: &str) -> Value {
+    let text = match sql.split_once("\nDECLARE ") {
+        // A cursor's is made for its argument; it is no prepared statement.
+        Some((_, declare)) => {
+            format!("EXPLAIN (FORMAT JSON) DECLARE {}", declare.replace("$1", "'2026-01-11T12:00:00Z'"))
+        }
+        None => {
+            client.batch_execute(&format!("PREPARE {name} AS {sql}")).await.unwrap();
+            let types = client.prepare(sql).await.unwrap().params().len();
+            let arguments = vec!["NULL"; types].join(", ");
+            let arguments = if types > 0 { format!("({arguments})") } else { arguments };
+            format!("EXPLAIN (FORMAT JSON) EXECUTE {name} {arguments}")
+        }
+    };
+    let row = client.query_one(&text, &[]).await.unwrap();
+    row.get::<_, Value>(0)[0]["Plan"].clone()
+}
+
+fn walk(node: &Value, visit: &mut impl FnMut(&Value)) {
+    visit(node);
+    for child in node.get("Plans").and_then(Value::as_array).into_iter().flatten() {
+        walk(child, visit);
+    }
+}

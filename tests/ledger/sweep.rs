@@ -1,0 +1,215 @@
+//! The sweep: that its statement and the state machine are one rule, and what it does where things are not as they
+//! should be.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use pointsd::language::Language;
+use pointsd::ledger::{Entry, EntryType, Expired, Kind, Orphan, Posting, Progress, Reply, Rules, Session, Sweep};
+use tokio_postgres::Client;
+
+use crate::model::{SOURCES, rules};
+use crate::support::rows::{Rows, assert_same};
+use crate::{TestDatabase, at, rng, user};
+
+/// More than the accounts in one of the sweep's transactions, twice over.
+const USERS: u32 = 450;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equals_expiry_on_touch_in_english() {
+    check_equal(Language::English, "Expiry of ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equals_expiry_on_touch_in_chinese() {
+    check_equal(Language::SimplifiedChinese, " 积分到期").await;
+}
+
+/// The same ledger twice: one is swept, in the other every account is touched. The rows must be the same.
+async fn check_equal(language: Language, words: &str) {
+    let mut rng = rng();
+    let rules = Rules { language, ..rules() };
+    let (swept, touched) = (TestDatabase::new().await, TestDatabase::new().await);
+    let (mut swept_session, mut touched_session) = (swept.session().await, touched.session().await);
+    for part in dense(&mut rng).chunks(500) {
+        let replies = swept_session.post(part, &rules).await.unwrap();
+        assert_eq!(touched_session.post(part, &rules).await.unwrap(), replies);
+    }
+    let client = swept.client().await;
+    let before = Rows::read(&client).await;
+    assert_same(&Rows::read(&touched.client().await).await, &before, "before the sweep");
+
+    let when = at("2026-01-08T00:00:00Z");
+    let sweep = swept_session.sweep(when, false, &rules, |_| true).await.unwrap();
+    let after = Rows::read(&client).await;
+    let expired: Vec<&Entry> = after.entries.iter().filter(|entry| !before.entries.contains(entry)).collect();
+    assert!(expired.len() > 500, "few batches were due: {}", expired.len());
+    assert!(expired.iter().all(|entry| entry.description.contains(words)), "{:?}", expired[0]);
+    assert_eq!(sweep, told(&expired));
+
+    let touch: Vec<Posting> =
+        (before.accounts.iter()).map(|account| Posting::consume(account.user, 1, "touch", "touch", when)).collect();
+    swept_session.post(&touch, &rules).await.unwrap();
+    touched_session.post(&touch, &rules).await.unwrap();
+    let touched_rows = Rows::read(&touched.client().await).await;
+    assert_same(&Rows::read(&client).await, &touched_rows, "found swept, expected touched");
+    assert_eq!(touched_rows.entries.len(), after.entries.len() + touch.len(), "nothing was left to expire");
+}
+
+/// Many batches, often several of an account that expire at one instant; some drawn, some accounts in arrears.
+fn dense(rng: &mut fastrand::Rng) -> Vec<Posting> {
+    let line = |nth: i64| {
+        let (user, points) = (user(rng.u32(..USERS)), rng.i64(1..100));
+        if rng.u8(..10) < 3 {
+            return Posting::consume(user, points, "tts", nth.to_string(), at("2026-01-01T00:00:00Z"));
+        }
+        let source = SOURCES[rng.usize(..SOURCES.len())];
+        let mut posting = Posting::recharge(user, points, source, at("2026-01-01T00:00:00Z"));
+        if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
+            *order_id = Some(nth);
+            *expires_at = Some(at("2026-01-02T00:00:00Z") + TimeDelta::days(rng.i64(0..10)));
+        }
+        posting
+    };
+    (0..2_500).map(line).collect()
+}
+
+/// What a sweep that wrote these entries has to tell.
+fn told(expired: &[&Entry]) -> Sweep {
+    let mut by_source: BTreeMap<String, Expired> = BTreeMap::new();
+    for entry in expired {
+        let source = by_source.entry(entry.source_type.clone()).or_default();
+        source.batches += 1;
+        source.points += entry.amount;
+    }
+    let mut users: Vec<_> = expired.iter().map(|entry| entry.user).collect();
+    users.dedup();
+    Sweep {
+        batches: expired.len() as u64,
+        accounts: users.len() as u64,
+        points: expired.iter().map(|entry| entry.amount).sum(),
+        by_source,
+        orphans: Vec::new(),
+        stopped: false,
+    }
+}
+
+/// A ledger of `users` accounts with three batches each, of which two are due on 10 January.
+async fn fill(database: &TestDatabase, users: u32) {
+    let recharge = |nth: u32, source: &str, points: i64, expires_at: &str| {
+        let mut posting = Posting::recharge(user(nth), points, source, at("2026-01-01T00:00:00Z"));
+        posting.key = Some(format!("{source} {points}"));
+        if let Kind::Recharge { expires_at: end, .. } = &mut posting.kind {
+            *end = Some(at(expires_at));
+        }
+        posting
+    };
+    let postings: Vec<Posting> = (0..users)
+        .flat_map(|nth| {
+            [
+                recharge(nth, "gift", 5, "2026-01-10T00:00:00Z"),
+                recharge(nth, "card", 7, "2026-01-09T00:00:00Z"),
+                recharge(nth, "card", 11, "2026-01-10T00:00:00.000001Z"),
+            ]
+        })
+        .collect();
+    let replies = database.session().await.post(&postings, &rules()).await.unwrap();
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Posted(_))));
+}
+
+fn expected(users: u64) -> Sweep {
+    let each = |points| Expired { batches: users, points: points * i64::try_from(users).unwrap() };
+    Sweep {
+        batches: 2 * users,
+        accounts: users,
+        points: 12 * i64::try_from(users).unwrap(),
+        by_source: BTreeMap::from([("card".to_owned(), each(7)), ("gift".to_owned(), each(5))]),
+        orphans: Vec::new(),
+        stopped: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_tells_the_same_and_writes_nothing() {
+    let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    fill(&database, USERS).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let before = Rows::read(&client).await;
+    let dry = session.sweep(when, true, &rules, |_| true).await.unwrap();
+    assert_eq!(dry, expected(u64::from(USERS)));
+    assert_same(&Rows::read(&client).await, &before, "after a dry run");
+    assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), dry);
+    assert_ne!(Rows::read(&client).await, before);
+    assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), Sweep::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sweeps_at_once_share_the_batches() {
+    let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    for _ in 0..5 {
+        database.clear(&database.client().await).await;
+        fill(&database, USERS).await;
+        let sweep = |mut session: Session<Box<Client>>| {
+            let rules = rules.clone();
+            tokio::spawn(async move { session.sweep(when, false, &rules, |_| true).await.unwrap() })
+        };
+        let (one, two) = (sweep(database.session().await), sweep(database.session().await));
+        let (one, two) = (one.await.unwrap(), two.await.unwrap());
+        let both = expected(u64::from(USERS));
+        assert_eq!(
+            (one.batches + two.batches, one.points + two.points),
+            (both.batches, both.points),
+            "{one:?} {two:?}"
+        );
+        assert_eq!(one.accounts + two.accounts, both.accounts);
+        let entries = Rows::read(&database.client().await).await.entries;
+        let expired: Vec<&Entry> = entries.iter().filter(|entry| entry.kind == EntryType::Expire).collect();
+        assert_eq!(told(&expired), both);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_without_an_account_is_told_and_left() {
+    let (mut database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    database.expect_damage();
+    fill(&database, USERS).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let hit = [user(0), user(210), user(211)];
+    client.execute("DELETE FROM ledger.accounts WHERE user_id = ANY ($1)", &[&hit.as_slice()]).await.unwrap();
+    let before = Rows::read(&client).await;
+    let orphans: Vec<Orphan> = hit.iter().map(|user| Orphan { user: *user, batches: 2, points: 12 }).collect();
+    let expected = Sweep { orphans, ..expected(u64::from(USERS) - 3) };
+    for (dry_run, expected) in [
+        (true, expected.clone()),
+        (false, expected.clone()),
+        (false, Sweep { orphans: expected.orphans.clone(), ..Sweep::default() }),
+    ] {
+        assert_eq!(session.sweep(when, dry_run, &rules, |_| true).await.unwrap(), expected, "dry run {dry_run}");
+    }
+    let after = Rows::read(&client).await;
+    let left = |rows: &Rows| rows.batches.iter().filter(|batch| hit.contains(&batch.user)).cloned().collect::<Vec<_>>();
+    assert_eq!(left(&after), left(&before));
+    let due = after.batches.iter().filter(|batch| batch.open && batch.expires_at <= when);
+    assert_eq!(due.count(), 6, "only what has no account is still due");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stops_between_groups_when_told_and_goes_on_later() {
+    let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    fill(&database, USERS).await;
+    let mut session = database.session().await;
+    let mut asked = Vec::new();
+    let first = session
+        .sweep(when, false, &rules, |Progress { done, total }| {
+            asked.push((done, total));
+            done == 0
+        })
+        .await
+        .unwrap();
+    let total = u64::from(USERS);
+    let done = first.accounts;
+    assert!(first.stopped && done > 0 && done < total, "{first:?}");
+    assert_eq!(asked, [(0, total), (done, total), (done, total)]);
+    let second = session.sweep(when, false, &rules, |progress| progress.total == total - done).await.unwrap();
+    assert_eq!(second, expected(total - done));
+}

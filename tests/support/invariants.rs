@@ -1,0 +1,116 @@
+//! What holds in every ledger at rest, each as a query that finds the rows which break it.
+
+use tokio_postgres::Client;
+
+/// Name and query. The first column says where.
+const INVARIANTS: &[(&str, &str)] = &[
+    (
+        "balance = total_recharged - total_consumed - total_expired",
+        "SELECT user_id::text FROM ledger.accounts
+         WHERE balance <> total_recharged::numeric - total_consumed - total_expired",
+    ),
+    (
+        "what remains in an account's batches is its balance, or nothing in arrears",
+        "SELECT a.user_id::text FROM ledger.accounts a LEFT JOIN ledger.batches b USING (user_id)
+         GROUP BY a.user_id, a.balance HAVING coalesce(sum(b.remaining), 0) <> greatest(0, a.balance)",
+    ),
+    (
+        "a batch's amount = what remains and what entries took from it",
+        "SELECT b.user_id || ' batch ' || b.batch
+         FROM ledger.batches b LEFT JOIN (
+             SELECT e.user_id, t.batch, sum(t.points) AS points
+             FROM ledger.entries e, unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+             GROUP BY e.user_id, t.batch) AS taken USING (user_id, batch)
+         WHERE b.amount <> b.remaining + coalesce(taken.points, 0)",
+    ),
+    (
+        "a batch is open exactly while points remain, and those are 0 to its amount",
+        "SELECT user_id || ' batch ' || batch FROM ledger.batches
+         WHERE open <> (remaining > 0) OR remaining < 0 OR remaining > amount",
+    ),
+    (
+        "a consume's allocations and what became arrears, a recharge's and what it settled, are its points",
+        "SELECT e.user_id || ' entry ' || e.seq
+         FROM ledger.entries e,
+              LATERAL (SELECT coalesce(sum(points), 0) FROM unnest(e.allocated_points) AS t (points)) AS s (allocated)
+         WHERE s.allocated <> CASE e.type
+             WHEN 'recharge' THEN least(e.amount, greatest(0, -e.balance_before))
+             WHEN 'consume' THEN least(e.amount, greatest(0, e.balance_before))
+             ELSE e.amount END",
+    ),
+    (
+        "allocations name batches that exist, each once, with points",
+        "SELECT e.user_id || ' entry ' || e.seq
+         FROM ledger.entries e CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+         LEFT JOIN ledger.batches b ON b.user_id = e.user_id AND b.batch = t.batch
+         GROUP BY e.user_id, e.seq
+         HAVING count(*) <> count(b.batch) OR count(*) <> count(DISTINCT t.batch) OR min(t.points) < 1",
+    ),
+    (
+        "a recharge opens the batch that it names and settles from no other; an expiry takes one batch",
+        "SELECT e.user_id || ' entry ' || e.seq FROM ledger.entries e
+         LEFT JOIN ledger.batches b
+             ON b.user_id = e.user_id AND b.batch = CASE e.type WHEN 'recharge' THEN e.batch ELSE e.allocated_batches[1] END
+         WHERE e.type = 'recharge' AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
+            OR e.type = 'recharge' AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
+            OR e.type = 'expire' AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
+                                      OR b.expires_at > e.at OR b.remaining <> 0 OR e.key IS NOT NULL)",
+    ),
+    (
+        "a consume draws from no batch past its time",
+        "SELECT e.user_id || ' entry ' || e.seq
+         FROM ledger.entries e, unnest(e.allocated_batches) AS t (batch), ledger.batches b
+         WHERE e.type = 'consume' AND b.user_id = e.user_id AND b.batch = t.batch AND b.expires_at <= e.at",
+    ),
+    (
+        "entries and batches are numbered without gaps, to the account's last",
+        "SELECT a.user_id::text FROM ledger.accounts a
+         WHERE a.last_seq <> (SELECT count(*) FROM ledger.entries e WHERE e.user_id = a.user_id)
+            OR a.last_seq <> (SELECT coalesce(max(seq), 0) FROM ledger.entries e WHERE e.user_id = a.user_id)
+            OR a.last_batch <> (SELECT count(*) FROM ledger.batches b WHERE b.user_id = a.user_id)
+            OR a.last_batch <> (SELECT coalesce(max(batch), 0) FROM ledger.batches b WHERE b.user_id = a.user_id)",
+    ),
+    (
+        "entries are chained from nothing to the account's balance",
+        "SELECT user_id || ' entry ' || coalesce(seq, 0) FROM (
+             SELECT a.user_id, e.seq, a.balance, e.balance_before, e.balance_after,
+                    lag(e.balance_after, 1, 0) OVER of_account AS expected,
+                    lead(e.seq) OVER of_account IS NULL AS last
+             FROM ledger.accounts a LEFT JOIN ledger.entries e USING (user_id)
+             WINDOW of_account AS (PARTITION BY a.user_id ORDER BY e.seq)
+         ) AS chain
+         WHERE seq IS NULL OR balance_before <> expected OR last AND balance_after <> balance",
+    ),
+    (
+        "the sums of entries by type are the account's totals",
+        "SELECT a.user_id::text FROM ledger.accounts a LEFT JOIN ledger.entries e USING (user_id)
+         GROUP BY a.user_id, a.total_recharged, a.total_consumed, a.total_expired
+         HAVING (a.total_recharged, a.total_consumed, a.total_expired) IS DISTINCT FROM (
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0),
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0),
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0))",
+    ),
+    (
+        "no batch and no entry without its account",
+        "SELECT user_id::text FROM (SELECT user_id FROM ledger.batches UNION SELECT user_id FROM ledger.entries) AS u
+         WHERE NOT EXISTS (SELECT FROM ledger.accounts a WHERE a.user_id = u.user_id)",
+    ),
+];
+
+/// What does not hold, and where.
+pub async fn broken(client: &Client) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (name, query) in INVARIANTS {
+        let rows = client.query(&format!("{query} LIMIT 5"), &[]).await;
+        for row in rows.unwrap_or_else(|error| panic!("{name}: {}", pointsd::telemetry::chain(&error))) {
+            broken.push(format!("{name}: {}", row.get::<_, String>(0)));
+        }
+    }
+    broken
+}
+
+/// Fails with what does not hold.
+pub async fn check_invariants(client: &Client) {
+    let broken = broken(client).await;
+    assert!(broken.is_empty(), "{broken:#?}");
+}

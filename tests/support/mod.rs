@@ -1,0 +1,284 @@
+//! A database for each test: one PostgreSQL server for the whole run, one migrated template, a copy of it per test.
+//!
+//! The server is pointsd's own embedded one, without its care for power cuts. It belongs to the tests in flight: the
+//! first one starts it, the last one to end stops it, also across processes (its lock files count them). Where none is
+//! installed the tests fail; none is skipped.
+//!
+//! Every [`TestDatabase`] proves the ledger's invariants when its test ends well.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+pub mod invariants;
+pub mod rows;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, geteuid};
+use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::migrate::MIGRATIONS;
+use pointsd::database::{Database, Settings};
+use pointsd::ledger::{Poster, Posting, Reply, Session};
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Config, NoTls};
+use uuid::Uuid;
+
+/// What the tests gain in speed by losing the database in a power cut. No replication, so that less is logged.
+const SETTINGS: [(&str, &str); 8] = [
+    ("fsync", "off"),
+    ("synchronous_commit", "off"),
+    ("full_page_writes", "off"),
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    ("shared_buffers", "64MB"),
+    ("max_wal_size", "1GB"),
+    ("max_connections", "200"),
+];
+
+/// Held while the template is made: "template" in ASCII.
+const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
+
+/// The server, as long as a test of this process holds it.
+static SERVER: Mutex<Weak<Server>> = Mutex::const_new(Weak::new());
+
+struct Server {
+    embedded: Option<EmbeddedServer>,
+    template: String,
+}
+
+impl Server {
+    /// The server of the tests that are in flight, else a new claim on it.
+    async fn claim() -> Arc<Server> {
+        let mut shared = SERVER.lock().await;
+        if let Some(server) = shared.upgrade() {
+            return server;
+        }
+        let extra = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let embedded =
+            EmbeddedServer::start(Options { state_dir: state_dir(), bin: None, extra }).await.unwrap_or_else(|error| {
+                panic!("the tests need a PostgreSQL server: {}", pointsd::telemetry::chain(&error))
+            });
+        let admin = connect(&embedded.config()).await;
+        drop_leftovers(&admin).await;
+        let template = make_template(&admin, &embedded.config()).await;
+        let server = Arc::new(Server { embedded: Some(embedded), template });
+        *shared = Arc::downgrade(&server);
+        server
+    }
+
+    fn config(&self) -> Config {
+        self.embedded.as_ref().unwrap().config()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let embedded = self.embedded.take().unwrap();
+        let stopped = on_a_thread(embedded.stop());
+        if !matches!(stopped, Ok(Ok(()))) {
+            eprintln!("the tests' server was not stopped: {stopped:?}");
+        }
+    }
+}
+
+/// Short, because a socket's path is; one for each checkout.
+fn state_dir() -> PathBuf {
+    let checkout = format!("{:x}", Sha256::digest(env!("CARGO_MANIFEST_DIR")));
+    std::env::temp_dir().join(format!("pointsd-tests-{}-{}", geteuid(), &checkout[..8]))
+}
+
+/// Databases of processes that were killed.
+async fn drop_leftovers(admin: &Client) {
+    for row in admin.query("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'", &[]).await.unwrap() {
+        let name: String = row.get(0);
+        let pid: i32 = name.split('_').nth(1).and_then(|pid| pid.parse().ok()).unwrap();
+        if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+            // Several processes may find the same one.
+            admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.ok();
+        }
+    }
+}
+
+/// Makes the migrated database that all tests copy, where it is missing. Its name tells its migrations.
+async fn make_template(admin: &Client, config: &Config) -> String {
+    let mut digest = Sha256::new();
+    for migration in MIGRATIONS {
+        digest.update(format!("{} {} {}\0", migration.version, migration.name, migration.sql));
+    }
+    let name = format!("template_{}", &format!("{:x}", digest.finalize())[..16]);
+    admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+    let found = admin.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name]).await.unwrap();
+    if found.is_none() {
+        // It gets its name at the end, so that no half-made one is ever copied.
+        let unfinished = format!("unfinished_{name}");
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await.unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE {unfinished}")).await.unwrap();
+        let mut config = config.clone();
+        config.dbname(&unfinished);
+        let database = Database::open(&settings(&config, 1)).await.unwrap();
+        database.migrate().await.unwrap();
+        database.close().await.unwrap();
+        // Waits some seconds for sessions that are about to end, as CREATE DATABASE does.
+        admin.batch_execute(&format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await.unwrap();
+    }
+    admin.execute("SELECT pg_advisory_unlock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+    name
+}
+
+/// A migrated database of one test's own. When it is dropped and the test has not failed, the invariants must hold;
+/// then it is gone.
+pub struct TestDatabase {
+    server: Arc<Server>,
+    name: String,
+    sound: bool,
+}
+
+impl TestDatabase {
+    pub async fn new() -> TestDatabase {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = Server::claim().await;
+        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let admin = connect(&server.config()).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", server.template)).await.unwrap();
+        TestDatabase { server, name, sound: true }
+    }
+
+    /// For a test that damages the ledger by hand: the invariants are not asked for at its end.
+    pub fn expect_damage(&mut self) {
+        self.sound = false;
+    }
+
+    /// How to connect with the driver alone.
+    pub fn config(&self) -> Config {
+        let mut config = self.server.config();
+        config.dbname(&self.name).application_name("test");
+        config
+    }
+
+    /// How to connect, as a configuration or a command line would say it.
+    pub fn url(&self) -> String {
+        url(&self.config())
+    }
+
+    /// A plain connection.
+    pub async fn client(&self) -> Client {
+        connect(&self.config()).await
+    }
+
+    /// A ledger session on a plain connection.
+    pub async fn session(&self) -> Session<Box<Client>> {
+        Session::open(Box::new(self.client().await)).await.unwrap()
+    }
+
+    /// pointsd's own handle.
+    pub async fn database(&self) -> Database {
+        Database::open(&settings(&self.config(), 8)).await.unwrap()
+    }
+
+    /// Empties the ledger, which takes the rights of the tables' owner and a deliberate step around the history's
+    /// guard.
+    pub async fn clear(&self, client: &Client) {
+        client
+            .batch_execute(
+                "BEGIN;
+                 ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+                 TRUNCATE ledger.accounts, ledger.batches, ledger.entries;
+                 ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change;
+                 COMMIT",
+            )
+            .await
+            .unwrap();
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (ours, admin, name) = (self.config(), self.server.config(), self.name.clone());
+        let prove = self.sound && !std::thread::panicking();
+        let broken = on_a_thread(async move {
+            let broken = match prove {
+                true => invariants::broken(&connect(&ours).await).await,
+                false => Vec::new(),
+            };
+            connect(&admin).await.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+            broken
+        });
+        // A panic within a panic would end the process and take the other tests along.
+        match broken {
+            _ if std::thread::panicking() => {}
+            Ok(broken) => assert!(broken.is_empty(), "invariants do not hold at the end of the test: {broken:#?}"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// For `drop`, which cannot wait for a future by itself.
+fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> std::thread::Result<T> {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    std::thread::spawn(run).join()
+}
+
+pub async fn connect(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// pointsd's settings for a database of the tests' server.
+pub fn settings(config: &Config, pool_size: usize) -> Settings {
+    Settings {
+        url: Some(url(config)),
+        ca_file: None,
+        pool_size,
+        connect_timeout: Duration::from_secs(30),
+        statement_timeout: Duration::from_secs(60),
+        state_dir: PathBuf::new(),
+        postgres_bin: None,
+    }
+}
+
+fn url(config: &Config) -> String {
+    let [tokio_postgres::config::Host::Unix(folder)] = config.get_hosts() else { panic!("one socket: {config:?}") };
+    let folder = folder.to_str().unwrap().replace('%', "%25").replace('/', "%2F").replace(' ', "%20");
+    format!("postgres://{}@{folder}:5432/{}", config.get_user().unwrap(), config.get_dbname().unwrap())
+}
+
+/// An instant as RFC 3339 writes it.
+pub fn at(text: &str) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}")).to_utc()
+}
+
+/// The nth user of a test.
+pub fn user(nth: u32) -> Uuid {
+    Uuid::from_u128(0x0000_1111_0000_4000_8000_0000_0000_0000 | u128::from(nth))
+}
+
+/// Random numbers that can be had again: the seed is printed, shown where the test fails, and taken from
+/// POINTSD_TEST_SEED where that is set.
+pub fn rng() -> fastrand::Rng {
+    let seed = match std::env::var("POINTSD_TEST_SEED") {
+        Ok(seed) => seed.parse().expect("POINTSD_TEST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("POINTSD_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// Hands postings over and waits for their replies.
+pub async fn post_all(poster: &Poster, postings: Vec<Posting>) -> Result<Vec<Reply>, Arc<pointsd::ledger::Error>> {
+    poster.hand_over(postings).await?.replies().await
+}
