@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::ledger::{self, GROUP_POSTINGS, Kind, Poster, Posting, Refusal, Reply};
+use crate::ledger::{self, Feed, GROUP_POSTINGS, Kind, Poster, Posting, Refusal, Reply};
 use crate::prices;
 
 /// The longest line that is read, in bytes: several times the longest that can be posted.
@@ -32,6 +33,9 @@ const CHUNKS_UNDER_WAY: usize = 2;
 
 /// The most of a malformed line's reason that is told: an unknown field's name may be as long as the line.
 const LONGEST_REASON: usize = 300;
+
+/// Why the last record of a CSV file is refused when no line end follows it: `…,10` may have been `…,1000`.
+const CUT_OFF: &str = "no line end follows, so the record may be cut off; end the file with a line end";
 
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,12 +135,16 @@ pub async fn post(
     // A thread of its own, not one of the runtime's: a read from a terminal or a pipe may never return, and nobody
     // should have to wait for it in order to stop.
     let (sender, mut chunks) = mpsc::channel(1);
-    std::thread::spawn(move || read_chunks(input, format, clock, &sender));
+    std::thread::spawn(move || {
+        let end = read_chunks(input, format, clock, &sender);
+        let _ = sender.blocking_send(FromReader::End(end));
+    });
 
     let mut summary = Summary::default();
+    let feed = poster.feed();
     let mut failure = None;
     let mut reading = true;
-    let mut under_way = FuturesOrdered::new();
+    let mut under_way = FuturesOrdered::<Replies>::new();
     // Replies go out as soon as they are there, so that a slow producer sees them; and while they are written, the next
     // chunk is on its way.
     loop {
@@ -146,21 +154,25 @@ pub async fn post(
                 summary.stopped = true;
                 reading = false;
             }
-            chunk = chunks.recv(), if reading && under_way.len() < CHUNKS_UNDER_WAY => match chunk {
-                Some(Ok(lines)) => {
-                    let handed_over = hand_over(lines, poster).await;
-                    under_way.push_back(handed_over.map_err(|source| lost(&summary, source))?);
-                }
-                Some(Err(error)) => {
-                    failure = Some(error);
-                    reading = false;
-                }
-                None => reading = false,
-            },
             Some((lines, replies)) = under_way.next() => {
                 let replies = replies.map_err(|source| lost(&summary, source))?;
                 answer(lines, replies, &mut summary, &mut on_reply)?;
             }
+            read = chunks.recv(), if reading && under_way.len() < CHUNKS_UNDER_WAY => match read {
+                Some(FromReader::Lines(lines)) => {
+                    let handed_over = hand_over(lines, &feed).await;
+                    under_way.push_back(handed_over.map_err(|source| lost(&summary, source))?);
+                }
+                Some(FromReader::End(end)) => {
+                    failure = end.err();
+                    reading = false;
+                }
+                None => {
+                    let source = std::io::Error::other("the thread that reads it died");
+                    failure = Some(Error::Input { after: summary.last_line, source });
+                    reading = false;
+                }
+            },
             else => break,
         }
     }
@@ -183,11 +195,11 @@ struct Line {
 /// The lines of a chunk that was handed over: number and user, or why there is nothing to post.
 type HandedOver = Vec<(u64, Result<Uuid, Refusal>)>;
 
+/// They and their replies, once these are there.
+type Replies = BoxFuture<'static, (HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)>;
+
 /// Queues a chunk's postings; the future that comes back waits for their replies.
-async fn hand_over(
-    lines: Vec<Line>,
-    poster: &Poster,
-) -> Result<impl Future<Output = (HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)>, Arc<ledger::Error>> {
+async fn hand_over(lines: Vec<Line>, feed: &Feed) -> Result<Replies, Arc<ledger::Error>> {
     let mut postings = Vec::with_capacity(lines.len());
     let take = |line: Line| {
         let user = line.posting.map(|posting| {
@@ -198,8 +210,8 @@ async fn hand_over(
         (line.number, user)
     };
     let lines: HandedOver = lines.into_iter().map(take).collect();
-    let pending = poster.hand_over(postings).await?;
-    Ok(async { (lines, pending.replies().await) })
+    let pending = feed.hand_over(postings).await?;
+    Ok(Box::pin(async { (lines, pending.replies().await) }))
 }
 
 fn answer(
@@ -226,25 +238,33 @@ fn answer(
     Ok(())
 }
 
-type ChunkSender = mpsc::Sender<Result<Vec<Line>, Error>>;
+/// What the reading thread sends.
+enum FromReader {
+    Lines(Vec<Line>),
+    /// Always the last; without it the thread died.
+    End(Result<(), Error>),
+}
 
 /// Reads lines into chunks until the input ends or nobody wants more.
-fn read_chunks(input: impl Read, format: Format, clock: fn() -> DateTime<Utc>, chunks: &ChunkSender) {
-    let mut input = LineReader { input: BufReader::with_capacity(READ_AHEAD, input), line: Vec::new(), number: 0 };
-    let failed = |after, source| drop(chunks.blocking_send(Err(Error::Input { after, source })));
-    let mut columns = Vec::new();
-    if format == Format::Csv {
-        let header = match input.next() {
-            Ok(Some(RawLine::Text(header))) => csv_header(header),
-            Ok(Some(RawLine::TooLong)) => Err("it is longer than a line may be".to_owned()),
-            Ok(None) => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
-            Err(source) => return failed(0, source),
-        };
-        match header {
-            Ok(header) => columns = header,
-            Err(why) => return drop(chunks.blocking_send(Err(Error::Header(why)))),
+fn read_chunks(
+    input: impl Read,
+    format: Format,
+    clock: fn() -> DateTime<Utc>,
+    chunks: &mpsc::Sender<FromReader>,
+) -> Result<(), Error> {
+    let input = BufReader::with_capacity(READ_AHEAD, input);
+    let mut input = LineReader { input, line: Vec::new(), number: 0, ended: true };
+    let columns = match format {
+        Format::Ndjson => Vec::new(),
+        Format::Csv => {
+            let header = match input.next().map_err(|source| Error::Input { after: 0, source })? {
+                Some(RawLine::Text(header)) => csv_header(header),
+                Some(RawLine::TooLong) => Err("it is longer than a line may be".to_owned()),
+                None => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
+            };
+            header.map_err(Error::Header)?
         }
-    }
+    };
     let mut chunk = Vec::new();
     let mut bytes = 0;
     loop {
@@ -258,28 +278,32 @@ fn read_chunks(input: impl Read, format: Format, clock: fn() -> DateTime<Utc>, c
                 })
             }
             Ok(Some(RawLine::TooLong)) => Some(Err(format!("the line is longer than {MAX_LINE} bytes"))),
-            Ok(None) => break,
+            // What was read before the end, or before the error, is posted all the same.
+            Ok(None) => {
+                let _ = chunks.blocking_send(FromReader::Lines(chunk));
+                return Ok(());
+            }
             Err(source) => {
-                let _ = chunks.blocking_send(Ok(std::mem::take(&mut chunk)));
-                return failed(input.number, source);
+                let _ = chunks.blocking_send(FromReader::Lines(chunk));
+                return Err(Error::Input { after: input.number, source });
             }
         };
+        // JSON says itself where it ends; a number at the end of a CSV record does not.
+        let cut_off = format == Format::Csv && !input.ended;
+        let parsed = parsed.map(|posting| if cut_off { Err(CUT_OFF.to_owned()) } else { posting });
         if let Some(posting) = parsed {
             chunk.push(Line { number: input.number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
         }
-        // What is full must go. What is not may go when the next line would have to be waited for and the poster has
-        // nothing to do: then a slow producer gets its replies line by line.
+        // What is full must go, and so must whatever is there before the next line may have to be waited for: a producer
+        // may write no more until it has its replies. While the poster is busy the input fills up meanwhile.
         let full = chunk.len() >= 2 * GROUP_POSTINGS || bytes >= CHUNK_BYTES;
-        let idle = input.input.buffer().is_empty() && chunks.capacity() > 0;
-        if full || (idle && !chunk.is_empty()) {
-            if chunks.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() {
-                return;
+        let may_wait = !chunk.is_empty() && !input.input.buffer().contains(&b'\n');
+        if full || may_wait {
+            if chunks.blocking_send(FromReader::Lines(std::mem::take(&mut chunk))).is_err() {
+                return Ok(());
             }
             bytes = 0;
         }
-    }
-    if !chunk.is_empty() {
-        let _ = chunks.blocking_send(Ok(chunk));
     }
 }
 
@@ -294,6 +318,8 @@ struct LineReader<R> {
     input: BufReader<R>,
     line: Vec<u8>,
     number: u64,
+    /// Whether a line end followed the last line.
+    ended: bool,
 }
 
 enum RawLine<'a> {
@@ -310,7 +336,8 @@ impl<R: Read> LineReader<R> {
             return Ok(None);
         }
         self.number += 1;
-        if self.line.len() > MAX_LINE && !self.line.ends_with(b"\n") {
+        self.ended = self.line.ends_with(b"\n");
+        if self.line.len() > MAX_LINE && !self.ended {
             self.input.skip_until(b'\n')?;
             return Ok(Some(RawLine::TooLong));
         }
@@ -402,16 +429,26 @@ impl Fields {
 }
 
 fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+    // Serde would take an array, too, as the fields in the order in which they stand above.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(json_reason(line, None));
+    }
     match serde_json::from_slice::<Fields>(line) {
         Ok(fields) => fields.into_posting(clock),
-        Err(error) => Err(json_reason(line, &error)),
+        Err(error) => Err(json_reason(line, Some(&error))),
     }
 }
 
 /// Says why a line is no posting. Slower than reading it, so only asked for where reading failed.
-fn json_reason(line: &[u8], error: &serde_json::Error) -> String {
+fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
     if let Err(error) = std::str::from_utf8(line) {
         return format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
+    }
+    let Some(error) = error else {
+        return "the line is no JSON object, which starts with {".to_owned();
+    };
+    if error.is_eof() {
+        return "the line is cut off: its JSON does not end".to_owned();
     }
     // The line number that serde_json counts is always 1 here; the reader's is told beside it.
     let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
@@ -420,7 +457,6 @@ fn json_reason(line: &[u8], error: &serde_json::Error) -> String {
         Err(error) if error.path().iter().next().is_some() => {
             without_line(format!("{}: {}", error.path(), error.inner()))
         }
-        _ if error.is_eof() => "the line is cut off: its JSON does not end".to_owned(),
         _ => without_line(error.to_string()),
     }
 }

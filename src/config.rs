@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use tokio_postgres::config::Host;
 
 use crate::language::Language;
 use crate::prices::PriceList;
@@ -106,12 +107,7 @@ pub struct DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// What the driver connects with, password included.
-    pub fn to_postgres_config(&self) -> tokio_postgres::Config {
-        self.parsed.clone()
-    }
-
-    /// The whole URL with its password, for a child process. Never log it.
+    /// The whole URL with its password. Never log it.
     pub fn reveal(&self) -> &str {
         &self.text
     }
@@ -145,6 +141,12 @@ impl TryFrom<String> for DatabaseUrl {
         }
         match text.parse::<tokio_postgres::Config>() {
             Ok(parsed) if parsed.get_hosts().is_empty() => wrong("names no host", DATABASE_URL_FORM),
+            // Else a piece of the password would be taken for the host, and shown as such.
+            Ok(parsed)
+                if parsed.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) =>
+            {
+                wrong("has more than one @", DATABASE_URL_FORM)
+            }
             Ok(parsed) => Ok(DatabaseUrl { text, parsed }),
             Err(_) => wrong("cannot be read as a URL", DATABASE_URL_FORM),
         }
@@ -153,7 +155,6 @@ impl TryFrom<String> for DatabaseUrl {
 
 impl Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use tokio_postgres::config::Host;
         f.write_str("postgres://")?;
         if let Some(user) = self.parsed.get_user() {
             write!(f, "{user}@")?;

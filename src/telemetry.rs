@@ -12,7 +12,10 @@ const FILTER: &str = "POINTSD_LOG";
 
 /// Starts logging for the life of the process. A second call changes nothing.
 pub fn start(level: Level, format: LogFormat) {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(level.as_str().to_lowercase()));
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| {
+        // The scheduler tells of its own insides as INFO: that is no news of ours.
+        EnvFilter::new(format!("{level},tokio_cron_scheduler={}", level.min(Level::WARN)))
+    });
     let terminal = std::io::stderr().is_terminal();
     let json = match format {
         LogFormat::Json => true,

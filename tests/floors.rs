@@ -53,8 +53,10 @@ fn floors(architecture: &str) -> BTreeMap<String, u32> {
 
 fn files_of(root: &Path, module: &str) -> Vec<PathBuf> {
     let file = root.join(format!("src/{module}.rs"));
-    if file.exists() {
-        return vec![file];
-    }
-    fs::read_dir(root.join("src").join(module)).unwrap().map(|entry| entry.unwrap().path()).collect()
+    if file.exists() { vec![file] } else { files_under(&root.join("src").join(module)) }
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }

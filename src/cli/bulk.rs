@@ -11,10 +11,14 @@ use super::output::{counted, grouped, progress, say, table};
 use super::posting::ReplyJson;
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, LineReply, Summary};
+use crate::database::Database;
 use crate::ledger::{Poster, Reply};
 
-/// Connections that post side by side. With two the server keeps both of this machine's kind's cores busy; see the bench.
-pub const LANES: usize = 2;
+/// Connections that post side by side: two at least, so that one's work hides the other's wait for the disk, and no more
+/// than the server may well have cores for. Only two were measured.
+pub fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
+}
 
 /// Posts many: NDJSON lines, or CSV with a header. Ends with 3 if a line was rejected.
 ///
@@ -48,19 +52,20 @@ impl Post {
             (Box::new(bar.wrap_read(file)), bar)
         };
         let stop = stop_on_signal()?;
-        let database = program.database().await?;
-        let poster = Poster::start(&database, &program.rules, LANES);
-        let mut out = BufWriter::new(io::stdout().lock());
         let began = Instant::now();
-        let posted = bulk::post(input, format, &poster, program.clock, &stop, |reply| {
-            write_reply(&mut out, &reply, program.json, stdin)
-        })
-        .await;
-        bar.finish_and_clear();
-        out.flush().context("the replies cannot be written")?;
-        drop(out);
-        drop(poster);
-        let closed = database.close().await;
+        let posted = program
+            .with_ledger(async |database: &Database| {
+                let poster = Poster::start(database, &program.rules, lanes());
+                let mut out = BufWriter::new(io::stdout().lock());
+                let posted = bulk::post(input, format, &poster, program.clock, &stop, |reply| {
+                    write_reply(&mut out, &reply, program.json, stdin)
+                })
+                .await;
+                bar.finish_and_clear();
+                out.flush().context("the replies cannot be written")?;
+                Ok(posted)
+            })
+            .await?;
         let summary = posted.map_err(|error| {
             let wrong = matches!(error, bulk::Error::Header(_));
             let error = anyhow::Error::new(error);
@@ -70,7 +75,6 @@ impl Post {
                 error.context("posting ended early; post the same input again from its start, what was posted replays")
             }
         })?;
-        closed?;
         if !program.json {
             say(in_words(&summary, began.elapsed().as_secs_f64()))?;
         }

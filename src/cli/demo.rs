@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::business::{SOURCES, Year};
 use self::folder::Folder;
-use super::bulk::LANES;
+use super::bulk::lanes;
 use super::output::{grouped, json, progress, say, table, waiting};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, Summary};
@@ -145,7 +145,7 @@ async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Re
     }
 
     let bar = progress(year.postings(), "posting", "postings");
-    let poster = Poster::start(database, &context.rules, LANES);
+    let poster = Poster::start(database, &context.rules, lanes());
     let began = Instant::now();
     let posted = bulk::post(Cursor::new(lines), Format::Ndjson, &poster, program.clock, &context.stop, |_| {
         bar.inc(1);

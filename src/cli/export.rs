@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use uuid::Uuid;
 
 use super::{Outcome, Program};
+use crate::database::Database;
 use crate::ledger::{self, Exported, Session, Table, time_text};
 
 /// Writes a table of the ledger, a row a line, in order of its key and from one snapshot.
@@ -48,8 +49,12 @@ impl Export {
             Name::Batches => Table::Batches,
             Name::Entries => Table::Entries,
         };
-        let database = program.database().await?;
-        let mut session = Session::connect(&database).await?;
+        program.with_ledger(async |database: &Database| self.write(table, database, program).await).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn write(&self, table: Table, database: &Database, program: &Program) -> anyhow::Result<()> {
+        let mut session = Session::connect(database).await?;
         let mut out = BufWriter::new(io::stdout().lock());
         let result = if program.json {
             session
@@ -68,12 +73,8 @@ impl Export {
             write_aligned(&mut out, columns(table).iter().map(|column| column.0.to_owned()), table)?;
             session.export(table, self.user, |row| Ok::<_, Error>(write_aligned(&mut out, fields(&row), table)?)).await
         };
-        out.flush()?;
-        drop(out);
-        drop(session);
-        database.close().await?;
         result?;
-        Ok(Outcome::Done)
+        Ok(out.flush()?)
     }
 }
 

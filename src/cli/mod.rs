@@ -92,15 +92,23 @@ impl Program {
         at.map_or_else(self.clock, Time::into)
     }
 
-    /// Reaches the ledger's database and brings its schema up to date.
-    pub async fn database(&self) -> anyhow::Result<Database> {
-        let database = self.unmigrated_database().await?;
-        database.migrate().await?;
-        Ok(database)
+    /// Does `work` with the ledger's database, its schema up to date.
+    pub async fn with_ledger<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.with_database(async |database: &Database| {
+            database.migrate().await?;
+            work(database).await
+        })
+        .await
     }
 
-    pub async fn unmigrated_database(&self) -> anyhow::Result<Database> {
-        Ok(Database::open(&database::Settings::from(&self.config)).await?)
+    /// Does `work` with the database, and closes it however that ended: the private server must not stay behind.
+    pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let database = Database::open(&database::Settings::from(&self.config)).await?;
+        let result = work(&database).await;
+        let closed = database.close().await;
+        let value = result?;
+        closed?;
+        Ok(value)
     }
 }
 

@@ -7,9 +7,10 @@ use serde_json::json as object;
 
 use super::output::{counted, facts, grouped, json, progress, say, table};
 use super::{Outcome, Program, Time, stop_on_signal};
+use crate::daemon;
+use crate::database::{self, Database};
 use crate::jobs::{Context, expiry};
 use crate::ledger::{Sweep, time_text};
-use crate::{daemon, database};
 
 /// Runs a job now.
 #[derive(clap::Args)]
@@ -36,17 +37,20 @@ impl Run {
         let JobName::Expiry = self.job;
         let slot = program.now_or(self.at);
         let stop = stop_on_signal()?;
-        let context = Context { database: program.database().await?, rules: program.rules.clone(), stop };
         let began = Instant::now();
-        let bar = progress(0, "expiry", "accounts");
-        let sweep = expiry::run(&context, slot, self.dry_run, |at| {
-            bar.set_length(at.total);
-            bar.set_position(at.done);
-        })
-        .await;
-        bar.finish_and_clear();
-        context.database.close().await?;
-        let sweep = sweep.context("the sweep did not end; what it expired stays expired, run it again for the rest")?;
+        let sweep = program
+            .with_ledger(async |database: &Database| {
+                let context = Context { database: database.clone(), rules: program.rules.clone(), stop };
+                let bar = progress(0, "expiry", "accounts");
+                let sweep = expiry::run(&context, slot, self.dry_run, |at| {
+                    bar.set_length(at.total);
+                    bar.set_position(at.done);
+                });
+                let sweep = sweep.await;
+                bar.finish_and_clear();
+                sweep.context("the sweep did not end; what it expired stays expired, run it again for the rest")
+            })
+            .await?;
         let seconds = began.elapsed().as_secs_f64();
         if program.json {
             let mut answer = serde_json::to_value(&sweep)?;
@@ -82,14 +86,13 @@ pub fn swept(sweep: &Sweep) -> String {
     rows.push(vec!["all".to_owned(), grouped(sweep.batches), grouped(sweep.points)]);
     let mut text = table(&["source", "batches", "points"], &rows);
     text.push_str(&format!("\n{} touched.", counted(sweep.accounts, "account", "accounts")));
+    if sweep.orphaned > 0 {
+        let users = counted(sweep.orphaned, "user has", "users have");
+        text.push_str(&format!("\n{users} due batches but no account: they were left as they are."));
+    }
     for orphan in &sweep.orphans {
         let batches = counted(orphan.batches, "batch", "batches");
-        text.push_str(&format!(
-            "\nUser {} has no account, but {batches} with {} points due: left as they are. Open the account by a \
-             posting only after you know why it is missing.",
-            orphan.user,
-            grouped(orphan.points)
-        ));
+        text.push_str(&format!("\n  {}: {batches}, {} points", orphan.user, grouped(orphan.points)));
     }
     text
 }
@@ -106,7 +109,11 @@ pub enum Db {
 impl Db {
     /// Does it.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let database = program.unmigrated_database().await?;
+        program.with_database(async |database: &Database| self.work(database, program).await).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn work(&self, database: &Database, program: &Program) -> anyhow::Result<()> {
         let described = database.describe();
         match self {
             Db::Migrate => {
@@ -122,8 +129,7 @@ impl Db {
             }
             Db::Status => status(&described, &database.migrations().await?, program)?,
         }
-        database.close().await?;
-        Ok(Outcome::Done)
+        Ok(())
     }
 }
 
@@ -200,11 +206,15 @@ impl Serve {
     /// Runs until it is told to stop.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let stop = stop_on_signal()?;
-        let database = program.database().await?;
-        let context = Context { database: database.clone(), rules: program.rules.clone(), stop };
-        let served = daemon::serve(&program.config, context, program.clock).await;
-        database.close().await?;
-        served?;
+        program
+            .with_database(async |database: &Database| {
+                // Another daemon may be migrating, for as long as that takes: who stops this one need not wait.
+                let Some(migrated) = stop.run_until_cancelled(database.migrate()).await else { return Ok(()) };
+                migrated?;
+                let context = Context { database: database.clone(), rules: program.rules.clone(), stop: stop.clone() };
+                daemon::serve(&program.config, context, program.clock).await
+            })
+            .await?;
         tracing::info!("stopped");
         Ok(Outcome::Done)
     }

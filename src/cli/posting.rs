@@ -5,7 +5,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{counted, facts, grouped, json, say};
-use super::{Outcome, Program, Time};
+use super::{Outcome, Program, Time, WrongCall};
+use crate::database::Database;
 use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session, time_text};
 
 /// Credits points: opens a batch, after what the account owes was settled.
@@ -181,12 +182,9 @@ fn free(consume: &Consume, program: &Program) -> anyhow::Result<()> {
 /// Through a poster, which waits out a database that is restarting.
 async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
     let user = posting.user;
-    let database = program.database().await?;
-    let poster = Poster::start(&database, &program.rules, 1);
-    let reply = poster.post(posting).await;
-    drop(poster);
-    database.close().await?;
-    let reply = reply?;
+    let reply = program
+        .with_ledger(async |database: &Database| Ok(Poster::start(database, &program.rules, 1).post(posting).await?))
+        .await?;
     if program.json {
         json(&ReplyJson::of(None, Some(user), &reply))?;
     } else {
@@ -229,9 +227,12 @@ fn in_words(reply: &Reply) -> String {
 impl BalanceOf {
     /// Asks and shows.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let database = program.database().await?;
-        let balance = Session::connect(&database).await?.balance(self.user, program.now_or(self.at)).await?;
-        database.close().await?;
+        let at = program.now_or(self.at);
+        let balance = program
+            .with_ledger(async |database: &Database| {
+                Ok(Session::connect(database).await?.balance(self.user, at).await?)
+            })
+            .await?;
         if program.json {
             json(&balance)?;
         } else {
@@ -252,9 +253,15 @@ impl BalanceOf {
 impl CheckOf {
     /// Asks and tells.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let database = program.database().await?;
-        let check = Session::connect(&database).await?.check(self.user, self.points, program.now_or(None)).await?;
-        database.close().await?;
+        if self.points < 0 {
+            return Err(WrongCall(format!("{} points cannot be required; give 0 or more", self.points)).into());
+        }
+        let at = program.now_or(None);
+        let check = program
+            .with_ledger(async |database: &Database| {
+                Ok(Session::connect(database).await?.check(self.user, self.points, at).await?)
+            })
+            .await?;
         if program.json {
             json(&check)?;
         } else {

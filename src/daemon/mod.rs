@@ -17,6 +17,10 @@ use crate::ledger::time_text;
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
+/// The loop looks at the clock after so long even if the scheduler does not wake it: a night must not be lost to a
+/// silent one.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
 /// A job and the next instant at which it is due.
 struct Due {
     job: &'static Job,
@@ -52,7 +56,10 @@ pub async fn serve(config: &Config, context: Context, clock: fn() -> DateTime<Ut
     info!(database = context.database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
 
     let stop = context.stop.clone();
-    while let Some(Some(())) = stop.run_until_cancelled(woken.recv()).await {
+    while let Some(woken) = stop.run_until_cancelled(tokio::time::timeout(LONGEST_SLEEP, woken.recv())).await {
+        if woken == Ok(None) {
+            anyhow::bail!("the scheduler that wakes the jobs is gone");
+        }
         for due in &mut jobs {
             let now = clock();
             let Some(slot) = due.slot.filter(|slot| *slot <= now) else { continue };

@@ -179,6 +179,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
                 SqlState::TOO_MANY_CONNECTIONS,
                 SqlState::ADMIN_SHUTDOWN,
                 SqlState::CRASH_SHUTDOWN,
+                // The server became a standby: a new connection finds the one that took over.
+                SqlState::READ_ONLY_SQL_TRANSACTION,
                 SqlState::CANNOT_CONNECT_NOW,
                 SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             ]

@@ -109,9 +109,6 @@ impl Account {
         rules: &Rules,
         entries: &mut Vec<Entry>,
     ) -> Result<Entry, Refusal> {
-        if self.is_orphaned() {
-            return Err(Refusal::AccountMissing);
-        }
         let at = to_microsecond(posting.at);
         let mut entry = match &posting.kind {
             Kind::Recharge { source, expires_at, .. } => {
@@ -128,12 +125,18 @@ impl Account {
                 if self.total_recharged.checked_add(posting.points).is_none() || self.last_batch == i32::MAX {
                     return Err(Refusal::AccountFull);
                 }
+                if self.is_orphaned() {
+                    return Err(Refusal::AccountMissing);
+                }
                 self.expire(at, rules, entries);
                 self.recharge(posting.points, source, at, expires_at)
             }
             Kind::Consume { source_type, duration, .. } => {
                 if self.total_consumed.checked_add(posting.points).is_none() {
                     return Err(Refusal::AccountFull);
+                }
+                if self.is_orphaned() {
+                    return Err(Refusal::AccountMissing);
                 }
                 self.expire(at, rules, entries);
                 Entry { duration: *duration, ..self.consume(posting.points, source_type, at) }

@@ -17,7 +17,7 @@ mod rules;
 mod session;
 mod sweep;
 
-pub use poster::{GROUP_POSTINGS, Pending, Poster};
+pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub(crate) use posting::to_microsecond;
 pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};

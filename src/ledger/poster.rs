@@ -4,6 +4,7 @@
 //! postings of one account keep their order and no two lanes wait for each other's locks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +19,7 @@ use super::session::{Error, Session};
 use crate::database::Database;
 use crate::telemetry;
 
-/// Postings in one group at most, but for a single request that is larger. See the bench: the rate rises steeply up to
+/// Postings in one group at most, unless one request alone is larger. See the bench: the rate rises steeply up to
 /// some 300 and is flat from there to 5,000, and a small group holds its locks for a short time.
 pub const GROUP_POSTINGS: usize = 1_000;
 
@@ -42,6 +43,8 @@ pub struct Poster {
 struct Request {
     postings: Vec<Posting>,
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
+    /// Of the feed that it came from: set once a part of it failed. Nothing later of the feed may then be posted.
+    failed: Arc<AtomicBool>,
 }
 
 type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
@@ -64,28 +67,13 @@ impl Poster {
     /// See [`Error`]; it belongs to the whole group, so it is shared.
     pub async fn post(&self, posting: Posting) -> Result<Reply, Arc<Error>> {
         let lane = self.lane_of(posting.user);
-        let replies = self.send(lane, vec![posting]).await?.await.map_err(|_| lane_gone())??;
+        let replies = self.send(lane, vec![posting], Arc::default()).await?.await.map_err(|_| lane_gone())??;
         replies.into_iter().next().ok_or_else(lane_gone)
     }
 
-    /// Hands over many postings; they are posted in order within each account, and after what was handed over before.
-    /// Waits for a place in the lanes' queues, not for the postings themselves.
-    ///
-    /// # Errors
-    /// Where the lanes have ended.
-    pub async fn hand_over(&self, postings: Vec<Posting>) -> Result<Pending, Arc<Error>> {
-        let lane_of_posting: Vec<usize> = postings.iter().map(|posting| self.lane_of(posting.user)).collect();
-        let mut by_lane: Vec<Vec<Posting>> = self.lanes.iter().map(|_| Vec::new()).collect();
-        for (posting, lane) in postings.into_iter().zip(&lane_of_posting) {
-            if let Some(postings) = by_lane.get_mut(*lane) {
-                postings.push(posting);
-            }
-        }
-        let mut answers = Vec::with_capacity(by_lane.len());
-        for (lane, postings) in by_lane.into_iter().enumerate() {
-            answers.push(if postings.is_empty() { None } else { Some(self.send(lane, postings).await?) });
-        }
-        Ok(Pending { lane_of_posting, answers })
+    /// A place to hand over many postings whose order matters.
+    pub fn feed(&self) -> Feed {
+        Feed { poster: self.clone(), failed: Arc::default() }
     }
 
     fn lane_of(&self, user: Uuid) -> usize {
@@ -93,18 +81,49 @@ impl Poster {
         usize::try_from(user.as_u128() % self.lanes.len() as u128).unwrap_or(0)
     }
 
-    async fn send(&self, lane: usize, postings: Vec<Posting>) -> Result<Answer, Arc<Error>> {
+    async fn send(&self, lane: usize, postings: Vec<Posting>, failed: Arc<AtomicBool>) -> Result<Answer, Arc<Error>> {
         let (answer, reply) = oneshot::channel();
         let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
-        lane.send(Request { postings, answer }).await.map_err(|_| lane_gone())?;
+        lane.send(Request { postings, answer, failed }).await.map_err(|_| lane_gone())?;
         Ok(reply)
+    }
+}
+
+/// One input whose postings come in order. When a part of it fails, nothing that was handed over later is posted: a
+/// consume must not go into arrears because the recharge before it was lost.
+pub struct Feed {
+    poster: Poster,
+    failed: Arc<AtomicBool>,
+}
+
+impl Feed {
+    /// Hands over postings; they are posted in order within each account, and after what was handed over before. Waits
+    /// for a place in the lanes' queues, not for the postings themselves.
+    ///
+    /// # Errors
+    /// Where the lanes have ended.
+    pub async fn hand_over(&self, postings: Vec<Posting>) -> Result<Pending, Arc<Error>> {
+        let poster = &self.poster;
+        let lane_of_posting: Vec<usize> = postings.iter().map(|posting| poster.lane_of(posting.user)).collect();
+        let mut by_lane: Vec<Vec<Posting>> = poster.lanes.iter().map(|_| Vec::new()).collect();
+        for (posting, lane) in postings.into_iter().zip(&lane_of_posting) {
+            if let Some(postings) = by_lane.get_mut(*lane) {
+                postings.push(posting);
+            }
+        }
+        let mut answers = Vec::with_capacity(by_lane.len());
+        for (lane, postings) in by_lane.into_iter().enumerate() {
+            let sent = poster.send(lane, postings, Arc::clone(&self.failed));
+            answers.push(sent.await?);
+        }
+        Ok(Pending { lane_of_posting, answers })
     }
 }
 
 /// Replies that are on their way.
 pub struct Pending {
     lane_of_posting: Vec<usize>,
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Answer>,
 }
 
 impl Pending {
@@ -116,10 +135,7 @@ impl Pending {
     pub async fn replies(self) -> Result<Vec<Reply>, Arc<Error>> {
         let mut by_lane = Vec::with_capacity(self.answers.len());
         for answer in self.answers {
-            by_lane.push(match answer {
-                Some(answer) => answer.await.map_err(|_| lane_gone())??.into_iter(),
-                None => Vec::new().into_iter(),
-            });
+            by_lane.push(answer.await.map_err(|_| lane_gone())??.into_iter());
         }
         Ok(self.lane_of_posting.iter().filter_map(|lane| by_lane.get_mut(*lane)?.next()).collect())
     }
@@ -137,27 +153,60 @@ struct Lane {
 
 impl Lane {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.recv().await {
-            let mut postings = first.postings;
-            let mut answers = vec![(postings.len(), first.answer)];
-            while postings.len() < GROUP_POSTINGS {
-                let Ok(mut next) = requests.try_recv() else { break };
-                answers.push((next.postings.len(), next.answer));
-                postings.append(&mut next.postings);
-            }
-            match self.post(&postings).await {
-                Ok(replies) => {
-                    let mut replies = replies.into_iter();
-                    for (count, answer) in answers {
-                        // Nobody may be waiting any more; that is the caller's choice.
-                        let _ = answer.send(Ok(replies.by_ref().take(count).collect()));
-                    }
+        let mut held_back = None;
+        loop {
+            let first = match held_back.take() {
+                Some(request) => request,
+                None => match requests.recv().await {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
+            let mut size = first.postings.len();
+            let mut group = vec![first];
+            while let Ok(next) = requests.try_recv() {
+                size += next.postings.len();
+                if size > GROUP_POSTINGS {
+                    held_back = Some(next);
+                    break;
                 }
-                Err(error) => {
-                    let error = Arc::new(error);
-                    for (_, answer) in answers {
-                        let _ = answer.send(Err(Arc::clone(&error)));
-                    }
+                group.push(next);
+            }
+            self.serve(group).await;
+        }
+    }
+
+    /// Posts the requests as one group and answers them.
+    async fn serve(&mut self, group: Vec<Request>) {
+        let mut postings = Vec::new();
+        let mut waiting = Vec::with_capacity(group.len());
+        for mut request in group {
+            if request.failed.load(Ordering::Acquire) {
+                // Nobody may be waiting any more, here and below: that is the caller's choice.
+                let _ = request.answer.send(Err(lane_gone()));
+                continue;
+            }
+            waiting.push((request.postings.len(), request.answer, request.failed));
+            postings.append(&mut request.postings);
+        }
+        if postings.is_empty() {
+            for (_, answer, _) in waiting {
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            return;
+        }
+        match self.post(&postings).await {
+            Ok(replies) => {
+                let mut replies = replies.into_iter();
+                for (count, answer, _) in waiting {
+                    let _ = answer.send(Ok(replies.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, answer, failed) in waiting {
+                    failed.store(true, Ordering::Release);
+                    let _ = answer.send(Err(Arc::clone(&error)));
                 }
             }
         }

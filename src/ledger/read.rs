@@ -166,6 +166,8 @@ impl<C: Deref<Target = Client>> Session<C> {
         let transaction = Transaction { client, ended: false };
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
         client.batch_execute(BEGIN).await.map_err(failed)?;
+        // Whoever reads the rows may pause as long as they like.
+        client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
         client.execute(&declare, &[&first, &last]).await.map_err(failed)?;
         let fetch = client.prepare(&format!("FETCH FORWARD {EXPORT_ROWS} FROM export")).await.map_err(failed)?;

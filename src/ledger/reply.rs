@@ -32,7 +32,7 @@ impl Reply {
 
 /// Why a posting was refused, in order of precedence: the first that holds is the one that is told.
 ///
-/// Sending the same posting again changes none of them.
+/// Sending the same posting again changes none of them, unless the configuration or the tables were mended meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be read as a posting.

@@ -36,8 +36,9 @@ pub enum Error {
     /// Somebody else opened one of the group's accounts meanwhile. Only told where that happened again and again.
     #[error("other groups kept opening the same accounts")]
     LostRace,
-    /// The [`Poster`](super::Poster) was stopped before this posting's turn came.
-    #[error("posting was stopped before its turn came")]
+    /// The [`Poster`](super::Poster) ended, or an earlier part of the same feed failed. Whether this was posted is not
+    /// known.
+    #[error("posting was stopped; post it again under the same key, what was written replays")]
     Stopped,
 }
 
@@ -135,22 +136,31 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// See [`Error`]. Refusals are replies.
     pub async fn post(&mut self, postings: &[Posting], rules: &Rules) -> Result<Vec<Reply>, Error> {
         let mut races = 0;
+        let mut orphans = Vec::new();
         loop {
-            match self.post_once(postings, rules, races == 0).await {
+            match self.post_once(postings, rules, &mut orphans).await {
                 Err(Error::LostRace) if races < MOST_RACES => races += 1,
                 result => return result,
             }
         }
     }
 
-    /// With `first`, batches without an account count as a lost race: who opened the account may have committed between
-    /// two statements of the load. The next load then finds it; what is still an orphan there is one.
-    async fn post_once(&mut self, postings: &[Posting], rules: &Rules, first: bool) -> Result<Vec<Reply>, Error> {
+    /// `orphans` are the users that the load before this one saw with batches but without an account. Who opened an
+    /// account may have committed between two statements of a load; the next load finds it. Only who is seen twice is an
+    /// orphan.
+    async fn post_once(
+        &mut self,
+        postings: &[Posting],
+        rules: &Rules,
+        orphans: &mut Vec<Uuid>,
+    ) -> Result<Vec<Reply>, Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
         let transaction = Transaction { client: &self.client, ended: false };
         let (mut accounts, known) = self.load(postings, &keys).await?;
-        if first && accounts.iter().any(Account::is_orphaned) {
+        let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
+        if seen.iter().any(|user| !orphans.contains(user)) {
             transaction.rollback().await?;
+            *orphans = seen;
             return Err(Error::LostRace);
         }
         let Decision { entries, replies } = decide::decide(&mut accounts, &known, postings, &keys, rules);

@@ -32,8 +32,9 @@ pub struct Sweep {
     pub points: i64,
     /// The same by source of the batch.
     pub by_source: BTreeMap<String, Expired>,
-    /// Users with due batches but without an account: their batches cannot expire and were left as they are. The
-    /// first hundred.
+    /// Users with due batches but without an account: their batches cannot expire and were left as they are.
+    pub orphaned: u64,
+    /// The first hundred of them.
     pub orphans: Vec<Orphan>,
     /// Whether the sweep was asked to stop before it had seen every account; what it did is counted here.
     pub stopped: bool,
@@ -148,9 +149,10 @@ impl<C: Deref<Target = Client>> Session<C> {
         for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at]).await? {
             let batches = count(row.try_get(1)?);
             let orphan = Orphan { user: row.try_get(0)?, batches, points: row.try_get(2)? };
-            tracing::error!(user = %orphan.user, batches, points = orphan.points,
-                "batches are due, but their account is missing: they were left as they are");
+            sweep.orphaned += 1;
             if sweep.orphans.len() < MOST_ORPHANS {
+                tracing::error!(user = %orphan.user, batches, points = orphan.points,
+                    "batches are due, but their account is missing: they were left as they are");
                 sweep.orphans.push(orphan);
             }
         }
@@ -163,11 +165,12 @@ impl Sweep {
         let mut accounts = 0;
         for row in rows {
             let (batches, points) = (count(row.try_get(1)?), row.try_get::<_, i64>(2)?);
+            let too_many = || Error::Corrupt("more points are due than 64 bits can count".to_owned());
             let source = self.by_source.entry(row.try_get(0)?).or_default();
             source.batches += batches;
-            source.points += points;
+            self.points = self.points.checked_add(points).ok_or_else(too_many)?;
+            source.points += points; // a part of the sum above
             self.batches += batches;
-            self.points += points;
             accounts = count(row.try_get(3)?);
         }
         self.accounts += accounts;

@@ -89,6 +89,7 @@ fn told(expired: &[&Entry]) -> Sweep {
         accounts: users.len() as u64,
         points: expired.iter().map(|entry| entry.amount).sum(),
         by_source,
+        orphaned: 0,
         orphans: Vec::new(),
         stopped: false,
     }
@@ -124,6 +125,7 @@ fn expected(users: u64) -> Sweep {
         accounts: users,
         points: 12 * i64::try_from(users).unwrap(),
         by_source: BTreeMap::from([("card".to_owned(), each(7)), ("gift".to_owned(), each(5))]),
+        orphaned: 0,
         orphans: Vec::new(),
         stopped: false,
     }
@@ -178,11 +180,11 @@ async fn a_batch_without_an_account_is_told_and_left() {
     client.execute("DELETE FROM ledger.accounts WHERE user_id = ANY ($1)", &[&hit.as_slice()]).await.unwrap();
     let before = Rows::read(&client).await;
     let orphans: Vec<Orphan> = hit.iter().map(|user| Orphan { user: *user, batches: 2, points: 12 }).collect();
-    let expected = Sweep { orphans, ..expected(u64::from(USERS) - 3) };
+    let expected = Sweep { orphaned: 3, orphans, ..expected(u64::from(USERS) - 3) };
     for (dry_run, expected) in [
         (true, expected.clone()),
         (false, expected.clone()),
-        (false, Sweep { orphans: expected.orphans.clone(), ..Sweep::default() }),
+        (false, Sweep { orphaned: 3, orphans: expected.orphans.clone(), ..Sweep::default() }),
     ] {
         assert_eq!(session.sweep(when, dry_run, &rules, |_| true).await.unwrap(), expected, "dry run {dry_run}");
     }

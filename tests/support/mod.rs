@@ -280,5 +280,5 @@ pub fn rng() -> fastrand::Rng {
 
 /// Hands postings over and waits for their replies.
 pub async fn post_all(poster: &Poster, postings: Vec<Posting>) -> Result<Vec<Reply>, Arc<pointsd::ledger::Error>> {
-    poster.hand_over(postings).await?.replies().await
+    poster.feed().hand_over(postings).await?.replies().await
 }

@@ -1,0 +1,392 @@
+//! The JSON of each command, whole, and the status it ends with.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::database;
+use crate::program::{Folder, call, eventually, feed, on, pointsd, run};
+
+const USER: &str = "11111111-1111-4111-8111-111111111111";
+const NOBODY: &str = "22222222-2222-4222-8222-222222222222";
+
+/// Calls one after the other on one database: arguments parted by spaces, status, answer.
+#[track_caller]
+fn table(url: &str, rows: &[(&str, i32, Value)]) {
+    for (arguments, status, answer) in rows {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--json"]).collect();
+        let done = call(url, &arguments).expect(*status);
+        assert_eq!(done.json(), *answer, "{arguments:?}");
+        assert_eq!(done.stderr, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn postings_and_what_they_leave() {
+    let (_database, url) = database();
+    let consume = format!("consume {USER} 30 --source-type tts --source-id t1 --at 2026-01-01T00:00:00Z");
+    let consumed = json!({
+        "status": "posted", "user": USER, "seq": 1, "type": "consume", "amount": 30,
+        "balance_before": 0, "balance_after": -30, "source_type": "tts", "source_id": "t1", "batch": null,
+        "allocations": [], "at": "2026-01-01T00:00:00Z", "duration": null, "description": "Use of tts, t1",
+    });
+    // The clock of a caller may be in any zone; the answer is in UTC.
+    let recharge = format!("recharge {USER} 1000 --source card --order-id 7 --at 2026-01-02T01:00:00+01:00");
+    let recharged = json!({
+        "status": "posted", "user": USER, "seq": 2, "type": "recharge", "amount": 1000,
+        "balance_before": -30, "balance_after": 970, "source_type": "card", "source_id": "7", "batch": 1,
+        "allocations": [{"batch": 1, "points": 30}], "at": "2026-01-02T00:00:00Z", "duration": null,
+        "description": "Recharge by card, order 7",
+    });
+    let priced = json!({
+        "status": "posted", "user": USER, "seq": 3, "type": "consume", "amount": 2,
+        "balance_before": 970, "balance_after": 968, "source_type": "tts", "source_id": "t2", "batch": null,
+        "allocations": [{"batch": 1, "points": 2}], "at": "2026-01-03T00:00:00.5Z".replace(".5", ".500"),
+        "duration": 12.5, "description": "Use of tts, t2",
+    });
+    let replayed = |posted: &Value| {
+        let mut replayed = posted.clone();
+        replayed["status"] = json!("replayed");
+        replayed
+    };
+    let price = format!("consume {USER} --source-type tts --source-id t2 --seconds 12.50 --at 2026-01-03T00:00:00.5Z");
+    let rejected =
+        |code: &str, message: &str| json!({ "status": "rejected", "user": USER, "code": code, "message": message });
+    table(
+        &url,
+        &[
+            (&consume, 0, consumed.clone()),
+            (&recharge, 0, recharged.clone()),
+            (&price, 0, priced.clone()),
+            // Once more: the same answers, and nothing changes.
+            (&consume, 0, replayed(&consumed)),
+            (&recharge, 0, replayed(&recharged)),
+            (&price, 0, replayed(&priced)),
+            (
+                &format!("consume {USER} --source-type preview --source-id p1"),
+                0,
+                json!({ "status": "free", "user": USER, "source_type": "preview", "source_id": "p1" }),
+            ),
+            (
+                &format!("recharge {USER} 0 --source card --order-id 8"),
+                3,
+                rejected("invalid_points", "0 points: an entry carries 1 to 1000000000000"),
+            ),
+            (
+                &format!("consume {USER} -5 --source-type tts --source-id t3"),
+                3,
+                rejected("invalid_points", "-5 points: an entry carries 1 to 1000000000000"),
+            ),
+            (
+                &format!("recharge {USER} 5 --source bogus --order-id 8"),
+                3,
+                rejected(
+                    "unknown_source",
+                    "`bogus` is not a recharge source; add it to ledger.recharge_sources if it should be",
+                ),
+            ),
+            (
+                &format!("recharge {USER} 5 --source card --order-id 7"),
+                3,
+                rejected(
+                    "key_conflict",
+                    "the key belongs to entry 2 (recharge of 1000 points, card); give this posting another key",
+                ),
+            ),
+            (
+                &format!(
+                    "recharge {USER} 5 --source card --key k --at 2026-01-02T00:00:00Z --expires-at 2026-01-02T00:00:00Z"
+                ),
+                3,
+                rejected(
+                    "already_expired",
+                    "the points would expire at 2026-01-02T00:00:00Z, which is not after 2026-01-02T00:00:00Z",
+                ),
+            ),
+            (
+                &format!("balance {USER} --at 2026-01-04T00:00:00Z"),
+                0,
+                json!({
+                    "user": USER, "balance": 968, "available": 968, "arrears": 0,
+                    "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
+                }),
+            ),
+            // At the very instant of their expiry the points are no longer available, though no sweep has run.
+            (
+                &format!("balance {USER} --at 2026-07-01T00:00:00Z"),
+                0,
+                json!({
+                    "user": USER, "balance": 968, "available": 0, "arrears": 0,
+                    "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
+                }),
+            ),
+            (
+                &format!("balance {NOBODY}"),
+                0,
+                json!({
+                    "user": NOBODY, "balance": 0, "available": 0, "arrears": 0,
+                    "total_recharged": 0, "total_consumed": 0, "total_expired": 0,
+                }),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_recharge_without_order_and_key_is_each_time_a_new_one() {
+    let (_database, url) = database();
+    for seq in [1, 2] {
+        let done = call(&url, &["recharge", USER, "5", "--source", "gift", "--json"]).expect(0).json();
+        assert_eq!((&done["status"], &done["seq"]), (&json!("posted"), &json!(seq)));
+    }
+}
+
+#[test]
+fn check_tells_whether_work_may_start() {
+    let (_database, url) = database();
+    let check = |user: &str, points: i64| format!("check {user} {points}");
+    let answer = |sufficient: bool, available: i64, balance: i64, required: i64| json!({ "sufficient": sufficient, "available": available, "balance": balance, "required": required });
+    call(&url, &["recharge", USER, "10", "--source", "gift"]).expect(0);
+    call(&url, &["consume", NOBODY, "1", "--source-type", "tts", "--source-id", "t"]).expect(0);
+    table(
+        &url,
+        &[
+            (&check(USER, 10), 0, answer(true, 10, 10, 10)),
+            (&check(USER, 11), 3, answer(false, 10, 10, 11)),
+            // Who owes may not start, whatever it costs.
+            (&check(NOBODY, 0), 3, answer(false, 0, -1, 0)),
+            (&check("33333333-3333-4333-8333-333333333333", 0), 0, answer(true, 0, 0, 0)),
+            (&check("33333333-3333-4333-8333-333333333333", 1), 3, answer(false, 0, 0, 1)),
+        ],
+    );
+}
+
+#[test]
+fn prices_need_no_database() {
+    for (arguments, points) in [
+        ("price cost script", 5),
+        ("price cost preview", 0),
+        ("price cost tts --seconds 0", 1),
+        ("price cost tts --seconds 10.000000001", 2),
+        ("price cost video --seconds 1.5", 4),
+        ("price estimate tts --chars 100", 3),
+        ("price estimate tts --chars 0", 1),
+        ("price estimate video --input-seconds 10", 20),
+        ("price estimate script", 5),
+        ("price estimate preview", 0),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--json"]).collect();
+        assert_eq!(run(pointsd(&arguments)).expect(0).json(), json!({ "points": points }), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
+    let (_database, url) = database();
+    for (user, points, source, order) in [(USER, 70, "gift", 1), (USER, 30, "card", 2), (NOBODY, 5, "gift", 3)] {
+        let (points, order) = (points.to_string(), order.to_string());
+        let at = ["--at", "2026-01-01T00:00:00Z", "--expires-at", "2026-02-01T00:00:00Z"];
+        let recharge = ["recharge", user, &points, "--source", source, "--order-id", &order];
+        call(&url, &[&recharge[..], &at].concat()).expect(0);
+    }
+    let books =
+        || ["accounts", "batches", "entries"].map(|table| call(&url, &["export", table, "--json"]).expect(0).stdout);
+    let sweep = |at: &str, dry_run: bool| {
+        let dry_run_or_not: &[&str] = if dry_run { &["--dry-run"] } else { &[] };
+        let mut answer =
+            call(&url, &[&["run", "expiry", "--at", at, "--json"], dry_run_or_not].concat()).expect(0).json();
+        let seconds = answer.as_object_mut().unwrap().remove("seconds").expect("seconds");
+        assert!(seconds.is_f64(), "{seconds}");
+        answer
+    };
+    let answer = |at: &str, dry_run: bool, batches: u64, accounts: u64, points: u64, by_source: Value| {
+        json!({
+            "at": at, "dry_run": dry_run, "stopped": false, "orphans": [],
+            "batches": batches, "accounts": accounts, "points": points, "by_source": by_source,
+        })
+    };
+    let due = json!({ "card": { "batches": 1, "points": 30 }, "gift": { "batches": 2, "points": 75 } });
+    let (early, late) = ("2026-01-31T23:59:59.999999Z", "2026-02-01T00:00:00Z");
+    let before = books();
+    assert_eq!(sweep(early, false), answer(early, false, 0, 0, 0, json!({})));
+    assert_eq!(sweep(late, true), answer(late, true, 3, 2, 105, due.clone()));
+    assert_eq!(books(), before, "after a dry run");
+    assert_eq!(sweep(late, false), answer(late, false, 3, 2, 105, due));
+    assert_ne!(books(), before);
+    let swept = books();
+    assert_eq!(sweep(late, false), answer(late, false, 0, 0, 0, json!({})));
+    assert_eq!(books(), swept, "after the second sweep");
+}
+
+#[test]
+fn a_sweep_that_meets_a_batch_without_account_says_so() {
+    let (mut database, url) = database();
+    database.expect_damage();
+    call(&url, &["recharge", USER, "70", "--source", "gift", "--expires-at", "2100-01-01T00:00:00Z"]).expect(0);
+    crate::wait(async { database.client().await.batch_execute("DELETE FROM ledger.accounts").await.unwrap() });
+    let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z", "--json"]).expect(3);
+    assert_eq!(done.json()["orphans"], json!([{ "user": USER, "batches": 1, "points": 70 }]));
+    let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z"]).expect(3);
+    let says = format!("User {USER} has no account, but 1 batch with 70 points due: left as they are.");
+    assert!(done.stdout.contains(&says), "{done:#?}");
+    let batches = call(&url, &["export", "batches", "--json"]).expect(0).json();
+    assert_eq!(batches["remaining"], 70, "it was left as it is");
+}
+
+#[test]
+fn exports_hold_every_field() {
+    let (_database, url) = database();
+    let at = ["--at", "2026-01-01T00:00:00Z"];
+    call(&url, &[&["recharge", USER, "7", "--source", "gift", "--key", "a"], &at[..]].concat()).expect(0);
+    let consume = ["consume", USER, "9", "--source-type", "tts", "--source-id", "x,\"y\"", "--seconds", "1.50"];
+    call(&url, &[&consume[..], &["--description", "two\nlines"], &at].concat()).expect(0);
+    call(&url, &["recharge", NOBODY, "1", "--source", "gift", "--key", "a", "--at", "2026-01-01T00:00:00.000001Z"])
+        .expect(0);
+    let export =
+        |arguments: &str| call(&url, &["export"].into_iter().chain(arguments.split(' ')).collect::<Vec<_>>()).expect(0);
+    assert_eq!(
+        export("accounts --json").jsons()[0],
+        json!({
+            "user": USER, "balance": -2, "arrears": 2, "total_recharged": 7, "total_consumed": 9, "total_expired": 0,
+            "last_seq": 2,
+        })
+    );
+    assert_eq!(
+        export("batches --json").jsons()[1],
+        json!({
+            "user": NOBODY, "batch": 1, "amount": 1, "remaining": 1, "source": "gift",
+            "opened_at": "2026-01-01T00:00:00.000001Z", "expires_at": "2026-06-30T00:00:00.000001Z",
+        })
+    );
+    let mut entry = export("entries --json").jsons().remove(1);
+    let recorded_at = entry.as_object_mut().unwrap().remove("recorded_at").unwrap();
+    assert!(recorded_at.as_str().unwrap().ends_with('Z'), "{recorded_at}");
+    assert_eq!(
+        entry,
+        json!({
+            "user": USER, "seq": 2, "type": "consume", "amount": 9, "balance_before": 7, "balance_after": -2,
+            "source_type": "tts", "source_id": "x,\"y\"", "batch": null, "allocations": [{"batch": 1, "points": 7}],
+            "at": "2026-01-01T00:00:00Z", "duration": 1.5, "description": "two\nlines", "drawing_rule": 1,
+        })
+    );
+    assert_eq!(
+        export("accounts --csv").stdout,
+        format!(
+            "user,balance,arrears,total_recharged,total_consumed,total_expired,last_seq\n\
+             {USER},-2,2,7,9,0,2\n{NOBODY},1,0,1,0,0,1\n"
+        )
+    );
+    let entries = export("entries --csv").stdout;
+    let row = format!("\n{USER},2,consume,9,7,-2,tts,\"x,\"\"y\"\"\",,1:7,2026-01-01T00:00:00Z,1.5,\"two\nlines\",20");
+    assert!(entries.contains(&row), "{entries}");
+    let of_one = export(&format!("entries --json --user {NOBODY}")).jsons();
+    assert_eq!((of_one.len(), &of_one[0]["user"]), (1, &json!(NOBODY)));
+}
+
+#[test]
+fn a_wrong_call_ends_with_2_and_says_why() {
+    let folder = Folder::new();
+    let lines = folder.file("lines.ndjson", "");
+    let directory = folder.path().to_str().unwrap();
+    let missing = format!("{directory}/missing");
+    for (arguments, says) in [
+        (&["consume", USER, "--source-type", "nope", "--source-id", "t"][..], "the price list has no service \"nope\""),
+        (&["consume", USER, "--source-type", "tts", "--source-id", "t"], "give the seconds that it took"),
+        (&["price", "cost", "nope"], "the price list has no service \"nope\"; it knows preview, script, tts, video"),
+        (&["price", "cost", "tts"], "tts is charged by time: give the seconds that it took"),
+        (&["price", "cost", "tts", "--seconds", "-1"], "-1"),
+        (&["price", "cost", "tts", "--seconds", "NaN"], "\"NaN\" is no number of seconds"),
+        (&["price", "estimate", "tts"], "tts"),
+        (&["price", "estimate", "video", "--chars", "7"], "video"),
+        (&["balance", "nonsense"], "'nonsense' for '<USER>'"),
+        (&["recharge", USER, "5"], "--source"),
+        (&["recharge", USER, "5.5", "--source", "gift"], "5.5"),
+        (
+            &["recharge", USER, "5", "--source", "gift", "--at", "yesterday"],
+            "`yesterday` is not a time; write RFC 3339",
+        ),
+        (&["export", "secrets"], "secrets"),
+        (&["export", "accounts", "--csv", "--json"], "--csv"),
+        (&["run", "nothing"], "nothing"),
+        (&["post", directory], "is a folder; name a file"),
+        (&["post", &missing], "cannot be read"),
+        (&["post", "--csv", &lines], "the CSV header: the input is empty"),
+        (&["bogus"], "bogus"),
+        (&[], "Usage: pointsd"),
+    ] {
+        // Each is told before the database is looked for, but for what stands in a file.
+        let (database, url) = if arguments.contains(&lines.as_str()) {
+            let (database, url) = database();
+            (Some(database), url)
+        } else {
+            (None, "postgres://nobody@127.0.0.1:1/nothing".to_owned())
+        };
+        let done = call(&url, arguments).expect(2);
+        assert!(done.stderr.contains(says), "{arguments:?} should say {says:?}: {}", done.stderr);
+        assert_eq!(done.stdout, "", "{arguments:?}");
+        drop(database);
+    }
+}
+
+#[test]
+fn a_database_that_is_not_there_ends_with_1_and_says_where() {
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://somebody:hunter2@127.0.0.1:{port}/points");
+    for arguments in [
+        &["balance", USER][..],
+        &["check", USER, "1"],
+        &["recharge", USER, "1", "--source", "gift"],
+        &["consume", USER, "1", "--source-type", "tts", "--source-id", "t"],
+        &["run", "expiry"],
+        &["export", "accounts"],
+        &["db", "status"],
+        &["db", "migrate"],
+        &["post", "-"],
+        &["serve"],
+    ] {
+        let done = call(&url, arguments).expect(1);
+        let says = format!("pointsd: cannot connect to PostgreSQL at 127.0.0.1:{port}/points: see whether PostgreSQL");
+        assert!(done.stderr.contains(&says), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("refused"), "{arguments:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{arguments:?}: {}", done.stderr);
+        assert_eq!(done.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_reason_to_panic() {
+    let (_database, url) = database();
+    let line = |nth: usize| {
+        format!(
+            "{{\"op\":\"consume\",\"user\":\"{USER}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"{nth}\"}}\n"
+        )
+    };
+    // More than a pipe holds.
+    let lines: String = (0..5_000).map(line).collect();
+    let folder = Folder::new();
+    let file = folder.file("lines.ndjson", &lines);
+    for arguments in [&["post", &file, "--json"][..], &["post", "-", "--json"], &["export", "entries", "--json"]] {
+        let mut command = on(&url, arguments);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let lines = lines.clone();
+        let feeder = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, lines.as_bytes()).ok());
+        // Like `head -1`.
+        let mut first = String::new();
+        let mut stdout = std::io::BufReader::with_capacity(1, child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut first).unwrap();
+        assert!(first.starts_with('{') && first.ends_with("}\n"), "{first}");
+        drop(stdout);
+        let status = eventually("pointsd to end", || child.try_wait().unwrap());
+        feeder.join().unwrap();
+        let mut stderr = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert_eq!(stderr, "", "{arguments:?}");
+    }
+    // Nothing is half done: all of it can be posted again.
+    let done = feed(on(&url, &["post", "-"]), &lines).expect(0);
+    assert!(done.stdout.starts_with("5,000 lines in "), "{done:#?}");
+}

@@ -1,0 +1,466 @@
+//! What `post` makes of its input: good lines, bad ones, endless ones, slow ones.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::database;
+use crate::program::{Done, Folder, Running, call, feed, on, post, wait};
+
+const USER: &str = "11111111-1111-4111-8111-111111111111";
+const MOST_MEMORY: u64 = 64 << 20;
+
+/// A line that posts, with a source id of its own.
+fn good(nth: impl std::fmt::Display) -> String {
+    format!(r#"{{"op":"consume","user":"{USER}","points":1,"source_type":"tts","source_id":"good {nth}"}}"#)
+}
+
+/// A consume, but for one of its fields: `"points":1` replaced by something else, for example.
+fn with(field: &str, instead: &str) -> Vec<u8> {
+    let line = good("line");
+    assert_eq!(line.matches(field).count(), 1, "{field}");
+    line.replace(field, instead).into_bytes()
+}
+
+/// A recharge with these fields beside op, user and points.
+fn recharge(fields: &str) -> Vec<u8> {
+    format!(r#"{{"op":"recharge","user":"{USER}","points":1{fields}}}"#).into_bytes()
+}
+
+#[test]
+fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
+    let many = |what: &str, times: usize| what.repeat(times);
+    let lines: Vec<(Vec<u8>, &str)> = vec![
+        (b"nonsense".to_vec(), "the line is no JSON object, which starts with {"),
+        (b"42".to_vec(), "the line is no JSON object, which starts with {"),
+        (b"null".to_vec(), "the line is no JSON object, which starts with {"),
+        (b"\"text\"".to_vec(), "the line is no JSON object, which starts with {"),
+        (b"[]".to_vec(), "the line is no JSON object, which starts with {"),
+        // Its fields in order, as one might think: no object either.
+        (
+            format!(r#"["consume","{USER}",1,null,"tts","t",null,null,null,null,null,null]"#).into_bytes(),
+            "the line is no JSON object, which starts with {",
+        ),
+        (many("[", 100_000).into_bytes(), "the line is no JSON object, which starts with {"),
+        (many("{\"op\":", 100_000).into_bytes(), "op: "),
+        (b"{".to_vec(), "the line is cut off: its JSON does not end"),
+        (good("cut").as_bytes()[..good("cut").len() - 1].to_vec(), "the line is cut off: its JSON does not end"),
+        (good("cut").as_bytes()[..good("cut").len() - 3].to_vec(), "the line is cut off: its JSON does not end"),
+        (good("cut").as_bytes()[..30].to_vec(), "the line is cut off: its JSON does not end"),
+        (format!("{} {}", good("two"), good("on one line")).into_bytes(), "trailing characters"),
+        (format!("{},", good("comma")).into_bytes(), "trailing characters"),
+        (b"{}".to_vec(), "missing field `op`"),
+        (with("consume", "refund"), "op: unknown variant `refund`, expected `recharge` or `consume`"),
+        (with("\"op\":\"consume\",", ""), "missing field `op`"),
+        (with(&format!("\"user\":\"{USER}\","), ""), "missing field `user`"),
+        (with("\"points\":1,", ""), "missing field `points`"),
+        (with("\"source_type\":\"tts\",", ""), "source_type is missing, a consume needs it"),
+        (with(",\"source_id\":\"good line\"", ""), "source_id is missing, a consume needs it"),
+        (with("\"points\":1", "\"points\":1,\"colour\":\"red\""), "unknown field `colour`"),
+        (with("\"points\":1", "\"points\":1,\"points\":1"), "duplicate field `points`"),
+        (with("\"points\":1", "\"points\":1,\"Points\":1"), "unknown field `Points`"),
+        (with(USER, "nobody"), "user: UUID parsing failed"),
+        (with(USER, ""), "user: UUID parsing failed"),
+        (with(&format!("\"{USER}\""), "7"), "user: invalid type: integer `7`"),
+        (
+            with("\"points\":1", "\"points\":9223372036854775808"),
+            "points: invalid value: integer `9223372036854775808`",
+        ),
+        (with("\"points\":1", "\"points\":1.5"), "points: invalid type: floating point `1.5`"),
+        (with("\"points\":1", "\"points\":1.0"), "points: invalid type: floating point `1.0`"),
+        (with("\"points\":1", "\"points\":1e2"), "points: invalid type: floating point `100.0`"),
+        (with("\"points\":1", "\"points\":1e999"), "points: number out of range"),
+        (with("\"points\":1", "\"points\":\"1\""), "points: invalid type: string \"1\""),
+        (with("\"points\":1", "\"points\":null"), "points: invalid type: null"),
+        (with("\"points\":1", "\"points\":true"), "points: invalid type: boolean `true`"),
+        (with("\"points\":1", "\"points\":NaN"), "points: expected value"),
+        (with("good line", "\\u0000"), "source_id holds a NUL character"),
+        (with("good line", "\0"), "source_id: control character"),
+        (with("good line", "\u{1}"), "source_id: control character"),
+        (with("good line", "\\ud800"), "source_id: "),
+        (with("good line", ""), "source_id is empty"),
+        (with("\"good line\"", "5"), "source_id: invalid type: integer `5`"),
+        (with("good line", &many("x", 256)), "source_id is longer than 255 characters"),
+        (with("tts", ""), "source_type is empty"),
+        (with("tts", &many("x", 65)), "source_type is longer than 64 characters"),
+        (with("\"points\":1", "\"points\":1,\"key\":\"\""), "key is empty"),
+        (with("\"points\":1", "\"points\":1,\"source\":\"gift\""), "source does not belong to a consume"),
+        (with("\"points\":1", "\"points\":1,\"order_id\":1"), "order_id does not belong to a consume"),
+        (
+            with("\"points\":1", "\"points\":1,\"expires_at\":\"2100-01-01T00:00:00Z\""),
+            "expires_at does not belong to a consume",
+        ),
+        (with("\"points\":1", "\"points\":1,\"at\":\"yesterday\""), "at: `yesterday` is not a time; write RFC 3339"),
+        (with("\"points\":1", "\"points\":1,\"at\":\"2026-02-30T00:00:00Z\""), "at: `2026-02-30T00:00:00Z` is not a"),
+        (with("\"points\":1", "\"points\":1,\"at\":\"2026-02-01T00:00:00\""), "at: `2026-02-01T00:00:00` is not a"),
+        (with("\"points\":1", "\"points\":1,\"at\":1767225600"), "at: invalid type: integer"),
+        (with("\"points\":1", "\"points\":1,\"at\":\"1969-12-31T23:59:59Z\""), "at is outside the years 1970 to 9999"),
+        (with("\"points\":1", "\"points\":1,\"duration\":-1"), "duration: \"-1\" is no number of seconds"),
+        (with("\"points\":1", "\"points\":1,\"duration\":\"long\""), "duration: \"long\" is no number of seconds"),
+        (recharge(",\"source\":\"gift\""), "a recharge needs an order_id or a key"),
+        (recharge(",\"key\":\"k\""), "source is missing, a recharge needs it"),
+        (recharge(",\"source\":\"gift\",\"order_id\":1.5"), "order_id: invalid type: floating point `1.5`"),
+        (recharge(",\"source\":\"gift\",\"order_id\":\"1\""), "order_id: invalid type: string \"1\""),
+        (recharge(",\"source\":\"gift\",\"order_id\":1,\"duration\":1"), "duration does not belong to a recharge"),
+        (
+            recharge(",\"source\":\"gift\",\"order_id\":1,\"source_id\":\"t\""),
+            "source_id does not belong to a recharge",
+        ),
+        (recharge(",\"source\":\"gift\",\"order_id\":1,\"expires_at\":\"\""), "expires_at: `` is not a time"),
+        (
+            [good("x").as_bytes().split_at(20).0, b"\xff", good("x").as_bytes().split_at(20).1].concat(),
+            "byte 21 is not valid UTF-8",
+        ),
+        (b"\xff\xfe{\0}\0".to_vec(), "byte 1 is not valid UTF-8"), // UTF-16
+        (format!("\u{feff}{}", good("mark")).into_bytes(), "the line is no JSON object"), // a mark in mid-file
+        (with("\"points\":1", &format!("\"points\":1,\"{}\":1", many("é", 50_000))), "ééééé"),
+        (vec![b'x'; 2 << 20], "the line is longer than 1048576 bytes"),
+    ];
+    // Each between two good ones, and the last one without an end.
+    let mut input = Vec::new();
+    for (nth, (line, _)) in lines.iter().enumerate() {
+        input.extend(good(nth).into_bytes());
+        input.push(b'\n');
+        input.extend(line);
+        input.push(b'\n');
+    }
+    input.extend(good("last").into_bytes());
+
+    let (_database, url) = database();
+    let replies = post(&url, &input).expect(3).jsons();
+    assert_eq!(replies.len(), 2 * lines.len() + 1);
+    for (nth, reply) in replies.iter().enumerate() {
+        assert_eq!(reply["line"], nth + 1, "{reply}");
+        if nth % 2 == 0 {
+            assert_eq!((&reply["status"], &reply["seq"]), (&json!("posted"), &json!(nth / 2 + 1)), "{reply}");
+            continue;
+        }
+        let (line, says) = &lines[nth / 2];
+        let line = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
+        assert_eq!((&reply["status"], &reply["code"]), (&json!("rejected"), &json!("malformed")), "{line}: {reply}");
+        let message = reply["message"].as_str().unwrap();
+        assert!(message.contains(says), "{line} should say {says:?}: {message}");
+        assert!(message.chars().count() <= 301, "{message}");
+        // Two names of the program's own that would help nobody.
+        assert!(!message.contains("Fields") && !message.contains("line 1"), "{message}");
+    }
+    let account = call(&url, &["balance", USER, "--json"]).expect(0).json();
+    assert_eq!(account["total_consumed"], lines.len() + 1, "{account}");
+}
+
+#[test]
+fn what_is_unusual_and_right_is_posted() {
+    let (_database, url) = database();
+    let at = "\"at\":\"2026-01-01T08:00:00.1234567+08:00\"";
+    let lines: Vec<String> = vec![
+        format!("\u{feff}{}", good("after a mark")),
+        String::new(),
+        format!("{}\r", good("before a carriage return")),
+        " \t\r".to_owned(),
+        format!("  {}  ", good("in spaces")),
+        good("spaces").replace(':', " : ").replace(',', " , "),
+        good("\u{1f600} 积分 \\u00e9\\n"),
+        good("decimal").replace("\"points\":1", "\"points\":1,\"duration\":0.10000000000000000000000001"),
+        good("text").replace("\"points\":1", "\"points\":1,\"duration\":\"12.50\""),
+        good("null").replace("\"points\":1", "\"points\":1,\"at\":null,\"key\":null,\"duration\":null"),
+        good("zone").replace("\"points\":1", &format!("\"points\":1,{at}")),
+        good("braces").replace(USER, &format!("{{{USER}}}")),
+        String::new(),
+        good("without an end"),
+    ];
+    let replies = post(&url, lines.join("\n")).expect(0).jsons();
+    let numbers: Vec<_> = replies.iter().map(|reply| reply["line"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14], "empty lines count and have no reply");
+    assert_eq!(replies[4]["source_id"], "good \u{1f600} 积分 \u{e9}\n");
+    assert_eq!(replies[5]["duration"].to_string(), "0.1", "a float cannot hold more, and serde_json reads one here");
+    assert_eq!(replies[6]["duration"].to_string(), "12.5");
+    assert_eq!(replies[8]["at"], "2026-01-01T00:00:00.123456Z");
+    // The same again replays, to the same words: what is told first is what is kept.
+    let again = post(&url, lines.join("\n")).expect(0).jsons();
+    for (first, mut again) in replies.into_iter().zip(again) {
+        assert_eq!(again["status"], "replayed");
+        again["status"] = json!("posted");
+        assert_eq!(again, first);
+    }
+}
+
+#[test]
+fn no_lines_are_no_mistake() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    for text in ["", "\n", "\n\r\n  \n", "\u{feff}"] {
+        assert_eq!(post(&url, text).expect(0).stdout, "", "{text:?}");
+        let file = folder.file("lines.ndjson", text);
+        let done = call(&url, &["post", &file]).expect(0);
+        assert!(done.stdout.starts_with("0 lines in "), "{done:#?}");
+    }
+    let header = folder.file("lines.csv", "op,user,points\n");
+    assert_eq!(call(&url, &["post", "--csv", &header, "--json"]).expect(0).stdout, "");
+}
+
+fn post_csv(url: &str, text: impl AsRef<[u8]>) -> Done {
+    feed(on(url, &["post", "-", "--csv", "--json"]), text)
+}
+
+#[test]
+fn csv_headers() {
+    let (_database, url) = database();
+    for (header, says) in [
+        (&b""[..], "the input is empty; the first line names the columns, such as op,user,points"),
+        (b"\n", "`op` is missing"),
+        (b"op,user,points,colour\n", "`colour` is no column; there are op, user, points, source,"),
+        (b"op,user,points,Source\n", "`Source` is no column"),
+        (b"op,user,points,op\n", "`op` stands there twice"),
+        (b"op,user,points,source, source\n", "`source` stands there twice"),
+        (b"op,user,source\n", "`points` is missing"),
+        (b"op,user,points,\n", "`` is no column"),
+        (b"op;user;points\n", "`op;user;points` is no column"),
+        (b"op,user,\"points\n", "a quote is not closed; a record is one line"),
+        (b"op,user,points\xff\n", "byte 15 is not valid UTF-8"),
+        (b"{\"op\":\"consume\"}\n", "is no column"),
+        (&[b'x'; 2 << 20], "it is longer than a line may be"),
+    ] {
+        let done = post_csv(&url, header).expect(2);
+        assert!(done.stderr.starts_with("pointsd: line 1, the CSV header: "), "{}", done.stderr);
+        assert!(done.stderr.contains(says), "{says:?}: {}", done.stderr);
+        assert_eq!(done.stdout, "");
+    }
+}
+
+#[test]
+fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
+    let header = "\u{feff}op,user,points,source_type,source_id,source, order_id ,duration,at,description\r\n";
+    let good = |nth: usize| format!("consume,{USER},1,tts,good {nth},,,,,");
+    let records: Vec<(Vec<u8>, &str)> = vec![
+        (format!("consume,{USER},1,tts,\"open,,,,,").into_bytes(), "a quote is not closed; a record is one line"),
+        (format!("consume,{USER},1,tts,few").into_bytes(), "it has 5 fields, the header 10"),
+        (format!("consume,{USER},1,tts,many,,,,,,").into_bytes(), "it has 11 fields, the header 10"),
+        (format!("consume,{USER},,tts,t,,,,,").into_bytes(), "points is empty"),
+        (format!(",{USER},1,tts,t,,,,,").into_bytes(), "op is empty"),
+        (b"consume,,1,tts,t,,,,,".to_vec(), "user is empty"),
+        (format!("Consume,{USER},1,tts,t,,,,,").into_bytes(), "op: `Consume` is neither recharge nor consume"),
+        (b"consume,nobody,1,tts,t,,,,,".to_vec(), "user: invalid character"),
+        (format!("consume,{USER},1.5,tts,t,,,,,").into_bytes(), "points: `1.5` is not a whole number"),
+        (format!("consume,{USER},1e3,tts,t,,,,,").into_bytes(), "points: `1e3` is not a whole number"),
+        (format!("consume,{USER}, 1,tts,t,,,,,").into_bytes(), "points: ` 1` is not a whole number"),
+        (
+            format!("consume,{USER},9223372036854775808,tts,t,,,,,").into_bytes(),
+            "points: `9223372036854775808` is not a whole number",
+        ),
+        (format!("consume,{USER},1,tts,t\0,,,,,").into_bytes(), "source_id holds a NUL character"),
+        ([format!("consume,{USER},1,tts,").as_bytes(), b"\xff,,,,,"].concat(), "byte 52 is not valid UTF-8"),
+        (format!("consume,{USER},1,tts,,,,,,").into_bytes(), "source_id is missing, a consume needs it"),
+        (format!("consume,{USER},1,,t,,,,,").into_bytes(), "source_type is missing, a consume needs it"),
+        (format!("consume,{USER},1,tts,t,gift,,,,").into_bytes(), "source does not belong to a consume"),
+        (format!("consume,{USER},1,tts,t,,,-1,,").into_bytes(), "duration: \"-1\" is no number of seconds"),
+        (format!("consume,{USER},1,tts,t,,,,never,").into_bytes(), "at: `never` is not a time"),
+        (format!("recharge,{USER},1,,,gift,,,,").into_bytes(), "a recharge needs an order_id or a key"),
+        (format!("recharge,{USER},1,,,gift,x,,,").into_bytes(), "order_id: `x` is not a whole number"),
+        (format!("recharge,{USER},1,,,,7,,,").into_bytes(), "source is missing, a recharge needs it"),
+        (vec![b'"'; 2 << 20], "the line is longer than 1048576 bytes"),
+    ];
+    let mut input = header.as_bytes().to_vec();
+    for (nth, (record, _)) in records.iter().enumerate() {
+        input.extend(format!("{}\r\n", good(nth)).into_bytes());
+        input.extend(record);
+        input.push(b'\n');
+    }
+    let extra = format!("\nconsume,{USER},1,tts,\"a \"\"quoted\"\", one\",,,12.50,2026-01-01T00:00:00Z,\"two, words\"");
+    input.extend(extra.into_bytes());
+
+    let (_database, url) = database();
+    let mut replies = post_csv(&url, &input).expect(3).jsons();
+    let last = replies.pop().unwrap();
+    assert_eq!(replies.len(), 2 * records.len());
+    for (nth, reply) in replies.iter().enumerate() {
+        assert_eq!(reply["line"], nth + 2, "the header is line 1: {reply}");
+        if nth % 2 == 0 {
+            assert_eq!(reply["source_id"], format!("good {}", nth / 2), "{reply}");
+            continue;
+        }
+        let (record, says) = &records[nth / 2];
+        let record = String::from_utf8_lossy(&record[..record.len().min(200)]).into_owned();
+        assert_eq!((&reply["status"], &reply["code"]), (&json!("rejected"), &json!("malformed")), "{record}: {reply}");
+        let message = reply["message"].as_str().unwrap();
+        assert!(message.contains(says), "{record} should say {says:?}: {message}");
+    }
+    // After an empty line, which counts.
+    assert_eq!(last["line"], 2 * records.len() + 3);
+    assert_eq!(
+        [&last["source_id"], &last["duration"], &last["description"], &last["at"]],
+        [&json!("a \"quoted\", one"), &json!(12.5), &json!("two, words"), &json!("2026-01-01T00:00:00Z")]
+    );
+}
+
+#[test]
+fn a_line_of_a_hundred_megabytes_is_refused_in_little_memory() {
+    for format in [&["post", "-", "--json"][..], &["post", "-", "--csv", "--json"]] {
+        let csv = format.contains(&"--csv");
+        let (_database, url) = database();
+        let mut running = Running::start(on(&url, format));
+        let mut line = 0;
+        let good = |nth: u32| match csv {
+            true => format!("consume,{USER},1,tts,good {nth}\n"),
+            false => good(nth) + "\n",
+        };
+        if csv {
+            running.write("op,user,points,source_type,source_id\n");
+            line += 1;
+        }
+        // An object that never ends, then one that is all one text; each followed by a line that posts.
+        for (start, nth) in [("{\"op\":[", 1), ("\"", 2)] {
+            running.write(start);
+            let mut stdin = running.stdin.take().unwrap();
+            for _ in 0..100 {
+                stdin.write_all(&[b'7'; 1 << 20]).unwrap();
+            }
+            running.stdin = Some(stdin);
+            running.write("\n");
+            running.write(&good(nth));
+            let reply: serde_json::Value = serde_json::from_str(&running.next_line().unwrap()).unwrap();
+            line += 1;
+            assert_eq!((&reply["line"], &reply["code"]), (&json!(line), &json!("malformed")));
+            assert_eq!(reply["message"], "the line is longer than 1048576 bytes");
+            let reply: serde_json::Value = serde_json::from_str(&running.next_line().unwrap()).unwrap();
+            line += 1;
+            assert_eq!((&reply["line"], &reply["seq"]), (&json!(line), &json!(nth)), "{reply}");
+        }
+        let peak = running.peak_memory();
+        assert!(peak < MOST_MEMORY, "{format:?} took {} MiB", peak >> 20);
+        running.finish().expect(3);
+    }
+}
+
+#[test]
+fn many_bad_lines_are_refused_in_little_memory() {
+    const LINES: usize = 150_000;
+    let (_database, url) = database();
+    let mut running = Running::start(on(&url, &["post", "-", "--json"]));
+    let mut stdin = running.stdin.take().unwrap();
+    // The input stays open until the memory was looked at.
+    let feeder = std::thread::spawn(move || {
+        for _ in 0..LINES / 1_000 {
+            stdin.write_all("{\"op\":\"consume\",\"points\":\n".repeat(1_000).as_bytes())?;
+        }
+        Ok::<_, std::io::Error>(stdin)
+    });
+    for nth in 1..=LINES {
+        let reply = running.next_line().unwrap();
+        let start = format!("{{\"line\":{nth},\"status\":\"rejected\",\"code\":\"malformed\",");
+        assert!(reply.starts_with(&start), "{nth}: {reply}");
+    }
+    let stdin = feeder.join().unwrap().unwrap();
+    let peak = running.peak_memory();
+    assert!(peak < MOST_MEMORY, "it took {} MiB", peak >> 20);
+    drop(stdin);
+    running.finish().expect(3);
+    assert_eq!(call(&url, &["export", "accounts", "--json"]).expect(0).stdout, "", "nothing was posted");
+}
+
+#[test]
+fn long_descriptions_do_not_add_up_in_memory() {
+    // The longest lines that post, four bytes a character.
+    const LINES: usize = 10_000;
+    let description = "\u{1f600}".repeat(1_000);
+    let (_database, url) = database();
+    let mut running = Running::start(on(&url, &["post", "-", "--json"]));
+    let mut stdin = running.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || {
+        for nth in 0..LINES {
+            let line = good(nth);
+            writeln!(stdin, "{},\"description\":\"{description}\"}}", &line[..line.len() - 1])?;
+        }
+        Ok::<_, std::io::Error>(stdin)
+    });
+    for nth in 1..=LINES {
+        let reply = running.next_line().unwrap();
+        assert!(reply.starts_with(&format!("{{\"line\":{nth},\"status\":\"posted\",")), "{nth}: {reply}");
+    }
+    let stdin = feeder.join().unwrap().unwrap();
+    let peak = running.peak_memory();
+    assert!(peak < MOST_MEMORY, "it took {} MiB", peak >> 20);
+    drop(stdin);
+    running.finish().expect(0);
+}
+
+#[test]
+fn a_slow_producer_has_each_reply_before_it_writes_the_next_line() {
+    let (_database, url) = database();
+    let mut running = Running::start(on(&url, &["post", "-", "--json"]));
+    for nth in 1..=50 {
+        running.write(&(good(nth) + "\n"));
+        let reply: serde_json::Value = serde_json::from_str(&running.next_line().unwrap()).unwrap();
+        assert_eq!((&reply["line"], &reply["seq"]), (&json!(nth), &json!(nth)));
+    }
+    // A line in two pieces is one line.
+    let line = good(51) + "\n";
+    let (start, end) = line.split_at(40);
+    running.write(&(good("half") + "\n" + start));
+    assert!(running.next_line().unwrap().starts_with("{\"line\":51,\"status\":\"posted\""));
+    running.write(end);
+    assert!(running.next_line().unwrap().starts_with("{\"line\":52,\"status\":\"posted\""));
+    assert_eq!(running.finish().expect(0).stdout, "");
+}
+
+#[test]
+fn a_producer_that_writes_ahead_has_all_its_replies() {
+    let (database, url) = database();
+    wait(async {
+        call(&url, &["recharge", USER, "1", "--source", "gift"]).expect(0);
+        let client = database.client().await;
+        client.batch_execute("BEGIN; SELECT FROM ledger.accounts FOR UPDATE").await.unwrap();
+        let mut running = Running::start(on(&url, &["post", "-", "--json"]));
+        running.write(&(good(1) + "\n"));
+        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let other = database.client().await;
+        while other.query_opt(waits, &[]).await.unwrap().is_none() {}
+        // While line 1 waits for the account's lock, the others come one by one, and then nothing more.
+        for nth in 2..=30 {
+            running.write(&(good(nth) + "\n"));
+            std::thread::sleep(std::time::Duration::from_millis(1)); // lets them be read one by one; any other way is fine
+        }
+        client.batch_execute("COMMIT").await.unwrap();
+        for nth in 1..=30 {
+            let reply = running.next_line().unwrap();
+            assert!(reply.starts_with(&format!("{{\"line\":{nth},\"status\":\"posted\",")), "{nth}: {reply}");
+        }
+        running.finish().expect(0);
+    });
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_lines() {
+    const LINES: u128 = 9_000;
+    let (_database, url) = database();
+    // Over many accounts and so over all lanes; some lines refused by the ledger, some before.
+    let lines: String = (0..LINES)
+        .map(|nth| {
+            let user = uuid::Uuid::from_u128(nth % 97);
+            match nth % 50 {
+                7 => "broken\n".to_owned(),
+                8 => good(nth).replace(USER, &user.to_string()).replace("\"points\":1", "\"points\":0") + "\n",
+                9 => "\n".to_owned(),
+                _ => good(nth).replace(USER, &user.to_string()) + "\n",
+            }
+        })
+        .collect();
+    let folder = Folder::new();
+    let file = folder.file("lines.ndjson", &lines);
+    for (done, status) in [(call(&url, &["post", &file, "--json"]), "posted"), (post(&url, &lines), "replayed")] {
+        let mut replies = done.expect(3).jsons().into_iter();
+        for nth in (0..LINES).filter(|nth| nth % 50 != 9) {
+            let reply = replies.next().unwrap();
+            assert_eq!(reply["line"].as_u64().map(u128::from), Some(nth + 1));
+            match nth % 50 {
+                7 => assert_eq!(reply["code"], "malformed", "{reply}"),
+                8 => assert_eq!(reply["code"], "invalid_points", "{reply}"),
+                _ => {
+                    assert_eq!(reply["status"], status, "{reply}");
+                    assert_eq!(reply["source_id"], format!("good {nth}"), "{reply}");
+                    assert_eq!(reply["user"], uuid::Uuid::from_u128(nth % 97).to_string(), "{reply}");
+                }
+            }
+        }
+        assert!(replies.next().is_none());
+    }
+}

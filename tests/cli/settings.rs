@@ -1,0 +1,150 @@
+//! Which configuration and which database a call uses, and what it says of a wrong one.
+
+use serde_json::json;
+
+use crate::database;
+use crate::program::{Folder, on, pointsd, run};
+
+const USER: &str = "11111111-1111-4111-8111-111111111111";
+const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/nothing";
+
+#[test]
+fn the_option_comes_before_the_variable_and_that_before_the_file() {
+    // Each of three databases says which it is by the one account's balance.
+    let databases = [database(), database(), database()];
+    for (points, (_, url)) in (1..).zip(&databases) {
+        run(on(url, &["recharge", USER, &points.to_string(), "--source", "gift"])).expect(0);
+    }
+    let [(_, of_option), (_, of_variable), (_, of_file)] = &databases;
+    let folder = Folder::new();
+    let file = folder.file("pointsd.yaml", format!("database: {{url: '{of_file}'}}\n"));
+
+    for (option, variable, expected) in [
+        (Some(of_option), Some(of_variable), 1),
+        (Some(of_option), None, 1),
+        (None, Some(of_variable), 2),
+        (None, None, 3),
+    ] {
+        let mut command = pointsd(&["balance", USER, "--json", "--config", &file]);
+        if let Some(url) = option {
+            command.args(["--database-url", url]);
+        }
+        if let Some(url) = variable {
+            command.env("POINTSD_DATABASE_URL", url);
+        }
+        assert_eq!(run(command).expect(0).json()["balance"], expected, "{option:?} {variable:?}");
+    }
+}
+
+#[test]
+fn the_config_option_comes_before_the_variable() {
+    let folder = Folder::new();
+    // Each says which it is by the price of one service.
+    let config = |points: u32| {
+        folder.file(&format!("prices-{points}.yaml"), format!("fixed_costs: {{script: {points}}}\n"));
+        folder.file(&format!("{points}.yaml"), format!("prices: prices-{points}.yaml\n"))
+    };
+    let (of_option, of_variable) = (config(1), config(2));
+    let cost = |arguments: &[&str], variable: &str| {
+        let mut command = pointsd(&[&["price", "cost", "script", "--json"], arguments].concat());
+        command.env("POINTSD_CONFIG", variable);
+        run(command).expect(0).json()
+    };
+    assert_eq!(cost(&["--config", &of_option], &of_variable), json!({ "points": 1 }));
+    assert_eq!(cost(&[], &of_variable), json!({ "points": 2 }));
+    // Also before the command.
+    let mut command = pointsd(&["--config", &of_option, "price", "cost", "script", "--json"]);
+    command.env("POINTSD_CONFIG", &of_variable);
+    assert_eq!(run(command).expect(0).json(), json!({ "points": 1 }));
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_says_where() {
+    let folder = Folder::new();
+    let missing = format!("{}/missing.yaml", folder.path().display());
+    let nested = folder.file("prices.yaml", "fixed_costs:\n  script: 5\n  script: 6\n");
+    for (name, text, says) in [
+        ("unknown.yaml", "log:\n  level: info\n  colour: red\n", "unknown.yaml:3"),
+        ("type.yaml", "\ndatabase:\n  pool_size: many\n", "type.yaml:3"),
+        ("range.yaml", "ledger:\n  expiry:\n    days: 0\n", "range.yaml:3"),
+        ("twice.yaml", "prices: null\nprices: null\n", "twice.yaml:2"),
+        ("schedule.yaml", "jobs:\n  expiry:\n    schedule: 'never'\n", "schedule.yaml:3"),
+        ("zone.yaml", "business: {time_zone: Europe/Atlantis}\n", "zone.yaml:1"),
+        ("syntax.yaml", "jobs: {\n", "syntax.yaml:"),
+        ("no-prices.yaml", "prices: nowhere.yaml\n", "no-prices.yaml:1"),
+        ("bad-prices.yaml", "prices: prices.yaml\n", "prices.yaml:3"),
+        ("url.yaml", "database:\n  url: mysql://u:hunter2@h/d\n", "url.yaml:2"),
+    ] {
+        let file = folder.file(name, text);
+        for arguments in [&["config", "check"][..], &["balance", USER], &["price", "list"], &["serve"]] {
+            let mut command = pointsd(arguments);
+            let done = run({
+                command.args(["--config", &file]);
+                command
+            })
+            .expect(2);
+            assert!(done.stderr.contains(says), "{arguments:?} should say {says:?}: {}", done.stderr);
+            assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+            assert_eq!(done.stdout, "");
+        }
+    }
+    drop(nested);
+    for (arguments, says) in [
+        (&["config", "check", "--config", &missing][..], "missing.yaml: cannot be read"),
+        (
+            &["config", "check", "--database-url", "mysql://u:hunter2@h/d"],
+            "--database-url or POINTSD_DATABASE_URL: is no",
+        ),
+        (&["config", "check", "--database-url", ""], "--database-url or POINTSD_DATABASE_URL: is empty"),
+    ] {
+        let done = run(pointsd(arguments)).expect(2);
+        assert!(done.stderr.contains(says), "{arguments:?} should say {says:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn config_check_shows_what_is_in_force_without_a_database() {
+    let folder = Folder::new();
+    let file = folder.file("pointsd.yaml", "business: {time_zone: Asia/Shanghai}\nledger: {expiry: {days: 30}}\n");
+    let mut command = pointsd(&["config", "check", "--json", "--config", &file]);
+    command.env("POINTSD_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
+    let mut answer = run(command).expect(0).json();
+    let next = answer["jobs"]["expiry"].as_object_mut().unwrap().remove("next_slot").unwrap();
+    // Two in the morning of Shanghai.
+    assert!(next.as_str().unwrap().ends_with("T18:00:00Z"), "{next}");
+    assert_eq!(
+        answer,
+        json!({
+            "config": file, "prices": "built-in defaults", "database": NOWHERE, "time_zone": "Asia/Shanghai",
+            "recharge_sources": ["alipay", "card", "compensation", "gift", "invite", "wxpay"],
+            "expiry": { "days": 30, "calendar_days": false }, "services": 4,
+            "jobs": { "expiry": { "schedule": "0 2 * * * (Asia/Shanghai)" } },
+        })
+    );
+}
+
+#[test]
+fn migrations_are_applied_once_and_shown() {
+    let (database, url) = database();
+    crate::wait(async {
+        let everything = "DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
+        let client = database.client().await;
+        client.batch_execute(everything).await.unwrap();
+        let ours = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+        let left: i64 = client.query_one(ours, &[]).await.unwrap().get(0);
+        assert_eq!(left, 0, "the database is as new");
+    });
+    let status = |pending: u64| {
+        let answer = run(on(&url, &["db", "status", "--json"])).expect(0).json();
+        assert_eq!(answer["pending"], pending, "{answer}");
+        assert_eq!(answer["migrations"][0]["name"], "0001_ledger", "{answer}");
+        answer["migrations"].as_array().unwrap().len() as u64
+    };
+    let pending = run(on(&url, &["db", "status", "--json"])).expect(0).json()["pending"].as_u64().unwrap();
+    assert_eq!(status(pending), pending, "all are pending");
+    let applied = run(on(&url, &["db", "migrate", "--json"])).expect(0).json();
+    assert_eq!(applied["applied"].as_array().unwrap().len() as u64, pending, "{applied}");
+    status(0);
+    assert_eq!(run(on(&url, &["db", "migrate", "--json"])).expect(0).json()["applied"], json!([]));
+}

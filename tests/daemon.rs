@@ -1,0 +1,368 @@
+//! `pointsd serve`: runs its jobs when they are due, stops when it is told, comes back from whatever ended it.
+
+#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod program;
+mod support;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use serde_json::{Value, json};
+use support::TestDatabase;
+use support::invariants::check_invariants;
+use support::rows::Rows;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
+/// Accounts that one transaction of the sweep takes.
+const GROUP: usize = 200;
+
+/// A daemon under way, and what it logged.
+struct Daemon {
+    running: Running,
+    logged: Vec<Value>,
+}
+
+impl Daemon {
+    fn start(command: std::process::Command) -> Daemon {
+        Daemon { running: Running::start(command), logged: Vec::new() }
+    }
+
+    /// On this database, with its expiry job due each second.
+    fn each_second(folder: &Folder, url: &str) -> Daemon {
+        let mut command = on(url, &["serve"]);
+        command.args(["--config", &folder.file("pointsd.yaml", EACH_SECOND)]);
+        Daemon::start(command)
+    }
+
+    /// Listens until it logs this message with these fields; returns the whole line.
+    #[track_caller]
+    fn logs(&mut self, message: &str, fields: &[(&str, &str)]) -> Value {
+        loop {
+            let line = self.running.next_error_line().unwrap_or_else(|| panic!("it ended: {:#?}", self.logged));
+            let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON, {error}: {line}"));
+            self.logged.push(line.clone());
+            if line["message"] == message && fields.iter().all(|(name, value)| line[name] == **value) {
+                return line;
+            }
+        }
+    }
+
+    /// Tells it to stop; it must end well. Returns all that it logged since the start.
+    #[track_caller]
+    fn stop(self) -> Vec<Value> {
+        self.running.signal(Signal::SIGTERM);
+        self.ended(0)
+    }
+
+    #[track_caller]
+    fn ended(self, status: i32) -> Vec<Value> {
+        let Daemon { running, mut logged } = self;
+        let done = running.finish().expect(status);
+        assert_eq!(done.stdout, "");
+        logged.extend(done.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        logged
+    }
+}
+
+fn database() -> (TestDatabase, String) {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    (database, url)
+}
+
+/// A batch of 7 points for each of these users, which expired long ago by the clock.
+fn recharge(users: impl Iterator<Item = u32>, order: u32) -> String {
+    let line = |nth: u32| {
+        format!(
+            "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":{order},\
+             \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
+            support::user(nth)
+        )
+    };
+    users.map(line).collect()
+}
+
+/// Accounts whose points have all expired.
+async fn expired(client: &Client) -> usize {
+    let sql = "SELECT count(*) FROM ledger.accounts WHERE total_expired = total_recharged";
+    usize::try_from(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
+}
+
+/// Until so many accounts' points have expired; no more of them ever do.
+async fn until_expired(client: &Client, accounts: usize) {
+    let give_up = std::time::Instant::now() + program::PATIENCE;
+    while expired(client).await < accounts {
+        assert!(std::time::Instant::now() < give_up, "waited in vain for {accounts} accounts' points to expire");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(expired(client).await, accounts);
+}
+
+async fn until_waits_for_a_lock(client: &Client) {
+    let sql = "SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
+    let give_up = std::time::Instant::now() + program::PATIENCE;
+    while client.query(sql, &[]).await.unwrap().is_empty() {
+        assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+/// Holds a user's account until COMMIT or the end of the connection.
+async fn hold(database: &TestDatabase, user: Uuid) -> Client {
+    let holder = database.client().await;
+    holder.batch_execute("BEGIN").await.unwrap();
+    holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&user]).await.unwrap();
+    holder
+}
+
+#[test]
+fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
+    let (_database, url) = database();
+    program::post(&url, recharge(0..3, 1)).expect(0);
+    let folder = Folder::new();
+    let mut daemon = Daemon::each_second(&folder, &url);
+    let scheduled = daemon.logs("scheduled", &[("job", "expiry")]);
+    assert_eq!(scheduled["level"], "INFO");
+    assert_eq!(scheduled["schedule"], "* * * * * * (UTC)");
+    let slot = scheduled["next_slot"].as_str().unwrap().to_owned();
+    assert!(slot.len() == "2026-01-01T00:00:00Z".len() && slot.ends_with('Z'), "{slot}");
+    let ready = daemon.logs("ready", &[]);
+    assert!(ready["database"].as_str().unwrap().starts_with("PostgreSQL at "), "{ready}");
+    assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
+
+    // The first slot is the one that it announced.
+    daemon.logs("started", &[("job", "expiry"), ("slot", &slot)]);
+    let done = daemon.logs("succeeded", &[("job", "expiry"), ("slot", &slot)]);
+    let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        counters,
+        json!({
+            "batches": 3, "accounts": 3, "points": 21, "by_source": {"gift": {"batches": 3, "points": 21}},
+            "orphans": [], "stopped": false,
+        })
+    );
+    let exported = call(&url, &["export", "entries", "--json"]).expect(0).jsons();
+    let expiries: Vec<_> = exported.iter().filter(|entry| entry["type"] == "expire").collect();
+    assert_eq!(expiries.len(), 3);
+    assert!(expiries.iter().all(|entry| entry["at"] == *slot), "an expiry is dated by its slot: {expiries:#?}");
+
+    // And so on: later slots find what came since.
+    program::post(&url, recharge(0..2, 2)).expect(0);
+    let more = loop {
+        let done = daemon.logs("succeeded", &[("job", "expiry")]);
+        let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
+        if counters["batches"] != 0 {
+            break counters;
+        }
+    };
+    assert_eq!((&more["batches"], &more["points"]), (&json!(2), &json!(14)));
+    let logged = daemon.stop();
+    let last: Vec<_> = logged.iter().rev().take(2).map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(last, ["stopped", "stopping"]);
+    // Each slot once, in order.
+    let slots: Vec<_> =
+        logged.iter().filter(|line| line["message"] == "started").map(|line| line["slot"].as_str().unwrap()).collect();
+    assert!(slots.is_sorted_by(|one, next| one < next), "{slots:?}");
+}
+
+#[test]
+fn both_signals_stop_an_idle_daemon() {
+    let (_database, url) = database();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = Daemon::start(on(&url, &["serve"]));
+        daemon.logs("ready", &[]);
+        daemon.running.signal(signal);
+        assert_eq!(daemon.ended(0).last().unwrap()["message"], "stopped");
+    }
+}
+
+#[test]
+fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
+    const ACCOUNTS: u32 = 1_000;
+    let (database, url) = database();
+    program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    let folder = Folder::new();
+    wait(async {
+        let client = database.client().await;
+        // The third group stands still at this account.
+        let holder = hold(&database, support::user(450)).await;
+        let mut daemon = Daemon::each_second(&folder, &url);
+        until_waits_for_a_lock(&client).await;
+        daemon.logs("started", &[("job", "expiry")]);
+        daemon.running.signal(Signal::SIGTERM);
+        assert_eq!(expired(&client).await, 2 * GROUP);
+        // It heard: it logs that once the group is done, so the signal must be there before that.
+        eventually("the signal to arrive", || signal_was_taken(daemon.running.pid()));
+        holder.batch_execute("COMMIT").await.unwrap();
+        let logged = daemon.ended(0);
+        let says = |message: &str| logged.iter().find(|line| line["message"] == message);
+        let stopped = says("stopped half way").unwrap_or_else(|| panic!("{logged:#?}"));
+        assert_eq!((&stopped["level"], &stopped["job"]), (&json!("WARN"), &json!("expiry")));
+        assert_eq!(stopped["reason"], "it was stopped after 600 batches; the next run does the rest");
+        assert_eq!(logged.last().unwrap()["message"], "stopped");
+        assert!(says("succeeded").is_none(), "{logged:#?}");
+        check_invariants(&client).await;
+        assert_eq!(expired(&client).await, 3 * GROUP);
+
+        // The next one does the rest.
+        let daemon = Daemon::each_second(&folder, &url);
+        until_expired(&client, ACCOUNTS as usize).await;
+        daemon.stop();
+    });
+}
+
+/// Whether no signal is pending any more.
+fn signal_was_taken(pid: u32) -> Option<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+    (u64::from_str_radix(pending.trim(), 16) == Ok(0)).then_some(())
+}
+
+#[test]
+fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
+    const ACCOUNTS: u32 = 1_000;
+    let (database, url) = database();
+    program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    let folder = Folder::new();
+    wait(async {
+        let client = database.client().await;
+        let holder = hold(&database, support::user(450)).await;
+        let killed = Daemon::each_second(&folder, &url);
+        until_waits_for_a_lock(&client).await;
+        killed.running.signal(Signal::SIGKILL);
+        killed.running.finish().expect_signal(Signal::SIGKILL);
+        // Its successor starts while its session still waits in the server.
+        let daemon = Daemon::each_second(&folder, &url);
+        holder.batch_execute("COMMIT").await.unwrap();
+        until_expired(&client, ACCOUNTS as usize).await;
+        daemon.stop();
+        check_invariants(&client).await;
+        let rows = Rows::read(&client).await;
+        assert_eq!(rows.entries.len(), 2 * ACCOUNTS as usize, "a recharge and an expiry each");
+    });
+}
+
+#[test]
+fn two_daemons_on_one_database_do_no_harm() {
+    const ACCOUNTS: u32 = 1_500;
+    let (database, url) = database();
+    let folder = Folder::new();
+    let mut daemons = [Daemon::each_second(&folder, &url), Daemon::each_second(&folder, &url)];
+    for daemon in &mut daemons {
+        daemon.logs("ready", &[]);
+    }
+    for order in 1..=3 {
+        program::post(&url, recharge(0..ACCOUNTS, order)).expect(0);
+        wait(async { until_expired(&database.client().await, ACCOUNTS as usize).await });
+    }
+    let mut points = 0;
+    let now = chrono::Utc::now();
+    for mut daemon in daemons {
+        // Whatever it expired it has told once a later slot is done.
+        while support::at(daemon.logs("succeeded", &[])["slot"].as_str().unwrap()) <= now {}
+        for line in daemon.stop() {
+            assert_ne!(line["level"], "ERROR", "{line}");
+            if line["message"] == "succeeded" {
+                let counters: Value = serde_json::from_str(line["counters"].as_str().unwrap()).unwrap();
+                points += counters["points"].as_u64().unwrap();
+            }
+        }
+    }
+    // Each point expired once, and one of them says so.
+    let rows = wait(async { Rows::read(&database.client().await).await });
+    assert_eq!(rows.entries.len(), 6 * ACCOUNTS as usize);
+    let by_recharges = rows.entries.iter().filter(|entry| entry.key.is_some()).count();
+    assert_eq!(by_recharges, 3 * ACCOUNTS as usize);
+    assert_eq!(points, 3 * 7 * u64::from(ACCOUNTS));
+}
+
+#[test]
+fn with_a_private_server_it_outlives_the_server() {
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", format!("state_dir: state\n{EACH_SECOND}"));
+    let command = |arguments: &[&str]| {
+        let mut command = pointsd(arguments);
+        command.args(["--config", &config]);
+        command
+    };
+    let pid_file = folder.path().join("state/postgres/data/postmaster.pid");
+    let postmaster = || std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().parse::<i32>().unwrap();
+    let mut daemon = Daemon::start(command(&["serve"]));
+    let ready = daemon.logs("ready", &[]);
+    assert!(ready["database"].as_str().unwrap().starts_with("embedded PostgreSQL "), "{ready}");
+    daemon.logs("succeeded", &[("job", "expiry")]);
+
+    let killed = postmaster();
+    kill(Pid::from_raw(killed), Signal::SIGKILL).unwrap();
+    // A slot that was under way may still be told; one that begins after it cannot succeed without a server.
+    daemon.logs("started", &[("job", "expiry")]);
+    let started = daemon.logs("started", &[("job", "expiry")]);
+    daemon.logs("succeeded", &[("slot", started["slot"].as_str().unwrap())]);
+    let revived = postmaster();
+    assert_ne!(revived, killed);
+    // The command line joins the same server, and leaves it to the daemon.
+    let user = support::user(1).to_string();
+    let expired = ["--at", "2026-01-01T00:00:00Z", "--expires-at", "2026-01-02T00:00:00Z"];
+    let done = program::run(command(&[&["recharge", &user, "5", "--source", "gift"], &expired[..]].concat())).expect(0);
+    assert_eq!(done.stderr, "");
+    assert_eq!(postmaster(), revived);
+    eventually("the daemon to expire the points", || {
+        let done = program::run(command(&["balance", &user, "--json"])).expect(0);
+        (done.json()["total_expired"] == 5).then_some(())
+    });
+    daemon.stop();
+    assert!(!pid_file.exists(), "the server still runs");
+    // Where nobody collects orphans its number may stay, but nothing runs under it.
+    let command_line = std::fs::read(format!("/proc/{revived}/cmdline")).unwrap_or_default();
+    assert!(command_line.is_empty(), "the server still runs: {}", String::from_utf8_lossy(&command_line));
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_before_anything_else() {
+    let folder = Folder::new();
+    for (text, says) in [
+        ("jobs:\n  expiry:\n    schedule: 'each night'\n", "wrong.yaml:3"),
+        ("jobs:\n  expiry:\n    schedule: '0 2 * * *'\n    time_zone: Mars/Olympus\n", "wrong.yaml:4"),
+        ("jobs:\n  expire: {}\n", "wrong.yaml:2"),
+        ("log: {level: loud}\n", "wrong.yaml:1"),
+    ] {
+        let mut command = pointsd(&["serve"]);
+        command.args(["--config", &folder.file("wrong.yaml", text)]);
+        command.env("POINTSD_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
+        let Done { stderr, .. } = program::run(command).expect(2);
+        assert!(stderr.starts_with("pointsd: ") && stderr.contains(says), "it should say {says:?}: {stderr}");
+    }
+}
+
+#[test]
+fn log_lines_follow_the_configuration() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    let serve = |log: &str| {
+        let mut command = on(&url, &["serve"]);
+        command.args(["--config", &folder.file("pointsd.yaml", format!("{EACH_SECOND}log: {log}\n"))]);
+        Running::start(command)
+    };
+    let mut text = serve("{format: text}");
+    let lines: Vec<String> = (0..3).map(|_| text.next_error_line().unwrap()).collect();
+    assert!(lines[0].contains(" INFO scheduled job=\"expiry\" schedule=\"* * * * * * (UTC)\" next_slot="), "{lines:?}");
+    assert!(lines[1].contains(" INFO ready database="), "{lines:?}");
+    assert!(lines[2].contains(" INFO started job=\"expiry\" slot="), "{lines:?}");
+    assert!(!lines.concat().contains('\u{1b}'), "no colours where there is no terminal: {lines:?}");
+    text.signal(Signal::SIGTERM);
+    text.finish().expect(0);
+
+    // Nothing to warn of is nothing to say.
+    let (database, quiet_url) = self::database();
+    program::post(&quiet_url, recharge(0..1, 1)).expect(0);
+    let mut command = on(&quiet_url, &["serve"]);
+    command.args(["--config", &folder.file("quiet.yaml", format!("{EACH_SECOND}log: {{level: warn}}\n"))]);
+    let quiet = Running::start(command);
+    wait(async { until_expired(&database.client().await, 1).await });
+    quiet.signal(Signal::SIGTERM);
+    assert_eq!(quiet.finish().expect(0).stderr, "");
+}

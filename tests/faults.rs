@@ -1,0 +1,621 @@
+//! Processes and connections that die at any moment. Whatever died, once it has been run again to its end the books are
+//! those of a run that nobody disturbed.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+mod program;
+mod support;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pointsd::database::embedded::{EmbeddedServer, Options};
+use program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use serde_json::Value;
+use support::TestDatabase;
+use support::invariants::check_invariants;
+use support::rows::{Rows, assert_same};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const LINES: usize = 20_000;
+const ACCOUNTS: u32 = 300;
+/// When all that was recharged is gone.
+const END: &str = "2030-01-01T00:00:00Z";
+
+/// A history, and what must come of it: made once, for all tests.
+struct History {
+    seed: u64,
+    lines: Vec<String>,
+    folder: Folder,
+    file: String,
+    replies: Vec<Value>,
+    posted: Rows,
+    swept: Rows,
+}
+
+/// The history; prints its seed for the test that asks.
+fn history() -> &'static History {
+    static HISTORY: LazyLock<History> = LazyLock::new(|| {
+        let mut rng = support::rng();
+        let seed = rng.get_seed();
+        let lines = lines(&mut rng);
+        let folder = Folder::new();
+        let file = folder.file("lines.ndjson", lines.concat());
+        let database = wait(TestDatabase::new());
+        let url = database.url();
+        let replies = call(&url, &["post", &file, "--json"]).expect(3).jsons();
+        let posted = rows(&database);
+        call(&url, &["run", "expiry", "--at", END]).expect(0);
+        let swept = rows(&database);
+        let of = |status: &str| replies.iter().filter(|reply| reply["status"] == status).count();
+        let expired = posted.entries.iter().filter(|entry| entry.kind.as_str() == "expire").count();
+        assert_eq!(replies.len(), LINES);
+        // None of the cases is missing, whatever the seed.
+        assert!(of("posted") > 15_000 && of("replayed") > 100 && of("rejected") > 100 && expired > 100);
+        assert!(swept.entries.len() > posted.entries.len() + 100);
+        History { seed, lines, folder, file, replies, posted, swept }
+    });
+    eprintln!("POINTSD_TEST_SEED={}", HISTORY.seed);
+    &HISTORY
+}
+
+/// Recharges that expire soon, consumes, lines that come twice, conflicts, refusals, and some that come late.
+fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
+    let start = support::at("2026-01-01T00:00:00Z");
+    let mut lines: Vec<String> = Vec::with_capacity(LINES);
+    for nth in 0..LINES {
+        let late = if rng.u8(..) < 10 { rng.i64(0..50_000) } else { 0 };
+        let at = start + chrono::TimeDelta::seconds(100_000 + 60 * nth as i64 - late);
+        let user = support::user(rng.u32(0..ACCOUNTS));
+        let (time, points) = (pointsd::ledger::time_text(at), rng.u32(1..1_000));
+        let line = match rng.u8(0..100) {
+            0 => lines.get(rng.usize(0..=nth)).cloned().unwrap_or_else(|| "broken\n".to_owned()),
+            1 if nth > 0 => lines[rng.usize(0..nth)].replace("\"points\":", "\"points\":7"),
+            2 => "broken\n".to_owned(),
+            3..30 => {
+                let until = pointsd::ledger::time_text(at + chrono::TimeDelta::seconds(rng.i64(1..400_000)));
+                format!(
+                    "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{points},\"source\":\"gift\",\
+                     \"order_id\":{nth},\"at\":\"{time}\",\"expires_at\":\"{until}\"}}\n"
+                )
+            }
+            30..40 => format!(
+                "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{points},\"source\":\"card\",\
+                 \"key\":\"k{nth}\",\"at\":\"{time}\"}}\n"
+            ),
+            _ => format!(
+                "{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":{},\"source_type\":\"tts\",\
+                 \"source_id\":\"t{nth}\",\"at\":\"{time}\"}}\n",
+                points.div_ceil(4)
+            ),
+        };
+        lines.push(line);
+    }
+    lines
+}
+
+fn rows(database: &TestDatabase) -> Rows {
+    wait(async { Rows::read(&database.client().await).await })
+}
+
+/// Every posting that was answered is in the books.
+fn assert_kept(replies: &[Value], rows: &Rows, context: &str) {
+    let books: HashMap<(Uuid, i64), i64> =
+        rows.entries.iter().map(|entry| ((entry.user, entry.seq), entry.balance_after)).collect();
+    for reply in replies.iter().filter(|reply| reply["status"] != "rejected") {
+        let key = (reply["user"].as_str().unwrap().parse().unwrap(), reply["seq"].as_i64().unwrap());
+        assert_eq!(books.get(&key).copied(), reply["balance_after"].as_i64(), "{context}: {reply}");
+    }
+}
+
+/// Replies, the last of which may be cut off.
+fn whole(lines: &[String]) -> Vec<Value> {
+    lines.iter().filter(|line| line.ends_with('\n')).map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A random short time, so that the moment is a random one too; nothing is waited for.
+fn hesitate(rng: &mut fastrand::Rng, longest: Duration) {
+    std::thread::sleep(longest.mul_f64(rng.f64()));
+}
+
+/// Until a session of pointsd waits for a lock.
+async fn somebody_waits_for_a_lock(client: &Client) {
+    let sql = "SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
+    until(client, "a session that waits for a lock", sql, true).await;
+}
+
+/// Until no session of pointsd is left: a killed program's sessions end when the server notices.
+async fn nobody_is_left(client: &Client) {
+    let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
+    until(client, "the sessions to end", sql, false).await;
+}
+
+async fn until(client: &Client, what: &str, sql: &str, found: bool) {
+    let give_up = std::time::Instant::now() + program::PATIENCE;
+    while client.query(sql, &[]).await.unwrap().is_empty() == found {
+        assert!(std::time::Instant::now() < give_up, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn post_killed_at_random_moments() {
+    let history = history();
+    let mut rng = fastrand::Rng::with_seed(history.seed);
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    let mut killed = 0;
+    // Two before the first reply: while it starts, connects or posts its first group.
+    let moments = [0, 0].into_iter().chain((0..4).map(|_| rng.usize(1..LINES * 3 / 4))).collect::<Vec<_>>();
+    for (nth, replies) in moments.into_iter().enumerate() {
+        let mut running = Running::start(on(&url, &["post", &history.file, "--json"]));
+        let mut told: Vec<String> = (0..replies).map(|_| running.next_line().unwrap()).collect();
+        hesitate(&mut rng, Duration::from_millis(40));
+        running.signal(Signal::SIGKILL);
+        let done = running.finish();
+        // It may just have come to its end.
+        killed += usize::from(done.status.code().is_none());
+        told.extend(done.stdout.split_inclusive('\n').map(str::to_owned));
+        let context = format!("killed after reply {replies}, the {nth}th time");
+        wait(async {
+            let client = database.client().await;
+            nobody_is_left(&client).await;
+            check_invariants(&client).await;
+            assert_kept(&whole(&told), &Rows::read(&client).await, &context);
+        });
+    }
+    assert!(killed > 0, "it always came to its end before it could be killed");
+    call(&url, &["post", &history.file]).expect(3);
+    assert_same(&rows(&database), &history.posted, "after the last run");
+}
+
+#[test]
+fn the_sweep_killed_at_random_moments() {
+    let history = history();
+    let mut rng = fastrand::Rng::with_seed(history.seed);
+    // Accounts for several groups, each with something due.
+    let wide: String = (0..3_000)
+        .map(|nth| {
+            let user = support::user(nth);
+            format!(
+                "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{},\"source\":\"gift\",\"order_id\":-1}}\n",
+                nth + 1
+            )
+        })
+        .collect();
+    let databases = [wait(TestDatabase::new()), wait(TestDatabase::new())];
+    for database in &databases {
+        let wide = wide.replace("-1}", "-1,\"at\":\"2026-01-01T00:00:00Z\"}");
+        program::post(&database.url(), wide + &history.lines[..5_000].concat()).expect(3);
+    }
+    let [undisturbed, database] = &databases;
+    let all = call(&undisturbed.url(), &["run", "expiry", "--at", END, "--json"]).expect(0).json();
+    let all = (all["batches"].as_u64().unwrap(), all["accounts"].as_u64().unwrap());
+    assert!(all.0 > 3_000 && all.1 > 2_700, "{all:?}");
+
+    let url = database.url();
+    let sweep = ["run", "expiry", "--at", END, "--json"];
+    let expired = |rows: &Rows| rows.entries.iter().filter(|entry| entry.source_type == "gift").count();
+    for round in 0..4 {
+        let before = expired(&rows(database));
+        // Somebody holds an account, so that the sweep stands still right before it.
+        wait(async {
+            let (holder, client) = (database.client().await, database.client().await);
+            let due = "SELECT user_id FROM ledger.batches WHERE open GROUP BY user_id ORDER BY user_id";
+            let due: Vec<Uuid> = client.query(due, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+            // In the second group from the start or later, so that each round gets on.
+            let held = due[rng.usize(200..due.len().min(900))];
+            holder.batch_execute("BEGIN").await.unwrap();
+            holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
+            let running = Running::start(on(&url, &sweep));
+            somebody_waits_for_a_lock(&client).await;
+            running.signal(Signal::SIGKILL);
+            running.finish().expect_signal(Signal::SIGKILL);
+            holder.batch_execute("COMMIT").await.unwrap();
+            nobody_is_left(&client).await;
+            check_invariants(&client).await;
+        });
+        let now = expired(&rows(database));
+        assert!(now > before, "round {round}: {now} after {before}");
+        // And somewhere on its way, or before it, or after it.
+        let running = Running::start(on(&url, &[&sweep[..], &["--dry-run"][..usize::from(round % 2 == 0)]].concat()));
+        hesitate(&mut rng, Duration::from_millis(120));
+        running.signal(Signal::SIGKILL);
+        running.finish();
+        wait(async {
+            let client = database.client().await;
+            nobody_is_left(&client).await;
+            check_invariants(&client).await;
+        });
+        let now = rows(database);
+        if now.batches.iter().filter(|batch| batch.open).count() < 900 {
+            break;
+        }
+    }
+    call(&url, &sweep).expect(0);
+    assert_same(&rows(database), &rows(undisturbed), "after the last run");
+    let again = call(&url, &sweep).expect(0).json();
+    assert_eq!((&again["batches"], &again["points"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn connections_ended_by_the_server_at_random_moments() {
+    let history = history();
+    let mut rng = fastrand::Rng::with_seed(history.seed);
+    let database = wait(TestDatabase::new());
+    let mut running = Running::start(on(&database.url(), &["post", &history.file, "--json"]));
+    let (replies, ended) = wait(async {
+        let client = database.client().await;
+        let (mut replies, mut ended) = (Vec::new(), 0);
+        let mut next = rng.usize(1..1_000);
+        while let Some(line) = running.next_line() {
+            replies.push(serde_json::from_str::<Value>(&line).unwrap());
+            if replies.len() == next {
+                next += rng.usize(1..2_500);
+                hesitate(&mut rng, Duration::from_millis(30));
+                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                           WHERE datname = current_database() AND application_name = 'pointsd'";
+                ended += client.query(sql, &[]).await.unwrap().len();
+            }
+        }
+        (replies, ended)
+    });
+    let done = running.finish().expect(3);
+    assert!(ended >= 2, "only {ended} connections were ended");
+    assert!(done.stderr.contains("trying a group again"), "{}", done.stderr);
+    assert_eq!(replies.len(), LINES);
+    for (reply, undisturbed) in replies.iter().zip(&history.replies) {
+        // What was written when the connection broke replays: that is the only difference.
+        let status = &reply["status"];
+        assert!(*status == undisturbed["status"] || *status == "replayed", "{reply} for {undisturbed}");
+        for field in ["line", "user", "seq", "code", "balance_after"] {
+            assert_eq!(reply[field], undisturbed[field], "{reply} for {undisturbed}");
+        }
+    }
+    assert_same(&rows(&database), &history.posted, "after the run");
+}
+
+/// A private server of pointsd's own, in use by the test too, so that it stays between two calls.
+struct Embedded {
+    server: Option<EmbeddedServer>,
+    folder: Folder,
+}
+
+impl Embedded {
+    fn start() -> Embedded {
+        let folder = Folder::new();
+        let options = Options { state_dir: folder.path().join("state"), bin: None, extra: Vec::new() };
+        let server = wait(EmbeddedServer::start(options))
+            .unwrap_or_else(|error| panic!("{}", pointsd::telemetry::chain(&error)));
+        Embedded { server: Some(server), folder }
+    }
+
+    fn server(&self) -> &EmbeddedServer {
+        self.server.as_ref().unwrap()
+    }
+
+    fn config(&self) -> String {
+        self.folder.file("pointsd.yaml", "state_dir: state\n")
+    }
+
+    fn running(&self, arguments: &[&str]) -> Running {
+        let mut command = pointsd(arguments);
+        command.args(["--config", &self.config()]);
+        Running::start(command)
+    }
+
+    fn kill_server(&self) {
+        if let Some(pid) = self.server().postmaster_pid() {
+            // It is the server's own, or gone already.
+            kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).ok();
+        }
+    }
+
+    fn rows(&self) -> Rows {
+        wait(async {
+            self.server().ensure_running().await.unwrap();
+            let client = support::connect(&self.server().config()).await;
+            check_invariants(&client).await;
+            Rows::read(&client).await
+        })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        if let Err(error) = wait(self.server.take().unwrap().stop()) {
+            eprintln!("the server was not stopped: {}", pointsd::telemetry::chain(&error));
+        }
+    }
+}
+
+#[test]
+fn the_private_server_killed_at_random_moments() {
+    let history = history();
+    let mut rng = fastrand::Rng::with_seed(history.seed);
+    let embedded = Embedded::start();
+
+    // It rides through one crash after the other, or says clearly that it did not.
+    let mut running = embedded.running(&["post", &history.file, "--json"]);
+    let (mut told, mut next, mut kills) = (Vec::new(), rng.usize(1..6_000), 0);
+    while let Some(line) = running.next_line() {
+        told.push(line);
+        if told.len() == next {
+            next += rng.usize(3_000..9_000);
+            kills += 1;
+            hesitate(&mut rng, Duration::from_millis(30));
+            embedded.kill_server();
+        }
+    }
+    let done = running.finish();
+    assert!(kills > 0);
+    assert_kept(&whole(&told), &embedded.rows(), "after crashes of the server");
+    match done.status.code() {
+        Some(3) => assert_eq!(told.len(), LINES),
+        Some(1) => assert_ended_early(&done, told.len()),
+        _ => panic!("{done:#?}"),
+    }
+    embedded.running(&["post", &history.file]).finish().expect(3);
+    assert_same(&embedded.rows(), &history.posted, "after the last post");
+
+    for _ in 0..2 {
+        let running = embedded.running(&["run", "expiry", "--at", END]);
+        hesitate(&mut rng, Duration::from_millis(200));
+        embedded.kill_server();
+        let done = running.finish();
+        match done.status.code() {
+            Some(0) => {}
+            // A log line may stand before it.
+            Some(1) => assert!(done.stderr.lines().any(|line| line.starts_with("pointsd: ")), "{done:#?}"),
+            _ => panic!("{done:#?}"),
+        }
+        embedded.rows();
+    }
+    embedded.running(&["run", "expiry", "--at", END]).finish().expect(0);
+    assert_same(&embedded.rows(), &history.swept, "after the last sweep");
+}
+
+/// It said to which line it came, and that is the last one it answered.
+fn assert_ended_early(done: &Done, answered: usize) {
+    for says in [
+        "pointsd: posting ended early; post the same input again from its start, what was posted replays\n",
+        &format!("  because: lines 1 to {answered} have been answered; the lines after them have not\n"),
+    ] {
+        assert!(done.stderr.contains(says), "it should say {says:?}: {done:#?}");
+    }
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_post() {
+    let history = history();
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    // The account of a line in the middle is held, so that its group stands still.
+    let held = support::user(ACCOUNTS);
+    let mut lines = history.lines.clone();
+    let middle = format!(
+        "{{\"op\":\"consume\",\"user\":\"{held}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"held\"}}\n"
+    );
+    lines[LINES / 4] = middle.replace("\"held\"", "\"held\",\"at\":\"2026-01-01T00:00:00Z\"");
+    let file = history.folder.file("with-a-held-account.ndjson", lines.concat());
+    call(&url, &["recharge", &held.to_string(), "5", "--source", "gift", "--at", "2026-01-01T00:00:00Z"]).expect(0);
+    let running = wait(async {
+        let (holder, client) = (database.client().await, database.client().await);
+        holder.batch_execute("BEGIN").await.unwrap();
+        holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
+        let running = Running::start(on(&url, &["post", &file, "--json"]));
+        somebody_waits_for_a_lock(&client).await;
+        running.signal(Signal::SIGINT);
+        holder.batch_execute("COMMIT").await.unwrap();
+        running
+    });
+    let done = running.finish().expect(1);
+    let answered = done.jsons();
+    let last = answered.len();
+    assert!((LINES / 4 + 1..LINES).contains(&last), "{last} lines were answered");
+    for (nth, reply) in answered.iter().enumerate() {
+        assert_eq!(reply["line"], nth + 1, "{reply}");
+    }
+    let says = format!(
+        "pointsd: interrupted; lines 1 to {last} have been answered. Post the same input again from its start: what \
+         was posted replays.\n"
+    );
+    assert_eq!(done.stderr, says);
+
+    // Those lines and no others are in the books: the same as if the file ended there.
+    let other = wait(TestDatabase::new());
+    call(&other.url(), &["recharge", &held.to_string(), "5", "--source", "gift", "--at", "2026-01-01T00:00:00Z"])
+        .expect(0);
+    program::post(&other.url(), lines[..last].concat()).expect(3);
+    let without_own_key = |database: &TestDatabase| {
+        let mut rows = rows(database);
+        // The recharge by hand has a random key.
+        rows.entries.iter_mut().filter(|entry| entry.user == held && entry.seq == 1).for_each(|entry| entry.key = None);
+        rows
+    };
+    assert_same(&without_own_key(&database), &without_own_key(&other), "after Ctrl-C");
+
+    // Again from the start: those replay, the rest posts.
+    let again = call(&url, &["post", &file, "--json"]).expect(3).jsons();
+    program::post(&other.url(), lines[last..].concat()).expect(3);
+    for (first, again) in answered.iter().zip(&again) {
+        let expected = if first["status"] == "rejected" { "rejected" } else { "replayed" };
+        assert_eq!((&again["status"], &again["seq"]), (&expected.into(), &first["seq"]), "{first}");
+    }
+    assert!(again[last..].iter().any(|reply| reply["status"] == "posted"));
+    assert_same(&without_own_key(&database), &without_own_key(&other), "after the second run");
+}
+
+#[test]
+fn a_signal_while_nothing_comes_in() {
+    let history = history();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let database = wait(TestDatabase::new());
+        let mut running = Running::start(on(&database.url(), &["post", "-", "--json"]));
+        for line in &history.lines[..10] {
+            running.write(line);
+            running.next_line().unwrap();
+        }
+        // The input stays open, and silent.
+        let stdin = running.stdin.take();
+        running.signal(signal);
+        let done = running.finish().expect(1);
+        assert!(done.stderr.starts_with("pointsd: interrupted; lines 1 to 10 have been answered."), "{done:#?}");
+        drop(stdin);
+        let entries = rows(&database).entries.into_iter().filter(|entry| entry.key.is_some()).count();
+        assert_eq!(entries, history.replies[..10].iter().filter(|reply| reply["status"] == "posted").count());
+    }
+}
+
+/// Stands between pointsd and its server, until it goes away.
+struct Door {
+    folder: Folder,
+    open: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<UnixStream>>>,
+}
+
+impl Door {
+    fn new(to: PathBuf) -> Door {
+        let folder = Folder::new();
+        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
+        let door = Door { folder, open: Arc::new(AtomicBool::new(true)), streams: Arc::new(Mutex::new(Vec::new())) };
+        let (open, streams) = (Arc::clone(&door.open), Arc::clone(&door.streams));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut streams = streams.lock().unwrap();
+                if !open.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (client, server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    streams.push(from.try_clone().unwrap());
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || pass_on(from, to));
+                }
+            }
+        });
+        door
+    }
+
+    /// Breaks every connection and takes no more.
+    fn shut(&self) {
+        self.open.store(false, Ordering::SeqCst);
+        std::fs::remove_file(self.folder.path().join(".s.PGSQL.5432")).ok();
+        for stream in self.streams.lock().unwrap().drain(..) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+fn pass_on(mut from: UnixStream, mut to: UnixStream) {
+    let mut buffer = [0; 1 << 16];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    from.shutdown(Shutdown::Both).ok();
+    to.shutdown(Shutdown::Both).ok();
+}
+
+#[test]
+fn a_database_that_goes_away_and_stays_away() {
+    let history = history();
+    let mut rng = fastrand::Rng::with_seed(history.seed);
+    let database = wait(TestDatabase::new());
+    let config = database.config();
+    let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else { panic!("{config:?}") };
+    let door = Door::new(socket.join(".s.PGSQL.5432"));
+    let folder = door.folder.path().to_str().unwrap().replace('/', "%2F");
+    let (role, name) = (config.get_user().unwrap(), config.get_dbname().unwrap());
+    let url = format!("postgres://{role}@{folder}:5432/{name}");
+
+    let mut running = Running::start(on(&url, &["post", &history.file, "--json"]));
+    let before = rng.usize(1..LINES / 2);
+    let mut told: Vec<String> = (0..before).map(|_| running.next_line().unwrap()).collect();
+    door.shut();
+    let done = running.finish().expect(1);
+    told.extend(done.stdout.split_inclusive('\n').map(str::to_owned));
+    let replies = whole(&told);
+    assert!((before..LINES).contains(&replies.len()), "{} after {before}", replies.len());
+    assert_ended_early(&done, replies.len());
+    let says = format!("  because: cannot connect to PostgreSQL at {}:5432/{name}", door.folder.path().display());
+    assert!(done.stderr.contains(&says), "{done:#?}");
+    wait(async { nobody_is_left(&database.client().await).await });
+    assert_kept(&replies, &rows(&database), "after the database went away");
+
+    call(&database.url(), &["post", &history.file]).expect(3);
+    assert_same(&rows(&database), &history.posted, "after the last run");
+}
+
+#[test]
+fn the_same_file_posted_twice_at_once() {
+    let history = history();
+    let database = wait(TestDatabase::new());
+    let post = || Running::start(on(&database.url(), &["post", &history.file, "--json"]));
+    let (one, other) = (post(), post());
+    let other = std::thread::spawn(|| other.finish());
+    let (one, other) = (one.finish().expect(3).jsons(), other.join().unwrap().expect(3).jsons());
+    assert_eq!((one.len(), other.len()), (LINES, LINES));
+    for (expected, (one, other)) in history.replies.iter().zip(one.iter().zip(&other)) {
+        let status = |reply: &Value| reply["status"].as_str().unwrap().to_owned();
+        let mut found = [status(one), status(other)];
+        found.sort();
+        match expected["status"].as_str().unwrap() {
+            "posted" => assert_eq!(found, ["posted", "replayed"], "{one} and {other}"),
+            alike => assert_eq!(found, [alike, alike], "{one} and {other}"),
+        }
+        for field in ["line", "seq", "code", "amount", "balance_after", "allocations"] {
+            assert_eq!([&one[field], &other[field]], [&expected[field]; 2], "{one} and {other}");
+        }
+    }
+    assert_same(&rows(&database), &history.posted, "after both");
+}
+
+/// Every process that a test left behind would be found by the next: this one proves that a call ends what it began.
+#[test]
+fn a_private_server_is_stopped_by_its_last_user() {
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "state_dir: state\n");
+    let user = support::user(1).to_string();
+    call_with(&config, &["recharge", &user, "5", "--source", "gift"]);
+    let pid_file = folder.path().join("state/postgres/data/postmaster.pid");
+    assert!(!pid_file.exists(), "the server still runs");
+
+    // A user that is killed leaves it running; the next one takes it over and stops it.
+    let mut command = pointsd(&["post", "-", "--json", "--config", &config]);
+    command.env_remove("POINTSD_CONFIG");
+    let mut running = Running::start(command);
+    running.write(&format!(
+        "{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"t\"}}\n"
+    ));
+    assert!(running.next_line().unwrap().contains("\"status\":\"posted\""));
+    running.signal(Signal::SIGKILL);
+    running.finish().expect_signal(Signal::SIGKILL);
+    assert!(pid_file.exists(), "the server is gone");
+    assert_eq!(call_with(&config, &["balance", &user, "--json"]).json()["balance"], 4);
+    eventually("the server to be gone", || (!pid_file.exists()).then_some(()));
+}
+
+fn call_with(config: &str, arguments: &[&str]) -> Done {
+    let mut command = pointsd(arguments);
+    command.args(["--config", config]);
+    program::run(command).expect(0)
+}

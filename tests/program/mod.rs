@@ -1,0 +1,277 @@
+//! pointsd as a process: called, fed, signalled and listened to as its users do.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// So long anything awaited may take before its test fails; far more than it ever needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The defaults as a file, so that no file of this machine is read in their place.
+pub const DEFAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pointsd.yaml");
+
+/// A call with the built-in defaults and nothing of this machine's environment that pointsd reads.
+pub fn pointsd(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsd"));
+    for name in ["POINTSD_DATABASE_URL", "POINTSD_LOG", "STATE_DIRECTORY", "NO_COLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    command.args(args).env("POINTSD_CONFIG", DEFAULTS);
+    command
+}
+
+/// A call on this database.
+pub fn on(url: &str, args: &[&str]) -> Command {
+    let mut command = pointsd(args);
+    command.env("POINTSD_DATABASE_URL", url);
+    command
+}
+
+/// Runs a call on this database to its end, with nothing on its standard input.
+pub fn call(url: &str, args: &[&str]) -> Done {
+    run(on(url, args))
+}
+
+/// Runs a call to its end, with nothing on its standard input.
+pub fn run(command: Command) -> Done {
+    feed(command, "")
+}
+
+/// Runs a call to its end, with this on its standard input.
+pub fn feed(command: Command, input: impl AsRef<[u8]>) -> Done {
+    let mut running = Running::start(command);
+    let mut stdin = running.stdin.take().unwrap();
+    let input = input.as_ref();
+    std::thread::scope(|scope| {
+        // It may end without having read everything.
+        scope.spawn(move || stdin.write_all(input).ok());
+        running.finish()
+    })
+}
+
+/// `pointsd post - --json` of these lines into this database.
+pub fn post(url: &str, lines: impl AsRef<[u8]>) -> Done {
+    feed(on(url, &["post", "-", "--json"]), lines)
+}
+
+/// How a call ended and what it said.
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Of a long output the end.
+impl std::fmt::Debug for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = |text: &str| match text.char_indices().rev().nth(3_000) {
+            Some((start, _)) => format!("…{}", &text[start..]),
+            None => text.to_owned(),
+        };
+        let mut shown = f.debug_struct("Done");
+        shown.field("status", &self.status).field("stdout", &end(&self.stdout));
+        shown.field("stderr", &end(&self.stderr)).finish()
+    }
+}
+
+impl Done {
+    /// Fails unless it ended by itself with this status.
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Done {
+        assert_eq!(self.status.code(), Some(status), "the exit status: {self:#?}");
+        self
+    }
+
+    /// Fails unless this signal ended it.
+    #[track_caller]
+    pub fn expect_signal(self, signal: Signal) -> Done {
+        assert_eq!(self.status.signal(), Some(signal as i32), "the signal that ended it: {self:#?}");
+        self
+    }
+
+    /// The one JSON object that it answered.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:#?}"))
+    }
+
+    /// The JSON objects that it answered, one a line.
+    #[track_caller]
+    pub fn jsons(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+/// A call under way. Killed when it is dropped.
+pub struct Running {
+    child: Child,
+    pub stdin: Option<ChildStdin>,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Running {
+        let mut child = (command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()).unwrap();
+        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        Running { stdin: child.stdin.take(), child, stdout, stderr }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal. It is our child and not waited for yet, so the number is still its own.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// Writes to its standard input, which stays open.
+    pub fn write(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// The next line that it says on its standard output; none when it says no more.
+    pub fn next_line(&mut self) -> Option<String> {
+        self.stdout.next()
+    }
+
+    /// The next line that it says on its standard error; none when it says no more.
+    pub fn next_error_line(&mut self) -> Option<String> {
+        self.stderr.next()
+    }
+
+    /// Closes its standard input and waits for its end.
+    pub fn finish(mut self) -> Done {
+        drop(self.stdin.take());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        while let Some(line) = self.stdout.next() {
+            stdout.push_str(&line);
+        }
+        while let Some(line) = self.stderr.next() {
+            stderr.push_str(&line);
+        }
+        let status = eventually("pointsd to end", || self.child.try_wait().unwrap());
+        Done { status, stdout, stderr }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The most memory that it has had so far, in bytes. It must be alive.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM of a living process");
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The lines of a stream, with their ends, read by a thread of its own so that a pipe never fills.
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Lines {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+        Lines(lines)
+    }
+
+    fn next(&mut self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("pointsd said nothing more and did not end"),
+        }
+    }
+}
+
+/// Asks until there is an answer; fails where none comes.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < give_up, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs a future to its end.
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// A folder of a test's own that everybody may enter, gone when it is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        use std::os::unix::fs::PermissionsExt;
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("pointsd-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::remove_dir_all(&path).ok();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file in it; returns its path.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
