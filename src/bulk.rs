@@ -290,7 +290,7 @@ fn read_chunks(
         };
         // JSON says itself where it ends; a number at the end of a CSV record does not.
         let cut_off = format == Format::Csv && !input.ended;
-        let parsed = parsed.map(|posting| if cut_off { Err(CUT_OFF.to_owned()) } else { posting });
+        let parsed = if cut_off { parsed.map(|posting| posting.and(Err(CUT_OFF.to_owned()))) } else { parsed };
         if let Some(posting) = parsed {
             chunk.push(Line { number: input.number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
         }

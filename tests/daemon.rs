@@ -103,7 +103,7 @@ async fn until_expired(client: &Client, accounts: usize) {
 
 async fn until_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
     let give_up = std::time::Instant::now() + program::PATIENCE;
     while client.query(sql, &[]).await.unwrap().is_empty() {
         assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
@@ -142,7 +142,7 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
         counters,
         json!({
             "batches": 3, "accounts": 3, "points": 21, "by_source": {"gift": {"batches": 3, "points": 21}},
-            "orphans": [], "stopped": false,
+            "orphaned": 0, "orphans": [], "stopped": false,
         })
     );
     let exported = call(&url, &["export", "entries", "--json"]).expect(0).jsons();

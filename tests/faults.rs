@@ -134,10 +134,11 @@ fn hesitate(rng: &mut fastrand::Rng, longest: Duration) {
     std::thread::sleep(longest.mul_f64(rng.f64()));
 }
 
-/// Until a session of pointsd waits for a lock.
+/// Until a session of pointsd waits for the holder of a row. Not for any lock: two lanes may wait for each other for a
+/// moment while a table is made longer.
 async fn somebody_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
     until(client, "a session that waits for a lock", sql, true).await;
 }
 

@@ -62,6 +62,7 @@ impl Post {
                 })
                 .await;
                 bar.finish_and_clear();
+                poster.close().await;
                 out.flush().context("the replies cannot be written")?;
                 Ok(posted)
             })

@@ -154,7 +154,7 @@ async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Re
     .await;
     let posting_took = began.elapsed();
     bar.finish_and_clear();
-    drop(poster);
+    poster.close().await;
     let posted = posted.context("the year could not be posted")?;
     if posted.stopped {
         return Ok(None);

@@ -35,8 +35,6 @@ enum Error {
     Ledger(#[from] ledger::Error),
     #[error("the rows cannot be written")]
     Output(#[from] io::Error),
-    #[error("a row cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
     #[error("a row cannot be written as CSV")]
     Csv(#[from] csv::Error),
 }
@@ -59,7 +57,7 @@ impl Export {
         let result = if program.json {
             session
                 .export(table, self.user, |row| {
-                    serde_json::to_writer(&mut out, &row)?;
+                    serde_json::to_writer(&mut out, &row).map_err(io::Error::from)?;
                     Ok::<_, Error>(out.write_all(b"\n")?)
                 })
                 .await

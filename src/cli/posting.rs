@@ -183,7 +183,12 @@ fn free(consume: &Consume, program: &Program) -> anyhow::Result<()> {
 async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
     let user = posting.user;
     let reply = program
-        .with_ledger(async |database: &Database| Ok(Poster::start(database, &program.rules, 1).post(posting).await?))
+        .with_ledger(async |database: &Database| {
+            let poster = Poster::start(database, &program.rules, 1);
+            let reply = poster.post(posting).await;
+            poster.close().await;
+            Ok(reply?)
+        })
         .await?;
     if program.json {
         json(&ReplyJson::of(None, Some(user), &reply))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,8 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Poster {
     lanes: Arc<[mpsc::Sender<Request>]>,
-    /// Ends the lanes' tasks, should they outlive the last poster in some retry.
-    _tasks: Arc<JoinSet<()>>,
+    /// Dropped with the last clone, and the lanes' tasks with it.
+    tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 struct Request {
@@ -58,7 +58,7 @@ impl Poster {
             tasks.spawn(Lane { database: database.clone(), rules: Arc::clone(rules), session: None }.run(receiver));
             sender
         });
-        Poster { lanes: lanes.collect(), _tasks: Arc::new(tasks) }
+        Poster { lanes: lanes.collect(), tasks: Arc::new(Mutex::new(tasks)) }
     }
 
     /// Posts one posting, in a group with whatever else is waiting. A dropped future does not call it back.
@@ -74,6 +74,12 @@ impl Poster {
     /// A place to hand over many postings whose order matters.
     pub fn feed(&self) -> Feed {
         Feed { poster: self.clone(), failed: Arc::default() }
+    }
+
+    /// Ends the lanes and waits until they have; what they have not committed is rolled back. Clones, should there be
+    /// any, find them gone.
+    pub async fn close(self) {
+        self.tasks.lock().await.shutdown().await;
     }
 
     fn lane_of(&self, user: Uuid) -> usize {

@@ -201,7 +201,7 @@ fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
     };
     let answer = |at: &str, dry_run: bool, batches: u64, accounts: u64, points: u64, by_source: Value| {
         json!({
-            "at": at, "dry_run": dry_run, "stopped": false, "orphans": [],
+            "at": at, "dry_run": dry_run, "stopped": false, "orphaned": 0, "orphans": [],
             "batches": batches, "accounts": accounts, "points": points, "by_source": by_source,
         })
     };
@@ -227,7 +227,8 @@ fn a_sweep_that_meets_a_batch_without_account_says_so() {
     let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z", "--json"]).expect(3);
     assert_eq!(done.json()["orphans"], json!([{ "user": USER, "batches": 1, "points": 70 }]));
     let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z"]).expect(3);
-    let says = format!("User {USER} has no account, but 1 batch with 70 points due: left as they are.");
+    let says =
+        format!("1 user has due batches but no account: they were left as they are.\n  {USER}: 1 batch, 70 points\n");
     assert!(done.stdout.contains(&says), "{done:#?}");
     let batches = call(&url, &["export", "batches", "--json"]).expect(0).json();
     assert_eq!(batches["remaining"], 70, "it was left as it is");

@@ -265,11 +265,17 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
         input.extend(record);
         input.push(b'\n');
     }
-    let extra = format!("\nconsume,{USER},1,tts,\"a \"\"quoted\"\", one\",,,12.50,2026-01-01T00:00:00Z,\"two, words\"");
+    let extra =
+        format!("\nconsume,{USER},1,tts,\"a \"\"quoted\"\", one\",,,12.50,2026-01-01T00:00:00Z,\"two, words\"\r\n");
     input.extend(extra.into_bytes());
+    // As good as the others, or the beginning of a longer one?
+    input.extend(good(1_000).into_bytes());
 
     let (_database, url) = database();
     let mut replies = post_csv(&url, &input).expect(3).jsons();
+    let cut_off = replies.pop().unwrap();
+    assert_eq!((&cut_off["code"], &cut_off["line"]), (&json!("malformed"), &json!(2 * records.len() + 4)));
+    assert!(cut_off["message"].as_str().unwrap().starts_with("no line end follows"), "{cut_off}");
     let last = replies.pop().unwrap();
     assert_eq!(replies.len(), 2 * records.len());
     for (nth, reply) in replies.iter().enumerate() {
@@ -411,7 +417,7 @@ fn a_producer_that_writes_ahead_has_all_its_replies() {
         client.batch_execute("BEGIN; SELECT FROM ledger.accounts FOR UPDATE").await.unwrap();
         let mut running = Running::start(on(&url, &["post", "-", "--json"]));
         running.write(&(good(1) + "\n"));
-        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'";
         let other = database.client().await;
         while other.query_opt(waits, &[]).await.unwrap().is_none() {}
         // While line 1 waits for the account's lock, the others come one by one, and then nothing more.

@@ -1,5 +1,5 @@
-//! The statements in sql/ledger, against a server: each can be prepared, each is used, and each reaches its rows by an
-//! index even where it was planned while the tables were empty, because that plan stays.
+//! The statements in sql, against a server: each can be prepared, each is used, and each of the ledger's reaches its
+//! rows by an index even where it was planned while the tables were empty, because that plan stays.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,9 +11,13 @@ use tokio_postgres::Client;
 use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
-/// Name and text of each file.
+/// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/ledger");
+    statements_in("ledger")
+}
+
+fn statements_in(folder: &str) -> BTreeMap<String, String> {
+    let folder = format!("{}/sql/{folder}", env!("CARGO_MANIFEST_DIR"));
     let files = fs::read_dir(folder).unwrap().map(|file| {
         let path = file.unwrap().path();
         (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
@@ -25,7 +29,7 @@ fn statements() -> BTreeMap<String, String> {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in statements() {
+    for (name, sql) in statements().into_iter().chain(statements_in("demo")) {
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::telemetry::chain(&error));
         }
@@ -43,6 +47,10 @@ fn each_is_used() {
         let included = source.contains(&format!("include_str!(\"../../sql/ledger/{name}.sql\")"));
         let prepared = listed.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name);
         assert!(included || prepared, "sql/ledger/{name}.sql is used by nobody");
+    }
+    let demo = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.rs")).unwrap();
+    for name in statements_in("demo").keys() {
+        assert!(demo.contains(&format!("sql/demo/{name}.sql\")")), "sql/demo/{name}.sql is used by nobody");
     }
 }
 
