@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
 /// Accounts that one transaction of the sweep takes.
-const GROUP: usize = 200;
+const GROUP: usize = 100;
 
 /// A daemon under way, and what it logged.
 struct Daemon {
@@ -189,7 +189,7 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
     wait(async {
         let client = database.client().await;
         // The third group stands still at this account.
-        let holder = hold(&database, support::user(450)).await;
+        let holder = hold(&database, support::user(250)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         daemon.logs("started", &[("job", "expiry")]);
@@ -202,7 +202,7 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         let says = |message: &str| logged.iter().find(|line| line["message"] == message);
         let stopped = says("stopped half way").unwrap_or_else(|| panic!("{logged:#?}"));
         assert_eq!((&stopped["level"], &stopped["job"]), (&json!("WARN"), &json!("expiry")));
-        assert_eq!(stopped["reason"], "it was stopped after 600 batches; the next run does the rest");
+        assert_eq!(stopped["reason"], "it was stopped after 300 batches; the next run does the rest");
         assert_eq!(logged.last().unwrap()["message"], "stopped");
         assert!(says("succeeded").is_none(), "{logged:#?}");
         check_invariants(&client).await;
@@ -230,7 +230,7 @@ fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
-        let holder = hold(&database, support::user(450)).await;
+        let holder = hold(&database, support::user(250)).await;
         let killed = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         killed.running.signal(Signal::SIGKILL);

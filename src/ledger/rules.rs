@@ -95,3 +95,59 @@ impl From<&Config> for Rules {
         Rules { recharge_sources: config.recharge_sources.clone(), life, language: config.language }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use chrono_tz::{Europe, Pacific};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_life_in_calendar_days_keeps_the_local_time() {
+        let cases = [
+            // 02:30 in Paris the day before the clocks go forward: 02:30 does not come, 03:00 is the first after it.
+            (Europe::Paris, 1, "2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z"),
+            // The day before they go back: 02:30 comes twice, the earlier one counts.
+            (Europe::Paris, 1, "2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"),
+            // Across a change the day has 23 or 25 hours, and local noon stays noon.
+            (Europe::Paris, 1, "2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z"),
+            (Europe::Paris, 180, "2026-01-01T11:00:00Z", "2026-06-30T10:00:00Z"),
+            // Samoa had no 30 December 2011: what would have ended at that noon ends when the 31st begins.
+            (Pacific::Apia, 1, "2011-12-29T22:00:00Z", "2011-12-30T10:00:00Z"),
+            (chrono_tz::UTC, 180, "2026-01-01T00:00:00Z", "2026-06-30T00:00:00Z"),
+        ];
+        for (zone, days, from, to) in cases {
+            let end = Life::CalendarDays(days, zone).expires_at(from.parse().unwrap());
+            assert_eq!(end, Some(to.parse().unwrap()), "{days} days from {from} in {zone}");
+        }
+    }
+
+    #[test]
+    fn a_life_beyond_the_calendar_has_no_end() {
+        for life in [Life::Days(u32::MAX), Life::CalendarDays(u32::MAX, chrono_tz::UTC)] {
+            assert_eq!(life.expires_at(DateTime::<Utc>::MAX_UTC), None, "{life:?}");
+        }
+    }
+
+    #[test]
+    fn descriptions_in_both_languages() {
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ordered = |order_id| Posting {
+            kind: Kind::Recharge { source: "gift".into(), order_id, expires_at: None },
+            ..Posting::recharge(Uuid::nil(), 1, "gift", at)
+        };
+        let cases = [
+            (ordered(Some(7)), "Recharge by gift, order 7", "gift 充值，订单 7"),
+            (ordered(None), "Recharge by gift", "gift 充值"),
+            (Posting::consume(Uuid::nil(), 1, "tts", "t1", at), "Use of tts, t1", "使用 tts，t1"),
+        ];
+        for (posting, english, chinese) in cases {
+            for (language, sentence) in [(Language::English, english), (Language::SimplifiedChinese, chinese)] {
+                let rules = Rules { recharge_sources: BTreeSet::new(), life: Life::Days(1), language };
+                assert_eq!(rules.describe(&posting), sentence);
+            }
+        }
+    }
+}

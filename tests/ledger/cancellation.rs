@@ -80,7 +80,7 @@ async fn a_dropped_post() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_sweep() {
-    // Two groups.
+    // Three groups.
     const USERS: u32 = 250;
     const ROUNDS: u32 = 26;
     let database = TestDatabase::new().await;

@@ -113,7 +113,7 @@ async fn of_each_operation() {
     assert!(check.unwrap().sufficient);
     assert_eq!(trips, 1, "a check");
 
-    // A thousand accounts are five groups; the rest is listing them and closing the list.
+    // A thousand accounts are ten groups; the rest is listing them and closing the list.
     let idle = begin + chrono::TimeDelta::days(1);
     let (fixed, sweep) = proxy.count(&client, session.sweep(idle, false, &rules, |_| true)).await;
     assert_eq!(sweep.unwrap(), Sweep::default());
@@ -121,7 +121,7 @@ async fn of_each_operation() {
     let due = begin + chrono::TimeDelta::days(100);
     let (trips, sweep) = proxy.count(&client, session.sweep(due, false, &rules, |_| true)).await;
     assert_eq!(sweep.unwrap().accounts, 998);
-    assert_eq!(trips, fixed + 5, "a sweep over five groups");
+    assert_eq!(trips, fixed + 10, "a sweep over ten groups");
 }
 
 /// A ratchet: lower it when the sweep gets by with fewer.
