@@ -549,7 +549,7 @@ fn what_next(stage: &Stage, figures: &Figures) -> anyhow::Result<String> {
     if let Some((folder, _)) = &stage.own {
         let file = folder.path.join(YEAR_FILE);
         next(
-            "The whole year once more: every line replays, nothing changes.",
+            "The whole year once more: what was posted replays, what was refused is refused again, nothing changes:",
             &format!("post {}", quoted(&nearer(&file))),
         )?;
         write!(

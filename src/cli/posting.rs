@@ -199,10 +199,11 @@ async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
 }
 
 fn in_words(reply: &Reply) -> String {
-    let (verb, entry) = match reply {
+    let (verb, balance, entry) = match reply {
         Reply::Rejected(refusal) => return format!("Rejected ({}): {refusal}.", refusal.code()),
-        Reply::Posted(entry) => ("Posted", entry),
-        Reply::Replayed(entry) => ("Was in the books already", entry),
+        Reply::Posted(entry) => ("Posted", "balance", entry),
+        // The account may have moved on since.
+        Reply::Replayed(entry) => ("Was in the books already", "balance then", entry),
     };
     let touched = match entry.kind {
         EntryType::Recharge => "settled arrears",
@@ -211,7 +212,7 @@ fn in_words(reply: &Reply) -> String {
     };
     let mut lines = vec![
         ("user", entry.user.to_string()),
-        ("balance", format!("{} (was {})", grouped(entry.balance_after), grouped(entry.balance_before))),
+        (balance, format!("{} (was {})", grouped(entry.balance_after), grouped(entry.balance_before))),
         ("at", time_text(entry.at)),
         ("description", entry.description.clone()),
     ];
@@ -224,6 +225,10 @@ fn in_words(reply: &Reply) -> String {
     if !entry.allocations.is_empty() {
         let parts = entry.allocations.iter().map(|part| format!("batch {}: {}", part.batch, grouped(part.points)));
         lines.push((touched, parts.collect::<Vec<_>>().join(", ")));
+    }
+    let owed = entry.amount - entry.allocations.iter().map(|part| part.points).sum::<i64>();
+    if entry.kind == EntryType::Consume && owed > 0 {
+        lines.push(("became arrears", grouped(owed)));
     }
     let points = counted(entry.amount, "point", "points");
     format!("{verb}: {} of {points}, entry {}\n{}", entry.kind, entry.seq, facts(&lines))

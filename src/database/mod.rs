@@ -93,7 +93,7 @@ pub enum Error {
     /// The server did not answer in time.
     #[error(
         "{target} did not answer within {seconds} s: see whether the server is up, or raise \
-         database.connect_timeout"
+         database.connect_timeout_seconds"
     )]
     Timeout {
         /// Host and database, without the password.

@@ -72,15 +72,15 @@ pub struct Session<C = ClientWrapper> {
     statements: Statements,
 }
 
-/// The text of every statement that a session prepares, by the file that holds it.
+/// Every statement that a session prepares, and the file of sql/ledger that holds it.
 macro_rules! statements {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident = $file:literal),+ $(,)?) => {
         pub(super) struct Statements { $(pub(super) $name: Statement),+ }
 
         impl Statements {
             async fn prepare(client: &Client) -> Result<Statements, tokio_postgres::Error> {
                 let ($($name),+,) = try_join!(
-                    $(client.prepare(include_str!(concat!("../../sql/ledger/", stringify!($name), ".sql")))),+
+                    $(client.prepare(include_str!(concat!("../../sql/ledger/", $file)))),+
                 )?;
                 Ok(Statements { $($name),+ })
             }
@@ -89,8 +89,17 @@ macro_rules! statements {
 }
 
 statements! {
-    account_expire, account_insert, account_lock, account_update, balance, batch_insert, batch_open, batch_orphan,
-    batch_update, entry_insert, entry_known,
+    account_expire = "account_expire.sql",
+    account_insert = "account_insert.sql",
+    account_lock = "account_lock.sql",
+    account_update = "account_update.sql",
+    balance = "balance.sql",
+    batch_insert = "batch_insert.sql",
+    batch_open = "batch_open.sql",
+    batch_orphan = "batch_orphan.sql",
+    batch_update = "batch_update.sql",
+    entry_insert = "entry_insert.sql",
+    entry_known = "entry_known.sql",
 }
 
 /// Every statement here reaches its rows by an index, row by row. The planner must be told: a generic plan made while

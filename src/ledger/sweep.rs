@@ -126,7 +126,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Has the server list the accounts that have something due; returns how many.
     async fn list_due(&self, at: DateTime<Utc>) -> Result<u64, Error> {
         let client = self.client();
-        // A list that an earlier, interrupted sweep of this session left behind.
+        // A list that an earlier sweep, cut off on the same connection, left behind.
         client.batch_execute("CLOSE ALL").await?;
         let transaction = Transaction { client, ended: false };
         client.batch_execute(BEGIN).await?;

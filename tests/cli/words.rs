@@ -14,10 +14,11 @@ fn answers_to_people() {
             0,
             "\
 Posted: consume of 1 point, entry 1
-  user         USER
-  balance      -1 (was 0)
-  at           2026-01-01T00:00:00Z
-  description  Use of tts, t1
+  user            USER
+  balance         -1 (was 0)
+  at              2026-01-01T00:00:00Z
+  description     Use of tts, t1
+  became arrears  1
 ",
         ),
         ("check USER 5", 3, "Insufficient: 0 available, 5 required; it owes 1.\n"),
@@ -52,12 +53,12 @@ Posted: consume of 2 points, entry 3
             0,
             "\
 Was in the books already: consume of 2 points, entry 3
-  user         USER
-  balance      1,234,564 (was 1,234,566)
-  at           2026-01-03T00:00:00Z
-  description  Use of tts, t2
-  duration     12.5 s
-  drawn from   batch 1: 2
+  user          USER
+  balance then  1,234,564 (was 1,234,566)
+  at            2026-01-03T00:00:00Z
+  description   Use of tts, t2
+  duration      12.5 s
+  drawn from    batch 1: 2
 ",
         ),
         ("consume USER --source-type preview --source-id p", 0, "preview is free: nothing to post.\n"),
