@@ -195,7 +195,12 @@ fn tell(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
     }
-    let wrong = is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>());
+    // What only shows when the database is reached is wrong configuration all the same: trying again will not help.
+    let unusable = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(database::Error::Url { .. } | database::Error::CaFile { .. }))
+    };
+    let wrong = is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>())
+        || error.chain().any(unusable);
     if wrong { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 

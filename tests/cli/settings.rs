@@ -104,6 +104,15 @@ fn a_wrong_configuration_ends_with_2_and_says_where() {
 }
 
 #[test]
+fn what_only_the_connection_shows_is_a_wrong_configuration_too() {
+    let folder = Folder::new();
+    let file = folder.file("pointsd.yaml", "database: {ca_file: missing.pem}\n");
+    let balance = ["balance", USER, "--config", &file, "--database-url", NOWHERE];
+    let done = run(pointsd(&balance)).expect(2);
+    assert!(done.stderr.contains("database.ca_file") && done.stderr.contains("missing.pem"), "{}", done.stderr);
+}
+
+#[test]
 fn config_check_shows_what_is_in_force_without_a_database() {
     let folder = Folder::new();
     let file = folder.file("pointsd.yaml", "business: {time_zone: Asia/Shanghai}\nledger: {expiry: {days: 30}}\n");
