@@ -53,6 +53,10 @@ pub struct Config {
     pub prices_source: Source,
     /// `jobs`
     pub jobs: Jobs,
+    /// `requests`
+    pub requests: Requests,
+    /// `retention`
+    pub retention: Retention,
     /// `log`
     pub log: Log,
 }
@@ -198,11 +202,15 @@ pub struct Expiry {
     pub calendar_days: bool,
 }
 
-/// The jobs, each with its schedule.
+/// The jobs, each with its schedule and what it is to do when things do not go by it.
 #[derive(Debug, Clone)]
 pub struct Jobs {
+    /// A run whose daemon gives no sign of life is continued by another one within this time.
+    pub takeover: Duration,
     /// Expires the points that are due.
     pub expiry: Job,
+    /// Deletes old runs and requests.
+    pub prune: Job,
 }
 
 /// What can be configured about any job.
@@ -210,6 +218,70 @@ pub struct Jobs {
 pub struct Job {
     /// When it runs.
     pub schedule: Schedule,
+    /// Whether it has slots at all.
+    pub enabled: bool,
+    /// Which slots that came due while no daemon was up are run later.
+    pub catch_up: CatchUp,
+    /// What becomes of a slot that comes due while an earlier one still runs.
+    pub overlap: Overlap,
+    /// After so long an attempt has failed.
+    pub timeout: Duration,
+    /// Further attempts after one that failed.
+    pub retries: u32,
+    /// Before the first of them; it doubles each time.
+    pub retry_pause: Duration,
+    /// A slot is begun up to so much later.
+    pub jitter: Duration,
+}
+
+/// Which of the slots that came due while no daemon was up are run later. The others are missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// None of them.
+    None,
+    /// The last one.
+    Latest,
+    /// All, up to so many: the last ones.
+    All(usize),
+}
+
+/// What becomes of a slot that comes due while an earlier one still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// It is skipped.
+    Skip,
+    /// It waits.
+    Queue,
+}
+
+/// The queue of postings in `jobs.requests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// Whether this daemon takes any.
+    pub enabled: bool,
+    /// How often the queue is looked at even if nobody rang.
+    #[serde(rename = "poll_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub poll: Duration,
+    /// Further tries after one that failed for a reason that may pass.
+    #[serde(deserialize_with = "between::<0, 100, _, _>")]
+    pub retries: u32,
+    /// Before the first of them; it doubles each time.
+    #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub retry_pause: Duration,
+}
+
+/// For how many days what is over is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Runs of jobs.
+    #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
+    pub runs_days: u32,
+    /// Requests.
+    #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
+    pub requests_days: u32,
 }
 
 /// What is logged and how.
@@ -316,12 +388,11 @@ impl Config {
             }
         };
         let Zone(time_zone) = file.business.time_zone;
-        let job = file.jobs.expiry;
-        let zone = job.time_zone.map_or(time_zone, |Zone(zone)| zone);
-        let schedule = Schedule::parse(&job.schedule, zone).map_err(|error| {
-            let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
-            lines.error("jobs.expiry.schedule", error, remedy)
-        })?;
+        let jobs = Jobs {
+            takeover: file.jobs.takeover,
+            expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
+            prune: job("prune", file.jobs.prune, time_zone, &lines)?,
+        };
         Ok(Config {
             source,
             state_dir: file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?,
@@ -332,7 +403,9 @@ impl Config {
             expiry: file.ledger.expiry,
             prices,
             prices_source,
-            jobs: Jobs { expiry: Job { schedule } },
+            jobs,
+            requests: file.requests,
+            retention: file.retention,
             log: file.log,
         })
     }
@@ -371,6 +444,8 @@ struct File {
     #[serde(deserialize_with = "path")]
     prices: Option<PathBuf>,
     jobs: FileJobs,
+    requests: Requests,
+    retention: Retention,
     log: Log,
 }
 
@@ -391,7 +466,10 @@ struct FileLedger {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileJobs {
+    #[serde(rename = "takeover_seconds", deserialize_with = "seconds::<3600, _>")]
+    takeover: Duration,
     expiry: FileJob,
+    prune: FileJob,
 }
 
 #[derive(Deserialize)]
@@ -399,6 +477,48 @@ struct FileJobs {
 struct FileJob {
     schedule: String,
     time_zone: Option<Zone>,
+    enabled: bool,
+    catch_up: FileCatchUp,
+    catch_up_limit: Option<usize>,
+    overlap: Overlap,
+    #[serde(rename = "timeout_seconds", deserialize_with = "seconds::<604_800, _>")]
+    timeout: Duration,
+    #[serde(deserialize_with = "between::<0, 100, _, _>")]
+    retries: u32,
+    #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
+    retry_pause: Duration,
+    #[serde(deserialize_with = "between::<0, 3600, _, _>")]
+    jitter_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileCatchUp {
+    None,
+    Latest,
+    All,
+}
+
+fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, yaml::Error> {
+    let zone = file.time_zone.map_or(time_zone, |Zone(zone)| zone);
+    let schedule = Schedule::parse(&file.schedule, zone).map_err(|error| {
+        let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
+        lines.error(&format!("jobs.{name}.schedule"), error, remedy)
+    })?;
+    Ok(Job {
+        schedule,
+        enabled: file.enabled,
+        catch_up: match file.catch_up {
+            FileCatchUp::None => CatchUp::None,
+            FileCatchUp::Latest => CatchUp::Latest,
+            FileCatchUp::All => CatchUp::All(file.catch_up_limit.unwrap_or(1)),
+        },
+        overlap: file.overlap,
+        timeout: file.timeout,
+        retries: file.retries,
+        retry_pause: file.retry_pause,
+        jitter: Duration::from_secs(file.jitter_seconds),
+    })
 }
 
 #[derive(Deserialize)]

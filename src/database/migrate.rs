@@ -24,8 +24,10 @@ pub struct Migration {
 }
 
 /// All migrations of this program, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "ledger", sql: include_str!("../../sql/migrations/0001_ledger.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "ledger", sql: include_str!("../../sql/migrations/0001_ledger.sql") },
+    Migration { version: 2, name: "jobs", sql: include_str!("../../sql/migrations/0002_jobs.sql") },
+];
 
 /// A migration that was just applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
