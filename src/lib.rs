@@ -13,5 +13,8 @@ pub mod language;
 pub mod ledger;
 pub mod prices;
 pub mod schedule;
+pub mod scheduler;
+pub mod systemd;
 pub mod telemetry;
+pub mod time;
 pub mod yaml;

@@ -25,7 +25,7 @@ pub fn start(level: Level, format: LogFormat) {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The second of two calls fails, and the first one's lines go on: that is all that is wanted.
     let _ = if json {
-        lines.json().flatten_event(true).with_current_span(false).try_init()
+        lines.json().flatten_event(true).with_span_list(false).try_init()
     } else {
         lines.with_ansi(terminal).with_target(false).try_init()
     };

@@ -200,9 +200,10 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         holder.batch_execute("COMMIT").await.unwrap();
         let logged = daemon.ended(0);
         let says = |message: &str| logged.iter().find(|line| line["message"] == message);
-        let stopped = says("stopped half way").unwrap_or_else(|| panic!("{logged:#?}"));
+        let stopped =
+            says("stopped half way; whoever comes next continues it").unwrap_or_else(|| panic!("{logged:#?}"));
         assert_eq!((&stopped["level"], &stopped["job"]), (&json!("WARN"), &json!("expiry")));
-        assert_eq!(stopped["reason"], "it was stopped after 300 batches; the next run does the rest");
+        assert_eq!(stopped["run_id"], 1);
         assert_eq!(logged.last().unwrap()["message"], "stopped");
         assert!(says("succeeded").is_none(), "{logged:#?}");
         check_invariants(&client).await;
@@ -348,10 +349,10 @@ fn log_lines_follow_the_configuration() {
         Running::start(command)
     };
     let mut text = serve("{format: text}");
-    let lines: Vec<String> = (0..3).map(|_| text.next_error_line().unwrap()).collect();
+    let lines: Vec<String> = (0..4).map(|_| text.next_error_line().unwrap()).collect();
     assert!(lines[0].contains(" INFO scheduled job=\"expiry\" schedule=\"* * * * * * (UTC)\" next_slot="), "{lines:?}");
-    assert!(lines[1].contains(" INFO ready database="), "{lines:?}");
-    assert!(lines[2].contains(" INFO started job=\"expiry\" slot="), "{lines:?}");
+    assert!(lines[2].contains(" INFO ready database="), "{lines:?}");
+    assert!(lines[3].contains(" INFO started job=\"expiry\" run_id=1 slot="), "{lines:?}");
     assert!(!lines.concat().contains('\u{1b}'), "no colours where there is no terminal: {lines:?}");
     text.signal(Signal::SIGTERM);
     text.finish().expect(0);

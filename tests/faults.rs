@@ -83,13 +83,13 @@ fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
         let late = if rng.u8(..) < 10 { rng.i64(0..50_000) } else { 0 };
         let at = start + chrono::TimeDelta::seconds(100_000 + 60 * nth as i64 - late);
         let user = support::user(rng.u32(0..ACCOUNTS));
-        let (time, points) = (pointsd::ledger::time_text(at), rng.u32(1..1_000));
+        let (time, points) = (pointsd::time::time_text(at), rng.u32(1..1_000));
         let line = match rng.u8(0..100) {
             0 => lines.get(rng.usize(0..=nth)).cloned().unwrap_or_else(|| "broken\n".to_owned()),
             1 if nth > 0 => lines[rng.usize(0..nth)].replace("\"points\":", "\"points\":7"),
             2 => "broken\n".to_owned(),
             3..30 => {
-                let until = pointsd::ledger::time_text(at + chrono::TimeDelta::seconds(rng.i64(1..400_000)));
+                let until = pointsd::time::time_text(at + chrono::TimeDelta::seconds(rng.i64(1..400_000)));
                 format!(
                     "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{points},\"source\":\"gift\",\
                      \"order_id\":{nth},\"at\":\"{time}\",\"expires_at\":\"{until}\"}}\n"
@@ -212,7 +212,10 @@ fn the_sweep_killed_at_random_moments() {
     assert!(all.0 > 3_000 && all.1 > 2_700, "{all:?}");
 
     let url = database.url();
-    let sweep = ["run", "expiry", "--at", END, "--json"];
+    // Who comes after one that was killed waits until that one is given up.
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 1}\n");
+    let sweep = ["run", "expiry", "--at", END, "--json", "--wait", "--config", &config];
     let expired = |rows: &Rows| rows.entries.iter().filter(|entry| entry.source_type == "gift").count();
     for round in 0..4 {
         let before = expired(&rows(database));

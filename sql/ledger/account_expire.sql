@@ -1,7 +1,7 @@
 -- Expires what is due in the locked accounts: one entry a batch, in drawing order, as the state machine does when a
 -- posting finds a batch past its time (a test holds the two together). Returns what it took, by source.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 text, $4 text: what stands before and after the source in the
--- entry's description; $5 smallint: the drawing rule
+-- entry's description; $5 smallint: the drawing rule; $6 bigint: the run, or null
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
     SELECT b.user_id, b.batch, b.remaining, b.source, a.last_seq, a.balance,
            row_number() OVER drawing AS nth,
@@ -22,9 +22,9 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
     WHERE a.user_id = t.user_id
 ), entries_written AS (
     INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
-                                description, drawing_rule, allocated_batches, allocated_points)
+                                description, drawing_rule, run, allocated_batches, allocated_points)
     SELECT user_id, last_seq + nth, 'expire', remaining, balance - running + remaining, balance - running, source, $2,
-           $3::text || source || $4::text, $5::smallint, ARRAY[batch], ARRAY[remaining]
+           $3::text || source || $4::text, $5::smallint, $6::bigint, ARRAY[batch], ARRAY[remaining]
     FROM due
 )
 SELECT source, count(*) AS batches, sum(remaining)::bigint AS points,

@@ -7,6 +7,7 @@ CREATE TABLE jobs.jobs (
     job       text        NOT NULL,
     rule      text        NOT NULL, -- the schedule that `since` belongs to
     since     timestamptz NOT NULL, -- slots after this instant count: when this schedule was first seen
+    queued_to timestamptz,          -- slots up to this instant came due behind a run, and wait for its end
     paused_at timestamptz,          -- null: not paused
     paused_by text,
     CONSTRAINT jobs_pkey PRIMARY KEY (job),

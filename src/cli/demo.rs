@@ -11,22 +11,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::business::{SOURCES, Year};
 use self::folder::Folder;
 use super::bulk::lanes;
+use super::jobs;
 use super::output::{grouped, json, progress, say, table, waiting};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, Summary};
 use crate::config::{Config, Source};
 use crate::database::{Database, Settings};
-use crate::jobs::{Context, expiry};
-use crate::ledger::{Expired, Poster, Rules, Sweep, time_text};
+use crate::jobs::expiry;
+use crate::ledger::{Expired, Poster, Rules, Sweep};
+use crate::scheduler::{Asked, State};
+use crate::time::time_text;
 
 /// Shows pointsd at work: makes up a year of a business, posts it, expires what is due tonight, and tells.
 ///
@@ -47,10 +51,8 @@ impl Demo {
             life: business::LIFE,
             language: stage.config.language,
         };
-        let context = Context { database: database.clone(), rules: Arc::new(rules), stop };
         bar.finish_and_clear();
-        let played = play(program, &stage, &context).await;
-        drop(context);
+        let played = play(program, &stage, &database, Arc::new(rules), &stop).await;
         let closed = database.close().await;
         let Some(figures) = played? else {
             say(stage.interrupted())?;
@@ -117,8 +119,13 @@ fn own_configuration(given: &Config) -> anyhow::Result<String> {
 }
 
 /// Posts the year, sweeps, and counts. None if it was interrupted.
-async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Result<Option<Figures>> {
-    let database = &context.database;
+async fn play(
+    program: &Program,
+    stage: &Stage,
+    database: &Database,
+    rules: Arc<Rules>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Figures>> {
     ensure_empty(database).await?;
     database.migrate().await?;
     let now = (program.clock)();
@@ -132,7 +139,7 @@ async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Re
         fs::write(&file, &lines).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     bar.finish_and_clear();
-    if context.stop.is_cancelled() {
+    if stop.is_cancelled() {
         return Ok(None);
     }
     if !program.json {
@@ -145,9 +152,9 @@ async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Re
     }
 
     let bar = progress(year.postings(), "posting", "postings");
-    let poster = Poster::start(database, &context.rules, lanes());
+    let poster = Poster::start(database, &rules, lanes());
     let began = Instant::now();
-    let posted = bulk::post(Cursor::new(lines), Format::Ndjson, &poster, program.clock, &context.stop, |_| {
+    let posted = bulk::post(Cursor::new(lines), Format::Ndjson, &poster, program.clock, stop, |_| {
         bar.inc(1);
         Ok(())
     })
@@ -160,19 +167,17 @@ async fn play(program: &Program, stage: &Stage, context: &Context) -> anyhow::Re
         return Ok(None);
     }
 
-    let bar = progress(0, "expiry", "accounts");
     let began = Instant::now();
-    let sweep = expiry::run(context, slot, false, |at| {
-        bar.set_length(at.total);
-        bar.set_position(at.done);
-    })
-    .await;
+    let asked = jobs::here(&expiry::JOB, database, &stage.config, slot, true, stop).await?;
     let sweep_took = began.elapsed();
-    bar.finish_and_clear();
-    let sweep = sweep.context("what is due tonight could not be expired")?;
-    if sweep.stopped {
-        return Ok(None);
-    }
+    let row = match asked {
+        Asked::Ran(row) if row.state == State::Succeeded => row,
+        Asked::Ran(row) if row.state == State::Failed => {
+            bail!("what is due tonight could not be expired: {}", row.error.unwrap_or_default())
+        }
+        Asked::Ran(_) | Asked::Busy(_) => return Ok(None),
+    };
+    let sweep: Sweep = serde_json::from_value(row.counters.unwrap_or_default())?;
 
     let bar = waiting("counting");
     let figures = Figures {

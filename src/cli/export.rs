@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{Outcome, Program};
 use crate::database::Database;
-use crate::ledger::{self, Exported, Session, Table, time_text};
+use crate::ledger::{self, Exported, Session, Table};
+use crate::time::time_text;
 
 /// Writes a table of the ledger, a row a line, in order of its key and from one snapshot.
 #[derive(clap::Args)]

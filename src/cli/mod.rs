@@ -3,6 +3,7 @@
 mod bulk;
 mod demo;
 mod export;
+mod jobs;
 mod operate;
 mod output;
 mod posting;
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
-use crate::ledger::{Rules, to_microsecond};
+use crate::ledger::Rules;
 use crate::prices::PriceError;
+use crate::time::to_microsecond;
 
 /// A ledger of points that expire, kept honest in PostgreSQL.
 #[derive(Parser)]
@@ -54,7 +56,9 @@ enum Command {
     Price(price::Price),
     Post(bulk::Post),
     Export(export::Export),
-    Run(operate::Run),
+    Run(jobs::Run),
+    Jobs(jobs::Jobs),
+    Runs(jobs::Runs),
     #[command(subcommand)]
     Db(operate::Db),
     #[command(subcommand, name = "config")]
@@ -145,7 +149,8 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn execute(args: Args) -> anyhow::Result<Outcome> {
-    let config = Config::load(args.config.as_deref(), args.database_url)?;
+    let load = || Config::load(args.config.as_deref(), args.database_url.clone());
+    let config = load()?;
     let rules = Arc::new(Rules::from(&config));
     let serving = matches!(args.command, Command::Serve(_));
     // Commands speak for themselves; only what is wrong is worth a log line beside their answer.
@@ -161,9 +166,11 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Post(command) => command.run(&program).await,
         Command::Export(command) => command.run(&program).await,
         Command::Run(command) => command.run(&program).await,
+        Command::Jobs(command) => command.run(&program).await,
+        Command::Runs(command) => command.run(&program).await,
         Command::Db(command) => command.run(&program).await,
         Command::Config(command) => command.run(&program),
-        Command::Serve(command) => command.run(&program).await,
+        Command::Serve(command) => command.run(&program, load).await,
         Command::Demo(command) => command.run(&program).await,
     }
 }

@@ -1,101 +1,13 @@
-//! What an operator calls: `run`, `db`, `config`, `serve`.
+//! What an operator calls: `db`, `config`, `serve`.
 
-use std::time::Instant;
-
-use anyhow::Context as _;
 use serde_json::json as object;
 
-use super::output::{counted, facts, grouped, json, progress, say, table};
-use super::{Outcome, Program, Time, stop_on_signal};
+use super::output::{facts, json, say, table};
+use super::{Outcome, Program, stop_on_signal};
+use crate::config::{Config, ConfigError};
 use crate::daemon;
 use crate::database::{self, Database};
-use crate::jobs::{Context, expiry};
-use crate::ledger::{Sweep, time_text};
-
-/// Runs a job now.
-#[derive(clap::Args)]
-pub struct Run {
-    /// Which job
-    job: JobName,
-    /// The slot to run for (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
-    /// Tell what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum JobName {
-    /// Expires what is due
-    Expiry,
-}
-
-impl Run {
-    /// Runs the job to its end, or to the end of the group in hand when it is interrupted.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let JobName::Expiry = self.job;
-        let slot = program.now_or(self.at);
-        let stop = stop_on_signal()?;
-        let began = Instant::now();
-        let sweep = program
-            .with_ledger(async |database: &Database| {
-                let context = Context { database: database.clone(), rules: program.rules.clone(), stop };
-                let bar = progress(0, "expiry", "accounts");
-                let sweep = expiry::run(&context, slot, self.dry_run, |at| {
-                    bar.set_length(at.total);
-                    bar.set_position(at.done);
-                });
-                let sweep = sweep.await;
-                bar.finish_and_clear();
-                sweep.context("the sweep did not end; what it expired stays expired, run it again for the rest")
-            })
-            .await?;
-        let seconds = began.elapsed().as_secs_f64();
-        if program.json {
-            let mut answer = serde_json::to_value(&sweep)?;
-            if let Some(answer) = answer.as_object_mut() {
-                answer.insert("at".to_owned(), object!(time_text(slot)));
-                answer.insert("dry_run".to_owned(), object!(self.dry_run));
-                answer.insert("seconds".to_owned(), object!(seconds));
-            }
-            json(&answer)?;
-        } else {
-            let verb = if self.dry_run { "Would expire" } else { "Expired" };
-            say(format_args!("{verb} what was due at {}, in {seconds:.1} s.", time_text(slot)))?;
-            say(swept(&sweep))?;
-            if sweep.stopped {
-                say("Interrupted: run it again for the rest.")?;
-            }
-        }
-        Ok(match (sweep.stopped, sweep.orphans.is_empty()) {
-            (true, _) => Outcome::Interrupted,
-            (false, true) => Outcome::Done,
-            (false, false) => Outcome::No,
-        })
-    }
-}
-
-/// A sweep's outcome as a table by source, and what it could not expire.
-pub fn swept(sweep: &Sweep) -> String {
-    let mut rows: Vec<Vec<String>> = sweep
-        .by_source
-        .iter()
-        .map(|(source, expired)| vec![source.clone(), grouped(expired.batches), grouped(expired.points)])
-        .collect();
-    rows.push(vec!["all".to_owned(), grouped(sweep.batches), grouped(sweep.points)]);
-    let mut text = table(&["source", "batches", "points"], &rows);
-    text.push_str(&format!("\n{} touched.", counted(sweep.accounts, "account", "accounts")));
-    if sweep.orphaned > 0 {
-        let users = counted(sweep.orphaned, "user has", "users have");
-        text.push_str(&format!("\n{users} due batches but no account: they were left as they are."));
-    }
-    for orphan in &sweep.orphans {
-        let batches = counted(orphan.batches, "batch", "batches");
-        text.push_str(&format!("\n  {}: {batches}, {} points", orphan.user, grouped(orphan.points)));
-    }
-    text
-}
+use crate::time::time_text;
 
 /// The database's schema.
 #[derive(clap::Subcommand)]
@@ -204,17 +116,12 @@ pub struct Serve {}
 
 impl Serve {
     /// Runs until it is told to stop.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let stop = stop_on_signal()?;
-        program
-            .with_database(async |database: &Database| {
-                // Another daemon may be migrating, for as long as that takes: who stops this one need not wait.
-                let Some(migrated) = stop.run_until_cancelled(database.migrate()).await else { return Ok(()) };
-                migrated?;
-                let context = Context { database: database.clone(), rules: program.rules.clone(), stop: stop.clone() };
-                daemon::serve(&program.config, context, program.clock).await
-            })
-            .await?;
+    pub async fn run(
+        self,
+        program: &Program,
+        load: impl Fn() -> Result<Config, ConfigError>,
+    ) -> anyhow::Result<Outcome> {
+        daemon::serve(&program.config, load, stop_on_signal()?).await?;
         tracing::info!("stopped");
         Ok(Outcome::Done)
     }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::output::{counted, facts, grouped, json, say};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session, time_text};
+use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session};
+use crate::time::time_text;
 
 /// Credits points: opens a batch, after what the account owes was settled.
 #[derive(clap::Args)]

@@ -1,42 +1,194 @@
-//! `pointsd serve`: hosts the jobs on their schedules until it is told to stop.
+//! `pointsd serve`: hosts the jobs and the queue of requests until it is told to stop.
+//!
+//! Its loop goes round each second: it asks the database for the time, lets the scheduler do what is due, and tells
+//! systemd how things stand. A database that is away is waited for, at the start as later.
+
+mod status;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job as Waker, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
-use crate::jobs::{self, Context, Job};
-use crate::ledger::time_text;
+use crate::config::{Config, ConfigError};
+use crate::database::{Database, Settings};
+use crate::jobs;
+use crate::scheduler::{self, Scheduler, Store, Tick};
+use crate::systemd::{Health, Notifier};
+use crate::telemetry;
+use crate::time::time_text;
+use status::Status;
 
-/// How often a slot is tried when its job fails, and how long is waited before each further try.
-const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_secs(10);
-
-/// The loop looks at the clock after so long even if the scheduler does not wake it: a night must not be lost to a
-/// silent one.
+/// The loop goes round after so long even if the scheduler does not wake it: a night must not be lost to a silent one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// A job and the next instant at which it is due.
-struct Due {
-    job: &'static Job,
-    slot: Option<DateTime<Utc>>,
-}
+/// Between two tries to reach a database that is not there at the start.
+const RETRY_START: Duration = Duration::from_secs(1);
 
-/// Runs every job at its slots until `stop` is cancelled; the chunk in hand is finished first. `clock` tells the time.
-///
-/// tokio-cron-scheduler wakes the loop each second, no more: it freezes a zone's offset when a job is made, so the
-/// slots themselves are computed here, each from its rule, its zone and the slot before.
+/// A chunk in hand may take so long when the daemon is told to stop: less than the unit's TimeoutStopSec. What is not
+/// done then is left to whoever takes the run over.
+const LONGEST_DRAIN: Duration = Duration::from_secs(150);
+
+/// While a chunk in hand keeps the daemon from stopping, systemd is asked for so much more time, again and again.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+/// Runs until `stop` is cancelled; chunks in hand are finished first. `reload` reads the configuration anew.
 ///
 /// # Errors
-/// Where the scheduler cannot be started.
-pub async fn serve(config: &Config, context: Context, clock: fn() -> DateTime<Utc>) -> anyhow::Result<()> {
-    let (wake, mut woken) = mpsc::channel(1);
-    let mut scheduler = JobScheduler::new().await.context("the scheduler does not start")?;
+/// Where the database cannot be used and waiting for it would not help.
+pub async fn serve(
+    config: &Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let notifier = Notifier::from_environment();
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
+    let mut status = Status::new(notifier.clone());
+    let Some(database) = open(config, &mut status, &stop).await? else { return Ok(()) };
+    let served = host(config, reload, &database, &mut hangup, &mut status, &stop).await;
+    notifier.stopping("closing the database");
+    let closed = database.close().await;
+    served?;
+    Ok(closed?)
+}
+
+/// The database, migrated, as soon as it is there; none where we are told to stop first.
+async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
+    loop {
+        let tried = stop.run_until_cancelled(async {
+            let database = Database::open(&Settings::from(config)).await?;
+            // Another daemon may be migrating, for as long as that takes.
+            match database.migrate().await {
+                Ok(_) => Ok(database),
+                Err(error) => {
+                    database.close().await.ok();
+                    Err(error)
+                }
+            }
+        });
+        match tried.await {
+            None => return Ok(None),
+            Some(Ok(database)) => {
+                status.database_is_there();
+                return Ok(Some(database));
+            }
+            Some(Err(error)) if error.is_transient() => status.database_is_away(&error),
+            Some(Err(error)) => return Err(error.into()),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(RETRY_START)).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+async fn host(
+    config: &Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+    database: &Database,
+    hangup: &mut Signal,
+    status: &mut Status,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let store = Store::new(database, config.jobs.takeover);
+    let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone());
+    let (mut waker, mut woken) = wake_each_second().await?;
+    announce(config);
+    let mut registered = false;
+    let mut ready = false;
+    let health = Health::start();
+    while !stop.is_cancelled() {
+        let gone_round = go_round(&scheduler, &mut registered).await;
+        health.beat();
+        let more = match gone_round {
+            Ok(tick) => {
+                status.database_is_there();
+                status.show(scheduler.board(), &tick);
+                if !std::mem::replace(&mut ready, true) {
+                    info!(database = database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
+                    status.ready();
+                }
+                tick.more
+            }
+            Err(error) => {
+                if error.is_transient() {
+                    status.database_is_away(&error);
+                } else {
+                    status.trouble(&error);
+                }
+                false
+            }
+        };
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            woken = tokio::time::timeout(LONGEST_SLEEP, woken.recv()) => {
+                anyhow::ensure!(woken != Ok(None), "the scheduler that wakes the jobs is gone");
+            }
+            _ = hangup.recv() => {
+                status.reloading();
+                match reload() {
+                    Ok(new) => {
+                        scheduler.replace(jobs::scheduled(&new, database));
+                        registered = false;
+                        announce(&new);
+                        info!(config = new.source.to_string(), "reloaded");
+                        warn_of_restart(config, &new);
+                        status.reloaded(None);
+                    }
+                    Err(error) => {
+                        let reason = telemetry::chain(&error);
+                        error!(reason, "the new configuration is refused, the old one stays in force");
+                        status.reloaded(Some(reason));
+                    }
+                }
+            }
+        }
+    }
+    info!("stopping");
+    drain(&scheduler, status).await;
+    waker.shutdown().await.context("the scheduler does not stop")
+}
+
+/// One round: nothing here waits for a job.
+async fn go_round(scheduler: &Scheduler, registered: &mut bool) -> Result<Tick, scheduler::Error> {
+    let now = scheduler.store().now().await?;
+    if !*registered {
+        scheduler.register(now).await?;
+        *registered = true;
+    }
+    scheduler.tick(now).await
+}
+
+/// Waits for what is under way.
+async fn drain(scheduler: &Scheduler, status: &mut Status) {
+    let deadline = tokio::time::Instant::now() + LONGEST_DRAIN;
+    let idle = scheduler.idle();
+    tokio::pin!(idle);
+    loop {
+        status.stopping(scheduler.board(), EXTENSION);
+        tokio::select! {
+            () = &mut idle => return,
+            () = tokio::time::sleep_until(deadline) => {
+                error!(runs = scheduler.under_way(), "left behind: what is under way does not end; it will be taken over");
+                return;
+            }
+            () = tokio::time::sleep(EXTENSION / 3) => {}
+        }
+    }
+}
+
+/// tokio-cron-scheduler wakes the loop, no more: it freezes a zone's offset when a job is made, so the slots themselves
+/// are computed by our own scheduler.
+async fn wake_each_second() -> anyhow::Result<(JobScheduler, mpsc::Receiver<()>)> {
+    let (wake, woken) = mpsc::channel(1);
+    let scheduler = JobScheduler::new().await.context("the scheduler does not start")?;
     let waker = Waker::new_async("* * * * * *", move |_, _| {
         let wake = wake.clone();
         Box::pin(async move {
@@ -46,61 +198,28 @@ pub async fn serve(config: &Config, context: Context, clock: fn() -> DateTime<Ut
     });
     scheduler.add(waker.context("the wake-up cannot be made")?).await.context("the wake-up cannot be added")?;
     scheduler.start().await.context("the scheduler does not start")?;
-
-    let started = clock();
-    let mut jobs: Vec<Due> =
-        jobs::REGISTRY.iter().map(|job| Due { job, slot: (job.schedule)(config).next_after(started) }).collect();
-    for due in &jobs {
-        announce(config, due);
-    }
-    info!(database = context.database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
-
-    let stop = context.stop.clone();
-    while let Some(woken) = stop.run_until_cancelled(tokio::time::timeout(LONGEST_SLEEP, woken.recv())).await {
-        if woken == Ok(None) {
-            anyhow::bail!("the scheduler that wakes the jobs is gone");
-        }
-        for due in &mut jobs {
-            let now = clock();
-            let Some(slot) = due.slot.filter(|slot| *slot <= now) else { continue };
-            run_slot(due.job, slot, &context, &stop).await;
-            due.slot = (due.job.schedule)(config).next_after(clock().max(slot));
-            announce(config, due);
-        }
-    }
-    info!("stopping");
-    scheduler.shutdown().await.context("the scheduler does not stop")
+    Ok((scheduler, woken))
 }
 
-fn announce(config: &Config, due: &Due) {
-    let schedule = (due.job.schedule)(config);
-    let slot = due.slot.map(time_text);
-    info!(job = due.job.name, schedule = schedule.describe(), next_slot = slot, "scheduled");
+/// Says when each job runs next.
+fn announce(config: &Config) {
+    let now = Utc::now();
+    for job in jobs::REGISTRY {
+        let settings = (job.settings)(config);
+        let schedule = &settings.schedule;
+        if settings.enabled {
+            let next_slot = schedule.next_after(now).map(time_text);
+            info!(job = job.name, schedule = schedule.describe(), next_slot, "scheduled");
+        } else {
+            info!(job = job.name, "disabled");
+        }
+    }
 }
 
-/// Runs one slot, again if it fails: every job is safe to repeat.
-async fn run_slot(job: &Job, slot: DateTime<Utc>, context: &Context, stop: &CancellationToken) {
-    let mut pause = FIRST_PAUSE;
-    for attempt in 1..=TRIES {
-        info!(job = job.name, slot = time_text(slot), attempt, "started");
-        // A task of its own, so that a panic ends the run and not the daemon.
-        let outcome = tokio::spawn((job.run)(context.clone(), slot)).await;
-        let reason = match outcome {
-            Ok(Ok(counters)) => {
-                info!(job = job.name, slot = time_text(slot), attempt, %counters, "succeeded");
-                return;
-            }
-            Ok(Err(reason)) => format!("{reason:#}"),
-            Err(panic) => panic.to_string(),
-        };
-        if stop.is_cancelled() {
-            warn!(job = job.name, slot = time_text(slot), attempt, reason, "stopped half way");
-            return;
-        }
-        error!(job = job.name, slot = time_text(slot), attempt, of = TRIES, reason, "failed");
-        if attempt < TRIES && stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-        pause *= 2;
+/// What a reload cannot change in a daemon that runs.
+fn warn_of_restart(old: &Config, new: &Config) {
+    let settings = |config: &Config| format!("{:?} {:?} {:?}", config.database, config.state_dir, config.jobs.takeover);
+    if settings(old) != settings(new) {
+        warn!("database, state_dir and jobs.takeover_seconds change only when pointsd is restarted");
     }
 }

@@ -1,40 +1,61 @@
 //! Expires what is due at the slot.
 
-use chrono::{DateTime, Utc};
+use anyhow::Context as _;
+use tokio_postgres::Client;
 
 use super::{Context, Job};
-use crate::ledger::{Error, Progress, Session, Sweep};
+use crate::ledger::{Progress, Session, Sweep, SweepRun};
+use crate::scheduler::{Ended, Guard, Run};
 
 /// The nightly sweep.
 pub const JOB: Job = Job {
     name: "expiry",
-    schedule: |config| &config.jobs.expiry.schedule,
-    run: |context, slot| {
+    about: "expires the points that are due",
+    settings: |config| &config.jobs.expiry,
+    work: |context, run| Box::pin(work(context, run)),
+    dry_run: |context, slot, stop| {
         Box::pin(async move {
-            let sweep = run(&context, slot, false, |_| ()).await?;
-            if sweep.stopped {
-                anyhow::bail!("it was stopped after {} batches; the next run does the rest", sweep.batches);
-            }
+            let mut session = Session::connect(&context.database).await?;
+            let sweep = session.sweep(slot, true, &context.rules, |_| !stop.is_cancelled()).await?;
             Ok(serde_json::to_value(sweep)?)
         })
     },
 };
 
-/// Sweeps all that expires at `slot` or before, or with `dry_run` tells what it would do; `progress` hears how far it
-/// came, after each group of accounts.
-///
-/// # Errors
-/// Where the database fails. What was expired by then stays expired, and a further run does the rest.
-pub async fn run(
-    context: &Context,
-    slot: DateTime<Utc>,
-    dry_run: bool,
-    mut progress: impl FnMut(Progress),
-) -> Result<Sweep, Error> {
-    let mut session = Session::connect(&context.database).await?;
-    let proceed = |at| {
-        progress(at);
-        !context.stop.is_cancelled()
+/// Keeps in each group's transaction what the run has done so far.
+impl SweepRun for Guard {
+    fn run(&self) -> i64 {
+        self.number()
+    }
+
+    async fn keep(&self, client: &Client, so_far: &Sweep, progress: Progress) -> Result<(), tokio_postgres::Error> {
+        Guard::keep(self, client, (progress.done, progress.total), so_far).await
+    }
+}
+
+async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
+    let so_far = match run.counters.clone() {
+        Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
+        None => Sweep::default(),
     };
-    session.sweep(slot, dry_run, &context.rules, proceed).await
+    let mut session = Session::connect(&context.database).await?;
+    let guard = run.guard(session.client()).await?;
+    let proceed = |_| !run.stop.is_cancelled();
+    let sweep = session.sweep_for(&guard, run.slot, so_far, &context.rules, proceed).await?;
+    if sweep.stopped {
+        return Ok(Ended::Stopped);
+    }
+    let wrote = session.swept_by(run.run).await?;
+    let counters = serde_json::to_value(&sweep)?;
+    if wrote == sweep.by_source {
+        return Ok(Ended::Done(counters));
+    }
+    let (batches, points) =
+        wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
+    let reason = format!(
+        "it counted {} batches with {} points, but the entries that it wrote say {batches} batches with {points} points: \
+         see ledger.entries where run = {}",
+        sweep.batches, sweep.points, run.run
+    );
+    Ok(Ended::Disproved { counters, reason })
 }

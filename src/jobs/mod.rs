@@ -1,6 +1,7 @@
 //! The jobs: what pointsd does for each slot of a schedule. One file a job, one registry.
 
 pub mod expiry;
+pub mod prune;
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, Config, Retention};
 use crate::database::Database;
 use crate::ledger::Rules;
-use crate::schedule::Schedule;
+use crate::scheduler::{self, Run, Work};
 
 /// What a job works with.
 #[derive(Clone)]
@@ -21,19 +22,50 @@ pub struct Context {
     pub database: Database,
     /// The business's choices.
     pub rules: Arc<Rules>,
-    /// Cancelled when the job should end after the chunk in hand.
-    pub stop: CancellationToken,
+    /// For how long what is over is kept.
+    pub retention: Retention,
 }
 
-/// A job as the daemon sees it.
+impl Context {
+    /// What the configuration says, on this database.
+    pub fn new(config: &Config, database: &Database) -> Context {
+        Context { database: database.clone(), rules: Arc::new(Rules::from(config)), retention: config.retention }
+    }
+}
+
+/// A job: its file, and what the scheduler and the command line need of it.
 pub struct Job {
     /// Its name in the configuration, in the log and on the command line.
     pub name: &'static str,
-    /// When it runs.
-    pub schedule: fn(&Config) -> &Schedule,
-    /// Does the work of a slot; returns its counters. Doing a slot twice changes nothing that was done.
-    pub run: fn(Context, DateTime<Utc>) -> BoxFuture<'static, anyhow::Result<Value>>,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// When it runs, and how.
+    pub settings: fn(&Config) -> &config::Job,
+    /// Does the work of a slot. Doing a slot twice changes nothing that was done.
+    pub work: fn(Context, Run) -> Work,
+    /// Counts what the work of a slot would do: the same code, rolled back.
+    pub dry_run: fn(Context, DateTime<Utc>, CancellationToken) -> BoxFuture<'static, anyhow::Result<Value>>,
 }
 
 /// Every job that there is.
-pub const REGISTRY: &[Job] = &[expiry::JOB];
+pub const REGISTRY: &[Job] = &[expiry::JOB, prune::JOB];
+
+impl Job {
+    /// The job of this name.
+    pub fn named(name: &str) -> Option<&'static Job> {
+        REGISTRY.iter().find(|job| job.name == name)
+    }
+
+    /// The job as the scheduler sees it.
+    pub fn scheduled(&self, config: &Config, context: &Context) -> scheduler::Job {
+        let (work, context) = (self.work, context.clone());
+        let settings = (self.settings)(config).clone();
+        scheduler::Job { name: self.name, settings, work: Arc::new(move |run| work(context.clone(), run)) }
+    }
+}
+
+/// All of them as the scheduler sees them.
+pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Job> {
+    let context = Context::new(config, database);
+    REGISTRY.iter().map(|job| job.scheduled(config, &context)).collect()
+}

@@ -18,10 +18,9 @@ mod session;
 mod sweep;
 
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
-pub(crate) use posting::to_microsecond;
 pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
-pub use reply::{Allocation, Entry, EntryType, Refusal, Reply, time_text};
+pub use reply::{Allocation, Entry, EntryType, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Life, Rules};
 pub use session::{Error, Session};
-pub use sweep::{Expired, Orphan, Progress, Sweep};
+pub use sweep::{Expired, Orphan, Progress, Sweep, SweepRun};

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use crate::time::to_microsecond;
+
 /// The most points that one entry may carry; the least is 1.
 pub const MAX_POINTS: i64 = 1_000_000_000_000;
 /// The longest source and source type, in characters: they are names, repeated in every entry.
@@ -181,10 +183,4 @@ fn time(field: &str, value: DateTime<Utc>) -> Result<(), String> {
 /// Whether the ledger can keep this instant. A leap second is kept as the first of the next minute.
 pub(crate) fn in_range(value: DateTime<Utc>) -> bool {
     TIME_RANGE.contains(&to_microsecond(value).timestamp())
-}
-
-/// Cuts an instant to the microsecond that PostgreSQL would keep, so that a decision taken in memory and one taken
-/// from the stored value are the same.
-pub(crate) fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(value.timestamp_micros()).unwrap_or(value)
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::posting::to_microsecond;
-use super::reply::{Entry, time_text};
+use super::reply::Entry;
 use super::session::{BEGIN, Error, Session, Transaction, account_from, batch_from, entry_from};
+use crate::time::{time_text, to_microsecond};
 
 /// Rows that an export holds in memory at a time.
 const EXPORT_ROWS: i32 = 2_000;

@@ -128,8 +128,8 @@ impl<C: Deref<Target = Client>> Session<C> {
         Ok(Session { client, statements })
     }
 
-    /// The connection, for the statements of this module's neighbours.
-    pub(super) fn client(&self) -> &Client {
+    /// The connection, for statements that belong into a transaction of the session's.
+    pub fn client(&self) -> &Client {
         &self.client
     }
 

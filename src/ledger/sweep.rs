@@ -6,13 +6,14 @@ use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use futures_util::try_join;
-use serde::Serialize;
-use tokio_postgres::types::ToSql;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::rules::{DRAWING_RULE, Rules};
 use super::session::{BEGIN, Error, Session, Transaction};
+use crate::time::to_microsecond;
 
 /// Accounts in one transaction. A posting to one of them waits for the group to end, so it is small: with five batches
 /// each, 50 accounts swept 36k batches/s and 200 swept 39k, more gained nothing; the 99th percentile of single consumes
@@ -23,7 +24,7 @@ const GROUP_ACCOUNTS: usize = 100;
 const MOST_ORPHANS: usize = 100;
 
 /// What a sweep did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
     /// Batches expired.
     pub batches: u64,
@@ -42,7 +43,7 @@ pub struct Sweep {
 }
 
 /// Batches and points that expired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expired {
     /// How many batches.
     pub batches: u64,
@@ -51,7 +52,7 @@ pub struct Expired {
 }
 
 /// Due batches whose account is missing: no program of ours makes one, so somebody's hand did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
     /// The user whose account is missing.
     pub user: Uuid,
@@ -70,6 +71,34 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// Who a sweep is done for, and answers for it.
+pub trait SweepRun {
+    /// The number that its entries carry.
+    fn run(&self) -> i64;
+
+    /// Called last in the transaction of each group, whose COMMIT is sent right behind; an error ends that transaction.
+    /// Told what was done until now, this group included, and how far that is.
+    fn keep(
+        &self,
+        client: &Client,
+        so_far: &Sweep,
+        progress: Progress,
+    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
+}
+
+/// Nobody: the entries carry no number, nothing is kept.
+enum Nobody {}
+
+impl SweepRun for Nobody {
+    fn run(&self) -> i64 {
+        match *self {}
+    }
+
+    async fn keep(&self, _: &Client, _: &Sweep, _: Progress) -> Result<(), tokio_postgres::Error> {
+        match *self {}
+    }
+}
+
 impl<C: Deref<Target = Client>> Session<C> {
     /// Expires every open batch with `expires_at <= at`.
     ///
@@ -83,13 +112,41 @@ impl<C: Deref<Target = Client>> Session<C> {
         at: DateTime<Utc>,
         dry_run: bool,
         rules: &Rules,
+        proceed: impl FnMut(Progress) -> bool,
+    ) -> Result<Sweep, Error> {
+        self.sweep_groups(at, dry_run, None::<&Nobody>, Sweep::default(), rules, proceed).await
+    }
+
+    /// The same for a run, which goes on counting from what it had done before.
+    ///
+    /// # Errors
+    /// As [`Session::sweep`], and where the run may not go on.
+    pub async fn sweep_for(
+        &mut self,
+        run: &impl SweepRun,
+        at: DateTime<Utc>,
+        so_far: Sweep,
+        rules: &Rules,
+        proceed: impl FnMut(Progress) -> bool,
+    ) -> Result<Sweep, Error> {
+        self.sweep_groups(at, false, Some(run), so_far, rules, proceed).await
+    }
+
+    async fn sweep_groups(
+        &mut self,
+        at: DateTime<Utc>,
+        dry_run: bool,
+        run: Option<&impl SweepRun>,
+        so_far: Sweep,
+        rules: &Rules,
         mut proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        let at = super::posting::to_microsecond(at);
+        let at = to_microsecond(at);
         let total = self.list_due(at).await?;
         let fetch = self.client().prepare(&format!("FETCH FORWARD {GROUP_ACCOUNTS} FROM due")).await?;
         let end = if dry_run { "ROLLBACK" } else { "COMMIT" };
-        let mut sweep = Sweep::default();
+        // What has no account is found again each time.
+        let mut sweep = Sweep { orphaned: 0, orphans: Vec::new(), stopped: false, ..so_far };
         let mut done = 0;
         let mut users = users_from(&self.client().query(&fetch, &[]).await?)?;
         while !users.is_empty() {
@@ -97,22 +154,37 @@ impl<C: Deref<Target = Client>> Session<C> {
                 sweep.stopped = true;
                 break;
             }
-            // One round trip: the group's transaction, and the accounts of the next group behind it.
             let (client, statements) = (self.client(), self.statements());
             let of_users: [&(dyn ToSql + Sync); 1] = [&users];
             let (before, after) = rules.expiry_sentence();
-            let of_group: [&(dyn ToSql + Sync); 5] = [&users, &at, &before, &after, &DRAWING_RULE];
+            let number = run.map(SweepRun::run);
+            let of_group: [&(dyn ToSql + Sync); 6] = [&users, &at, &before, &after, &DRAWING_RULE, &number];
             let transaction = Transaction { client, ended: false };
-            let ((), locked, expired, (), next) = try_join!(
-                client.batch_execute(BEGIN),
-                client.query(&statements.account_lock, &of_users),
-                client.query(&statements.account_expire, &of_group),
-                client.batch_execute(end),
-                client.query(&fetch, &[]),
-            )?;
-            transaction.ended();
-            sweep.add(&expired)?;
+            let expire = async {
+                try_join!(
+                    client.batch_execute(BEGIN),
+                    client.query(&statements.account_lock, &of_users),
+                    client.query(&statements.account_expire, &of_group),
+                )
+            };
+            let end = async { try_join!(client.batch_execute(end), client.query(&fetch, &[])) };
             done += users.len() as u64;
+            let (locked, next) = match run {
+                // One round trip: the group's transaction, and the accounts of the next group behind it.
+                None => {
+                    let (((), locked, expired), ((), next)) = try_join!(expire, end)?;
+                    sweep.add(&expired)?;
+                    (locked, next)
+                }
+                // A second one, because what is kept must be known first.
+                Some(run) => {
+                    let ((), locked, expired) = expire.await?;
+                    sweep.add(&expired)?;
+                    let ((), ((), next)) = try_join!(run.keep(client, &sweep, Progress { done, total }), end)?;
+                    (locked, next)
+                }
+            };
+            transaction.ended();
             if locked.len() < users.len() {
                 self.report_orphans(&users, &locked, at, &mut sweep).await?;
             }
@@ -121,6 +193,18 @@ impl<C: Deref<Target = Client>> Session<C> {
         self.client().batch_execute("CLOSE due").await?;
         proceed(Progress { done, total });
         Ok(sweep)
+    }
+
+    /// Batches and points by source that the entries of a run say it expired.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn swept_by(&self, run: i64) -> Result<BTreeMap<String, Expired>, Error> {
+        let sql = include_str!("../../sql/ledger/entry_of_run.sql");
+        let rows = self.client().query_typed(sql, &[(&run, Type::INT8)]).await?;
+        let source =
+            |row: &Row| Ok((row.try_get(0)?, Expired { batches: count(row.try_get(1)?), points: row.try_get(2)? }));
+        rows.iter().map(source).collect()
     }
 
     /// Has the server list the accounts that have something due; returns how many.

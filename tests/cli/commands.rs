@@ -197,6 +197,9 @@ fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
             call(&url, &[&["run", "expiry", "--at", at, "--json"], dry_run_or_not].concat()).expect(0).json();
         let seconds = answer.as_object_mut().unwrap().remove("seconds").expect("seconds");
         assert!(seconds.is_f64(), "{seconds}");
+        let object = answer.as_object_mut().unwrap();
+        let (run, state) = (object.remove("run").expect("run"), object.remove("state").expect("state"));
+        assert_eq!((run.is_i64(), state), (!dry_run, json!((!dry_run).then_some("succeeded"))));
         answer
     };
     let answer = |at: &str, dry_run: bool, batches: u64, accounts: u64, points: u64, by_source: Value| {
@@ -344,7 +347,8 @@ fn a_database_that_is_not_there_ends_with_1_and_says_where() {
         &["db", "status"],
         &["db", "migrate"],
         &["post", "-"],
-        &["serve"],
+        &["jobs"],
+        &["runs"],
     ] {
         let done = call(&url, arguments).expect(1);
         let says = format!("pointsd: cannot connect to PostgreSQL at 127.0.0.1:{port}/points: see whether PostgreSQL");

@@ -154,7 +154,7 @@ fn reply(reply: &Reply) -> Value {
 
 /// The rows as the scenarios write them.
 fn shown(rows: &Rows) -> Value {
-    let time = pointsd::ledger::time_text;
+    let time = pointsd::time::time_text;
     let accounts = rows.accounts.iter().map(|account| {
         json!({
             "user": account.user,

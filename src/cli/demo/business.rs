@@ -10,8 +10,9 @@ use serde::Serialize;
 use uuid::{Builder, Uuid};
 
 use crate::config::BUILT_IN_PRICES;
-use crate::ledger::{Life, time_text};
+use crate::ledger::Life;
 use crate::prices::PriceList;
+use crate::time::time_text;
 
 /// Customers of the business.
 pub const ACCOUNTS: u64 = 10_000;

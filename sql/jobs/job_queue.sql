@@ -1,0 +1,3 @@
+-- Slots up to now wait behind a run: when it ends they are not late.
+-- $1 text: the job; $2 timestamptz: now
+UPDATE jobs.jobs SET queued_to = $2 WHERE job = $1

@@ -1,0 +1,119 @@
+//! How the daemon says how it is: one line for systemd, and a log line for what changes.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use tracing::{error, info, warn};
+
+use crate::scheduler::{self, Board, Shown, Tick};
+use crate::systemd::Notifier;
+use crate::telemetry;
+
+/// The daemon's state, as it was last told.
+pub(super) struct Status {
+    notifier: Notifier,
+    away: Option<Instant>,
+    trouble: Option<String>,
+    /// Why the last reload was refused.
+    refused: Option<String>,
+    line: String,
+}
+
+impl Status {
+    pub(super) fn new(notifier: Notifier) -> Status {
+        Status { notifier, away: None, trouble: None, refused: None, line: String::new() }
+    }
+
+    /// Logged once, however often it is tried.
+    pub(super) fn database_is_away(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let reason = telemetry::chain(error);
+        if self.away.is_none() {
+            self.away = Some(Instant::now());
+            warn!(reason, "the database is away; waiting for it");
+        }
+        self.tell(format!("waiting for the database: {reason}"));
+    }
+
+    pub(super) fn database_is_there(&mut self) {
+        if let Some(since) = self.away.take() {
+            info!(away_for_seconds = since.elapsed().as_secs(), "the database is back");
+        }
+        if self.trouble.take().is_some() {
+            info!("the trouble is over");
+        }
+    }
+
+    /// Something that waiting alone may not mend; logged once, as long as it stays the same.
+    pub(super) fn trouble(&mut self, error: &scheduler::Error) {
+        let reason = telemetry::chain(error);
+        if self.trouble.as_ref() != Some(&reason) {
+            error!(reason, "the jobs cannot be looked after; trying on");
+            self.trouble = Some(reason.clone());
+        }
+        self.tell(format!("in trouble: {reason}"));
+    }
+
+    pub(super) fn show(&mut self, board: &Board, tick: &Tick) {
+        let mut parts: Vec<String> = board.runs().iter().map(running).collect();
+        if let Some((job, slot)) = &tick.next {
+            parts.push(format!("next: {job} {}", soon(*slot, Utc::now())));
+        }
+        if parts.is_empty() {
+            parts.push("no job is due any more".to_owned());
+        }
+        if let Some(reason) = &self.refused {
+            parts.push(format!("the new configuration was refused: {reason}"));
+        }
+        self.tell(parts.join("; "));
+    }
+
+    pub(super) fn ready(&self) {
+        self.notifier.ready(&self.line);
+    }
+
+    pub(super) fn reloading(&self) {
+        self.notifier.reloading();
+    }
+
+    pub(super) fn reloaded(&mut self, refused: Option<String>) {
+        self.refused = refused;
+        self.ready();
+    }
+
+    pub(super) fn stopping(&self, board: &Board, more_time: Duration) {
+        let runs: Vec<String> = board.runs().iter().map(running).collect();
+        if runs.is_empty() {
+            self.notifier.stopping("stopping");
+        } else {
+            self.notifier.stopping(&format!("stopping after the chunk in hand: {}", runs.join("; ")));
+            self.notifier.extend(more_time);
+        }
+    }
+
+    fn tell(&mut self, line: String) {
+        self.notifier.status(&line);
+        self.line = line;
+    }
+}
+
+/// `expiry 41 %, 80k/s`
+fn running(run: &Shown) -> String {
+    let mut text = run.job.to_owned();
+    if let Some((done, total)) = run.progress
+        && let Some(percent) = (done * 100).checked_div(total)
+    {
+        text.push_str(&format!(" {percent} %"));
+    }
+    if let Some(rate) = run.rate {
+        let rate = if rate < 10_000 { rate.to_string() } else { format!("{}k", rate / 1000) };
+        text.push_str(&format!(", {rate}/s"));
+    }
+    text
+}
+
+/// The time of day, with the date where that is not within a day.
+fn soon(slot: DateTime<Tz>, now: DateTime<Utc>) -> String {
+    let near = slot.with_timezone(&Utc) - now < TimeDelta::days(1);
+    slot.format(if near { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}

@@ -1,0 +1,260 @@
+//! Runs jobs at their slots: each slot once, by one daemon, whatever dies. Knows no job.
+//!
+//! - Slots are computed from a job's rule and the last slot that has a row (`plan`), never from a timer.
+//! - The row of a run is the claim on its slot (`store`): an insert that only one daemon can win. Whoever holds a run
+//!   gives signs of life and has a **fence**, a number that only grows; the last statement in each of its transactions
+//!   ends that transaction where somebody else has a higher one ([`Guard::keep`]). So a daemon that was frozen and given up
+//!   writes nothing more.
+//! - A run goes on from what was kept of it: after a failure, a crash, or an orderly stop.
+
+mod board;
+mod plan;
+mod run;
+mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+pub use board::{Board, Shown};
+use plan::plan;
+pub use plan::{Outage, outage};
+use run::Attempt;
+pub use run::{Ended, Guard, Run, Work};
+use store::{Claimed, Known, Running};
+pub use store::{Error, JobRow, Paused, RunRow, State, Store, Trigger};
+
+use crate::config;
+use crate::time::time_text;
+
+/// A job as the scheduler sees it.
+#[derive(Clone)]
+pub struct Job {
+    /// Its name.
+    pub name: &'static str,
+    /// When it runs, and what becomes of it when things do not go by that.
+    pub settings: config::Job,
+    /// Does a slot's work, in chunks whose transactions each end with [`Guard::keep`]. Doing it twice changes nothing
+    /// that was done.
+    pub work: Arc<dyn Fn(Run) -> Work + Send + Sync>,
+}
+
+/// Hosts jobs. Several may share a database.
+pub struct Scheduler {
+    store: Store,
+    jobs: RwLock<Arc<[Job]>>,
+    board: Arc<Board>,
+    attempts: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Scheduler {
+    /// For these jobs; `stop` makes the runs under way end after the chunk in hand.
+    pub fn new(store: Store, jobs: Vec<Job>, stop: CancellationToken) -> Scheduler {
+        Scheduler { store, jobs: RwLock::new(jobs.into()), board: Arc::default(), attempts: TaskTracker::new(), stop }
+    }
+
+    /// Makes the jobs known to the database: what is new, or has another schedule than before, counts its slots from
+    /// `now` on.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn register(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        for job in self.jobs().iter() {
+            self.store.register(job.name, &job.settings, now).await?;
+        }
+        Ok(())
+    }
+
+    /// From now on these jobs, with these settings; what is under way ends as it began. [`Scheduler::register`] comes
+    /// next.
+    pub fn replace(&self, jobs: Vec<Job>) {
+        *self.jobs.write().unwrap_or_else(PoisonError::into_inner) = jobs.into();
+    }
+
+    fn jobs(&self) -> Arc<[Job]> {
+        Arc::clone(&self.jobs.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is under way in this process.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The tables.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Does what is due at `now`: takes up runs that nobody holds, settles slots, begins a run.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked; the next call goes on from there.
+    pub async fn tick(&self, now: DateTime<Utc>) -> Result<Tick, Error> {
+        let jobs = self.jobs();
+        let names: Vec<&str> = jobs.iter().map(|job| job.name).collect();
+        let mut known: HashMap<String, Known> = self.store.look(&names, now).await?.into_iter().collect();
+        if known.values().any(|known| known.ahead) {
+            let slots = self.store.unrecord(&names, now).await?;
+            warn!(slots, now = time_text(now), "the clock went back: slots that were recorded ahead of it count again");
+        }
+        let mut tick = Tick::default();
+        for job in jobs.iter() {
+            let Some(known) = known.remove(job.name) else {
+                // Somebody emptied the table.
+                self.store.register(job.name, &job.settings, now).await?;
+                continue;
+            };
+            if let Some(running) = known.running.as_ref().filter(|running| running.free) {
+                self.take_up(job, running).await?;
+            }
+            if job.settings.enabled {
+                tick.more |= self.settle(job, &known, now).await?;
+                if known.paused.is_none() {
+                    let schedule = &job.settings.schedule;
+                    let next = schedule.next_after(now).map(|slot| (job.name, slot.with_timezone(&schedule.zone())));
+                    tick.next = [tick.next, next].into_iter().flatten().min_by_key(|(_, slot)| *slot);
+                }
+            }
+        }
+        Ok(tick)
+    }
+
+    /// Continues a run that nobody holds, or ends it where its tries are used up.
+    async fn take_up(&self, job: &Job, running: &Running) -> Result<(), Error> {
+        let Some(claimed) = self.store.take(running.run, running.fence).await? else { return Ok(()) };
+        if let Some(heartbeat) = running.heartbeat {
+            let holder = holder(running);
+            let (run_id, slot, last_sign) = (running.run, time_text(running.slot), time_text(heartbeat));
+            warn!(job = job.name, run_id, slot, holder, last_sign, "taken over: its holder gave no sign of life");
+            let tries = job.settings.retries.saturating_add(1);
+            if u32::try_from(running.attempt).is_ok_and(|attempt| attempt >= tries)
+                && running.trigger != Trigger::Manual
+            {
+                let reason = format!(
+                    "{holder} died or froze while running it, last heard of at {last_sign}; that was attempt {} of {tries}",
+                    running.attempt
+                );
+                error!(job = job.name, run_id, slot, reason, "failed");
+                let held = (claimed.run, claimed.fence);
+                self.store.finish(held, State::Failed, None, Some(&reason), None).await?;
+                return Ok(());
+            }
+        }
+        self.begin(job, running.slot, running.trigger, claimed);
+        Ok(())
+    }
+
+    async fn settle(&self, job: &Job, known: &Known, now: DateTime<Utc>) -> Result<bool, Error> {
+        let plan = plan(job.name, &job.settings, known, now);
+        if let Some(first) = plan.settled.first() {
+            self.store.record(job.name, &plan.settled).await?;
+            let (slot, slots) = (time_text(first.slot), plan.settled.len());
+            warn!(job = job.name, slot, slots, why = first.why, "{}", first.state.as_str());
+        }
+        if plan.queue {
+            self.store.queue(job.name, now).await?;
+        }
+        if let Some((slot, trigger)) = plan.begin
+            && let Some(claimed) = self.store.claim(job.name, slot, trigger, now).await?
+        {
+            self.begin(job, slot, trigger, claimed);
+        }
+        Ok(plan.more)
+    }
+
+    fn begin(&self, job: &Job, slot: DateTime<Utc>, trigger: Trigger, claimed: Claimed) {
+        let (store, stop, board) = (self.store.clone(), self.stop.clone(), Arc::clone(&self.board));
+        self.attempts.spawn(Attempt { store, job: job.clone(), slot, trigger, claimed, stop, board }.make());
+    }
+
+    /// How many attempts are under way in this process.
+    pub fn under_way(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// Waits until no attempt is under way in this process.
+    pub async fn idle(&self) {
+        self.attempts.close();
+        self.attempts.wait().await;
+        self.attempts.reopen();
+    }
+}
+
+/// What [`Scheduler::tick`] found.
+#[derive(Debug, Default)]
+pub struct Tick {
+    /// Whether there is more to do at once.
+    pub more: bool,
+    /// The next slot of all jobs that are neither disabled nor paused, in its zone.
+    pub next: Option<(&'static str, DateTime<Tz>)>,
+}
+
+/// What came of [`run_now`].
+#[derive(Debug)]
+pub enum Asked {
+    /// It ran; how it ended.
+    Ran(Box<RunRow>),
+    /// Another run of the job is under way.
+    Busy(Box<RunRow>),
+}
+
+/// Runs a job in this process for `slot`, because somebody asked for it. One run of the job is under way at most: where
+/// there is another, whose holder is alive, nothing is done. One whose holder is dead is ended as failed.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn run_now(
+    store: &Store,
+    job: &Job,
+    slot: DateTime<Utc>,
+    now: DateTime<Utc>,
+    board: &Arc<Board>,
+    stop: &CancellationToken,
+) -> Result<Asked, Error> {
+    store.register(job.name, &job.settings, now).await?;
+    loop {
+        if let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? {
+            let run = claimed.run;
+            let (stop, board) = (stop.clone(), Arc::clone(board));
+            Attempt { store: store.clone(), job: job.clone(), slot, trigger: Trigger::Manual, claimed, stop, board }
+                .make()
+                .await;
+            let row = store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))?;
+            return Ok(Asked::Ran(Box::new(row)));
+        }
+        let known = store.look(&[job.name], now).await?;
+        let Some(running) = known.into_iter().find_map(|(_, known)| known.running) else { continue };
+        let dead = running.trigger == Trigger::Manual && running.free;
+        if dead && let Some(claimed) = store.take(running.run, running.fence).await? {
+            let reason = format!("{} died while running it", holder(&running));
+            store.finish((claimed.run, claimed.fence), State::Failed, None, Some(&reason), None).await?;
+            continue;
+        }
+        if let Some(row) = store.run(running.run).await?.filter(|row| row.state == State::Running) {
+            return Ok(Asked::Busy(Box::new(row)));
+        }
+    }
+}
+
+fn holder(running: &Running) -> String {
+    match (&running.host, running.pid) {
+        (Some(host), Some(pid)) => format!("process {pid} on {host}"),
+        _ => "its process".to_owned(),
+    }
+}
+
+/// The pause after so many failed attempts: doubled each time, at most an hour, and up to a half on top, so that what
+/// failed together is not tried again together.
+fn backoff(first: Duration, failed: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let pause = first.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(LONGEST);
+    let half = u64::try_from(pause.as_millis() / 2).unwrap_or(0);
+    pause + Duration::from_millis(fastrand::u64(0..=half))
+}

@@ -1,0 +1,658 @@
+//! The scheduler on a real database, with the clock handed in: each slot ends as exactly one row, whatever the clock, the
+//! daemons and the jobs do.
+
+#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pointsd::config::{self, CatchUp, Overlap};
+use pointsd::database::Database;
+use pointsd::schedule::Schedule;
+use pointsd::scheduler::{self, Asked, Board, Ended, Job, Run, RunRow, Scheduler, State, Store, Trigger, run_now};
+use pointsd::time::time_text;
+use serde_json::{Value, json};
+use support::{TestDatabase, at};
+use tokio::sync::Notify;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any test, so that nothing is given up by itself: tests make holders look dead by changing the row.
+const TAKEOVER: Duration = Duration::from_secs(600);
+
+fn settings(rule: &str, zone: &str) -> config::Job {
+    config::Job {
+        schedule: Schedule::parse(rule, zone.parse().unwrap()).unwrap(),
+        enabled: true,
+        catch_up: CatchUp::Latest,
+        overlap: Overlap::Skip,
+        timeout: Duration::from_secs(60),
+        retries: 2,
+        retry_pause: Duration::from_secs(3600),
+        jitter: Duration::ZERO,
+    }
+}
+
+/// A job whose work is this, and what it was called for.
+fn job<F>(settings: config::Job, work: impl Fn(Run) -> F + Send + Sync + 'static) -> (Job, Arc<Mutex<Vec<String>>>)
+where
+    F: Future<Output = anyhow::Result<Ended>> + Send + 'static,
+{
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&called);
+    let work = Arc::new(move |run: Run| -> scheduler::Work {
+        heard.lock().unwrap().push(time_text(run.slot));
+        Box::pin(work(run))
+    });
+    (Job { name: "test", settings, work }, called)
+}
+
+fn quick(settings: config::Job) -> (Job, Arc<Mutex<Vec<String>>>) {
+    job(settings, |_| async { Ok(Ended::Done(json!({}))) })
+}
+
+struct Stage {
+    database: TestDatabase,
+    ours: Database,
+    client: Client,
+}
+
+impl Stage {
+    async fn set() -> Stage {
+        let database = TestDatabase::new().await;
+        let (ours, client) = (database.database().await, database.client().await);
+        Stage { database, ours, client }
+    }
+
+    fn store(&self) -> Store {
+        Store::new(&self.ours, TAKEOVER)
+    }
+
+    fn daemon(&self, job: &Job) -> Scheduler {
+        Scheduler::new(self.store(), vec![job.clone()], CancellationToken::new())
+    }
+
+    async fn rows(&self) -> Vec<RunRow> {
+        let mut rows = self.store().runs(None, None, 1_000_000).await.unwrap();
+        rows.sort_by_key(|row| (row.slot, row.run));
+        rows
+    }
+
+    /// `2026-03-02T02:00:00Z succeeded schedule`, by slot.
+    async fn slots(&self) -> Vec<String> {
+        let rows = self.rows().await;
+        let line = |row: &RunRow| format!("{} {} {}", time_text(row.slot), row.state.as_str(), row.trigger.as_str());
+        rows.iter().map(line).collect()
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
+    /// As if the holder of every run had been silent for long.
+    async fn silence(&self) {
+        self.sql("UPDATE jobs.runs SET heartbeat = heartbeat - interval '1 hour' WHERE heartbeat IS NOT NULL").await;
+    }
+}
+
+/// One round at this time, and all that it began, to its end.
+async fn round(daemon: &Scheduler, now: DateTime<Utc>) {
+    while daemon.tick(now).await.unwrap().more {}
+    daemon.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_slot_is_run_once_however_often_and_by_how_many_it_is_looked_at() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("*/10 * * * *", "UTC"));
+    let daemons = [stage.daemon(&job), stage.daemon(&job), stage.daemon(&job)];
+    let start = at("2026-03-01T00:00:00Z");
+    for daemon in &daemons {
+        daemon.register(start).await.unwrap();
+    }
+    for second in 1..=3_600 {
+        // Not all of them at every second, and several at once.
+        let now = start + TimeDelta::seconds(second);
+        match second % 7 {
+            0 => {
+                let (one, two, three) = tokio::join!(daemons[0].tick(now), daemons[1].tick(now), daemons[2].tick(now));
+                one.and(two).and(three).unwrap();
+            }
+            other if other < 3 => {
+                daemons[usize::try_from(other).unwrap()].tick(now).await.unwrap();
+            }
+            _ => continue,
+        }
+        for daemon in &daemons {
+            daemon.idle().await;
+        }
+    }
+    let expected: Vec<String> = (1..=6).map(|nth| time_text(start + TimeDelta::minutes(10 * nth))).collect();
+    assert_eq!(*called.lock().unwrap(), expected);
+    let rows = stage.rows().await;
+    assert!(rows.iter().all(|row| row.state == State::Succeeded && row.trigger == Trigger::Schedule), "{rows:#?}");
+    assert_eq!(rows.len(), 6);
+    assert!(rows.is_sorted_by(|one, next| one.fence < next.fence), "a fence only grows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_from_a_second_to_a_year_leave_one_row_for_each_slot() {
+    for (rule, down, catch_up, run, missed) in [
+        ("0 2 * * *", TimeDelta::seconds(1), CatchUp::None, 0, 0),
+        ("0 2 * * *", TimeDelta::hours(36), CatchUp::None, 0, 1),
+        ("0 2 * * *", TimeDelta::hours(60), CatchUp::Latest, 1, 1),
+        ("0 2 * * *", TimeDelta::days(365), CatchUp::Latest, 1, 364),
+        ("0 2 * * *", TimeDelta::days(365), CatchUp::All(5), 5, 360),
+        ("0 */6 * * *", TimeDelta::days(10), CatchUp::All(100), 40, 0),
+        ("*/5 * * * *", TimeDelta::days(30), CatchUp::None, 0, 8_640),
+    ] {
+        let stage = Stage::set().await;
+        let mut settings = settings(rule, "UTC");
+        settings.catch_up = catch_up;
+        let (job, called) = quick(settings);
+        let start = at("2026-03-01T12:00:00Z");
+        stage.daemon(&job).register(start).await.unwrap();
+        // Another process, later: what it needs to know is in the database.
+        let daemon = stage.daemon(&job);
+        daemon.register(start + down).await.unwrap();
+        // A little after noon, so that nothing is on time.
+        let up = start + down + TimeDelta::minutes(2);
+        for _ in 0..run + 1 {
+            round(&daemon, up).await;
+        }
+        let of = |rows: &[RunRow], state| rows.iter().filter(|row| row.state == state).count();
+        let rows = stage.rows().await;
+        let context = format!("{rule} {down} {catch_up:?}");
+        assert_eq!((of(&rows, State::Succeeded), of(&rows, State::Missed)), (run, missed), "{context}");
+        assert_eq!(rows.len(), run + missed, "{context}");
+        assert_eq!(called.lock().unwrap().len(), run, "{context}");
+        // The last slots are those that were run, and none is there twice.
+        assert!(rows.is_sorted_by(|one, next| one.slot < next.slot), "{context}");
+        assert!(rows[missed..].iter().all(|row| row.trigger == Trigger::CatchUp), "{context}");
+        assert!(
+            rows[..missed].iter().all(|row| row.why.as_ref().unwrap().contains("no daemon was there")),
+            "{context}"
+        );
+        // And the next one is on time.
+        let next = job.settings.schedule.next_after(up).unwrap();
+        round(&daemon, next).await;
+        assert_eq!(stage.rows().await.last().map(|row| (row.slot, row.trigger)), Some((next, Trigger::Schedule)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("0 * * * *", "UTC"));
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-01T00:30:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-01T01:00:00Z")).await;
+    // Ahead by four hours and a half: the latest is caught up with, the others seem to be missed.
+    round(&daemon, at("2026-03-01T05:30:00Z")).await;
+    assert_eq!(
+        stage.slots().await,
+        [
+            "2026-03-01T01:00:00Z succeeded schedule",
+            "2026-03-01T02:00:00Z missed schedule",
+            "2026-03-01T03:00:00Z missed schedule",
+            "2026-03-01T04:00:00Z missed schedule",
+            "2026-03-01T05:00:00Z succeeded catch-up",
+        ]
+    );
+    // And back: what was never missed counts again, what was run is not run again.
+    for now in ["2026-03-01T01:00:30Z", "2026-03-01T02:00:00Z", "2026-03-01T03:00:00Z", "2026-03-01T04:00:00Z"] {
+        round(&daemon, at(now)).await;
+    }
+    round(&daemon, at("2026-03-01T05:00:00Z")).await;
+    round(&daemon, at("2026-03-01T06:00:00Z")).await;
+    assert_eq!(
+        stage.slots().await,
+        [
+            "2026-03-01T01:00:00Z succeeded schedule",
+            "2026-03-01T02:00:00Z succeeded schedule",
+            "2026-03-01T03:00:00Z succeeded schedule",
+            "2026-03-01T04:00:00Z succeeded schedule",
+            "2026-03-01T05:00:00Z succeeded catch-up",
+            "2026-03-01T06:00:00Z succeeded schedule",
+        ]
+    );
+    assert_eq!(called.lock().unwrap().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up() {
+    let stage = Stage::set().await;
+    let tries = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&tries);
+    let (job, _) = job(settings("0 2 * * *", "UTC"), move |run| {
+        let nth = count.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            assert_ne!(nth, 2, "the second attempt panics");
+            anyhow::ensure!(run.slot != at("2026-03-02T02:00:00Z") || nth > 3, "no luck at attempt {nth}");
+            Ok(Ended::Done(json!({ "nth": nth })))
+        }
+    });
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    let now = at("2026-03-02T02:00:00Z");
+    round(&daemon, now).await;
+    let waiting = &stage.rows().await[0];
+    assert_eq!((waiting.state, waiting.attempt, waiting.heartbeat), (State::Running, 1, None));
+    assert_eq!(waiting.error.as_deref(), Some("no luck at attempt 1"));
+    let pause = waiting.resume_at.unwrap() - Utc::now();
+    assert!(pause > TimeDelta::minutes(58) && pause < TimeDelta::minutes(91), "{pause}");
+    // Not before its time.
+    round(&daemon, now).await;
+    assert_eq!(tries.load(Ordering::SeqCst), 1);
+    stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp()").await;
+    round(&daemon, now).await;
+    let waiting = &stage.rows().await[0];
+    assert_eq!(waiting.attempt, 2);
+    let error = waiting.error.as_deref().unwrap();
+    assert!(error.starts_with("it panicked: ") && error.contains("the second attempt panics"), "{error}");
+    let pause = waiting.resume_at.unwrap() - Utc::now();
+    assert!(pause > TimeDelta::minutes(58), "twice as long, at most an hour and a half: {pause}");
+    stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp()").await;
+    round(&daemon, now).await;
+    let failed = &stage.rows().await[0];
+    assert_eq!((failed.state, failed.attempt), (State::Failed, 3));
+    assert_eq!(failed.error.as_deref(), Some("no luck at attempt 3"));
+    round(&daemon, now).await;
+    assert_eq!(tries.load(Ordering::SeqCst), 3, "it is over");
+    // The scheduler goes on.
+    round(&daemon, at("2026-03-03T02:00:00Z")).await;
+    assert_eq!(stage.rows().await[1].counters, Some(json!({ "nth": 4 })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_long_or_hangs_has_failed() {
+    let stage = Stage::set().await;
+    let mut quickly = settings("0 2 * * *", "UTC");
+    (quickly.timeout, quickly.retries) = (Duration::from_millis(50), 0);
+    let heard = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&heard);
+    // On the first day it hears that it is to stop, on the second it does not.
+    let (job, _) = job(quickly, move |run| {
+        let count = Arc::clone(&count);
+        async move {
+            if run.slot == at("2026-03-02T02:00:00Z") {
+                run.stop.cancelled().await;
+                count.fetch_add(1, Ordering::SeqCst);
+                return Ok(Ended::Stopped);
+            }
+            std::future::pending().await
+        }
+    });
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T02:00:00Z")).await;
+    round(&daemon, at("2026-03-03T02:00:00Z")).await;
+    let rows = stage.rows().await;
+    let errors: Vec<_> = rows.iter().map(|row| (row.state, row.error.as_deref().unwrap())).collect();
+    assert_eq!(
+        errors,
+        [
+            (State::Failed, "it took longer than its timeout of 0 s"),
+            (State::Failed, "it took longer than its timeout of 0 s, and did not end when it was told to"),
+        ]
+    );
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+}
+
+/// A job that counts in transactions of its own until it is told to end, and stands still where `gate` says so.
+fn counting(settings: config::Job, database: &Database, gate: &Arc<Gate>) -> Job {
+    let (database, gate) = (database.clone(), Arc::clone(gate));
+    let (job, _) = job(settings, move |run| {
+        let (database, gate) = (database.clone(), Arc::clone(&gate));
+        async move {
+            let mut client = database.connection().await?;
+            let guard = run.guard(&client).await?;
+            let mut done = run.counters.as_ref().map_or(0, |counters| counters["done"].as_u64().unwrap());
+            while done < 5 {
+                if run.stop.is_cancelled() {
+                    return Ok(Ended::Stopped);
+                }
+                let transaction = client.transaction().await?;
+                transaction.execute("INSERT INTO public.effects SELECT $1", &[&run.run]).await?;
+                done += 1;
+                gate.pass(done).await;
+                guard.keep(transaction.client(), (done, 5), &json!({ "done": done })).await?;
+                transaction.commit().await?;
+            }
+            Ok(Ended::Done(json!({ "done": done })))
+        }
+    });
+    job
+}
+
+/// Where the counting job stands still, until it is let through.
+#[derive(Default)]
+struct Gate {
+    shut_at: AtomicU32,
+    arrived: Notify,
+    open: Notify,
+}
+
+impl Gate {
+    async fn pass(&self, done: u64) {
+        if u64::from(self.shut_at.load(Ordering::SeqCst)) == done {
+            self.shut_at.store(0, Ordering::SeqCst);
+            self.arrived.notify_one();
+            self.open.notified().await;
+        }
+    }
+}
+
+async fn effects(client: &Client) -> i64 {
+    client.query_one("SELECT count(*) FROM public.effects", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_daemon_is_taken_over_and_writes_nothing_more() {
+    let stage = Stage::set().await;
+    stage.sql("CREATE TABLE public.effects (run bigint)").await;
+    let gate = Arc::new(Gate::default());
+    gate.shut_at.store(3, Ordering::SeqCst);
+    let job = counting(settings("0 2 * * *", "UTC"), &stage.ours, &gate);
+    let (frozen, successor) = (stage.daemon(&job), stage.daemon(&job));
+    frozen.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    let now = at("2026-03-02T02:00:00Z");
+    frozen.tick(now).await.unwrap();
+    gate.arrived.notified().await;
+    let before = stage.rows().await.remove(0);
+    assert_eq!((before.progress, effects(&stage.client).await), (Some(json!({ "done": 2, "total": 5 })), 2));
+
+    // As long as it gives signs of life nobody takes its run.
+    successor.tick(now).await.unwrap();
+    assert_eq!(successor.under_way(), 0);
+    stage.silence().await;
+    round(&successor, now).await;
+    let after = stage.rows().await.remove(0);
+    assert_eq!((after.state, after.attempt, after.run), (State::Succeeded, 2, before.run));
+    assert!(after.fence > before.fence);
+    assert_eq!((after.counters, effects(&stage.client).await), (Some(json!({ "done": 5 })), 5));
+
+    // It comes back to life in the middle of its chunk.
+    gate.open.notify_one();
+    frozen.idle().await;
+    assert_eq!(effects(&stage.client).await, 5, "what it wrote under the old fence is gone");
+    assert_eq!(stage.rows().await.remove(0).fence, after.fence);
+    assert_eq!(stage.slots().await, ["2026-03-02T02:00:00Z succeeded schedule"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_run_writes_nothing_more() {
+    let stage = Stage::set().await;
+    stage.sql("CREATE TABLE public.effects (run bigint)").await;
+    let gate = Arc::new(Gate::default());
+    gate.shut_at.store(3, Ordering::SeqCst);
+    let daemon = stage.daemon(&counting(settings("0 2 * * *", "UTC"), &stage.ours, &gate));
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+    gate.arrived.notified().await;
+    let run = stage.rows().await[0].run;
+    assert!(stage.store().cancel(run, "ann").await.unwrap());
+    assert!(!stage.store().cancel(run, "bob").await.unwrap(), "it is over");
+    gate.open.notify_one();
+    daemon.idle().await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.why.as_deref()), (State::Cancelled, Some("cancelled by ann")));
+    assert_eq!((row.counters, effects(&stage.client).await), (Some(json!({ "done": 2 })), 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_stop_it_hands_its_run_over_in_good_order() {
+    let stage = Stage::set().await;
+    stage.sql("CREATE TABLE public.effects (run bigint)").await;
+    let gate = Arc::new(Gate::default());
+    gate.shut_at.store(3, Ordering::SeqCst);
+    let job = counting(settings("0 2 * * *", "UTC"), &stage.ours, &gate);
+    let stop = CancellationToken::new();
+    let stopped = Scheduler::new(stage.store(), vec![job.clone()], stop.clone());
+    stopped.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    let now = at("2026-03-02T02:00:00Z");
+    stopped.tick(now).await.unwrap();
+    gate.arrived.notified().await;
+    stop.cancel();
+    gate.open.notify_one();
+    stopped.idle().await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.heartbeat, row.resume_at), (State::Running, None, None));
+    assert_eq!(row.counters, Some(json!({ "done": 3 })), "the chunk in hand was finished");
+    // The next one needs no waiting, and it is no further attempt.
+    round(&stage.daemon(&job), now).await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.attempt), (State::Succeeded, 1));
+    assert_eq!(effects(&stage.client).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_kills_its_daemons_fails_in_the_end() {
+    let stage = Stage::set().await;
+    let (job, called) = job(settings("0 2 * * *", "UTC"), |_| std::future::pending());
+    let now = at("2026-03-02T02:00:00Z");
+    let mut daemons = Vec::new();
+    for attempt in 1..=3 {
+        let daemon = stage.daemon(&job);
+        daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+        daemon.tick(now).await.unwrap();
+        assert_eq!(daemon.under_way(), 1, "attempt {attempt}");
+        // Kept alive, so that its signs of life go on being refused.
+        daemons.push(daemon);
+        stage.silence().await;
+    }
+    let last = stage.daemon(&job);
+    last.tick(now).await.unwrap();
+    assert_eq!(last.under_way(), 0);
+    let row = stage.rows().await.remove(0);
+    assert_eq!(row.state, State::Failed);
+    let error = row.error.unwrap();
+    let process = format!("process {} on ", std::process::id());
+    assert!(error.starts_with(&process) && error.ends_with("that was attempt 3 of 3"), "{error}");
+    assert_eq!(called.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_that_are_disproved_fail_the_run_at_once() {
+    let stage = Stage::set().await;
+    let (job, called) = job(settings("0 2 * * *", "UTC"), |_| async {
+        Ok(Ended::Disproved { counters: json!({ "points": 7 }), reason: "the entries say 6".to_owned() })
+    });
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T02:00:00Z")).await;
+    round(&daemon, at("2026-03-02T02:00:00Z")).await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.error.as_deref()), (State::Failed, Some("the entries say 6")));
+    assert_eq!((row.counters, called.lock().unwrap().len()), (Some(json!({ "points": 7 })), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_for_all_daemons_and_what_comes_due_in_it_is_skipped() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("0 * * * *", "UTC"));
+    let (one, two) = (stage.daemon(&job), stage.daemon(&job));
+    one.register(at("2026-03-02T00:30:00Z")).await.unwrap();
+    assert!(stage.store().pause("test", Some("ann")).await.unwrap());
+    for daemon in [&one, &two] {
+        let tick = daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+        assert!(tick.next.is_none(), "nothing is to be expected of a paused job");
+    }
+    assert!(stage.store().pause("test", None).await.unwrap());
+    round(&two, at("2026-03-02T03:00:00Z")).await;
+    assert_eq!(
+        stage.slots().await,
+        [
+            "2026-03-02T01:00:00Z skipped schedule",
+            "2026-03-02T02:00:00Z skipped schedule",
+            "2026-03-02T03:00:00Z succeeded schedule",
+        ]
+    );
+    assert_eq!(called.lock().unwrap().len(), 1);
+    assert!(!stage.store().pause("other", Some("ann")).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_come_due_during_a_run_are_skipped_or_wait() {
+    for (overlap, expected) in [
+        (Overlap::Skip, ["02:00:00Z succeeded", "03:00:00Z skipped", "04:00:00Z skipped", "05:00:00Z succeeded"]),
+        (Overlap::Queue, ["02:00:00Z succeeded", "03:00:00Z succeeded", "04:00:00Z succeeded", "05:00:00Z succeeded"]),
+    ] {
+        let stage = Stage::set().await;
+        let (first, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (arrived, gate) = (Arc::clone(&first), Arc::clone(&open));
+        let mut settings = settings("0 * * * *", "UTC");
+        settings.overlap = overlap;
+        let (job, _) = job(settings, move |run| {
+            let (arrived, gate) = (Arc::clone(&arrived), Arc::clone(&gate));
+            async move {
+                if run.slot == at("2026-03-02T02:00:00Z") {
+                    arrived.notify_one();
+                    gate.notified().await;
+                }
+                Ok(Ended::Done(Value::Null))
+            }
+        });
+        let daemon = stage.daemon(&job);
+        daemon.register(at("2026-03-02T01:30:00Z")).await.unwrap();
+        daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+        first.notified().await;
+        daemon.tick(at("2026-03-02T03:00:00Z")).await.unwrap();
+        daemon.tick(at("2026-03-02T04:00:00Z")).await.unwrap();
+        open.notify_one();
+        daemon.idle().await;
+        // Long after it came due, what waited is not late.
+        round(&daemon, at("2026-03-02T04:30:00Z")).await;
+        round(&daemon, at("2026-03-02T04:40:00Z")).await;
+        round(&daemon, at("2026-03-02T05:00:00Z")).await;
+        let expected = expected.map(|slot| format!("2026-03-02T{slot} schedule"));
+        assert_eq!(stage.slots().await, expected, "{overlap:?}");
+        if overlap == Overlap::Skip {
+            let why = stage.rows().await[1].why.clone().unwrap();
+            assert!(why.ends_with("for the slot 2026-03-02T02:00:00Z was still under way"), "{why}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_by_hand_stands_beside_the_slots_and_one_is_under_way_at_most() {
+    let stage = Stage::set().await;
+    let (first, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, gate) = (Arc::clone(&first), Arc::clone(&open));
+    let (job, _) = job(settings("0 2 * * *", "UTC"), move |run| {
+        let (arrived, gate) = (Arc::clone(&arrived), Arc::clone(&gate));
+        async move {
+            if run.slot == at("2026-03-02T02:00:00Z") {
+                arrived.notify_one();
+                gate.notified().await;
+            }
+            anyhow::ensure!(run.slot != at("2026-03-04T00:00:00Z"), "not today");
+            Ok(Ended::Done(Value::Null))
+        }
+    });
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+    first.notified().await;
+    let (board, stop) = (Arc::default(), CancellationToken::new());
+    let ask = async |slot: &str| {
+        let board: &Arc<Board> = &board;
+        run_now(&stage.store(), &job, at(slot), at("2026-03-02T02:10:00Z"), board, &stop).await.unwrap()
+    };
+    match ask("2026-03-01T00:00:00Z").await {
+        Asked::Busy(row) => assert_eq!((row.slot, row.trigger), (at("2026-03-02T02:00:00Z"), Trigger::Schedule)),
+        Asked::Ran(row) => panic!("ran beside another one: {row:?}"),
+    }
+    open.notify_one();
+    daemon.idle().await;
+    for (slot, state) in [
+        ("2026-03-02T02:10:00Z", State::Succeeded),
+        ("2026-03-02T02:10:00Z", State::Succeeded),
+        ("2026-03-04T00:00:00Z", State::Failed),
+    ] {
+        match ask(slot).await {
+            Asked::Ran(row) => assert_eq!((row.state, row.attempt, row.trigger), (state, 1, Trigger::Manual)),
+            Asked::Busy(row) => panic!("nothing else runs: {row:?}"),
+        }
+    }
+    // Runs by hand settle no slot.
+    round(&daemon, at("2026-03-03T02:00:00Z")).await;
+    let slots: Vec<_> = stage.slots().await.into_iter().filter(|line| line.ends_with("schedule")).collect();
+    assert_eq!(slots, ["2026-03-02T02:00:00Z succeeded schedule", "2026-03-03T02:00:00Z succeeded schedule"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_by_hand_whose_process_died_makes_room_for_the_next() {
+    let stage = Stage::set().await;
+    let (job, _) = quick(settings("0 2 * * *", "UTC"));
+    stage
+        .sql(
+            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
+             VALUES ('test', '2026-03-01', 'manual', 'running', 1, 1, 'there', 77, now(), now() - interval '1 hour')",
+        )
+        .await;
+    let now = at("2026-03-02T02:10:00Z");
+    let asked = run_now(&stage.store(), &job, now, now, &Arc::default(), &CancellationToken::new()).await.unwrap();
+    assert!(matches!(asked, Asked::Ran(row) if row.state == State::Succeeded));
+    let dead = &stage.rows().await[0];
+    assert_eq!((dead.state, dead.error.as_deref()), (State::Failed, Some("process 77 on there died while running it")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_changes_or_is_enabled_counts_from_then_on() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("0 2 * * *", "UTC"));
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-01T12:00:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T02:00:00Z")).await;
+    // Hourly from noon on: the hours since two o'clock are nobody's slots.
+    let hourly = Job { settings: settings("0 * * * *", "UTC"), ..job.clone() };
+    daemon.replace(vec![hourly.clone()]);
+    daemon.register(at("2026-03-02T12:30:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T12:30:00Z")).await;
+    round(&daemon, at("2026-03-02T13:00:00Z")).await;
+    let mut disabled = hourly.clone();
+    disabled.settings.enabled = false;
+    daemon.replace(vec![disabled]);
+    daemon.register(at("2026-03-02T13:30:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T15:00:00Z")).await;
+    daemon.replace(vec![hourly]);
+    daemon.register(at("2026-03-02T15:30:00Z")).await.unwrap();
+    // Registering again what did not change, changes nothing.
+    daemon.register(at("2026-03-02T16:10:00Z")).await.unwrap();
+    round(&daemon, at("2026-03-02T16:00:10Z")).await;
+    assert_eq!(*called.lock().unwrap(), ["2026-03-02T02:00:00Z", "2026-03-02T13:00:00Z", "2026-03-02T16:00:00Z"]);
+    assert_eq!(stage.rows().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rows_of_the_jobs_are_held_by_the_database_too() {
+    let stage = Stage::set().await;
+    let insert = |columns: &str, values: &str| {
+        format!(
+            "INSERT INTO jobs.runs (job, slot, attempt, fence, {columns}) VALUES ('a', '2026-03-01', 1, 1, {values})"
+        )
+    };
+    let first = insert("trigger, state, finished", "'schedule', 'succeeded', now()");
+    stage.sql(&first).await;
+    for (sql, constraint) in [
+        (first, "runs_one_per_slot"),
+        (insert("trigger, state, finished", "'catch-up', 'succeeded', now()"), "runs_one_per_slot"),
+        (insert("trigger, state", "'manual', 'succeeded'"), "runs_finished_unless_running"),
+        (insert("trigger, state, finished", "'manual', 'failed', now()"), "runs_failed_for_a_reason"),
+        (insert("trigger, state, finished", "'manual', 'missed', now()"), "runs_not_run_for_a_reason"),
+        (insert("trigger, state", "'other', 'running'"), "runs_trigger_known"),
+        (insert("trigger, state, finished", "'manual', 'other', now()"), "runs_state_known"),
+    ] {
+        let error = stage.client.batch_execute(&sql).await.unwrap_err();
+        assert_eq!(error.as_db_error().unwrap().constraint(), Some(constraint), "{sql}");
+    }
+    stage.sql(&insert("trigger, state", "'manual', 'running'")).await;
+    let error = stage.client.batch_execute(&insert("trigger, state", "'manual', 'running'")).await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().constraint(), Some("runs_one_running"));
+    drop(stage.database);
+}
