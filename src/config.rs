@@ -11,8 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
-use serde::de::Error as _;
+use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 use tokio_postgres::config::Host;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub retention: Retention,
     /// `log`
     pub log: Log,
+    /// Where each key stands, for what only shows later.
+    lines: Lines,
 }
 
 /// Where a configuration or a price list came from.
@@ -246,13 +249,31 @@ pub enum CatchUp {
 }
 
 /// What becomes of a slot that comes due while an earlier one still runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
     /// It is skipped.
     Skip,
     /// It waits.
     Queue,
+}
+
+impl Display for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CatchUp::None => f.write_str("none"),
+            CatchUp::Latest => f.write_str("latest"),
+            CatchUp::All(limit) => write!(f, "all, up to {limit}"),
+        }
+    }
+}
+
+impl Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Overlap::Skip => "skip",
+            Overlap::Queue => "queue",
+        })
+    }
 }
 
 /// The queue of postings in `jobs.requests`.
@@ -393,6 +414,7 @@ impl Config {
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
             prune: job("prune", file.jobs.prune, time_zone, &lines)?,
         };
+        retries("requests", file.requests.retries, file.requests.retry_pause, &lines)?;
         Ok(Config {
             source,
             state_dir: file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?,
@@ -407,7 +429,53 @@ impl Config {
             requests: file.requests,
             retention: file.retention,
             log: file.log,
+            lines,
         })
+    }
+
+    /// What is allowed, and may still not be meant, each with file, line and path: schedules which a change of the clocks
+    /// moves, loses or repeats in the three years after `now`. Nothing stops for it.
+    pub fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
+        let jobs = self.jobs.by_name().into_iter().filter(|(_, job)| job.enabled);
+        let changes = jobs.flat_map(|(name, job)| {
+            let remedy =
+                "if that will not do, write another time of day, or a time_zone whose clocks never change, such as UTC";
+            let told = job.schedule.clock_change_warnings(now).into_iter();
+            told.map(move |what| self.lines.error(&format!("jobs.{name}.schedule"), what, remedy).to_string())
+        });
+        changes.collect()
+    }
+
+    /// Looks whether the files are there that the database needs. Apart from the price list they are not opened before
+    /// the database is, and most commands would do without.
+    ///
+    /// # Errors
+    /// The first that is missing.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        if let Some(file) = &self.database.ca_file
+            && let Err(error) = std::fs::File::open(file)
+        {
+            let what = format_args!("{} cannot be read: {error}", file.display());
+            let remedy = "name a PEM file, relative to this one, or write null for the system's certificates";
+            return Err(self.lines.error("database.ca_file", what, remedy).into());
+        }
+        if let Some(folder) = &self.database.postgres_bin {
+            let missing = ["initdb", "pg_ctl", "postgres"].into_iter().find(|program| !folder.join(program).is_file());
+            if let Some(program) = missing {
+                let what = format_args!("there is no {program} in {}", folder.display());
+                let remedy =
+                    "name the folder of PostgreSQL's programs, relative to this file, or write null to look for it";
+                return Err(self.lines.error("database.postgres_bin", what, remedy).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Jobs {
+    /// Each job under its name in the configuration.
+    pub fn by_name(&self) -> [(&'static str, &Job); 2] {
+        [("expiry", &self.expiry), ("prune", &self.prune)]
     }
 }
 
@@ -478,8 +546,11 @@ struct FileJob {
     schedule: String,
     time_zone: Option<Zone>,
     enabled: bool,
+    #[serde(deserialize_with = "catch_up")]
     catch_up: FileCatchUp,
+    #[serde(deserialize_with = "limit")]
     catch_up_limit: Option<usize>,
+    #[serde(deserialize_with = "overlap")]
     overlap: Overlap,
     #[serde(rename = "timeout_seconds", deserialize_with = "seconds::<604_800, _>")]
     timeout: Duration,
@@ -491,34 +562,117 @@ struct FileJob {
     jitter_seconds: u64,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 enum FileCatchUp {
     None,
     Latest,
     All,
 }
 
+/// The longest pause before a further attempt: a week. It doubles each time, so without an end a hundred retries would
+/// outlast the universe.
+const LONGEST_PAUSE: Duration = Duration::from_secs(604_800);
+
 fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, yaml::Error> {
+    let path = |key: &str| format!("jobs.{name}.{key}");
     let zone = file.time_zone.map_or(time_zone, |Zone(zone)| zone);
     let schedule = Schedule::parse(&file.schedule, zone).map_err(|error| {
         let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
-        lines.error(&format!("jobs.{name}.schedule"), error, remedy)
+        lines.error(&path("schedule"), error, remedy)
     })?;
+    let catch_up = match (file.catch_up, file.catch_up_limit) {
+        (FileCatchUp::None, None) => CatchUp::None,
+        (FileCatchUp::Latest, None) => CatchUp::Latest,
+        (FileCatchUp::All, Some(limit)) => CatchUp::All(limit),
+        (FileCatchUp::All, None) => {
+            let what = "all the slots of a long outage may be very many";
+            return Err(lines.error(&path("catch_up"), what, "write how many as catch_up_limit, 1 to 1000"));
+        }
+        (other, Some(_)) => {
+            let other = if let FileCatchUp::None = other { "none" } else { "latest" };
+            let what = format_args!("there is nothing to limit where catch_up is {other}");
+            return Err(lines.error(&path("catch_up_limit"), what, "write null, or catch_up: all"));
+        }
+    };
+    let jitter = Duration::from_secs(file.jitter_seconds);
+    // Only this needs the distance, which takes some milliseconds.
+    let shortest = if jitter.is_zero() { Duration::MAX } else { schedule.shortest_distance() };
+    if jitter >= shortest {
+        let (jitter, shortest) = (jitter.as_secs(), shortest.as_secs());
+        let what = format_args!(
+            "{jitter} is too much for {:?}: with only {shortest} s from one slot to the next, they could change places",
+            schedule.rule()
+        );
+        let remedy = match shortest {
+            ..=1 => "write 0".to_owned(),
+            _ => format!("write 0 to {}", shortest - 1),
+        };
+        return Err(lines.error(&path("jitter_seconds"), what, remedy));
+    }
+    retries(&format!("jobs.{name}"), file.retries, file.retry_pause, lines)?;
     Ok(Job {
         schedule,
         enabled: file.enabled,
-        catch_up: match file.catch_up {
-            FileCatchUp::None => CatchUp::None,
-            FileCatchUp::Latest => CatchUp::Latest,
-            FileCatchUp::All => CatchUp::All(file.catch_up_limit.unwrap_or(1)),
-        },
+        catch_up,
         overlap: file.overlap,
         timeout: file.timeout,
         retries: file.retries,
         retry_pause: file.retry_pause,
-        jitter: Duration::from_secs(file.jitter_seconds),
+        jitter,
     })
+}
+
+/// Refuses retries whose last pause is absurd.
+fn retries(path: &str, retries: u32, pause: Duration, lines: &Lines) -> Result<(), yaml::Error> {
+    let fits = |count: &u32| {
+        let doubled = 2_u32.checked_pow(count.saturating_sub(1)).and_then(|times| pause.checked_mul(times));
+        doubled.is_some_and(|pause| pause <= LONGEST_PAUSE)
+    };
+    if fits(&retries) {
+        return Ok(());
+    }
+    let most = (0..retries).rev().find(fits).unwrap_or(0);
+    let what = format_args!(
+        "the pause starts at {} s and doubles each time, so before the last of {retries} it would be longer than a week",
+        pause.as_secs()
+    );
+    Err(lines.error(&format!("{path}.retries"), what, format_args!("write at most {most}, or a smaller retry_seconds")))
+}
+
+fn catch_up<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FileCatchUp, D::Error> {
+    let words = [("none", FileCatchUp::None), ("latest", FileCatchUp::Latest), ("all", FileCatchUp::All)];
+    deserializer.deserialize_any(Word { words: &words, remedy: "write none, latest or all" })
+}
+
+fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Overlap, D::Error> {
+    let words = [("skip", Overlap::Skip), ("queue", Overlap::Queue)];
+    deserializer.deserialize_any(Word { words: &words, remedy: "write skip or queue" })
+}
+
+/// One of a few words; whatever else stands there, the refusal says which.
+struct Word<'a, T> {
+    words: &'a [(&'a str, T)],
+    remedy: &'a str,
+}
+
+impl<T: Copy> de::Visitor<'_> for Word<'_, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.remedy)
+    }
+
+    fn visit_str<E: de::Error>(self, written: &str) -> Result<T, E> {
+        let found = self.words.iter().find(|(word, _)| *word == written);
+        found
+            .map(|(_, meant)| *meant)
+            .ok_or_else(|| E::custom(format_args!("{written:?} is none of the words; {}", self.remedy)))
+    }
+}
+
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let Some(written) = Option::<i64>::deserialize(deserializer)? else { return Ok(None) };
+    between::<1, 1000, _, _>(de::IntoDeserializer::into_deserializer(written)).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -637,7 +791,8 @@ mod tests {
         assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
         assert_eq!(config.prices_source, Source::BuiltIn);
         // The documented file, copied as it is, means the same as no file.
-        assert_eq!(format!("{:?}", load(BUILT_IN).unwrap()), format!("{config:?}"));
+        let copied = Config { lines: config.lines.clone(), ..load(BUILT_IN).unwrap() };
+        assert_eq!(format!("{copied:?}"), format!("{config:?}"));
     }
 
     #[test]
@@ -744,6 +899,135 @@ mod tests {
                 "jobs: {expiry: {time_zone: Mars/Base}}",
                 "1: jobs.expiry.time_zone: \"Mars/Base\" is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai",
             ),
+            (
+                "jobs:\n  expiry:\n    schedule: '0 25 * * *'",
+                "3: jobs.expiry.schedule: \"0 25 * * *\" is no cron rule: \"25\" does not fit the hour (0 to 23; several as 1,3 or 1-5 or */5, all as *); write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
+            ),
+            (
+                "jobs: {expiry: {schedule: '*/90 * * * *'}}",
+                "1: jobs.expiry.schedule: \"*/90 * * * *\" is no cron rule: \"*/90\" does not fit the minute (0 to 59; several as 1,3 or 1-5 or */5, all as *); write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
+            ),
+            (
+                "jobs: {prune: {schedule: daily}}",
+                "1: jobs.prune.schedule: \"daily\" is no cron rule: it has 1 field, and a rule has 5, or 6 with the second in front; write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
+            ),
+            (
+                "jobs: {expiry: {schedule: 2}}",
+                "1: jobs.expiry.schedule: integer `2` does not fit here; put it in quotes",
+            ),
+            (
+                "jobs: {expiry: {schedule: ['0 2 * * *']}}",
+                "1: jobs.expiry.schedule: a list does not fit here; write a text",
+            ),
+            (
+                "jobs: {expiry: {enabled: 'yes'}}",
+                "1: jobs.expiry.enabled: a text does not fit here; write true or false",
+            ),
+            (
+                "jobs: {expiry: {catch_up: yes}}",
+                "1: jobs.expiry.catch_up: \"yes\" is none of the words; write none, latest or all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: true}}",
+                "1: jobs.expiry.catch_up: boolean `true` does not fit here; write none, latest or all",
+            ),
+            (
+                "jobs:\n  prune:\n    catch_up: null",
+                "3: jobs.prune.catch_up: nothing (null) does not fit here; write none, latest or all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: [latest]}}",
+                "1: jobs.expiry.catch_up: a list does not fit here; write none, latest or all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: {all: 3}}}",
+                "1: jobs.expiry.catch_up: a mapping (`key: value`) does not fit here; write none, latest or all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: 3}}",
+                "1: jobs.expiry.catch_up: integer `3` does not fit here; write none, latest or all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: All}}",
+                "1: jobs.expiry.catch_up: \"All\" is none of the words; write none, latest or all",
+            ),
+            (
+                "jobs:\n  expiry:\n    enabled: true\n    catch_up: all",
+                "4: jobs.expiry.catch_up: all the slots of a long outage may be very many; write how many as catch_up_limit, 1 to 1000",
+            ),
+            (
+                "jobs: {expiry: {catch_up_limit: 5}}",
+                "1: jobs.expiry.catch_up_limit: there is nothing to limit where catch_up is latest; write null, or catch_up: all",
+            ),
+            (
+                "jobs:\n  prune:\n    catch_up: none\n    catch_up_limit: 5",
+                "4: jobs.prune.catch_up_limit: there is nothing to limit where catch_up is none; write null, or catch_up: all",
+            ),
+            (
+                "jobs: {expiry: {catch_up: all, catch_up_limit: 0}}",
+                "1: jobs.expiry.catch_up_limit: 0 is out of bounds; write a whole number from 1 to 1000",
+            ),
+            (
+                "jobs: {expiry: {catch_up: all, catch_up_limit: 1001}}",
+                "1: jobs.expiry.catch_up_limit: 1001 is out of bounds; write a whole number from 1 to 1000",
+            ),
+            (
+                "jobs: {expiry: {catch_up: all, catch_up_limit: '5'}}",
+                "1: jobs.expiry.catch_up_limit: a text does not fit here; write a whole number",
+            ),
+            (
+                "jobs: {expiry: {overlap: wait}}",
+                "1: jobs.expiry.overlap: \"wait\" is none of the words; write skip or queue",
+            ),
+            (
+                "jobs: {expiry: {overlap: false}}",
+                "1: jobs.expiry.overlap: boolean `false` does not fit here; write skip or queue",
+            ),
+            (
+                "jobs: {expiry: {timeout_seconds: 0}}",
+                "1: jobs.expiry.timeout_seconds: 0 is out of bounds; write a whole number from 1 to 604800",
+            ),
+            (
+                "jobs: {expiry: {timeout_seconds: 4h}}",
+                "1: jobs.expiry.timeout_seconds: a text does not fit here; write a whole number",
+            ),
+            (
+                "jobs: {expiry: {retries: '3'}}",
+                "1: jobs.expiry.retries: a text does not fit here; write a whole number",
+            ),
+            (
+                "jobs:\n  expiry:\n    retries: 30",
+                "3: jobs.expiry.retries: the pause starts at 10 s and doubles each time, so before the last of 30 it would be longer than a week; write at most 16, or a smaller retry_seconds",
+            ),
+            (
+                "requests: {retries: 9, retry_seconds: 3600}",
+                "1: requests.retries: the pause starts at 3600 s and doubles each time, so before the last of 9 it would be longer than a week; write at most 8, or a smaller retry_seconds",
+            ),
+            (
+                "requests: {poll_seconds: 0}",
+                "1: requests.poll_seconds: 0 is out of bounds; write a whole number from 1 to 3600",
+            ),
+            (
+                "retention: {runs_days: 0}",
+                "1: retention.runs_days: 0 is out of bounds; write a whole number from 1 to 36500",
+            ),
+            (
+                "jobs:\n  expiry:\n    schedule: '*/5 * * * *'\n    jitter_seconds: 300",
+                "4: jobs.expiry.jitter_seconds: 300 is too much for \"*/5 * * * *\": with only 300 s from one slot to the next, they could change places; write 0 to 299",
+            ),
+            (
+                "jobs: {expiry: {schedule: '* * * * * *', jitter_seconds: 1}}",
+                "1: jobs.expiry.jitter_seconds: 1 is too much for \"* * * * * *\": with only 1 s from one slot to the next, they could change places; write 0",
+            ),
+            (
+                "jobs: {expiry: {schedule: '0 0 */12 * * *', jitter_seconds: 3601}}",
+                "1: jobs.expiry.jitter_seconds: 3601 is out of bounds; write a whole number from 0 to 3600",
+            ),
+            // 02:30 comes due at 03:00 when the clocks go forward.
+            (
+                "jobs: {expiry: {schedule: '10,30 2,3 * * *', time_zone: Europe/Paris, jitter_seconds: 600}}",
+                "1: jobs.expiry.jitter_seconds: 600 is too much for \"10,30 2,3 * * *\": with only 600 s from one slot to the next, they could change places; write 0 to 599",
+            ),
             ("jobs: {expiri: {}}", "1: jobs.expiri: unknown key; did you mean `expiry`?"),
             ("log: {level: loud}", "1: log.level: \"loud\" is no level; write error, warn, info, debug or trace"),
         ];
@@ -755,6 +1039,45 @@ mod tests {
         }
         let missing = load("\nprices: no-such.yaml").unwrap_err().to_string();
         assert!(missing.starts_with("conf/pointsd.yaml:2: prices: conf/no-such.yaml cannot be read: "), "{missing}");
+    }
+
+    #[test]
+    fn policies_that_make_sense_load() {
+        let config = load(
+            "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
+             \x20 prune: {schedule: '10,30 2,3 * * *', jitter_seconds: 600, enabled: false, catch_up: none, retries: 16}\n\
+             requests: {retries: 8, retry_seconds: 3600}\n",
+        )
+        .unwrap();
+        let Jobs { expiry, prune, .. } = &config.jobs;
+        assert_eq!((expiry.catch_up, expiry.overlap), (CatchUp::All(1000), Overlap::Queue));
+        // In UTC the times are twenty minutes apart.
+        assert_eq!((prune.catch_up, prune.jitter), (CatchUp::None, Duration::from_secs(600)));
+        assert_eq!(config.requests.retries, 8);
+    }
+
+    #[test]
+    fn a_clock_change_is_warned_of() {
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let remedy =
+            "if that will not do, write another time of day, or a time_zone whose clocks never change, such as UTC";
+        let config =
+            load("business: {time_zone: Europe/Paris}\njobs:\n  expiry:\n    schedule: '30 2 * * *'\n").unwrap();
+        let expected = [
+            "02:30 does not exist on 2027-03-28, when the clocks in Europe/Paris go forward from 02:00 to 03:00: the slot comes due at 03:00 that day",
+            "02:30 comes twice on 2027-10-31, when the clocks in Europe/Paris go back from 03:00 to 02:00: the slot comes due the first time only, at 00:30 UTC",
+        ]
+        .map(|what| format!("conf/pointsd.yaml:4: jobs.expiry.schedule: {what}; {remedy}"));
+        assert_eq!(config.warnings(now), expected);
+        for quiet in [
+            "",
+            "jobs: {expiry: {schedule: '30 2 * * *'}}",
+            "business: {time_zone: Europe/Paris}\njobs: {expiry: {schedule: '30 2 * * *', enabled: false}}",
+            "business: {time_zone: Europe/Paris}\njobs: {expiry: {schedule: '30 2 * * MON'}}",
+            "business: {time_zone: Europe/Paris}\njobs: {expiry: {schedule: '30 4 * * *'}}",
+        ] {
+            assert_eq!(load(quiet).unwrap().warnings(now), Vec::<String>::new(), "{quiet}");
+        }
     }
 
     #[test]

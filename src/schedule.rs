@@ -1,33 +1,70 @@
 //! When a rule such as `0 2 * * *` comes due in a time zone. Knows no job and no clock.
 //!
-//! Each instant is computed from the rule and the zone's own history of offsets, so a daily 02:00 stays at
-//! 02:00 local time when the clocks change.
+//! croner reads the rule and knows the calendar; the instants are computed here, from the rule and the zone's own history
+//! of offsets, so a daily 02:00 stays at 02:00 local time when the clocks change. croner's own search would drop a run
+//! of `0 0,2 * * *` in spring and repeat it in autumn: it takes every rule with more than one time of day for an
+//! interval.
 
+mod words;
+
+use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use croner::Weekday;
 use croner::parser::{CronParser, Seconds, Year};
 
 /// The years for which instants are computed.
 const YEARS: Range<i32> = 1..5000;
 
+const DAY: i64 = 86_400;
+
+/// After so many days the calendar repeats itself, weekdays and leap years included.
+const CALENDAR: i64 = 146_097;
+
+/// How finely a zone's offset is looked at to find where it changes. No zone changes its clocks twice within so many
+/// seconds; `tests/schedules.rs` holds that against a finer walk.
+const PROBE: i64 = DAY;
+
+/// A rule with all these hours goes by the hour, not by the day.
+const EVERY_HOUR: u64 = (1 << 24) - 1;
+
 /// A cron rule in a time zone.
 ///
 /// Five fields, `minute hour day-of-month month day-of-week`, or six with the second in front. Where both day fields
 /// are restricted, either one makes the day match, as in standard cron. Names (`MON`, `JAN`), lists, ranges, steps and
-/// `@daily` and the like are understood; Sunday is 0 or 7.
+/// `@daily` and the like are understood; Sunday is 0 or 7. So are `L` (the last day), `15W` (the working day nearest
+/// the 15th), `FRI#2` (the second Friday) and `FRI#L` (the last).
 ///
-/// Clock changes: a rule with one time of day comes due once a day, always. A time which the change skips comes due at
-/// the first instant after the gap; one which happens twice comes due the first time. A rule with several times of
-/// day (a list, a range, a step, `*`) follows the clock on the wall: skipped times do not come due, repeated ones do
-/// twice.
-#[derive(Debug, Clone)]
+/// Clock changes, by what the rule says of the hour:
+///
+/// - **Some hours** (`30 2 * * *`, `0 0,2 * * *`, `*/15 2-4 * * *`): each time of day comes due once on each of its
+///   days, always. Times which the change skips come due at the first instant after the gap, all of them together, and
+///   together with a slot that is there anyway. Times which happen twice come due the first time.
+/// - **Every hour** (`0 * * * *`, `*/5 * * * *`, `* * * * * *`): the rule follows the clock on the wall, hour by
+///   hour. Skipped times do not come due, repeated ones do twice; so the distance between two slots stays the same when
+///   the clocks change by whole hours, as they do nearly everywhere.
+///
+/// A slot is a whole second.
+#[derive(Clone)]
 pub struct Schedule {
     cron: Cron,
     zone: Tz,
     text: String,
+    /// The values of the time fields, one bit each.
+    hours: u64,
+    minutes: u64,
+    seconds: u64,
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The whole would be thousands of numbers.
+        write!(f, "Schedule({})", self.describe())
+    }
 }
 
 /// Why a cron rule cannot be used.
@@ -38,6 +75,34 @@ pub enum ScheduleError {
     NotARule { rule: String, reason: String },
     #[error("{rule:?} never comes due: no such day is in the calendar")]
     Never { rule: String },
+}
+
+/// The clocks of a zone go forward or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockChange {
+    /// The first instant with the new offset.
+    pub at: DateTime<Utc>,
+    /// The offset from UTC until then.
+    pub before: FixedOffset,
+    /// The offset from UTC from then on.
+    pub after: FixedOffset,
+}
+
+impl ClockChange {
+    /// Whether local times are skipped, rather than repeated.
+    pub fn is_forward(&self) -> bool {
+        self.after.local_minus_utc() > self.before.local_minus_utc()
+    }
+
+    /// What the clocks would show at `at` without the change, such as 02:00.
+    pub fn local_before(&self) -> NaiveDateTime {
+        self.at.with_timezone(&self.before).naive_local()
+    }
+
+    /// What the clocks show at `at`, such as 03:00.
+    pub fn local_after(&self) -> NaiveDateTime {
+        self.at.with_timezone(&self.after).naive_local()
+    }
 }
 
 impl Schedule {
@@ -55,12 +120,22 @@ impl Schedule {
             .sloppy_ranges(false)
             .build();
         let text = cron.split_whitespace().collect::<Vec<_>>().join(" ");
+        let not_a_rule = |reason| ScheduleError::NotARule { rule: text.clone(), reason };
         let cron = parser
             .parse(&text)
-            .map_err(|error| ScheduleError::NotARule { rule: text.clone(), reason: error.to_string() })?;
-        let schedule = Schedule { cron, zone, text };
-        // Any instant will do: the calendar repeats itself.
-        if schedule.next_after(DateTime::UNIX_EPOCH).is_none() {
+            .map_err(|error| not_a_rule(wrong_field(&text, Some(&parser)).unwrap_or_else(|| error.to_string())))?;
+        // croner takes a step that goes beyond its field, so that `*/90` minutes would be every hour, a list with nothing
+        // between two commas, and `MON` as the first month and the first minute.
+        if let Some(reason) = wrong_field(&text, None) {
+            return Err(not_a_rule(reason));
+        }
+        let bits = |values: Vec<u16>| values.into_iter().fold(0, |bits, value| bits | 1_u64 << (value % 64));
+        let hours = bits(cron.pattern.hours.values());
+        let minutes = bits(cron.pattern.minutes.values());
+        let seconds = bits(cron.pattern.seconds.values());
+        let schedule = Schedule { cron, zone, text, hours, minutes, seconds };
+        // Any day will do: the calendar repeats itself.
+        if schedule.local_from(0).is_none() {
             return Err(ScheduleError::Never { rule: schedule.text });
         }
         Ok(schedule)
@@ -68,20 +143,124 @@ impl Schedule {
 
     /// The first instant after `time`, which itself does not count. None at the end of the calendar only.
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let next = self.cron.find_next_occurrence(&self.local(time)?, false).ok()?;
-        Some(next.with_timezone(&Utc))
+        YEARS.contains(&time.year()).then_some(())?;
+        let mut now = time.timestamp();
+        let mut offset = self.offset(now)?;
+        let mut from = now + offset + 1;
+        if self.once_a_day()
+            && let Some(change) = self.last_change(now - DAY, now)
+        {
+            // What happens a second time has come due the first time.
+            from = from.max(change.local_before());
+        }
+        loop {
+            let local = self.local_from(from)?;
+            let Some(change) = self.first_change(now, local - offset) else { return instant(local - offset) };
+            if self.once_a_day() {
+                if local < change.local_after() {
+                    return instant(change.at);
+                }
+                from = change.local_after().max(change.local_before());
+            } else {
+                from = change.local_after();
+            }
+            now = change.at;
+            offset = change.after;
+        }
     }
 
     /// The last instant at or before `time`. None at the beginning of the calendar only.
     pub fn previous_or_at(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let previous = self.cron.find_previous_occurrence(&self.local(time)?, true).ok()?;
-        Some(previous.with_timezone(&Utc))
+        YEARS.contains(&time.year()).then_some(())?;
+        let mut now = time.timestamp();
+        let mut offset = self.offset(now)?;
+        let mut until = now + offset;
+        loop {
+            let local = self.local_until(until)?;
+            let found = local - offset;
+            // A change shortly before may make this the second time of an instant that came due already.
+            let since = if self.once_a_day() { found - DAY } else { found };
+            let change = self.last_change(since, now);
+            let Some(change) = change.filter(|change| change.at > found || local < change.local_before()) else {
+                return instant(found);
+            };
+            if self.once_a_day() && local >= change.local_before() {
+                return instant(change.at);
+            }
+            now = change.at - 1;
+            offset = change.before;
+            until = now + offset;
+        }
     }
 
-    /// None outside the years which the cron library searches; near the ends of chrono's own calendar a local time
-    /// cannot even be written.
-    fn local(&self, time: DateTime<Utc>) -> Option<DateTime<Tz>> {
-        YEARS.contains(&time.year()).then(|| time.with_timezone(&self.zone))
+    /// The instants after `after`, up to and including `until`, in order; from the back, the last one first.
+    pub fn between(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Slots<'_> {
+        Slots { schedule: self, after, until }
+    }
+
+    /// The shortest time that passes between two slots, at least a second; around the clock changes, too. More than a
+    /// day is told only as [`Duration::MAX`].
+    pub fn shortest_distance(&self) -> Duration {
+        let Some((first, last)) = self.time_from(0).zip(self.time_until(DAY - 1)) else { return Duration::MAX };
+        // Within a day.
+        let mut shortest = i64::MAX;
+        let mut time = first;
+        while let Some(next) = self.time_from(time + 1)
+            && shortest > 1
+        {
+            shortest = shortest.min(next - time);
+            time = next;
+        }
+        // From one day to the next, where there are two days in a row.
+        let overnight = first + DAY - last;
+        let day = |number: i64| instant(number * DAY).is_some_and(|day| self.on(day.date_naive()));
+        if overnight < shortest && (0..CALENDAR).any(|number| day(number) && day(number + 1)) {
+            shortest = overnight;
+        }
+        if shortest > DAY {
+            return Duration::MAX;
+        }
+        // Elsewhere slots are as far apart as on the wall; only around a change they are not.
+        let (mut now, end) = KNOWN_CHANGES;
+        while shortest > 1
+            && let Some(change) = self.first_change(now, end)
+        {
+            let at_change = [change.at - 1].into_iter().filter_map(instant);
+            let around = at_change.filter_map(|before| {
+                let last = self.previous_or_at(before)?;
+                let first = self.next_after(before)?;
+                let second = self.next_after(first)?;
+                Some((first - last).min(second - first).num_seconds())
+            });
+            shortest = around.fold(shortest, i64::min);
+            now = change.at;
+        }
+        Duration::from_secs(shortest.unsigned_abs())
+    }
+
+    /// The next time that the clocks go forward and the next time that they go back, the sooner first. Empty for a zone
+    /// that does neither within five years.
+    pub fn next_clock_changes(&self, after: DateTime<Utc>) -> Vec<ClockChange> {
+        let mut found: Vec<ClockChange> = Vec::new();
+        for change in self.clock_changes(after, 5 * 366) {
+            if found.iter().all(|known| known.is_forward() != change.is_forward()) {
+                found.push(change);
+            }
+            if found.len() == 2 {
+                break;
+            }
+        }
+        found
+    }
+
+    /// All changes of the clocks in so many days after an instant, in order.
+    fn clock_changes(&self, after: DateTime<Utc>, days: i64) -> impl Iterator<Item = ClockChange> {
+        let (mut now, end) = (after.timestamp(), after.timestamp().saturating_add(days * DAY));
+        std::iter::from_fn(move || {
+            let change = self.first_change(now, end)?;
+            now = change.at;
+            change.public()
+        })
     }
 
     /// The rule as written, such as `0 2 * * *`.
@@ -94,17 +273,271 @@ impl Schedule {
         self.zone
     }
 
-    /// The rule for people, such as `0 2 * * * (Europe/Paris)`.
+    /// The rule with its zone, such as `0 2 * * * (Europe/Paris)`.
     pub fn describe(&self) -> String {
         format!("{} ({})", self.text, self.zone)
     }
+
+    /// Whether each time of day comes due once on each of its days, rather than by the clock on the wall.
+    fn once_a_day(&self) -> bool {
+        self.hours != EVERY_HOUR
+    }
+
+    /// Whether the rule names this day.
+    fn on(&self, day: NaiveDate) -> bool {
+        let weekday = Weekday::from_days_from_sunday(day.weekday().num_days_from_sunday());
+        self.in_month(day)
+            && matches!(self.cron.pattern.day_match(day.year(), day.month(), day.day(), weekday), Ok(true))
+    }
+
+    fn in_month(&self, day: NaiveDate) -> bool {
+        matches!(self.cron.pattern.month_match(day.month()), Ok(true))
+    }
+
+    /// The first local time of the rule at or after `from`, whether or not the zone has it. Local times are counted in
+    /// seconds like timestamps, as if the zone were UTC.
+    fn local_from(&self, from: i64) -> Option<i64> {
+        let mut day = NaiveDateTime::date(&instant(from)?.naive_utc());
+        let mut second = from.rem_euclid(DAY);
+        for _ in 0..=CALENDAR {
+            if self.on(day)
+                && let Some(second) = self.time_from(second)
+            {
+                return Some(start(day) + second).filter(|_| YEARS.contains(&day.year()));
+            }
+            second = 0;
+            day = if self.in_month(day) {
+                day.succ_opt()?
+            } else {
+                let (year, month) = if day.month() == 12 { (day.year() + 1, 1) } else { (day.year(), day.month() + 1) };
+                NaiveDate::from_ymd_opt(year, month, 1)?
+            };
+        }
+        None
+    }
+
+    /// The last local time of the rule at or before `until`.
+    fn local_until(&self, until: i64) -> Option<i64> {
+        let mut day = NaiveDateTime::date(&instant(until)?.naive_utc());
+        let mut second = until.rem_euclid(DAY);
+        for _ in 0..=CALENDAR {
+            if self.on(day)
+                && let Some(second) = self.time_until(second)
+            {
+                return Some(start(day) + second).filter(|_| YEARS.contains(&day.year()));
+            }
+            second = DAY - 1;
+            day = if self.in_month(day) { day.pred_opt()? } else { day.with_day(1)?.pred_opt()? };
+        }
+        None
+    }
+
+    /// The first time of day at or after one, in seconds from midnight.
+    fn time_from(&self, second: i64) -> Option<i64> {
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let first_minute = first_bit(self.minutes, 0)?;
+        let first_second = first_bit(self.seconds, 0)?;
+        if first_bit(self.hours, hour)? == hour {
+            if first_bit(self.minutes, minute) == Some(minute)
+                && let Some(second) = first_bit(self.seconds, second)
+            {
+                return Some(hour * 3600 + minute * 60 + second);
+            }
+            if let Some(minute) = first_bit(self.minutes, minute + 1) {
+                return Some(hour * 3600 + minute * 60 + first_second);
+            }
+        }
+        Some(first_bit(self.hours, hour + 1)? * 3600 + first_minute * 60 + first_second)
+    }
+
+    /// The last time of day at or before one, in seconds from midnight.
+    fn time_until(&self, second: i64) -> Option<i64> {
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let last_minute = last_bit(self.minutes, 59)?;
+        let last_second = last_bit(self.seconds, 59)?;
+        if last_bit(self.hours, hour)? == hour {
+            if last_bit(self.minutes, minute) == Some(minute)
+                && let Some(second) = last_bit(self.seconds, second)
+            {
+                return Some(hour * 3600 + minute * 60 + second);
+            }
+            if let Some(minute) = last_bit(self.minutes, minute - 1) {
+                return Some(hour * 3600 + minute * 60 + last_second);
+            }
+        }
+        Some(last_bit(self.hours, hour - 1)? * 3600 + last_minute * 60 + last_second)
+    }
+
+    /// By how many seconds the zone's clocks are ahead of UTC at a timestamp.
+    fn offset(&self, at: i64) -> Option<i64> {
+        let offset = self.zone.offset_from_utc_datetime(&instant(at)?.naive_utc());
+        Some(offset.fix().local_minus_utc().into())
+    }
+
+    /// The first change after `after`, up to and including `until`.
+    fn first_change(&self, after: i64, until: i64) -> Option<Change> {
+        let (mut low, before) = (after, self.offset(after)?);
+        while low < until {
+            let high = until.min(low + PROBE);
+            if self.offset(high)? != before {
+                return self.change_within(low, high);
+            }
+            low = high;
+        }
+        None
+    }
+
+    /// The last change after `after`, up to and including `until`.
+    fn last_change(&self, after: i64, until: i64) -> Option<Change> {
+        let (mut high, now) = (until, self.offset(until)?);
+        while high > after {
+            let low = after.max(high - PROBE);
+            if self.offset(low)? != now {
+                return self.change_within(low, high);
+            }
+            high = low;
+        }
+        None
+    }
+
+    /// The change between two instants with different offsets.
+    fn change_within(&self, mut low: i64, mut high: i64) -> Option<Change> {
+        let (before, after) = (self.offset(low)?, self.offset(high)?);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.offset(middle)? == before {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Some(Change { at: high, before, after })
+    }
+}
+
+/// What chrono-tz knows: the coming changes up to the year 2100, as timestamps. Those before 2020 will not come back.
+const KNOWN_CHANGES: (i64, i64) = (1_577_836_800, 4_102_444_800);
+
+/// A [`ClockChange`] in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    at: i64,
+    before: i64,
+    after: i64,
+}
+
+impl Change {
+    fn local_before(&self) -> i64 {
+        self.at + self.before
+    }
+
+    fn local_after(&self) -> i64 {
+        self.at + self.after
+    }
+
+    fn public(&self) -> Option<ClockChange> {
+        let offset = |seconds: i64| FixedOffset::east_opt(i32::try_from(seconds).ok()?);
+        Some(ClockChange { at: instant(self.at)?, before: offset(self.before)?, after: offset(self.after)? })
+    }
+}
+
+/// The slots in a span of time, see [`Schedule::between`].
+#[derive(Debug, Clone)]
+pub struct Slots<'a> {
+    schedule: &'a Schedule,
+    after: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+impl Iterator for Slots<'_> {
+    type Item = DateTime<Utc>;
+
+    fn next(&mut self) -> Option<DateTime<Utc>> {
+        let slot = self.schedule.next_after(self.after).filter(|slot| *slot <= self.until)?;
+        self.after = slot;
+        Some(slot)
+    }
+}
+
+impl DoubleEndedIterator for Slots<'_> {
+    fn next_back(&mut self) -> Option<DateTime<Utc>> {
+        let slot = self.schedule.previous_or_at(self.until).filter(|slot| *slot > self.after)?;
+        self.until = slot - TimeDelta::seconds(1);
+        Some(slot)
+    }
+}
+
+fn instant(timestamp: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(timestamp, 0)
+}
+
+/// The timestamp of a day's midnight in UTC.
+fn start(day: NaiveDate) -> i64 {
+    day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()
+}
+
+/// A field's name, the most that it takes, all that it takes, and the letters among that.
+const FIELDS: [(&str, u32, &str, &str); 6] = [
+    ("second", 59, "0 to 59", ""),
+    ("minute", 59, "0 to 59", ""),
+    ("hour", 23, "0 to 23", ""),
+    ("day of the month", 31, "1 to 31, L for the last", "L W LW"),
+    ("month", 12, "1 to 12 or JAN to DEC", "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
+    ("day of the week", 7, "0 to 7 or SUN to SAT", "L SUN MON TUE WED THU FRI SAT SUNL MONL TUEL WEDL THUL FRIL SATL"),
+];
+
+/// What is wrong with a rule, by its fields: croner's own errors do not say in which one. `parser`
+/// is asked about each of them alone.
+fn wrong_field(text: &str, parser: Option<&CronParser>) -> Option<String> {
+    let fields: Vec<&str> = text.split(' ').collect();
+    if let Some(name) = text.strip_prefix('@') {
+        let known = ["yearly", "annually", "monthly", "weekly", "daily", "hourly"];
+        let unknown = known.iter().all(|known| !known.eq_ignore_ascii_case(name));
+        return unknown.then(|| "there are only @yearly, @monthly, @weekly, @daily and @hourly".to_owned());
+    }
+    if !(5..=6).contains(&fields.len()) || text.is_empty() {
+        let count = match fields.len() {
+            _ if text.is_empty() => "no field".to_owned(),
+            1 => "1 field".to_owned(),
+            count => format!("{count} fields"),
+        };
+        return Some(format!("it has {count}, and a rule has 5, or 6 with the second in front"));
+    }
+    let fields = FIELDS.iter().zip(std::iter::repeat_n("0", 6 - fields.len()).chain(fields));
+    for (place, ((name, most, takes, letters), field)) in fields.enumerate() {
+        let alone = || (0..6).map(|other| if other == place { field } else { "*" }).collect::<Vec<&str>>().join(" ");
+        let too_far = |part: &str| match part.split_once('/') {
+            Some((_, step)) => step.parse::<u32>().is_ok_and(|step| step > *most),
+            None => part.is_empty(),
+        };
+        let word = |word: &str| letters.split(' ').any(|known| known.eq_ignore_ascii_case(word));
+        let wrong_word =
+            !field.split(|letter: char| !letter.is_ascii_alphabetic()).all(|part| part.is_empty() || word(part));
+        if wrong_word || field.split(',').any(too_far) || parser.is_some_and(|parser| parser.parse(&alone()).is_err()) {
+            let several = "several as 1,3 or 1-5 or */5, all as *";
+            return Some(format!("{field:?} does not fit the {name} ({takes}; {several})"));
+        }
+    }
+    None
+}
+
+/// The lowest bit that is set, from `from` up.
+fn first_bit(bits: u64, from: i64) -> Option<i64> {
+    let rest = bits.checked_shr(u32::try_from(from).ok()?).filter(|rest| *rest != 0)?;
+    Some(from + i64::from(rest.trailing_zeros()))
+}
+
+/// The highest bit that is set, from `until` down.
+fn last_bit(bits: u64, until: i64) -> Option<i64> {
+    let rest = bits.checked_shl(63_u32.checked_sub(u32::try_from(until).ok()?)?).filter(|rest| *rest != 0)?;
+    Some(until - i64::from(rest.leading_zeros()))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-    use chrono::{Duration, SecondsFormat};
+    use chrono::SecondsFormat;
 
     use super::*;
 
@@ -118,7 +551,7 @@ mod tests {
 
     /// The instants in [from, to), in UTC to the minute.
     fn due(schedule: &Schedule, from: &str, to: &str) -> Vec<String> {
-        let mut time = utc(from) - Duration::seconds(1);
+        let mut time = utc(from) - TimeDelta::seconds(1);
         let mut found = Vec::new();
         while let Some(next) = schedule.next_after(time).filter(|next| *next < utc(to)) {
             assert!(next > time);
@@ -246,6 +679,38 @@ mod tests {
             due: &["2026-10-24T23:00", "2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00"],
         },
         Case {
+            name: "a list in the gap loses nothing",
+            rule: "0 0,2 * * *",
+            zone: "Europe/Paris",
+            from: "2026-03-28T12:00:00Z",
+            to: "2026-03-30T12:00:00Z",
+            due: &["2026-03-28T23:00", "2026-03-29T01:00", "2026-03-29T22:00", "2026-03-30T00:00"],
+        },
+        Case {
+            name: "a list in the overlap doubles nothing",
+            rule: "0 0,2 * * *",
+            zone: "Europe/Paris",
+            from: "2026-10-24T12:00:00Z",
+            to: "2026-10-26T12:00:00Z",
+            due: &["2026-10-24T22:00", "2026-10-25T00:00", "2026-10-25T23:00", "2026-10-26T01:00"],
+        },
+        Case {
+            name: "all that the gap skips comes due together, with what is there anyway",
+            rule: "*/30 2,3 * * *",
+            zone: "Europe/Paris",
+            from: "2026-03-29T00:00:00Z",
+            to: "2026-03-30T00:00:00Z",
+            due: &["2026-03-29T01:00", "2026-03-29T01:30"],
+        },
+        Case {
+            name: "a day that did not exist comes due when the next begins",
+            rule: "0 2 * * *",
+            zone: "Pacific/Apia",
+            from: "2011-12-29T00:00:00Z",
+            to: "2012-01-01T00:00:00Z",
+            due: &["2011-12-29T12:00", "2011-12-30T10:00", "2011-12-30T12:00", "2011-12-31T12:00"],
+        },
+        Case {
             name: "either day field",
             rule: "0 6 1 * MON",
             zone: "UTC",
@@ -281,13 +746,13 @@ mod tests {
                 let previous = schedule.previous_or_at(time).unwrap();
                 assert!(previous <= time, "{} at {time}", case.name);
                 assert_eq!(
-                    schedule.next_after(previous - Duration::seconds(1)),
+                    schedule.next_after(previous - TimeDelta::seconds(1)),
                     Some(previous),
                     "{} at {time}",
                     case.name
                 );
                 assert!(schedule.next_after(previous).unwrap() > time, "{} at {time}", case.name);
-                time += Duration::minutes(15);
+                time += TimeDelta::minutes(15);
             }
         }
     }
@@ -296,13 +761,13 @@ mod tests {
     fn the_given_instant_counts_backward_only() {
         let daily = schedule("0 2 * * *", "UTC");
         let two = utc("2026-05-01T02:00:00Z");
-        let moment = Duration::milliseconds(500);
-        assert_eq!(daily.next_after(two), Some(two + Duration::days(1)));
+        let moment = TimeDelta::milliseconds(500);
+        assert_eq!(daily.next_after(two), Some(two + TimeDelta::days(1)));
         assert_eq!(daily.next_after(two - moment), Some(two));
-        assert_eq!(daily.next_after(two + moment), Some(two + Duration::days(1)));
+        assert_eq!(daily.next_after(two + moment), Some(two + TimeDelta::days(1)));
         assert_eq!(daily.previous_or_at(two), Some(two));
         assert_eq!(daily.previous_or_at(two + moment), Some(two));
-        assert_eq!(daily.previous_or_at(two - moment), Some(two - Duration::days(1)));
+        assert_eq!(daily.previous_or_at(two - moment), Some(two - TimeDelta::days(1)));
     }
 
     #[test]
@@ -333,6 +798,85 @@ mod tests {
                 assert_eq!(schedule.previous_or_at(time), None, "{time}");
             }
         }
+    }
+
+    /// What is wrong with a rule is said by its field.
+    #[test]
+    fn refusals_name_the_field() {
+        for (rule, says) in [
+            ("", "it has no field, and a rule has 5, or 6 with the second in front"),
+            ("02:00", "it has 1 field, and a rule has 5, or 6 with the second in front"),
+            ("0 0 2 * * * 2026", "it has 7 fields, and a rule has 5, or 6 with the second in front"),
+            ("60 2 * * *", "\"60\" does not fit the minute (0 to 59; "),
+            ("60 0 2 * * *", "\"60\" does not fit the second (0 to 59; "),
+            ("0 5-2 * * *", "\"5-2\" does not fit the hour (0 to 23; "),
+            ("0 2 32 * *", "\"32\" does not fit the day of the month (1 to 31, L for the last; "),
+            ("0 2 * MON *", "\"MON\" does not fit the month (1 to 12 or JAN to DEC; "),
+            ("0 2 * * 8", "\"8\" does not fit the day of the week (0 to 7 or SUN to SAT; "),
+            // croner alone would take these, for every hour, midnight, and the two.
+            ("*/90 * * * *", "\"*/90\" does not fit the minute"),
+            ("0 */25 * * *", "\"*/25\" does not fit the hour"),
+            ("MON 2 * * *", "\"MON\" does not fit the minute"),
+            ("0 2 JAN * *", "\"JAN\" does not fit the day of the month"),
+            ("0 2 * * JAN", "\"JAN\" does not fit the day of the week"),
+            ("0,,5 2 * * *", "\"0,,5\" does not fit the minute"),
+            ("@fortnightly", "there are only @yearly, "),
+        ] {
+            let error = Schedule::parse(rule, Tz::UTC).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{rule:?} is no cron rule: {says}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_shortest_distance() {
+        for (rule, zone, seconds) in [
+            ("* * * * * *", "UTC", 1),
+            ("* * * * *", "UTC", 60),
+            ("*/7 * * * *", "UTC", 240),
+            ("0,55 * * * *", "UTC", 300),
+            ("0 2 * * *", "UTC", 86_400),
+            // From one day to the next, where there are two in a row.
+            ("0,50 0,23 * * *", "UTC", 600),
+            ("0,50 0,23 * * MON", "UTC", 3000),
+            // 02:30 comes due at 03:00 once a year.
+            ("30 2,3 * * *", "UTC", 3600),
+            ("30 2,3 * * *", "Europe/Paris", 1800),
+            ("59 1-3 * * *", "Europe/Paris", 60),
+            ("0 3 * * *", "Europe/Paris", 82_800),
+            ("0 * * * *", "Europe/Paris", 3600),
+            // Half an hour back, and 01:45 again.
+            ("45 * * * *", "Australia/Lord_Howe", 1800),
+        ] {
+            assert_eq!(schedule(rule, zone).shortest_distance().as_secs(), seconds, "{rule} {zone}");
+        }
+        assert_eq!(schedule("0 2 * * MON", "UTC").shortest_distance(), Duration::MAX);
+    }
+
+    #[test]
+    fn the_next_change_either_way() {
+        let told = |zone: &str, after: &str| {
+            let changes = schedule("0 2 * * *", zone).next_clock_changes(utc(after));
+            let show = |change: ClockChange| {
+                format!("{} {} {} {}", change.at.format("%F %R"), change.before, change.after, change.local_after())
+            };
+            changes.into_iter().map(show).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told("Europe/Paris", "2026-11-22T00:00:00Z"),
+            [
+                "2027-03-28 01:00 +01:00 +02:00 2027-03-28 03:00:00",
+                "2027-10-31 01:00 +02:00 +01:00 2027-10-31 02:00:00"
+            ]
+        );
+        assert_eq!(
+            told("Australia/Lord_Howe", "2026-11-22T00:00:00Z"),
+            [
+                "2027-04-03 15:00 +11:00 +10:30 2027-04-04 01:30:00",
+                "2027-10-02 15:30 +10:30 +11:00 2027-10-03 02:30:00"
+            ]
+        );
+        assert!(told("Asia/Shanghai", "2026-11-22T00:00:00Z").is_empty());
+        assert!(told("UTC", "2026-11-22T00:00:00Z").is_empty());
     }
 
     #[test]

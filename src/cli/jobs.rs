@@ -200,17 +200,17 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
     let settings = (job.settings)(&program.config);
     let (schedule, zone) = (&settings.schedule, settings.schedule.zone());
     let now = (program.clock)();
-    let mut slots = Vec::new();
-    let mut after = now;
-    while let Some(slot) = schedule.next_after(after).filter(|_| slots.len() < 10) {
-        slots.push(slot);
-        after = slot;
-    }
+    let slots: Vec<DateTime<Utc>> = schedule.between(now, DateTime::<Utc>::MAX_UTC).take(10).collect();
+    let changes = schedule.next_clock_changes(now);
     let outage = scheduler::outage(job.name, settings, now - OUTAGE, now);
     if program.json {
         return json(&object!({
             "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": zone.name(),
-            "enabled": settings.enabled,
+            "in_words": schedule.in_words(), "enabled": settings.enabled,
+            "clock_changes": changes.iter().map(|change| object!({
+                "at": time_text(change.at), "local_before": change.local_before().to_string(),
+                "local_after": change.local_after().to_string(), "forward": change.is_forward() })).collect::<Vec<_>>(),
+            "warnings": schedule.clock_change_warnings(now),
             "next_slots": slots.iter().map(|slot| time_text(*slot)).collect::<Vec<_>>(),
             "after_an_outage_of_36_hours": {
                 "run": outage.run.iter().map(|slot| time_text(*slot)).collect::<Vec<_>>(), "missed": outage.missed,
@@ -219,13 +219,30 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
     }
     say(format_args!("{} {}.", job.name, job.about))?;
     say(facts(&[
-        ("schedule", schedule.rule().to_owned()),
-        ("time zone", zone.name().to_owned()),
+        ("rule", schedule.describe()),
+        ("in words", schedule.in_words()),
         ("enabled", if settings.enabled { "yes" } else { "no: it has no slots" }.to_owned()),
     ]))?;
     say("\nNext slots:")?;
     for slot in &slots {
         say(format_args!("  {}   {}   in {}", local(*slot, zone), time_text(*slot), in_words(*slot - now)))?;
+    }
+    say("\nNext clock changes:")?;
+    if changes.is_empty() {
+        say(format_args!("  none: the clocks of {} do not change", zone.name()))?;
+    }
+    for change in &changes {
+        let (before, after) = (change.local_before(), change.local_after());
+        let way = if change.is_forward() { "forward" } else { "back" };
+        say(format_args!(
+            "  {}   {way}, from {} to {}",
+            before.format("%a %Y-%m-%d"),
+            before.format("%H:%M"),
+            after.format("%H:%M")
+        ))?;
+    }
+    for warning in schedule.clock_change_warnings(now) {
+        say(format_args!("  {warning}"))?;
     }
     say("\nIf every daemon had been down for the last 36 hours, one that starts now")?;
     let missed = counted(outage.missed, "slot", "slots");

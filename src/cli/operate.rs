@@ -1,10 +1,13 @@
 //! What an operator calls: `db`, `config`, `serve`.
 
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json as object;
 
-use super::output::{facts, json, say, table};
+use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, stop_on_signal};
-use crate::config::{Config, ConfigError};
+use crate::config::{CatchUp, Config, ConfigError, Job, Overlap};
 use crate::daemon;
 use crate::database::{self, Database};
 use crate::time::time_text;
@@ -76,37 +79,125 @@ impl ConfigCommand {
     pub fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let ConfigCommand::Check = self;
         let config = &program.config;
+        config.check_files()?;
+        let now = (program.clock)();
         let database = config
             .database
             .url
             .as_ref()
             .map_or_else(|| format!("a private PostgreSQL in {}", config.state_dir.display()), ToString::to_string);
-        let schedule = &config.jobs.expiry.schedule;
-        let next = schedule.next_after((program.clock)()).map(time_text);
         let sources: Vec<&str> = config.recharge_sources.iter().map(String::as_str).collect();
         let days = if config.expiry.calendar_days { "calendar days" } else { "days of 24 hours" };
+        let warnings = config.warnings(now);
         if program.json {
+            let jobs = config.jobs.by_name().map(|(name, job)| (name.to_owned(), job_object(job, now)));
             json(&object!({
                 "config": config.source.to_string(), "prices": config.prices_source.to_string(),
                 "database": database, "time_zone": config.time_zone.name(), "recharge_sources": sources,
                 "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
                 "services": config.prices.services().count(),
-                "jobs": { "expiry": { "schedule": schedule.describe(), "next_slot": next } },
+                "jobs": serde_json::Map::from_iter(jobs),
+                "warnings": warnings,
             }))?;
-        } else {
-            say("The configuration is right.")?;
-            say(facts(&[
-                ("configuration", config.source.to_string()),
-                ("prices", format!("{}, {} services", config.prices_source, config.prices.services().count())),
-                ("database", database),
-                ("time zone", config.time_zone.name().to_owned()),
-                ("recharge sources", sources.join(", ")),
-                ("points live", format!("{} {days}", config.expiry.days)),
-                ("expiry runs", schedule.describe()),
-                ("next", next.unwrap_or_else(|| "never".to_owned())),
-            ]))?;
+            return Ok(Outcome::Done);
+        }
+        say("The configuration is right.")?;
+        say(facts(&[
+            ("configuration", config.source.to_string()),
+            ("prices", format!("{}, {} services", config.prices_source, config.prices.services().count())),
+            ("database", database),
+            ("time zone", config.time_zone.name().to_owned()),
+            ("recharge sources", sources.join(", ")),
+            ("points live", format!("{} {days}", config.expiry.days)),
+        ]))?;
+        for (name, job) in config.jobs.by_name() {
+            say(format_args!("\nJob {name}: {}", job.schedule.in_words()))?;
+            say(facts(&job_facts(name, job, now)))?;
+        }
+        if !warnings.is_empty() {
+            say(format_args!("\n{}:", counted(warnings.len() as u64, "warning", "warnings")))?;
+            for warning in warnings {
+                say(format_args!("  {warning}"))?;
+            }
         }
         Ok(Outcome::Done)
+    }
+}
+
+/// The slot that a job comes due at next, if it has slots.
+fn next_slot(job: &Job, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    job.schedule.next_after(now).filter(|_| job.enabled)
+}
+
+/// A slot on the clocks of the job's zone.
+fn local(job: &Job, slot: DateTime<Utc>) -> String {
+    slot.with_timezone(&job.schedule.zone()).to_rfc3339_opts(SecondsFormat::Secs, false)
+}
+
+/// A job's schedule and policies, for programs.
+fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
+    let next = next_slot(job, now);
+    let (catch_up, limit) = match job.catch_up {
+        CatchUp::None => ("none", None),
+        CatchUp::Latest => ("latest", None),
+        CatchUp::All(limit) => ("all", Some(limit)),
+    };
+    object!({
+        "schedule": job.schedule.describe(), "rule": job.schedule.rule(), "time_zone": job.schedule.zone().name(),
+        "in_words": job.schedule.in_words(), "enabled": job.enabled,
+        "next_slot": next.map(time_text), "next_slot_local": next.map(|slot| local(job, slot)),
+        "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.overlap.to_string(),
+        "timeout_seconds": job.timeout.as_secs(), "retries": job.retries, "retry_seconds": job.retry_pause.as_secs(),
+        "jitter_seconds": job.jitter.as_secs(),
+    })
+}
+
+/// A job's schedule and policies, for people.
+fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 7] {
+    let next = match next_slot(job, now) {
+        Some(slot) if job.schedule.zone() == chrono_tz::UTC => time_text(slot),
+        Some(slot) => format!("{}, which is {}", local(job, slot), time_text(slot)),
+        None => format!("none, it is not enabled; `pointsd run {name}` still runs it"),
+    };
+    let after_downtime = match job.catch_up {
+        CatchUp::None => "none of the missed slots is run".to_owned(),
+        CatchUp::Latest => "the latest of the missed slots is run".to_owned(),
+        CatchUp::All(1) => "the latest of the missed slots is run (all, up to 1)".to_owned(),
+        CatchUp::All(limit) => format!("all of the missed slots are run, up to the latest {limit}"),
+    };
+    let overlap = match job.overlap {
+        Overlap::Skip => "a slot is skipped while an earlier one runs",
+        Overlap::Queue => "a slot waits while an earlier one runs",
+    };
+    let pause = lasting(job.retry_pause);
+    let retries = match job.retries {
+        0 => "none".to_owned(),
+        1 => format!("1, after {pause} or up to half as much again"),
+        count => {
+            format!("{count}, the first after {pause}, then twice as long each time; each up to half as much again")
+        }
+    };
+    let jitter = match job.jitter {
+        Duration::ZERO => "none".to_owned(),
+        jitter => format!("each slot is begun up to {} later", lasting(jitter)),
+    };
+    [
+        ("rule", job.schedule.describe()),
+        ("next slot", next),
+        ("after downtime", after_downtime),
+        ("overlap", overlap.to_owned()),
+        ("time-out", format!("an attempt has failed after {}", lasting(job.timeout))),
+        ("retries", retries),
+        ("jitter", jitter),
+    ]
+}
+
+/// `4 hours`, `90 seconds`.
+fn lasting(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 3600 == 0 => counted(seconds / 3600, "hour", "hours"),
+        seconds if seconds % 60 == 0 => counted(seconds / 60, "minute", "minutes"),
+        seconds => counted(seconds, "second", "seconds"),
     }
 }
 

@@ -201,9 +201,12 @@ async fn wake_each_second() -> anyhow::Result<(JobScheduler, mpsc::Receiver<()>)
     Ok((scheduler, woken))
 }
 
-/// Says when each job runs next.
+/// Says when each job runs next, and what may surprise.
 fn announce(config: &Config) {
     let now = Utc::now();
+    for warning in config.warnings(now) {
+        warn!("{warning}");
+    }
     for job in jobs::REGISTRY {
         let settings = (job.settings)(config);
         let schedule = &settings.schedule;

@@ -250,11 +250,10 @@ fn holder(running: &Running) -> String {
     }
 }
 
-/// The pause after so many failed attempts: doubled each time, at most an hour, and up to a half on top, so that what
-/// failed together is not tried again together.
+/// The pause after so many failed attempts: doubled each time (the configuration sees to it that this comes to an end),
+/// and up to a half on top, so that what failed together is not tried again together.
 fn backoff(first: Duration, failed: u32) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(3600);
-    let pause = first.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(LONGEST);
-    let half = u64::try_from(pause.as_millis() / 2).unwrap_or(0);
-    pause + Duration::from_millis(fastrand::u64(0..=half))
+    let pause = first.saturating_mul(1 << failed.saturating_sub(1).min(30));
+    let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
+    pause.saturating_add(Duration::from_millis(fastrand::u64(0..=half)))
 }

@@ -104,24 +104,15 @@ fn missed(job: &Job, due: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 /// The first of the late slots that are run after all, if any.
 fn caught_up_from(job: &Job, last: DateTime<Utc>, on_time: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let late = |before: DateTime<Utc>| job.schedule.previous_or_at(before).filter(|slot| *slot > last);
+    let late = || job.schedule.between(last, on_time).rev();
     match job.catch_up {
         CatchUp::None => None,
         // One that is due right now is later still.
         CatchUp::Latest => {
-            let latest = late(on_time)?;
+            let latest = late().next()?;
             job.schedule.next_after(latest).is_none_or(|next| next > now).then_some(latest)
         }
-        CatchUp::All(limit) => {
-            let mut first = late(on_time)?;
-            for _ in 1..limit {
-                match late(first - TimeDelta::seconds(1)) {
-                    Some(earlier) => first = earlier,
-                    None => break,
-                }
-            }
-            Some(first)
-        }
+        CatchUp::All(limit) => late().take(limit).last(),
     }
 }
 

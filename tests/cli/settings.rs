@@ -119,18 +119,91 @@ fn config_check_shows_what_is_in_force_without_a_database() {
     let mut command = pointsd(&["config", "check", "--json", "--config", &file]);
     command.env("POINTSD_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
     let mut answer = run(command).expect(0).json();
-    let next = answer["jobs"]["expiry"].as_object_mut().unwrap().remove("next_slot").unwrap();
-    // Two in the morning of Shanghai.
-    assert!(next.as_str().unwrap().ends_with("T18:00:00Z"), "{next}");
+    for (job, utc, local) in [("expiry", "T18:00:00Z", "T02:00:00+08:00"), ("prune", "T19:30:00Z", "T03:30:00+08:00")] {
+        let job = answer["jobs"][job].as_object_mut().unwrap();
+        let next = job.remove("next_slot").unwrap();
+        assert!(next.as_str().unwrap().ends_with(utc), "{next}");
+        let next = job.remove("next_slot_local").unwrap();
+        assert!(next.as_str().unwrap().ends_with(local), "{next}");
+    }
     assert_eq!(
         answer,
         json!({
             "config": file, "prices": "built-in defaults", "database": NOWHERE, "time_zone": "Asia/Shanghai",
             "recharge_sources": ["alipay", "card", "compensation", "gift", "invite", "wxpay"],
             "expiry": { "days": 30, "calendar_days": false }, "services": 4,
-            "jobs": { "expiry": { "schedule": "0 2 * * * (Asia/Shanghai)" } },
+            "jobs": {
+                "expiry": {
+                    "schedule": "0 2 * * * (Asia/Shanghai)", "rule": "0 2 * * *", "time_zone": "Asia/Shanghai",
+                    "in_words": "every day at 02:00, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
+                    "retry_seconds": 10, "jitter_seconds": 0,
+                },
+                "prune": {
+                    "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
+                    "in_words": "every day at 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
+                    "retry_seconds": 10, "jitter_seconds": 0,
+                },
+            },
+            "warnings": [],
         })
     );
+}
+
+#[test]
+fn config_check_says_what_a_change_of_the_clocks_does_to_a_job() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "pointsd.yaml",
+        "business: {time_zone: Europe/Paris}\n\
+         jobs:\n  expiry:\n    schedule: '30 2 * * *'\n    catch_up: all\n    catch_up_limit: 7\n\
+         \x20   jitter_seconds: 90\n  prune: {enabled: false, retries: 0}\n",
+    );
+    let done = run(pointsd(&["config", "check", "--config", &file])).expect(0);
+    for line in [
+        "Job expiry: every day at 02:30, Europe/Paris",
+        "  rule            30 2 * * * (Europe/Paris)",
+        "  after downtime  all of the missed slots are run, up to the latest 7",
+        "  jitter          each slot is begun up to 90 seconds later",
+        "Job prune: every day at 03:30, Europe/Paris",
+        "  next slot       none, it is not enabled; `pointsd run prune` still runs it",
+        "  retries         none",
+        "2 warnings:",
+    ] {
+        assert!(done.stdout.lines().any(|shown| shown == line), "{line:?} is not in:\n{}", done.stdout);
+    }
+    let place = format!("{file}:4: jobs.expiry.schedule: 02:30 ");
+    for what in ["does not exist on ", "comes twice on "] {
+        assert!(done.stdout.contains(&format!("{place}{what}")), "{what:?} is not in:\n{}", done.stdout);
+    }
+    let answer = run(pointsd(&["config", "check", "--json", "--config", &file])).expect(0).json();
+    assert_eq!(answer["warnings"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&answer["jobs"]["prune"]["next_slot"], &answer["jobs"]["expiry"]["catch_up_limit"]),
+        (&json!(null), &json!(7))
+    );
+}
+
+#[test]
+fn config_check_looks_whether_the_files_are_there() {
+    let folder = Folder::new();
+    let check = |text: &str| {
+        let file = folder.file("pointsd.yaml", text);
+        (run(pointsd(&["config", "check", "--config", &file])), file)
+    };
+    folder.file("ca.pem", "");
+    for (text, says) in [
+        ("database:\n  ca_file: missing.pem\n", "2: database.ca_file: "),
+        ("\n\ndatabase: {postgres_bin: missing}\n", "3: database.postgres_bin: there is no initdb in "),
+    ] {
+        let (done, file) = check(text);
+        let done = done.expect(2);
+        assert!(done.stderr.contains(&format!("{file}:{says}")), "{}", done.stderr);
+        assert!(done.stderr.contains("missing") && done.stderr.contains("write null"), "{}", done.stderr);
+        assert_eq!(done.stdout, "");
+    }
+    check("database: {ca_file: ca.pem}\n").0.expect(0);
 }
 
 #[test]
