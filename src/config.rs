@@ -342,9 +342,14 @@ pub enum ConfigError {
     /// The file says something that does not hold.
     #[error(transparent)]
     Invalid(#[from] yaml::Error),
-    /// The URL from the command line or the environment is wrong. Does not repeat it.
-    #[error("--database-url or POINTSD_DATABASE_URL: {0}")]
-    DatabaseUrl(DatabaseUrlError),
+    /// A URL from outside the file is wrong. Does not repeat it.
+    #[error("{place}: {problem}")]
+    DatabaseUrl {
+        /// Where it was given.
+        place: String,
+        /// What is wrong with it.
+        problem: DatabaseUrlError,
+    },
     /// Neither the configuration nor the environment tells where to keep state.
     #[error(
         "no folder to keep state in: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set; write `state_dir: /some/folder` in the configuration"
@@ -354,10 +359,11 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads the configuration from `path`; without one from `/etc/pointsd/pointsd.yaml` if it is there, else from the
-    /// built-in defaults. `database_url`, from the command line or the environment, comes before the file's.
+    /// built-in defaults. `database_url`, from the command line or the environment, comes before the service manager's
+    /// credential `database-url`, and that before the file's.
     ///
     /// # Errors
-    /// A file that cannot be read, and anything in it that is not valid, the price list included.
+    /// A file or a credential that cannot be read, and anything in it that is not valid, the price list included.
     pub fn load(path: Option<&Path>, database_url: Option<String>) -> Result<Config, ConfigError> {
         let (source, text) = match path {
             Some(path) => (Source::File(path.to_owned()), read_file(path)?),
@@ -370,6 +376,10 @@ impl Config {
                 Err(error) => return Err(error),
             },
         };
+        let database_url = match database_url {
+            Some(text) => Some(GivenUrl { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
+            None => credential(std::env::var_os("CREDENTIALS_DIRECTORY"), "database-url")?,
+        };
         Config::from_text(source, &text, database_url, || {
             default_state_dir(|name| std::env::var_os(name), nix::unistd::geteuid().is_root())
         })
@@ -378,7 +388,7 @@ impl Config {
     fn from_text(
         source: Source,
         text: &str,
-        database_url: Option<String>,
+        database_url: Option<GivenUrl>,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
         let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text)?;
@@ -390,10 +400,10 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
-        if let Some(url) = database_url {
+        if let Some(GivenUrl { place, text }) = database_url {
             // An empty variable is a mistake, not a wish for the private database: better to stop here than to post
             // into the wrong one.
-            file.database.url = Some(url.try_into().map_err(ConfigError::DatabaseUrl)?);
+            file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
         let (prices_source, prices) = match file.prices {
             None => (Source::BuiltIn, PriceList::from_yaml("built-in prices", BUILT_IN_PRICES)?),
@@ -481,6 +491,25 @@ impl Jobs {
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })
+}
+
+/// A database URL from outside the file. Not `Debug`, because it may hold a password.
+struct GivenUrl {
+    place: String,
+    text: String,
+}
+
+/// What the service manager hands over under this name; none where it has nothing, or an empty line.
+fn credential(folder: Option<OsString>, name: &str) -> Result<Option<GivenUrl>, ConfigError> {
+    let Some(folder) = folder else { return Ok(None) };
+    let file = Path::new(&folder).join(name);
+    let text = match read_file(&file) {
+        Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
+        Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let place = format!("the credential {name} ({})", file.display());
+    Ok((!text.is_empty()).then_some(GivenUrl { place, text }))
 }
 
 /// Where state lives when the configuration does not say; the order is explained in `config/pointsd.yaml`.
@@ -773,7 +802,8 @@ mod tests {
 
     fn load_with(text: &str, url: Option<&str>) -> Result<Config, ConfigError> {
         let source = Source::File("conf/pointsd.yaml".into());
-        Config::from_text(source, text, url.map(str::to_owned), || Some("/state".into()))
+        let given = url.map(|text| GivenUrl { place: "--database-url".to_owned(), text: text.to_owned() });
+        Config::from_text(source, text, given, || Some("/state".into()))
     }
 
     #[test]
@@ -1103,6 +1133,45 @@ mod tests {
         }
         let misplaced = load("database: 'postgres://me:secret@host/db'").unwrap_err();
         assert!(!misplaced.to_string().contains("secret"), "{misplaced}");
+    }
+
+    #[test]
+    fn a_credential_is_taken_without_its_line_end_and_never_shown() {
+        let folder = std::env::temp_dir().join(format!("pointsd-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let found = |content: Option<&[u8]>| {
+            let file = folder.join("database-url");
+            match content {
+                Some(content) => std::fs::write(&file, content).unwrap(),
+                None => std::fs::remove_file(&file).unwrap_or_default(),
+            }
+            credential(Some(folder.clone().into()), "database-url")
+        };
+        let nothing: [Option<&[u8]>; 4] = [None, Some(b""), Some(b"\n"), Some(b"\r\n")];
+        for content in nothing {
+            assert!(found(content).unwrap().is_none(), "{content:?}");
+        }
+        assert!(credential(None, "database-url").unwrap().is_none());
+        for content in ["postgres://me:secret@host/db", "postgres://me:secret@host/db\n"] {
+            let config = Config::from_text(
+                Source::BuiltIn,
+                "database: {url: 'postgres://other/db'}",
+                found(Some(content.as_bytes())).unwrap(),
+                || Some("/state".into()),
+            );
+            let url = config.unwrap().database.url.unwrap();
+            assert_eq!(url.reveal(), "postgres://me:secret@host/db");
+        }
+        let given = found(Some(b"mysql://me:secret@host/db\n")).unwrap();
+        let wrong = Config::from_text(Source::BuiltIn, "", given, || Some("/state".into())).unwrap_err();
+        let no_text = found(Some(b"secret\xff")).err().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let place = format!("the credential database-url ({}/database-url): is no PostgreSQL URL", folder.display());
+        assert!(wrong.to_string().starts_with(&place), "{wrong}");
+        assert!(matches!(no_text, ConfigError::Unreadable { .. }), "{no_text}");
+        for message in [format!("{wrong} {wrong:?}"), format!("{no_text} {no_text:?}")] {
+            assert!(!message.contains("secret"), "{message}");
+        }
     }
 
     #[test]

@@ -1,34 +1,101 @@
-//! Log lines: to standard error, readable on a terminal, JSON objects elsewhere.
+//! Log lines: to the journal with their fields where standard error leads there; else to standard error, readable on a
+//! terminal, JSON objects elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
+use nix::sys::stat::fstat;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::config::LogFormat;
 
 /// Names what to log, in the form of tracing's filters; it comes before the configured level.
 const FILTER: &str = "POINTSD_LOG";
+/// Under which the journal files our lines.
+const IDENTIFIER: &str = "pointsd";
 
 /// Starts logging for the life of the process. A second call changes nothing.
 pub fn start(level: Level, format: LogFormat) {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| {
-        // The scheduler tells of its own insides as INFO: that is no news of ours.
-        EnvFilter::new(format!("{level},tokio_cron_scheduler={}", level.min(Level::WARN)))
-    });
-    let terminal = std::io::stderr().is_terminal();
+    let asked = std::env::var_os(FILTER).map(|text| text.to_string_lossy().into_owned());
+    let (filter, wrong) = match filter(level, asked.as_deref()) {
+        Ok(filter) => (filter, None),
+        Err(wrong) => (configured(level), Some(wrong)),
+    };
+    let lines = registry().with(filter);
+    let terminal = io::stderr().is_terminal();
+    let journal = match format {
+        LogFormat::Auto if is_journal() => journal().ok(),
+        _ => None,
+    };
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The second of two calls fails, and the first one's lines go on: that is all that is wanted.
-    let _ = if json {
-        lines.json().flatten_event(true).with_span_list(false).try_init()
-    } else {
-        lines.with_ansi(terminal).with_target(false).try_init()
+    let _ = match (journal, json) {
+        (Some(journal), _) => lines.with(journal).try_init(),
+        (None, true) => {
+            let json = fmt::layer().with_writer(io::stderr).json().flatten_event(true).with_span_list(false);
+            lines.with(json).try_init()
+        }
+        (None, false) => {
+            lines.with(fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false)).try_init()
+        }
     };
+    if let Some(wrong) = wrong {
+        tracing::error!(asked, wrong, "{FILTER} cannot be used; what the configuration says is logged");
+    }
+}
+
+/// Whether standard error is the journal: then JOURNAL_STREAM names its device and inode.
+pub fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    fstat(io::stderr()).is_ok_and(|found| stream == format!("{}:{}", found.st_dev, found.st_ino))
+}
+
+/// Lines whose fields are the journal's: `job` becomes JOB, `run_id` RUN_ID, also those of the spans around.
+fn journal() -> io::Result<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer()?.with_field_prefix(None).with_syslog_identifier(IDENTIFIER.to_owned());
+    Ok(layer.with_priority_mappings(priorities))
+}
+
+fn configured(level: Level) -> EnvFilter {
+    EnvFilter::new(base(level))
+}
+
+fn base(level: Level) -> String {
+    // The scheduler tells of its own insides as INFO: that is no news of ours.
+    format!("{level},tokio_cron_scheduler={}", level.min(Level::WARN))
+}
+
+/// What is logged, or what is wrong with what was asked. A filter that names only modules leaves the others at `level`,
+/// so that a misspelt one silences nothing.
+fn filter(level: Level, asked: Option<&str>) -> Result<EnvFilter, String> {
+    let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) else { return Ok(configured(level)) };
+    let mut names_a_level = false;
+    for part in asked.split(',').map(str::trim) {
+        if part.parse::<LevelFilter>().is_ok() {
+            names_a_level = true;
+        } else if !part.contains(['=', '[']) && part != "pointsd" && !part.starts_with("pointsd::") {
+            // tracing takes any other word for a module, and would log nothing but that.
+            return Err(format!("{part:?} is no level; write error, warn, info, debug or trace, or MODULE=LEVEL"));
+        }
+    }
+    let text = if names_a_level { asked.to_owned() } else { format!("{},{asked}", base(level)) };
+    EnvFilter::builder().parse(text).map_err(|error: ParseError| error.to_string())
 }
 
 /// An error and its causes on one line, for a log: Display of an error of ours never includes its source.
@@ -41,4 +108,35 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn understood(asked: &str) -> String {
+        let mut parts: Vec<String> =
+            filter(Level::INFO, Some(asked)).unwrap().to_string().split(',').map(str::to_owned).collect();
+        parts.sort();
+        parts.join(",")
+    }
+
+    #[test]
+    fn a_filter_comes_before_the_level_and_one_of_modules_beside_it() {
+        assert_eq!(understood("debug"), "debug");
+        assert_eq!(understood("off"), "off");
+        assert_eq!(understood("info,pointsd::ledger=debug"), "info,pointsd::ledger=debug");
+        assert_eq!(understood("pontsd=debug"), "info,pontsd=debug,tokio_cron_scheduler=warn");
+        assert_eq!(understood("pointsd::ledger"), "info,pointsd::ledger=trace,tokio_cron_scheduler=warn");
+        assert_eq!(understood(" "), "info,tokio_cron_scheduler=warn");
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused() {
+        for asked in ["ifno", "info,debgu", "pointsd=loud", "info,pointsd::ledger=debgu"] {
+            assert!(filter(Level::INFO, Some(asked)).is_err(), "{asked}");
+        }
+        assert!(filter(Level::INFO, Some("ifno")).unwrap_err().starts_with("\"ifno\" is no level; write "));
+    }
 }

@@ -163,11 +163,9 @@ fn under_way(run: &RunRow) -> String {
 
 async fn pause(store: &Store, job: &Job, by: Option<&str>, program: &Program) -> anyhow::Result<Outcome> {
     if !store.pause(job.name, by).await? {
-        return Err(WrongCall(format!(
-            "no daemon has ever known {}: start one first, or write `enabled: false`",
-            job.name
-        ))
-        .into());
+        // No daemon has ever known it: the first one is to find it paused.
+        store.register(job.name, (job.settings)(&program.config), (program.clock)()).await?;
+        store.pause(job.name, by).await?;
     }
     if program.json {
         json(&object!({ "job": job.name, "paused": by.is_some() }))?;

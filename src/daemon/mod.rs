@@ -46,12 +46,11 @@ pub async fn serve(
     reload: impl Fn() -> Result<Config, ConfigError>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let notifier = Notifier::from_environment();
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
-    let mut status = Status::new(notifier.clone());
+    let mut status = Status::new(Notifier::from_environment());
     let Some(database) = open(config, &mut status, &stop).await? else { return Ok(()) };
     let served = host(config, reload, &database, &mut hangup, &mut status, &stop).await;
-    notifier.stopping("closing the database");
+    status.notifier().stopping("closing the database");
     let closed = database.close().await;
     served?;
     Ok(closed?)
@@ -100,7 +99,7 @@ async fn host(
     announce(config);
     let mut registered = false;
     let mut ready = false;
-    let health = Health::start();
+    let health = Health::start(status.notifier());
     while !stop.is_cancelled() {
         let gone_round = go_round(&scheduler, &mut registered).await;
         health.beat();
@@ -144,7 +143,7 @@ async fn host(
                     }
                     Err(error) => {
                         let reason = telemetry::chain(&error);
-                        error!(reason, "the new configuration is refused, the old one stays in force");
+                        error!(reason, "the new configuration is refused");
                         status.reloaded(Some(reason));
                     }
                 }

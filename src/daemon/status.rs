@@ -25,12 +25,16 @@ impl Status {
         Status { notifier, away: None, trouble: None, refused: None, line: String::new() }
     }
 
+    pub(super) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
     /// Logged once, however often it is tried.
     pub(super) fn database_is_away(&mut self, error: &(dyn std::error::Error + 'static)) {
         let reason = telemetry::chain(error);
         if self.away.is_none() {
             self.away = Some(Instant::now());
-            warn!(reason, "the database is away; waiting for it");
+            warn!(reason, "the database is away");
         }
         self.tell(format!("waiting for the database: {reason}"));
     }

@@ -220,26 +220,25 @@ pub async fn run_now(
 ) -> Result<Asked, Error> {
     store.register(job.name, &job.settings, now).await?;
     loop {
-        if let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? {
-            let run = claimed.run;
-            let (stop, board) = (stop.clone(), Arc::clone(board));
-            Attempt { store: store.clone(), job: job.clone(), slot, trigger: Trigger::Manual, claimed, stop, board }
-                .make()
-                .await;
-            let row = store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))?;
-            return Ok(Asked::Ran(Box::new(row)));
-        }
         let known = store.look(&[job.name], now).await?;
-        let Some(running) = known.into_iter().find_map(|(_, known)| known.running) else { continue };
-        let dead = running.trigger == Trigger::Manual && running.free;
-        if dead && let Some(claimed) = store.take(running.run, running.fence).await? {
-            let reason = format!("{} died while running it", holder(&running));
-            store.finish((claimed.run, claimed.fence), State::Failed, None, Some(&reason), None).await?;
+        if let Some(running) = known.into_iter().find_map(|(_, known)| known.running) {
+            if running.trigger == Trigger::Manual && running.free {
+                if let Some(claimed) = store.take(running.run, running.fence).await? {
+                    let reason = format!("{} died while running it", holder(&running));
+                    store.finish((claimed.run, claimed.fence), State::Failed, None, Some(&reason), None).await?;
+                }
+            } else if let Some(row) = store.run(running.run).await?.filter(|row| row.state == State::Running) {
+                return Ok(Asked::Busy(Box::new(row)));
+            }
             continue;
         }
-        if let Some(row) = store.run(running.run).await?.filter(|row| row.state == State::Running) {
-            return Ok(Asked::Busy(Box::new(row)));
-        }
+        let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? else { continue };
+        let run = claimed.run;
+        let (store, job, board, stop) = (store.clone(), job.clone(), Arc::clone(board), stop.clone());
+        let attempt = Attempt { store: store.clone(), job, slot, trigger: Trigger::Manual, claimed, stop, board };
+        attempt.make().await;
+        let row = store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))?;
+        return Ok(Asked::Ran(Box::new(row)));
     }
 }
 

@@ -9,6 +9,7 @@ mod support;
 
 mod commands;
 mod input;
+mod jobs;
 mod scenarios;
 mod settings;
 mod words;

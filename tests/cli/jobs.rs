@@ -1,0 +1,285 @@
+//! `jobs`, `runs`, `run`: what an operator sees and steers.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::program::{self, Folder, Running, call, eventually, on, run, wait};
+use crate::support::{self, TestDatabase};
+
+fn database() -> (TestDatabase, String) {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    (database, url)
+}
+
+/// Batches of 7 points that expired long ago.
+fn recharge(url: &str, users: u32) {
+    let line = |nth: u32| {
+        format!(
+            "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
+             \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
+            support::user(nth)
+        )
+    };
+    program::post(url, (0..users).map(line).collect::<String>()).expect(0);
+}
+
+fn sql(database: &TestDatabase, sql: &str) {
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+}
+
+#[test]
+fn a_run_by_hand_is_kept_with_its_counters() {
+    let (database, url) = database();
+    recharge(&url, 250);
+    let slot = "2026-02-01T00:00:00Z";
+    let answer = call(&url, &["run", "expiry", "--at", slot, "--json"]).expect(0).json();
+    assert_eq!(
+        (&answer["batches"], &answer["points"], &answer["state"]),
+        (&json!(250), &json!(1_750), &json!("succeeded"))
+    );
+    let runs = call(&url, &["runs", "--json"]).expect(0).jsons();
+    assert_eq!(runs.len(), 1);
+    let row = &runs[0];
+    assert_eq!(row["run"], answer["run"]);
+    assert_eq!(
+        (&row["job"], &row["slot"], &row["trigger"], &row["state"], &row["attempt"]),
+        (&json!("expiry"), &json!(slot), &json!("manual"), &json!("succeeded"), &json!(1))
+    );
+    assert_eq!((&row["counters"]["batches"], &row["progress"]), (&json!(250), &json!({ "done": 250, "total": 250 })));
+    assert!(
+        row["host"].is_string() && row["pid"].is_i64() && row["started"].is_string() && row["finished"].is_string()
+    );
+    // Its entries carry its number, and only they.
+    let of_run: i64 = wait(async {
+        let sql = "SELECT count(*) FROM ledger.entries WHERE run = $1 AND type = 'expire'";
+        database.client().await.query_one(sql, &[&row["run"].as_i64().unwrap()]).await.unwrap().get(0)
+    });
+    assert_eq!(of_run, 250);
+
+    // A dry run leaves no row. A second run changes nothing and is a run of its own.
+    call(&url, &["run", "expiry", "--at", slot, "--dry-run"]).expect(0);
+    let again = call(&url, &["run", "expiry", "--at", slot, "--json"]).expect(0).json();
+    assert_eq!(again["batches"], 0);
+    assert_eq!(call(&url, &["runs", "--json"]).expect(0).jsons().len(), 2);
+    assert_eq!(call(&url, &["runs", "--json", "--limit", "1"]).expect(0).json()["run"], again["run"]);
+    assert_eq!(call(&url, &["runs", "--job", "prune"]).expect(0).stdout, "No run yet.\n");
+    assert_eq!(call(&url, &["runs", "--state", "failed", "--json"]).expect(0).stdout, "");
+    let table = call(&url, &["runs"]).expect(0).stdout;
+    assert!(table.contains("manual") && table.contains("250 batches, 1,750 points"), "{table}");
+}
+
+#[test]
+fn what_a_run_counted_must_be_what_it_wrote() {
+    let (mut database, url) = database();
+    database.expect_damage();
+    recharge(&url, 150);
+    // One entry comes into the books without the run's number: as good as one that was never written.
+    sql(
+        &database,
+        &format!(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.user_id = '{}' THEN NEW.run := NULL; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER lose BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION lose()",
+            support::user(120)
+        ),
+    );
+    let done = call(&url, &["run", "expiry"]).expect(1);
+    let says =
+        "it counted 150 batches with 1050 points, but the entries that it wrote say 149 batches with 1043 points";
+    assert!(done.stderr.contains(says), "{}", done.stderr);
+    let row = call(&url, &["runs", "--json"]).expect(0).json();
+    assert_eq!((&row["state"], &row["counters"]["batches"]), (&json!("failed"), &json!(150)));
+    assert!(row["error"].as_str().unwrap().contains(says), "{row}");
+}
+
+#[test]
+fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
+    let (database, url) = database();
+    sql(
+        &database,
+        "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why, error)
+         SELECT job, at, trigger, CASE trigger WHEN 'manual' THEN 'succeeded' ELSE 'missed' END, 1, 1, at, 'why', NULL
+         FROM unnest(ARRAY['expiry', 'other']) AS job, unnest(ARRAY['schedule', 'manual']) AS trigger,
+              generate_series('2025-01-01'::timestamptz, '2025-03-31', '1 day') AS at",
+    );
+    sql(
+        &database,
+        "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence)
+         VALUES ('other', '2025-01-01', 'manual', 'running', 1, 1)",
+    );
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "retention: {runs_days: 30}\n");
+    // What was over before the second of March: 60 days, of two jobs, twice.
+    let prune = ["run", "prune", "--at", "2025-04-01T00:00:00Z", "--json", "--config", &config];
+    let counted = call(&url, &[&prune[..], &["--dry-run"]].concat()).expect(0).json();
+    assert_eq!(counted["runs"], 240, "{counted}");
+    let pruned = call(&url, &prune).expect(0).json();
+    assert_eq!(pruned["runs"], 240, "{pruned}");
+    let all = |job: &str| {
+        call(&url, &["runs", "--json", "--limit", "1000"])
+            .expect(0)
+            .jsons()
+            .iter()
+            .filter(|row| row["job"] == job)
+            .count()
+    };
+    assert_eq!((all("expiry"), all("other")), (60, 61), "what is under way stays");
+    // Long after, only the last slot of each is left, and what is under way.
+    let later = ["run", "prune", "--at", "2030-01-01T00:00:00Z", "--json", "--config", &config];
+    assert_eq!(call(&url, &later).expect(0).json()["runs"], 118 + 1, "with the first run of prune");
+    assert_eq!((all("expiry"), all("other")), (1, 2));
+}
+
+#[test]
+fn jobs_shows_pauses_and_resumes() {
+    let (_database, url) = database();
+    let jobs = || {
+        let answer = call(&url, &["jobs", "--json"]).expect(0).json();
+        answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| (job["job"].as_str().unwrap().to_owned(), job.clone()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let shown = jobs();
+    assert_eq!(shown.keys().collect::<Vec<_>>(), ["expiry", "prune"]);
+    let expiry = &shown["expiry"];
+    assert_eq!(
+        (&expiry["schedule"], &expiry["time_zone"], &expiry["enabled"]),
+        (&json!("0 2 * * *"), &json!("UTC"), &json!(true))
+    );
+    assert_eq!(
+        (&expiry["paused"], &expiry["last_run"], &expiry["running"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert!(expiry["next_slot"].as_str().unwrap().ends_with("T02:00:00Z"), "{expiry}");
+
+    let mut pause = on(&url, &["jobs", "pause", "expiry", "--json"]);
+    pause.env("USER", "ann").env_remove("SUDO_USER");
+    assert_eq!(run(pause).expect(0).json(), json!({ "job": "expiry", "paused": true }));
+    assert_eq!(jobs()["expiry"]["paused"]["by"], "ann");
+    assert_eq!(jobs()["prune"]["paused"], Value::Null);
+    assert!(call(&url, &["jobs"]).expect(0).stdout.contains("paused by ann since "));
+    // By hand it still runs.
+    call(&url, &["run", "expiry"]).expect(0);
+    call(&url, &["jobs", "resume", "expiry"]).expect(0);
+    assert_eq!(jobs()["expiry"]["paused"], Value::Null);
+    assert_eq!(jobs()["expiry"]["last_run"]["state"], "succeeded");
+
+    for (arguments, says) in [
+        (&["jobs", "pause", "night"][..], "there is no such job; there are expiry, prune"),
+        (&["run", "night"], "there is no such job; there are expiry, prune"),
+        (&["runs", "--state", "done"], "there is no such state; there are running, succeeded"),
+        (&["jobs", "cancel", "77"], "there is no run 77"),
+    ] {
+        let done = call(&url, arguments).expect(2);
+        assert!(done.stderr.contains(says), "{arguments:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn explain_needs_no_database_and_tells_what_will_happen() {
+    let folder = Folder::new();
+    let config = folder.file(
+        "pointsd.yaml",
+        "jobs: {expiry: {schedule: '30 2 * * *', time_zone: Europe/Paris, catch_up: all, catch_up_limit: 5}}\n",
+    );
+    let explain = ["jobs", "explain", "expiry", "--config", &config];
+    let answer = call("postgres://nobody@127.0.0.1:1/nothing", &[&explain[..], &["--json"]].concat()).expect(0).json();
+    assert_eq!(answer["in_words"], "every day at 02:30, Europe/Paris");
+    assert_eq!(answer["next_slots"].as_array().unwrap().len(), 10);
+    assert_eq!(answer["clock_changes"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["warnings"].as_array().unwrap().len(), 2);
+    let after = &answer["after_an_outage_of_36_hours"];
+    let run = after["run"].as_array().unwrap().len();
+    assert!((run == 1 || run == 2) && after["missed"] == 0, "{after}");
+    let text = call("postgres://nobody@127.0.0.1:1/nothing", &explain).expect(0).stdout;
+    for says in ["every day at 02:30, Europe/Paris", "does not exist on", "down for the last 36 hours", "would run"] {
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+/// Until somebody waits for another one's transaction.
+async fn until_waits_for_a_lock(client: &Client) {
+    let sql = "SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
+    let give_up = std::time::Instant::now() + program::PATIENCE;
+    while client.query(sql, &[]).await.unwrap().is_empty() {
+        assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
+    let (database, url) = database();
+    recharge(&url, 1_000);
+    wait(async {
+        let client = database.client().await;
+        let hold = async |user: u32| {
+            let holder = database.client().await;
+            holder.batch_execute("BEGIN").await.unwrap();
+            let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
+            holder.execute(sql, &[&support::user(user)]).await.unwrap();
+            holder
+        };
+        // It stands still in its third group.
+        let holder = hold(250).await;
+        let standing = Running::start(on(&url, &["run", "expiry", "--json"]));
+        until_waits_for_a_lock(&client).await;
+        let shown = call(&url, &["jobs", "--json"]).expect(0).json();
+        let running = &shown[0]["running"];
+        assert_eq!(
+            (&running["state"], &running["progress"]),
+            (&json!("running"), &json!({ "done": 200, "total": 1000 }))
+        );
+        assert_eq!(running["counters"]["batches"], 200, "what is kept is what is done");
+        assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 20 %"));
+        let busy = call(&url, &["run", "expiry"]).expect(3);
+        assert!(busy.stdout.contains("expiry is under way already: run 1 by hand, process "), "{}", busy.stdout);
+        assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(3).json()["busy"]["run"], 1);
+        let waiting = Running::start(on(&url, &["run", "expiry", "--wait", "--json"]));
+
+        let cancelled = call(&url, &["jobs", "cancel", "1", "--json"]).expect(0).json();
+        assert_eq!((&cancelled["cancelled"], &cancelled["run"]["state"]), (&json!(true), &json!("cancelled")));
+        assert_eq!(call(&url, &["jobs", "cancel", "1", "--json"]).expect(3).json()["cancelled"], false);
+        holder.batch_execute("COMMIT").await.unwrap();
+        let told = standing.finish().expect(1);
+        assert_eq!(told.json()["state"], "cancelled", "{told:?}");
+        // Its chunk in hand was not written, and who waited does the rest.
+        let rest = waiting.finish().expect(0).json();
+        assert_eq!((&rest["batches"], &rest["run"]), (&json!(800), &json!(2)), "{rest}");
+    });
+    let expired = call(&url, &["export", "entries", "--json"]).expect(0).jsons();
+    assert_eq!(expired.iter().filter(|entry| entry["type"] == "expire").count(), 1_000);
+}
+
+#[test]
+fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
+    let (database, url) = database();
+    recharge(&url, 1_000);
+    wait(async {
+        let client = database.client().await;
+        let holder = database.client().await;
+        holder.batch_execute("BEGIN").await.unwrap();
+        let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
+        holder.execute(sql, &[&support::user(250)]).await.unwrap();
+        let running = Running::start(on(&url, &["run", "expiry", "--json"]));
+        until_waits_for_a_lock(&client).await;
+        running.signal(nix::sys::signal::Signal::SIGINT);
+        let pid = running.pid();
+        eventually("the signal to arrive", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+            (u64::from_str_radix(pending.trim(), 16) == Ok(0)).then_some(())
+        });
+        holder.batch_execute("COMMIT").await.unwrap();
+        let answer = running.finish().expect(1).json();
+        assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(300)));
+        let row = call(&url, &["runs", "--json"]).expect(0).json();
+        assert_eq!(row["why"], "interrupted where it was called");
+    });
+    assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 700);
+}

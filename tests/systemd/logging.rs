@@ -1,0 +1,63 @@
+//! Where the log goes, and what can be found in it.
+
+use serde_json::Value;
+
+use crate::database;
+use crate::machine::{Gate, Service};
+use crate::program::{pointsd, run};
+
+const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
+
+#[test]
+fn the_journal_can_be_asked_for_a_job_a_run_and_a_slot() {
+    let database = database();
+    let gate = Gate::opened(&database);
+    let service = Service::on(&gate, "");
+    service.configure(EACH_SECOND);
+    service.start();
+    let done = service.logs("succeeded");
+    assert_eq!(
+        (&done["JOB"], &done["PRIORITY"], &done["SYSLOG_IDENTIFIER"]),
+        (&"expiry".into(), &"6".into(), &"pointsd".into())
+    );
+    let (run, slot) = (done["RUN_ID"].as_str().unwrap(), done["SLOT"].as_str().unwrap());
+    assert!(slot.len() == "2026-01-01T00:00:00Z".len() && slot.ends_with('Z'), "{slot}");
+    let of_run = service.entries(&[&format!("RUN_ID={run}"), "JOB=expiry", &format!("SLOT={slot}")]);
+    let messages: Vec<_> = of_run.iter().map(|entry| entry["MESSAGE"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["started", "succeeded"]);
+}
+
+#[test]
+fn a_format_that_is_asked_for_holds_under_the_journal_too() {
+    let database = database();
+    let gate = Gate::opened(&database);
+    let service = Service::on(&gate, "");
+    for (format, is_json) in [("json", true), ("text", false)] {
+        service.configure(&format!("log: {{format: {format}}}\n"));
+        service.start();
+        service.run(&["systemctl", "stop", "pointsd.service"]).expect(0);
+        let journal = service.journal();
+        let last = journal.last().unwrap()["MESSAGE"].as_str().unwrap();
+        let parsed: Option<Value> = serde_json::from_str(last).ok();
+        assert_eq!(parsed.map(|line| line["message"] == "stopped"), is_json.then_some(true), "{last}");
+        assert!(last.contains("stopped"), "{last}");
+    }
+}
+
+#[test]
+fn without_a_journal_lines_are_json() {
+    // A service's child may have the variable while its standard error leads elsewhere.
+    for stream in [None, Some("1:1"), Some("nonsense")] {
+        let mut command = pointsd(&["config", "check"]);
+        command.env("POINTSD_LOG", "ifno");
+        if let Some(stream) = stream {
+            command.env("JOURNAL_STREAM", stream);
+        }
+        // It is told once that the filter is none, and what is logged is what the configuration says.
+        let done = run(command).expect(0);
+        let [line] = done.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{done:?}") };
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["level"], &line["asked"]), (&"ERROR".into(), &"ifno".into()), "{line}");
+        assert!(line["message"].as_str().unwrap().starts_with("POINTSD_LOG cannot be used"), "{line}");
+    }
+}
