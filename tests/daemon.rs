@@ -44,7 +44,8 @@ impl Daemon {
             let line = self.running.next_error_line().unwrap_or_else(|| panic!("it ended: {:#?}", self.logged));
             let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON, {error}: {line}"));
             self.logged.push(line.clone());
-            if line["message"] == message && fields.iter().all(|(name, value)| line[name] == **value) {
+            let begins = line["message"].as_str().unwrap().starts_with(message);
+            if begins && fields.iter().all(|(name, value)| line[name] == **value) {
                 return line;
             }
         }
@@ -125,7 +126,7 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     program::post(&url, recharge(0..3, 1)).expect(0);
     let folder = Folder::new();
     let mut daemon = Daemon::each_second(&folder, &url);
-    let scheduled = daemon.logs("scheduled", &[("job", "expiry")]);
+    let scheduled = daemon.logs("expiry scheduled", &[("job", "expiry")]);
     assert_eq!(scheduled["level"], "INFO");
     assert_eq!(scheduled["schedule"], "* * * * * * (UTC)");
     let slot = scheduled["next_slot"].as_str().unwrap().to_owned();
@@ -135,8 +136,8 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
 
     // The first slot is the one that it announced.
-    daemon.logs("started", &[("job", "expiry"), ("slot", &slot)]);
-    let done = daemon.logs("succeeded", &[("job", "expiry"), ("slot", &slot)]);
+    daemon.logs("expiry started", &[("job", "expiry"), ("slot", &slot)]);
+    let done = daemon.logs("expiry succeeded", &[("job", "expiry"), ("slot", &slot)]);
     let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
     assert_eq!(
         counters,
@@ -153,7 +154,7 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     // And so on: later slots find what came since.
     program::post(&url, recharge(0..2, 2)).expect(0);
     let more = loop {
-        let done = daemon.logs("succeeded", &[("job", "expiry")]);
+        let done = daemon.logs("expiry succeeded", &[("job", "expiry")]);
         let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
         if counters["batches"] != 0 {
             break counters;
@@ -164,8 +165,11 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     let last: Vec<_> = logged.iter().rev().take(2).map(|line| line["message"].as_str().unwrap()).collect();
     assert_eq!(last, ["stopped", "stopping"]);
     // Each slot once, in order.
-    let slots: Vec<_> =
-        logged.iter().filter(|line| line["message"] == "started").map(|line| line["slot"].as_str().unwrap()).collect();
+    let slots: Vec<_> = logged
+        .iter()
+        .filter(|line| line["message"] == "expiry started")
+        .map(|line| line["slot"].as_str().unwrap())
+        .collect();
     assert!(slots.is_sorted_by(|one, next| one < next), "{slots:?}");
 }
 
@@ -192,7 +196,7 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         let holder = hold(&database, support::user(250)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
-        daemon.logs("started", &[("job", "expiry")]);
+        daemon.logs("expiry started", &[("job", "expiry")]);
         daemon.running.signal(Signal::SIGTERM);
         assert_eq!(expired(&client).await, 2 * GROUP);
         // It heard: it logs that once the group is done, so the signal must be there before that.
@@ -201,11 +205,11 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         let logged = daemon.ended(0);
         let says = |message: &str| logged.iter().find(|line| line["message"] == message);
         let stopped =
-            says("stopped half way; whoever comes next continues it").unwrap_or_else(|| panic!("{logged:#?}"));
+            says("expiry stopped half way; whoever comes next continues it").unwrap_or_else(|| panic!("{logged:#?}"));
         assert_eq!((&stopped["level"], &stopped["job"]), (&json!("WARN"), &json!("expiry")));
         assert_eq!(stopped["run_id"], 1);
         assert_eq!(logged.last().unwrap()["message"], "stopped");
-        assert!(says("succeeded").is_none(), "{logged:#?}");
+        assert!(says("expiry succeeded").is_none(), "{logged:#?}");
         check_invariants(&client).await;
         assert_eq!(expired(&client).await, 3 * GROUP);
 
@@ -264,10 +268,10 @@ fn two_daemons_on_one_database_do_no_harm() {
     let now = chrono::Utc::now();
     for mut daemon in daemons {
         // Whatever it expired it has told once a later slot is done.
-        while support::at(daemon.logs("succeeded", &[])["slot"].as_str().unwrap()) <= now {}
+        while support::at(daemon.logs("expiry succeeded", &[])["slot"].as_str().unwrap()) <= now {}
         for line in daemon.stop() {
             assert_ne!(line["level"], "ERROR", "{line}");
-            if line["message"] == "succeeded" {
+            if line["message"] == "expiry succeeded" {
                 let counters: Value = serde_json::from_str(line["counters"].as_str().unwrap()).unwrap();
                 points += counters["points"].as_u64().unwrap();
             }
@@ -295,14 +299,14 @@ fn with_a_private_server_it_outlives_the_server() {
     let mut daemon = Daemon::start(command(&["serve"]));
     let ready = daemon.logs("ready", &[]);
     assert!(ready["database"].as_str().unwrap().starts_with("embedded PostgreSQL "), "{ready}");
-    daemon.logs("succeeded", &[("job", "expiry")]);
+    daemon.logs("expiry succeeded", &[("job", "expiry")]);
 
     let killed = postmaster();
     kill(Pid::from_raw(killed), Signal::SIGKILL).unwrap();
     // A slot that was under way may still be told; one that begins after it cannot succeed without a server.
-    daemon.logs("started", &[("job", "expiry")]);
-    let started = daemon.logs("started", &[("job", "expiry")]);
-    daemon.logs("succeeded", &[("slot", started["slot"].as_str().unwrap())]);
+    daemon.logs("expiry started", &[("job", "expiry")]);
+    let started = daemon.logs("expiry started", &[("job", "expiry")]);
+    daemon.logs("expiry succeeded", &[("slot", started["slot"].as_str().unwrap())]);
     let revived = postmaster();
     assert_ne!(revived, killed);
     // The command line joins the same server, and leaves it to the daemon.
@@ -340,6 +344,45 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
 }
 
 #[test]
+fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    let path = folder.file("pointsd.yaml", "");
+    let mut command = on(&url, &["serve"]);
+    command.args(["--config", &path]);
+    let mut daemon = Daemon::start(command);
+    daemon.logs("ready", &[]);
+    folder.file("pointsd.yaml", "jobs: {expiry: {schedule: never}}\n");
+    daemon.running.signal(Signal::SIGHUP);
+    let refused = daemon.logs("the new configuration is refused", &[]);
+    assert_eq!(refused["level"], "ERROR");
+    assert!(refused["reason"].as_str().unwrap().contains("pointsd.yaml:1: jobs.expiry.schedule"), "{refused}");
+    // A change that takes a restart is told, one that does not is made.
+    folder.file("pointsd.yaml", format!("{EACH_SECOND}database: {{pool_size: 3}}\n"));
+    daemon.running.signal(Signal::SIGHUP);
+    daemon.logs("expiry scheduled", &[("schedule", "* * * * * * (UTC)")]);
+    daemon.logs("reloaded", &[("config", &path)]);
+    assert_eq!(daemon.logs("database, state_dir and jobs.takeover_seconds", &[])["level"], "WARN");
+    daemon.logs("expiry succeeded", &[("job", "expiry")]);
+    daemon.stop();
+}
+
+#[test]
+fn a_schedule_that_a_clock_change_moves_is_warned_of() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    let mut command = on(&url, &["serve"]);
+    let text = "jobs: {expiry: {schedule: '30 2 * * *', time_zone: Europe/Paris}}\n";
+    command.args(["--config", &folder.file("pointsd.yaml", text)]);
+    let mut daemon = Daemon::start(command);
+    daemon.logs("ready", &[]);
+    let warned: Vec<_> = daemon.logged.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warned.len(), 2, "{warned:#?}");
+    assert!(warned[0]["message"].as_str().unwrap().contains("02:30 does not exist on"), "{warned:#?}");
+    daemon.stop();
+}
+
+#[test]
 fn log_lines_follow_the_configuration() {
     let (_database, url) = database();
     let folder = Folder::new();
@@ -350,9 +393,12 @@ fn log_lines_follow_the_configuration() {
     };
     let mut text = serve("{format: text}");
     let lines: Vec<String> = (0..4).map(|_| text.next_error_line().unwrap()).collect();
-    assert!(lines[0].contains(" INFO scheduled job=\"expiry\" schedule=\"* * * * * * (UTC)\" next_slot="), "{lines:?}");
+    assert!(
+        lines[0].contains(" INFO expiry scheduled job=\"expiry\" schedule=\"* * * * * * (UTC)\" next_slot="),
+        "{lines:?}"
+    );
     assert!(lines[2].contains(" INFO ready database="), "{lines:?}");
-    assert!(lines[3].contains(" INFO started job=\"expiry\" run_id=1 slot="), "{lines:?}");
+    assert!(lines[3].contains(" INFO expiry started job=\"expiry\" run_id=1 slot="), "{lines:?}");
     assert!(!lines.concat().contains('\u{1b}'), "no colours where there is no terminal: {lines:?}");
     text.signal(Signal::SIGTERM);
     text.finish().expect(0);

@@ -143,7 +143,7 @@ async fn host(
                     }
                     Err(error) => {
                         let reason = telemetry::chain(&error);
-                        error!(reason, "the new configuration is refused");
+                        error!(reason, "the new configuration is refused: {reason}");
                         status.reloaded(Some(reason));
                     }
                 }
@@ -211,9 +211,9 @@ fn announce(config: &Config) {
         let schedule = &settings.schedule;
         if settings.enabled {
             let next_slot = schedule.next_after(now).map(time_text);
-            info!(job = job.name, schedule = schedule.describe(), next_slot, "scheduled");
+            info!(job = job.name, schedule = schedule.describe(), next_slot, "{} scheduled", job.name);
         } else {
-            info!(job = job.name, "disabled");
+            info!(job = job.name, "{} is disabled", job.name);
         }
     }
 }

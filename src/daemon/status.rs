@@ -34,7 +34,7 @@ impl Status {
         let reason = telemetry::chain(error);
         if self.away.is_none() {
             self.away = Some(Instant::now());
-            warn!(reason, "the database is away");
+            warn!(reason, "the database is away: {reason}");
         }
         self.tell(format!("waiting for the database: {reason}"));
     }
@@ -52,7 +52,7 @@ impl Status {
     pub(super) fn trouble(&mut self, error: &scheduler::Error) {
         let reason = telemetry::chain(error);
         if self.trouble.as_ref() != Some(&reason) {
-            error!(reason, "the jobs cannot be looked after; trying on");
+            error!(reason, "the jobs cannot be looked after: {reason}");
             self.trouble = Some(reason.clone());
         }
         self.tell(format!("in trouble: {reason}"));

@@ -132,7 +132,15 @@ impl Scheduler {
         if let Some(heartbeat) = running.heartbeat {
             let holder = holder(running);
             let (run_id, slot, last_sign) = (running.run, time_text(running.slot), time_text(heartbeat));
-            warn!(job = job.name, run_id, slot, holder, last_sign, "taken over: its holder gave no sign of life");
+            warn!(
+                job = job.name,
+                run_id,
+                slot,
+                holder,
+                last_sign,
+                "{} is taken over from {holder}, last heard of at {last_sign}",
+                job.name
+            );
             let tries = job.settings.retries.saturating_add(1);
             if u32::try_from(running.attempt).is_ok_and(|attempt| attempt >= tries)
                 && running.trigger != Trigger::Manual
@@ -141,7 +149,7 @@ impl Scheduler {
                     "{holder} died or froze while running it, last heard of at {last_sign}; that was attempt {} of {tries}",
                     running.attempt
                 );
-                error!(job = job.name, run_id, slot, reason, "failed");
+                error!(job = job.name, run_id, slot, reason, "{} failed: {reason}", job.name);
                 let held = (claimed.run, claimed.fence);
                 self.store.finish(held, State::Failed, None, Some(&reason), None).await?;
                 return Ok(());
@@ -156,7 +164,7 @@ impl Scheduler {
         if let Some(first) = plan.settled.first() {
             self.store.record(job.name, &plan.settled).await?;
             let (slot, slots) = (time_text(first.slot), plan.settled.len());
-            warn!(job = job.name, slot, slots, why = first.why, "{}", first.state.as_str());
+            warn!(job = job.name, slot, slots, why = first.why, "{} {}: {}", job.name, first.state.as_str(), first.why);
         }
         if plan.queue {
             self.store.queue(job.name, now).await?;

@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const OFFER_EVERY: Duration = Duration::from_millis(500);
 
 /// Said where the fence, or a database that stays away, keeps us from writing how an attempt ended.
-const LOST: &str = "given up: the run was taken over, cancelled, or could not be reached";
+const LOST: &str = "was given up: the run was taken over, cancelled, or could not be reached";
 
 /// A job's work for one slot, in progress. Handed to the job.
 pub struct Run {
@@ -148,7 +148,7 @@ impl Attempt {
     async fn supervise(&self) {
         let Claimed { run, attempt, fence, .. } = self.claimed;
         let (job, slot) = (self.job.name, time_text(self.slot));
-        info!(job, run_id = run, slot, attempt, trigger = self.trigger.as_str(), "started");
+        info!(job, run_id = run, slot, attempt, trigger = self.trigger.as_str(), "{job} started");
         let stop = self.stop.child_token();
         let handed = Run {
             run,
@@ -163,7 +163,7 @@ impl Attempt {
         let mut work = tokio::spawn((self.job.work)(handed).instrument(info_span!("run", job, run_id = run, slot)));
         let (outcome, fate) = self.watch(&mut work, &stop).await;
         if fate == Some(Fate::Lost) {
-            warn!(job, run_id = run, slot, attempt, "{LOST}");
+            warn!(job, run_id = run, slot, attempt, "{job} {LOST}");
             return;
         }
         self.conclude(outcome, fate).await;
@@ -247,9 +247,17 @@ impl Attempt {
         let (job, slot) = (self.job.name, time_text(self.slot));
         if self.offer(Last::Release { pause: Some(pause), error: Some(reason) }).await {
             let again_in_seconds = pause.as_secs();
-            warn!(job, run_id = run, slot, attempt, reason, again_in_seconds, "failed, to be tried again");
+            warn!(
+                job,
+                run_id = run,
+                slot,
+                attempt,
+                reason,
+                again_in_seconds,
+                "{job} failed and will be tried again: {reason}"
+            );
         } else {
-            warn!(job, run_id = run, slot, attempt, reason, "{LOST}");
+            warn!(job, run_id = run, slot, attempt, reason, "{job} {LOST}");
         }
     }
 
@@ -262,9 +270,9 @@ impl Attempt {
             return;
         }
         if self.offer(Last::Release { pause: None, error: None }).await {
-            warn!(job, run_id = run, slot, attempt, "stopped half way; whoever comes next continues it");
+            warn!(job, run_id = run, slot, attempt, "{job} stopped half way; whoever comes next continues it");
         } else {
-            warn!(job, run_id = run, slot, attempt, "{LOST}");
+            warn!(job, run_id = run, slot, attempt, "{job} {LOST}");
         }
     }
 
@@ -272,13 +280,17 @@ impl Attempt {
         let Claimed { run, attempt, .. } = self.claimed;
         let (job, slot) = (self.job.name, time_text(self.slot));
         match (self.offer(Last::Finish { state, counters, reason, why }).await, state) {
-            (false, _) => warn!(job, run_id = run, slot, attempt, "{LOST}"),
+            (false, _) => warn!(job, run_id = run, slot, attempt, "{job} {LOST}"),
             (true, State::Succeeded) => {
                 let counters = counters.map(Value::to_string);
-                info!(job, run_id = run, slot, attempt, counters, "succeeded");
+                info!(job, run_id = run, slot, attempt, counters, "{job} succeeded");
             }
-            (true, State::Failed) => error!(job, run_id = run, slot, attempt, reason, "failed"),
-            (true, _) => info!(job, run_id = run, slot, attempt, why, "{}", state.as_str()),
+            (true, State::Failed) => {
+                error!(job, run_id = run, slot, attempt, reason, "{job} failed: {}", reason.unwrap_or_default());
+            }
+            (true, _) => {
+                info!(job, run_id = run, slot, attempt, why, "{job} {}: {}", state.as_str(), why.unwrap_or_default());
+            }
         }
     }
 

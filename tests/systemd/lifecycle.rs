@@ -36,7 +36,7 @@ fn a_reload_takes_the_new_schedule() {
     service.configure(EACH_SECOND);
     service.run(&["systemctl", "reload", "pointsd.service"]).expect(0);
     service.logs("reloaded");
-    service.logs("succeeded");
+    service.logs("expiry succeeded");
     service.becomes(&[("ActiveState", "active"), ("SubState", "running")]);
     assert_eq!(service.main_pid(), pid);
 }
@@ -57,8 +57,8 @@ fn a_reload_with_a_bad_file_is_refused_and_the_old_one_stays() {
     assert!(refused["REASON"].as_str().unwrap().contains("/etc/pointsd/pointsd.yaml:3"), "{refused}");
     service.becomes(&[("ActiveState", "active"), ("SubState", "running"), ("MainPID", &pid)]);
     // Each second, as before.
-    let before = service.logged("succeeded");
-    until(|| "further slots".to_owned(), || (service.logged("succeeded") >= before + 2).then_some(()));
+    let before = service.logged("expiry succeeded");
+    until(|| "further slots".to_owned(), || (service.logged("expiry succeeded") >= before + 2).then_some(()));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_database_that_goes_away_is_waited_for_without_a_restart() {
     let service = Service::on(&gate, "WatchdogSec=2s");
     service.configure(EACH_SECOND);
     service.start();
-    service.logs("succeeded");
+    service.logs("expiry succeeded");
     gate.shut();
     service.logs("the database is away");
     until(
@@ -164,10 +164,10 @@ fn a_database_that_goes_away_is_waited_for_without_a_restart() {
     );
     pass(Duration::from_secs(5));
     assert_eq!(service.logged("the database is away"), 1, "it is told once");
-    let before = service.logged("succeeded");
+    let before = service.logged("expiry succeeded");
     gate.open();
     service.logs("the database is back");
-    until(|| "further slots".to_owned(), || (service.logged("succeeded") > before).then_some(()));
+    until(|| "further slots".to_owned(), || (service.logged("expiry succeeded") > before).then_some(()));
     let shown = service.shown(&["NRestarts", "ActiveState", "StatusText"]);
     assert_eq!((&*shown["NRestarts"], &*shown["ActiveState"]), ("0", "active"));
     assert!(!shown["StatusText"].contains("waiting"), "{shown:?}");

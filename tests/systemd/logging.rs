@@ -15,7 +15,7 @@ fn the_journal_can_be_asked_for_a_job_a_run_and_a_slot() {
     let service = Service::on(&gate, "");
     service.configure(EACH_SECOND);
     service.start();
-    let done = service.logs("succeeded");
+    let done = service.logs("expiry succeeded");
     assert_eq!(
         (&done["JOB"], &done["PRIORITY"], &done["SYSLOG_IDENTIFIER"]),
         (&"expiry".into(), &"6".into(), &"pointsd".into())
@@ -24,7 +24,7 @@ fn the_journal_can_be_asked_for_a_job_a_run_and_a_slot() {
     assert!(slot.len() == "2026-01-01T00:00:00Z".len() && slot.ends_with('Z'), "{slot}");
     let of_run = service.entries(&[&format!("RUN_ID={run}"), "JOB=expiry", &format!("SLOT={slot}")]);
     let messages: Vec<_> = of_run.iter().map(|entry| entry["MESSAGE"].as_str().unwrap()).collect();
-    assert_eq!(messages, ["started", "succeeded"]);
+    assert_eq!(messages, ["expiry started", "expiry succeeded"]);
 }
 
 #[test]

@@ -188,15 +188,21 @@ impl Service {
 
     /// How often it has logged this message.
     pub fn logged(&self, message: &str) -> usize {
-        self.journal().iter().filter(|entry| entry["MESSAGE"] == message).count()
+        self.journal().iter().filter(|entry| says(entry, message)).count()
     }
 
     /// Waits for an entry with this message.
     #[track_caller]
     pub fn logs(&self, message: &str) -> Value {
-        let find = || self.journal().into_iter().find(|entry| entry["MESSAGE"] == message);
+        let find = || self.journal().into_iter().find(|entry| says(entry, message));
         until(|| format!("{message:?}: {:#?}", self.journal()), find)
     }
+}
+
+/// Whether an entry's message is this, or begins with it and goes on with a reason.
+fn says(entry: &Value, message: &str) -> bool {
+    let rest = entry["MESSAGE"].as_str().and_then(|said| said.strip_prefix(message));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
 }
 
 impl Drop for Service {
