@@ -20,6 +20,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -66,6 +67,9 @@ async fn main() {
     }
     if only("latency") {
         bench.latency(600_000 / scale, &mut rows).await;
+    }
+    if only("daemon") {
+        bench.daemon(if quick { 10 } else { 60 }, &mut rows).await;
     }
     if only("growth") {
         bench.growth(5_000_000 / scale, 1_000_000 / scale, 100_000 / scale, &mut rows).await;
@@ -321,6 +325,60 @@ impl Bench {
         });
     }
 
+    /// What an idle daemon costs, and how quickly it is there and gone.
+    async fn daemon(&self, idle_seconds: u64, rows: &mut Vec<Row>) {
+        self.create("daemon").await;
+        self.database("daemon").await.migrate().await.expect("the schema");
+        let socket = self.directory.join("notify");
+        let (mut ready, mut gone) = (Vec::new(), Vec::new());
+        let (mut memory, mut share) = (0.0, 0.0);
+        for round in 0..5 {
+            std::fs::remove_file(&socket).ok();
+            let listener = UnixDatagram::bind(&socket).unwrap();
+            let began = Instant::now();
+            let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
+                .args(["serve", "--database-url", &self.url("daemon")])
+                .env("NOTIFY_SOCKET", &socket)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("pointsd starts");
+            let mut message = [0; 4_096];
+            while !String::from_utf8_lossy(&message).contains("READY=1") {
+                message = [0; 4_096];
+                listener.recv(&mut message).unwrap();
+            }
+            ready.push(began.elapsed().as_secs_f64());
+            if round == 0 {
+                let before = cpu_seconds(child.id());
+                std::thread::sleep(Duration::from_secs(idle_seconds));
+                share = (cpu_seconds(child.id()) - before) / idle_seconds as f64;
+                memory = high_water(child.id()).unwrap();
+            }
+            let began = Instant::now();
+            let pid = child.id().to_string();
+            assert!(Command::new("kill").arg(pid).status().unwrap().success());
+            assert!(child.wait().unwrap().success());
+            gone.push(began.elapsed().as_secs_f64());
+        }
+        for (work, value, text, least) in [
+            ("idle daemon, memory at its peak", memory, format!("{memory:.1} MB"), "< 25 MB"),
+            ("idle daemon, share of a core", share * 100.0, format!("{:.2} %", share * 100.0), "< 0.5 %"),
+            ("start to READY, migrated, median", 0.0, format!("{:.0} ms", median(&mut ready) * 1e3), "< 300 ms"),
+            ("SIGTERM to exit, idle, median", 0.0, format!("{:.0} ms", median(&mut gone) * 1e3), "< 1 s"),
+        ] {
+            eprintln!("{work}: {text}");
+            rows.push(Row {
+                work: work.into(),
+                measured: text,
+                against: String::new(),
+                ratio: value,
+                least,
+                aim: "",
+                naive: None,
+            });
+        }
+    }
+
     async fn growth(&self, huge: u64, large: u64, small: u64, rows: &mut Vec<Row>) {
         let mut posts = Vec::new();
         let mut sweeps = Vec::new();
@@ -429,6 +487,19 @@ fn high_water(process: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Seconds of processor time that a process has used.
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // User and system time, in ticks of a hundredth of a second.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn percentile_99(mut latencies: Vec<f64>) -> f64 {
