@@ -27,12 +27,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pointsd::config;
 use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::{Database, Settings};
 use pointsd::language::Language;
 use pointsd::ledger::{Life, Poster, Posting, Rules, Session};
+use pointsd::requests::{self, Stats};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The clients that pgbench and the single callers have.
@@ -70,6 +73,15 @@ async fn main() {
     }
     if only("daemon") {
         bench.daemon(if quick { 10 } else { 60 }, &mut rows).await;
+    }
+    if only("queue") {
+        bench.queue(500_000 / scale, &mut rows).await;
+    }
+    if only("wake") {
+        bench.wake(if quick { 200 } else { 1_000 }, &mut rows).await;
+    }
+    if only("backlog") {
+        bench.backlog(1_000_000, Duration::from_secs(if quick { 30 } else { 600 }), &mut rows).await;
     }
     if only("growth") {
         bench.growth(5_000_000 / scale, 1_000_000 / scale, 100_000 / scale, &mut rows).await;
@@ -379,6 +391,107 @@ impl Bench {
         }
     }
 
+    /// Requests that applications inserted beforehand.
+    async fn queue(&self, requests: u64, rows: &mut Vec<Row>) {
+        let client = self.seed("queue", 100_000, 3).await;
+        enqueue(&client, requests / 10, "warm").await;
+        Queue::start(self, "queue").await.until_done(requests / 10).await;
+        enqueue(&client, requests, "work").await;
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        let before = self.pgbench();
+        let queue = Queue::start(self, "queue").await;
+        let began = Instant::now();
+        queue.until_done(requests).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let around = f64::midpoint(before, self.pgbench());
+        rows.push(Row::rate("requests, enqueued to posted", requests, seconds, around, ("2.5", "5"), None));
+    }
+
+    /// One request at a time, to a server of the queue that sleeps.
+    async fn wake(&self, requests: u32, rows: &mut Vec<Row>) {
+        let client = self.seed("wake", 1_000, 3).await;
+        let queue = Queue::start(self, "wake").await;
+        let user = users(1)[0];
+        let enqueue =
+            "SELECT jobs.enqueue('consume', $1, 1, source_type => 'tts', source_id => $2, at => '2026-01-15Z')";
+        let enqueue = client.prepare(enqueue).await.unwrap();
+        let posted = client.prepare("SELECT FROM jobs.requests_done WHERE id = $1").await.unwrap();
+        let mut latencies = Vec::new();
+        for nth in 0..requests {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let id: i64 = client.query_one(&enqueue, &[&user, &nth.to_string()]).await.unwrap().get(0);
+            let committed = Instant::now();
+            while client.query_opt(&posted, &[&id]).await.unwrap().is_none() {}
+            latencies.push(committed.elapsed().as_secs_f64());
+        }
+        queue.until_done(u64::from(requests)).await;
+        latencies.sort_by(f64::total_cmp);
+        let middle = latencies[latencies.len() / 2] * 1e3;
+        rows.push(Row {
+            work: "COMMIT to posted, the queue's server idle".into(),
+            measured: format!("p50 {middle:.1} ms"),
+            against: format!("p99 {:.1} ms", percentile_99(latencies) * 1e3),
+            ratio: middle,
+            least: "< 20 ms",
+            aim: "",
+            naive: None,
+        });
+    }
+
+    /// How long it takes to take the next group, by how much waits behind it and by how much went before it.
+    async fn backlog(&self, large: u64, steady: Duration, rows: &mut Vec<Row>) {
+        let small = large / 100;
+        let client = self.seed("backlog", 100_000, 3).await;
+        enqueue(&client, small * 3, "warm").await;
+        Queue::start(self, "backlog").await.until_done(small * 3).await;
+        let beginning = self.taking(&client, small, 10, "small").await;
+        let huge = self.taking(&client, large, 1, "large").await;
+        let again = self.taking(&client, small, 10, "again").await;
+        let mut row = |work: String, measured: f64, against: f64| {
+            rows.push(Row {
+                work,
+                measured: format!("{:.2} ms", measured * 1e3),
+                against: format!("{:.2} ms", against * 1e3),
+                ratio: measured / against,
+                least: "< 1.2",
+                aim: "1",
+                naive: None,
+            });
+        };
+        row(format!("taking a group of a backlog of {large} against {small}"), huge, f64::midpoint(beginning, again));
+
+        let before = self.taking(&client, small, 10, "before").await;
+        let queue = Queue::start(self, "backlog").await;
+        let began = Instant::now();
+        let mut round = 0;
+        while began.elapsed() < steady {
+            // 2,000 a second, in twenties.
+            enqueue(&client, 20, &format!("steady{round}")).await;
+            round += 1;
+            tokio::time::sleep_until((began + Duration::from_millis(10 * round)).into()).await;
+        }
+        let stats = queue.until_done(20 * round).await;
+        let after = self.taking(&client, small, 10, "after").await;
+        let dead = "SELECT pg_relation_size('jobs.requests_open')::bigint / 1024,
+                           pg_relation_size('jobs.requests_open_pkey')::bigint / 1024";
+        let size = client.query_one(dead, &[]).await.unwrap();
+        let (table, index): (i64, i64) = (size.get(0), size.get(1));
+        eprintln!("steady load: {} requests; then the open part has {table} kB, its index {index} kB", stats.posted());
+        row(format!("taking a group after {} s of 2,000/s", steady.as_secs()), after, before);
+    }
+
+    /// Seconds to take a group, on average over backlogs of this size that are worked off.
+    async fn taking(&self, client: &Client, requests: u64, rounds: u32, salt: &str) -> f64 {
+        let (mut groups, mut taking) = (0, Duration::ZERO);
+        for round in 0..rounds {
+            enqueue(client, requests, &format!("{salt}{round}")).await;
+            let done = Queue::start(self, "backlog").await.until_done(requests).await.groups();
+            groups += done.0;
+            taking += done.1;
+        }
+        taking.as_secs_f64() / groups as f64
+    }
+
     async fn growth(&self, huge: u64, large: u64, small: u64, rows: &mut Vec<Row>) {
         let mut posts = Vec::new();
         let mut sweeps = Vec::new();
@@ -471,6 +584,48 @@ impl Row {
             "at_least": self.least, "aim": self.aim, "times_naive": self.naive,
         })
     }
+}
+
+/// A server of the queue, as the daemon has one.
+struct Queue {
+    stats: Arc<Stats>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Queue {
+    async fn start(bench: &Bench, database: &str) -> Queue {
+        let database = bench.database(database).await;
+        let (stats, stop) = (Arc::new(Stats::default()), CancellationToken::new());
+        let (_, rules) = tokio::sync::watch::channel(Arc::clone(&bench.rules));
+        let second = Duration::from_secs(1);
+        let settings = config::Requests { enabled: true, poll: 5 * second, retries: 8, retry_pause: 5 * second };
+        let (kept, stopped) = (Arc::clone(&stats), stop.clone());
+        let task = tokio::spawn(async move { requests::serve(&database, rules, settings, kept, stopped).await });
+        Queue { stats, stop, task }
+    }
+
+    /// Waits for so many requests, without looking at their table: that would clean up behind them.
+    async fn until_done(self, requests: u64) -> Arc<Stats> {
+        while self.stats.posted() < requests {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.stop.cancel();
+        self.task.await.unwrap();
+        assert_eq!(self.stats.posted(), requests);
+        self.stats
+    }
+}
+
+/// Inserts consumes of 1 to 20 points over the 100,000 accounts.
+async fn enqueue(client: &Client, requests: u64, salt: &str) {
+    let insert = format!(
+        "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id, at)
+         SELECT 'consume', md5((1 + floor(random() * 100000))::bigint::text)::uuid, 1 + floor(random() * 20)::bigint,
+                'tts', '{salt}-' || i, '2026-01-15T00:00:00Z'
+         FROM generate_series(1, {requests}) AS i"
+    );
+    client.batch_execute(&insert).await.expect("the requests");
 }
 
 fn time(text: &str) -> DateTime<Utc> {

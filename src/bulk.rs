@@ -132,14 +132,7 @@ pub async fn post(
     stop: &CancellationToken,
     mut on_reply: impl FnMut(LineReply) -> std::io::Result<()>,
 ) -> Result<Summary, Error> {
-    // A thread of its own, not one of the runtime's: a read from a terminal or a pipe may never return, and nobody
-    // should have to wait for it in order to stop.
-    let (sender, mut chunks) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let end = read_chunks(input, format, clock, &sender);
-        let _ = sender.blocking_send(FromReader::End(end));
-    });
-
+    let mut chunks = read(input, format, clock);
     let mut summary = Summary::default();
     let feed = poster.feed();
     let mut failure = None;
@@ -182,14 +175,30 @@ pub async fn post(
     }
 }
 
+/// Starts to read; the lines come in chunks.
+pub(crate) fn read(
+    input: impl Read + Send + 'static,
+    format: Format,
+    clock: fn() -> DateTime<Utc>,
+) -> mpsc::Receiver<FromReader> {
+    // A thread of its own, not one of the runtime's: a read from a terminal or a pipe may never return, and nobody
+    // should have to wait for it in order to stop.
+    let (sender, chunks) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let end = read_chunks(input, format, clock, &sender);
+        let _ = sender.blocking_send(FromReader::End(end));
+    });
+    chunks
+}
+
 fn lost(summary: &Summary, source: Arc<ledger::Error>) -> Error {
     Error::Ledger { through: summary.last_line, source }
 }
 
 /// A line of the input, read.
-struct Line {
-    number: u64,
-    posting: Result<Posting, Refusal>,
+pub(crate) struct Line {
+    pub number: u64,
+    pub posting: Result<Posting, Refusal>,
 }
 
 /// The lines of a chunk that was handed over: number and user, or why there is nothing to post.
@@ -239,7 +248,7 @@ fn answer(
 }
 
 /// What the reading thread sends.
-enum FromReader {
+pub(crate) enum FromReader {
     Lines(Vec<Line>),
     /// Always the last; without it the thread died.
     End(Result<(), Error>),
@@ -354,22 +363,22 @@ impl<R: Read> LineReader<R> {
 /// What a line may say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
-    op: Op,
-    user: Uuid,
-    points: i64,
-    source: Option<String>,
-    source_type: Option<String>,
-    source_id: Option<String>,
-    order_id: Option<i64>,
-    key: Option<String>,
+pub(crate) struct Fields {
+    pub op: Op,
+    pub user: Uuid,
+    pub points: i64,
+    pub source: Option<String>,
+    pub source_type: Option<String>,
+    pub source_id: Option<String>,
+    pub order_id: Option<i64>,
+    pub key: Option<String>,
     #[serde(default, deserialize_with = "json_time")]
-    expires_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "json_duration")]
-    duration: Option<Decimal>,
-    description: Option<String>,
+    pub duration: Option<Decimal>,
+    pub description: Option<String>,
     #[serde(default, deserialize_with = "json_time")]
-    at: Option<DateTime<Utc>>,
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// The columns that a CSV header may name: the fields above.
@@ -390,13 +399,13 @@ const COLUMNS: [&str; 12] = [
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Op {
+pub(crate) enum Op {
     Recharge,
     Consume,
 }
 
 impl Fields {
-    fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+    pub fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
         let unfit = |field: &str, op: &str, set: bool| {
             if set { Err(format!("{field} does not belong to a {op}")) } else { Ok(()) }
         };

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod language;
 pub mod ledger;
 pub mod prices;
+pub mod requests;
 pub mod schedule;
 pub mod scheduler;
 pub mod systemd;

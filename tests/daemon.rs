@@ -362,7 +362,7 @@ fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
     daemon.running.signal(Signal::SIGHUP);
     daemon.logs("expiry scheduled", &[("schedule", "* * * * * * (UTC)")]);
     daemon.logs("reloaded", &[("config", &path)]);
-    assert_eq!(daemon.logs("database, state_dir and jobs.takeover_seconds", &[])["level"], "WARN");
+    assert_eq!(daemon.logs("state_dir, database, jobs.takeover_seconds", &[])["level"], "WARN");
     daemon.logs("expiry succeeded", &[("job", "expiry")]);
     daemon.stop();
 }

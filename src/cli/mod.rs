@@ -8,6 +8,7 @@ mod operate;
 mod output;
 mod posting;
 mod price;
+mod requests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     #[command(subcommand)]
     Price(price::Price),
     Post(bulk::Post),
+    Enqueue(requests::Enqueue),
+    Requests(requests::Requests),
     Export(export::Export),
     Run(jobs::Run),
     Jobs(jobs::Jobs),
@@ -164,6 +167,8 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Check(command) => command.run(&program).await,
         Command::Price(command) => command.run(&program),
         Command::Post(command) => command.run(&program).await,
+        Command::Enqueue(command) => command.run(&program).await,
+        Command::Requests(command) => command.run(&program).await,
         Command::Export(command) => command.run(&program).await,
         Command::Run(command) => command.run(&program).await,
         Command::Jobs(command) => command.run(&program).await,

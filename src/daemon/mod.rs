@@ -5,12 +5,14 @@
 
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job as Waker, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -18,6 +20,8 @@ use tracing::{error, info, warn};
 use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
 use crate::jobs;
+use crate::ledger::Rules;
+use crate::requests::{self, Stats};
 use crate::scheduler::{self, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
 use crate::telemetry;
@@ -96,6 +100,9 @@ async fn host(
     let store = Store::new(database, config.jobs.takeover);
     let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone());
     let (mut waker, mut woken) = wake_each_second().await?;
+    let (rules, rules_in_force) = watch::channel(Arc::new(Rules::from(config)));
+    let stats = Arc::new(Stats::default());
+    let mut requests = JoinSet::new();
     announce(config);
     let mut registered = false;
     let mut ready = false;
@@ -106,8 +113,14 @@ async fn host(
         let more = match gone_round {
             Ok(tick) => {
                 status.database_is_there();
-                status.show(scheduler.board(), &tick);
+                status.show(scheduler.board(), &tick, &stats);
                 if !std::mem::replace(&mut ready, true) {
+                    let queue = (database.clone(), rules_in_force.clone(), Arc::clone(&stats), stop.clone());
+                    let settings = config.requests;
+                    requests.spawn(async move {
+                        let (database, rules, stats, stop) = queue;
+                        requests::serve(&database, rules, settings, stats, stop).await;
+                    });
                     info!(database = database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
                     status.ready();
                 }
@@ -135,6 +148,7 @@ async fn host(
                 match reload() {
                     Ok(new) => {
                         scheduler.replace(jobs::scheduled(&new, database));
+                        rules.send_replace(Arc::new(Rules::from(&new)));
                         registered = false;
                         announce(&new);
                         info!(config = new.source.to_string(), "reloaded");
@@ -151,7 +165,7 @@ async fn host(
         }
     }
     info!("stopping");
-    drain(&scheduler, status).await;
+    drain(&scheduler, &mut requests, status).await;
     waker.shutdown().await.context("the scheduler does not stop")
 }
 
@@ -166,9 +180,12 @@ async fn go_round(scheduler: &Scheduler, registered: &mut bool) -> Result<Tick, 
 }
 
 /// Waits for what is under way.
-async fn drain(scheduler: &Scheduler, status: &mut Status) {
+async fn drain(scheduler: &Scheduler, requests: &mut JoinSet<()>, status: &mut Status) {
     let deadline = tokio::time::Instant::now() + LONGEST_DRAIN;
-    let idle = scheduler.idle();
+    let idle = async {
+        scheduler.idle().await;
+        while requests.join_next().await.is_some() {}
+    };
     tokio::pin!(idle);
     loop {
         status.stopping(scheduler.board(), EXTENSION);
@@ -220,8 +237,11 @@ fn announce(config: &Config) {
 
 /// What a reload cannot change in a daemon that runs.
 fn warn_of_restart(old: &Config, new: &Config) {
-    let settings = |config: &Config| format!("{:?} {:?} {:?}", config.database, config.state_dir, config.jobs.takeover);
+    let settings = |config: &Config| {
+        let Config { database, state_dir, requests, log, .. } = config;
+        format!("{database:?} {state_dir:?} {:?} {requests:?} {log:?}", config.jobs.takeover)
+    };
     if settings(old) != settings(new) {
-        warn!("database, state_dir and jobs.takeover_seconds change only when pointsd is restarted");
+        warn!("state_dir, database, jobs.takeover_seconds, requests and log change only when pointsd is restarted");
     }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use tracing::{error, info, warn};
 
+use crate::requests::Stats;
 use crate::scheduler::{self, Board, Shown, Tick};
 use crate::systemd::Notifier;
 use crate::telemetry;
@@ -58,8 +59,12 @@ impl Status {
         self.tell(format!("in trouble: {reason}"));
     }
 
-    pub(super) fn show(&mut self, board: &Board, tick: &Tick) {
+    pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats) {
         let mut parts: Vec<String> = board.runs().iter().map(running).collect();
+        let lag = requests.lag();
+        if lag >= Duration::from_secs(1) {
+            parts.push(format!("requests {} s behind", lag.as_secs()));
+        }
         if let Some((job, slot)) = &tick.next {
             parts.push(format!("next: {job} {}", soon(*slot, Utc::now())));
         }

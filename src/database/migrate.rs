@@ -27,6 +27,7 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "ledger", sql: include_str!("../../sql/migrations/0001_ledger.sql") },
     Migration { version: 2, name: "jobs", sql: include_str!("../../sql/migrations/0002_jobs.sql") },
+    Migration { version: 3, name: "requests", sql: include_str!("../../sql/migrations/0003_requests.sql") },
 ];
 
 /// A migration that was just applied.

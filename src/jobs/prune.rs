@@ -1,7 +1,9 @@
-//! Deletes runs that have been over for long enough.
+//! Deletes runs and requests that have been over for long enough.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Job};
 use crate::scheduler::{Ended, Guard, Run};
@@ -12,45 +14,69 @@ const CHUNK: i64 = 5_000;
 /// The tidying up.
 pub const JOB: Job = Job {
     name: "prune",
-    about: "deletes runs that are long over",
+    about: "deletes runs and requests that are long over",
     settings: |config| &config.jobs.prune,
     work: |context, run| Box::pin(work(context, run)),
-    dry_run: |context, slot, stop| {
-        Box::pin(async move {
-            let mut client = context.database.connection().await?;
-            let transaction = client.transaction().await?;
-            let mut pruned = Pruned::default();
-            while !stop.is_cancelled() && pruned.prune(&transaction, &context, slot).await? > 0 {}
-            transaction.rollback().await?;
-            Ok(serde_json::to_value(pruned)?)
-        })
-    },
+    dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
 };
 
 /// What was deleted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Pruned {
     runs: u64,
+    requests: u64,
 }
 
-impl Pruned {
-    /// Deletes a chunk; returns how many rows that were.
-    async fn prune(
-        &mut self,
-        transaction: &deadpool_postgres::Transaction<'_>,
-        context: &Context,
-        slot: DateTime<Utc>,
-    ) -> anyhow::Result<u64> {
+/// What is to be deleted, and how far that is.
+struct Pruning {
+    runs_before: DateTime<Utc>,
+    requests_before: DateTime<Utc>,
+    /// The last request that was deleted, and the last that may have to be.
+    requests: Option<(i64, i64)>,
+    runs_done: bool,
+}
+
+impl Pruning {
+    fn new(context: &Context, slot: DateTime<Utc>) -> Pruning {
         let before = |days: u32| slot - TimeDelta::days(i64::from(days));
-        let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
-        let runs = transaction.execute(&statement, &[&before(context.retention.runs_days), &CHUNK]).await?;
-        self.runs += runs;
-        Ok(runs)
+        Pruning {
+            runs_before: before(context.retention.runs_days),
+            requests_before: before(context.retention.requests_days),
+            requests: None,
+            runs_done: false,
+        }
+    }
+
+    /// Deletes a chunk; false where nothing is left.
+    async fn chunk(&mut self, transaction: &Transaction<'_>, pruned: &mut Pruned) -> anyhow::Result<bool> {
+        if !self.runs_done {
+            let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
+            let runs = transaction.execute(&statement, &[&self.runs_before, &CHUNK]).await?;
+            pruned.runs += runs;
+            self.runs_done = runs == 0;
+            return Ok(true);
+        }
+        let (after, until) = match self.requests {
+            Some(range) => range,
+            None => {
+                let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_old.sql")).await?;
+                let until: Option<i64> =
+                    transaction.query_one(&statement, &[&self.requests_before]).await?.try_get(0)?;
+                (0, until.unwrap_or(0))
+            }
+        };
+        let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_prune.sql")).await?;
+        let row = transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &after, &until]).await?;
+        let (requests, last): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        pruned.requests += u64::try_from(requests)?;
+        self.requests = Some((last.unwrap_or(until), until));
+        Ok(requests > 0)
     }
 }
 
 async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     let mut pruned: Pruned = run.counters.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
+    let mut pruning = Pruning::new(&context, run.slot);
     let mut client = context.database.connection().await?;
     let guard = run.guard(&client).await?;
     loop {
@@ -58,12 +84,22 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
             return Ok(Ended::Stopped);
         }
         let transaction = client.transaction().await?;
-        let rows = pruned.prune(&transaction, &context, run.slot).await?;
+        let more = pruning.chunk(&transaction, &mut pruned).await?;
         // How much there is to delete is not known beforehand.
-        Guard::keep(&guard, transaction.client(), (pruned.runs, pruned.runs), &pruned).await?;
+        let done = pruned.runs + pruned.requests;
+        Guard::keep(&guard, transaction.client(), (done, done), &pruned).await?;
         transaction.commit().await?;
-        if rows == 0 {
+        if !more {
             return Ok(Ended::Done(serde_json::to_value(pruned)?));
         }
     }
+}
+
+async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<serde_json::Value> {
+    let mut client = context.database.connection().await?;
+    let transaction = client.transaction().await?;
+    let (mut pruned, mut pruning) = (Pruned::default(), Pruning::new(&context, slot));
+    while !stop.is_cancelled() && pruning.chunk(&transaction, &mut pruned).await? {}
+    transaction.rollback().await?;
+    Ok(serde_json::to_value(pruned)?)
 }

@@ -22,5 +22,5 @@ pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
 pub use reply::{Allocation, Entry, EntryType, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Life, Rules};
-pub use session::{Error, Session};
+pub use session::{Error, Session, Source};
 pub use sweep::{Expired, Orphan, Progress, Sweep, SweepRun};

@@ -72,6 +72,36 @@ pub struct Session<C = ClientWrapper> {
     statements: Statements,
 }
 
+/// Where a group comes from, and where its replies go: within the group's own transaction.
+pub trait Source: Sync {
+    /// Takes the postings of a group; `None` where there is nothing to do. What it asks first is sent together with the
+    /// transaction's BEGIN.
+    fn take(&mut self, client: &Client) -> impl Future<Output = Result<Option<Vec<Posting>>, Error>> + Send;
+
+    /// Writes what became of the postings that were taken last, whose replies these are, in their order. It must send
+    /// all its statements at once: the COMMIT follows them.
+    fn keep(&self, client: &Client, replies: &[Reply]) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Of a caller who brings the postings along.
+enum Nowhere {}
+
+impl Source for Nowhere {
+    async fn take(&mut self, _: &Client) -> Result<Option<Vec<Posting>>, Error> {
+        match *self {}
+    }
+
+    async fn keep(&self, _: &Client, _: &[Reply]) -> Result<(), Error> {
+        match *self {}
+    }
+}
+
+/// Whether a group's transaction begins with its load, or was begun when the group was taken from its source.
+enum Group<'a, S> {
+    Begins,
+    Taken(&'a S),
+}
+
 /// Every statement that a session prepares, and the file of sql/ledger that holds it.
 macro_rules! statements {
     ($($name:ident = $file:literal),+ $(,)?) => {
@@ -147,9 +177,35 @@ impl<C: Deref<Target = Client>> Session<C> {
         let mut races = 0;
         let mut orphans = Vec::new();
         loop {
-            match self.post_once(postings, rules, &mut orphans).await {
+            let transaction = Transaction { client: &self.client, ended: false };
+            match self.post_once(transaction, Group::<Nowhere>::Begins, postings, rules, &mut orphans).await {
                 Err(Error::LostRace) if races < MOST_RACES => races += 1,
                 result => return result,
+            }
+        }
+    }
+
+    /// Posts a group that is taken from somewhere, and kept there, in the transaction that posts it: both come to pass,
+    /// or neither. `None` where nothing was taken.
+    ///
+    /// One round trip more than [`Session::post`], for the taking. After a lost race it is taken again. A dropped future
+    /// leaves no transaction open.
+    ///
+    /// # Errors
+    /// See [`Error`]. Refusals are replies.
+    pub async fn post_taken(&mut self, rules: &Rules, source: &mut impl Source) -> Result<Option<Vec<Reply>>, Error> {
+        let mut races = 0;
+        let mut orphans = Vec::new();
+        loop {
+            let transaction = Transaction { client: &self.client, ended: false };
+            let begun = self.client.batch_execute(BEGIN).map(|result| result.map_err(Error::from));
+            let ((), taken) = try_join!(begun, source.take(&self.client))?;
+            // Where there is none, the transaction is rolled back without waiting for it.
+            let Some(postings) = taken else { return Ok(None) };
+            let group = Group::Taken(&*source);
+            match self.post_once(transaction, group, &postings, rules, &mut orphans).await {
+                Err(Error::LostRace) if races < MOST_RACES => races += 1,
+                result => return result.map(Some),
             }
         }
     }
@@ -158,14 +214,15 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// account may have committed between two statements of a load; the next load finds it. Only who is seen twice is an
     /// orphan.
     async fn post_once(
-        &mut self,
+        &self,
+        transaction: Transaction<'_>,
+        group: Group<'_, impl Source>,
         postings: &[Posting],
         rules: &Rules,
         orphans: &mut Vec<Uuid>,
     ) -> Result<Vec<Reply>, Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
-        let transaction = Transaction { client: &self.client, ended: false };
-        let (mut accounts, known) = self.load(postings, &keys).await?;
+        let (mut accounts, known) = self.load(matches!(group, Group::Begins), postings, &keys).await?;
         let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
         if seen.iter().any(|user| !orphans.contains(user)) {
             transaction.rollback().await?;
@@ -173,17 +230,28 @@ impl<C: Deref<Target = Client>> Session<C> {
             return Err(Error::LostRace);
         }
         let Decision { entries, replies } = decide::decide(&mut accounts, &known, postings, &keys, rules);
-        if entries.is_empty() {
+        if entries.is_empty() && matches!(group, Group::Begins) {
             transaction.rollback().await?;
         } else {
-            self.store(&accounts, &entries).await.map_err(Error::or_lost_race)?;
+            let kept = async {
+                match group {
+                    Group::Begins => Ok(()),
+                    Group::Taken(source) => source.keep(&self.client, &replies).await,
+                }
+            };
+            self.store(&accounts, &entries, kept).await.map_err(Error::or_lost_race)?;
             transaction.ended();
         }
         Ok(replies)
     }
 
-    /// The first round trip. Opens the transaction; the accounts come back sorted by user.
-    async fn load(&self, postings: &[Posting], keys: &[Option<Uuid>]) -> Result<(Vec<Account>, KnownKeys), Error> {
+    /// The first round trip, which opens the transaction unless it is open; the accounts come back sorted by user.
+    async fn load(
+        &self,
+        begin: bool,
+        postings: &[Posting],
+        keys: &[Option<Uuid>],
+    ) -> Result<(Vec<Account>, KnownKeys), Error> {
         let mut users: Vec<Uuid> = postings.iter().map(|posting| posting.user).collect();
         users.sort_unstable();
         users.dedup();
@@ -194,8 +262,9 @@ impl<C: Deref<Target = Client>> Session<C> {
         let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&users], [&key_users, &keys]);
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
+        let begun = async { if begin { client.batch_execute(BEGIN).await } else { Ok(()) } };
         let ((), locked, open, known) = try_join!(
-            client.batch_execute(BEGIN),
+            begun,
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.batch_open, &of_users),
             client.query(&statements.entry_known, &of_keys),
@@ -225,8 +294,13 @@ impl<C: Deref<Target = Client>> Session<C> {
         Ok((accounts, known.collect::<Result<_, Error>>()?))
     }
 
-    /// The second round trip. Commits.
-    async fn store(&self, accounts: &[Account], entries: &[Entry]) -> Result<(), Error> {
+    /// The second round trip. What `kept` writes goes with it. Commits.
+    async fn store(
+        &self,
+        accounts: &[Account],
+        entries: &[Entry],
+        kept: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
         let changed = || accounts.iter().filter(|account| account.is_changed());
         let opened = AccountColumns::of(changed().filter(|account| !account.stored));
         let updated = AccountColumns::of(changed().filter(|account| account.stored));
@@ -241,6 +315,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             self.execute(&statements.batch_update, drawn.params_of_update(), drawn.users.len()),
             self.execute(&statements.batch_insert, new.params_of_insert(), new.users.len()),
             self.execute(&statements.entry_insert, written.params(), entries.len()),
+            kept,
             self.client.batch_execute("COMMIT").map(|result| result.map_err(Error::from)),
         )?;
         Ok(())

@@ -108,14 +108,24 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
         "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence)
          VALUES ('other', '2025-01-01', 'manual', 'running', 1, 1)",
     );
+    // Twelve thousand requests, more than two chunks, of which the first 9,000 are old; one in a hundred is parked.
+    sql(
+        &database,
+        "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+         SELECT 'consume', gen_random_uuid(), 1, 'tts', n::text FROM generate_series(1, 12000) AS n;
+         UPDATE jobs.requests SET state = CASE WHEN id % 100 = 0 THEN 'parked' ELSE 'refused' END, code = 'x', message = 'x',
+             finished_at = CASE WHEN id <= 9000 THEN '2025-03-01'::timestamptz ELSE '2025-03-30' END",
+    );
     let folder = Folder::new();
-    let config = folder.file("pointsd.yaml", "retention: {runs_days: 30}\n");
+    let config = folder.file("pointsd.yaml", "retention: {runs_days: 30, requests_days: 30}\n");
     // What was over before the second of March: 60 days, of two jobs, twice.
     let prune = ["run", "prune", "--at", "2025-04-01T00:00:00Z", "--json", "--config", &config];
     let counted = call(&url, &[&prune[..], &["--dry-run"]].concat()).expect(0).json();
-    assert_eq!(counted["runs"], 240, "{counted}");
+    assert_eq!((&counted["runs"], &counted["requests"]), (&json!(240), &json!(8_910)), "{counted}");
     let pruned = call(&url, &prune).expect(0).json();
-    assert_eq!(pruned["runs"], 240, "{pruned}");
+    assert_eq!((&pruned["runs"], &pruned["requests"]), (&json!(240), &json!(8_910)), "{pruned}");
+    let again = call(&url, &prune).expect(0).json();
+    assert_eq!((&again["runs"], &again["requests"]), (&json!(0), &json!(0)), "{again}");
     let all = |job: &str| {
         call(&url, &["runs", "--json", "--limit", "1000"])
             .expect(0)
@@ -127,7 +137,14 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
     assert_eq!((all("expiry"), all("other")), (60, 61), "what is under way stays");
     // Long after, only the last slot of each is left, and what is under way.
     let later = ["run", "prune", "--at", "2030-01-01T00:00:00Z", "--json", "--config", &config];
-    assert_eq!(call(&url, &later).expect(0).json()["runs"], 118 + 1, "with the first run of prune");
+    let last = call(&url, &later).expect(0).json();
+    assert_eq!(
+        (&last["runs"], &last["requests"]),
+        (&json!(118 + 2), &json!(2_970)),
+        "with the first runs of prune: {last}"
+    );
+    let left = call(&url, &["requests", "--state", "parked", "--limit", "1000", "--json"]).expect(0).stdout;
+    assert!(left.contains("parked"), "what nobody has looked at stays");
     assert_eq!((all("expiry"), all("other")), (1, 2));
 }
 

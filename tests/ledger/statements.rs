@@ -25,11 +25,17 @@ fn statements_in(folder: &str) -> BTreeMap<String, String> {
     files.collect()
 }
 
+/// All files of a module.
+fn source_of(module: &str) -> String {
+    let folder = format!("{}/src/{module}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in statements().into_iter().chain(statements_in("demo")) {
+    for (name, sql) in ["ledger", "demo", "jobs", "requests"].into_iter().flat_map(statements_in) {
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::telemetry::chain(&error));
         }
@@ -38,9 +44,7 @@ async fn each_can_be_prepared() {
 
 #[test]
 fn each_is_used() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ledger");
-    let source: String =
-        fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let source = source_of("ledger");
     let (_, listed) = source.split_once("\nstatements! {").expect("a session's list of statements");
     let (listed, _) = listed.split_once('}').unwrap();
     for name in statements().keys() {
@@ -52,6 +56,17 @@ fn each_is_used() {
     for name in statements_in("demo").keys() {
         assert!(demo.contains(&format!("sql/demo/{name}.sql\")")), "sql/demo/{name}.sql is used by nobody");
     }
+    let (scheduler, jobs) = (source_of("scheduler"), source_of("jobs"));
+    for name in statements_in("jobs").keys() {
+        let listed = scheduler.contains(&format!("sql!(\"{name}\")"));
+        let included = |source: &str| source.contains(&format!("sql/jobs/{name}.sql\")"));
+        assert!(listed || included(&scheduler) || included(&jobs), "sql/jobs/{name}.sql is used by nobody");
+    }
+    let requests = source_of("requests");
+    for name in statements_in("requests").keys() {
+        let included = |source: &str| source.contains(&format!("sql/requests/{name}.sql\")"));
+        assert!(included(&requests) || included(&jobs), "sql/requests/{name}.sql is used by nobody");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +75,10 @@ async fn each_is_planned_by_index_on_empty_tables() {
     let client = database.client().await;
     // For its settings, which stay with the connection.
     let _session = Session::open(&client).await.unwrap();
-    for (name, sql) in statements() {
+    // What the queue's lanes ask all day; the other statements of the queue are for people.
+    let lanes =
+        statements_in("requests").into_iter().filter(|(name, _)| INDEXES.iter().any(|(index, _)| index == name));
+    for (name, sql) in statements().into_iter().chain(lanes) {
         let plan = plan(&client, &name, &sql).await;
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         walk(&plan, &mut |node| match node["Node Type"].as_str().unwrap() {
@@ -77,7 +95,7 @@ async fn each_is_planned_by_index_on_empty_tables() {
     }
 }
 
-/// By what each statement finds its rows. All but the last proof of a run begin with the user.
+/// By what each statement finds its rows. Those of the ledger begin with the user, but for the proof of a run.
 const INDEXES: &[(&str, &[&str])] = &[
     ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
     ("account_insert", &[]),
@@ -96,6 +114,12 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("export_accounts", &["accounts_pkey"]),
     ("export_batches", &["batches_pkey"]),
     ("export_entries", &["entries_pkey"]),
+    ("lane_lock", &["lanes_pkey"]),
+    ("request_fail", &["requests_open_by_id"]),
+    ("request_finish", &["requests_open_pkey"]),
+    ("request_take", &["requests_open_pkey", "requests_waiting"]),
+    ("request_take_again", &["requests_open_pkey", "requests_waiting"]),
+    ("request_waiting", &["requests_waiting"]),
 ];
 
 /// The sweep's cost follows what is due, once the tables' statistics tell how little of the ledger that is.

@@ -1,0 +1,10 @@
+-- The newest requests. Instants as text that programs read, because there may be some that the driver cannot hold.
+-- $1 text: only of this state, or null; $2 bigint: how many at most
+SELECT id, user_id, op, points, source, order_id, source_type, source_id, key, description, state, attempts, seq, code,
+       message, duration::text AS duration, to_json(at) #>> '{}' AS at, to_json(expires_at) #>> '{}' AS expires_at,
+       to_json(enqueued_at) #>> '{}' AS enqueued_at, to_json(retry_at) #>> '{}' AS retry_at,
+       to_json(finished_at) #>> '{}' AS finished_at
+FROM jobs.requests
+WHERE $1::text IS NULL OR state = $1
+ORDER BY id DESC
+LIMIT $2

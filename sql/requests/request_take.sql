@@ -1,0 +1,20 @@
+-- The next requests of a locked lane, in the order of their ids, after $2. Those of an account that has an earlier one
+-- waiting for its next try wait, too.
+-- No row can upset the driver: an instant that it cannot hold comes as one that the ledger refuses, a number as its
+-- digits, and of a text that is too long just so much that this shows.
+-- $1 smallint: the lane; $2 bigint: the id; $3 bigint: how many at most
+SELECT
+       r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id,
+       CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
+            WHEN r.expires_at IS NOT NULL THEN '1969-12-31Z' END AS expires_at,
+       left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,
+       left(r.duration::text, 100) AS duration, left(r.key, 256) AS key, left(r.description, 1001) AS description,
+       CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
+       (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint AS age
+FROM jobs.requests_open AS r
+WHERE r.lane = $1 AND r.id > $2 AND r.state = 'pending'
+  AND NOT EXISTS (SELECT FROM jobs.requests_open AS w
+                  WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
+                  OFFSET 0) -- asked by the index for each row: as a join it would be planned once, for no rows at all
+ORDER BY r.id
+LIMIT $3

@@ -1,0 +1,19 @@
+-- Certain requests of a locked lane, in the order of their ids: a part of a group that failed, or one that has
+-- waited long enough; none whose account has an earlier one waiting.
+-- Columns as in request_take.
+-- $1 smallint: the lane; $2 bigint[]: the ids, ascending
+SELECT
+       r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id,
+       CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
+            WHEN r.expires_at IS NOT NULL THEN '1969-12-31Z' END AS expires_at,
+       left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,
+       left(r.duration::text, 100) AS duration, left(r.key, 256) AS key, left(r.description, 1001) AS description,
+       CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
+       (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint AS age
+FROM jobs.requests_open AS r
+WHERE r.lane = $1 AND r.id BETWEEN ($2::bigint[])[1] AND ($2::bigint[])[cardinality($2::bigint[])]
+  AND r.id = ANY ($2::bigint[]) AND (r.state = 'pending' OR r.retry_at <= clock_timestamp())
+  AND NOT EXISTS (SELECT FROM jobs.requests_open AS w
+                  WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
+                  OFFSET 0)
+ORDER BY r.id

@@ -1,0 +1,297 @@
+//! `enqueue` and `requests`: the queue that a daemon posts.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde_json::json as object;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::output::{counted, facts, grouped, json, progress, say, table};
+use super::{Outcome, Program, WrongCall, stop_on_signal};
+use crate::bulk::{self, Format, FromReader, Line};
+use crate::database::Database;
+use crate::requests::{self, Listed, PutBack, State};
+
+/// Queues postings for the daemon: the same lines as `post`. Ends with 3 if a line was refused.
+///
+/// Each line is answered with the number of its request. What becomes of them `pointsd requests` tells. Queueing a file
+/// again is safe: what was posted replays.
+#[derive(clap::Args)]
+pub struct Enqueue {
+    /// The file; - for standard input
+    file: PathBuf,
+    /// Comma-separated values under a header with the same names
+    #[arg(long)]
+    csv: bool,
+}
+
+/// The queue: its newest requests, and how many there are in each state.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Requests {
+    /// Only those in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// So many at most
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Puts requests that are parked, refused or waiting back to pending
+    Retry {
+        /// Their numbers
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
+    },
+}
+
+/// What became of the lines.
+#[derive(Default)]
+struct Summary {
+    enqueued: u64,
+    refused: BTreeMap<&'static str, u64>,
+    last_line: u64,
+    stopped: bool,
+}
+
+impl Enqueue {
+    /// Queues every line; prints each one's answer as JSON, or the refused lines and a summary.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let format = if self.csv { Format::Csv } else { Format::Ndjson };
+        let stdin = self.file.as_os_str() == "-";
+        let (input, bar): (Box<dyn Read + Send>, _) = if stdin {
+            (Box::new(io::stdin()), indicatif::ProgressBar::hidden())
+        } else {
+            let unreadable = |error| WrongCall(format!("{} cannot be read: {error}", self.file.display()));
+            let file = File::open(&self.file).map_err(unreadable)?;
+            let metadata = file.metadata().map_err(unreadable)?;
+            if metadata.is_dir() {
+                return Err(WrongCall(format!("{} is a folder; name a file", self.file.display())).into());
+            }
+            let bar = progress(metadata.len(), "queueing", "bytes");
+            (Box::new(bar.wrap_read(file)), bar)
+        };
+        let stop = stop_on_signal()?;
+        let began = Instant::now();
+        let mut summary = Summary::default();
+        let mut out = BufWriter::new(io::stdout().lock());
+        let queued = program
+            .with_ledger(async |database: &Database| {
+                let client = database.connection().await?;
+                let queued = enqueue(input, format, program, &client, &stop, &mut summary, |answer| {
+                    write_answer(&mut out, answer, program.json)?;
+                    if stdin { out.flush() } else { Ok(()) }
+                });
+                let queued = queued.await;
+                bar.finish_and_clear();
+                out.flush().context("the answers cannot be written")?;
+                queued
+            })
+            .await;
+        drop(out);
+        if let Err(error) = queued {
+            return Err(match error.downcast_ref() {
+                Some(bulk::Error::Header(_)) => WrongCall(format!("{error:#}")).into(),
+                _ => error.context(format!(
+                    "lines 1 to {} have been answered; queue the same input again from its start, what was posted \
+                     replays",
+                    summary.last_line
+                )),
+            });
+        }
+        if !program.json {
+            say(in_words(&summary, began.elapsed().as_secs_f64()))?;
+        }
+        if summary.stopped {
+            tell_interrupted(&summary);
+            return Ok(Outcome::Interrupted);
+        }
+        Ok(if summary.refused.is_empty() { Outcome::Done } else { Outcome::No })
+    }
+}
+
+/// A line and its request's number, or why it has none.
+type Answer<'a> = (u64, Result<i64, &'a crate::ledger::Refusal>);
+
+async fn enqueue(
+    input: impl Read + Send + 'static,
+    format: Format,
+    program: &Program,
+    client: &Client,
+    stop: &CancellationToken,
+    summary: &mut Summary,
+    mut answer: impl FnMut(Answer<'_>) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut chunks = bulk::read(input, format, program.clock);
+    loop {
+        let lines = match stop.run_until_cancelled(chunks.recv()).await {
+            None => {
+                summary.stopped = true;
+                return Ok(());
+            }
+            Some(Some(FromReader::Lines(lines))) => lines,
+            Some(Some(FromReader::End(end))) => return Ok(end?),
+            Some(None) => anyhow::bail!("the thread that reads the input died"),
+        };
+        let postings: Vec<_> = lines.iter().filter_map(|line| line.posting.clone().ok()).collect();
+        // A chunk is a transaction: it is in the queue, or it is not.
+        let mut ids = requests::enqueue(client, &postings).await?.into_iter();
+        for Line { number, posting } in &lines {
+            let id = match posting {
+                Ok(_) => Ok(ids.next().context("the database gave fewer numbers than there are requests")?),
+                Err(refusal) => Err(refusal),
+            };
+            match id {
+                Ok(_) => summary.enqueued += 1,
+                Err(refusal) => *summary.refused.entry(refusal.code()).or_default() += 1,
+            }
+            summary.last_line = *number;
+            answer((*number, id)).context("the answers cannot be written")?;
+        }
+    }
+}
+
+fn write_answer(out: &mut impl Write, (line, id): Answer<'_>, as_json: bool) -> io::Result<()> {
+    match id {
+        Ok(id) if as_json => writeln!(out, "{}", object!({ "line": line, "status": "enqueued", "id": id })),
+        Ok(_) => Ok(()),
+        Err(refusal) if as_json => {
+            let (code, message) = (refusal.code(), refusal.to_string());
+            writeln!(out, "{}", object!({ "line": line, "status": "rejected", "code": code, "message": message }))
+        }
+        Err(refusal) => writeln!(out, "line {line}: rejected ({}): {refusal}", refusal.code()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "said beside the answers, not among them")]
+fn tell_interrupted(summary: &Summary) {
+    eprintln!(
+        "pointsd: interrupted; lines 1 to {} have been answered. Queue the same input again from its start: what was \
+         posted replays.",
+        summary.last_line
+    );
+}
+
+fn in_words(summary: &Summary, seconds: f64) -> String {
+    let mut rows = vec![vec!["enqueued".to_owned(), grouped(summary.enqueued)]];
+    for (code, lines) in &summary.refused {
+        rows.push(vec![format!("rejected: {code}"), grouped(*lines)]);
+    }
+    let lines = counted(summary.enqueued + summary.refused.values().sum::<u64>(), "line", "lines");
+    format!("{lines} in {seconds:.1} s.\n{}", table(&["outcome", "lines"], &rows))
+}
+
+impl Requests {
+    /// Shows the queue, or puts requests back.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        if let Some(Command::Retry { ids }) = self.command {
+            return retry(&ids, program).await;
+        }
+        let (counts, listed) = program
+            .with_ledger(async |database: &Database| {
+                let client = database.connection().await?;
+                Ok((requests::count(&client).await?, requests::list(&client, self.state, self.limit).await?))
+            })
+            .await?;
+        if program.json {
+            let counts: serde_json::Map<_, _> =
+                counts.iter().map(|(state, count)| (state.as_str().to_owned(), object!(count))).collect();
+            json(&Shown { counts, requests: &listed })?;
+            return Ok(Outcome::Done);
+        }
+        let counts: Vec<_> = counts.iter().map(|(state, count)| (state.as_str(), grouped(*count))).collect();
+        say(facts(&counts))?;
+        if !listed.is_empty() {
+            let header = ["id", "state", "at", "user", "op", "points", "for", "outcome"];
+            say(format_args!("\n{}", table(&header, &listed.iter().map(row).collect::<Vec<_>>())))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// As JSON; not by a detour over a value, which would make a float of a duration.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    counts: serde_json::Map<String, serde_json::Value>,
+    requests: &'a [Listed],
+}
+
+/// Of a message in a table, in characters; `--json` has it all.
+const LONGEST_CELL: usize = 60;
+
+fn row(request: &Listed) -> Vec<String> {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let what = match request.op.as_str() {
+        "recharge" => {
+            let order = request.order_id.map(|order| format!(" {order}")).unwrap_or_default();
+            format!("{}{order}", text(&request.source))
+        }
+        _ => format!("{} {}", text(&request.source_type), text(&request.source_id)),
+    };
+    let outcome = match (request.seq, &request.code, &request.message) {
+        (Some(seq), _, _) => format!("entry {seq}"),
+        (None, Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => String::new(),
+    };
+    let outcome = match &request.retry_at {
+        Some(retry_at) => format!("again {}; {outcome}", second(retry_at)),
+        None => outcome,
+    };
+    vec![
+        request.id.to_string(),
+        request.state.clone(),
+        second(&request.at).to_owned(),
+        request.user.to_string(),
+        request.op.clone(),
+        grouped(request.points),
+        cell(&what),
+        cell(&outcome),
+    ]
+}
+
+/// An instant without what is finer than a second.
+fn second(time: &str) -> &str {
+    time.get(..19).unwrap_or(time)
+}
+
+fn cell(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_CELL).collect();
+    if text.chars().count() > LONGEST_CELL { format!("{line}…") } else { line }
+}
+
+async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {
+    let found = program
+        .with_ledger(async |database: &Database| Ok(requests::retry(&*database.connection().await?, ids).await?))
+        .await?;
+    for request in &found {
+        if program.json {
+            let (id, was) = (request.id, request.was.map(State::as_str));
+            let (status, message) =
+                if request.done() { ("pending", None) } else { ("rejected", Some(why_not(*request))) };
+            json(&object!({ "id": id, "was": was, "status": status, "message": message }))?;
+        } else if let (true, Some(was)) = (request.done(), request.was) {
+            say(format_args!("Request {} is pending again; it was {}.", request.id, was.as_str()))?;
+        } else {
+            say(format_args!("Request {} was left as it is: {}.", request.id, why_not(*request)))?;
+        }
+    }
+    Ok(if found.iter().all(|request| request.done()) { Outcome::Done } else { Outcome::No })
+}
+
+fn why_not(request: PutBack) -> &'static str {
+    match request.was {
+        None => "there is no such request, or it was pruned",
+        Some(State::Pending) => "it is pending already",
+        Some(State::Posted | State::Replayed) => "it is in the books",
+        Some(State::Waiting | State::Refused | State::Parked) => "it was put back",
+    }
+}

@@ -1,0 +1,681 @@
+//! A lane: takes the next requests, posts them as a group, and finds the one that spoils it.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures_util::{FutureExt, try_join};
+use tokio::sync::{mpsc, watch};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::bell::{FIRST_REST, LONGEST_REST, Order, Report};
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Stats};
+use crate::bulk::{Fields, Op};
+use crate::config;
+use crate::database::{self, Database};
+use crate::ledger::{self, GROUP_POSTINGS, Posting, Refusal, Reply, Rules, Session, Source};
+use crate::{prices, telemetry};
+
+/// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
+/// free. A row that somebody else holds (a hand, in a transaction left open) must not stop a lane for longer than that
+/// either: after two seconds the group fails, and only the account in question waits.
+/// What is next is read in the order of an index. A plan made while the queue was empty, which stays, would else collect
+/// and sort the whole backlog for each group.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; \
+                        SET enable_bitmapscan = off; SET enable_sort = off";
+
+/// How often a group that met a deadlock or the like is posted again before it is taken apart.
+const MOST_CLASHES: u32 = 3;
+
+/// A lane is read on from what was done last, because what is dead before that would be passed each time. From its start,
+/// where one may stand that was put back, only so often that it takes up a tenth of the time.
+const SHARE_FROM_START: u32 = 10;
+
+/// So many waiting requests are read; LIMIT in request_waiting.sql.
+const MOST_WAITING: usize = 100;
+
+/// The most of an error that a request keeps, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
+
+pub struct Lane {
+    pub number: i16,
+    pub database: Database,
+    pub rules: watch::Receiver<Arc<Rules>>,
+    pub settings: config::Requests,
+    pub stats: Arc<Stats>,
+    pub stop: CancellationToken,
+    pub orders: watch::Receiver<Order>,
+    pub reports: mpsc::UnboundedSender<Report>,
+}
+
+/// A session and what the queue needs beside it, on one connection.
+struct Connection {
+    session: Session<Arc<Client>>,
+    client: Arc<Client>,
+    statements: Arc<Statements>,
+}
+
+struct Statements {
+    lock: Statement,
+    snapshot: Statement,
+    waiting: Statement,
+    take: Statement,
+    take_again: Statement,
+    finish: Statement,
+    fail: Statement,
+}
+
+/// How far a lane has been read.
+struct Position {
+    /// What has this number or a lower one is done, unless it was put back or is held up by one that waits.
+    after: i64,
+    /// When it may be read from its start again.
+    start_at: Instant,
+    /// No request with this number or a lower one is still to be committed. An application may take its number early and
+    /// commit late: only up to here may the lane be passed by, or a later request of the same account would be first.
+    settled: i64,
+    /// A request's number, and the transaction's number from which on nobody can get that one or a lower: when all before
+    /// it are over, it is settled.
+    settling: Option<(i64, i64)>,
+    /// The requests that waited. When one of them waits no more, those that it held up are to be found before what is
+    /// next.
+    waiting: Vec<i64>,
+}
+
+impl Position {
+    fn new() -> Position {
+        Position { after: 0, start_at: Instant::now(), settled: 0, settling: None, waiting: Vec::new() }
+    }
+
+    /// Reads the lane from its start next time.
+    fn restart(&mut self) {
+        self.after = 0;
+        self.start_at = Instant::now();
+        self.waiting.clear();
+    }
+
+    /// Takes in what a lock on the lane told.
+    fn settle(&mut self, taken: &Taken) {
+        if let Some((number, _)) = self.settling.take_if(|(_, before)| taken.oldest >= *before) {
+            self.settled = number;
+        }
+        self.settling.get_or_insert((taken.last_number, taken.next));
+    }
+}
+
+/// Why a group was not posted.
+enum Failure {
+    /// The database is away, or cannot work at all. No request's fault.
+    Outage(ledger::Error),
+    /// One of its requests spoils it.
+    Group(String),
+}
+
+/// What came of a step.
+enum Step {
+    /// A group was taken.
+    Worked,
+    /// Nothing is left between the position and the end; the start was not looked at.
+    NothingNew,
+    /// Nothing is left.
+    Empty { again: Option<Instant> },
+    /// Somebody else has the lane.
+    Elsewhere,
+}
+
+impl Lane {
+    /// Works until it is stopped; the group in hand is finished.
+    pub async fn run(mut self) {
+        let mut connection = None;
+        let mut position = Position::new();
+        let (mut pause, mut rest) = (FIRST_PAUSE, FIRST_REST);
+        let mut told = false;
+        let stop = self.stop.clone();
+        while !stop.is_cancelled() {
+            let order = *self.orders.borrow_and_update();
+            let step = match self.step(&mut connection, &mut position).await {
+                Ok(step) => step,
+                Err(error) => {
+                    connection = None;
+                    self.report(order, false, None);
+                    let text = telemetry::chain(&error);
+                    if error.is_transient() || told {
+                        tracing::debug!(lane = self.number, "the queue waits for the database: {text}");
+                    } else {
+                        tracing::error!(lane = self.number, "the queue cannot work, and tries again: {text}");
+                        told = true;
+                    }
+                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            };
+            (pause, told) = (FIRST_PAUSE, false);
+            self.stats.database_answered();
+            match step {
+                Step::Worked => {
+                    rest = FIRST_REST;
+                    self.report(order, false, None);
+                }
+                Step::NothingNew => {
+                    let wait = position.start_at.saturating_duration_since(Instant::now()).min(FIRST_REST);
+                    stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                }
+                Step::Empty { again } => {
+                    self.stats.set_lag(self.number, 0);
+                    self.report(order, true, again);
+                    self.rest(order.sleep, &mut rest).await;
+                }
+                Step::Elsewhere => {
+                    self.report(order, false, None);
+                    self.rest(false, &mut rest).await;
+                }
+            }
+        }
+    }
+
+    fn report(&self, order: Order, empty: bool, again: Option<Instant>) {
+        // Nobody reads it any more where the queue is stopping.
+        let _ = self.reports.send(Report { lane: self.number, look: order.look, empty, again });
+    }
+
+    /// Waits for the next order; where there is none to sleep, not for long.
+    async fn rest(&mut self, sleep: bool, rest: &mut Duration) {
+        let pause = async {
+            if sleep {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(*rest).await;
+            *rest = (*rest * 2).min(LONGEST_REST);
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => (),
+            // None can come any more where the queue is stopping.
+            changed = self.orders.changed() => if changed.is_err() { self.stop.cancelled().await },
+            () = pause => (),
+        }
+    }
+
+    /// Posts a group: the next requests, then those whose time for another try has come.
+    async fn step(
+        &mut self,
+        connection: &mut Option<Connection>,
+        position: &mut Position,
+    ) -> Result<Step, ledger::Error> {
+        let from_start = Instant::now() >= position.start_at;
+        let wanted = if from_start { Wanted::After(0) } else { Wanted::After(position.after) };
+        let (mut taken, posted) = self.post(connection, wanted, &position.waiting).await;
+        if taken.elsewhere {
+            return Ok(Step::Elsewhere);
+        }
+        if taken.released {
+            position.restart();
+            return Ok(Step::NothingNew);
+        }
+        let mut worked = !taken.requests.is_empty();
+        match posted {
+            Ok(()) => {
+                position.settle(&taken);
+                let last = taken.requests.last().map_or(0, |request| request.id);
+                position.after = position.after.max(last.min(position.settled));
+                position.waiting = taken.waiting.iter().map(|(id, _)| *id).collect();
+                if from_start {
+                    position.start_at = Instant::now() + taken.took * SHARE_FROM_START;
+                }
+            }
+            Err(failure) => {
+                // Whatever is left of the group must not be passed by.
+                position.restart();
+                let why = failure.into_group()?;
+                self.isolate(connection, std::mem::take(&mut taken.requests), why).await?;
+            }
+        }
+        for (id, due_in) in &taken.waiting {
+            if *due_in > 0 || self.stop.is_cancelled() {
+                break;
+            }
+            let (tried, posted) = self.post(connection, Wanted::These(vec![*id]), &[]).await;
+            // None where it has to wait for an earlier one of its account.
+            worked |= !tried.requests.is_empty();
+            if let Err(failure) = posted {
+                let why = failure.into_group()?;
+                self.fail(connection, *id, &why).await?;
+            }
+        }
+        if worked {
+            return Ok(Step::Worked);
+        }
+        if !from_start {
+            return Ok(Step::NothingNew);
+        }
+        let next = taken.waiting.iter().map(|(_, due_in)| *due_in).find(|due_in| *due_in > 0);
+        let next = next.and_then(|due_in| u64::try_from(due_in).ok());
+        Ok(Step::Empty { again: next.and_then(|due_in| Instant::now().checked_add(Duration::from_millis(due_in))) })
+    }
+
+    /// Takes a group apart until those that spoil it are alone; posts the others, in the order of their ids within each
+    /// account, up to the one that fails.
+    async fn isolate(
+        &mut self,
+        connection: &mut Option<Connection>,
+        requests: Vec<Request>,
+        why: String,
+    ) -> Result<(), ledger::Error> {
+        let mut held_up = HashSet::new();
+        let mut parts = Vec::new();
+        let mut failed = Some((requests, why));
+        loop {
+            if let Some((mut requests, why)) = failed.take() {
+                if let [alone] = requests.as_slice() {
+                    self.fail(connection, alone.id, &why).await?;
+                    held_up.insert(alone.user);
+                } else {
+                    let middle = middle(&mut requests);
+                    let second = requests.split_off(middle);
+                    parts.extend([second, requests]);
+                }
+            }
+            let Some(mut part) = parts.pop() else { return Ok(()) };
+            part.retain(|request| !held_up.contains(&request.user));
+            if part.is_empty() {
+                continue;
+            }
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let mut ids: Vec<i64> = part.iter().map(|request| request.id).collect();
+            ids.sort_unstable();
+            let (taken, posted) = self.post(connection, Wanted::These(ids), &[]).await;
+            if taken.elsewhere {
+                // Then the rest is theirs.
+                return Ok(());
+            }
+            if let Err(failure) = posted {
+                failed = Some((part, failure.into_group()?));
+            }
+        }
+    }
+
+    /// Writes down that a try of a request failed.
+    async fn fail(&mut self, connection: &mut Option<Connection>, id: i64, why: &str) -> Result<(), ledger::Error> {
+        let connection = self.connect(connection).await?;
+        let retries = i32::try_from(self.settings.retries).unwrap_or(i32::MAX);
+        let pause = i64::try_from(self.settings.retry_pause.as_millis()).unwrap_or(i64::MAX);
+        let why: String = why.replace('\0', "").chars().take(LONGEST_MESSAGE).collect();
+        let statement = &connection.statements.fail;
+        let row = connection.client.query_opt(statement, &[&self.number, &id, &retries, &pause, &why]).await?;
+        // Gone where somebody else was faster.
+        let Some(row) = row else { return Ok(()) };
+        let (state, attempts): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
+        if state == "parked" {
+            self.stats.parked.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(request = id, attempts, why, "a request is parked; see `pointsd requests retry`");
+        } else {
+            tracing::warn!(request = id, attempts, why, "a request failed and is tried again later");
+        }
+        Ok(())
+    }
+
+    /// Takes a group and posts it; takes none where one of those that are known to have been `waiting` waits no more.
+    async fn post(
+        &mut self,
+        connection: &mut Option<Connection>,
+        wanted: Wanted,
+        waiting: &[i64],
+    ) -> (Taken, Result<(), Failure>) {
+        let mut taken = Taken::default();
+        for clash in 1.. {
+            let result = match self.connect(connection).await {
+                Ok(Connection { session, statements, .. }) => {
+                    let rules = Arc::clone(&self.rules.borrow());
+                    let statements = Arc::clone(statements);
+                    let taken_now = Taken::default();
+                    let mut taking =
+                        Taking { lane: self.number, wanted: &wanted, waiting, statements, taken: taken_now };
+                    // A panic belongs to a request, too.
+                    let result = AssertUnwindSafe(session.post_taken(&rules, &mut taking)).catch_unwind().await;
+                    taken = taking.taken;
+                    result
+                }
+                Err(error) => Ok(Err(error)),
+            };
+            let failure = match result {
+                Ok(Ok(replies)) => {
+                    self.count(&taken, replies.as_deref().unwrap_or_default());
+                    return (taken, Ok(()));
+                }
+                Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
+                // Where not even the taking went well, it was not for a request.
+                Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
+                Ok(Err(error)) => Failure::Group(telemetry::chain(&error)),
+                Err(_) => Failure::Group("posting it made the program panic".to_owned()),
+            };
+            // A panic may have left anything behind on the connection, and so may whatever ended it.
+            if !(matches!(failure, Failure::Group(_)) && connection.as_ref().is_some_and(Connection::is_open)) {
+                *connection = None;
+            }
+            return (taken, Err(failure));
+        }
+        (taken, Ok(()))
+    }
+
+    fn count(&self, taken: &Taken, replies: &[Reply]) {
+        let (mut posted, mut replayed, mut refused) = (0, 0, 0);
+        for (request, reply) in taken.outcomes(replies) {
+            match reply {
+                Ok(Reply::Posted(_)) => posted += 1,
+                Ok(Reply::Replayed(_)) => replayed += 1,
+                Ok(Reply::Rejected(refusal)) | Err(refusal) => {
+                    refused += 1;
+                    tracing::debug!(request = request.id, code = refusal.code(), "refused: {refusal}");
+                }
+            }
+        }
+        self.stats.posted.fetch_add(posted, Ordering::Relaxed);
+        self.stats.replayed.fetch_add(replayed, Ordering::Relaxed);
+        self.stats.refused.fetch_add(refused, Ordering::Relaxed);
+        if let Some(oldest) = taken.requests.first() {
+            let took = u64::try_from(taken.took.as_micros()).unwrap_or(0);
+            self.stats.groups.fetch_add(1, Ordering::Relaxed);
+            self.stats.taking.fetch_add(took, Ordering::Relaxed);
+            self.stats.set_lag(self.number, oldest.age);
+        }
+    }
+
+    async fn connect<'a>(&self, connection: &'a mut Option<Connection>) -> Result<&'a mut Connection, ledger::Error> {
+        let ready = match connection.take() {
+            Some(ready) => ready,
+            None => Connection::open(&self.database).await?,
+        };
+        Ok(connection.insert(ready))
+    }
+}
+
+impl Connection {
+    fn is_open(&self) -> bool {
+        !self.client.is_closed()
+    }
+
+    async fn open(database: &Database) -> Result<Connection, ledger::Error> {
+        let client = Arc::new(database.dedicated().await?.client);
+        let session = Session::open(Arc::clone(&client)).await?;
+        let ((), lock, snapshot, waiting, take, take_again, finish, fail) = try_join!(
+            client.batch_execute(SETTINGS),
+            client.prepare(include_str!("../../sql/requests/lane_lock.sql")),
+            client.prepare(include_str!("../../sql/requests/snapshot_read.sql")),
+            client.prepare(include_str!("../../sql/requests/request_waiting.sql")),
+            client.prepare(include_str!("../../sql/requests/request_take.sql")),
+            client.prepare(include_str!("../../sql/requests/request_take_again.sql")),
+            client.prepare(include_str!("../../sql/requests/request_finish.sql")),
+            client.prepare(include_str!("../../sql/requests/request_fail.sql")),
+        )?;
+        let statements = Arc::new(Statements { lock, snapshot, waiting, take, take_again, finish, fail });
+        Ok(Connection { session, client, statements })
+    }
+}
+
+impl Failure {
+    /// Why the group failed; an outage is no failure of the group's.
+    fn into_group(self) -> Result<String, ledger::Error> {
+        match self {
+            Failure::Outage(error) => Err(error),
+            Failure::Group(why) => Ok(why),
+        }
+    }
+}
+
+fn code_of(error: &ledger::Error) -> Option<&SqlState> {
+    match error {
+        ledger::Error::Database(error) => error.code(),
+        _ => None,
+    }
+}
+
+/// Two transactions met, and trying again settles it.
+fn is_clash(error: &ledger::Error) -> bool {
+    let code = code_of(error);
+    code == Some(&SqlState::T_R_SERIALIZATION_FAILURE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
+}
+
+/// Whether no request can be posted just now.
+fn is_outage(error: &ledger::Error) -> bool {
+    match (error, code_of(error)) {
+        // Somebody holds a row, or always the same ones clash: only some of the requests are concerned.
+        (_, Some(&SqlState::LOCK_NOT_AVAILABLE)) => false,
+        (error, Some(_)) if is_clash(error) => false,
+        // No memory, no room, too many connections; an operator stepped in; the disk fails. A statement that was ended,
+        // though, may have been ended for one request's sake.
+        (_, Some(&SqlState::QUERY_CANCELED)) => false,
+        (ledger::Error::Database(error), Some(code)) => {
+            let class = code.code().get(..2).unwrap_or_default();
+            database::is_transient(error) || ["53", "57", "58"].contains(&class)
+        }
+        (ledger::Error::Database(error), None) => database::is_transient(error),
+        (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,
+        (ledger::Error::Corrupt(_), _) => false,
+    }
+}
+
+/// Where to halve: between two accounts if there are two.
+fn middle(requests: &mut [Request]) -> usize {
+    requests.sort_unstable_by_key(|request| (request.user, request.id));
+    let middle = requests.len() / 2;
+    let is_edge = |at: &usize| match at.checked_sub(1).and_then(|before| requests.get(before..=*at)) {
+        Some([left, right]) => left.user != right.user,
+        _ => false,
+    };
+    (middle..requests.len()).find(is_edge).or_else(|| (1..middle).rev().find(is_edge)).unwrap_or(middle)
+}
+
+/// Which requests of a lane.
+enum Wanted {
+    /// The next ones after this id.
+    After(i64),
+    These(Vec<i64>),
+}
+
+struct Taking<'a> {
+    lane: i16,
+    wanted: &'a Wanted,
+    waiting: &'a [i64],
+    statements: Arc<Statements>,
+    taken: Taken,
+}
+
+/// What was found in a lane.
+#[derive(Default)]
+struct Taken {
+    /// Nothing, because somebody else has it.
+    elsewhere: bool,
+    /// Nothing, because requests may stand before the position that were held up until now.
+    released: bool,
+    /// The last number that a request has been given; every transaction before `oldest` is over, and none from `next` on
+    /// has given one that is not higher.
+    last_number: i64,
+    oldest: i64,
+    next: i64,
+    requests: Vec<Request>,
+    /// Ids of requests that failed, and in how many milliseconds they are to be tried again; the next one first.
+    waiting: Vec<(i64, i64)>,
+    took: Duration,
+}
+
+struct Request {
+    id: i64,
+    user: Uuid,
+    /// How long it had waited when it was taken, in milliseconds.
+    age: u64,
+    /// Where there is nothing to post: why.
+    unreadable: Option<Refusal>,
+}
+
+impl Taken {
+    /// Each request and what became of it, given the replies to those that could be posted.
+    fn outcomes<'a>(
+        &'a self,
+        replies: &'a [Reply],
+    ) -> impl Iterator<Item = (&'a Request, Result<&'a Reply, &'a Refusal>)> {
+        let mut replies = replies.iter();
+        self.requests.iter().map_while(move |request| match &request.unreadable {
+            Some(refusal) => Some((request, Err(refusal))),
+            None => Some((request, Ok(replies.next()?))),
+        })
+    }
+}
+
+impl Source for Taking<'_> {
+    async fn take(&mut self, client: &Client) -> Result<Option<Vec<Posting>>, ledger::Error> {
+        let (lane, statements) = (self.lane, Arc::clone(&self.statements));
+        let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
+        let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
+        let began = Instant::now();
+        let rows = async {
+            match self.wanted {
+                Wanted::After(id) => client.query(&statements.take, &[&lane, id, &most]).await,
+                Wanted::These(ids) => client.query(&statements.take_again, &[&lane, ids]).await,
+            }
+        };
+        // Queued in this order and sent together.
+        let (locked, snapshot, waiting, rows) = try_join!(
+            client.query(&statements.lock, &of_lane),
+            client.query_one(&statements.snapshot, &[]),
+            client.query(&statements.waiting, &of_lane),
+            rows,
+        )?;
+        self.taken = Taken { took: began.elapsed(), ..Taken::default() };
+        let Some(locked) = locked.first() else {
+            self.taken.elsewhere = true;
+            return Ok(None);
+        };
+        self.taken.last_number = locked.try_get(0)?;
+        (self.taken.oldest, self.taken.next) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
+        for row in &waiting {
+            self.taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
+        }
+        let waits = |id: &i64| self.taken.waiting.iter().any(|(waiting, _)| waiting == id);
+        if matches!(self.wanted, Wanted::After(1..))
+            && (waiting.len() == MOST_WAITING || !self.waiting.iter().all(waits))
+        {
+            self.taken.released = true;
+            return Ok(None);
+        }
+        let mut postings = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut request = Request {
+                id: row.try_get("id")?,
+                user: row.try_get("user_id")?,
+                age: row.try_get::<_, i64>("age")?.try_into().unwrap_or(0),
+                unreadable: None,
+            };
+            match posting_from(row)? {
+                Ok(posting) => postings.push(posting),
+                Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
+            }
+            self.taken.requests.push(request);
+        }
+        Ok((!rows.is_empty()).then_some(postings))
+    }
+
+    async fn keep(&self, client: &Client, replies: &[Reply]) -> Result<(), ledger::Error> {
+        let requests = self.taken.requests.len();
+        let mut ids = Vec::with_capacity(requests);
+        let mut states = Vec::with_capacity(requests);
+        let mut seqs = Vec::with_capacity(requests);
+        let mut codes = Vec::with_capacity(requests);
+        let mut messages = Vec::with_capacity(requests);
+        for (request, outcome) in self.taken.outcomes(replies) {
+            let (state, seq, refusal) = match outcome {
+                Ok(Reply::Posted(entry)) => ("posted", Some(entry.seq), None),
+                Ok(Reply::Replayed(entry)) => ("replayed", Some(entry.seq), None),
+                Ok(Reply::Rejected(refusal)) | Err(refusal) => ("refused", None, Some(refusal)),
+            };
+            ids.push(request.id);
+            states.push(state);
+            seqs.push(seq);
+            codes.push(refusal.map(Refusal::code));
+            messages.push(refusal.map(Refusal::to_string));
+        }
+        client.execute(&self.statements.finish, &[&self.lane, &ids, &states, &seqs, &codes, &messages]).await?;
+        Ok(())
+    }
+}
+
+/// The posting that a row asks for, or why it asks for none.
+fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Error> {
+    let op = match row.try_get::<_, &str>("op")? {
+        "recharge" => Op::Recharge,
+        _ => Op::Consume,
+    };
+    let duration: Option<&str> = row.try_get("duration")?;
+    let duration = match duration.map(prices::parse_seconds).transpose() {
+        Ok(duration) => duration,
+        Err(error) => return Ok(Err(format!("duration: {error}"))),
+    };
+    let fields = Fields {
+        op,
+        user: row.try_get("user_id")?,
+        points: row.try_get("points")?,
+        source: row.try_get("source")?,
+        source_type: row.try_get("source_type")?,
+        source_id: row.try_get("source_id")?,
+        order_id: row.try_get("order_id")?,
+        key: row.try_get("key")?,
+        expires_at: row.try_get("expires_at")?,
+        duration,
+        description: row.try_get("description")?,
+        at: Some(row.try_get("at")?),
+    };
+    Ok(fields.into_posting(Utc::now))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn told(last_number: i64, oldest: i64, next: i64) -> Taken {
+        Taken { last_number, oldest, next, ..Taken::default() }
+    }
+
+    #[test]
+    fn a_number_is_settled_when_every_transaction_of_its_time_is_over() {
+        let mut position = Position::new();
+        let mut settled_after = |taken: Taken| {
+            position.settle(&taken);
+            position.settled
+        };
+        // Requests up to 50 were numbered; transactions 100 to 104 may have given one that is not committed yet.
+        assert_eq!(settled_after(told(50, 100, 105)), 0);
+        assert_eq!(settled_after(told(60, 104, 130)), 0);
+        assert_eq!(settled_after(told(70, 105, 140)), 50);
+        // What is looked at next began with the last answer, not before.
+        assert_eq!(settled_after(told(80, 139, 150)), 50);
+        assert_eq!(settled_after(told(90, 140, 150)), 70);
+    }
+
+    #[test]
+    fn a_group_is_halved_between_accounts_while_there_are_two() {
+        let halves = |users: &[u128]| {
+            let request =
+                |(id, user): (i64, &u128)| Request { id, user: Uuid::from_u128(*user), age: 0, unreadable: None };
+            let mut requests: Vec<Request> = (1..).zip(users).map(request).collect();
+            let middle = middle(&mut requests);
+            let ids: Vec<i64> = requests.iter().map(|request| request.id).collect();
+            let (first, second) = ids.split_at(middle);
+            (first.to_vec(), second.to_vec())
+        };
+        assert_eq!(halves(&[1, 2]), (vec![1], vec![2]));
+        assert_eq!(halves(&[2, 1, 2, 1]), (vec![2, 4], vec![1, 3]));
+        assert_eq!(halves(&[1, 1, 1, 2]), (vec![1, 2, 3], vec![4]));
+        assert_eq!(halves(&[1, 2, 2, 2]), (vec![1], vec![2, 3, 4]));
+        // One account alone: its requests in their order.
+        assert_eq!(halves(&[1, 1, 1]), (vec![1], vec![2, 3]));
+    }
+}

@@ -1,0 +1,123 @@
+//! `enqueue` and `requests`, called as their users call them.
+
+use serde_json::{Value, json};
+
+use crate::program::{call, feed, on, wait};
+use crate::{SETTINGS, Server, TestDatabase, all_done, number, user};
+
+fn lines() -> String {
+    let (user, other) = (user(1), user(2));
+    format!(
+        "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":10,\"source\":\"gift\",\"order_id\":1,\"description\":\"hello\"}}\n\
+         {{\"op\":\"consume\",\"user\":\"{user}\",\"points\":4,\"source_type\":\"tts\",\"source_id\":\"a\",\"duration\":1.50}}\n\
+         {{\"op\":\"consume\",\"user\":\"{user}\",\"points\":\"many\"}}\n\
+         \n\
+         {{\"op\":\"recharge\",\"user\":\"{other}\",\"points\":5,\"source\":\"nowhere\",\"order_id\":1,\"at\":\"2026-01-01T00:00:00Z\"}}\n"
+    )
+}
+
+/// Has the queue worked off.
+fn serve(database: &TestDatabase) {
+    wait(async {
+        let client = database.client().await;
+        let server = Server::start(database, SETTINGS).await;
+        all_done(&client).await;
+        server.stop().await;
+    });
+}
+
+#[test]
+fn a_file_is_queued_shown_and_put_back() {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    let done = feed(on(&url, &["enqueue", "-", "--json"]), lines()).expect(3);
+    let answers = done.jsons();
+    assert_eq!(answers[0], json!({ "line": 1, "status": "enqueued", "id": 1 }));
+    assert_eq!(answers[1], json!({ "line": 2, "status": "enqueued", "id": 2 }));
+    assert_eq!((&answers[2]["line"], &answers[2]["code"]), (&json!(3), &json!("malformed")));
+    assert_eq!(answers[3], json!({ "line": 5, "status": "enqueued", "id": 3 }));
+    assert_eq!(answers.len(), 4);
+
+    let shown = call(&url, &["requests", "--json"]).expect(0).json();
+    assert_eq!(
+        shown["counts"],
+        json!({ "pending": 3, "waiting": 0, "posted": 0, "replayed": 0, "refused": 0, "parked": 0 })
+    );
+    serve(&database);
+
+    let done = call(&url, &["requests", "--json"]).expect(0);
+    let shown = done.json();
+    let rows: Vec<&Value> = shown["requests"].as_array().unwrap().iter().collect();
+    assert_eq!(rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(rows[0]["state"], "refused");
+    assert_eq!(rows[0]["code"], "unknown_source");
+    assert_eq!(rows[0]["at"], "2026-01-01T00:00:00Z");
+    assert_eq!((&rows[1]["state"], &rows[1]["seq"]), (&json!("posted"), &json!(2)));
+    // By its own digits.
+    assert!(done.stdout.contains("\"duration\":1.50,"), "{done:?}");
+    assert_eq!((&rows[2]["seq"], &rows[2]["description"]), (&json!(1), &json!("hello")));
+    let refused = call(&url, &["requests", "--state", "refused", "--json"]).expect(0).json();
+    assert_eq!(refused["requests"].as_array().unwrap().len(), 1);
+    let one = call(&url, &["requests", "--limit", "1", "--json"]).expect(0).json();
+    assert_eq!(one["requests"][0]["id"], 3);
+    let table = call(&url, &["requests"]).expect(0).stdout;
+    for text in ["posted    2", "refused   1", "unknown_source: `nowhere` is not", "gift 1", "tts a", "entry 2"] {
+        assert!(table.contains(text), "`{text}` is missing:\n{table}");
+    }
+
+    // The refused one is put back, and refused again; what is in the books stays.
+    let answers = call(&url, &["requests", "retry", "3", "1", "99", "--json"]).expect(3).jsons();
+    assert_eq!(answers[0], json!({ "id": 3, "was": "refused", "status": "pending", "message": null }));
+    assert_eq!((&answers[1]["was"], &answers[1]["status"]), (&json!("posted"), &json!("rejected")));
+    assert_eq!((&answers[2]["was"], &answers[2]["status"]), (&json!(null), &json!("rejected")));
+    let said = call(&url, &["requests", "retry", "3"]).expect(3).stdout;
+    assert_eq!(said, "Request 3 was left as it is: it is pending already.\n");
+    serve(&database);
+    assert_eq!(call(&url, &["requests", "--json"]).expect(0).json()["counts"]["refused"], 1);
+    assert_eq!(
+        call(&url, &["requests", "retry", "3"]).expect(0).stdout,
+        "Request 3 is pending again; it was refused.\n"
+    );
+}
+
+#[test]
+fn csv_and_words() {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    let csv = format!("op,user,points,source_type,source_id\nconsume,{0},4,tts,a\nconsume,{0},x,tts,b\n", user(1));
+    let done = feed(on(&url, &["enqueue", "-", "--csv"]), &csv).expect(3);
+    assert!(
+        done.stdout.starts_with("line 3: rejected (malformed): points: `x` is not a whole number\n2 lines in "),
+        "{done:?}"
+    );
+    assert!(done.stdout.contains("enqueued"), "{done:?}");
+    // Again: it replays.
+    feed(on(&url, &["enqueue", "-", "--csv"]), &csv).expect(3);
+    serve(&database);
+    let counts = call(&url, &["requests", "--json"]).expect(0).json()["counts"].clone();
+    assert_eq!((&counts["posted"], &counts["replayed"]), (&json!(1), &json!(1)));
+    let wrong = feed(on(&url, &["enqueue", "-", "--csv"]), "op,wrong\n").expect(2);
+    assert!(wrong.stderr.contains("`wrong` is no column"), "{wrong:?}");
+    call(&url, &["enqueue", "/nowhere/at/all"]).expect(2);
+    call(&url, &["requests", "retry"]).expect(2);
+    call(&url, &["requests", "--state", "gone"]).expect(2);
+}
+
+/// More lines than any chunk has.
+#[test]
+fn a_long_file_keeps_its_order() {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    let line = |nth: u32| {
+        format!(
+            "{{\"op\":\"consume\",\"user\":\"{}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"{nth}\"}}\n",
+            user(nth % 100)
+        )
+    };
+    let input: String = (0..20_000).map(line).collect();
+    let done = feed(on(&url, &["enqueue", "-", "--json"]), &input).expect(0);
+    let ids: Vec<i64> = done.jsons().iter().map(|answer| answer["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, (1..=20_000).collect::<Vec<i64>>(), "in the order of the lines");
+    let kept = "SELECT count(*) FROM jobs.requests WHERE source_id = (id - 1)::text";
+    assert_eq!(wait(async { number(&database.client().await, kept).await }), 20_000);
+}

@@ -1,0 +1,255 @@
+//! Requests that fail, connections that die, takers that freeze.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::invariants::check_invariants;
+use crate::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, rng, until, user};
+
+const SPOIL: &str = "
+    CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF new.user_id = '00001111-0000-4000-8000-000000000007' AND new.type = 'consume' THEN
+            RAISE EXCEPTION 'this one is spoilt';
+        END IF;
+        RETURN new;
+    END $$;
+    CREATE TRIGGER spoil BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION spoil()";
+
+/// Whoever fails is found, waits alone with its account, is parked, and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_request_holds_up_its_own_account_only() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    recharge(&database, 20).await;
+    client.batch_execute(SPOIL).await.unwrap();
+    // Five requests for each of twenty accounts; the eighth account's are 8, 28, 48, 68 and 88.
+    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 20), 12, '0'))::uuid, 1, 'tts', i::text
+                  FROM generate_series(0, 99) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    let state = |attempts: i32, state: &str, others: &str| {
+        format!(
+            "SELECT (SELECT (state, attempts) = ('{state}', {attempts}) FROM jobs.requests WHERE id = 8)
+                AND (SELECT array_agg(state ORDER BY id) = '{others}' FROM jobs.requests WHERE id IN (28, 48, 68, 88))
+                AND (SELECT count(*) = 95 FROM jobs.requests_done WHERE state = 'posted')"
+        )
+    };
+    let pending = "{pending,pending,pending,pending}";
+    until(&client, &state(1, "waiting", pending)).await;
+    let why: String = client.query_one("SELECT message FROM jobs.requests WHERE id = 8", &[]).await.unwrap().get(0);
+    assert!(why.contains("this one is spoilt"), "{why}");
+    // The first pause is the configured one, the second twice that.
+    let pause =
+        "SELECT round(extract(epoch FROM retry_at - clock_timestamp()) / 600)::bigint FROM jobs.requests WHERE id = 8";
+    assert_eq!(number(&client, pause).await, 6);
+    asleep(&server).await;
+    let time_passes = "UPDATE jobs.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY jobs_requests";
+    client.batch_execute(time_passes).await.unwrap();
+    until(&client, &state(2, "waiting", pending)).await;
+    assert_eq!(number(&client, pause).await, 12);
+    client.batch_execute(time_passes).await.unwrap();
+    // Parked after two further tries: the next one has its turn, and fails as well.
+    until(&client, &state(3, "parked", "{waiting,pending,pending,pending}")).await;
+    assert_eq!(server.stats.parked(), 1);
+    client.batch_execute("DROP TRIGGER spoil ON ledger.entries").await.unwrap();
+    client.batch_execute(time_passes).await.unwrap();
+    all_done(&client).await;
+    until(&client, &state(3, "parked", "{posted,posted,posted,posted}").replace("95", "99")).await;
+    let put_back = pointsd::requests::retry(&client, &[8]).await.unwrap();
+    assert!(put_back[0].done());
+    all_done(&client).await;
+    assert_eq!(number(&client, "SELECT count(*) FROM jobs.requests_done WHERE state = 'posted'").await, 100);
+    let late = "SELECT seq FROM jobs.requests WHERE id = 8";
+    assert_eq!(number(&client, late).await, 6, "a recharge, four consumes, and this");
+    assert_eq!(server.stop().await.posted(), 100);
+}
+
+/// A row that somebody holds in a transaction left open fails only its own account.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_account_holds_up_nobody_else() {
+    let database = TestDatabase::new().await;
+    let (client, hand) = (database.client().await, database.client().await);
+    recharge(&database, 20).await;
+    hand.batch_execute(&format!("BEGIN; SELECT FROM ledger.accounts WHERE user_id = '{}' FOR UPDATE", user(8)))
+        .await
+        .unwrap();
+    // All in one lane.
+    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i * 4), 12, '0'))::uuid, 1, 'tts', 'x'
+                  FROM generate_series(0, 3) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    until(
+        &client,
+        "SELECT (SELECT state = 'waiting' AND message LIKE '%lock timeout%' FROM jobs.requests WHERE id = 3)
+                       AND (SELECT count(*) = 3 FROM jobs.requests_done WHERE state = 'posted')",
+    )
+    .await;
+    hand.batch_execute("COMMIT").await.unwrap();
+    client
+        .batch_execute("UPDATE jobs.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY jobs_requests")
+        .await
+        .unwrap();
+    until(&client, "SELECT state = 'posted' FROM jobs.requests WHERE id = 3").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_was_deleted_by_hand_is_refused() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    recharge(&database, 10).await;
+    client.batch_execute(&format!("DELETE FROM ledger.accounts WHERE user_id = '{}'", user(7))).await.unwrap();
+    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 1, 'tts', 'x'
+                  FROM unnest(ARRAY[3, 7, 3]) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    all_done(&client).await;
+    assert_eq!(outcomes(&client).await, ["1 posted 2", "2 refused account_missing", "3 replayed 2"]);
+    server.stop().await;
+}
+
+/// A taker that is ended after it wrote to the ledger and before it committed has done nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effect_and_outcome_commit_together() {
+    let database = TestDatabase::new().await;
+    let (client, gate) = (database.client().await, database.client().await);
+    recharge(&database, 1).await;
+    // The outcome is written last; there it has to wait, and tells how the session is set.
+    client
+        .batch_execute(
+            "CREATE TABLE seen (frozen text, entries bigint);
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 SET LOCAL lock_timeout = 0;
+                 PERFORM pg_advisory_xact_lock(1);
+                 INSERT INTO seen SELECT current_setting('idle_in_transaction_session_timeout'), count(*) FROM ledger.entries;
+                 RETURN new;
+             END $$;
+             CREATE TRIGGER wait BEFORE INSERT ON jobs.requests_done FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        .await
+        .unwrap();
+    gate.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    let enqueue = format!("SELECT jobs.enqueue('consume', '{}', 5, source_type => 'tts', source_id => 'x')", user(0));
+    client.batch_execute(&enqueue).await.unwrap();
+    let held = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+    for _ in 0..3 {
+        until(&client, &format!("SELECT count(*) = 1 {held}")).await;
+        assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 1);
+        assert_eq!(outcomes(&client).await, ["1 pending"]);
+        client.query_one(&format!("SELECT count(pg_terminate_backend(pid, 10000)) {held}"), &[]).await.unwrap();
+    }
+    gate.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    all_done(&client).await;
+    assert_eq!(outcomes(&client).await, ["1 posted 2"]);
+    assert_eq!(
+        number(&client, "SELECT attempts::bigint FROM jobs.requests").await,
+        0,
+        "it was not the request's fault"
+    );
+    let row = client.query_one("SELECT frozen, entries FROM seen", &[]).await.unwrap();
+    // A frozen taker's session is ended by the server, which frees the lane.
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("10s", 2));
+    server.stop().await;
+}
+
+/// Whoever holds a lane keeps others out of it, and only of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_somebody_holds_waits_for_him_alone() {
+    let database = TestDatabase::new().await;
+    let (client, frozen) = (database.client().await, database.client().await);
+    frozen
+        .batch_execute(
+            "SET idle_in_transaction_session_timeout = '1s'; BEGIN; SELECT FROM jobs.lanes WHERE lane = 1 FOR UPDATE",
+        )
+        .await
+        .unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 1, 'tts', 'x'
+                  FROM generate_series(0, 3) AS i";
+    client.batch_execute(insert).await.unwrap();
+    until(&client, "SELECT count(*) = 3 FROM jobs.requests_done").await;
+    assert_eq!(number(&client, "SELECT lane::bigint FROM jobs.requests_open").await, 1);
+    // The server ends the session that says nothing.
+    all_done(&client).await;
+    assert!(frozen.batch_execute("COMMIT").await.is_err());
+    server.stop().await;
+}
+
+/// Two daemons, four applications, and sessions of the daemons that are ended at random.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_request_once_and_in_order_whoever_dies() {
+    const WRITERS: u32 = 4;
+    const REQUESTS: u32 = 1_500;
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let mut random = rng();
+    let servers = [Server::start(&database, SETTINGS).await, Server::start(&database, SETTINGS).await];
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (own, mut random) = (database.client().await, random.fork());
+        writers.spawn(async move {
+            let mut nth = 0;
+            while nth < REQUESTS {
+                // Accounts of its own, so that their requests are committed in the order of their numbers.
+                let account = user(writer + WRITERS * random.u32(0..10));
+                let count = random.u32(1..40).min(REQUESTS - nth);
+                let insert = format!(
+                    "INSERT INTO jobs.requests (op, user_id, points, source, order_id, source_type, source_id)
+                     SELECT CASE WHEN i % 3 = 0 THEN 'recharge' ELSE 'consume' END, '{account}', 1 + i % 7,
+                            CASE WHEN i % 3 = 0 THEN 'gift' END, CASE WHEN i % 3 = 0 THEN i END,
+                            CASE WHEN i % 3 > 0 THEN 'tts' END, CASE WHEN i % 3 > 0 THEN i::text END
+                     FROM generate_series({nth}, {nth} + {count} - 1) AS i"
+                );
+                own.batch_execute(&insert).await.unwrap();
+                nth += count;
+                tokio::time::sleep(Duration::from_millis(random.u64(0..20))).await;
+            }
+        });
+    }
+    let written = Arc::new(AtomicBool::new(false));
+    let killer = tokio::spawn({
+        let (own, written) = (database.client().await, Arc::clone(&written));
+        async move {
+            let mut killed = 0;
+            while !written.load(Ordering::SeqCst) {
+                let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                            WHERE datname = current_database() AND application_name <> 'test'
+                            ORDER BY xact_start IS NULL, random() LIMIT 1";
+                killed += own.query(kill, &[]).await.unwrap().len();
+                tokio::time::sleep(Duration::from_millis(random.u64(5..40))).await;
+            }
+            killed
+        }
+    });
+    while let Some(writer) = writers.join_next().await {
+        writer.unwrap();
+    }
+    written.store(true, Ordering::SeqCst);
+    let killed = killer.await.unwrap();
+    assert!(killed > 10, "only {killed} sessions were ended");
+    all_done(&client).await;
+    let total = i64::from(WRITERS * REQUESTS);
+    // One that was committed just when its session died counts for nobody.
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM jobs.requests_done WHERE state = 'posted' AND attempts = 0").await,
+        total
+    );
+    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries WHERE key IS NOT NULL").await, total);
+    let out_of_order = "SELECT count(*) FROM (
+                            SELECT id < max(id) OVER (PARTITION BY user_id ORDER BY seq ROWS UNBOUNDED PRECEDING) AS late
+                            FROM jobs.requests_done) AS r WHERE late";
+    assert_eq!(number(&client, out_of_order).await, 0);
+    for server in servers {
+        server.stop().await;
+    }
+    check_invariants(&client).await;
+}

@@ -1,0 +1,211 @@
+//! What becomes of a request.
+
+use std::time::Duration;
+
+use pointsd::config;
+
+use crate::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_rolled_back_never_was() {
+    let database = TestDatabase::new().await;
+    let (client, other) = (database.client().await, database.client().await);
+    let server = Server::start(&database, SETTINGS).await;
+    asleep(&server).await;
+    let enqueue = |task: &str| {
+        let user = user(1);
+        format!("SELECT jobs.enqueue('consume', '{user}', 5, source_type => 'tts', source_id => '{task}')")
+    };
+    client.batch_execute(&format!("BEGIN; {}; {}", enqueue("never"), enqueue("never"))).await.unwrap();
+    other.batch_execute(&enqueue("once")).await.unwrap();
+    until(&other, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE state = 'posted')").await;
+    client.batch_execute("ROLLBACK").await.unwrap();
+    client.batch_execute(&format!("BEGIN; {}; COMMIT", enqueue("twice"))).await.unwrap();
+    until(&client, "SELECT count(*) = 2 FROM jobs.requests_done").await;
+    asleep(&server).await;
+    assert_eq!(outcomes(&client).await, ["3 posted 1", "4 posted 2"]);
+    assert_eq!(number(&client, "SELECT sum(amount)::bigint FROM ledger.entries").await, 10);
+    let stats = server.stop().await;
+    assert_eq!((stats.posted(), stats.refused()), (2, 0));
+    assert!(stats.answered().is_some());
+}
+
+/// The columns, the values and what becomes of them: of garbage no group is spoilt, and its neighbours are posted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_outcome_and_its_reason() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let consume = "op, points, source_type, source_id";
+    let long = "'".to_owned() + &"é".repeat(2_000) + "'";
+    let cases: Vec<(String, String, &str, &str)> = vec![
+        ("op, points, source, order_id".into(), "'recharge', 10, 'gift', 1".into(), "posted", ""),
+        ("op, points, source, order_id".into(), "'recharge', 10, 'gift', 1".into(), "replayed", ""),
+        ("op, points, source, order_id".into(), "'recharge', 11, 'gift', 1".into(), "refused", "key_conflict"),
+        ("op, points, source, order_id".into(), "'recharge', 10, 'elsewhere', 1".into(), "refused", "unknown_source"),
+        ("op, points, source".into(), "'recharge', 10, 'gift'".into(), "refused", "needs an order_id or a key"),
+        ("op, points, order_id".into(), "'recharge', 10, 1".into(), "refused", "source is missing"),
+        (consume.into(), "'consume', 0, 'tts', 'a'".into(), "refused", "invalid_points"),
+        (consume.into(), "'consume', -1, 'tts', 'b'".into(), "refused", "invalid_points"),
+        (consume.into(), "'consume', 1, NULL, 'c'".into(), "refused", "source_type is missing"),
+        (consume.into(), "'consume', 1, 'tts', ''".into(), "refused", "source_id is empty"),
+        (consume.into(), format!("'consume', 1, 'tts', {long}"), "refused", "source_id is longer than"),
+        (
+            format!("{consume}, description"),
+            format!("'consume', 1, 'tts', 'd', {long}"),
+            "refused",
+            "description is longer",
+        ),
+        (format!("{consume}, source"), "'consume', 1, 'tts', 'e', 'gift'".into(), "refused", "source does not belong"),
+        (format!("{consume}, duration"), "'consume', 1, 'tts', 'f', 'NaN'".into(), "refused", "duration"),
+        (format!("{consume}, duration"), "'consume', 1, 'tts', 'g', 'infinity'".into(), "refused", "duration"),
+        (format!("{consume}, duration"), "'consume', 1, 'tts', 'h', -1".into(), "refused", "duration"),
+        (format!("{consume}, duration"), "'consume', 1, 'tts', 'i', 10::numeric ^ 200".into(), "refused", "duration"),
+        (format!("{consume}, duration"), "'consume', 1, 'tts', 'j', 3.25".into(), "posted", ""),
+        (format!("{consume}, at"), "'consume', 1, 'tts', 'k', 'infinity'".into(), "refused", "at is outside"),
+        (format!("{consume}, at"), "'consume', 1, 'tts', 'l', '-infinity'".into(), "refused", "at is outside"),
+        (format!("{consume}, at"), "'consume', 1, 'tts', 'm', '290000-01-01'".into(), "refused", "at is outside"),
+        (format!("{consume}, at"), "'consume', 1, 'tts', 'n', '4000-01-01 BC'".into(), "refused", "at is outside"),
+        (
+            "op, points, source, order_id, expires_at".into(),
+            "'recharge', 1, 'gift', 2, 'infinity'".into(),
+            "refused",
+            "expires_at is outside",
+        ),
+        (
+            "op, points, source, order_id, expires_at".into(),
+            "'recharge', 1, 'gift', 3, '2020-01-01'".into(),
+            "refused",
+            "already_expired",
+        ),
+        (consume.into(), "'consume', 2, 'tts', 'z'".into(), "posted", ""),
+    ];
+    // All in one transaction, so in one group.
+    client.batch_execute("BEGIN").await.unwrap();
+    for (columns, values, _, _) in &cases {
+        let insert = format!("INSERT INTO jobs.requests (user_id, {columns}) VALUES ('{}', {values})", user(1));
+        client.batch_execute(&insert).await.unwrap_or_else(|error| panic!("{insert}: {error:?}"));
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    all_done(&client).await;
+    let rows = client.query("SELECT state, code, message, attempts FROM jobs.requests ORDER BY id", &[]).await.unwrap();
+    for (row, (columns, values, state, reason)) in rows.iter().zip(&cases) {
+        let (code, message): (Option<String>, Option<String>) = (row.get(1), row.get(2));
+        let said = format!("{}: {}", code.unwrap_or_default(), message.unwrap_or_default());
+        assert_eq!(row.get::<_, &str>(0), *state, "({columns}) ({values}): {said}");
+        assert!(said.contains(reason), "({columns}) ({values}) should say `{reason}`: {said}");
+        assert_eq!(row.get::<_, i32>(3), 0, "({columns}) ({values})");
+    }
+    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 3);
+    assert_eq!(number(&client, "SELECT balance FROM ledger.accounts").await, 7);
+    let stats = server.stop().await;
+    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (3, 1, 21, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_refused_at_once() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let user = user(1);
+    let insert = |columns: &str, values: &str| {
+        format!("INSERT INTO jobs.requests (user_id, points, {columns}) VALUES ('{user}', 1, {values})")
+    };
+    let cases = [
+        ("requests_op_known", insert("op", "'gift'")),
+        ("inserted as pending", insert("op, state, seq, finished_at", "'consume', 'posted', 1, now()")),
+        ("inserted as pending", insert("op, state, code, message, retry_at", "'consume', 'waiting', '', '', now()")),
+        ("inserted as pending", insert("op, attempts", "'consume', 1")),
+        ("requests_posted_as_entry", insert("op, seq", "'consume', 1")),
+        ("requests_finished_when_over", insert("op, finished_at", "'consume', now()")),
+        ("requests_waiting_until", insert("op, retry_at", "'consume', now()")),
+        ("requests_not_posted_for_a_reason", insert("op, code, message", "'consume', 'a', 'b'")),
+        ("user_id", "INSERT INTO jobs.requests (op, points) VALUES ('consume', 1)".to_owned()),
+        ("id", insert("op, id", "'consume', 7")),
+        ("generated column", insert("op, lane", "'consume', 3")),
+    ];
+    for (reason, statement) in cases {
+        let error = client.batch_execute(&statement).await.expect_err(&statement);
+        let error = error.as_db_error().unwrap();
+        assert!(format!("{error:?}").contains(reason), "{statement}: {error:?}");
+    }
+    assert_eq!(number(&client, "SELECT count(*) FROM jobs.requests").await, 0);
+}
+
+/// Only the poll can find what was inserted while the triggers were silent, as a restore or a replica leaves them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_ring_is_covered_by_the_poll() {
+    let database = TestDatabase::new().await;
+    let (client, other) = (database.client().await, database.client().await);
+    let server = Server::start(&database, config::Requests { poll: Duration::from_millis(200), ..SETTINGS }).await;
+    asleep(&server).await;
+    let insert = format!(
+        "SET session_replication_role = replica;
+         INSERT INTO jobs.requests (op, user_id, points, source_type, source_id) VALUES ('consume', '{}', 1, 'tts', 'x')",
+        user(1)
+    );
+    other.batch_execute(&insert).await.unwrap();
+    all_done(&client).await;
+    assert_eq!(outcomes(&client).await, ["1 posted 1"]);
+    server.stop().await;
+}
+
+/// Without the poll, and whoever inserts: what is committed is posted, also by those who inserted before the server lay
+/// down and commit long after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_ring_is_lost() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let server = Server::start(&database, SETTINGS).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8_u32 {
+        let own = database.client().await;
+        writers.spawn(async move {
+            for nth in 0..100 {
+                let pause = Duration::from_millis(fastrand::u64(0..10));
+                let enqueue = format!(
+                    "SELECT jobs.enqueue('consume', '{}', 1, source_type => 'tts', source_id => '{nth}')",
+                    user(writer)
+                );
+                own.batch_execute(&format!("BEGIN; {enqueue}")).await.unwrap();
+                tokio::time::sleep(pause).await;
+                own.batch_execute("COMMIT").await.unwrap();
+                let posted =
+                    format!("SELECT count(*) = {} FROM jobs.requests_done WHERE user_id = '{}'", nth + 1, user(writer));
+                until(&own, &posted).await;
+            }
+        });
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer.unwrap();
+    }
+    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 800);
+    assert_eq!(server.stop().await.posted(), 800);
+}
+
+/// An application that took its number early and commits late: the lane was read far beyond it by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lower_number_that_comes_late_is_found() {
+    let database = TestDatabase::new().await;
+    let (client, late) = (database.client().await, database.client().await);
+    recharge(&database, 40).await;
+    let enqueue =
+        format!("SELECT jobs.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'late')", user(3));
+    late.batch_execute(&format!("BEGIN; {enqueue}")).await.unwrap();
+    let many = |from: u32| {
+        format!(
+            "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+             SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 40), 12, '0'))::uuid, 1, 'tts', i::text
+             FROM generate_series({from}, {from} + 19999) AS i"
+        )
+    };
+    client.batch_execute(&many(0)).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    until(&client, "SELECT count(*) > 8000 FROM jobs.requests_done").await;
+    late.batch_execute("COMMIT").await.unwrap();
+    client.batch_execute(&many(20_000)).await.unwrap();
+    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE id = 1)").await;
+    let behind = number(&client, "SELECT count(*) FROM jobs.requests_open").await;
+    assert!(behind > 0, "it was only found when the rest was done");
+    all_done(&client).await;
+    assert_eq!(server.stop().await.posted(), 40_001);
+}
