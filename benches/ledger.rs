@@ -77,6 +77,9 @@ async fn main() {
     if only("queue") {
         bench.queue(500_000 / scale, &mut rows).await;
     }
+    if only("noop") {
+        bench.noop(if quick { 30_000 } else { 100_000 }, &mut rows).await;
+    }
     if only("wake") {
         bench.wake(if quick { 200 } else { 1_000 }, &mut rows).await;
     }
@@ -407,6 +410,69 @@ impl Bench {
         rows.push(Row::rate("requests, enqueued to posted", requests, seconds, around, ("2.5", "5"), None));
     }
 
+    /// Requests that do nothing to the ledger (0 points: each is refused, and keeps that as its outcome) beside the no-op
+    /// jobs of two other job runners, all three in turns; see benches/peers.
+    async fn noop(&self, jobs: u64, rows: &mut Vec<Row>) {
+        let peers = build_peers();
+        let contenders = ["pointsd", "graphile_worker", "riverqueue"];
+        let mut rates = contenders.map(|_| Vec::new());
+        for _ in 0..3 {
+            for (contender, rates) in contenders.iter().zip(&mut rates) {
+                let rate = match *contender {
+                    "pointsd" => self.noop_requests(jobs).await,
+                    peer => self.noop_jobs(&peers, peer, jobs).await,
+                };
+                eprintln!("no-op jobs, {contender}: {rate:.0}/s");
+                rates.push(rate);
+            }
+        }
+        let [ours, graphile, river] = &mut rates;
+        let (ours, graphile, river) = (median(ours), median(graphile), median(river));
+        rows.push(Row {
+            work: "no-op requests, beside the better of two peers".into(),
+            measured: format!("{ours:.0}/s"),
+            against: format!("graphile_worker {graphile:.0}/s, riverqueue {river:.0}/s"),
+            ratio: ours / graphile.max(river),
+            least: "1",
+            aim: "",
+            naive: None,
+        });
+    }
+
+    async fn noop_requests(&self, jobs: u64) -> f64 {
+        self.create("noop").await;
+        self.database("noop").await.migrate().await.expect("the schema");
+        let client = self.client("noop").await;
+        let insert = format!(
+            "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+             SELECT 'consume', md5(i::text)::uuid, 0, 'tts', i::text FROM generate_series(1, {jobs}) AS i"
+        );
+        client.batch_execute(&insert).await.expect("the requests");
+        client.batch_execute("VACUUM (ANALYZE) jobs.requests_open").await.unwrap();
+        let began = Instant::now();
+        let queue = Queue::start(self, "noop").await;
+        while queue.stats.refused() < jobs {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        queue.stop.cancel();
+        queue.task.await.unwrap();
+        let open = client.query_one("SELECT count(*) FROM jobs.requests_open", &[]).await.unwrap();
+        assert_eq!(open.get::<_, i64>(0), 0, "all are over");
+        jobs as f64 / seconds
+    }
+
+    async fn noop_jobs(&self, program: &Path, peer: &str, jobs: u64) -> f64 {
+        self.create("noop").await;
+        let output = Command::new(program)
+            .args(["--database-url", &self.url("noop"), "--peer", peer, "--jobs", &jobs.to_string()])
+            .output()
+            .expect("the peers' program runs");
+        assert!(output.status.success(), "{peer}: {}", String::from_utf8_lossy(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("the peers' program answers in JSON");
+        answer["rate"].as_f64().expect("a rate")
+    }
+
     /// One request at a time, to a server of the queue that sleeps.
     async fn wake(&self, requests: u32, rows: &mut Vec<Row>) {
         let client = self.seed("wake", 1_000, 3).await;
@@ -615,6 +681,20 @@ impl Queue {
         assert_eq!(self.stats.posted(), requests);
         self.stats
     }
+}
+
+/// The program that runs the peers. Its dependencies are its own, and so is its build.
+fn build_peers() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
+        .arg(folder.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .status();
+    assert!(built.expect("cargo runs").success(), "the peers' program cannot be built");
+    target.join("release/peers")
 }
 
 /// Inserts consumes of 1 to 20 points over the 100,000 accounts.

@@ -252,7 +252,8 @@ impl Batch {
     }
 }
 
-/// Applies `postings` in order to `accounts`, which must hold every user of the group, sorted by user.
+/// Applies `postings` in order to `accounts`, which must hold every user whose posting is not refused on sight, sorted
+/// by user.
 ///
 /// `keys` are the postings' keys, one each, as [`Posting::key_id`] gives them; `known` the entries that the database
 /// has under any of them.
@@ -297,7 +298,7 @@ pub(crate) fn decide(
 }
 
 /// The refusals that need no look at the account.
-fn refuse_on_sight(posting: &Posting, rules: &Rules) -> Option<Refusal> {
+pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules) -> Option<Refusal> {
     if let Some(why) = posting.malformed() {
         return Some(Refusal::Malformed(why));
     }

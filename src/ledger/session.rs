@@ -222,7 +222,13 @@ impl<C: Deref<Target = Client>> Session<C> {
         orphans: &mut Vec<Uuid>,
     ) -> Result<Vec<Reply>, Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
-        let (mut accounts, known) = self.load(matches!(group, Group::Begins), postings, &keys).await?;
+        // What is refused whatever the account holds needs no look at it.
+        let asked: Vec<(&Posting, Option<Uuid>)> = postings
+            .iter()
+            .zip(keys.iter().copied())
+            .filter(|(posting, _)| decide::refuse_on_sight(posting, rules).is_none())
+            .collect();
+        let (mut accounts, known) = self.load(matches!(group, Group::Begins), &asked).await?;
         let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
         if seen.iter().any(|user| !orphans.contains(user)) {
             transaction.rollback().await?;
@@ -249,20 +255,23 @@ impl<C: Deref<Target = Client>> Session<C> {
     async fn load(
         &self,
         begin: bool,
-        postings: &[Posting],
-        keys: &[Option<Uuid>],
+        postings: &[(&Posting, Option<Uuid>)],
     ) -> Result<(Vec<Account>, KnownKeys), Error> {
-        let mut users: Vec<Uuid> = postings.iter().map(|posting| posting.user).collect();
+        let mut users: Vec<Uuid> = postings.iter().map(|(posting, _)| posting.user).collect();
         users.sort_unstable();
         users.dedup();
         let (key_users, keys): (Vec<Uuid>, Vec<Uuid>) =
-            postings.iter().zip(keys).filter_map(|(posting, key)| Some((posting.user, (*key)?))).unzip();
+            postings.iter().filter_map(|(posting, key)| Some((posting.user, (*key)?))).unzip();
 
         let (client, statements) = (&self.client, &self.statements);
         let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&users], [&key_users, &keys]);
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
         let begun = async { if begin { client.batch_execute(BEGIN).await } else { Ok(()) } };
+        if users.is_empty() {
+            begun.await?;
+            return Ok(Default::default());
+        }
         let ((), locked, open, known) = try_join!(
             begun,
             client.query(&statements.account_lock, &of_users),
