@@ -14,12 +14,7 @@ mod program;
 mod support;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +23,7 @@ use pointsd::database::embedded::{EmbeddedServer, Options};
 use program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
 use serde_json::Value;
 use support::TestDatabase;
+use support::door::Door;
 use support::invariants::check_invariants;
 use support::rows::{Rows, assert_same};
 use tokio_postgres::Client;
@@ -488,57 +484,6 @@ fn a_signal_while_nothing_comes_in() {
     }
 }
 
-/// Stands between pointsd and its server, until it goes away.
-struct Door {
-    folder: Folder,
-    open: Arc<AtomicBool>,
-    streams: Arc<Mutex<Vec<UnixStream>>>,
-}
-
-impl Door {
-    fn new(to: PathBuf) -> Door {
-        let folder = Folder::new();
-        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
-        let door = Door { folder, open: Arc::new(AtomicBool::new(true)), streams: Arc::new(Mutex::new(Vec::new())) };
-        let (open, streams) = (Arc::clone(&door.open), Arc::clone(&door.streams));
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let mut streams = streams.lock().unwrap();
-                if !open.load(Ordering::SeqCst) {
-                    break;
-                }
-                let (client, server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    streams.push(from.try_clone().unwrap());
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    std::thread::spawn(move || pass_on(from, to));
-                }
-            }
-        });
-        door
-    }
-
-    /// Breaks every connection and takes no more.
-    fn shut(&self) {
-        self.open.store(false, Ordering::SeqCst);
-        std::fs::remove_file(self.folder.path().join(".s.PGSQL.5432")).ok();
-        for stream in self.streams.lock().unwrap().drain(..) {
-            stream.shutdown(Shutdown::Both).ok();
-        }
-    }
-}
-
-fn pass_on(mut from: UnixStream, mut to: UnixStream) {
-    let mut buffer = [0; 1 << 16];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    from.shutdown(Shutdown::Both).ok();
-    to.shutdown(Shutdown::Both).ok();
-}
-
 #[test]
 fn a_database_that_goes_away_and_stays_away() {
     let history = history();
@@ -546,8 +491,9 @@ fn a_database_that_goes_away_and_stays_away() {
     let database = wait(TestDatabase::new());
     let config = database.config();
     let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else { panic!("{config:?}") };
-    let door = Door::new(socket.join(".s.PGSQL.5432"));
-    let folder = door.folder.path().to_str().unwrap().replace('/', "%2F");
+    let room = Folder::new();
+    let door = Door::new(room.path(), socket);
+    let folder = room.path().to_str().unwrap().replace('/', "%2F");
     let (role, name) = (config.get_user().unwrap(), config.get_dbname().unwrap());
     let url = format!("postgres://{role}@{folder}:5432/{name}");
 
@@ -560,7 +506,7 @@ fn a_database_that_goes_away_and_stays_away() {
     let replies = whole(&told);
     assert!((before..LINES).contains(&replies.len()), "{} after {before}", replies.len());
     assert_ended_early(&done, replies.len());
-    let says = format!("  because: cannot connect to PostgreSQL at {}:5432/{name}", door.folder.path().display());
+    let says = format!("  because: cannot connect to PostgreSQL at {}:5432/{name}", room.path().display());
     assert!(done.stderr.contains(&says), "{done:#?}");
     wait(async { nobody_is_left(&database.client().await).await });
     assert_kept(&replies, &rows(&database), "after the database went away");

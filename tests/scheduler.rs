@@ -203,7 +203,8 @@ async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
             "2026-03-01T05:00:00Z succeeded catch-up",
         ]
     );
-    // And back: what was never missed counts again, what was run is not run again.
+    // And back: what was never missed counts again, what was run is not run again. The database's clock was ahead as well.
+    stage.sql("UPDATE jobs.runs SET finished = clock_timestamp() + interval '4 hours' WHERE state = 'missed'").await;
     for now in ["2026-03-01T01:00:30Z", "2026-03-01T02:00:00Z", "2026-03-01T03:00:00Z", "2026-03-01T04:00:00Z"] {
         round(&daemon, at(now)).await;
     }
@@ -441,7 +442,7 @@ async fn a_run_that_kills_its_daemons_fails_in_the_end() {
         daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
         daemon.tick(now).await.unwrap();
         assert_eq!(daemon.under_way(), 1, "attempt {attempt}");
-        // Kept alive, so that its signs of life go on being refused.
+        // Kept alive: it does not know yet that its run is another one's.
         daemons.push(daemon);
         stage.silence().await;
     }
@@ -655,4 +656,136 @@ async fn the_rows_of_the_jobs_are_held_by_the_database_too() {
     let error = stage.client.batch_execute(&insert("trigger, state", "'manual', 'running'")).await.unwrap_err();
     assert_eq!(error.as_db_error().unwrap().constraint(), Some("runs_one_running"));
     drop(stage.database);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
+    let stage = Stage::set().await;
+    let client = &stage.client;
+    stage
+        .sql(
+            "INSERT INTO jobs.jobs (job, rule, since) VALUES ('test', '* * * * *', '2026-03-01');
+             INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, started, heartbeat)
+             VALUES ('test', '2026-03-01', 'schedule', 'running', 1, 1, now(), now() - interval '1 hour')",
+        )
+        .await;
+    let seen: DateTime<Utc> = client.query_one("SELECT heartbeat FROM jobs.runs", &[]).await.unwrap().get(0);
+    let take = include_str!("../sql/jobs/run_take.sql");
+    let heartbeat = include_str!("../sql/jobs/run_heartbeat.sql");
+    // Its holder was silent for long, and is alive.
+    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64]).await.unwrap(), 1);
+    assert_eq!(client.execute(take, &[&1_i64, &1_i64, &Some(seen), &"there", &7]).await.unwrap(), 0);
+    // It lets go of its run; a sign of life that was under way arrives behind that.
+    let release = include_str!("../sql/jobs/run_release.sql");
+    client.execute(release, &[&1_i64, &1_i64, &None::<f64>, &None::<&str>]).await.unwrap();
+    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64]).await.unwrap(), 0);
+    let nothing = None::<DateTime<Utc>>;
+    let row = client.query_one(take, &[&1_i64, &1_i64, &nothing, &"there", &7]).await.unwrap();
+    assert_eq!(row.get::<_, i32>("attempt"), 1, "handed over in good order it is no further attempt");
+
+    // What others wrote since it asked for the time is not in the future.
+    let queue = include_str!("../sql/jobs/job_queue.sql");
+    let (old, now) = (at("2026-03-01T00:01:00Z"), at("2026-03-01T00:09:00Z"));
+    for to in [now, old] {
+        client.execute(queue, &[&"test", &to]).await.unwrap();
+    }
+    let queued: DateTime<Utc> = client.query_one("SELECT queued_to FROM jobs.jobs", &[]).await.unwrap().get(0);
+    assert_eq!(queued, now);
+    stage
+        .sql(
+            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why)
+             VALUES ('test', '2026-03-01 00:05', 'schedule', 'skipped', 0, 0, now(), 'paused')",
+        )
+        .await;
+    let unrecord = include_str!("../sql/jobs/run_unrecord.sql");
+    let jobs = ["test"];
+    assert_eq!(client.execute(unrecord, &[&&jobs[..], &old, &60.0]).await.unwrap(), 0);
+    stage.sql("UPDATE jobs.runs SET finished = clock_timestamp() + interval '1 hour' WHERE state = 'skipped'").await;
+    assert_eq!(client.execute(unrecord, &[&&jobs[..], &old, &60.0]).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_lives_keeps_its_run_and_hears_when_it_lost_it() {
+    let stage = Stage::set().await;
+    let (first, heard) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, lost) = (Arc::clone(&first), Arc::clone(&heard));
+    let (job, _) = job(settings("0 2 * * *", "UTC"), move |run| {
+        let (arrived, lost) = (Arc::clone(&arrived), Arc::clone(&lost));
+        async move {
+            arrived.notify_one();
+            run.stop.cancelled().await;
+            lost.notify_one();
+            Ok(Ended::Stopped)
+        }
+    });
+    // A sign of life each tenth of a second.
+    let store = || Store::new(&stage.ours, Duration::from_millis(600));
+    let daemons = [(); 2].map(|()| Scheduler::new(store(), vec![job.clone()], CancellationToken::new()));
+    let now = at("2026-03-02T02:00:00Z");
+    daemons[0].register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    daemons[0].tick(now).await.unwrap();
+    first.notified().await;
+    let began = stage.rows().await[0].heartbeat.unwrap();
+    // For twice as long as it takes to be given up.
+    loop {
+        daemons[1].tick(now).await.unwrap();
+        assert_eq!(daemons[1].under_way(), 0, "it lives");
+        let row = stage.rows().await.remove(0);
+        if row.heartbeat.unwrap() - began > TimeDelta::milliseconds(1_200) {
+            break;
+        }
+    }
+    // Somebody else has it now: the next sign of life tells.
+    stage.sql("UPDATE jobs.runs SET fence = nextval('jobs.fences')").await;
+    heard.notified().await;
+    daemons[0].idle().await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.attempt), (State::Running, 1), "it is the other one's to end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_ends_a_run_by_hand_whose_process_died() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("0 2 * * *", "UTC"));
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    stage
+        .sql(
+            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
+             VALUES ('test', '2026-03-01', 'manual', 'running', 1, 1, 'there', 77, now(), now() - interval '1 hour')",
+        )
+        .await;
+    round(&daemon, at("2026-03-02T01:00:00Z")).await;
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.attempt), (State::Failed, 2));
+    assert!(row.error.unwrap().starts_with("process 77 on there died or froze while running it, last heard of at"));
+    assert!(called.lock().unwrap().is_empty(), "what killed one process does not kill the next");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_by_hand_does_not_change_what_the_daemons_count_from() {
+    let stage = Stage::set().await;
+    let (job, _) = quick(settings("0 2 * * *", "UTC"));
+    let daemon = stage.daemon(&job);
+    daemon.register(at("2026-03-01T12:00:00Z")).await.unwrap();
+    // Called with another configuration than the daemon's.
+    let other = Job { settings: settings("0 5 * * *", "UTC"), ..job.clone() };
+    let now = at("2026-03-02T02:00:30Z");
+    run_now(&stage.store(), &other, now, now, &Arc::default(), &CancellationToken::new()).await.unwrap();
+    round(&daemon, at("2026-03-02T02:00:40Z")).await;
+    assert!(stage.slots().await.contains(&"2026-03-02T02:00:00Z succeeded schedule".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_cannot_be_looked_after_does_not_keep_the_others_from_their_slots() {
+    let stage = Stage::set().await;
+    let (first, _) = quick(settings("0 2 * * *", "UTC"));
+    let (second, called) = quick(settings("0 2 * * *", "UTC"));
+    let (first, second) = (Job { name: "first", ..first }, Job { name: "second", ..second });
+    let daemon = Scheduler::new(stage.store(), vec![first, second], CancellationToken::new());
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    stage.sql("ALTER TABLE jobs.runs ADD CONSTRAINT not_first CHECK (job <> 'first')").await;
+    assert!(!daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap_err().is_transient());
+    daemon.idle().await;
+    assert_eq!(*called.lock().unwrap(), ["2026-03-02T02:00:00Z"]);
 }

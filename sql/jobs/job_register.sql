@@ -1,5 +1,7 @@
--- A daemon begins, or has new settings: a job that is new, or has a new schedule, counts its slots from now on.
+-- A daemon begins, or has new settings: a job whose schedule is another one than before counts its slots from now on.
+-- No row where nothing changed.
 -- $1 text: the job; $2 text: its schedule; $3 timestamptz: now
-INSERT INTO jobs.jobs (job, rule, since)
-VALUES ($1, $2, $3)
-ON CONFLICT (job) DO UPDATE SET rule = excluded.rule, since = excluded.since WHERE jobs.rule <> excluded.rule
+UPDATE jobs.jobs AS j SET rule = $2, since = $3
+FROM (SELECT job, rule FROM jobs.jobs WHERE job = $1 FOR UPDATE) AS before
+WHERE j.job = before.job AND before.rule <> $2
+RETURNING before.rule

@@ -58,7 +58,7 @@ RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE jobs.runs
     SET progress = kept_progress, counters = kept_counters, heartbeat = clock_timestamp()
-    WHERE run = kept_run AND fence = kept_fence AND state = 'running';
+    WHERE run = kept_run AND fence = kept_fence AND state = 'running' AND heartbeat IS NOT NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'run % is no longer held under fence %', kept_run, kept_fence
             USING ERRCODE = 'PD001', HINT = 'Somebody took it over or cancelled it; what it did before stays.';

@@ -57,8 +57,6 @@ CREATE TABLE jobs.requests_done PARTITION OF jobs.requests (
 ) FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
 -- What somebody should look at.
 CREATE INDEX requests_done_for_a_reason ON jobs.requests_done (state, id) WHERE state IN ('refused', 'parked');
--- Rows come in the order in which they were finished, so this costs next to nothing; pruning looks for the oldest.
-CREATE INDEX requests_done_by_end ON jobs.requests_done USING brin (finished_at);
 
 -- One row per lane. Who locks it works on the lane: one transaction at a time, however many daemons there are. So the
 -- requests of an account keep their order, and no request needs a lock of its own.

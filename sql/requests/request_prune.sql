@@ -1,12 +1,10 @@
--- Deletes requests that are long over, but for parked ones: somebody has yet to look at those. On from the last one, so
--- that what was deleted just now is not passed again. Tells how many that were, and the last of them.
--- $1 timestamptz: over before this instant; $2 bigint: how many at most; $3 bigint, $4 bigint: after this id, up to that
-WITH gone AS (
-    DELETE FROM jobs.requests_done
-    WHERE id IN (SELECT o.id FROM jobs.requests_done AS o
-                 WHERE o.id > $3 AND o.id <= $4 AND o.finished_at < $1 AND o.state <> 'parked'
-                 ORDER BY o.id
-                 LIMIT $2)
-    RETURNING id
+-- Looks at the next requests that are over, in the order of their ids, which is nearly the order in which they ended, and
+-- deletes those that are long over, but for parked ones: somebody has yet to look at those. Tells how many were deleted,
+-- how many were old enough, and the last id that was looked at: where none was old enough, what comes is younger.
+-- $1 timestamptz: over before this instant; $2 bigint: how many to look at; $3 bigint: after this id
+WITH next AS MATERIALIZED (
+    SELECT id, state, finished_at < $1 AS old FROM jobs.requests_done WHERE id > $3 ORDER BY id LIMIT $2
+), gone AS (
+    DELETE FROM jobs.requests_done WHERE id IN (SELECT id FROM next WHERE old AND state <> 'parked') RETURNING id
 )
-SELECT count(*), max(id) FROM gone
+SELECT (SELECT count(*) FROM gone), count(*) FILTER (WHERE old), max(id) FROM next

@@ -10,7 +10,8 @@ SELECT
        left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,
        left(r.duration::text, 100) AS duration, left(r.key, 256) AS key, left(r.description, 1001) AS description,
        CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
-       (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint AS age
+       CASE WHEN isfinite(r.enqueued_at)
+            THEN (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint ELSE 0 END AS age
 FROM jobs.requests_open AS r
 WHERE r.lane = $1 AND r.id > $2 AND r.state = 'pending'
   AND NOT EXISTS (SELECT FROM jobs.requests_open AS w

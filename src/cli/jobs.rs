@@ -164,7 +164,7 @@ fn under_way(run: &RunRow) -> String {
 async fn pause(store: &Store, job: &Job, by: Option<&str>, program: &Program) -> anyhow::Result<Outcome> {
     if !store.pause(job.name, by).await? {
         // No daemon has ever known it: the first one is to find it paused.
-        store.register(job.name, (job.settings)(&program.config), (program.clock)()).await?;
+        store.add(job.name, (job.settings)(&program.config), (program.clock)()).await?;
         store.pause(job.name, by).await?;
     }
     if program.json {
@@ -497,6 +497,14 @@ fn told(
 fn busy(row: &RunRow, program: &Program) -> anyhow::Result<()> {
     if program.json {
         return json(&object!({ "busy": run_json(row) }));
+    }
+    if row.heartbeat.is_none() {
+        let (run, slot) = (row.run, time_text(row.slot));
+        return say(format_args!(
+            "{}: run {run} for the slot {slot} waits for a daemon to continue it. Nothing was done. Start a daemon and let it \
+             end, or end it by `pointsd jobs cancel {run}`.",
+            row.job
+        ));
     }
     let (host, pid) = (row.host.as_deref().unwrap_or("?"), row.pid.unwrap_or_default());
     let by = match row.trigger {

@@ -135,6 +135,9 @@ async fn host(
                 false
             }
         };
+        if requests.try_join_next().is_some() && !stop.is_cancelled() {
+            anyhow::bail!("the queue of requests has ended by itself; the log says why");
+        }
         if more {
             continue;
         }

@@ -11,6 +11,9 @@ use crate::scheduler::{self, Board, Shown, Tick};
 use crate::systemd::Notifier;
 use crate::telemetry;
 
+/// The queue's lanes look more often than this, unless they sleep or cannot work.
+const QUEUE_SILENT: Duration = Duration::from_secs(30);
+
 /// The daemon's state, as it was last told.
 pub(super) struct Status {
     notifier: Notifier,
@@ -61,6 +64,10 @@ impl Status {
 
     pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats) {
         let mut parts: Vec<String> = board.runs().iter().map(running).collect();
+        let silent = requests.answered().map_or(Duration::ZERO, |answered| answered.elapsed());
+        if silent >= QUEUE_SILENT && !requests.asleep() {
+            parts.push(format!("the queue of requests does not get on for {} s", silent.as_secs()));
+        }
         let lag = requests.lag();
         if lag >= Duration::from_secs(1) {
             parts.push(format!("requests {} s behind", lag.as_secs()));

@@ -1,7 +1,7 @@
 //! Deletes runs and requests that have been over for long enough.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +31,8 @@ struct Pruned {
 struct Pruning {
     runs_before: DateTime<Utc>,
     requests_before: DateTime<Utc>,
-    /// The last request that was deleted, and the last that may have to be.
-    requests: Option<(i64, i64)>,
+    /// The last request that was looked at.
+    last_request: i64,
     runs_done: bool,
 }
 
@@ -42,7 +42,7 @@ impl Pruning {
         Pruning {
             runs_before: before(context.retention.runs_days),
             requests_before: before(context.retention.requests_days),
-            requests: None,
+            last_request: 0,
             runs_done: false,
         }
     }
@@ -56,28 +56,19 @@ impl Pruning {
             self.runs_done = runs == 0;
             return Ok(true);
         }
-        let (after, until) = match self.requests {
-            Some(range) => range,
-            None => {
-                let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_old.sql")).await?;
-                let until: Option<i64> =
-                    transaction.query_one(&statement, &[&self.requests_before]).await?.try_get(0)?;
-                (0, until.unwrap_or(0))
-            }
-        };
         let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_prune.sql")).await?;
-        let row = transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &after, &until]).await?;
-        let (requests, last): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let row = transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &self.last_request]).await?;
+        let (requests, old, last): (i64, i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         pruned.requests += u64::try_from(requests)?;
-        self.requests = Some((last.unwrap_or(until), until));
-        Ok(requests > 0)
+        self.last_request = last.unwrap_or(self.last_request);
+        Ok(old > 0)
     }
 }
 
 async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     let mut pruned: Pruned = run.counters.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
     let mut pruning = Pruning::new(&context, run.slot);
-    let mut client = context.database.connection().await?;
+    let mut client = Object::take(context.database.connection().await?);
     let guard = run.guard(&client).await?;
     loop {
         if run.stop.is_cancelled() {

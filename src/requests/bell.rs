@@ -24,6 +24,9 @@ const SLEEP_LOCK: i64 = 0x7265_7175_6573_7473;
 pub const FIRST_REST: Duration = Duration::from_millis(5);
 pub const LONGEST_REST: Duration = Duration::from_millis(100);
 
+/// So long one relies on the lock of another daemon, which may have stopped.
+const WITHOUT_LOCK: Duration = Duration::from_secs(1);
+
 /// The connection has gone where it does not answer for so long.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
 
@@ -87,7 +90,10 @@ impl Bell {
             if stop.run_until_cancelled(listening).await.is_none() {
                 return;
             }
-            // Without the bell the lanes look all the time.
+            // Without the bell the lanes look all the time. What they report must not pile up.
+            while let Ok(report) = self.reports.try_recv() {
+                self.note(report);
+            }
             self.give(|order| order.sleep = false);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
@@ -113,7 +119,7 @@ impl Bell {
             }
             match lie_down(&connection.client).await? {
                 Sleep::Locked => break,
-                Sleep::SomebodyElse => return self.sleep(connection).await,
+                Sleep::SomebodyElse => return self.sleep(connection, false).await,
                 Sleep::Disturbed => {
                     tokio::time::sleep(rest).await;
                     rest = (rest * 2).min(LONGEST_REST);
@@ -124,13 +130,14 @@ impl Bell {
                 }
             }
         }
-        self.sleep(connection).await?;
+        self.sleep(connection, true).await?;
         answer(connection.client.execute("SELECT pg_advisory_unlock($1)", &[&SLEEP_LOCK])).await?;
         Ok(())
     }
 
-    /// Sleeps until somebody rings, or the lanes find something.
-    async fn sleep(&mut self, connection: &mut Dedicated) -> Result<(), Lost> {
+    /// Sleeps until somebody rings, or the lanes find something. Who has the lock may sleep on; who relies on another
+    /// daemon's comes back to see whether that one still has it.
+    async fn sleep(&mut self, connection: &mut Dedicated, locked: bool) -> Result<(), Lost> {
         while connection.notifications.try_recv().is_ok() {}
         loop {
             let look = self.give(|order| *order = Order { look: order.look + 1, sleep: true });
@@ -144,6 +151,7 @@ impl Bell {
             let poll = Instant::now() + self.poll;
             let again = self.latest.iter().flatten().filter_map(|report| report.again).min();
             let until = again.map_or(poll, |again| again.min(poll));
+            let until = if locked { until } else { until.min(Instant::now() + WITHOUT_LOCK) };
             self.stats.asleep.store(true, Ordering::Relaxed);
             let rung = tokio::time::timeout_at(until.into(), connection.notifications.recv()).await;
             self.stats.asleep.store(false, Ordering::Relaxed);
@@ -155,6 +163,9 @@ impl Bell {
                 Ok(None) => return Err(Lost),
                 // Time to look again, whoever rang or did not. The lock is only worth something while the connection is.
                 Err(_) => answer(connection.client.batch_execute("")).await?,
+            }
+            if !locked {
+                return Ok(());
             }
         }
     }

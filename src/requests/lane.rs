@@ -26,9 +26,11 @@ use crate::{prices, telemetry};
 /// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
 /// free. A row that somebody else holds (a hand, in a transaction left open) must not stop a lane for longer than that
 /// either: after two seconds the group fails, and only the account in question waits.
+/// A statement of a group takes some milliseconds; one that takes ten seconds does not end.
 /// What is next is read in the order of an index. A plan made while the queue was empty, which stays, would else collect
 /// and sort the whole backlog for each group.
 const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; \
+                        SET statement_timeout = '10s'; \
                         SET enable_bitmapscan = off; SET enable_sort = off";
 
 /// How often a group that met a deadlock or the like is posted again before it is taken apart.
@@ -247,6 +249,8 @@ impl Lane {
             if let Err(failure) = posted {
                 let why = failure.into_group()?;
                 self.fail(connection, *id, &why).await?;
+                // The next group comes first: one after the other they might take long.
+                break;
             }
         }
         if worked {
@@ -346,6 +350,7 @@ impl Lane {
                 }
                 Err(error) => Ok(Err(error)),
             };
+            let panicked = result.is_err();
             let failure = match result {
                 Ok(Ok(replies)) => {
                     self.count(&taken, replies.as_deref().unwrap_or_default());
@@ -358,7 +363,8 @@ impl Lane {
                 Err(_) => Failure::Group("posting it made the program panic".to_owned()),
             };
             // A panic may have left anything behind on the connection, and so may whatever ended it.
-            if !(matches!(failure, Failure::Group(_)) && connection.as_ref().is_some_and(Connection::is_open)) {
+            let sound = matches!(failure, Failure::Group(_)) && !panicked;
+            if !(sound && connection.as_ref().is_some_and(Connection::is_open)) {
                 *connection = None;
             }
             return (taken, Err(failure));

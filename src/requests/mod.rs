@@ -153,7 +153,19 @@ pub async fn serve(
         };
         lanes.spawn(lane.run());
     }
-    bell::Bell::new(database.clone(), settings.poll, Arc::clone(&stats), order, reports).run(&stop).await;
+    let bell = bell::Bell::new(database.clone(), settings.poll, Arc::clone(&stats), order, reports);
+    let rung = bell.run(&stop);
+    tokio::pin!(rung);
+    loop {
+        tokio::select! {
+            () = &mut rung => break,
+            // A lane ends before it is told to where it panics; without it the queue is no queue.
+            Some(Err(panic)) = lanes.join_next() => {
+                tracing::error!(%panic, "a lane of the queue died");
+                return;
+            }
+        }
+    }
     while let Some(ended) = lanes.join_next().await {
         if let Err(panic) = ended {
             tracing::error!(%panic, "a lane of the queue died");

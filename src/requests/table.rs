@@ -213,7 +213,8 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
 /// Where the database does not answer.
 pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres::Error> {
     let rows = client.query(include_str!("../../sql/requests/request_count.sql"), &[]).await?;
-    let mut counts: Vec<(State, i64)> = State::ALL.into_iter().map(|state| (state, 0)).collect();
+    let mut counts: Vec<(State, i64)> =
+        [State::Pending, State::Waiting, State::Refused, State::Parked].map(|state| (state, 0)).to_vec();
     for row in &rows {
         let state = State::parse(row.try_get(0)?);
         if let Some(count) = counts.iter_mut().find(|(counted, _)| Some(*counted) == state) {

@@ -67,7 +67,13 @@ impl Scheduler {
     /// Where the database cannot be asked.
     pub async fn register(&self, now: DateTime<Utc>) -> Result<(), Error> {
         for job in self.jobs().iter() {
-            self.store.register(job.name, &job.settings, now).await?;
+            if let Some(before) = self.store.register(job.name, &job.settings, now).await? {
+                let (schedule, since) = (job.settings.schedule.describe(), time_text(now));
+                warn!(
+                    job = job.name,
+                    before, schedule, since, "{} has another schedule; its slots count from now on", job.name
+                );
+            }
         }
         Ok(())
     }
@@ -104,18 +110,19 @@ impl Scheduler {
             let slots = self.store.unrecord(&names, now).await?;
             warn!(slots, now = time_text(now), "the clock went back: slots that were recorded ahead of it count again");
         }
-        let mut tick = Tick::default();
+        let (mut tick, mut failed) = (Tick::default(), None);
         for job in jobs.iter() {
             let Some(known) = known.remove(job.name) else {
                 // Somebody emptied the table.
-                self.store.register(job.name, &job.settings, now).await?;
+                self.store.add(job.name, &job.settings, now).await?;
                 continue;
             };
-            if let Some(running) = known.running.as_ref().filter(|running| running.free) {
-                self.take_up(job, running).await?;
+            // What fails for one job must not keep the others from their slots.
+            match self.look_after(job, &known, now).await {
+                Ok(more) => tick.more |= more,
+                Err(error) => failed = Some(error),
             }
             if job.settings.enabled {
-                tick.more |= self.settle(job, &known, now).await?;
                 if known.paused.is_none() {
                     let schedule = &job.settings.schedule;
                     let next = schedule.next_after(now).map(|slot| (job.name, slot.with_timezone(&schedule.zone())));
@@ -123,37 +130,41 @@ impl Scheduler {
                 }
             }
         }
-        Ok(tick)
+        failed.map_or(Ok(tick), Err)
     }
 
-    /// Continues a run that nobody holds, or ends it where its tries are used up.
+    /// Takes up its run that nobody holds, settles its slots. Returns whether there is more to do at once.
+    async fn look_after(&self, job: &Job, known: &Known, now: DateTime<Utc>) -> Result<bool, Error> {
+        if let Some(running) = known.running.as_ref().filter(|running| running.free) {
+            self.take_up(job, running).await?;
+        }
+        if job.settings.enabled { self.settle(job, known, now).await } else { Ok(false) }
+    }
+
+    /// Continues a run that nobody holds, or ends it: one by hand, because nobody asked us, and one whose tries are used
+    /// up. Whatever `retries` says, a daemon that died costs no run the first time.
     async fn take_up(&self, job: &Job, running: &Running) -> Result<(), Error> {
-        let Some(claimed) = self.store.take(running.run, running.fence).await? else { return Ok(()) };
+        let Some(claimed) = self.store.take(running).await? else { return Ok(()) };
         if let Some(heartbeat) = running.heartbeat {
-            let holder = holder(running);
-            let (run_id, slot, last_sign) = (running.run, time_text(running.slot), time_text(heartbeat));
-            warn!(
-                job = job.name,
-                run_id,
-                slot,
-                holder,
-                last_sign,
-                "{} is taken over from {holder}, last heard of at {last_sign}",
-                job.name
-            );
-            let tries = job.settings.retries.saturating_add(1);
-            if u32::try_from(running.attempt).is_ok_and(|attempt| attempt >= tries)
-                && running.trigger != Trigger::Manual
-            {
-                let reason = format!(
-                    "{holder} died or froze while running it, last heard of at {last_sign}; that was attempt {} of {tries}",
-                    running.attempt
-                );
+            let (holder, last_sign) = (holder(running), time_text(heartbeat));
+            let (run_id, slot) = (running.run, time_text(running.slot));
+            let tries = job.settings.retries.max(1).saturating_add(1);
+            let by_hand = running.trigger == Trigger::Manual;
+            if by_hand || u32::try_from(running.attempt).is_ok_and(|attempt| attempt >= tries) {
+                let mut reason = format!("{holder} died or froze while running it, last heard of at {last_sign}");
+                if !by_hand {
+                    reason.push_str(&format!("; that was attempt {} of {tries}", running.attempt));
+                }
                 error!(job = job.name, run_id, slot, reason, "{} failed: {reason}", job.name);
                 let held = (claimed.run, claimed.fence);
                 self.store.finish(held, State::Failed, None, Some(&reason), None).await?;
                 return Ok(());
             }
+            let job = job.name;
+            warn!(
+                job,
+                run_id, slot, holder, last_sign, "{job} is taken over from {holder}, last heard of at {last_sign}"
+            );
         }
         self.begin(job, running.slot, running.trigger, claimed);
         Ok(())
@@ -226,14 +237,18 @@ pub async fn run_now(
     board: &Arc<Board>,
     stop: &CancellationToken,
 ) -> Result<Asked, Error> {
-    store.register(job.name, &job.settings, now).await?;
+    store.add(job.name, &job.settings, now).await?;
     loop {
         let known = store.look(&[job.name], now).await?;
         if let Some(running) = known.into_iter().find_map(|(_, known)| known.running) {
             if running.trigger == Trigger::Manual && running.free {
-                if let Some(claimed) = store.take(running.run, running.fence).await? {
-                    let reason = format!("{} died while running it", holder(&running));
-                    store.finish((claimed.run, claimed.fence), State::Failed, None, Some(&reason), None).await?;
+                match store.take(&running).await? {
+                    Some(claimed) => {
+                        let reason = format!("{} died while running it", holder(&running));
+                        store.finish((claimed.run, claimed.fence), State::Failed, None, Some(&reason), None).await?;
+                    }
+                    // Its row is locked just now.
+                    None => tokio::time::sleep(LOCKED).await,
                 }
             } else if let Some(row) = store.run(running.run).await?.filter(|row| row.state == State::Running) {
                 return Ok(Asked::Busy(Box::new(row)));
@@ -249,6 +264,9 @@ pub async fn run_now(
         return Ok(Asked::Ran(Box::new(row)));
     }
 }
+
+/// Before a row that was locked is looked at again.
+const LOCKED: Duration = Duration::from_millis(100);
 
 fn holder(running: &Running) -> String {
     match (&running.host, running.pid) {

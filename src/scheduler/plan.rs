@@ -48,7 +48,9 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
     let on_time = now - LATE;
     // Asked for only where something is late: nearly always nothing is.
     let mut caught_up = None;
-    let queued = |slot: DateTime<Utc>| known.queued_to.is_some_and(|to| slot <= to);
+    // One from the future was written before the clock went back.
+    let queued_to = known.queued_to.filter(|to| *to <= now);
+    let queued = |slot: DateTime<Utc>| queued_to.is_some_and(|to| slot <= to);
     let mut after = last;
     while let Some(slot) = job.schedule.next_after(after) {
         let due = slot + jitter(name, slot, job.jitter);
@@ -79,7 +81,7 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
             let late = due < on_time && !queued(slot);
             if !late
                 || caught_up
-                    .get_or_insert_with(|| caught_up_from(job, last, on_time, now))
+                    .get_or_insert_with(|| caught_up_from(name, job, last, on_time, now))
                     .is_some_and(|from| slot >= from)
             {
                 plan.begin = Some((slot, if late { Trigger::CatchUp } else { Trigger::Schedule }));
@@ -103,14 +105,22 @@ fn missed(job: &Job, due: DateTime<Utc>, now: DateTime<Utc>) -> String {
 }
 
 /// The first of the late slots that are run after all, if any.
-fn caught_up_from(job: &Job, last: DateTime<Utc>, on_time: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let late = || job.schedule.between(last, on_time).rev();
+fn caught_up_from(
+    name: &str,
+    job: &Job,
+    last: DateTime<Utc>,
+    on_time: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let due = |slot: DateTime<Utc>| slot + jitter(name, slot, job.jitter);
+    let is_late = |slot: &DateTime<Utc>| due(*slot) < on_time;
+    let late = || job.schedule.between(last, on_time).rev().filter(is_late);
     match job.catch_up {
         CatchUp::None => None,
         // One that is due right now is later still.
         CatchUp::Latest => {
             let latest = late().next()?;
-            job.schedule.next_after(latest).is_none_or(|next| next > now).then_some(latest)
+            job.schedule.next_after(latest).is_none_or(|next| due(next) > now).then_some(latest)
         }
         CatchUp::All(limit) => late().take(limit).last(),
     }

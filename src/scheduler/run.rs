@@ -45,6 +45,7 @@ pub struct Run {
     /// Cancelled when the job should return after the chunk in hand.
     pub stop: CancellationToken,
     fence: i64,
+    silence: Duration,
     board: Arc<Board>,
 }
 
@@ -68,11 +69,15 @@ pub enum Ended {
 pub type Work = BoxFuture<'static, anyhow::Result<Ended>>;
 
 impl Run {
-    /// Prepares a connection for [`Guard::keep`].
+    /// Prepares a connection for [`Guard::keep`]. It must be the run's own, not one that goes back into a pool: from now
+    /// on the server ends its session where a transaction stands still for as long as it takes to give up its holder. A
+    /// frozen daemon's locks are gone by the time its run is taken over.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn guard(&self, client: &Client) -> Result<Guard, tokio_postgres::Error> {
+        let milliseconds = self.silence.as_millis();
+        client.batch_execute(&format!("SET idle_in_transaction_session_timeout = {milliseconds}")).await?;
         let keep = client.prepare(include_str!("../../sql/jobs/run_keep.sql")).await?;
         Ok(Guard { keep, run: self.run, fence: self.fence, board: Arc::clone(&self.board) })
     }
@@ -157,6 +162,7 @@ impl Attempt {
             counters: self.claimed.counters.clone(),
             stop: stop.clone(),
             fence,
+            silence: self.store.silence(),
             board: Arc::clone(&self.board),
         };
         // A task of its own, so that a panic ends the attempt and not the daemon.

@@ -13,8 +13,9 @@ use super::plan::{LATE, Settled};
 use crate::config;
 use crate::database::{self, Database};
 
-/// A statement of the scheduler's touches a few rows: without an answer after so long, the connection is as good as gone.
-const ANSWER: Duration = Duration::from_secs(10);
+/// A statement of the scheduler's touches a few rows: without an answer after a third of the time to take over, and these
+/// bounds, the connection is as good as gone. Several signs of life must fit into that time.
+const ANSWER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
 /// Why the scheduler could not read or write its tables.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum Error {
     #[error("the database refused or lost a statement of the scheduler")]
     Statement(#[from] tokio_postgres::Error),
     /// No answer.
-    #[error("the database did not answer within {} s", ANSWER.as_secs())]
+    #[error("the database did not answer in time")]
     Silent,
     /// The tables hold what the scheduler never wrote.
     #[error("jobs.runs holds a {0} that this program does not know: is another version of it at work?")]
@@ -175,8 +176,6 @@ pub struct RunRow {
 pub struct JobRow {
     /// Its name.
     pub job: String,
-    /// Slots after this instant count.
-    pub since: DateTime<Utc>,
     /// The last slot that has a row.
     pub last_slot: Option<DateTime<Utc>>,
     /// Whether it is paused.
@@ -234,7 +233,7 @@ impl Store {
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(ANSWER, work).await.unwrap_or(Err(Error::Silent))
+        tokio::time::timeout((self.takeover / 3).clamp(ANSWER.0, ANSWER.1), work).await.unwrap_or(Err(Error::Silent))
     }
 
     async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Error> {
@@ -255,14 +254,25 @@ impl Store {
         .await
     }
 
-    /// Makes a job known: one that is new, or has another schedule than before, counts its slots from `now` on.
+    /// Makes a job known that the database does not know yet: it counts its slots from `now` on.
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn register(&self, job: &str, settings: &config::Job, now: DateTime<Utc>) -> Result<(), Error> {
-        let rule = if settings.enabled { settings.schedule.describe() } else { "disabled".to_owned() };
-        self.execute(sql!("job_register"), &[&job, &rule, &now]).await?;
+    pub async fn add(&self, job: &str, settings: &config::Job, now: DateTime<Utc>) -> Result<(), Error> {
+        self.execute(sql!("job_add"), &[&job, &rule(settings), &now]).await?;
         Ok(())
+    }
+
+    /// The same, and one that has another schedule than before counts its slots from `now` on; returns what it had.
+    pub(super) async fn register(
+        &self,
+        job: &str,
+        settings: &config::Job,
+        now: DateTime<Utc>,
+    ) -> Result<Option<String>, Error> {
+        self.add(job, settings, now).await?;
+        let changed = self.query(sql!("job_register"), &[&job, &rule(settings), &now]).await?;
+        Ok(changed.first().map(|row| row.try_get(0)).transpose()?)
     }
 
     pub(super) async fn look(&self, jobs: &[&str], now: DateTime<Utc>) -> Result<Vec<(String, Known)>, Error> {
@@ -282,9 +292,9 @@ impl Store {
         self.query(sql!("run_claim"), params).await?.first().map(claimed_from).transpose()
     }
 
-    /// Takes a run that was seen to be free, unless somebody was quicker.
-    pub(super) async fn take(&self, run: i64, fence: i64) -> Result<Option<Claimed>, Error> {
-        let params: Params = &[&run, &fence, &self.host, &self.pid];
+    /// Takes a run that was seen to be free, unless somebody was quicker or its holder is alive after all.
+    pub(super) async fn take(&self, seen: &Running) -> Result<Option<Claimed>, Error> {
+        let params: Params = &[&seen.run, &seen.fence, &seen.heartbeat, &self.host, &self.pid];
         self.query(sql!("run_take"), params).await?.first().map(claimed_from).transpose()
     }
 
@@ -300,7 +310,7 @@ impl Store {
         pause: Option<Duration>,
         error: Option<&str>,
     ) -> Result<bool, Error> {
-        let pause = pause.map(|pause| pause.as_secs_f64());
+        let (pause, error) = (pause.map(|pause| pause.as_secs_f64()), error.map(storable));
         Ok(self.execute(sql!("run_release"), &[&run, &fence, &pause, &error]).await? > 0)
     }
 
@@ -312,6 +322,7 @@ impl Store {
         error: Option<&str>,
         why: Option<&str>,
     ) -> Result<bool, Error> {
+        let error = error.map(storable);
         let params: Params = &[&run, &fence, &state.as_str(), &counters, &error, &why];
         Ok(self.execute(sql!("run_finish"), params).await? > 0)
     }
@@ -375,7 +386,6 @@ impl Store {
         let job = |row: &Row| {
             Ok(JobRow {
                 job: row.try_get("job")?,
-                since: row.try_get("since")?,
                 last_slot: row.try_get("last_slot")?,
                 paused: paused_from(row)?,
                 last_run: row.try_get("last_run")?,
@@ -384,6 +394,16 @@ impl Store {
         };
         rows.iter().map(job).collect()
     }
+}
+
+/// A text that PostgreSQL can store.
+fn storable(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// What tells whether a job's slots are still those that were counted before.
+fn rule(settings: &config::Job) -> String {
+    if settings.enabled { settings.schedule.describe() } else { "disabled".to_owned() }
 }
 
 /// Seconds of the future in which a recorded slot is left alone.

@@ -78,7 +78,11 @@ async fn each_is_planned_by_index_on_empty_tables() {
     // What the queue's lanes ask all day; the other statements of the queue are for people.
     let lanes =
         statements_in("requests").into_iter().filter(|(name, _)| INDEXES.iter().any(|(index, _)| index == name));
-    for (name, sql) in statements().into_iter().chain(lanes) {
+    let statements = statements().into_iter().map(|statement| (statement, false)).chain(lanes.map(|lane| (lane, true)));
+    for ((name, sql), of_lane) in statements {
+        // As a lane's session has it: what is next comes by the index, in its order.
+        let way = if of_lane { "off" } else { "on" };
+        client.batch_execute(&format!("SET enable_bitmapscan = {way}; SET enable_sort = {way}")).await.unwrap();
         let plan = plan(&client, &name, &sql).await;
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         walk(&plan, &mut |node| match node["Node Type"].as_str().unwrap() {
@@ -86,6 +90,7 @@ async fn each_is_planned_by_index_on_empty_tables() {
                 found.push(node["Index Name"].as_str().unwrap().to_owned());
             }
             kind @ ("Seq Scan" | "Hash Join" | "Merge Join" | "Hash") => wrong.push(kind.to_owned()),
+            "Sort" if name.starts_with("request_take") => wrong.push("Sort".to_owned()),
             _ => {}
         });
         found.sort();

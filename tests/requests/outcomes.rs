@@ -63,6 +63,8 @@ async fn each_outcome_and_its_reason() {
         (format!("{consume}, duration"), "'consume', 1, 'tts', 'j', 3.25".into(), "posted", ""),
         (format!("{consume}, at"), "'consume', 1, 'tts', 'k', 'infinity'".into(), "refused", "at is outside"),
         (format!("{consume}, at"), "'consume', 1, 'tts', 'l', '-infinity'".into(), "refused", "at is outside"),
+        (format!("{consume}, enqueued_at"), "'consume', 1, 'tts', 'l1', 'infinity'".into(), "posted", ""),
+        (format!("{consume}, enqueued_at"), "'consume', 1, 'tts', 'l2', '4000-01-01 BC'".into(), "posted", ""),
         (format!("{consume}, at"), "'consume', 1, 'tts', 'm', '290000-01-01'".into(), "refused", "at is outside"),
         (format!("{consume}, at"), "'consume', 1, 'tts', 'n', '4000-01-01 BC'".into(), "refused", "at is outside"),
         (
@@ -96,10 +98,10 @@ async fn each_outcome_and_its_reason() {
         assert!(said.contains(reason), "({columns}) ({values}) should say `{reason}`: {said}");
         assert_eq!(row.get::<_, i32>(3), 0, "({columns}) ({values})");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 3);
-    assert_eq!(number(&client, "SELECT balance FROM ledger.accounts").await, 7);
+    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 5);
+    assert_eq!(number(&client, "SELECT balance FROM ledger.accounts").await, 5);
     let stats = server.stop().await;
-    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (3, 1, 21, 0));
+    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (5, 1, 21, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@
     clippy::unwrap_used
 )]
 
+pub mod door;
 pub mod invariants;
 pub mod rows;
 
