@@ -27,6 +27,7 @@ CREATE TABLE jobs.requests (
     duration    numeric,
     code        text,                                           -- why it is not in the books, in a word …
     message     text,                                           -- … and in words
+    CONSTRAINT requests_id_positive CHECK (id > 0),
     CONSTRAINT requests_op_known CHECK (op IN ('recharge', 'consume')),
     CONSTRAINT requests_state_known CHECK (state IN ('pending', 'waiting', 'posted', 'replayed', 'refused', 'parked')),
     CONSTRAINT requests_finished_when_over CHECK ((finished_at IS NULL) = (state IN ('pending', 'waiting'))),
@@ -52,9 +53,9 @@ CREATE INDEX requests_open_by_id ON jobs.requests_open USING hash (id);
 -- plan made while there were none asks another one for each request.
 CREATE INDEX requests_waiting ON jobs.requests_open (user_id, id) WHERE state = 'waiting';
 
-CREATE TABLE jobs.requests_done PARTITION OF jobs.requests (
-    CONSTRAINT requests_done_pkey PRIMARY KEY (id)
-) FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
+CREATE TABLE jobs.requests_done PARTITION OF jobs.requests FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
+-- Not unique: a hand may have given an id a second time, and that must not keep a request from being finished.
+CREATE INDEX requests_done_by_id ON jobs.requests_done (id);
 -- What somebody should look at.
 CREATE INDEX requests_done_for_a_reason ON jobs.requests_done (state, id) WHERE state IN ('refused', 'parked');
 

@@ -1,6 +1,7 @@
 -- The requests of a locked lane that failed, the next to be tried first, and in how many milliseconds that is.
 -- $1 smallint: the lane
-SELECT id, (extract(epoch FROM retry_at - clock_timestamp()) * 1000)::bigint AS due_in
+SELECT id, CASE WHEN isfinite(retry_at) THEN (extract(epoch FROM retry_at - clock_timestamp()) * 1000)::bigint
+                WHEN retry_at > clock_timestamp() THEN 86400000 ELSE 0 END AS due_in
 FROM jobs.requests_open
 WHERE lane = $1 AND state = 'waiting'
 ORDER BY retry_at

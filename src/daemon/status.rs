@@ -11,9 +11,6 @@ use crate::scheduler::{self, Board, Shown, Tick};
 use crate::systemd::Notifier;
 use crate::telemetry;
 
-/// The queue's lanes look more often than this, unless they sleep or cannot work.
-const QUEUE_SILENT: Duration = Duration::from_secs(30);
-
 /// The daemon's state, as it was last told.
 pub(super) struct Status {
     notifier: Notifier,
@@ -64,9 +61,8 @@ impl Status {
 
     pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats) {
         let mut parts: Vec<String> = board.runs().iter().map(running).collect();
-        let silent = requests.answered().map_or(Duration::ZERO, |answered| answered.elapsed());
-        if silent >= QUEUE_SILENT && !requests.asleep() {
-            parts.push(format!("the queue of requests does not get on for {} s", silent.as_secs()));
+        if requests.stuck() > 0 {
+            parts.push("the queue of requests cannot work, see the log".to_owned());
         }
         let lag = requests.lag();
         if lag >= Duration::from_secs(1) {

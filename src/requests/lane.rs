@@ -146,6 +146,7 @@ impl Lane {
                 Ok(step) => step,
                 Err(error) => {
                     connection = None;
+                    self.stats.set_stuck(self.number, true);
                     self.report(order, false, None);
                     let text = telemetry::chain(&error);
                     if error.is_transient() || told {
@@ -159,8 +160,11 @@ impl Lane {
                     continue;
                 }
             };
+            self.stats.set_stuck(self.number, false);
+            if told {
+                tracing::info!(lane = self.number, "the queue works again");
+            }
             (pause, told) = (FIRST_PAUSE, false);
-            self.stats.database_answered();
             match step {
                 Step::Worked => {
                     rest = FIRST_REST;

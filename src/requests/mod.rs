@@ -13,7 +13,7 @@ mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -42,11 +42,10 @@ pub struct Stats {
     groups: AtomicU64,
     /// Microseconds.
     taking: AtomicU64,
-    started: Instant,
-    /// Milliseconds since `started`, plus one; zero: never.
-    answered: AtomicU64,
     /// By lane, milliseconds.
     lags: [AtomicU64; LANES as usize],
+    /// By lane: whether its last attempt failed as a whole.
+    stuck: [AtomicBool; LANES as usize],
 }
 
 impl Default for Stats {
@@ -60,9 +59,8 @@ impl Default for Stats {
             asleep: AtomicBool::default(),
             groups: zero(),
             taking: zero(),
-            started: Instant::now(),
-            answered: zero(),
             lags: [zero(), zero(), zero(), zero()],
+            stuck: Default::default(),
         }
     }
 }
@@ -93,12 +91,6 @@ impl Stats {
         (self.groups.load(Ordering::Relaxed), Duration::from_micros(self.taking.load(Ordering::Relaxed)))
     }
 
-    /// When the database last answered; none where it has not yet.
-    pub fn answered(&self) -> Option<Instant> {
-        let since = self.answered.load(Ordering::Relaxed).checked_sub(1)?;
-        self.started.checked_add(Duration::from_millis(since))
-    }
-
     /// Whether it has nothing to do, and waits until somebody rings.
     pub fn asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
@@ -111,9 +103,15 @@ impl Stats {
         Duration::from_millis(longest.unwrap_or(0))
     }
 
-    fn database_answered(&self) {
-        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.answered.store(since + 1, Ordering::Relaxed);
+    /// How many lanes cannot work at present.
+    pub fn stuck(&self) -> usize {
+        self.stuck.iter().filter(|stuck| stuck.load(Ordering::Relaxed)).count()
+    }
+
+    fn set_stuck(&self, lane: i16, stuck: bool) {
+        if let Some(of_lane) = usize::try_from(lane).ok().and_then(|lane| self.stuck.get(lane)) {
+            of_lane.store(stuck, Ordering::Relaxed);
+        }
     }
 
     fn set_lag(&self, lane: i16, milliseconds: u64) {

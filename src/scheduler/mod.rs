@@ -172,9 +172,11 @@ impl Scheduler {
 
     async fn settle(&self, job: &Job, known: &Known, now: DateTime<Utc>) -> Result<bool, Error> {
         let plan = plan(job.name, &job.settings, known, now);
-        if let Some(first) = plan.settled.first() {
-            self.store.record(job.name, &plan.settled).await?;
-            let (slot, slots) = (time_text(first.slot), plan.settled.len());
+        if let Some(first) = plan.settled.first()
+            // Another daemon may have been quicker, and has told it.
+            && let slots @ 1.. = self.store.record(job.name, &plan.settled).await?
+        {
+            let slot = time_text(first.slot);
             warn!(job = job.name, slot, slots, why = first.why, "{} {}: {}", job.name, first.state.as_str(), first.why);
         }
         if plan.queue {

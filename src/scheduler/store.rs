@@ -327,12 +327,12 @@ impl Store {
         Ok(self.execute(sql!("run_finish"), params).await? > 0)
     }
 
-    pub(super) async fn record(&self, job: &str, settled: &[Settled]) -> Result<(), Error> {
+    /// Returns how many had no row yet.
+    pub(super) async fn record(&self, job: &str, settled: &[Settled]) -> Result<u64, Error> {
         let slots: Vec<DateTime<Utc>> = settled.iter().map(|one| one.slot).collect();
         let states: Vec<&str> = settled.iter().map(|one| one.state.as_str()).collect();
         let why: Vec<&str> = settled.iter().map(|one| one.why.as_str()).collect();
-        self.execute(sql!("run_record"), &[&job, &slots, &states, &why]).await?;
-        Ok(())
+        self.execute(sql!("run_record"), &[&job, &slots, &states, &why]).await
     }
 
     pub(super) async fn queue(&self, job: &str, now: DateTime<Utc>) -> Result<(), Error> {

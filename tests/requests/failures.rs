@@ -253,3 +253,40 @@ async fn every_request_once_and_in_order_whoever_dies() {
     }
     check_invariants(&client).await;
 }
+
+/// What a hand may write into the table holds up nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_in_the_table_stops_no_lane() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let enqueue = |nth: u32, task: &str| {
+        let user = user(nth);
+        format!("SELECT jobs.enqueue('consume', '{user}', 1, source_type => 'tts', source_id => '{task}')")
+    };
+    // One waits for ever, because somebody said so.
+    client.batch_execute(&enqueue(1, "held")).await.unwrap();
+    client
+        .batch_execute(
+            "UPDATE jobs.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1",
+        )
+        .await
+        .unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    client.batch_execute(&enqueue(5, "same lane")).await.unwrap();
+    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE source_id = 'same lane')").await;
+    // One has the id of another that is over.
+    let again = format!(
+        "INSERT INTO jobs.requests (id, op, user_id, points, source_type, source_id) OVERRIDING SYSTEM VALUE
+         VALUES (2, 'consume', '{}', 1, 'tts', 'second of its id')",
+        user(5)
+    );
+    client.batch_execute(&again).await.unwrap();
+    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE source_id = 'second of its id')").await;
+    let below = again.replace("VALUES (2,", "VALUES (0,");
+    let error = client.batch_execute(&below).await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().constraint(), Some("requests_id_positive"));
+    assert_eq!(server.stats.stuck(), 0);
+    client.batch_execute("UPDATE jobs.requests SET retry_at = '-infinity' WHERE state = 'waiting'").await.unwrap();
+    until(&client, "SELECT count(*) = 3 FROM jobs.requests_done WHERE state = 'posted'").await;
+    server.stop().await;
+}
