@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use indicatif::ProgressBar;
 
 use super::output::{counted, grouped, progress, say, table};
 use super::posting::ReplyJson;
@@ -27,6 +28,13 @@ pub fn lanes() -> usize {
 /// was posted replays.
 #[derive(clap::Args)]
 pub struct Post {
+    #[command(flatten)]
+    lines: Lines,
+}
+
+/// The lines that a command is given.
+#[derive(clap::Args)]
+pub(super) struct Lines {
     /// The file; - for standard input
     file: PathBuf,
     /// Comma-separated values under a header with the same names
@@ -34,30 +42,44 @@ pub struct Post {
     csv: bool,
 }
 
+/// Lines to be read.
+pub(super) struct Input {
+    pub reader: Box<dyn Read + Send>,
+    pub format: Format,
+    /// Whether somebody may be waiting for each answer before the next line comes.
+    pub stdin: bool,
+    pub bar: ProgressBar,
+}
+
+impl Lines {
+    /// Opens the input; `what` says on the terminal what is done with it.
+    pub(super) fn open(&self, what: &'static str) -> Result<Input, WrongCall> {
+        let format = if self.csv { Format::Csv } else { Format::Ndjson };
+        if self.file.as_os_str() == "-" {
+            return Ok(Input { reader: Box::new(io::stdin()), format, stdin: true, bar: ProgressBar::hidden() });
+        }
+        let unreadable = |error| WrongCall(format!("{} cannot be read: {error}", self.file.display()));
+        let file = File::open(&self.file).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(WrongCall(format!("{} is a folder; name a file", self.file.display())));
+        }
+        let bar = progress(metadata.len(), what, "bytes");
+        Ok(Input { reader: Box::new(bar.wrap_read(file)), format, stdin: false, bar })
+    }
+}
+
 impl Post {
     /// Posts every line; prints each reply as JSON, or the refused lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let format = if self.csv { Format::Csv } else { Format::Ndjson };
-        let stdin = self.file.as_os_str() == "-";
-        let (input, bar): (Box<dyn Read + Send>, _) = if stdin {
-            (Box::new(io::stdin()), indicatif::ProgressBar::hidden())
-        } else {
-            let unreadable = |error| WrongCall(format!("{} cannot be read: {error}", self.file.display()));
-            let file = File::open(&self.file).map_err(unreadable)?;
-            let metadata = file.metadata().map_err(unreadable)?;
-            if metadata.is_dir() {
-                return Err(WrongCall(format!("{} is a folder; name a file", self.file.display())).into());
-            }
-            let bar = progress(metadata.len(), "posting", "bytes");
-            (Box::new(bar.wrap_read(file)), bar)
-        };
+        let Input { reader, format, stdin, bar } = self.lines.open("posting")?;
         let stop = stop_on_signal()?;
         let began = Instant::now();
         let posted = program
             .with_ledger(async |database: &Database| {
                 let poster = Poster::start(database, &program.rules, lanes());
                 let mut out = BufWriter::new(io::stdout().lock());
-                let posted = bulk::post(input, format, &poster, program.clock, &stop, |reply| {
+                let posted = bulk::post(reader, format, &poster, program.clock, &stop, |reply| {
                     write_reply(&mut out, &reply, program.json, stdin)
                 })
                 .await;

@@ -1,9 +1,7 @@
 //! `enqueue` and `requests`: the queue that a daemon posts.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -11,7 +9,8 @@ use serde_json::json as object;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{counted, facts, grouped, json, progress, say, table};
+use super::bulk::{Input, Lines};
+use super::output::{counted, facts, grouped, json, say, table};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, FromReader, Line};
 use crate::database::Database;
@@ -23,11 +22,8 @@ use crate::requests::{self, Listed, PutBack, State};
 /// again is safe: what was posted replays.
 #[derive(clap::Args)]
 pub struct Enqueue {
-    /// The file; - for standard input
-    file: PathBuf,
-    /// Comma-separated values under a header with the same names
-    #[arg(long)]
-    csv: bool,
+    #[command(flatten)]
+    lines: Lines,
 }
 
 /// The queue: its newest requests, and how many there are in each state.
@@ -37,8 +33,8 @@ pub struct Requests {
     /// Only those in this state
     #[arg(long, value_enum)]
     state: Option<State>,
-    /// So many at most
-    #[arg(long, default_value_t = 20)]
+    /// The newest so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     #[command(subcommand)]
     command: Option<Command>,
@@ -66,20 +62,7 @@ struct Summary {
 impl Enqueue {
     /// Queues every line; prints each one's answer as JSON, or the refused lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let format = if self.csv { Format::Csv } else { Format::Ndjson };
-        let stdin = self.file.as_os_str() == "-";
-        let (input, bar): (Box<dyn Read + Send>, _) = if stdin {
-            (Box::new(io::stdin()), indicatif::ProgressBar::hidden())
-        } else {
-            let unreadable = |error| WrongCall(format!("{} cannot be read: {error}", self.file.display()));
-            let file = File::open(&self.file).map_err(unreadable)?;
-            let metadata = file.metadata().map_err(unreadable)?;
-            if metadata.is_dir() {
-                return Err(WrongCall(format!("{} is a folder; name a file", self.file.display())).into());
-            }
-            let bar = progress(metadata.len(), "queueing", "bytes");
-            (Box::new(bar.wrap_read(file)), bar)
-        };
+        let Input { reader, format, stdin, bar } = self.lines.open("queueing")?;
         let stop = stop_on_signal()?;
         let began = Instant::now();
         let mut summary = Summary::default();
@@ -87,7 +70,7 @@ impl Enqueue {
         let queued = program
             .with_ledger(async |database: &Database| {
                 let client = database.connection().await?;
-                let queued = enqueue(input, format, program, &client, &stop, &mut summary, |answer| {
+                let queued = enqueue(reader, format, program, &client, &stop, &mut summary, |answer| {
                     write_answer(&mut out, answer, program.json)?;
                     if stdin { out.flush() } else { Ok(()) }
                 });

@@ -28,8 +28,9 @@ use crate::telemetry;
 use crate::time::time_text;
 use status::Status;
 
-/// The loop goes round after so long even if the scheduler does not wake it: a night must not be lost to a silent one.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// The loop goes round after so long even if the scheduler does not wake it: a night must not be lost to a silent one, and
+/// the watchdog is fed by the loop alone.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Between two tries to reach a database that is not there at the start.
 const RETRY_START: Duration = Duration::from_secs(1);

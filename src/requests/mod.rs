@@ -152,16 +152,12 @@ pub async fn serve(
         lanes.spawn(lane.run());
     }
     let bell = bell::Bell::new(database.clone(), settings.poll, Arc::clone(&stats), order, reports);
-    let rung = bell.run(&stop);
-    tokio::pin!(rung);
-    loop {
-        tokio::select! {
-            () = &mut rung => break,
-            // A lane ends before it is told to where it panics; without it the queue is no queue.
-            Some(Err(panic)) = lanes.join_next() => {
-                tracing::error!(%panic, "a lane of the queue died");
-                return;
-            }
+    tokio::select! {
+        () = bell.run(&stop) => {}
+        // A lane ends before it is told to where it panics; without it the queue is no queue.
+        Some(Err(panic)) = lanes.join_next() => {
+            tracing::error!(%panic, "a lane of the queue died");
+            return;
         }
     }
     while let Some(ended) = lanes.join_next().await {

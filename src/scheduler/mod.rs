@@ -122,12 +122,10 @@ impl Scheduler {
                 Ok(more) => tick.more |= more,
                 Err(error) => failed = Some(error),
             }
-            if job.settings.enabled {
-                if known.paused.is_none() {
-                    let schedule = &job.settings.schedule;
-                    let next = schedule.next_after(now).map(|slot| (job.name, slot.with_timezone(&schedule.zone())));
-                    tick.next = [tick.next, next].into_iter().flatten().min_by_key(|(_, slot)| *slot);
-                }
+            if job.settings.enabled && known.paused.is_none() {
+                let schedule = &job.settings.schedule;
+                let next = schedule.next_after(now).map(|slot| (job.name, slot.with_timezone(&schedule.zone())));
+                tick.next = [tick.next, next].into_iter().flatten().min_by_key(|(_, slot)| *slot);
             }
         }
         failed.map_or(Ok(tick), Err)
@@ -227,7 +225,7 @@ pub enum Asked {
 }
 
 /// Runs a job in this process for `slot`, because somebody asked for it. One run of the job is under way at most: where
-/// there is another, whose holder is alive, nothing is done. One whose holder is dead is ended as failed.
+/// there is another, nothing is done, unless it is one by hand whose process died: that one is ended as failed.
 ///
 /// # Errors
 /// Where the database cannot be asked.

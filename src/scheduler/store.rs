@@ -197,7 +197,7 @@ pub struct Store {
 
 macro_rules! sql {
     ($name:literal) => {
-        include_str!(concat!("../../sql/jobs/", $name, ".sql"))
+        include_str!(concat!("../../sql/jobs/", $name))
     };
 }
 
@@ -259,7 +259,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn add(&self, job: &str, settings: &config::Job, now: DateTime<Utc>) -> Result<(), Error> {
-        self.execute(sql!("job_add"), &[&job, &rule(settings), &now]).await?;
+        self.execute(sql!("job_add.sql"), &[&job, &rule(settings), &now]).await?;
         Ok(())
     }
 
@@ -271,13 +271,13 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<String>, Error> {
         self.add(job, settings, now).await?;
-        let changed = self.query(sql!("job_register"), &[&job, &rule(settings), &now]).await?;
+        let changed = self.query(sql!("job_register.sql"), &[&job, &rule(settings), &now]).await?;
         Ok(changed.first().map(|row| row.try_get(0)).transpose()?)
     }
 
     pub(super) async fn look(&self, jobs: &[&str], now: DateTime<Utc>) -> Result<Vec<(String, Known)>, Error> {
         let (silence, margin) = (self.silence().as_secs_f64(), margin());
-        let rows = self.query(sql!("job_look"), &[&jobs, &now, &silence, &margin]).await?;
+        let rows = self.query(sql!("job_look.sql"), &[&jobs, &now, &silence, &margin]).await?;
         rows.iter().map(known_from).collect()
     }
 
@@ -289,18 +289,18 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<Claimed>, Error> {
         let params: Params = &[&job, &slot, &trigger.as_str(), &now, &self.host, &self.pid];
-        self.query(sql!("run_claim"), params).await?.first().map(claimed_from).transpose()
+        self.query(sql!("run_claim.sql"), params).await?.first().map(claimed_from).transpose()
     }
 
     /// Takes a run that was seen to be free, unless somebody was quicker or its holder is alive after all.
     pub(super) async fn take(&self, seen: &Running) -> Result<Option<Claimed>, Error> {
         let params: Params = &[&seen.run, &seen.fence, &seen.heartbeat, &self.host, &self.pid];
-        self.query(sql!("run_take"), params).await?.first().map(claimed_from).transpose()
+        self.query(sql!("run_take.sql"), params).await?.first().map(claimed_from).transpose()
     }
 
     /// A sign of life; false where the run is no longer ours.
     pub(super) async fn heartbeat(&self, run: i64, fence: i64) -> Result<bool, Error> {
-        Ok(self.execute(sql!("run_heartbeat"), &[&run, &fence]).await? > 0)
+        Ok(self.execute(sql!("run_heartbeat.sql"), &[&run, &fence]).await? > 0)
     }
 
     pub(super) async fn release(
@@ -311,7 +311,7 @@ impl Store {
         error: Option<&str>,
     ) -> Result<bool, Error> {
         let (pause, error) = (pause.map(|pause| pause.as_secs_f64()), error.map(storable));
-        Ok(self.execute(sql!("run_release"), &[&run, &fence, &pause, &error]).await? > 0)
+        Ok(self.execute(sql!("run_release.sql"), &[&run, &fence, &pause, &error]).await? > 0)
     }
 
     pub(super) async fn finish(
@@ -324,7 +324,7 @@ impl Store {
     ) -> Result<bool, Error> {
         let error = error.map(storable);
         let params: Params = &[&run, &fence, &state.as_str(), &counters, &error, &why];
-        Ok(self.execute(sql!("run_finish"), params).await? > 0)
+        Ok(self.execute(sql!("run_finish.sql"), params).await? > 0)
     }
 
     /// Returns how many had no row yet.
@@ -332,16 +332,16 @@ impl Store {
         let slots: Vec<DateTime<Utc>> = settled.iter().map(|one| one.slot).collect();
         let states: Vec<&str> = settled.iter().map(|one| one.state.as_str()).collect();
         let why: Vec<&str> = settled.iter().map(|one| one.why.as_str()).collect();
-        self.execute(sql!("run_record"), &[&job, &slots, &states, &why]).await
+        self.execute(sql!("run_record.sql"), &[&job, &slots, &states, &why]).await
     }
 
     pub(super) async fn queue(&self, job: &str, now: DateTime<Utc>) -> Result<(), Error> {
-        self.execute(sql!("job_queue"), &[&job, &now]).await?;
+        self.execute(sql!("job_queue.sql"), &[&job, &now]).await?;
         Ok(())
     }
 
     pub(super) async fn unrecord(&self, jobs: &[&str], now: DateTime<Utc>) -> Result<u64, Error> {
-        self.execute(sql!("run_unrecord"), &[&jobs, &now, &margin()]).await
+        self.execute(sql!("run_unrecord.sql"), &[&jobs, &now, &margin()]).await
     }
 
     /// Cancels a run at once; false where it is not under way.
@@ -349,7 +349,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn cancel(&self, run: i64, by: &str) -> Result<bool, Error> {
-        Ok(self.execute(sql!("run_cancel"), &[&run, &format!("cancelled by {by}")]).await? > 0)
+        Ok(self.execute(sql!("run_cancel.sql"), &[&run, &format!("cancelled by {by}")]).await? > 0)
     }
 
     /// Pauses a job in the name of somebody, or with `None` lets it go on; false where the job is not known yet.
@@ -357,7 +357,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn pause(&self, job: &str, by: Option<&str>) -> Result<bool, Error> {
-        Ok(self.execute(sql!("job_pause"), &[&job, &by]).await? > 0)
+        Ok(self.execute(sql!("job_pause.sql"), &[&job, &by]).await? > 0)
     }
 
     /// A run by its number.
@@ -365,7 +365,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn run(&self, run: i64) -> Result<Option<RunRow>, Error> {
-        self.query(sql!("run_read"), &[&run]).await?.first().map(row_from).transpose()
+        self.query(sql!("run_read.sql"), &[&run]).await?.first().map(row_from).transpose()
     }
 
     /// The newest runs first, of one job and in one state where these are given.
@@ -374,7 +374,7 @@ impl Store {
     /// Where the database cannot be asked.
     pub async fn runs(&self, job: Option<&str>, state: Option<State>, limit: i64) -> Result<Vec<RunRow>, Error> {
         let state = state.map(State::as_str);
-        self.query(sql!("run_list"), &[&job, &state, &limit]).await?.iter().map(row_from).collect()
+        self.query(sql!("run_list.sql"), &[&job, &state, &limit]).await?.iter().map(row_from).collect()
     }
 
     /// What the database knows of these jobs; nothing of one that no daemon has ever known.
@@ -382,7 +382,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn jobs(&self, jobs: &[&str]) -> Result<Vec<JobRow>, Error> {
-        let rows = self.query(sql!("job_list"), &[&jobs]).await?;
+        let rows = self.query(sql!("job_list.sql"), &[&jobs]).await?;
         let job = |row: &Row| {
             Ok(JobRow {
                 job: row.try_get("job")?,

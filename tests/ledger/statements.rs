@@ -58,7 +58,7 @@ fn each_is_used() {
     }
     let (scheduler, jobs) = (source_of("scheduler"), source_of("jobs"));
     for name in statements_in("jobs").keys() {
-        let listed = scheduler.contains(&format!("sql!(\"{name}\")"));
+        let listed = scheduler.contains(&format!("sql!(\"{name}.sql\")"));
         let included = |source: &str| source.contains(&format!("sql/jobs/{name}.sql\")"));
         assert!(listed || included(&scheduler) || included(&jobs), "sql/jobs/{name}.sql is used by nobody");
     }

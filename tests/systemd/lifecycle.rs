@@ -66,10 +66,10 @@ fn a_hang_is_ended_by_the_watchdog_and_work_goes_on() {
     let database = database();
     let gate = Gate::opened(&database);
     // The result of the last run is gone once the next one has begun.
-    let service = Service::on(&gate, "WatchdogSec=2s\nRestartSec=1s");
+    let service = Service::on(&gate, "WatchdogSec=4s\nRestartSec=1s");
     service.start();
     // It lives on its own pings for longer than the watchdog waits.
-    pass(Duration::from_secs(5));
+    pass(Duration::from_secs(6));
     let shown = service.shown(&["NRestarts", "ActiveState"]);
     assert_eq!((&*shown["NRestarts"], &*shown["ActiveState"]), ("0", "active"));
     service.run(&["systemctl", "kill", "--kill-who=main", "--signal=SIGSTOP", "pointsd.service"]).expect(0);
@@ -152,7 +152,7 @@ fn a_database_that_goes_away_is_waited_for_without_a_restart() {
     let database = database();
     let mut gate = Gate::opened(&database);
     // The watchdog must not take it for a hang.
-    let service = Service::on(&gate, "WatchdogSec=2s");
+    let service = Service::on(&gate, "WatchdogSec=4s");
     service.configure(EACH_SECOND);
     service.start();
     service.logs("expiry succeeded");
@@ -162,7 +162,7 @@ fn a_database_that_goes_away_is_waited_for_without_a_restart() {
         || "the status".to_owned(),
         || service.shows("StatusText").contains("waiting for the database").then_some(()),
     );
-    pass(Duration::from_secs(5));
+    pass(Duration::from_secs(6));
     assert_eq!(service.logged("the database is away"), 1, "it is told once");
     let before = service.logged("expiry succeeded");
     gate.open();
