@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -230,7 +231,12 @@ pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres:
 /// # Errors
 /// Where the database does not answer.
 pub async fn retry(client: &Client, ids: &[i64]) -> Result<Vec<PutBack>, tokio_postgres::Error> {
-    let rows = client.query(include_str!("../../sql/requests/request_retry.sql"), &[&ids]).await?;
+    let sql = include_str!("../../sql/requests/request_retry.sql");
+    let rows = match client.query(sql, &[&ids]).await {
+        // A lane finished one of them just now: its row is in the other partition.
+        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => client.query(sql, &[&ids]).await?,
+        result => result?,
+    };
     client.batch_execute("NOTIFY jobs_requests").await?;
     let mut found = std::collections::HashMap::new();
     for row in &rows {
