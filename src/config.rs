@@ -4,15 +4,16 @@
 //! key by key. A key which the code reads and that file lacks, or the other way round, fails every load and so
 //! every test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Utc, Weekday};
 use chrono_tz::{TZ_VARIANTS, Tz};
+use lettre::message::Mailbox;
 use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 use tokio_postgres::config::Host;
@@ -44,6 +45,8 @@ pub struct Config {
     pub time_zone: Tz,
     /// `business.language`
     pub language: Language,
+    /// `business.name`: empty where nobody is named.
+    pub business: String,
     /// `ledger.recharge_sources`: what a recharge's source may be.
     pub recharge_sources: BTreeSet<String>,
     /// `ledger.expiry`
@@ -54,6 +57,10 @@ pub struct Config {
     pub prices_source: Source,
     /// `jobs`
     pub jobs: Jobs,
+    /// `reports`
+    pub reports: Reports,
+    /// `mail`
+    pub mail: Mail,
     /// `requests`
     pub requests: Requests,
     /// `retention`
@@ -212,6 +219,10 @@ pub struct Jobs {
     pub takeover: Duration,
     /// Expires the points that are due.
     pub expiry: Job,
+    /// Proves the books.
+    pub reconciliation: Job,
+    /// Reports who owes points.
+    pub arrears: Job,
     /// Deletes old runs and requests.
     pub prune: Job,
 }
@@ -235,6 +246,8 @@ pub struct Job {
     pub retry_pause: Duration,
     /// A slot is begun up to so much later.
     pub jitter: Duration,
+    /// Told of each run.
+    pub ping_url: Option<String>,
 }
 
 /// Which of the slots that came due while no daemon was up are run later. The others are missed.
@@ -276,6 +289,98 @@ impl Display for Overlap {
     }
 }
 
+/// How reports are made.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    /// On which day of the week everything is proved; None: never by itself.
+    pub full_proof_on: Option<Weekday>,
+    /// Templates that come before the built-in ones.
+    pub templates: Option<PathBuf>,
+    /// How long after its slot a report is missing that was not made, or not delivered.
+    pub missing_after: Duration,
+}
+
+/// How mails leave.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// By which way.
+    pub way: MailWay,
+    /// Who gets which report, by the report's name.
+    pub to: BTreeMap<String, Vec<Mailbox>>,
+    /// Before another attempt; it doubles each time.
+    pub retry_pause: Duration,
+    /// After so long no further attempt is made.
+    pub give_up_after: Duration,
+    /// Attachments that together have more bytes are left out.
+    pub attachments_limit: u64,
+}
+
+/// By which way mails leave.
+#[derive(Debug, Clone)]
+pub enum MailWay {
+    /// Not at all: none is written.
+    None,
+    /// As files in this folder.
+    Directory {
+        /// The folder.
+        folder: PathBuf,
+        /// Who they come from.
+        from: Mailbox,
+    },
+    /// To a server.
+    Smtp {
+        /// The server.
+        smtp: Smtp,
+        /// Who they come from.
+        from: Mailbox,
+    },
+}
+
+/// A mail server, and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct Smtp {
+    /// Its name.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether and when the connection is encrypted.
+    pub security: Security,
+    /// User and password; None: no login.
+    pub login: Option<(String, Secret)>,
+    /// PEM certificates to trust; None: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// For each step.
+    pub timeout: Duration,
+}
+
+/// Whether and when a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// From the server's greeting on, or not at all.
+    StartTls,
+    /// From its first byte on.
+    Tls,
+    /// Never: only to this very machine.
+    None,
+}
+
+/// What must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// It. Never log it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// The queue of postings in `jobs.requests`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -303,6 +408,9 @@ pub struct Retention {
     /// Requests.
     #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
     pub requests_days: u32,
+    /// Documents, mails, cured findings.
+    #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
+    pub reports_days: u32,
 }
 
 /// What is logged and how.
@@ -376,11 +484,16 @@ impl Config {
                 Err(error) => return Err(error),
             },
         };
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
         let database_url = match database_url {
-            Some(text) => Some(GivenUrl { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
-            None => credential(std::env::var_os("CREDENTIALS_DIRECTORY"), "database-url")?,
+            Some(text) => Some(Given { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
+            None => credential(credentials.clone(), "database-url")?,
         };
-        Config::from_text(source, &text, database_url, || {
+        let smtp_password = match std::env::var("POINTSD_SMTP_PASSWORD").ok().filter(|text| !text.is_empty()) {
+            Some(password) => Some(password),
+            None => credential(credentials, "smtp-password")?.map(|given| given.text),
+        };
+        Config::from_text(source, &text, Outside { database_url, smtp_password }, || {
             default_state_dir(|name| std::env::var_os(name), nix::unistd::geteuid().is_root())
         })
     }
@@ -388,19 +501,26 @@ impl Config {
     fn from_text(
         source: Source,
         text: &str,
-        database_url: Option<GivenUrl>,
+        outside: Outside,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
         let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text)?;
         if let Source::File(named) = &source {
             let folder = named.parent().unwrap_or(Path::new(""));
-            let paths =
-                [&mut file.state_dir, &mut file.database.ca_file, &mut file.database.postgres_bin, &mut file.prices];
+            let paths = [
+                &mut file.state_dir,
+                &mut file.database.ca_file,
+                &mut file.database.postgres_bin,
+                &mut file.prices,
+                &mut file.reports.templates,
+                &mut file.mail.directory,
+                &mut file.mail.smtp.ca_file,
+            ];
             for path in paths.into_iter().flatten() {
                 *path = folder.join(&*path);
             }
         }
-        if let Some(GivenUrl { place, text }) = database_url {
+        if let Some(Given { place, text }) = outside.database_url {
             // An empty variable is a mistake, not a wish for the private database: better to stop here than to post
             // into the wrong one.
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
@@ -422,20 +542,27 @@ impl Config {
         let jobs = Jobs {
             takeover: file.jobs.takeover,
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
+            reconciliation: job("reconciliation", file.jobs.reconciliation, time_zone, &lines)?,
+            arrears: job("arrears", file.jobs.arrears, time_zone, &lines)?,
             prune: job("prune", file.jobs.prune, time_zone, &lines)?,
         };
         retries("requests", file.requests.retries, file.requests.retry_pause, &lines)?;
+        let state_dir = file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?;
+        let mail = mail(file.mail, &state_dir, outside.smtp_password, &lines)?;
         Ok(Config {
             source,
-            state_dir: file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?,
+            state_dir,
             database: file.database,
             time_zone,
             language: file.business.language,
+            business: file.business.name.unwrap_or_default(),
             recharge_sources: recharge_sources(file.ledger.recharge_sources, &lines)?,
             expiry: file.ledger.expiry,
             prices,
             prices_source,
             jobs,
+            reports: file.reports.into(),
+            mail,
             requests: file.requests,
             retention: file.retention,
             log: file.log,
@@ -484,8 +611,13 @@ impl Config {
 
 impl Jobs {
     /// Each job under its name in the configuration.
-    pub fn by_name(&self) -> [(&'static str, &Job); 2] {
-        [("expiry", &self.expiry), ("prune", &self.prune)]
+    pub fn by_name(&self) -> [(&'static str, &Job); 4] {
+        [
+            ("expiry", &self.expiry),
+            ("reconciliation", &self.reconciliation),
+            ("arrears", &self.arrears),
+            ("prune", &self.prune),
+        ]
     }
 }
 
@@ -493,14 +625,21 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })
 }
 
-/// A database URL from outside the file. Not `Debug`, because it may hold a password.
-struct GivenUrl {
+/// What comes from outside the file. Not `Debug`, because it holds passwords.
+#[derive(Default)]
+struct Outside {
+    database_url: Option<Given>,
+    smtp_password: Option<String>,
+}
+
+/// A text from outside the file, and from where.
+struct Given {
     place: String,
     text: String,
 }
 
 /// What the service manager hands over under this name; none where it has nothing, or an empty line.
-fn credential(folder: Option<OsString>, name: &str) -> Result<Option<GivenUrl>, ConfigError> {
+fn credential(folder: Option<OsString>, name: &str) -> Result<Option<Given>, ConfigError> {
     let Some(folder) = folder else { return Ok(None) };
     let file = Path::new(&folder).join(name);
     let text = match read_file(&file) {
@@ -509,7 +648,7 @@ fn credential(folder: Option<OsString>, name: &str) -> Result<Option<GivenUrl>, 
         Err(error) => return Err(error),
     };
     let place = format!("the credential {name} ({})", file.display());
-    Ok((!text.is_empty()).then_some(GivenUrl { place, text }))
+    Ok((!text.is_empty()).then_some(Given { place, text }))
 }
 
 /// Where state lives when the configuration does not say; the order is explained in `config/pointsd.yaml`.
@@ -541,6 +680,8 @@ struct File {
     #[serde(deserialize_with = "path")]
     prices: Option<PathBuf>,
     jobs: FileJobs,
+    reports: FileReports,
+    mail: FileMail,
     requests: Requests,
     retention: Retention,
     log: Log,
@@ -551,6 +692,8 @@ struct File {
 struct FileBusiness {
     time_zone: Zone,
     language: Language,
+    #[serde(deserialize_with = "business_name")]
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -566,6 +709,8 @@ struct FileJobs {
     #[serde(rename = "takeover_seconds", deserialize_with = "seconds::<3600, _>")]
     takeover: Duration,
     expiry: FileJob,
+    reconciliation: FileJob,
+    arrears: FileJob,
     prune: FileJob,
 }
 
@@ -589,6 +734,80 @@ struct FileJob {
     retry_pause: Duration,
     #[serde(deserialize_with = "between::<0, 3600, _, _>")]
     jitter_seconds: u64,
+    #[serde(deserialize_with = "ping_url")]
+    ping_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileReports {
+    #[serde(deserialize_with = "weekday")]
+    full_proof_on: Option<Weekday>,
+    #[serde(deserialize_with = "path")]
+    templates: Option<PathBuf>,
+    #[serde(deserialize_with = "between::<1, 720, _, _>")]
+    missing_after_hours: u64,
+}
+
+impl From<FileReports> for Reports {
+    fn from(file: FileReports) -> Reports {
+        let missing_after = Duration::from_secs(file.missing_after_hours * 3600);
+        Reports { full_proof_on: file.full_proof_on, templates: file.templates, missing_after }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMail {
+    #[serde(deserialize_with = "mail_mode")]
+    mode: FileMailMode,
+    #[serde(deserialize_with = "address")]
+    from: Option<Mailbox>,
+    to: FileMailTo,
+    #[serde(deserialize_with = "path")]
+    directory: Option<PathBuf>,
+    smtp: FileSmtp,
+    #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
+    retry_pause: Duration,
+    #[serde(deserialize_with = "between::<1, 720, _, _>")]
+    give_up_hours: u64,
+    #[serde(deserialize_with = "between::<1, 100, _, _>")]
+    attachments_megabytes: u64,
+}
+
+#[derive(Clone, Copy)]
+enum FileMailMode {
+    None,
+    Directory,
+    Smtp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMailTo {
+    #[serde(deserialize_with = "addresses")]
+    expiry: Vec<Mailbox>,
+    #[serde(deserialize_with = "addresses")]
+    reconciliation: Vec<Mailbox>,
+    #[serde(deserialize_with = "addresses")]
+    arrears: Vec<Mailbox>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSmtp {
+    host: Option<String>,
+    #[serde(deserialize_with = "port")]
+    port: Option<u16>,
+    #[serde(deserialize_with = "security")]
+    security: Security,
+    user: Option<String>,
+    #[serde(deserialize_with = "secret")]
+    password: Option<Secret>,
+    #[serde(deserialize_with = "path")]
+    ca_file: Option<PathBuf>,
+    #[serde(rename = "timeout_seconds", deserialize_with = "seconds::<600, _>")]
+    timeout: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -648,7 +867,140 @@ fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, y
         retries: file.retries,
         retry_pause: file.retry_pause,
         jitter,
+        ping_url: file.ping_url,
     })
+}
+
+fn mail(file: FileMail, state_dir: &Path, password: Option<String>, lines: &Lines) -> Result<Mail, yaml::Error> {
+    let from = |mode: &str| {
+        let what = format_args!("mails of mode {mode} come from somebody");
+        let remedy = "write an address, such as \"Points <points@example.com>\"";
+        file.from.clone().ok_or_else(|| lines.error("mail.from", what, remedy))
+    };
+    let way = match file.mode {
+        FileMailMode::None => MailWay::None,
+        FileMailMode::Directory => MailWay::Directory {
+            from: from("directory")?,
+            folder: file.directory.unwrap_or_else(|| state_dir.join("mail")),
+        },
+        FileMailMode::Smtp => MailWay::Smtp { from: from("smtp")?, smtp: smtp(file.smtp, password, lines)? },
+    };
+    let to = [("expiry", file.to.expiry), ("reconciliation", file.to.reconciliation), ("arrears", file.to.arrears)];
+    for (report, recipients) in &to {
+        let twice = recipients
+            .iter()
+            .enumerate()
+            .find(|(place, one)| recipients.iter().take(*place).any(|before| before.email == one.email));
+        if let Some((place, one)) = twice {
+            let what = format_args!("{} is listed twice", one.email);
+            return Err(lines.error(&format!("mail.to.{report}[{place}]"), what, "keep one of the two"));
+        }
+    }
+    Ok(Mail {
+        way,
+        to: to.into_iter().map(|(report, recipients)| (report.to_owned(), recipients)).collect(),
+        retry_pause: file.retry_pause,
+        give_up_after: Duration::from_secs(file.give_up_hours * 3600),
+        attachments_limit: file.attachments_megabytes * 1_000_000,
+    })
+}
+
+fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp, yaml::Error> {
+    let host = file.host.filter(|host| !host.trim().is_empty()).ok_or_else(|| {
+        let what = "mails of mode smtp need a server";
+        lines.error("mail.smtp.host", what, "write its name, such as smtp.example.com")
+    })?;
+    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if file.security == Security::None && !here {
+        let what = format_args!("mails to {host} would travel in the clear");
+        return Err(lines.error("mail.smtp.security", what, "write starttls or tls; none is for localhost only"));
+    }
+    let password = password.map(Secret).or(file.password);
+    let login = match (file.user, password) {
+        (Some(user), Some(password)) => Some((user, password)),
+        (Some(user), None) => {
+            let what = format_args!("there is no password for {user}");
+            let remedy = "give POINTSD_SMTP_PASSWORD, the credential smtp-password or mail.smtp.password; or write null for no login";
+            return Err(lines.error("mail.smtp.user", what, remedy));
+        }
+        // One that was set up for all kinds of configurations is no mistake.
+        (None, _) => None,
+    };
+    let port = file.port.unwrap_or(match file.security {
+        Security::StartTls => 587,
+        Security::Tls => 465,
+        Security::None => 25,
+    });
+    Ok(Smtp { host, port, security: file.security, login, ca_file: file.ca_file, timeout: file.timeout })
+}
+
+fn business_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let wrong = name.trim().is_empty() || name.contains(char::is_control) || name.chars().count() > 100;
+    if wrong { Err(D::Error::custom("write 1 to 100 characters on one line, or null")) } else { Ok(Some(name)) }
+}
+
+/// A URL is kept as it is written; ones that could never be called are refused here.
+fn ping_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(url) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#' || c == '?');
+    if fits {
+        return Ok(Some(url.trim_end_matches('/').to_owned()));
+    }
+    // It is a secret of a kind: not repeated.
+    Err(D::Error::custom("this is no address to call; write https://host/path without ? and #, or null"))
+}
+
+fn weekday<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Weekday>, D::Error> {
+    const DAYS: [(&str, Weekday); 7] = [
+        ("monday", Weekday::Mon),
+        ("tuesday", Weekday::Tue),
+        ("wednesday", Weekday::Wed),
+        ("thursday", Weekday::Thu),
+        ("friday", Weekday::Fri),
+        ("saturday", Weekday::Sat),
+        ("sunday", Weekday::Sun),
+    ];
+    let Some(written) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let found = DAYS.iter().find(|(name, _)| *name == written).map(|(_, day)| Some(*day));
+    found.ok_or_else(|| D::Error::custom(format_args!("{written:?} is no weekday; write monday to sunday, or null")))
+}
+
+fn mail_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FileMailMode, D::Error> {
+    let words = [("none", FileMailMode::None), ("directory", FileMailMode::Directory), ("smtp", FileMailMode::Smtp)];
+    deserializer.deserialize_any(Word { words: &words, remedy: "write smtp, directory or none" })
+}
+
+fn security<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Security, D::Error> {
+    let words = [("starttls", Security::StartTls), ("tls", Security::Tls), ("none", Security::None)];
+    deserializer.deserialize_any(Word { words: &words, remedy: "write starttls, tls or none" })
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let Some(written) = Option::<i64>::deserialize(deserializer)? else { return Ok(None) };
+    between::<1, 65_535, _, _>(de::IntoDeserializer::into_deserializer(written)).map(Some)
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()).map(Secret))
+}
+
+fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
+    written.parse().map_err(|_| {
+        E::custom(format_args!(
+            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\""
+        ))
+    })
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>, D::Error> {
+    Option::<String>::deserialize(deserializer)?.map(|written| mailbox(&written)).transpose()
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|written| mailbox(written)).collect()
 }
 
 /// Refuses retries whose last pause is absurd.
@@ -802,8 +1154,8 @@ mod tests {
 
     fn load_with(text: &str, url: Option<&str>) -> Result<Config, ConfigError> {
         let source = Source::File("conf/pointsd.yaml".into());
-        let given = url.map(|text| GivenUrl { place: "--database-url".to_owned(), text: text.to_owned() });
-        Config::from_text(source, text, given, || Some("/state".into()))
+        let database_url = url.map(|text| Given { place: "--database-url".to_owned(), text: text.to_owned() });
+        Config::from_text(source, text, Outside { database_url, smtp_password: None }, || Some("/state".into()))
     }
 
     #[test]
@@ -1156,13 +1508,14 @@ mod tests {
             let config = Config::from_text(
                 Source::BuiltIn,
                 "database: {url: 'postgres://other/db'}",
-                found(Some(content.as_bytes())).unwrap(),
+                Outside { database_url: found(Some(content.as_bytes())).unwrap(), smtp_password: None },
                 || Some("/state".into()),
             );
             let url = config.unwrap().database.url.unwrap();
             assert_eq!(url.reveal(), "postgres://me:secret@host/db");
         }
         let given = found(Some(b"mysql://me:secret@host/db\n")).unwrap();
+        let given = Outside { database_url: given, smtp_password: None };
         let wrong = Config::from_text(Source::BuiltIn, "", given, || Some("/state".into())).unwrap_err();
         let no_text = found(Some(b"secret\xff")).err().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
@@ -1217,7 +1570,7 @@ mod tests {
             };
             assert_eq!(default_state_dir(variable, *is_root), expected.map(PathBuf::from), "{variables:?}");
         }
-        let nowhere = Config::from_text(Source::BuiltIn, "", None, || None);
+        let nowhere = Config::from_text(Source::BuiltIn, "", Outside::default(), || None);
         assert!(matches!(nowhere, Err(ConfigError::NoStateDir)));
     }
 }

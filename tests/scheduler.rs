@@ -34,6 +34,7 @@ fn settings(rule: &str, zone: &str) -> config::Job {
         retries: 2,
         retry_pause: Duration::from_secs(3600),
         jitter: Duration::ZERO,
+        ping_url: None,
     }
 }
 

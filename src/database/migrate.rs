@@ -28,6 +28,9 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "ledger", sql: include_str!("../../sql/migrations/0001_ledger.sql") },
     Migration { version: 2, name: "jobs", sql: include_str!("../../sql/migrations/0002_jobs.sql") },
     Migration { version: 3, name: "requests", sql: include_str!("../../sql/migrations/0003_requests.sql") },
+    Migration { version: 4, name: "proofs", sql: include_str!("../../sql/migrations/0004_proofs.sql") },
+    Migration { version: 5, name: "reports", sql: include_str!("../../sql/migrations/0005_reports.sql") },
+    Migration { version: 6, name: "mail", sql: include_str!("../../sql/migrations/0006_mail.sql") },
 ];
 
 /// A migration that was just applied.

@@ -1,7 +1,9 @@
 //! The jobs: what pointsd does for each slot of a schedule. One file a job, one registry.
 
+pub mod arrears;
 pub mod expiry;
 pub mod prune;
+pub mod reconciliation;
 
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Retention};
+use crate::config::{self, Config};
 use crate::database::Database;
 use crate::ledger::Rules;
 use crate::scheduler::{self, Run, Work};
@@ -22,14 +24,17 @@ pub struct Context {
     pub database: Database,
     /// The business's choices.
     pub rules: Arc<Rules>,
-    /// For how long what is over is kept.
-    pub retention: Retention,
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// Somebody asked for the whole of it, where the job would do a part: prove everything from the first entry on.
+    pub full: bool,
 }
 
 impl Context {
     /// What the configuration says, on this database.
     pub fn new(config: &Config, database: &Database) -> Context {
-        Context { database: database.clone(), rules: Arc::new(Rules::from(config)), retention: config.retention }
+        let rules = Arc::new(Rules::from(config));
+        Context { database: database.clone(), rules, config: Arc::new(config.clone()), full: false }
     }
 }
 
@@ -48,7 +53,7 @@ pub struct Job {
 }
 
 /// Every job that there is.
-pub const REGISTRY: &[Job] = &[expiry::JOB, prune::JOB];
+pub const REGISTRY: &[Job] = &[expiry::JOB, reconciliation::JOB, arrears::JOB, prune::JOB];
 
 impl Job {
     /// The job of this name.

@@ -40,8 +40,8 @@ impl Pruning {
     fn new(context: &Context, slot: DateTime<Utc>) -> Pruning {
         let before = |days: u32| slot - TimeDelta::days(i64::from(days));
         Pruning {
-            runs_before: before(context.retention.runs_days),
-            requests_before: before(context.retention.requests_days),
+            runs_before: before(context.config.retention.runs_days),
+            requests_before: before(context.config.retention.requests_days),
             last_request: 0,
             runs_done: false,
         }

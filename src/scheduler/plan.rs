@@ -182,6 +182,7 @@ mod tests {
             retries: 0,
             retry_pause: Duration::from_secs(1),
             jitter: Duration::ZERO,
+            ping_url: None,
         }
     }
 

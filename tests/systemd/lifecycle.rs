@@ -14,7 +14,7 @@ fn started_means_ready_and_the_status_says_what_comes_next() {
     let gate = Gate::opened(&database);
     let service = Service::on(&gate, "");
     wait(async {
-        let everything = "DROP SCHEMA jobs CASCADE; DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
+        let everything = "DROP SCHEMA mail CASCADE; DROP SCHEMA reports CASCADE; DROP SCHEMA jobs CASCADE; DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
         database.client().await.batch_execute(everything).await.unwrap();
     });
     service.start();

@@ -1,0 +1,27 @@
+-- The outbox: mails are written down with what they tell, in one transaction, and leave afterwards.
+
+CREATE SCHEMA mail;
+
+CREATE TABLE mail.outbox (
+    mail       bigint      GENERATED ALWAYS AS IDENTITY,
+    document   bigint      NOT NULL,
+    report     text        NOT NULL,
+    slot       timestamptz NOT NULL,
+    recipient  text        NOT NULL,
+    resend     integer     NOT NULL DEFAULT 0, -- 0: by itself; 1, 2 …: because somebody asked for it again
+    message_id text        NOT NULL,           -- the same for every attempt
+    state      text        NOT NULL DEFAULT 'waiting',
+    attempts   integer     NOT NULL DEFAULT 0,
+    written    timestamptz NOT NULL DEFAULT statement_timestamp(),
+    due        timestamptz NOT NULL DEFAULT statement_timestamp(), -- not tried before
+    held_until timestamptz,                    -- while one tries to send it: when he is given up
+    sent       timestamptz,
+    answer     text,                           -- what the server, or whoever failed, said last
+    CONSTRAINT outbox_pkey PRIMARY KEY (mail),
+    CONSTRAINT outbox_once UNIQUE (report, slot, recipient, resend),
+    CONSTRAINT outbox_state_known CHECK (state IN ('waiting', 'sending', 'sent', 'parked')),
+    CONSTRAINT outbox_held_while_sending CHECK ((held_until IS NOT NULL) = (state = 'sending')),
+    CONSTRAINT outbox_sent_at CHECK ((sent IS NOT NULL) = (state = 'sent'))
+);
+CREATE INDEX outbox_to_send ON mail.outbox (due) WHERE state IN ('waiting', 'sending');
+CREATE INDEX outbox_by_document ON mail.outbox (document);

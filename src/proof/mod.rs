@@ -1,0 +1,8 @@
+//! Proves the ledger: every invariant, over every account or over those that changed since they were last proved.
+//!
+//! - A **screen** is one statement over a group of accounts: it reads their entries and batches once and tells which
+//!   accounts cannot be sound.
+//! - A **check** is an invariant as a query, `sql/checks/RULE.sql`: given suspects it tells where exactly the invariant is
+//!   broken; no row means that they are sound.
+//! - A **finding** is such a place. It stands until it is found gone.
+//! - A **checkpoint** is what was proved of an account; the next proof goes on from there.
