@@ -70,11 +70,11 @@ CREATE INDEX findings_standing_by_user ON reports.findings (user_id) WHERE cured
 
 -- One row: from when on entries have not been looked at, and when everything was last proved.
 CREATE TABLE reports.proof (
-    only        boolean     NOT NULL DEFAULT true,
+    one         boolean     NOT NULL DEFAULT true,
     looked_from timestamptz,          -- the begin of the last proof that came to its end
     full_at     timestamptz,          -- the begin of the last full one
-    CONSTRAINT proof_pkey PRIMARY KEY (only),
-    CONSTRAINT proof_is_one_row CHECK (only)
+    CONSTRAINT proof_pkey PRIMARY KEY (one),
+    CONSTRAINT proof_is_one_row CHECK (one)
 );
 INSERT INTO reports.proof DEFAULT VALUES;
 
