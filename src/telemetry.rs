@@ -7,7 +7,7 @@ use nix::sys::stat::fstat;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
@@ -26,7 +26,8 @@ pub fn start(level: Level, format: LogFormat) {
         Ok(filter) => (filter, None),
         Err(wrong) => (configured(level), Some(wrong)),
     };
-    let lines = registry().with(filter);
+    // At trace it would log whole addresses, and who knows the address of a dead man's switch can ping it.
+    let lines = registry().with(filter).with(filter_fn(|line| !line.target().starts_with("ureq")));
     let terminal = io::stderr().is_terminal();
     let journal = match format {
         LogFormat::Auto if is_journal() => journal().ok(),

@@ -1,27 +1,50 @@
-//! `pointsd demo` as a process: what it must never touch.
-#![allow(clippy::unwrap_used)]
+//! `pointsd demo` as a process: what it shows, and what it must never touch.
+#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod program;
 
 use std::fs;
-use std::process::Command;
+
+use program::{Folder, pointsd, run};
+
+#[test]
+fn it_ends_with_three_mails_to_finance() {
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "state_dir: .\nmail: {to: {arrears: [real@example.com]}}\n");
+    let call = |arguments: &[&str], config: &str| {
+        let mut command = pointsd(arguments);
+        command.args(["--config", config]);
+        run(command).expect(0)
+    };
+    let demo = call(&["demo", "--json"], &config).json();
+    let names: Vec<_> = demo["reports"].as_array().unwrap().iter().map(|one| one["report"].as_str().unwrap()).collect();
+    assert_eq!(names, ["expiry", "reconciliation", "arrears"]);
+    let mails = demo["mails"].as_array().unwrap();
+    assert_eq!(mails.len(), 3, "{mails:?}");
+    for mail in mails {
+        let text = fs::read_to_string(mail.as_str().unwrap()).unwrap();
+        assert!(text.contains("finance@example.com") && !text.contains("real@example.com"), "{text}");
+    }
+    // What it says to call next works.
+    let own = demo["config"].as_str().unwrap();
+    let id = demo["reports"][1]["id"].to_string();
+    let shown = call(&["reports", "show", &id], own).stdout;
+    assert!(shown.contains(demo["reports"][1]["headline"].as_str().unwrap()), "{shown}");
+    let listed = call(&["reports", "--json"], own).jsons();
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().all(|report| report["mails"][0]["state"] == "sent"), "{listed:?}");
+}
 
 #[test]
 fn a_folder_that_no_demo_made_is_left_alone() {
-    let state = std::env::temp_dir().join(format!("pointsd-demo-{}", std::process::id()));
-    let precious = state.join("demo/precious");
-    fs::create_dir_all(state.join("demo")).unwrap();
-    fs::write(&precious, "mine").unwrap();
-    let config = state.join("pointsd.yaml");
-    fs::write(&config, "state_dir: .\n").unwrap();
-
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsd"));
-    command.env_remove("POINTSD_DATABASE_URL").arg("--config").arg(&config).arg("demo");
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    let kept = fs::read_to_string(&precious).unwrap();
-    let names: Vec<_> = fs::read_dir(state.join("demo")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    fs::remove_dir_all(&state).unwrap();
-
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let folder = Folder::new();
+    let demo = folder.path().join("demo");
+    fs::create_dir(&demo).unwrap();
+    fs::write(demo.join("precious"), "mine").unwrap();
+    let mut command = pointsd(&["demo"]);
+    command.args(["--config", &folder.file("pointsd.yaml", "state_dir: .\n")]);
+    let said = run(command).expect(2).stderr;
     assert!(said.contains("was not made by a demo"), "{said}");
-    assert_eq!((kept.as_str(), names.len()), ("mine", 1));
+    assert_eq!(fs::read_to_string(demo.join("precious")).unwrap(), "mine");
+    assert_eq!(fs::read_dir(&demo).unwrap().count(), 1);
 }

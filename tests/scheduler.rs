@@ -13,7 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::config::{self, CatchUp, Overlap};
 use pointsd::database::Database;
 use pointsd::schedule::Schedule;
-use pointsd::scheduler::{self, Asked, Board, Ended, Job, Run, RunRow, Scheduler, State, Store, Trigger, run_now};
+use pointsd::scheduler::{
+    self, Asked, Board, Ended, Event, Job, Run, RunRow, Scheduler, State, Store, Trigger, What, run_now,
+};
 use pointsd::time::time_text;
 use serde_json::{Value, json};
 use support::{TestDatabase, at};
@@ -268,6 +270,60 @@ async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up
     // The scheduler goes on.
     round(&daemon, at("2026-03-03T02:00:00Z")).await;
     assert_eq!(stage.rows().await[1].counters, Some(json!({ "nth": 4 })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_tells_what_becomes_of_each_run() {
+    let stage = Stage::set().await;
+    let (job, _) = job(settings("0 2 * * *", "UTC"), |run| async move {
+        match run.slot {
+            slot if slot == at("2026-03-02T02:00:00Z") => anyhow::bail!("no luck"),
+            slot if slot == at("2026-03-03T02:00:00Z") => Ok(Ended::Done(json!({ "points": 7 }))),
+            _ => std::future::pending().await,
+        }
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let daemon = || {
+        let told = Arc::clone(&told);
+        stage.daemon(&job).observed(Arc::new(move |event| told.lock().unwrap().push(event)))
+    };
+    let heard = || -> Vec<Event> { std::mem::take(&mut told.lock().unwrap()) };
+    let of = |run, slot, what| Event { job: "test", run, slot: at(slot), what };
+    let first = daemon();
+    first.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    // It begins once, and has failed once its tries are used up.
+    for attempt in 1..=3 {
+        round(&first, at("2026-03-02T02:00:00Z")).await;
+        stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp() WHERE state = 'running'").await;
+        let slot = "2026-03-02T02:00:00Z";
+        let expected = match attempt {
+            1 => vec![of(1, slot, What::Began)],
+            2 => vec![],
+            _ => vec![of(1, slot, What::Failed("no luck".to_owned()))],
+        };
+        assert_eq!(heard(), expected, "attempt {attempt}");
+    }
+    round(&first, at("2026-03-03T02:00:00Z")).await;
+    let slot = "2026-03-03T02:00:00Z";
+    assert_eq!(heard(), [of(2, slot, What::Began), of(2, slot, What::Succeeded(json!({ "points": 7 })))]);
+    // One whose daemons die is told of by the one that gives it up, and by no other.
+    let slot = "2026-03-04T02:00:00Z";
+    let mut dead = Vec::new();
+    for _ in 1..=3 {
+        let daemon = daemon();
+        daemon.tick(at(slot)).await.unwrap();
+        dead.push(daemon);
+        // Its begin is told by a task of its own.
+        while told.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stage.silence().await;
+    }
+    daemon().tick(at(slot)).await.unwrap();
+    let heard = heard();
+    assert!(heard.contains(&of(3, slot, What::Began)), "{heard:?}");
+    let failed: Vec<_> = heard.iter().filter(|event| matches!(event.what, What::Failed(_))).collect();
+    assert_eq!((heard.len(), failed.len(), failed[0].run), (2, 1, 3), "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

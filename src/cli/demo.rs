@@ -1,4 +1,4 @@
-//! `demo`: a year of a made-up business, posted and swept before one's eyes.
+//! `demo`: a year of a made-up business, posted, swept and reported before one's eyes.
 
 mod business;
 mod folder;
@@ -25,14 +25,17 @@ use super::jobs;
 use super::output::{grouped, json, progress, say, table, waiting};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, Summary};
-use crate::config::{Config, Source};
+use crate::config::{Config, MailWay, Source};
 use crate::database::{Database, Settings};
-use crate::jobs::expiry;
+use crate::jobs::{Job, arrears, expiry, reconciliation};
 use crate::ledger::{Expired, Poster, Rules, Sweep};
-use crate::scheduler::{Asked, State};
+use crate::mail;
+use crate::reports;
+use crate::scheduler::{Asked, RunRow, State, Store};
 use crate::time::time_text;
 
-/// Shows pointsd at work: makes up a year of a business, posts it, expires what is due tonight, and tells.
+/// Shows pointsd at work: makes up a year of a business, posts it, expires what is due tonight, proves the books, writes
+/// the mails to finance, and tells.
 ///
 /// Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, which it
 /// empties each time. A configured database it only uses while its ledger is empty.
@@ -80,7 +83,10 @@ impl Stage {
     async fn set(program: &Program) -> anyhow::Result<Stage> {
         let given = &program.config;
         if given.database.url.is_some() {
-            return Ok(Stage { config: given.clone(), own: None });
+            // Whoever gets the mails of a real business must get none of a made-up one.
+            let mut config = given.clone();
+            config.mail.way = MailWay::None;
+            return Ok(Stage { config, own: None });
         }
         let folder = Folder::make_anew(given).await?;
         let file = folder.path.join("pointsd.yaml");
@@ -99,18 +105,25 @@ impl Stage {
 
 /// The given configuration, as far as it concerns a ledger in a folder of its own. A text in JSON is one in YAML.
 fn own_configuration(given: &Config) -> anyhow::Result<String> {
-    let schedule = &given.jobs.expiry.schedule;
     let quoted = |text: &str| serde_json::to_string(text);
     let mut text = format!(
         "# The ledger of `pointsd demo`, which makes this folder anew each time.\n\
          state_dir: .\n\
-         business:\n  time_zone: {}\n  language: {}\n\
-         jobs:\n  expiry:\n    schedule: {}\n    time_zone: {}\n",
+         business:\n  name: Example Studio\n  time_zone: {}\n  language: {}\n\
+         # Each mail becomes a file in the folder mail: none leaves this machine.\n\
+         mail:\n  mode: directory\n  from: Points <points@example.com>\n  to:\n",
         quoted(given.time_zone.name())?,
         serde_json::to_string(&given.language)?,
-        quoted(schedule.rule())?,
-        quoted(schedule.zone().name())?,
     );
+    for job in REPORTS {
+        writeln!(text, "    {}: [finance@example.com]", job.name)?;
+    }
+    text.push_str("jobs:\n");
+    for job in REPORTS {
+        let schedule = &(job.settings)(given).schedule;
+        let (rule, zone) = (quoted(schedule.rule())?, quoted(schedule.zone().name())?);
+        writeln!(text, "  {}:\n    schedule: {rule}\n    time_zone: {zone}", job.name)?;
+    }
     if let Some(bin) = &given.database.postgres_bin {
         let bin = std::path::absolute(bin)?;
         writeln!(text, "database:\n  postgres_bin: {}", quoted(&bin.to_string_lossy())?)?;
@@ -118,7 +131,10 @@ fn own_configuration(given: &Config) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Posts the year, sweeps, and counts. None if it was interrupted.
+/// The jobs whose reports finance gets.
+const REPORTS: [&Job; 3] = [&expiry::JOB, &reconciliation::JOB, &arrears::JOB];
+
+/// Posts the year, sweeps, reports, and counts. None if it was interrupted.
 async fn play(
     program: &Program,
     stage: &Stage,
@@ -168,16 +184,25 @@ async fn play(
     }
 
     let began = Instant::now();
-    let asked = jobs::here(&expiry::JOB, database, &stage.config, slot, true, stop).await?;
+    let Some(row) = run(&expiry::JOB, slot, stage, database, stop).await? else { return Ok(None) };
     let sweep_took = began.elapsed();
-    let row = match asked {
-        Asked::Ran(row) if row.state == State::Succeeded => row,
-        Asked::Ran(row) if row.state == State::Failed => {
-            bail!("what is due tonight could not be expired: {}", row.error.unwrap_or_default())
-        }
-        Asked::Ran(_) | Asked::Busy(_) => return Ok(None),
-    };
     let sweep: Sweep = serde_json::from_value(row.counters.unwrap_or_default())?;
+
+    // The day's books are closed once it is over, so they are proved and reported tomorrow.
+    let zone = stage.config.time_zone;
+    let day = |time: DateTime<Utc>| time.with_timezone(&zone).date_naive();
+    let tomorrow = stage.config.jobs.reconciliation.schedule.between(now, DateTime::<Utc>::MAX_UTC);
+    let tomorrow = tomorrow.into_iter().find(|slot| day(*slot - CLOSING) > day(now));
+    let tomorrow = tomorrow.context("the reconciliation job never comes due again")?;
+    for (job, slot) in [(&reconciliation::JOB, tomorrow), (&arrears::JOB, slot)] {
+        if run(job, slot, stage, database, stop).await?.is_none() {
+            return Ok(None);
+        }
+    }
+    let bar = waiting("writing the mails");
+    let now_there = Store::new(database, stage.config.jobs.takeover).now().await?;
+    mail::deliver(database, &stage.config, None, now_there).await.context("the mails could not be written")?;
+    bar.finish_and_clear();
 
     let bar = waiting("counting");
     let figures = Figures {
@@ -190,11 +215,49 @@ async fn play(
         points: Points::read(database, slot).await?,
         outlook: Outlook::read(database, slot).await?,
         arrears: Debtor::read(database, slot).await?,
+        reports: Reported::read(database).await?,
+        mails: mails(&stage.config)?,
         expired_tonight: sweep,
     };
     bar.finish_and_clear();
     figures.prove()?;
     Ok(Some(figures))
+}
+
+/// After the end of a day its books stay open for so long, for what is recorded late.
+const CLOSING: TimeDelta = TimeDelta::minutes(10);
+
+/// Runs a job for a slot; none if it was interrupted.
+async fn run(
+    job: &Job,
+    slot: DateTime<Utc>,
+    stage: &Stage,
+    database: &Database,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<RunRow>> {
+    match jobs::here(job, database, &stage.config, slot, true, stop).await? {
+        Asked::Ran(row) if row.state == State::Succeeded => Ok(Some(*row)),
+        Asked::Ran(row) if row.state == State::Failed => {
+            bail!("{} failed for {}: {}", job.name, time_text(slot), row.error.unwrap_or_default())
+        }
+        Asked::Ran(_) | Asked::Busy(_) => Ok(None),
+    }
+}
+
+/// The mails that were written as files, by name.
+fn mails(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+    let MailWay::Directory { folder, .. } = &config.mail.way else { return Ok(Vec::new()) };
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let folder = fs::canonicalize(folder).with_context(|| format!("{} cannot be reached", folder.display()))?;
+    let files =
+        fs::read_dir(&folder).and_then(|files| files.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>());
+    let files = files.with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut mails: Vec<PathBuf> =
+        files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "eml")).collect();
+    mails.sort();
+    Ok(mails)
 }
 
 /// The demo's postings belong into no ledger that somebody works with.
@@ -233,6 +296,8 @@ struct Figures {
     expired_tonight: Sweep,
     outlook: BTreeMap<String, Outlook>,
     arrears: Vec<Debtor>,
+    reports: Vec<Reported>,
+    mails: Vec<PathBuf>,
     rates: Rates,
 }
 
@@ -286,6 +351,14 @@ struct Debtor {
     since: DateTime<Utc>,
     days: i64,
     source_type: String,
+}
+
+/// A report to finance.
+#[derive(Serialize)]
+struct Reported {
+    id: i64,
+    report: String,
+    headline: String,
 }
 
 #[derive(Serialize)]
@@ -399,6 +472,15 @@ impl Debtor {
     }
 }
 
+impl Reported {
+    async fn read(database: &Database) -> anyhow::Result<Vec<Reported>> {
+        let client = database.connection().await?;
+        let listed = reports::list(&client, None, REPORTS.len() as u32).await?;
+        let reported = |one: reports::Listed| Reported { id: one.document, report: one.report, headline: one.headline };
+        Ok(listed.into_iter().rev().map(reported).collect())
+    }
+}
+
 impl Figures {
     /// The tables must tell one story.
     fn prove(&self) -> anyhow::Result<()> {
@@ -436,7 +518,21 @@ impl Figures {
             rates.sweep_seconds,
             grouped(rates.batches_per_second),
         );
+        text.push_str(&self.reports_table());
         text
+    }
+
+    fn reports_table(&self) -> String {
+        let rows: Vec<_> = self
+            .reports
+            .iter()
+            .map(|one| vec![one.id.to_string(), one.report.clone(), shortened(&one.headline)])
+            .collect();
+        if rows.is_empty() {
+            String::new()
+        } else {
+            format!("\n\n{}", table(&["id", "report to finance", "its subject"], &rows))
+        }
     }
 
     fn lines_table(&self) -> String {
@@ -520,6 +616,13 @@ impl Figures {
     }
 }
 
+/// As much of a headline as fits beside its number.
+fn shortened(headline: &str) -> String {
+    const LONGEST: usize = 90;
+    let text: String = headline.chars().take(LONGEST).collect();
+    if headline.chars().count() > LONGEST { format!("{text}…") } else { text }
+}
+
 fn local(time: DateTime<Utc>, zone: Tz) -> String {
     format!("{} ({zone})", time.with_timezone(&zone).format("%Y-%m-%d %H:%M"))
 }
@@ -527,12 +630,22 @@ fn local(time: DateTime<Utc>, zone: Tz) -> String {
 /// Commands that work as they stand there.
 fn what_next(stage: &Stage, figures: &Figures) -> anyhow::Result<String> {
     let program = this_program()?;
-    let mut text = String::from("\nTry next:\n\n");
+    let mut text = String::new();
+    if !figures.mails.is_empty() {
+        text.push_str("\nThe mails to finance, as files that any mail program opens:\n");
+        for mail in &figures.mails {
+            writeln!(text, "  {}", quoted(&nearer(mail)))?;
+        }
+    }
+    text.push_str("\nTry next:\n\n");
     match &stage.own {
         Some((_, file)) => writeln!(text, "  export POINTSD_CONFIG={}\n", quoted(file))?,
         None => text.push_str(&same_database(&stage.config)),
     }
     let mut next = |what: &str, arguments: &str| writeln!(text, "{what}\n  {program} {arguments}");
+    if let Some(report) = figures.reports.first() {
+        next("What a report says, here:", &format!("reports show {}", report.id))?;
+    }
     if let Some(debtor) = figures.arrears.first() {
         let (user, points) = (debtor.user, debtor.owes + 200);
         let source = stage.config.recharge_sources.iter().find(|source| *source == "card");

@@ -8,6 +8,7 @@ mod operate;
 mod output;
 mod posting;
 mod price;
+mod reports;
 mod requests;
 
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ enum Command {
     Run(jobs::Run),
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
+    Reports(reports::Reports),
     #[command(subcommand)]
     Db(operate::Db),
     #[command(subcommand, name = "config")]
@@ -173,6 +175,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Run(command) => command.run(&program).await,
         Command::Jobs(command) => command.run(&program).await,
         Command::Runs(command) => command.run(&program).await,
+        Command::Reports(command) => command.run(&program).await,
         Command::Db(command) => command.run(&program).await,
         Command::Config(command) => command.run(&program),
         Command::Serve(command) => command.run(&program, load).await,

@@ -3,6 +3,7 @@
 //! Its loop goes round each second: it asks the database for the time, lets the scheduler do what is due, and tells
 //! systemd how things stand. A database that is away is waited for, at the start as later.
 
+mod alarms;
 mod status;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
 use crate::jobs;
 use crate::ledger::Rules;
+use crate::pings::Pings;
 use crate::requests::{self, Stats};
 use crate::scheduler::{self, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
@@ -41,6 +43,9 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 
 /// While a chunk in hand keeps the daemon from stopping, systemd is asked for so much more time, again and again.
 const EXTENSION: Duration = Duration::from_secs(30);
+
+/// What is still to be told to dead man's switches when the daemon stops is given so long.
+const LAST_PINGS: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is cancelled; chunks in hand are finished first. `reload` reads the configuration anew.
 ///
@@ -99,11 +104,23 @@ async fn host(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let store = Store::new(database, config.jobs.takeover);
-    let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone());
+    let (configs, config_in_force) = watch::channel(Arc::new(config.clone()));
+    let pings = Arc::new(Pings::default());
+    let observer = alarms::observer(config_in_force.clone(), &pings);
+    let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone()).observed(observer);
+    let (missing, missing_now) = watch::channel(String::new());
+    let mut look_for_reports = Some(alarms::look_for_reports(
+        (database.clone(), scheduler.store().clone()),
+        config_in_force.clone(),
+        Arc::clone(&pings),
+        missing,
+        stop.clone(),
+    ));
     let (mut waker, mut woken) = wake_each_second().await?;
     let (rules, rules_in_force) = watch::channel(Arc::new(Rules::from(config)));
     let stats = Arc::new(Stats::default());
-    let mut requests = JoinSet::new();
+    // The queue of requests, and what looks for reports.
+    let mut tasks = JoinSet::new();
     announce(config);
     let mut registered = false;
     let mut ready = false;
@@ -114,14 +131,17 @@ async fn host(
         let more = match gone_round {
             Ok(tick) => {
                 status.database_is_there();
-                status.show(scheduler.board(), &tick, &stats);
+                status.show(scheduler.board(), &tick, &stats, &missing_now.borrow());
                 if !std::mem::replace(&mut ready, true) {
                     let queue = (database.clone(), rules_in_force.clone(), Arc::clone(&stats), stop.clone());
                     let settings = config.requests;
-                    requests.spawn(async move {
+                    tasks.spawn(async move {
                         let (database, rules, stats, stop) = queue;
                         requests::serve(&database, rules, settings, stats, stop).await;
                     });
+                    if let Some(look_for_reports) = look_for_reports.take() {
+                        tasks.spawn(look_for_reports);
+                    }
                     info!(database = database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
                     status.ready();
                 }
@@ -136,8 +156,8 @@ async fn host(
                 false
             }
         };
-        if requests.try_join_next().is_some() && !stop.is_cancelled() {
-            anyhow::bail!("the queue of requests has ended by itself; the log says why");
+        if tasks.try_join_next().is_some() && !stop.is_cancelled() {
+            anyhow::bail!("the queue of requests, or what looks for reports, has ended by itself; the log says why");
         }
         if more {
             continue;
@@ -157,6 +177,7 @@ async fn host(
                         announce(&new);
                         info!(config = new.source.to_string(), "reloaded");
                         warn_of_restart(config, &new);
+                        configs.send_replace(Arc::new(new));
                         status.reloaded(None);
                     }
                     Err(error) => {
@@ -169,7 +190,8 @@ async fn host(
         }
     }
     info!("stopping");
-    drain(&scheduler, &mut requests, status).await;
+    drain(&scheduler, &mut tasks, status).await;
+    pings.sent(LAST_PINGS).await;
     waker.shutdown().await.context("the scheduler does not stop")
 }
 
@@ -184,11 +206,11 @@ async fn go_round(scheduler: &Scheduler, registered: &mut bool) -> Result<Tick, 
 }
 
 /// Waits for what is under way.
-async fn drain(scheduler: &Scheduler, requests: &mut JoinSet<()>, status: &mut Status) {
+async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Status) {
     let deadline = tokio::time::Instant::now() + LONGEST_DRAIN;
     let idle = async {
         scheduler.idle().await;
-        while requests.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
     };
     tokio::pin!(idle);
     loop {

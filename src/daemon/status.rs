@@ -59,8 +59,11 @@ impl Status {
         self.tell(format!("in trouble: {reason}"));
     }
 
-    pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats) {
+    pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats, missing: &str) {
         let mut parts: Vec<String> = board.runs().iter().map(running).collect();
+        if !missing.is_empty() {
+            parts.push(missing.to_owned());
+        }
         if requests.stuck() > 0 {
             parts.push("the queue of requests cannot work, see the log".to_owned());
         }

@@ -69,6 +69,14 @@ impl Job {
     }
 }
 
+/// Whether a run succeeded and found what somebody should look at, by its counters: due batches that have no account,
+/// findings of a proof. `pointsd run` ends with 3 then.
+pub fn is_answer_no(counters: &Value) -> bool {
+    ["orphaned", "findings"]
+        .iter()
+        .any(|name| counters.get(name).and_then(Value::as_u64).is_some_and(|count| count > 0))
+}
+
 /// All of them as the scheduler sees them.
 pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Job> {
     let context = Context::new(config, database);

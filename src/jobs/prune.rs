@@ -1,4 +1,6 @@
-//! Deletes runs and requests that have been over for long enough.
+//! Deletes runs, requests, reports and findings that have been over for long enough.
+
+use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::{Object, Transaction};
@@ -6,15 +8,20 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Job};
+use crate::config::Config;
+use crate::reports;
 use crate::scheduler::{Ended, Guard, Run};
 
 /// Rows deleted in one transaction: few enough that nobody waits for it.
 const CHUNK: i64 = 5_000;
 
+/// Reports deleted in one transaction: each may have a few megabytes, and a folder of files.
+const REPORTS: i64 = 100;
+
 /// The tidying up.
 pub const JOB: Job = Job {
     name: "prune",
-    about: "deletes runs and requests that are long over",
+    about: "deletes runs, requests and reports that are long over",
     settings: |config| &config.jobs.prune,
     work: |context, run| Box::pin(work(context, run)),
     dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
@@ -22,18 +29,31 @@ pub const JOB: Job = Job {
 
 /// What was deleted.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Pruned {
     runs: u64,
     requests: u64,
+    reports: u64,
+    findings: u64,
 }
 
 /// What is to be deleted, and how far that is.
 struct Pruning {
     runs_before: DateTime<Utc>,
     requests_before: DateTime<Utc>,
+    reports_before: DateTime<Utc>,
     /// The last request that was looked at.
     last_request: i64,
-    runs_done: bool,
+    next: What,
+}
+
+/// What is looked at, in this order.
+enum What {
+    Runs,
+    Requests,
+    Reports,
+    Findings,
+    Nothing,
 }
 
 impl Pruning {
@@ -42,26 +62,62 @@ impl Pruning {
         Pruning {
             runs_before: before(context.config.retention.runs_days),
             requests_before: before(context.config.retention.requests_days),
+            reports_before: before(context.config.retention.reports_days),
             last_request: 0,
-            runs_done: false,
+            next: What::Runs,
         }
     }
 
-    /// Deletes a chunk; false where nothing is left.
-    async fn chunk(&mut self, transaction: &Transaction<'_>, pruned: &mut Pruned) -> anyhow::Result<bool> {
-        if !self.runs_done {
-            let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
-            let runs = transaction.execute(&statement, &[&self.runs_before, &CHUNK]).await?;
-            pruned.runs += runs;
-            self.runs_done = runs == 0;
-            return Ok(true);
+    /// Deletes a chunk. Files of reports are left to the caller.
+    async fn chunk(
+        &mut self,
+        transaction: &Transaction<'_>,
+        config: &Config,
+        pruned: &mut Pruned,
+    ) -> anyhow::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        match self.next {
+            What::Runs => {
+                let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
+                let runs = transaction.execute(&statement, &[&self.runs_before, &CHUNK]).await?;
+                pruned.runs += runs;
+                self.go_on(runs > 0, What::Requests);
+            }
+            What::Requests => {
+                let sql = include_str!("../../sql/requests/request_prune.sql");
+                let statement = transaction.prepare_cached(sql).await?;
+                let row =
+                    transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &self.last_request]).await?;
+                let (requests, old, last): (i64, i64, Option<i64>) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                pruned.requests += u64::try_from(requests)?;
+                self.last_request = last.unwrap_or(self.last_request);
+                self.go_on(old > 0, What::Reports);
+            }
+            What::Reports => {
+                let old = reports::prune(transaction, self.reports_before, REPORTS, config).await?;
+                pruned.reports += old.documents;
+                folders = old.folders;
+                self.go_on(old.documents > 0, What::Findings);
+            }
+            What::Findings => {
+                let findings = reports::prune_findings(transaction, self.reports_before, CHUNK).await?;
+                pruned.findings += findings;
+                self.go_on(findings > 0, What::Nothing);
+            }
+            What::Nothing => {}
         }
-        let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_prune.sql")).await?;
-        let row = transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &self.last_request]).await?;
-        let (requests, old, last): (i64, i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        pruned.requests += u64::try_from(requests)?;
-        self.last_request = last.unwrap_or(self.last_request);
-        Ok(old > 0)
+        Ok(folders)
+    }
+
+    fn go_on(&mut self, more: bool, next: What) {
+        if !more {
+            self.next = next;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.next, What::Nothing)
     }
 }
 
@@ -75,12 +131,14 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
             return Ok(Ended::Stopped);
         }
         let transaction = client.transaction().await?;
-        let more = pruning.chunk(&transaction, &mut pruned).await?;
+        let folders = pruning.chunk(&transaction, &context.config, &mut pruned).await?;
         // How much there is to delete is not known beforehand.
-        let done = pruned.runs + pruned.requests;
+        let done = pruned.runs + pruned.requests + pruned.reports + pruned.findings;
         Guard::keep(&guard, transaction.client(), (done, done), &pruned).await?;
+        // Before the rows are gone: who is killed here, or whose commit fails, finds them again.
+        tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
         transaction.commit().await?;
-        if !more {
+        if pruning.is_done() {
             return Ok(Ended::Done(serde_json::to_value(pruned)?));
         }
     }
@@ -90,7 +148,9 @@ async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken)
     let mut client = context.database.connection().await?;
     let transaction = client.transaction().await?;
     let (mut pruned, mut pruning) = (Pruned::default(), Pruning::new(&context, slot));
-    while !stop.is_cancelled() && pruning.chunk(&transaction, &mut pruned).await? {}
+    while !stop.is_cancelled() && !pruning.is_done() {
+        pruning.chunk(&transaction, &context.config, &mut pruned).await?;
+    }
     transaction.rollback().await?;
     Ok(serde_json::to_value(pruned)?)
 }

@@ -1,19 +1,51 @@
 //! The reports: each is made from one snapshot as a document, kept, and mailed.
+//!
+//! - [`keep`] keeps a document: in the database, where it counts, and as files for whoever looks into a folder.
+//! - [`list`], [`find`] and [`read`] tell what was made and how its mails stand.
+//! - [`missing::look`] tells which report ought to be there, with its mails sent, and is not.
+//! - [`prune`] deletes what was kept for long enough.
 
-use std::path::PathBuf;
+pub mod missing;
 
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, Row};
+use tracing::warn;
 
 use crate::config::Config;
-use crate::document::Document;
+use crate::document::{Chart, Document, Section, Table, Tone};
+use crate::mail;
+use crate::render::{self, Renderer};
+use crate::telemetry;
+use crate::time::time_text;
 
-/// Why a report could not be kept.
+/// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database failed.
-    #[error("the report could not be kept in the database")]
+    #[error("the report could not be kept in the database, or read there")]
     Database(#[from] tokio_postgres::Error),
+    /// Its mails could not be written down.
+    #[error("the report's mails could not be written down")]
+    Mail(#[from] mail::Error),
+    /// The table holds what this program never wrote.
+    #[error("report {document} cannot be read: was it made by a newer version?")]
+    Unreadable {
+        /// The document's number.
+        document: i64,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
 }
 
 /// What [`keep`] did.
@@ -26,22 +58,318 @@ pub struct Kept {
 }
 
 /// Keeps a document, writes its files and writes down its mails, in the transaction that is open: they are there if and
-/// only if it commits. Where the slot has a document already, that one stays and nothing is mailed.
+/// only if it commits. Where the slot has a document already, that one stays with its files, and nothing is mailed.
 ///
 /// # Errors
 /// Where the database fails. Files that cannot be written are only warned of: they can be had from the database.
 pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &Config) -> Result<Kept, Error> {
-    let _ = (transaction, document, config);
-    Ok(Kept { document: 0, mails: 0 })
+    if let Some(kept) = kept_before(transaction, document).await? {
+        return Ok(kept);
+    }
+    let folder = folder_of(config, &document.report, document.slot);
+    write_files(document, &folder, config).await;
+    let insert = transaction.prepare_cached(include_str!("../../sql/reports/document_insert.sql")).await?;
+    let Document { report, slot, run, tone, headline, .. } = document;
+    let (tone, folder) = (tone_name(*tone), folder.to_string_lossy().into_owned());
+    let inserted = transaction
+        .query_opt(&insert, &[report, slot, run, &tone, headline, &Json(document), &host(), &folder])
+        .await?;
+    let Some(row) = inserted else {
+        // Somebody else was quicker, and has committed by now.
+        return Ok(kept_before(transaction, document).await?.unwrap_or(Kept { document: 0, mails: 0 }));
+    };
+    let number = row.try_get(0)?;
+    let mails = mail::write_down(transaction, number, document, &config.mail).await?;
+    Ok(Kept { document: number, mails })
 }
 
-/// The folder with the files of a report: `reports/2026-11-22/arrears-0245` in the state folder, by the local date and time
-/// of the slot. Tables that are too long for a document are written there whole.
+async fn kept_before(transaction: &Transaction<'_>, document: &Document) -> Result<Option<Kept>, Error> {
+    let of_slot = transaction.prepare_cached(include_str!("../../sql/reports/document_of_slot.sql")).await?;
+    let row = transaction.query_opt(&of_slot, &[&document.report, &document.slot]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.map(|document| Kept { document, mails: 0 }))
+}
+
+/// The folder with the files of a report: `reports/2026-11-22/arrears-024500` in the state folder, by the local date and
+/// time of the slot. Tables that are too long for a document are written there whole.
 pub fn folder_of(config: &Config, report: &str, slot: DateTime<Utc>) -> PathBuf {
     let local = slot.with_timezone(&config.time_zone);
-    config
-        .state_dir
-        .join("reports")
-        .join(local.format("%Y-%m-%d").to_string())
-        .join(format!("{report}-{}", local.format("%H%M%S")))
+    let day = local.format("%Y-%m-%d").to_string();
+    config.state_dir.join("reports").join(day).join(format!("{report}-{}", local.format("%H%M%S")))
+}
+
+/// A document as one HTML page, with its pictures in it.
+pub fn page(document: &Document, templates: Option<&Path>) -> String {
+    let picture = |chart: &Chart| match render::png(chart, document) {
+        Ok(png) => format!("data:image/png;base64,{}", BASE64.encode(png)),
+        Err(error) => {
+            warn_of_file(document, &format!("{}.png", chart.name), &error);
+            String::new()
+        }
+    };
+    Renderer::new(templates).html(document, &picture)
+}
+
+/// A document as plain text.
+pub fn text(document: &Document, templates: Option<&Path>) -> String {
+    Renderer::new(templates).text(document)
+}
+
+/// Rendering keeps a core busy for a moment, and a disk may be slow: not on a thread that others wait for.
+async fn write_files(document: &Document, folder: &Path, config: &Config) {
+    let (owned, folder) = (document.clone(), folder.to_owned());
+    let (templates, state_dir) = (config.reports.templates.clone(), config.state_dir.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        let written = write_all(&owned, &folder, templates.as_deref()).and_then(|()| hand_over(&folder, &state_dir));
+        if let Err(error) = written {
+            let (folder, slot) = (folder.display().to_string(), time_text(owned.slot));
+            let report = &owned.report;
+            warn!(
+                report,
+                slot,
+                folder,
+                %error,
+                "the files of the report {report} cannot be written to {folder}: {error}; it is in the database all the \
+                 same, see `pointsd reports`"
+            );
+        }
+    });
+    if let Err(error) = written.await {
+        let report = &document.report;
+        warn!(report, %error, "the files of the report {report} were not written: {error}");
+    }
+}
+
+fn write_all(document: &Document, folder: &Path, templates: Option<&Path>) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    write(folder, "report.html", page(document, templates).as_bytes())?;
+    write(folder, "report.txt", text(document, templates).as_bytes())?;
+    let rendered = |name: String, content: Result<Vec<u8>, render::Error>| match content {
+        Ok(content) => write(folder, &name, &content),
+        Err(error) => {
+            warn_of_file(document, &name, &error);
+            Ok(())
+        }
+    };
+    rendered("report.xlsx".to_owned(), render::xlsx(document))?;
+    for section in &document.sections {
+        match section {
+            Section::Text { .. } => {}
+            // The whole of a longer one was written by whoever made it: what is here would be taken for all of it.
+            Section::Table(table) if !is_whole(table) => {}
+            Section::Table(table) => rendered(format!("{}.csv", table.name), render::csv(table, document))?,
+            Section::Chart(chart) => rendered(format!("{}.png", chart.name), render::png(chart, document))?,
+        }
+    }
+    Ok(())
+}
+
+/// What root wrote, on the command line, belongs to whom the state folder belongs to: the service, which is to write the
+/// next report of the day beside it, and to delete them all one day.
+fn hand_over(folder: &Path, state_dir: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(state_dir)?;
+    let folders = folder.ancestors().take_while(|above| *above != state_dir).map(Path::to_owned);
+    let files = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>()?;
+    folders.chain(files).try_for_each(|path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid())))
+}
+
+fn is_whole(table: &Table) -> bool {
+    table.rows.len() as u64 >= table.rows_in_all
+}
+
+/// Whoever looks finds a file whole or not at all.
+fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let unfinished = folder.join(format!(".{name}.unfinished"));
+    fs::write(&unfinished, content)?;
+    fs::rename(&unfinished, folder.join(name))
+}
+
+fn warn_of_file(document: &Document, file: &str, error: &render::Error) {
+    let (report, slot, error) = (&document.report, time_text(document.slot), telemetry::chain(error));
+    warn!(report, slot, file, error, "{file} of the report {report} cannot be made: {error}");
+}
+
+/// The name of this machine: files are on the one that made them.
+fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn tone_name(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Good => "good",
+        Tone::Attention => "attention",
+        Tone::Bad => "bad",
+    }
+}
+
+/// A report that was made, without what it says.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the columns of reports.documents
+pub struct Listed {
+    pub document: i64,
+    pub report: String,
+    #[serde(serialize_with = "as_text")]
+    pub slot: DateTime<Utc>,
+    pub run: i64,
+    #[serde(serialize_with = "as_text")]
+    pub made: DateTime<Utc>,
+    pub tone: String,
+    pub headline: String,
+    pub host: String,
+    pub folder: String,
+    /// Its mails, the oldest first.
+    pub mails: Vec<Mail>,
+}
+
+/// How a mail stands.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[allow(missing_docs)] // the columns of mail.outbox
+pub struct Mail {
+    pub mail: i64,
+    pub recipient: String,
+    pub resend: i32,
+    pub state: String,
+    pub attempts: i32,
+    #[serde(serialize_with = "as_text")]
+    pub written: DateTime<Utc>,
+    #[serde(serialize_with = "as_text")]
+    pub due: DateTime<Utc>,
+    #[serde(serialize_with = "as_text_if_any")]
+    pub sent: Option<DateTime<Utc>>,
+    pub answer: Option<String>,
+}
+
+fn as_text<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text(*time))
+}
+
+fn as_text_if_any<S: serde::Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(time_text).serialize(serializer)
+}
+
+/// The newest reports first, of one kind where that is given; `limit` at most.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn list(client: &Client, report: Option<&str>, limit: u32) -> Result<Vec<Listed>, Error> {
+    select(client, report, None, i64::from(limit)).await
+}
+
+/// A report by its number, without what it says; none where there is none.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn find(client: &Client, document: i64) -> Result<Option<Listed>, Error> {
+    Ok(select(client, None, Some(document), 1).await?.pop())
+}
+
+async fn select(
+    client: &Client,
+    report: Option<&str>,
+    document: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Listed>, Error> {
+    let sql = include_str!("../../sql/reports/document_list.sql");
+    let rows = client.query(sql, &[&report, &document, &limit]).await?;
+    Ok(rows.iter().map(listed_from).collect::<Result<_, _>>()?)
+}
+
+fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
+    let Json(mails) = row.try_get("mails")?;
+    Ok(Listed {
+        document: row.try_get("document")?,
+        report: row.try_get("report")?,
+        slot: row.try_get("slot")?,
+        run: row.try_get("run")?,
+        made: row.try_get("made")?,
+        tone: row.try_get("tone")?,
+        headline: row.try_get("headline")?,
+        host: row.try_get("host")?,
+        folder: row.try_get("folder")?,
+        mails,
+    })
+}
+
+/// What a report says; none where there is none of this number.
+///
+/// # Errors
+/// Where the database fails, or holds what this program cannot read.
+pub async fn read(client: &Client, document: i64) -> Result<Option<Document>, Error> {
+    let row = client.query_opt(include_str!("../../sql/reports/document_read.sql"), &[&document]).await?;
+    let Some(row) = row else { return Ok(None) };
+    let content: serde_json::Value = row.try_get(0)?;
+    serde_json::from_value(content).map(Some).map_err(|source| Error::Unreadable { document, source })
+}
+
+/// What [`prune`] found to delete.
+#[derive(Debug, Default)]
+pub struct Old {
+    /// Documents that were deleted.
+    pub documents: u64,
+    /// The folders with their files, as far as they are on this machine and where reports are kept.
+    pub folders: Vec<PathBuf>,
+}
+
+/// Deletes documents that were made before `before`, with their mails, `limit` at most. Their files are the caller's to
+/// remove ([`remove_files`]): before he commits, so that none is forgotten.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn prune(
+    transaction: &Transaction<'_>,
+    before: DateTime<Utc>,
+    limit: i64,
+    config: &Config,
+) -> Result<Old, Error> {
+    let old = transaction.prepare_cached(include_str!("../../sql/reports/document_old.sql")).await?;
+    let rows = transaction.query(&old, &[&before, &limit]).await?;
+    let (here, mut numbers, mut folders) = (host(), Vec::new(), HashSet::new());
+    for row in &rows {
+        let (host, folder): (String, String) = (row.try_get("host")?, row.try_get("folder")?);
+        numbers.push(row.try_get::<_, i64>("document")?);
+        let folder = PathBuf::from(folder);
+        if host == here && is_ours(&folder, config) {
+            folders.insert(folder);
+        }
+    }
+    let delete = transaction.prepare_cached(include_str!("../../sql/reports/document_delete.sql")).await?;
+    let documents = transaction.execute(&delete, &[&numbers]).await?;
+    Ok(Old { documents, folders: folders.into_iter().collect() })
+}
+
+/// Whether a folder is one that [`folder_of`] names: a row must not have us delete anything else.
+fn is_ours(folder: &Path, config: &Config) -> bool {
+    let Ok(below) = folder.strip_prefix(config.state_dir.join("reports")) else { return false };
+    let parts: Vec<_> = below.components().collect();
+    parts.len() == 2 && parts.iter().all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
+/// Removes the files of reports that were deleted, and the folder of a day with its last one. What cannot be removed is
+/// warned of.
+pub fn remove_files(folders: &[PathBuf]) {
+    for folder in folders {
+        match fs::remove_dir_all(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let folder = folder.display().to_string();
+                warn!(folder, %error, "the files of an old report stay, remove them yourself: {folder}: {error}");
+            }
+        }
+        if let Some(day) = folder.parent() {
+            // Another report of the day keeps it.
+            let _ = fs::remove_dir(day);
+        }
+    }
+}
+
+/// Deletes findings that were cured before `before`, `limit` at most; returns how many.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn prune_findings(transaction: &Transaction<'_>, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
+    let statement = transaction.prepare_cached(include_str!("../../sql/reports/finding_prune.sql")).await?;
+    Ok(transaction.execute(&statement, &[&before, &limit]).await?)
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -45,6 +46,33 @@ pub struct Job {
     pub work: Arc<dyn Fn(Run) -> Work + Send + Sync>,
 }
 
+/// Something that became of a run in this process, for who wants to tell it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The job's name.
+    pub job: &'static str,
+    /// The run's number.
+    pub run: i64,
+    /// The instant that it is for.
+    pub slot: DateTime<Utc>,
+    /// What became of it.
+    pub what: What,
+}
+
+/// What became of a run. One that goes on later, here or elsewhere, or was cancelled, has not ended in any of these ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its first attempt begins.
+    Began,
+    /// It succeeded, with these counters; that is written.
+    Succeeded(Value),
+    /// It failed for this reason and is not tried again; that is written.
+    Failed(String),
+}
+
+/// Hears of what becomes of runs. It must return at once: the run waits for it.
+pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
+
 /// Hosts jobs. Several may share a database.
 pub struct Scheduler {
     store: Store,
@@ -52,12 +80,20 @@ pub struct Scheduler {
     board: Arc<Board>,
     attempts: TaskTracker,
     stop: CancellationToken,
+    observer: Option<Observer>,
 }
 
 impl Scheduler {
     /// For these jobs; `stop` makes the runs under way end after the chunk in hand.
     pub fn new(store: Store, jobs: Vec<Job>, stop: CancellationToken) -> Scheduler {
-        Scheduler { store, jobs: RwLock::new(jobs.into()), board: Arc::default(), attempts: TaskTracker::new(), stop }
+        let (board, attempts) = (Arc::default(), TaskTracker::new());
+        Scheduler { store, jobs: RwLock::new(jobs.into()), board, attempts, stop, observer: None }
+    }
+
+    /// Tells `observer` what becomes of the runs.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Scheduler {
+        Scheduler { observer: Some(observer), ..self }
     }
 
     /// Makes the jobs known to the database: what is new, or has another schedule than before, counts its slots from
@@ -155,7 +191,11 @@ impl Scheduler {
                 }
                 error!(job = job.name, run_id, slot, reason, "{} failed: {reason}", job.name);
                 let held = (claimed.run, claimed.fence);
-                self.store.finish(held, State::Failed, None, Some(&reason), None).await?;
+                let ours = self.store.finish(held, State::Failed, None, Some(&reason), None).await?;
+                if let Some(observer) = self.observer.as_ref().filter(|_| ours && !by_hand) {
+                    let what = What::Failed(reason);
+                    observer(Event { job: job.name, run: running.run, slot: running.slot, what });
+                }
                 return Ok(());
             }
             let job = job.name;
@@ -190,7 +230,8 @@ impl Scheduler {
 
     fn begin(&self, job: &Job, slot: DateTime<Utc>, trigger: Trigger, claimed: Claimed) {
         let (store, stop, board) = (self.store.clone(), self.stop.clone(), Arc::clone(&self.board));
-        self.attempts.spawn(Attempt { store, job: job.clone(), slot, trigger, claimed, stop, board }.make());
+        let observer = self.observer.clone();
+        self.attempts.spawn(Attempt { store, job: job.clone(), slot, trigger, claimed, stop, board, observer }.make());
     }
 
     /// How many attempts are under way in this process.
@@ -258,7 +299,8 @@ pub async fn run_now(
         let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? else { continue };
         let run = claimed.run;
         let (store, job, board, stop) = (store.clone(), job.clone(), Arc::clone(board), stop.clone());
-        let attempt = Attempt { store: store.clone(), job, slot, trigger: Trigger::Manual, claimed, stop, board };
+        let (trigger, observer) = (Trigger::Manual, None);
+        let attempt = Attempt { store: store.clone(), job, slot, trigger, claimed, stop, board, observer };
         attempt.make().await;
         let row = store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))?;
         return Ok(Asked::Ran(Box::new(row)));

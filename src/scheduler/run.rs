@@ -18,7 +18,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::board::Board;
 use super::store::{Claimed, State, Store, Trigger};
-use super::{Job, backoff};
+use super::{Event, Job, Observer, What, backoff};
 use crate::telemetry;
 use crate::time::time_text;
 
@@ -139,6 +139,7 @@ pub(super) struct Attempt {
     pub claimed: Claimed,
     pub stop: CancellationToken,
     pub board: Arc<Board>,
+    pub observer: Option<Observer>,
 }
 
 impl Attempt {
@@ -146,8 +147,17 @@ impl Attempt {
     pub(super) async fn make(self) {
         let run = self.claimed.run;
         self.board.begin(run, self.job.name);
+        if self.claimed.attempt == 1 {
+            self.tell(What::Began);
+        }
         self.supervise().await;
         self.board.end(run);
+    }
+
+    fn tell(&self, what: What) {
+        if let Some(observer) = &self.observer {
+            observer(Event { job: self.job.name, run: self.claimed.run, slot: self.slot, what });
+        }
     }
 
     async fn supervise(&self) {
@@ -288,10 +298,12 @@ impl Attempt {
         match (self.offer(Last::Finish { state, counters, reason, why }).await, state) {
             (false, _) => warn!(job, run_id = run, slot, attempt, "{job} {LOST}"),
             (true, State::Succeeded) => {
+                self.tell(What::Succeeded(counters.cloned().unwrap_or_default()));
                 let counters = counters.map(Value::to_string);
                 info!(job, run_id = run, slot, attempt, counters, "{job} succeeded");
             }
             (true, State::Failed) => {
+                self.tell(What::Failed(reason.unwrap_or_default().to_owned()));
                 error!(job, run_id = run, slot, attempt, reason, "{job} failed: {}", reason.unwrap_or_default());
             }
             (true, _) => {

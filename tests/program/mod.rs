@@ -10,6 +10,8 @@
     clippy::unwrap_used
 )]
 
+pub mod switch;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,23 @@
+-- How it stands with reports that ought to be there by now. A mail that was parked counts no more once a later one of the
+-- same document was sent: whoever asked for that one has seen to it.
+-- $1 text[], $2 timestamptz[]: report and slot, pairwise
+SELECT w.report, w.slot, j.since,
+       -- What a rule skipped or nobody ran is missing all the same; what came due during a pause was left out by somebody.
+       j.paused_at IS NOT NULL OR coalesce(r.state = 'skipped' AND r.why LIKE 'the job was paused by %', false) AS paused,
+       u.started AS running_since, d.document, m.waiting_since, m.waiting, m.parked, m.answer
+FROM unnest($1::text[], $2::timestamptz[]) AS w (report, slot)
+JOIN jobs.jobs AS j ON j.job = w.report
+LEFT JOIN jobs.runs AS r ON r.job = w.report AND r.slot = w.slot AND r.trigger <> 'manual'
+LEFT JOIN jobs.runs AS u ON u.job = w.report AND u.slot = w.slot AND u.state = 'running'
+LEFT JOIN reports.documents AS d ON d.report = w.report AND d.slot = w.slot
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE o.state IN ('waiting', 'sending')) AS waiting,
+           min(o.written) FILTER (WHERE o.state IN ('waiting', 'sending')) AS waiting_since,
+           count(*) FILTER (WHERE o.state = 'parked' AND NOT later.sent) AS parked,
+           max(o.answer) FILTER (WHERE o.state <> 'sent' AND NOT later.sent) AS answer
+    FROM mail.outbox AS o
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT FROM mail.outbox AS s
+        WHERE s.document = o.document AND s.mail > o.mail AND s.state = 'sent') AS sent) AS later
+    WHERE o.document = d.document
+) AS m

@@ -1,0 +1,12 @@
+-- The newest documents first, each with its mails. The content stays where it is: it may be large.
+-- $1 text: only of this report, or null; $2 bigint: only this document, or null; $3 bigint: how many at most
+SELECT d.document, d.report, d.slot, d.run, d.made, d.tone, d.headline, d.host, d.folder,
+       (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'mail', o.mail, 'recipient', o.recipient, 'resend', o.resend, 'state', o.state, 'attempts', o.attempts,
+                   'written', o.written, 'due', o.due, 'sent', o.sent, 'answer', o.answer) ORDER BY o.mail), '[]')
+        FROM mail.outbox AS o
+        WHERE o.document = d.document) AS mails
+FROM reports.documents AS d
+WHERE ($1::text IS NULL OR d.report = $1) AND ($2::bigint IS NULL OR d.document = $2)
+ORDER BY d.document DESC
+LIMIT $3

@@ -1,0 +1,208 @@
+//! `reports`: what was made for finance, what it says, and how its mails stand.
+
+use chrono_tz::Tz;
+use lettre::message::Mailbox;
+use serde_json::json as object;
+
+use super::jobs::local;
+use super::output::{counted, json, say, table};
+use super::{Outcome, Program, WrongCall};
+use crate::config::MailWay;
+use crate::database::Database;
+use crate::mail::{self, Delivered};
+use crate::reports::{self, Listed, Mail};
+use crate::scheduler::Store;
+
+/// The reports that were made, the newest first, and how their mails stand.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Reports {
+    /// Only of this kind: expiry, reconciliation or arrears
+    #[arg(long)]
+    report: Option<String>,
+    /// The newest so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Prints a report: as text, as an HTML page, or with --json as data
+    Show {
+        /// Its number, see `pointsd reports`
+        id: i64,
+        /// As an HTML page, with its pictures in it
+        #[arg(long, conflicts_with = "json")]
+        html: bool,
+    },
+    /// Mails a report again, to those who got it before or to somebody else
+    Resend {
+        /// Its number, see `pointsd reports`
+        id: i64,
+        /// To this address instead; may be given several times
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
+        to: Vec<Mailbox>,
+    },
+}
+
+fn address(text: &str) -> Result<Mailbox, String> {
+    let wrong = "this is no mail address; write finance@example.com or \"Finance <finance@example.com>\"";
+    text.parse().map_err(|_| wrong.to_owned())
+}
+
+impl Reports {
+    /// Answers, or does it.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let known: Vec<&str> = program.config.mail.to.keys().map(String::as_str).collect();
+        if let Some(report) = self.report.as_deref().filter(|report| !known.contains(report)) {
+            return Err(WrongCall(format!("there is no report {report}; there are {}", known.join(", "))).into());
+        }
+        program
+            .with_ledger(async |database: &Database| match self.command {
+                None => list(database, self.report.as_deref(), self.limit, program).await,
+                Some(Command::Show { id, html }) => show(database, id, html, program).await,
+                Some(Command::Resend { id, to }) => resend(database, id, &to, program).await,
+            })
+            .await
+    }
+}
+
+async fn list(database: &Database, report: Option<&str>, limit: u32, program: &Program) -> anyhow::Result<Outcome> {
+    let client = database.connection().await?;
+    let listed = reports::list(&client, report, limit).await?;
+    if program.json {
+        for report in &listed {
+            json(report)?;
+        }
+    } else if listed.is_empty() {
+        say("No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.")?;
+    } else {
+        let zone = program.config.time_zone;
+        let rows: Vec<Vec<String>> = listed.iter().map(|report| row(report, zone)).collect();
+        say(table(&["id", "report", "slot", "what", "mails"], &rows))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn row(report: &Listed, zone: Tz) -> Vec<String> {
+    // What needs somebody stands out without being read.
+    let mark = match report.tone.as_str() {
+        "bad" => "!! ",
+        "attention" => "! ",
+        _ => "",
+    };
+    vec![
+        report.document.to_string(),
+        report.report.clone(),
+        local(report.slot, zone),
+        cell(&format!("{mark}{}", report.headline), 80),
+        cell(&mails(&report.mails, zone), 100),
+    ]
+}
+
+/// `3 sent, 1 waits since 02:45 (timed out)`.
+fn mails(mails: &[Mail], zone: Tz) -> String {
+    let of = |states: &[&str]| mails.iter().filter(|mail| states.contains(&mail.state.as_str())).collect::<Vec<_>>();
+    let (sent, waiting, parked) = (of(&["sent"]), of(&["waiting", "sending"]), of(&["parked"]));
+    let why = |mails: &[&Mail]| {
+        let answer = mails.iter().rev().find_map(|mail| mail.answer.clone());
+        answer.map(|answer| format!(" ({answer})")).unwrap_or_default()
+    };
+    let mut parts = Vec::new();
+    if !sent.is_empty() {
+        parts.push(format!("{} sent", sent.len()));
+    }
+    if let Some(oldest) = waiting.iter().map(|mail| mail.written).min() {
+        let verb = if waiting.len() == 1 { "waits" } else { "wait" };
+        parts.push(format!("{} {verb} since {}{}", waiting.len(), local(oldest, zone), why(&waiting)));
+    }
+    if !parked.is_empty() {
+        parts.push(format!("{} parked{}", parked.len(), why(&parked)));
+    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn cell(text: &str, longest: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
+    if text.chars().count() > longest { format!("{line}…") } else { line }
+}
+
+async fn show(database: &Database, id: i64, html: bool, program: &Program) -> anyhow::Result<Outcome> {
+    let client = database.connection().await?;
+    let Some(document) = reports::read(&client, id).await? else { return Err(unknown(&client, id, program).await) };
+    let templates = program.config.reports.templates.as_deref();
+    if program.json {
+        json(&document)?;
+    } else if html {
+        say(reports::page(&document, templates).trim_end())?;
+    } else {
+        say(reports::text(&document, templates).trim_end())?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Which there are instead.
+async fn unknown(client: &tokio_postgres::Client, id: i64, program: &Program) -> anyhow::Error {
+    let newest = match reports::list(client, None, 3).await {
+        Ok(newest) => newest,
+        Err(error) => return error.into(),
+    };
+    let zone = program.config.time_zone;
+    let newest: Vec<String> = newest
+        .iter()
+        .map(|report| format!("{} ({}, {})", report.document, report.report, local(report.slot, zone)))
+        .collect();
+    let there = match newest.as_slice() {
+        [] => "none has been made yet".to_owned(),
+        newest => format!("the newest are {}; `pointsd reports` lists them", newest.join(", ")),
+    };
+    WrongCall(format!("there is no report {id}: {there}")).into()
+}
+
+async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program) -> anyhow::Result<Outcome> {
+    let mut client = database.connection().await?;
+    let Some(report) = reports::find(&client, id).await? else { return Err(unknown(&client, id, program).await) };
+    if matches!(program.config.mail.way, MailWay::None) {
+        return Err(WrongCall(
+            "no mail leaves here, because mail.mode is none: write mail.mode, mail.from and what belongs to them in the \
+             configuration"
+                .to_owned(),
+        )
+        .into());
+    }
+    let transaction = client.transaction().await?;
+    let written = mail::resend(&transaction, id, (!to.is_empty()).then_some(to), &program.config.mail).await?;
+    transaction.commit().await?;
+    drop(client);
+    if written == 0 {
+        return Err(WrongCall(format!(
+            "nobody got report {id} before: name somebody with --to, or write mail.to.{} in the configuration for the \
+             reports to come",
+            report.report
+        ))
+        .into());
+    }
+    let now = Store::new(database, program.config.jobs.takeover).now().await?;
+    let Delivered { sent, waiting, parked } = mail::deliver(database, &program.config, Some(id), now).await?;
+    let mails = reports::find(database.connection().await?.as_ref(), id).await?.map(|report| report.mails);
+    let mails = mails.unwrap_or_default();
+    if program.json {
+        json(&object!({
+            "document": id, "written": written, "sent": sent, "waiting": waiting, "parked": parked, "mails": mails,
+        }))?;
+    } else {
+        let mail = |count: u64| counted(count, "mail", "mails");
+        let answer = mails.iter().rev().filter(|mail| mail.state != "sent").find_map(|mail| mail.answer.clone());
+        let answer = answer.map(|answer| format!(": {answer}")).unwrap_or_default();
+        say(format_args!("Report {id}: {} sent.", mail(sent)))?;
+        if waiting > 0 {
+            say(format_args!("{} could not leave now{answer}. A daemon goes on trying.", mail(waiting)))?;
+        }
+        if parked > 0 {
+            say(format_args!("{} cannot be delivered{answer}.", mail(parked)))?;
+        }
+    }
+    Ok(if waiting + parked == 0 { Outcome::Done } else { Outcome::No })
+}

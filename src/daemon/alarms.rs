@@ -1,0 +1,143 @@
+//! What the daemon tells by itself: dead man's switches of runs, and everybody of reports that are missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::database::Database;
+use crate::jobs;
+use crate::pings::{Ping, Pings, Signal};
+use crate::reports::missing::{self, Missing, Standing};
+use crate::scheduler::{Event, Observer, Store, What};
+use crate::time::time_text;
+
+/// How often reports are looked for. They are missing by the hour.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Tells each job's switch what becomes of its runs.
+pub(super) fn observer(config: watch::Receiver<Arc<Config>>, pings: &Arc<Pings>) -> Observer {
+    let pings = Arc::clone(pings);
+    Arc::new(move |event| {
+        let Event { job, run, slot, what } = event;
+        let Some(url) = ping_url(&config.borrow(), job) else { return };
+        let slot = time_text(slot);
+        let (signal, body) = match what {
+            What::Began => (Signal::Start, format!("run {run} for {slot}")),
+            What::Succeeded(counters) if jobs::is_answer_no(&counters) => (Signal::AnswerIsNo, counters.to_string()),
+            What::Succeeded(counters) => (Signal::Success, counters.to_string()),
+            What::Failed(reason) => (Signal::Fail, reason),
+        };
+        pings.tell(Ping { job, url, signal, run: Some(Ping::run_id(job, run, &slot)), body });
+    })
+}
+
+fn ping_url(config: &Config, job: &str) -> Option<String> {
+    config.jobs.by_name().into_iter().find(|(name, _)| *name == job)?.1.ping_url.clone()
+}
+
+/// Looks for reports that are missing until `stop` is cancelled: logs each one once, tells its job's switch, and keeps
+/// `shown` for the status line.
+pub(super) async fn look_for_reports(
+    (database, store): (Database, Store),
+    config: watch::Receiver<Arc<Config>>,
+    pings: Arc<Pings>,
+    shown: watch::Sender<String>,
+    stop: CancellationToken,
+) {
+    let mut told = Told::default();
+    loop {
+        let in_force = Arc::clone(&config.borrow());
+        match stop.run_until_cancelled(look(&database, &store, &in_force)).await {
+            None => return,
+            // The loop that asks the same database each second has told it.
+            Some(Err(error)) => tracing::debug!("reports cannot be looked for: {error:#}"),
+            Some(Ok(standing)) => {
+                told.tell(&standing, &in_force, &pings);
+                shown.send_replace(told.in_words());
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn look(database: &Database, store: &Store, config: &Config) -> anyhow::Result<Standing> {
+    let now = store.now().await?;
+    let client = database.connection().await?;
+    Ok(missing::look(&client, config, now).await?)
+}
+
+/// What was told to be missing and still is.
+#[derive(Default)]
+struct Told(Vec<Missing>);
+
+impl Told {
+    fn tell(&mut self, standing: &Standing, config: &Config, pings: &Pings) {
+        for missing in self.news(standing) {
+            let (job, slot) = (missing.report, time_text(missing.slot));
+            error!(job, slot, "missing: {missing}");
+            if let Some(url) = ping_url(config, job) {
+                pings.tell(Ping { job, url, signal: Signal::Fail, run: None, body: missing.to_string() });
+            }
+        }
+        for told in &self.0 {
+            let (job, slot) = (told.report, time_text(told.slot));
+            if standing.there.contains(&(told.report, told.slot)) {
+                info!(job, slot, "the report {job} for {slot} is not missing any more");
+            }
+        }
+        self.0.clone_from(&standing.missing);
+    }
+
+    /// What was not told before.
+    fn news<'a>(&self, standing: &'a Standing) -> Vec<&'a Missing> {
+        standing.missing.iter().filter(|missing| !self.0.iter().any(|told| told.is_same(missing))).collect()
+    }
+
+    /// For the status line; empty where nothing is missing.
+    fn in_words(&self) -> String {
+        let reports =
+            self.0.iter().map(|missing| format!("{} {}", missing.report, missing.slot.format("%Y-%m-%d %H:%M")));
+        let reports: Vec<String> = reports.collect();
+        if reports.is_empty() { String::new() } else { format!("missing: {}, see the log", reports.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::missing::Lack;
+
+    #[test]
+    fn what_is_missing_is_told_once_for_a_slot_and_a_kind() {
+        let slot = |text: &str| text.parse().unwrap_or_default();
+        let (sunday, monday) = (slot("2026-11-22T04:45:00Z"), slot("2026-11-23T04:45:00Z"));
+        let mails = |parked| Lack::Mails { document: 7, waiting: 0, parked, answer: None };
+        let standing = |slot, lack| {
+            let missing = vec![Missing { report: "arrears", slot, lack }];
+            Standing { missing, there: Vec::new() }
+        };
+        let mut told = Told::default();
+        let (config, pings) = (Config::load(None, None), Pings::default());
+        let Ok(config) = config else { return assert!(config.is_ok()) };
+        let mut tell = |standing: Standing| {
+            let news = told.news(&standing).len();
+            told.tell(&standing, &config, &pings);
+            (news, told.in_words())
+        };
+        let shown = "missing: arrears 2026-11-22 04:45, see the log".to_owned();
+        assert_eq!(tell(standing(sunday, Lack::Report)), (1, shown.clone()));
+        assert_eq!(tell(standing(sunday, Lack::Report)), (0, shown.clone()));
+        // It was made in the end, and does not arrive: another thing to do.
+        assert_eq!(tell(standing(sunday, mails(1))), (1, shown.clone()));
+        assert_eq!(tell(standing(sunday, mails(2))), (0, shown));
+        assert_eq!(tell(standing(monday, mails(2))).0, 1);
+        assert_eq!(tell(Standing::default()), (0, String::new()));
+        assert_eq!(tell(standing(monday, mails(2))).0, 1, "again");
+    }
+}

@@ -1,0 +1,270 @@
+//! Which report ought to be there by now, with all its mails sent, and is not.
+
+use std::fmt::{self, Display};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_postgres::{Client, Row};
+
+use super::Error;
+use crate::config::{self, Config};
+use crate::time::time_text;
+
+/// What has only just begun is given so long before it counts as missing: a run that makes up for an outage, or a mail
+/// that was written a moment ago, is on its way.
+const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(10);
+
+/// What the database knows of a report that is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Slots after this instant count; none where no daemon has ever known the job.
+    pub since: Option<DateTime<Utc>>,
+    /// Whether the job is paused now, or was when the slot came due.
+    pub paused: bool,
+    /// Since when a run for the slot is under way.
+    pub running_since: Option<DateTime<Utc>>,
+    /// The document that was made.
+    pub document: Option<i64>,
+    /// Its mails that have not been sent yet …
+    pub waiting: i64,
+    /// … and when the oldest of them was written.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// Its mails that are not tried any more.
+    pub parked: i64,
+    /// Why mails were not sent, as it was said last.
+    pub answer: Option<String>,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The report was not made.
+    Report,
+    /// It was made, and not delivered to everybody.
+    Mails {
+        /// The document's number.
+        document: i64,
+        /// Mails that are still tried.
+        waiting: i64,
+        /// Mails that are not.
+        parked: i64,
+        /// What was said last.
+        answer: Option<String>,
+    },
+}
+
+/// A report that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The job that makes it.
+    pub report: &'static str,
+    /// The slot that it is for.
+    pub slot: DateTime<Utc>,
+    /// What of it.
+    pub lack: Lack,
+}
+
+impl Missing {
+    /// Whether it is the same that was told of before: a mail more or less is no news.
+    pub fn is_same(&self, other: &Missing) -> bool {
+        let kind = |lack: &Lack| std::mem::discriminant(lack);
+        (self.report, self.slot, kind(&self.lack)) == (other.report, other.slot, kind(&other.lack))
+    }
+}
+
+/// What is missing and what to do about it.
+impl Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Missing { report, slot, lack } = self;
+        let slot = time_text(*slot);
+        match lack {
+            Lack::Report => write!(
+                f,
+                "the report {report} for {slot} was not made: `pointsd runs --job {report}` tells why, and \
+                 `pointsd run {report} --at {slot}` makes it"
+            ),
+            Lack::Mails { document, waiting, parked, answer } => {
+                write!(f, "the report {report} for {slot} was not delivered to everybody: ")?;
+                match (*waiting, *parked) {
+                    (waiting, 0) => write!(f, "mails that wait: {waiting}")?,
+                    (0, parked) => write!(f, "mails that were given up: {parked}")?,
+                    (waiting, parked) => write!(f, "mails that wait: {waiting}, that were given up: {parked}")?,
+                }
+                if let Some(answer) = answer {
+                    write!(f, " ({answer})")?;
+                }
+                write!(f, "; see `pointsd reports`, and send it again by `pointsd reports resend {document}`")
+            }
+        }
+    }
+}
+
+/// The slot whose report ought to be there by now; none where the job has no slots.
+pub fn due_slot(job: &config::Job, missing_after: TimeDelta, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let jitter = TimeDelta::from_std(job.jitter).unwrap_or_default();
+    job.schedule.previous_or_at(now - missing_after - jitter).filter(|_| job.enabled)
+}
+
+/// What is missing of the report for `slot`, as it stands at `now`.
+pub fn lack(known: &Known, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<Lack> {
+    // Whoever came after that slot, or left it out, has nothing to miss.
+    if known.paused || known.since.is_none_or(|since| slot <= since) {
+        return None;
+    }
+    let on_its_way = |since: Option<DateTime<Utc>>| since.is_some_and(|since| now - since < ON_ITS_WAY);
+    let Some(document) = known.document else {
+        return (!on_its_way(known.running_since)).then_some(Lack::Report);
+    };
+    let waiting = if on_its_way(known.waiting_since) { 0 } else { known.waiting };
+    let Known { parked, answer, .. } = known;
+    (waiting + parked > 0).then(|| Lack::Mails { document, waiting, parked: *parked, answer: answer.clone() })
+}
+
+/// How it stands with the reports that ought to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those that are missing.
+    pub missing: Vec<Missing>,
+    /// The others, each with its slot.
+    pub there: Vec<(&'static str, DateTime<Utc>)>,
+}
+
+/// Looks at every report's latest slot that had its time by `now`, which is the database's.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn look(client: &Client, config: &Config, now: DateTime<Utc>) -> Result<Standing, Error> {
+    let after = TimeDelta::from_std(config.reports.missing_after).unwrap_or(TimeDelta::MAX);
+    let jobs = config.jobs.by_name().into_iter().filter(|(name, _)| config.mail.to.contains_key(*name));
+    let (reports, slots): (Vec<&'static str>, Vec<DateTime<Utc>>) =
+        jobs.filter_map(|(name, job)| Some((name, due_slot(job, after, now)?))).unzip();
+    let mut standing = Standing::default();
+    if reports.is_empty() {
+        return Ok(standing);
+    }
+    let rows = client.query(include_str!("../../sql/reports/document_due.sql"), &[&reports, &slots]).await?;
+    for row in &rows {
+        let (name, slot): (&str, DateTime<Utc>) = (row.try_get("report")?, row.try_get("slot")?);
+        let Some(report) = reports.iter().copied().find(|report| *report == name) else { continue };
+        match lack(&known_from(row)?, slot, now) {
+            Some(lack) => standing.missing.push(Missing { report, slot, lack }),
+            None => standing.there.push((report, slot)),
+        }
+    }
+    Ok(standing)
+}
+
+fn known_from(row: &Row) -> Result<Known, tokio_postgres::Error> {
+    Ok(Known {
+        since: row.try_get("since")?,
+        paused: row.try_get("paused")?,
+        running_since: row.try_get("running_since")?,
+        document: row.try_get("document")?,
+        waiting: row.try_get("waiting")?,
+        waiting_since: row.try_get("waiting_since")?,
+        parked: row.try_get("parked")?,
+        answer: row.try_get("answer")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{CatchUp, Overlap};
+    use crate::schedule::Schedule;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    const SLOT: &str = "2026-11-22T02:45:00Z";
+    const NOW: &str = "2026-11-22T09:00:00Z";
+
+    fn known() -> Known {
+        Known { since: Some(at("2026-11-01T00:00:00Z")), ..Known::default() }
+    }
+
+    fn made() -> Known {
+        Known { document: Some(7), ..known() }
+    }
+
+    fn told(known: &Known) -> Option<Lack> {
+        lack(known, at(SLOT), at(NOW))
+    }
+
+    #[test]
+    fn the_slot_that_is_due_is_the_last_one_that_had_its_time() {
+        let job = |rule: &str, jitter: u64| config::Job {
+            schedule: Schedule::parse(rule, "Europe/Paris".parse().unwrap()).unwrap(),
+            enabled: true,
+            catch_up: CatchUp::Latest,
+            overlap: Overlap::Skip,
+            timeout: Duration::from_secs(60),
+            retries: 0,
+            retry_pause: Duration::from_secs(1),
+            jitter: Duration::from_secs(jitter),
+            ping_url: None,
+        };
+        let due = |job: &config::Job, now| due_slot(job, TimeDelta::hours(6), at(now)).unwrap();
+        let daily = job("45 2 * * *", 0);
+        // 02:45 in Paris is 01:45 UTC in winter.
+        assert_eq!(due(&daily, "2026-11-22T07:44:59Z"), at("2026-11-21T01:45:00Z"));
+        assert_eq!(due(&daily, "2026-11-22T07:45:00Z"), at("2026-11-22T01:45:00Z"));
+        // Begun up to an hour later, it is due up to an hour later.
+        let jittered = job("45 2 * * *", 3600);
+        assert_eq!(due(&jittered, "2026-11-22T08:44:59Z"), at("2026-11-21T01:45:00Z"));
+        assert_eq!(due(&jittered, "2026-11-22T08:45:00Z"), at("2026-11-22T01:45:00Z"));
+        assert_eq!(due_slot(&config::Job { enabled: false, ..daily }, TimeDelta::hours(6), at(NOW)), None);
+    }
+
+    #[test]
+    fn a_report_that_was_not_made_is_missing() {
+        assert_eq!(told(&known()), Some(Lack::Report));
+        // Somebody left it out, or was not there yet.
+        assert_eq!(told(&Known { paused: true, ..known() }), None);
+        assert_eq!(told(&Known { since: None, ..known() }), None);
+        assert_eq!(told(&Known { since: Some(at(SLOT)), ..known() }), None);
+        assert_eq!(told(&Known { since: Some(at(SLOT) - TimeDelta::seconds(1)), ..known() }), Some(Lack::Report));
+        // A run is making it; one that takes for ever is no excuse.
+        assert_eq!(told(&Known { running_since: Some(at("2026-11-22T08:50:01Z")), ..known() }), None);
+        assert_eq!(told(&Known { running_since: Some(at("2026-11-22T08:50:00Z")), ..known() }), Some(Lack::Report));
+    }
+
+    #[test]
+    fn a_report_that_did_not_arrive_is_missing() {
+        assert_eq!(told(&made()), None, "nobody was to get it, or everybody did");
+        let mails = |waiting, parked, answer: Option<&str>| {
+            Some(Lack::Mails { document: 7, waiting, parked, answer: answer.map(str::to_owned) })
+        };
+        let waiting = |since| Known { waiting: 2, waiting_since: Some(at(since)), ..made() };
+        assert_eq!(told(&waiting("2026-11-22T02:45:10Z")), mails(2, 0, None));
+        assert_eq!(told(&waiting("2026-11-22T08:50:01Z")), None, "written just now");
+        let answer = Some("550 no such user".to_owned());
+        assert_eq!(told(&Known { parked: 1, answer: answer.clone(), ..made() }), mails(0, 1, answer.as_deref()));
+        let both = Known { parked: 1, ..waiting("2026-11-22T02:45:10Z") };
+        assert_eq!(told(&both), mails(2, 1, None));
+        assert_eq!(told(&Known { paused: true, ..both }), None);
+    }
+
+    #[test]
+    fn it_says_what_is_missing_and_what_to_do() {
+        let missing = |lack| Missing { report: "arrears", slot: at(SLOT), lack };
+        assert_eq!(
+            missing(Lack::Report).to_string(),
+            "the report arrears for 2026-11-22T02:45:00Z was not made: `pointsd runs --job arrears` tells why, and \
+             `pointsd run arrears --at 2026-11-22T02:45:00Z` makes it"
+        );
+        let answer = Some("550 no such user".to_owned());
+        let mails = missing(Lack::Mails { document: 7, waiting: 2, parked: 1, answer: answer.clone() });
+        assert_eq!(
+            mails.to_string(),
+            "the report arrears for 2026-11-22T02:45:00Z was not delivered to everybody: mails that wait: 2, that were \
+             given up: 1 (550 no such user); see `pointsd reports`, and send it again by `pointsd reports resend 7`"
+        );
+        assert!(mails.is_same(&missing(Lack::Mails { document: 7, waiting: 0, parked: 1, answer })));
+        assert!(!mails.is_same(&missing(Lack::Report)));
+    }
+}

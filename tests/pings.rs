@@ -1,0 +1,200 @@
+//! Dead man's switches: they hear of each run, and nothing that they do holds up a run or the daemon.
+
+#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod program;
+mod support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pointsd::pings::{Ping, Pings, Signal as Told};
+use program::switch::Switch;
+use program::{Folder, PATIENCE, Running, call, on, wait};
+use serde_json::{Value, json};
+use support::TestDatabase;
+
+/// Long enough for any answer of the tests' switches, and a pause that nobody waits for.
+const SOON: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(1));
+
+fn ping(url: &str, signal: Told, body: &str) -> Ping {
+    Ping { job: "arrears", url: url.to_owned(), signal, run: None, body: body.to_owned() }
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    format!("http://{}/secret", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+}
+
+/// A daemon whose expiry runs each second and tells this switch.
+struct Daemon {
+    _folder: Folder,
+    running: Running,
+    logged: Vec<Value>,
+}
+
+impl Daemon {
+    fn start(database: &str, url: &str) -> Daemon {
+        let folder = Folder::new();
+        let text = format!(
+            "state_dir: .\nlog: {{level: trace}}\njobs: {{expiry: {{schedule: '* * * * * *', retries: 0, ping_url: '{url}'}}}}\n"
+        );
+        let mut command = on(database, &["serve"]);
+        command.args(["--config", &folder.file("pointsd.yaml", text)]);
+        Daemon { _folder: folder, running: Running::start(command), logged: Vec::new() }
+    }
+
+    #[track_caller]
+    fn logs(&mut self, message: &str) -> Value {
+        loop {
+            let line = self.running.next_error_line().expect("it still runs");
+            assert!(!line.contains("secret"), "an address is in the log: {line}");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            self.logged.push(line.clone());
+            if line["message"].as_str().is_some_and(|said| said.starts_with(message)) {
+                return line;
+            }
+        }
+    }
+
+    /// Tells it to stop; returns how long that took.
+    #[track_caller]
+    fn stop(self) -> Duration {
+        let began = Instant::now();
+        self.running.signal(Signal::SIGTERM);
+        let rest = self.running.finish().expect(0).stderr;
+        assert!(!rest.contains("secret"), "an address is in the log: {rest}");
+        began.elapsed()
+    }
+}
+
+#[test]
+fn a_switch_hears_of_each_runs_begin_and_end() {
+    let database = wait(TestDatabase::new());
+    let switch = Switch::new();
+    let mut daemon = Daemon::start(&database.url(), switch.url());
+    let started = daemon.logs("expiry started");
+    let (begin, end) = (switch.next(), switch.next());
+    let run = Ping::run_id("expiry", started["run_id"].as_i64().unwrap(), started["slot"].as_str().unwrap());
+    assert_eq!(begin.request, format!("POST /secret/start?rid={run} HTTP/1.1"));
+    assert_eq!(end.request, format!("POST /secret?rid={run} HTTP/1.1"));
+    assert!(begin.body.contains(started["slot"].as_str().unwrap()), "{begin:?}");
+    let counters: Value = serde_json::from_str(&end.body).unwrap();
+    assert_eq!((&counters["batches"], &counters["points"]), (&json!(0), &json!(0)));
+    // The next run has another number.
+    let next = switch.next();
+    assert!(next.request.starts_with("POST /secret/start?rid=") && next.request != begin.request, "{next:?}");
+    daemon.stop();
+    // A run by hand tells nobody: it must not make a daemon that is down look alive.
+    switch.heard_more();
+    let folder = Folder::new();
+    let text = format!("state_dir: .\njobs: {{expiry: {{ping_url: '{}'}}}}\n", switch.url());
+    let file = folder.file("pointsd.yaml", text);
+    call(&database.url(), &["run", "expiry", "--config", &file]).expect(0);
+    assert_eq!(switch.heard_more(), []);
+}
+
+#[test]
+fn a_switch_hears_of_failures_and_of_answers_that_are_no() {
+    let mut database = wait(TestDatabase::new());
+    database.expect_damage();
+    let client = || database.client();
+    wait(async { client().await.batch_execute("ALTER TABLE ledger.batches RENAME TO mislaid").await.unwrap() });
+    let switch = Switch::new();
+    let mut daemon = Daemon::start(&database.url(), switch.url());
+    let failed = daemon.logs("expiry failed");
+    // Among those of the runs before and after it.
+    let tells =
+        |path: &str| std::iter::repeat_with(|| switch.next()).take(30).find(|heard| heard.request.contains(path));
+    let heard = tells("/fail").expect("a failure is told");
+    let run = Ping::run_id("expiry", failed["run_id"].as_i64().unwrap(), failed["slot"].as_str().unwrap());
+    assert_eq!(heard.request, format!("POST /secret/fail?rid={run} HTTP/1.1"));
+    assert_eq!(heard.body, failed["reason"].as_str().unwrap());
+    wait(async {
+        let due = "ALTER TABLE ledger.mislaid RENAME TO batches;
+                   INSERT INTO ledger.batches (user_id, batch, source, amount, remaining, open, opened_at, expires_at)
+                   VALUES ('6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11', 1, 'gift', 5, 5, true, '2026-01-01', '2026-01-02')";
+        client().await.batch_execute(due).await.unwrap();
+    });
+    let heard = tells("/3").expect("an answer that is no is told");
+    assert!(heard.request.starts_with("POST /secret/3?rid="), "{heard:?}");
+    assert_eq!(serde_json::from_str::<Value>(&heard.body).unwrap()["orphaned"], 1);
+    daemon.stop();
+}
+
+#[test]
+fn a_switch_that_does_not_answer_holds_up_nobody() {
+    for (name, switch) in [("hangs", Some(Switch::answering(|_| None))), ("is not there", None)] {
+        let database = wait(TestDatabase::new());
+        let url = switch.as_ref().map_or_else(nobody, |switch| switch.url().to_owned());
+        let mut daemon = Daemon::start(&database.url(), &url);
+        daemon.logs("expiry started");
+        if let Some(switch) = &switch {
+            assert!(switch.next().request.starts_with("POST /secret/start?"));
+        }
+        let began = Instant::now();
+        for _ in 0..3 {
+            daemon.logs("expiry succeeded");
+            // One ping alone is tried four times, for ten seconds each.
+            assert!(began.elapsed() < Duration::from_secs(30), "it {name}: runs took {:?}", began.elapsed());
+        }
+        let took = daemon.stop();
+        assert!(took < Duration::from_secs(5), "it {name}: the daemon took {took:?} to stop");
+    }
+}
+
+#[test]
+fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
+    wait(async {
+        let pings = Pings::patient(SOON.0, SOON.1);
+        // Two failures, and it arrives.
+        let switch = Switch::answering(|nth| Some(if nth < 2 { 500 } else { 200 }));
+        pings.tell(ping(switch.url(), Told::Fail, "the reason"));
+        assert!(pings.sent(PATIENCE).await);
+        let heard = switch.heard_more();
+        assert_eq!(heard.len(), 3, "{heard:?}");
+        assert!(heard.iter().all(|one| *one == heard[0]) && heard[0].body == "the reason", "{heard:?}");
+        // Never: four tries, and no more.
+        let switch = Switch::answering(|_| Some(503));
+        pings.tell(ping(switch.url(), Told::Success, ""));
+        assert!(pings.sent(PATIENCE).await);
+        assert_eq!(switch.heard_more().len(), 4);
+        // An address that is wrong stays wrong.
+        let switch = Switch::answering(|_| Some(404));
+        pings.tell(ping(switch.url(), Told::Success, ""));
+        assert!(pings.sent(PATIENCE).await);
+        assert_eq!(switch.heard_more().len(), 1);
+        // What was given up keeps nothing else from leaving.
+        let switch = Switch::new();
+        pings.tell(ping(&nobody(), Told::Start, ""));
+        pings.tell(ping(switch.url(), Told::Success, "done"));
+        assert!(pings.sent(PATIENCE).await);
+        assert_eq!(switch.heard_more().len(), 1);
+    });
+}
+
+#[test]
+fn pings_that_nobody_takes_do_not_pile_up() {
+    wait(async {
+        // It takes half a second to find out that nobody answers.
+        let pings = Pings::patient(Duration::from_millis(500), SOON.1);
+        let switch = Switch::answering(|nth| (nth > 0).then_some(200));
+        let began = Instant::now();
+        pings.tell(ping(switch.url(), Told::Start, "0"));
+        assert_eq!(switch.next().body, "0");
+        for number in 1..=1_000 {
+            pings.tell(ping(switch.url(), Told::Start, &number.to_string()));
+        }
+        assert!(began.elapsed() < SOON.0);
+        assert!(!pings.sent(Duration::ZERO).await);
+        // Other jobs have lines of their own.
+        let other = Switch::new();
+        pings.tell(Ping { job: "expiry", ..ping(other.url(), Told::Success, "") });
+        other.next();
+        assert!(pings.sent(PATIENCE).await);
+        let bodies: Vec<String> = switch.heard_more().into_iter().map(|heard| heard.body).collect();
+        let expected: Vec<String> = std::iter::once(0).chain(993..=1_000).map(|number| number.to_string()).collect();
+        assert_eq!(bodies, expected, "the first once more, and the latest");
+    });
+}

@@ -1,0 +1,94 @@
+//! A dead man's switch: an HTTP server that keeps what it hears.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+
+use super::PATIENCE;
+
+/// A switch under way. It ends with the test.
+pub struct Switch {
+    url: String,
+    heard: Receiver<Heard>,
+}
+
+/// What it heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// `POST /secret/start HTTP/1.1`
+    pub request: String,
+    pub body: String,
+}
+
+impl Switch {
+    /// One that answers 200.
+    pub fn new() -> Switch {
+        Switch::answering(|_| Some(200))
+    }
+
+    /// One whose nth answer, from 0 on, has this status; none: it never answers.
+    pub fn answering(status: impl Fn(usize) -> Option<u16> + Send + 'static) -> Switch {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/secret", listener.local_addr().unwrap());
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
+            let mut unanswered = Vec::new();
+            for (nth, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.unwrap());
+                // Who gives up half way has said nothing.
+                let Ok(said) = read(&mut stream) else { continue };
+                if sender.send(said).is_err() {
+                    return;
+                }
+                match status(nth) {
+                    Some(status) => {
+                        let answer =
+                            format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                        stream.get_mut().write_all(answer.as_bytes()).ok();
+                    }
+                    None => unanswered.push(stream),
+                }
+            }
+        });
+        Switch { url, heard }
+    }
+
+    /// Its address, with a secret in it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The next that it hears.
+    #[track_caller]
+    pub fn next(&self) -> Heard {
+        self.heard.recv_timeout(PATIENCE).expect("somebody tells the switch")
+    }
+
+    /// What it has heard beside that so far.
+    pub fn heard_more(&self) -> Vec<Heard> {
+        self.heard.try_iter().collect()
+    }
+}
+
+fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Heard> {
+    let (mut request, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if request.is_empty() {
+            line.clone_into(&mut request);
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok(Heard { request, body: String::from_utf8(body).unwrap() })
+}

@@ -1,0 +1,183 @@
+//! A report that ought to be there and is not: the daemon tells.
+
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use nix::sys::signal::Signal;
+use pointsd::config::Config;
+use pointsd::reports::missing::{Lack, Missing, Standing, look};
+use serde_json::Value;
+
+use crate::program::switch::Switch;
+use crate::program::{Folder, Running, on, wait};
+use crate::support::{TestDatabase, at};
+
+const SINCE: &str = "2026-11-01T00:00:00Z";
+
+fn config(folder: &Folder, text: &str) -> Config {
+    let file = folder.file("pointsd.yaml", format!("state_dir: .\n{text}"));
+    Config::load(Some(Path::new(&file)), None).unwrap()
+}
+
+#[test]
+fn each_report_is_looked_for_at_its_own_slot() {
+    let folder = Folder::new();
+    let config = config(
+        &folder,
+        "jobs:\n  expiry: {schedule: '0 2 * * *'}\n  reconciliation: {schedule: '30 4 * * *'}\n  \
+         arrears: {schedule: '45 4 * * *'}\n",
+    );
+    wait(async {
+        let database = TestDatabase::new().await;
+        let client = database.client().await;
+        let (expiry, reconciliation, arrears) =
+            (at("2026-11-22T02:00:00Z"), at("2026-11-22T04:30:00Z"), at("2026-11-22T04:45:00Z"));
+        let now = at("2026-11-22T12:00:00Z");
+        let look = async |now| look(&client, &config, now).await.unwrap();
+        assert_eq!(look(now).await, Standing::default(), "no daemon was ever there");
+        client
+            .batch_execute(&format!(
+                "INSERT INTO jobs.jobs (job, rule, since)
+                 SELECT job, '', '{SINCE}' FROM unnest(ARRAY['expiry', 'reconciliation', 'arrears', 'prune']) AS job"
+            ))
+            .await
+            .unwrap();
+        let sorted = |mut standing: Standing| {
+            standing.missing.sort_by_key(|missing| missing.report);
+            standing
+        };
+        let not_made = |report, slot| Missing { report, slot, lack: Lack::Report };
+        assert_eq!(
+            sorted(look(now).await).missing,
+            [not_made("arrears", arrears), not_made("expiry", expiry), not_made("reconciliation", reconciliation)]
+        );
+        // Six hours after its slot, to the second.
+        let last_moment = at("2026-11-22T10:44:59Z");
+        assert_eq!(
+            sorted(look(last_moment).await).missing[0],
+            not_made("arrears", arrears - TimeDelta::days(1)),
+            "the day before is asked for as long as today's had no time"
+        );
+
+        let document = async |report: &str, slot: DateTime<Utc>| -> i64 {
+            let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+                       VALUES ($1, $2, 1, 'good', '', '{}', '', '') RETURNING document";
+            client.query_one(sql, &[&report, &slot]).await.unwrap().get(0)
+        };
+        let mail = async |document: i64, recipient: &str, state: &str| {
+            let sql = "INSERT INTO mail.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
+                       SELECT document, report, slot, $2, (SELECT count(*)::int FROM mail.outbox), '', $3, slot,
+                              CASE WHEN $3 = 'sent' THEN slot END, 'said ' || $3
+                       FROM reports.documents WHERE document = $1";
+            client.execute(sql, &[&document, &recipient, &state]).await.unwrap();
+        };
+        document("expiry", expiry).await;
+        let sent = document("reconciliation", reconciliation).await;
+        mail(sent, "finance@example.com", "sent").await;
+        let parked = document("arrears", arrears).await;
+        mail(parked, "finance@example.com", "sent").await;
+        mail(parked, "boss@exmaple.com", "parked").await;
+        mail(parked, "cfo@example.com", "waiting").await;
+        let standing = look(now).await;
+        let mut there = standing.there.clone();
+        there.sort();
+        assert_eq!(there, [("expiry", expiry), ("reconciliation", reconciliation)]);
+        let lack = |waiting, parked_mails, answer: &str| Missing {
+            report: "arrears",
+            slot: arrears,
+            lack: Lack::Mails { document: parked, waiting, parked: parked_mails, answer: Some(answer.to_owned()) },
+        };
+        assert_eq!(standing.missing, [lack(1, 1, "said waiting")]);
+        // One leaves; for the other somebody saw to it by a resend.
+        client
+            .batch_execute("UPDATE mail.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'")
+            .await
+            .unwrap();
+        mail(parked, "boss@exmaple.com", "parked").await;
+        assert_eq!(look(now).await.missing, [lack(0, 1, "said parked")]);
+        mail(parked, "boss@example.com", "sent").await;
+        assert_eq!(look(now).await.missing, []);
+
+        // What came due during a pause was left out by somebody; what a rule skipped was not.
+        client
+            .batch_execute(
+                "DELETE FROM reports.documents;
+                 INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why) VALUES
+                 ('expiry', '2026-11-22T02:00:00Z', 'schedule', 'skipped', 0, 0, now(), 'the job was paused by me at noon'),
+                 ('arrears', '2026-11-22T04:45:00Z', 'schedule', 'skipped', 0, 0, now(), 'run 7 was still under way')",
+            )
+            .await
+            .unwrap();
+        let missing: Vec<_> = sorted(look(now).await).missing.iter().map(|missing| missing.report).collect();
+        assert_eq!(missing, ["arrears", "reconciliation"]);
+        client.batch_execute("UPDATE jobs.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
+        assert_eq!(look(now).await.missing, []);
+    });
+}
+
+#[test]
+fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
+    let switch = Switch::new();
+    let url = switch.url();
+    let folder = Folder::new();
+    let database = wait(TestDatabase::new());
+    // The slot came due seven hours ago, or a little more; nobody was there.
+    let due = Utc::now() - TimeDelta::hours(7);
+    let slot = due.with_minute(0).unwrap().with_second(0).unwrap().with_nanosecond(0).unwrap();
+    let text = format!(
+        "state_dir: .\nbusiness: {{time_zone: UTC}}\njobs:\n  arrears: {{schedule: '0 {} * * *', catch_up: none, ping_url: '{url}'}}\n  \
+         reconciliation: {{enabled: false}}\n  expiry: {{enabled: false}}\n",
+        slot.hour()
+    );
+    let file = folder.file("pointsd.yaml", text);
+    wait(async {
+        let client = database.client().await;
+        let sql = "INSERT INTO jobs.jobs (job, rule, since) VALUES ('arrears', $1, $2)";
+        let rule = format!("0 {} * * * (UTC)", slot.hour());
+        client.execute(sql, &[&rule, &(slot - TimeDelta::hours(1))]).await.unwrap();
+    });
+    let slot_text = pointsd::time::time_text(slot);
+    let serve = || {
+        let mut command = on(&database.url(), &["serve"]);
+        command.args(["--config", &file]);
+        Running::start(command)
+    };
+    let until = |daemon: &mut Running, begin: &str| -> Value {
+        loop {
+            let line = daemon.next_error_line().expect("it still runs");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["message"].as_str().unwrap().starts_with(begin) {
+                return line;
+            }
+        }
+    };
+    // Told at each start, to the log and to the job's switch.
+    let mut daemon = serve();
+    until(&mut daemon, "missing: ");
+    switch.next();
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
+    let mut daemon = serve();
+    let told = until(&mut daemon, "missing: ");
+    assert_eq!(
+        (&told["level"], &told["job"], &told["slot"]),
+        (&"ERROR".into(), &"arrears".into(), &slot_text.clone().into())
+    );
+    let what = format!("missing: the report arrears for {slot_text} was not made: ");
+    assert!(told["message"].as_str().unwrap().starts_with(&what), "{told}");
+    let heard = switch.next();
+    assert_eq!(heard.request, "POST /secret/fail HTTP/1.1");
+    assert_eq!(format!("missing: {}", heard.body), told["message"].as_str().unwrap());
+
+    wait(async {
+        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+                   VALUES ('arrears', $1, 1, 'good', '', '{}', '', '')";
+        database.client().await.execute(sql, &[&slot]).await.unwrap();
+    });
+    let cured = until(&mut daemon, "the report arrears for ");
+    assert!(cured["message"].as_str().unwrap().ends_with("is not missing any more"), "{cured}");
+    daemon.signal(Signal::SIGTERM);
+    let rest = daemon.finish().expect(0).stderr;
+    assert!(!rest.contains("missing"), "{rest}");
+    assert_eq!(switch.heard_more(), [], "once for each daemon");
+}
