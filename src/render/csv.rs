@@ -1,0 +1,129 @@
+//! Tables as CSV: RFC 4180, UTF-8 with a byte order mark, since Excel takes a file without one for the local code page.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use chrono::{Offset, SecondsFormat, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use super::Error;
+use super::words::Words;
+use crate::document::{Cell, Column, Document, Table};
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The rows of a table as CSV, under a header. Numbers are not grouped, instants are RFC 3339 in the document's zone.
+///
+/// # Errors
+/// Only where memory for it cannot be had.
+pub fn csv(table: &Table, document: &Document) -> Result<Vec<u8>, Error> {
+    let zone = Words::of(document).zone;
+    let mut lines = Lines::new(Vec::new(), &table.columns, zone)?;
+    for row in &table.rows {
+        lines.row(row)?;
+    }
+    lines.writer.into_inner().map_err(|error| Error::Csv(error.into_error().into()))
+}
+
+/// A table of any length on its way to a file. Until [`CsvFile::finish`] it has another name, so that what is there under
+/// its own name is whole.
+pub struct CsvFile {
+    lines: Option<Lines<BufWriter<File>>>,
+    path: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl CsvFile {
+    /// Begins a file with a header. Instants will be written in `zone`.
+    ///
+    /// # Errors
+    /// Where the file cannot be made, as in a folder that is not there.
+    pub fn create(path: &Path, columns: &[Column], zone: Tz) -> Result<CsvFile, Error> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.unfinished", std::process::id()));
+        let unfinished = path.with_file_name(name);
+        let file = File::create(&unfinished).map_err(|source| Error::File { path: unfinished.clone(), source })?;
+        let mut begun = CsvFile { lines: None, path: path.to_owned(), unfinished };
+        let lines = Lines::new(BufWriter::new(file), columns, zone).map_err(|error| begun.name(error))?;
+        begun.lines = Some(lines);
+        Ok(begun)
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        let written = lines.row(cells);
+        written.map_err(|error| self.name(error))
+    }
+
+    /// Brings the file to disk and gives it its name; one that had the name before is replaced.
+    ///
+    /// # Errors
+    /// Where it cannot be written; nothing has the name then but what had it before.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let Some(lines) = self.lines.take() else { return Ok(()) };
+        let finish = || {
+            let buffer = lines.writer.into_inner().map_err(|error| error.into_error())?;
+            buffer.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+            fs::rename(&self.unfinished, &self.path)
+        };
+        finish().map_err(|source| Error::File { path: self.path.clone(), source })
+    }
+
+    fn name(&self, error: Error) -> Error {
+        match error {
+            Error::Csv(error) => Error::File { path: self.path.clone(), source: error.into() },
+            error => error,
+        }
+    }
+}
+
+impl Drop for CsvFile {
+    fn drop(&mut self) {
+        // After `finish` it has its own name and this finds nothing.
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+struct Lines<W: Write> {
+    writer: csv::Writer<W>,
+    zone: Tz,
+}
+
+impl<W: Write> Lines<W> {
+    fn new(mut to: W, columns: &[Column], zone: Tz) -> Result<Lines<W>, Error> {
+        to.write_all(BYTE_ORDER_MARK).map_err(|error| Error::Csv(error.into()))?;
+        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to);
+        let mut lines = Lines { writer, zone };
+        lines.writer.write_record(columns.iter().map(|column| guarded(&column.title)))?;
+        Ok(lines)
+    }
+
+    fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
+        Ok(self.writer.write_record(cells.iter().map(|cell| match cell {
+            Cell::Empty => String::new(),
+            Cell::Text(text) => guarded(text),
+            Cell::Number(number) => number.to_string(),
+            Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
+            Cell::Instant(instant) => {
+                let offset = self.zone.offset_from_utc_datetime(&instant.naive_utc()).fix();
+                // At the very ends of the calendar there is no local time.
+                let zone = instant.naive_utc().checked_add_offset(offset).map_or(Utc.fix(), |_| offset);
+                instant.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, true)
+            }
+        }))?)
+    }
+}
+
+/// A text that no spreadsheet takes for a formula. The wide forms of the signs count too: Excel in Chinese reads them.
+fn guarded(text: &str) -> String {
+    let first = text.trim_start_matches(' ').chars().next();
+    match first {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,300 @@
+//! Documents as HTML and text, by templates: the built-in ones, or a business's own.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
+use super::text::{self, COLUMNS};
+use super::words::{Words, clean, grouped};
+use crate::document::{Cell, Chart, Document, Kind, Section, Table, Tone};
+
+const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
+const TEXT: (&str, &str) = ("report.txt.jinja", include_str!("../../templates/report.txt.jinja"));
+
+/// Gmail hides what comes after 102 kB of HTML, and with it the end of the report.
+const MOST_BYTES: usize = 100_000;
+/// What a table is cut to, one after the other, where the mail would be larger.
+const FEWER_ROWS: [usize; 5] = [100, 50, 25, 10, 5];
+/// Instructions that a template of somebody else's may take. The built-in one takes about 40 for a cell.
+const FUEL: u64 = 5_000_000;
+/// Bytes that it may write: loops within loops reach gigabytes with little fuel.
+const MOST_OUTPUT: usize = 4 << 20;
+
+/// Renders documents for a mail's body.
+#[derive(Clone, Debug, Default)]
+pub struct Renderer {
+    templates: Option<PathBuf>,
+}
+
+impl Renderer {
+    /// With a folder whose `report.html.jinja` and `report.txt.jinja`, if they are there, come before the built-in ones.
+    /// They are read at each rendering. One that is broken is warned of, and the built-in one is used.
+    pub fn new(templates: Option<&Path>) -> Renderer {
+        Renderer { templates: templates.map(Path::to_owned) }
+    }
+
+    /// The document as HTML for a mail. `picture` says where a chart's picture is: what its `src` is to be, such as
+    /// `cid:arrears-by-age`. Tables show fewer rows than they ask for where Gmail would cut the mail off.
+    pub fn html(&self, document: &Document, picture: &dyn Fn(&Chart) -> String) -> String {
+        let pictures: Vec<String> = document
+            .sections
+            .iter()
+            .map(|section| if let Section::Chart(chart) = section { picture(chart) } else { String::new() })
+            .collect();
+        let inlined: usize = pictures.iter().map(String::len).sum();
+        let mut html = self.render(HTML, &View::of(document, &pictures, usize::MAX));
+        for rows in FEWER_ROWS {
+            if html.len().saturating_sub(inlined) <= MOST_BYTES {
+                break;
+            }
+            html = self.render(HTML, &View::of(document, &pictures, rows));
+        }
+        html
+    }
+
+    /// The document as plain text, in lines of at most 78 columns where its numbers allow it.
+    pub fn text(&self, document: &Document) -> String {
+        self.render(TEXT, &View::of(document, &[], usize::MAX))
+    }
+
+    fn render(&self, (name, built_in): (&str, &str), view: &View) -> String {
+        if let Some(folder) = &self.templates {
+            let path = folder.join(name);
+            match own(name, &path, view) {
+                Ok(Some(text)) => return text,
+                Ok(None) => {}
+                Err(reason) => tracing::warn!(
+                    "the template {} cannot be used: {reason}; the built-in one is used instead",
+                    path.display()
+                ),
+            }
+        }
+        environment().render_named_str(name, built_in, view).unwrap_or_else(|error| {
+            // Tests render every kind of document, so this is for what nobody thought of: the reader gets the gist.
+            tracing::error!("the built-in template {name} failed: {error:#}");
+            let gist = format!("{}: {}", view.title, view.headline);
+            gist.replace('&', "&amp;").replace('<', "&lt;")
+        })
+    }
+}
+
+/// Renders with the template of this file; None where it is not there.
+fn own(name: &str, path: &Path, view: &View) -> Result<Option<String>, String> {
+    let source = match fs::read_to_string(path) {
+        Ok(source) => source,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("it cannot be read: {error}")),
+    };
+    let mut environment = environment();
+    environment.set_fuel(Some(FUEL));
+    let explained = |error: minijinja::Error| {
+        let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
+        let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(" ({source})"));
+        let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
+        format!("{line}{}{detail}{source}", error.kind())
+    };
+    let template = environment.template_from_named_str(name, &source).map_err(explained)?;
+    let mut output = Bounded(Vec::new());
+    template.render_captured_to(view, &mut output).map_err(explained)?;
+    let text = String::from_utf8(output.0).map_err(|error| error.to_string())?;
+    if text.trim().is_empty() {
+        return Err("it writes nothing".to_owned());
+    }
+    Ok(Some(text))
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    // A misspelt name is told of rather than left blank.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
+    environment.add_filter("breakable", |text: &str| breakable(text, 6, 16));
+    // A UUID becomes two lines.
+    environment.add_filter("identifier", |text: &str| breakable(text, 16, 20));
+    environment.add_filter("wrap", |text: &str| text::wrap(text, COLUMNS).join("\n"));
+    environment.add_filter("heading", |title: &str, sign: char| text::heading(title, sign));
+    environment
+}
+
+/// A text as HTML that may break inside words of more than `most` characters, and after a sign from `least` on, so that
+/// it does not push a table off a phone. A break leaves no sign and is not copied along.
+fn breakable(text: &str, least: usize, most: usize) -> Value {
+    let mut html = String::with_capacity(text.len() + text.len() / 4);
+    let mut run = 0;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+        run = if c == ' ' { 0 } else { run + 1 };
+        let sign = !c.is_alphanumeric() && c != ' ';
+        if rest.peek().is_some_and(|next| *next != ' ') && (run >= most || run >= least && sign) {
+            html.push_str("<wbr>");
+            run = 0;
+        }
+    }
+    Value::from_safe_string(html)
+}
+
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_OUTPUT {
+            return Err(io::Error::other(format!("it writes more than {} bytes", grouped(MOST_OUTPUT as u64))));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What templates see; docs/templates.md tells it to those who write them. Everything is text as it is read.
+#[derive(Serialize)]
+struct View {
+    language: &'static str,
+    report: String,
+    business: String,
+    title: String,
+    tone: Tone,
+    tone_word: &'static str,
+    headline: String,
+    preheader: String,
+    facts: Vec<FactView>,
+    facts_plain: String,
+    sections: Vec<SectionView>,
+    footer: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FactView {
+    label: String,
+    value: String,
+    number: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum SectionView {
+    Text {
+        title: String,
+        paragraphs: Vec<String>,
+        plain: String,
+    },
+    Table {
+        name: String,
+        title: String,
+        note: String,
+        columns: Vec<ColumnView>,
+        rows: Vec<Vec<String>>,
+        totals: Vec<String>,
+        more: String,
+        if_empty: String,
+        plain: String,
+    },
+    Chart {
+        name: String,
+        title: String,
+        description: String,
+        picture: String,
+        width: u32,
+        height: u32,
+        bars: Vec<FactView>,
+        plain: String,
+    },
+}
+
+#[derive(Serialize)]
+struct ColumnView {
+    title: String,
+    kind: Kind,
+}
+
+impl View {
+    fn of(document: &Document, pictures: &[String], most_rows: usize) -> View {
+        let words = Words::of(document);
+        let facts: Vec<FactView> = (document.facts.iter())
+            .map(|fact| FactView {
+                label: clean(&fact.label),
+                value: words.cell(&fact.value),
+                number: matches!(fact.value, Cell::Number(_)),
+            })
+            .collect();
+        let sections = document.sections.iter().enumerate().filter_map(|(place, section)| match section {
+            Section::Text { title, paragraphs } => Some(SectionView::Text {
+                title: clean(title),
+                paragraphs: paragraphs.iter().map(|paragraph| clean(paragraph)).collect(),
+                plain: text::paragraphs(paragraphs),
+            }),
+            Section::Table(table) => table_view(table, most_rows, words),
+            Section::Chart(chart) => Some(SectionView::Chart {
+                name: chart.name.clone(),
+                title: clean(&chart.title),
+                description: clean(&chart.description),
+                picture: pictures.get(place).cloned().unwrap_or_default(),
+                width: PICTURE_WIDTH,
+                height: PICTURE_HEIGHT,
+                bars: (chart.bars.iter())
+                    .map(|bar| FactView { label: clean(&bar.label), value: grouped(bar.value), number: true })
+                    .collect(),
+                plain: text::chart(chart),
+            }),
+        });
+        let colon = words.say(": ", "：");
+        let preheader = facts.iter().map(|fact| format!("{}{colon}{}", fact.label, fact.value)).collect::<Vec<_>>();
+        let named = facts.iter().map(|fact| (fact.label.clone(), fact.value.clone())).collect::<Vec<_>>();
+        View {
+            language: words.tag(),
+            report: document.report.clone(),
+            business: clean(&document.business),
+            title: clean(&document.title),
+            tone: document.tone,
+            tone_word: words.tone(document.tone),
+            headline: clean(&document.headline),
+            preheader: preheader.join(words.say(" · ", " · ")),
+            facts_plain: text::facts(&named),
+            facts,
+            sections: sections.collect(),
+            footer: words.footer(document),
+        }
+    }
+}
+
+/// None where nothing is to be said.
+fn table_view(table: &Table, most_rows: usize, words: Words) -> Option<SectionView> {
+    if table.rows.is_empty() && table.if_empty.is_empty() {
+        return None;
+    }
+    let shown = table.rows.len().min(table.rows_in_body).min(most_rows);
+    let attached = (table.rows.len() - shown) as u64;
+    let hidden = table.rows_in_all.saturating_sub(shown as u64).max(attached);
+    let row = |row: &Vec<Cell>| row.iter().map(|cell| words.cell(cell)).collect();
+    Some(SectionView::Table {
+        name: table.name.clone(),
+        title: clean(&table.title),
+        note: clean(&table.note),
+        columns: (table.columns.iter())
+            .map(|column| ColumnView { title: clean(&column.title), kind: column.kind })
+            .collect(),
+        rows: table.rows.iter().take(shown).map(row).collect(),
+        totals: text::totals(table, words),
+        more: if hidden == 0 || table.rows.is_empty() { String::new() } else { words.more(hidden, attached) },
+        if_empty: clean(&table.if_empty),
+        plain: text::table(table, shown, words),
+    })
+}

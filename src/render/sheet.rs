@@ -1,0 +1,359 @@
+//! Documents as workbooks: a summary, and a sheet a table.
+
+use rust_xlsxwriter::{
+    Color, DocProperties, ExcelDateTime, Format, FormatAlign, FormatBorder, Formula, Workbook, Worksheet, XlsxError,
+};
+use unicode_width::UnicodeWidthStr;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
+
+use super::Error;
+use super::text;
+use super::words::{Words, clean, grouped};
+use crate::document::{Cell, Column, Document, Fact, Kind, Section, Table, Tone};
+
+/// A sheet has 1,048,576 rows; the header, the totals and the notes need some.
+const MOST_ROWS: usize = 1_048_560;
+/// Excel counts in units of UTF-16.
+const MOST_UNITS: usize = 32_767;
+const MOST_UNITS_OF_A_NAME: usize = 31;
+/// Excel's numbers are floats: beyond 2^53 not every whole number is one.
+const EXACT: u128 = 1 << 53;
+
+/// The document as a workbook: a summary, then each of its tables whole, with values that can be reckoned with.
+///
+/// # Errors
+/// Where the workbook cannot be put together, which no content should bring about.
+pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
+    let words = Words::of(document);
+    let formats = Formats::new();
+    let mut book = Workbook::new();
+    // The instant of the document, so that the same document gives the same file.
+    let made = DateTime::from_timestamp(document.as_of.timestamp(), 0).unwrap_or_default().naive_utc();
+    let mut properties = DocProperties::new().set_title(clean(&document.title)).set_company(clean(&document.business));
+    if let Some(made) = excel_time(made) {
+        properties = properties.set_creation_datetime(&made);
+    }
+    book.set_properties(&properties);
+
+    let tables: Vec<&Table> = document
+        .sections
+        .iter()
+        .filter_map(|section| if let Section::Table(table) = section { Some(table) } else { None })
+        .collect();
+    let mut names = vec![words.summary().to_owned()];
+    for table in &tables {
+        names.push(sheet_name(&table.name, &names));
+    }
+    summary(book.add_worksheet(), document, &tables, &names, words, &formats)?;
+    for (table, name) in tables.iter().zip(names.iter().skip(1)) {
+        sheet(book.add_worksheet().set_name(name)?, table, words, &formats)?;
+    }
+    Ok(book.save_to_buffer()?)
+}
+
+struct Formats {
+    plain: Format,
+    number: Format,
+    date: Format,
+    instant: Format,
+    header: Format,
+    header_right: Format,
+    total: Format,
+    title: Format,
+    headline: Format,
+    grey: Format,
+    label: Format,
+    good: Format,
+    attention: Format,
+    bad: Format,
+    quoted: Format,
+    number_text: Format,
+    total_text: Format,
+}
+
+impl Formats {
+    fn new() -> Formats {
+        let plain = Format::new().set_align(FormatAlign::Top);
+        let header = Format::new().set_bold().set_text_wrap().set_align(FormatAlign::Bottom);
+        let header = header.set_border_bottom(FormatBorder::Medium).set_background_color(Color::RGB(0xEE_F1F5));
+        let total = plain.clone().set_bold().set_border_top(FormatBorder::Thin);
+        let tone =
+            |colour| Format::new().set_bold().set_font_color(Color::White).set_background_color(Color::RGB(colour));
+        let right = |format: &Format| format.clone().set_align(FormatAlign::Right);
+        Formats {
+            number: plain.clone().set_num_format("#,##0"),
+            date: plain.clone().set_num_format("yyyy-mm-dd").set_align(FormatAlign::Left),
+            instant: plain.clone().set_num_format("yyyy-mm-dd hh:mm").set_align(FormatAlign::Left),
+            header_right: right(&header),
+            title: Format::new().set_font_color(Color::RGB(0x59_5959)),
+            headline: Format::new().set_bold().set_font_size(14),
+            grey: Format::new().set_font_color(Color::RGB(0x59_5959)),
+            label: plain.clone(),
+            good: tone(0x1A_7F4B),
+            attention: tone(0xA0_5A00),
+            bad: tone(0xB4_2318),
+            // So that it stays a text when somebody edits the cell.
+            quoted: plain.clone().set_quote_prefix(),
+            number_text: right(&plain),
+            total_text: right(&total),
+            total: total.set_num_format("#,##0"),
+            header,
+            plain,
+        }
+    }
+}
+
+fn summary(
+    sheet: &mut Worksheet,
+    document: &Document,
+    tables: &[&Table],
+    names: &[String],
+    words: Words,
+    formats: &Formats,
+) -> Result<(), XlsxError> {
+    sheet.set_name(words.summary())?.set_screen_gridlines(false);
+    sheet.set_column_width(0, 44)?.set_column_width(1, 26)?.set_column_width(2, 12)?;
+    sheet.set_paper_size(9).set_print_fit_to_pages(1, 0);
+    let title = [&document.business, &document.title].into_iter().filter(|text| !text.is_empty());
+    let title = title.map(|text| clean(text)).collect::<Vec<_>>().join(" · ");
+    let tone = match document.tone {
+        Tone::Good => &formats.good,
+        Tone::Attention => &formats.attention,
+        Tone::Bad => &formats.bad,
+    };
+    sheet.write_string_with_format(0, 0, fitting(&title), &formats.title)?;
+    sheet.write_string_with_format(1, 0, words.tone(document.tone), tone)?;
+    sheet.write_string_with_format(2, 0, fitting(&clean(&document.headline)), &formats.headline)?;
+    let mut row = 4;
+    for Fact { label, value } in &document.facts {
+        sheet.write_string_with_format(row, 0, fitting(&clean(label)), &formats.label)?;
+        write(sheet, row, 1, value, words, formats)?;
+        row += 1;
+    }
+    row += 1;
+    for (table, name) in tables.iter().zip(names.iter().skip(1)) {
+        let title = if table.title.is_empty() { &table.name } else { &table.title };
+        sheet.write_string_with_format(row, 0, fitting(&clean(title)), &formats.label)?;
+        let link = format!("internal:'{name}'!A1");
+        sheet.write_url_with_text(row, 1, link.as_str(), name)?;
+        write(sheet, row, 2, &Cell::Number(i64::try_from(table.rows_in_all).unwrap_or(i64::MAX)), words, formats)?;
+        row += 1;
+    }
+    for section in &document.sections {
+        let Section::Text { title, paragraphs } = section else { continue };
+        row += 1;
+        if !title.is_empty() {
+            sheet.write_string_with_format(row, 0, fitting(&clean(title)), &Format::new().set_bold())?;
+            row += 1;
+        }
+        for line in paragraphs.iter().flat_map(|paragraph| text::wrap(&clean(paragraph), 82)) {
+            sheet.write_string(row, 0, fitting(&line))?;
+            row += 1;
+        }
+    }
+    row += 1;
+    for line in words.footer(document) {
+        sheet.write_string_with_format(row, 0, line, &formats.grey)?;
+        row += 1;
+    }
+    Ok(())
+}
+
+fn sheet(sheet: &mut Worksheet, table: &Table, words: Words, formats: &Formats) -> Result<(), XlsxError> {
+    let rows = table.rows.get(..table.rows.len().min(MOST_ROWS)).unwrap_or_default();
+    for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths(table, words)) {
+        let format = if column.kind == Kind::Number { &formats.header_right } else { &formats.header };
+        sheet.write_string_with_format(0, place, header(column, words), format)?;
+        sheet.set_column_width(place, width)?;
+    }
+    for (at, row) in (1u32..).zip(rows) {
+        for (place, cell) in (0u16..).zip(row) {
+            write(sheet, at, place, cell, words, formats)?;
+        }
+    }
+    let last = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let last_column = u16::try_from(table.columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
+    sheet.set_freeze_panes(1, 0)?.autofilter(0, 0, last, last_column)?;
+    sheet.set_landscape().set_paper_size(9).set_print_fit_to_pages(1, 0).set_repeat_rows(0, 0)?;
+    sheet.set_header(format!("&L{}", clean(&table.title).replace('&', "&&"))).set_footer("&R&P / &N");
+
+    let mut next = last + 1;
+    let cut = table.rows_in_all > rows.len() as u64;
+    if !table.totals.is_empty() && !rows.is_empty() {
+        let word = text::totals(table, words);
+        for ((place, total), word) in (0u16..).zip(&table.totals).zip(word) {
+            if total.is_none() {
+                sheet.write_string_with_format(next, place, word, &formats.total)?;
+                continue;
+            }
+            let values = rows.iter().filter_map(|row| match row.get(usize::from(place)) {
+                Some(Cell::Number(number)) => Some(*number),
+                _ => None,
+            });
+            let sum: i128 = values.clone().map(i128::from).sum();
+            let exact = |number: i128| number.unsigned_abs() <= EXACT;
+            if exact(sum) && values.map(i128::from).all(exact) {
+                let column = column_letters(place);
+                // Row 1 is the header; rows count from 1.
+                let formula = Formula::new(format!("=SUM({column}2:{column}{next})")).set_result(sum.to_string());
+                sheet.write_formula_with_format(next, place, formula, &formats.total)?;
+            } else {
+                sheet.write_string_with_format(next, place, grouped(sum), &formats.total_text)?;
+            }
+        }
+        next += 1;
+        if cut {
+            for ((place, total), column) in (0u16..).zip(&table.totals).zip(&table.columns) {
+                match total {
+                    Some(total) => write(sheet, next, place, &Cell::Number(*total), words, formats)?,
+                    None if column.kind != Kind::Number && place == 0 => {
+                        sheet.write_string_with_format(
+                            next,
+                            place,
+                            words.total_of_all(table.rows_in_all),
+                            &formats.plain,
+                        )?;
+                    }
+                    None => {}
+                }
+            }
+            next += 1;
+        }
+    }
+    let notes = [
+        if cut { words.cut(rows.len() as u64, table.rows_in_all, !table.totals.is_empty()) } else { String::new() },
+        if rows.is_empty() { clean(&table.if_empty) } else { String::new() },
+        clean(&table.note),
+    ];
+    for note in notes.iter().filter(|note| !note.is_empty()) {
+        next += 1;
+        sheet.write_string_with_format(next, 0, fitting(note), &formats.grey)?;
+    }
+    Ok(())
+}
+
+fn write(
+    sheet: &mut Worksheet,
+    row: u32,
+    column: u16,
+    cell: &Cell,
+    words: Words,
+    formats: &Formats,
+) -> Result<(), XlsxError> {
+    let time = match cell {
+        Cell::Date(day) => excel_time(day.and_hms_opt(0, 0, 0).unwrap_or_default()),
+        Cell::Instant(instant) => excel_time(words.local(*instant)),
+        _ => None,
+    };
+    match (cell, time) {
+        (Cell::Empty, _) => {}
+        (Cell::Number(number), _) if u128::from(number.unsigned_abs()) <= EXACT => {
+            // A float up to 2^53 holds every whole number.
+            #[expect(clippy::cast_precision_loss, reason = "numbers beyond 2^53 are texts")]
+            sheet.write_number_with_format(row, column, *number as f64, &formats.number)?;
+        }
+        (Cell::Number(number), _) => {
+            sheet.write_string_with_format(row, column, grouped(*number), &formats.number_text)?;
+        }
+        (Cell::Date(_), Some(time)) => {
+            sheet.write_datetime_with_format(row, column, &time, &formats.date)?;
+        }
+        (Cell::Instant(_), Some(time)) => {
+            sheet.write_datetime_with_format(row, column, &time, &formats.instant)?;
+        }
+        _ => {
+            let text = words.cell(cell);
+            let text = fitting(&text);
+            let format = if text.starts_with(['=', '+', '-', '@']) { &formats.quoted } else { &formats.plain };
+            sheet.write_string_with_format(row, column, text, format)?;
+        }
+    }
+    Ok(())
+}
+
+/// None where Excel has no such day: its calendar goes from 1900 to 9999.
+fn excel_time(local: NaiveDateTime) -> Option<ExcelDateTime> {
+    let year = u16::try_from(local.year()).ok().filter(|year| *year >= 1900)?;
+    let day = ExcelDateTime::from_ymd(year, u8::try_from(local.month()).ok()?, u8::try_from(local.day()).ok()?).ok()?;
+    let minute = u8::try_from(local.minute()).ok()?;
+    let second = u8::try_from(local.second()).ok()?;
+    day.and_hms(u16::try_from(local.hour()).ok()?, minute, second).ok()
+}
+
+fn header(column: &Column, words: Words) -> String {
+    let title = clean(&column.title);
+    // A sheet leaves the document, and an instant without a zone is none.
+    match column.kind {
+        Kind::Instant => format!("{title} ({})", words.zone.name()),
+        _ => title,
+    }
+}
+
+/// Widths of columns, in characters.
+fn widths(table: &Table, words: Words) -> Vec<u32> {
+    let totals = text::totals(table, words);
+    let width = |(place, column): (usize, &Column)| {
+        // The first thousand rows tell enough.
+        let cells = table.rows.iter().take(1000).filter_map(|row| row.get(place)).map(|cell| words.cell(cell).width());
+        let total = totals.get(place).map_or(0, |total| total.width() + 1);
+        let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, words).width().min(18));
+        u32::try_from(widest.clamp(8, 60)).unwrap_or(60) + 2
+    };
+    table.columns.iter().enumerate().map(width).collect()
+}
+
+/// What Excel takes in a cell.
+fn fitting(text: &str) -> String {
+    cut(text, MOST_UNITS)
+}
+
+fn cut(text: &str, units: usize) -> String {
+    if text.encode_utf16().count() <= units {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.len_utf16();
+        if used > units {
+            break;
+        }
+        short.push(c);
+    }
+    short + "…"
+}
+
+/// A name for a sheet that Excel takes and no other sheet has.
+fn sheet_name(name: &str, taken: &[String]) -> String {
+    let allowed: String = clean(name)
+        .chars()
+        .map(|c| if "[]:*?/\\'".contains(c) { '-' } else { c })
+        .collect::<String>()
+        .trim()
+        .to_owned();
+    // Excel keeps this name for itself.
+    let allowed =
+        if allowed.is_empty() || allowed.eq_ignore_ascii_case("history") { format!("{allowed}-") } else { allowed };
+    let is_free = |name: &String| !taken.iter().any(|taken| taken.to_lowercase() == name.to_lowercase());
+    let first = cut(&allowed, MOST_UNITS_OF_A_NAME);
+    if is_free(&first) {
+        return first;
+    }
+    let numbered = (2u32..).map(|number| {
+        let number = format!("-{number}");
+        cut(&allowed, MOST_UNITS_OF_A_NAME - number.len()) + &number
+    });
+    numbered.into_iter().find(is_free).unwrap_or(first)
+}
+
+fn column_letters(column: u16) -> String {
+    let mut letters = String::new();
+    let mut rest = u32::from(column) + 1;
+    while rest > 0 {
+        let letter = char::from(b'A' + u8::try_from((rest - 1) % 26).unwrap_or(0));
+        letters.insert(0, letter);
+        rest = (rest - 1) / 26;
+    }
+    letters
+}

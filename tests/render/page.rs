@@ -1,0 +1,208 @@
+//! HTML and text.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pointsd::document::{Cell, Chart, Document, Kind, Section, Table};
+use pointsd::language::Language::{self, English, SimplifiedChinese};
+use pointsd::render::Renderer;
+use unicode_width::UnicodeWidthStr;
+
+use crate::samples::{self, LANGUAGES, arrears, column, expiry, extreme, reconciliation, text};
+
+fn html(document: &Document) -> String {
+    Renderer::new(None).html(document, &|chart: &Chart| format!("cid:{}", chart.name))
+}
+
+fn all(language: Language) -> [Document; 5] {
+    [reconciliation(language, 23), reconciliation(language, 0), arrears(language), expiry(language), extreme(language)]
+}
+
+#[test]
+fn html_brings_nothing_from_elsewhere_and_no_script() {
+    for document in LANGUAGES.into_iter().flat_map(all) {
+        let html = html(&document);
+        let (start, tag) = match document.language {
+            English => ("<!DOCTYPE html>\n<html lang=\"en\">", "en"),
+            SimplifiedChinese => ("<!DOCTYPE html>\n<html lang=\"zh-CN\">", "zh-CN"),
+        };
+        assert!(html.starts_with(start), "{tag}: {}", &html[..60]);
+        for bad in ["http://", "https://", "<style", "<script", "<link", "<img src=x", "onerror=alert(1)>", "url("] {
+            assert!(!html.contains(bad), "{} contains {bad}", document.title);
+        }
+        assert!(html.len() < 100_000, "{} has {} bytes", document.title, html.len());
+        for chart in samples::charts(&document) {
+            assert!(html.contains(&format!("src=\"cid:{}\"", chart.name)));
+        }
+        assert_eq!(html.matches("<img ").count(), samples::charts(&document).len());
+        assert_eq!(html.matches(" alt=\"").count(), samples::charts(&document).len());
+    }
+}
+
+#[test]
+fn what_anybody_wrote_acts_on_nothing() {
+    let html = html(&extreme(English));
+    assert!(
+        html.contains("A &amp; B &lt;script&gt;alert(1)&lt;&#x2f;script&gt; &quot;quoted&quot; &#x27;single&#x27;")
+    );
+    assert!(html.contains("alt=\"From &quot;the lowest&quot; &lt;to&gt; the highest &amp; back\""));
+    for text in [html, Renderer::new(None).text(&extreme(English))] {
+        let acting = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert_eq!(text.chars().find(|c| acting(*c)), None);
+        let words = text.replace("<wbr>", "").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("right-to-left \u{fffd}override, control \u{fffd}\u{fffd}\u{fffd}[31m, tab"), "{words}");
+    }
+}
+
+#[test]
+fn the_body_shows_its_rows_and_says_how_many_more_there_are() {
+    for (language, more) in
+        [(English, "and 1,234 more rows in the attachment"), (SimplifiedChinese, "另有 1,234 行，见附件")]
+    {
+        let document = arrears(language);
+        let (html, text) = (html(&document), Renderer::new(None).text(&document));
+        assert!(html.contains(more) && text.contains(more), "{text}");
+        assert!(text.contains("9,267") && !text.contains("9,260"), "the 20th row is there, the 21st is not");
+        // The total is over all of them.
+        assert!(html.contains(">6,288,183<") && text.contains("6,288,183"));
+    }
+    let mut document = arrears(English);
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.rows_in_all = 5000;
+    let text = Renderer::new(None).text(&document);
+    assert!(text.contains("and 4,980 more rows, 1,234 of them in the attachment"), "{text}");
+}
+
+#[test]
+fn a_table_without_rows_says_so_or_is_left_out() {
+    let mut document = reconciliation(English, 0);
+    assert!(html(&document).contains(">Nothing was found.<"));
+    assert!(Renderer::new(None).text(&document).contains("Nothing was found."));
+    let Section::Table(table) = &mut document.sections[2] else { panic!() };
+    table.if_empty.clear();
+    assert!(!html(&document).contains("Findings</h2>"));
+    assert!(!Renderer::new(None).text(&document).contains("Findings\n---"));
+}
+
+#[test]
+fn a_mail_that_gmail_would_cut_shows_fewer_rows() {
+    let mut document = arrears(English);
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.rows_in_body = 1254;
+    let html = html(&document);
+    assert!(html.len() < 100_000, "{} bytes", html.len());
+    assert!(html.contains("and 1,204 more rows in the attachment"), "50 rows have room, 100 have not");
+    assert!(html.trim_end().ends_with("</html>"));
+    // Pictures inside are not what Gmail counts.
+    let inlined =
+        Renderer::new(None).html(&arrears(English), &|_| format!("data:image/png;base64,{}", "A".repeat(200_000)));
+    assert!(inlined.contains("and 1,234 more rows"));
+}
+
+#[test]
+fn columns_of_text_stand_below_each_other_in_chinese_too() {
+    let table = Table {
+        name: "t".to_owned(),
+        title: "T".to_owned(),
+        note: String::new(),
+        columns: vec![column("来源", Kind::Text), column("积分", Kind::Number), column("X", Kind::Text)],
+        rows: vec![
+            vec![text("微信支付"), Cell::Number(1_000), text("|")],
+            vec![text("card"), Cell::Number(22), text("|")],
+            vec![text("礼品a"), Cell::Number(-333_333), text("|")],
+        ],
+        rows_in_all: 3,
+        totals: vec![None, Some(-332_311), None],
+        rows_in_body: 10,
+        if_empty: String::new(),
+    };
+    let mut document = samples::bare(SimplifiedChinese);
+    document.sections = vec![Section::Table(table)];
+    let text = Renderer::new(None).text(&document);
+    let places: Vec<usize> = text.lines().filter_map(|line| line.strip_suffix('|')).map(|line| line.width()).collect();
+    assert_eq!(places, [20, 20, 20], "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("合计") && line.ends_with("-332,311") && line.width() == 18),
+        "{text}"
+    );
+}
+
+#[test]
+fn text_keeps_to_78_columns_and_leaves_a_uuid_whole() {
+    for document in LANGUAGES.into_iter().flat_map(|language| [reconciliation(language, 23), expiry(language)]) {
+        for line in Renderer::new(None).text(&document).lines() {
+            // The table of findings has two columns with UUID and instant that do not give way.
+            assert!(line.width() <= 78 || line.contains("5b1c-4e0f") || line.starts_with("---"), "{line}");
+        }
+    }
+    assert!(Renderer::new(None).text(&reconciliation(English, 23)).contains(" 7e552388-5b1c-4e0f-9d5e-8a31b2c4d5e7 "));
+}
+
+#[test]
+fn a_waterfall_in_text_goes_on_where_it_was() {
+    let mut document = samples::bare(English);
+    let bars = [("Opening", 100), ("In", 50), ("Out", -100), ("Closing", 50)];
+    document.sections = vec![Section::Chart(samples::chart(pointsd::document::Form::Waterfall, &bars))];
+    let text = Renderer::new(None).text(&document);
+    let bar = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let start = line.find(['#']).or_else(|| line.rfind("  ").map(|place| place + 2)).unwrap();
+        (start, line.len())
+    };
+    let (opening, up, out, closing) = (bar("Opening"), bar("In"), bar("Out"), bar("Closing"));
+    assert_eq!((up.0, out.1, out.0), (opening.1, up.1, closing.1), "{text}");
+}
+
+/// A folder with templates of somebody's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn with(name: &str, html: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("pointsd-templates-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("report.html.jinja"), html).unwrap();
+        Folder(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_template_of_ones_own_comes_first_and_escapes() {
+    let folder = Folder::with("own", "<p>{{ headline }} {{ tone_word }} {{ facts[0].value }}</p>");
+    let renderer = Renderer::new(Some(&folder.0));
+    let document = extreme(English);
+    let html = renderer.html(&document, &|_| String::new());
+    assert!(html.starts_with("<p>Pneumono") && html.contains("&lt;img src=x"), "{html}");
+    assert!(html.ends_with("Something is wrong 9,223,372,036,854,775,807</p>"), "{html}");
+    // The folder has none for text.
+    assert_eq!(renderer.text(&document), Renderer::new(None).text(&document));
+}
+
+#[test]
+fn a_broken_template_gives_way_to_the_built_in_one() {
+    let endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% set x = a %}{% endfor %}{% endfor %}";
+    let flood = "{% for a in range(90000) %}{{ headline }}{{ headline }}{{ headline }}{{ headline }}{% endfor %}";
+    for (name, broken) in [
+        ("syntax", "<p>{% if %}</p>"),
+        ("name", "<p>{{ headlien }}</p>"),
+        ("endless", endless),
+        ("flood", flood),
+        ("empty", " \n"),
+    ] {
+        let folder = Folder::with(name, broken);
+        let document = reconciliation(English, 2);
+        let html = Renderer::new(Some(&folder.0)).html(&document, &|chart: &Chart| format!("cid:{}", chart.name));
+        assert_eq!(html, self::html(&document), "{name}");
+    }
+    // Something is there that is no file.
+    let folder = Folder::with("folder", "");
+    fs::remove_file(folder.0.join("report.html.jinja")).unwrap();
+    fs::create_dir(folder.0.join("report.html.jinja")).unwrap();
+    let document = reconciliation(English, 2);
+    assert!(Renderer::new(Some(&folder.0)).html(&document, &|_| String::new()).starts_with("<!DOCTYPE html>"));
+}

@@ -1,0 +1,142 @@
+//! Workbooks and CSV.
+
+use std::fs;
+use std::io::Cursor;
+
+use calamine::{Data, Range, Reader, Xlsx};
+use chrono_tz::Tz;
+use pointsd::document::{Cell, Document, Kind, Section};
+use pointsd::language::Language::{English, SimplifiedChinese};
+use pointsd::render::{CsvFile, csv, xlsx};
+
+use crate::samples::{LANGUAGES, arrears, column, extreme, instant, reconciliation, tables, text};
+
+fn book(document: &Document) -> Xlsx<Cursor<Vec<u8>>> {
+    Xlsx::new(Cursor::new(xlsx(document).unwrap())).unwrap()
+}
+
+fn at(sheet: &Range<Data>, row: u32, column: u32) -> Data {
+    sheet.get_value((row, column)).cloned().unwrap_or(Data::Empty)
+}
+
+#[test]
+fn a_workbook_has_a_summary_and_every_table_whole() {
+    for (language, summary) in LANGUAGES.into_iter().zip(["Summary", "摘要"]) {
+        let document = arrears(language);
+        let mut book = book(&document);
+        assert_eq!(book.sheet_names(), [summary, "arrears"]);
+        let first = book.worksheet_range(summary).unwrap();
+        assert_eq!(at(&first, 2, 0), Data::String(document.headline.clone()));
+        assert_eq!(at(&first, 5, 1), Data::Float(92_140.0));
+        let sheet = book.worksheet_range("arrears").unwrap();
+        let formulas = book.worksheet_formula("arrears").unwrap();
+        assert_eq!(at(&sheet, 1254, 1), Data::Float(9_400.0 - 7.0 * 1253.0));
+        // The sum is a formula, and its value is there without a reckoning.
+        assert_eq!(formulas.get_value((1255, 1)).unwrap(), "SUM(B2:B1255)");
+        assert_eq!(at(&sheet, 1255, 1), Data::Float(6_288_183.0));
+        // A day of Excel's calendar, 20 November 2026, and what 11:15 in Shanghai is of a day.
+        assert!(matches!(at(&sheet, 1, 5), Data::DateTime(time) if time.as_f64() == 46346.0 + 11.25 / 24.0));
+        assert!(matches!(at(&sheet, 1, 4), Data::DateTime(time) if time.as_f64() == 46056.0));
+        let Data::String(header) = at(&sheet, 0, 5) else { panic!() };
+        assert!(header.ends_with("(Asia/Shanghai)"), "{header}");
+        assert_eq!(xlsx(&document).unwrap(), xlsx(&document).unwrap(), "the same document gives the same file");
+    }
+}
+
+#[test]
+fn a_sheet_that_lacks_rows_says_so_and_sums_what_it_has() {
+    let mut document = arrears(English);
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.rows_in_all = 5000;
+    table.rows.truncate(2);
+    table.totals[1] = Some(31_000_000);
+    let sheet = book(&document).worksheet_range("arrears").unwrap();
+    assert_eq!(at(&sheet, 3, 1), Data::Float(18_793.0));
+    assert_eq!(
+        (at(&sheet, 4, 0), at(&sheet, 4, 1)),
+        (Data::String("Total of all 5,000 rows".into()), Data::Float(31e6))
+    );
+    let notes: Vec<String> = (5..9).map(|row| at(&sheet, row, 0).to_string()).collect();
+    assert!(notes.iter().any(|note| note.starts_with("These are the first 2 of 5,000 rows.")), "{notes:?}");
+}
+
+#[test]
+fn no_text_is_a_formula_and_no_number_loses_digits() {
+    let document = extreme(English);
+    let mut book = book(&document);
+    let formulas = book.worksheet_formula("extreme").unwrap();
+    let sheet = book.worksheet_range("extreme").unwrap();
+    let texts: Vec<Data> = (1..5).map(|row| at(&sheet, row, 0)).collect();
+    assert_eq!(
+        texts,
+        ["=cmd|' /C calc'!A0", "+1", "-1 \"quoted\", comma", " =tab"].map(|text| Data::String(text.into()))
+    );
+    let found: Vec<(usize, usize, &String)> = formulas.used_cells().collect();
+    assert_eq!(found.len(), 1, "one total is exact: {found:?}");
+    assert_eq!(found[0].2, "SUM(E2:E5)");
+    assert_eq!(at(&sheet, 1, 2), Data::String("9,223,372,036,854,775,807".into()));
+    assert_eq!(at(&sheet, 1, 3), Data::Float(9_007_199_254_740_992.0));
+    assert_eq!(at(&sheet, 2, 3), Data::String("-9,007,199,254,740,993".into()));
+    // The sums of the texts above, exact. The fourth column: 2^53 - (2^53 + 1) + 1.
+    assert_eq!((at(&sheet, 5, 2), at(&sheet, 5, 3)), (Data::String("0".into()), Data::String("0".into())));
+    assert_eq!(at(&sheet, 2, 5), Data::String("1899-12-31".into()), "a day that Excel does not have");
+}
+
+#[test]
+fn sheets_have_names_that_excel_takes_and_cells_no_more_than_it_takes() {
+    let mut document = reconciliation(English, 1);
+    document.headline = "x".repeat(40_000);
+    for (section, name) in [(1, "Summary: [a/b]*?\\ of a very long name that does not fit"), (2, "summary")] {
+        let Section::Table(table) = &mut document.sections[section] else { panic!() };
+        table.name = name.to_owned();
+        table.rows[0][0] = Cell::Text("𠮷".repeat(20_000));
+    }
+    let mut book = book(&document);
+    assert_eq!(book.sheet_names(), ["Summary", "Summary- -a-b---- of a very lo…", "summary-2"]);
+    let sheet = book.worksheet_range("summary-2").unwrap();
+    assert_eq!(at(&sheet, 1, 0).to_string().encode_utf16().count(), 32_767);
+}
+
+#[test]
+fn csv_is_read_back_as_it_was_and_starts_no_formula() {
+    let document = extreme(English);
+    let bytes = csv(tables(&document)[0], &document).unwrap();
+    let lines = bytes.strip_prefix("\u{feff}".as_bytes()).expect("a byte order mark");
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 5);
+    let mut reader = ::csv::Reader::from_reader(lines);
+    assert_eq!(&reader.headers().unwrap()[0], "'=HYPERLINK(\"x\")");
+    let rows: Vec<::csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let first: Vec<&str> = rows.iter().map(|row| &row[0]).collect();
+    assert_eq!(first, ["'=cmd|' /C calc'!A0", "'+1", "'-1 \"quoted\", comma", "'\t=tab"]);
+    assert_eq!((&rows[1][1], &rows[3][1]), ("'@SUM(A1)", "中文用户"));
+    // Numbers are what they are, below zero too.
+    assert_eq!((&rows[1][2], &rows[1][4]), ("-9223372036854775808", "-3"));
+    let document = arrears(SimplifiedChinese);
+    let text = String::from_utf8(csv(tables(&document)[0], &document).unwrap()).unwrap();
+    assert!(text.lines().nth(1).unwrap().ends_with(",2026-02-03,2026-11-20T11:15:00+08:00"), "{text:.300}");
+}
+
+#[test]
+fn a_csv_file_has_its_name_when_it_is_whole() {
+    let folder = std::env::temp_dir().join(format!("pointsd-csv-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("findings.csv");
+    let columns = [column("User", Kind::Identifier), column("At", Kind::Instant)];
+    let names = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+
+    let mut file = CsvFile::create(&path, &columns, Tz::Asia__Shanghai).unwrap();
+    file.row(&[text("=a"), Cell::Instant(instant("2026-11-20T03:15:00Z"))]).unwrap();
+    assert!(!path.exists() && names().len() == 1);
+    drop(file);
+    assert!(names().is_empty(), "what was not finished is gone");
+
+    let mut file = CsvFile::create(&path, &columns, Tz::Asia__Shanghai).unwrap();
+    file.row(&[text("=a"), Cell::Instant(instant("2026-11-20T03:15:00Z"))]).unwrap();
+    file.finish().unwrap();
+    assert_eq!(names(), ["findings.csv"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "\u{feff}User,At\r\n'=a,2026-11-20T11:15:00+08:00\r\n");
+
+    let error = CsvFile::create(&folder.join("none/findings.csv"), &columns, Tz::UTC).err().unwrap().to_string();
+    assert!(error.contains("none/findings.csv") && error.contains("could not be written"), "{error}");
+    fs::remove_dir_all(&folder).unwrap();
+}
