@@ -17,12 +17,42 @@ CREATE TABLE reports.documents (
     CONSTRAINT documents_one_per_slot UNIQUE (report, slot)
 );
 
--- Who was in arrears when the last report on them was made: by this the next one tells who is new and who is cured.
+-- What the last report on arrears saw: who owed, and up to which entry. Also who owed nothing but had gone into arrears
+-- or out of them shortly before, so that the next report, which looks at entries by the time of their recording and an
+-- hour further back, counts no entry twice.
 CREATE TABLE reports.arrears (
-    user_id uuid   NOT NULL,
-    owed    bigint NOT NULL,
+    user_id uuid        NOT NULL,
+    owed    bigint      NOT NULL,
+    seq     bigint      NOT NULL, -- no later entry was seen that moved what the account owes
+    moved   timestamptz,          -- when the last such entry was recorded; null: before the first report looked
     CONSTRAINT arrears_pkey PRIMARY KEY (user_id),
-    CONSTRAINT arrears_positive CHECK (owed > 0)
+    CONSTRAINT arrears_not_negative CHECK (owed >= 0)
+);
+
+-- One row: what the last report on arrears closed with.
+CREATE TABLE reports.arrears_closing (
+    one      boolean     NOT NULL DEFAULT true,
+    slot     timestamptz NOT NULL,
+    as_of    timestamptz NOT NULL, -- the begin of the transaction whose snapshot it showed
+    accounts bigint      NOT NULL,
+    owed     bigint      NOT NULL,
+    CONSTRAINT arrears_closing_pkey PRIMARY KEY (one),
+    CONSTRAINT arrears_closing_is_one_row CHECK (one)
+);
+
+-- What the last report on expiry said would expire, a row for each day counted from its slot. The three last columns
+-- are what entries recorded in the hour before it, as far as it saw them, did to these batches: the next report looks
+-- at entries by the time of their recording and an hour further back, and takes off what was counted then.
+CREATE TABLE reports.forecast (
+    ends      timestamptz NOT NULL, -- batches that expire by then, after the row before
+    slot      timestamptz NOT NULL, -- of the report
+    as_of     timestamptz NOT NULL, -- the begin of the transaction whose snapshot it showed
+    batches   bigint      NOT NULL,
+    points    bigint      NOT NULL,
+    recharged bigint      NOT NULL,
+    spent     bigint      NOT NULL,
+    expired   bigint      NOT NULL,
+    CONSTRAINT forecast_pkey PRIMARY KEY (ends)
 );
 
 -- Who is in arrears is found by a mark that changes only when an account falls into them or leaves them: an index on the

@@ -1,5 +1,6 @@
 //! The command line: what may be called, with what, and which status it ends with.
 
+mod arrears;
 mod bulk;
 mod demo;
 mod export;
@@ -60,6 +61,7 @@ enum Command {
     Enqueue(requests::Enqueue),
     Requests(requests::Requests),
     Export(export::Export),
+    Arrears(arrears::Arrears),
     Run(jobs::Run),
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
@@ -172,6 +174,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Enqueue(command) => command.run(&program).await,
         Command::Requests(command) => command.run(&program).await,
         Command::Export(command) => command.run(&program).await,
+        Command::Arrears(command) => command.run(&program).await,
         Command::Run(command) => command.run(&program).await,
         Command::Jobs(command) => command.run(&program).await,
         Command::Runs(command) => command.run(&program).await,

@@ -1,15 +1,17 @@
-//! Expires what is due at the slot.
+//! Expires what is due at the slot, and reports it.
 
 use anyhow::Context as _;
-use tokio_postgres::Client;
+use deadpool_postgres::Object;
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::{Context, Job};
 use crate::ledger::{Progress, Session, Sweep, SweepRun};
+use crate::reports::expiry;
 use crate::scheduler::{Ended, Guard, Run};
 
 /// The nightly sweep.
 pub const JOB: Job = Job {
-    name: "expiry",
+    name: expiry::REPORT,
     about: "expires the points that are due",
     settings: |config| &config.jobs.expiry,
     work: |context, run| Box::pin(work(context, run)),
@@ -48,6 +50,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     let wrote = session.swept_by(run.run).await?;
     let counters = serde_json::to_value(&sweep)?;
     if wrote == sweep.by_source {
+        report(&context, &run, &sweep, None).await?;
         return Ok(Ended::Done(counters));
     }
     let (batches, points) =
@@ -57,5 +60,23 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
          see ledger.entries where run = {}",
         sweep.batches, sweep.points, run.run
     );
+    // Finance hears of it too, since no other report will tell.
+    report(&context, &run, &sweep, Some(&reason)).await?;
     Ok(Ended::Disproved { counters, reason })
+}
+
+/// Makes and keeps the report, in the run: where that fails the run is tried again, finds nothing more to sweep, goes on
+/// with the counters that it kept, and comes here again.
+async fn report(context: &Context, run: &Run, sweep: &Sweep, disproved: Option<&str>) -> anyhow::Result<()> {
+    let mut client = Object::take(context.database.connection().await?);
+    let guard = run.guard(&client).await?;
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
+    let snapshot = snapshot.await?;
+    let made = expiry::build(&snapshot, &context.config, run.slot, run.run, sweep, disproved).await?;
+    snapshot.rollback().await?;
+    // What is kept goes with the run's fence; its row changes with every sign of life, so not under the snapshot.
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    expiry::keep(&transaction, &made, &context.config).await?;
+    Guard::keep(&guard, transaction.client(), (sweep.accounts, sweep.accounts), sweep).await?;
+    Ok(transaction.commit().await?)
 }

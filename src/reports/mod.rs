@@ -5,7 +5,10 @@
 //! - [`missing::look`] tells which report ought to be there, with its mails sent, and is not.
 //! - [`prune`] deletes what was kept for long enough.
 
+pub mod arrears;
+pub mod expiry;
 pub mod missing;
+mod words;
 
 use std::collections::HashSet;
 use std::fs;

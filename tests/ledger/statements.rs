@@ -35,7 +35,7 @@ fn source_of(module: &str) -> String {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in ["ledger", "demo", "jobs", "requests", "reports"].into_iter().flat_map(statements_in) {
+    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests"].into_iter().flat_map(statements_in) {
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::telemetry::chain(&error));
         }

@@ -7,5 +7,87 @@ mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrears;
+mod expiry;
 mod keeping;
 mod missing;
+
+use chrono::{DateTime, Utc};
+use pointsd::config::Config;
+use pointsd::document::{Cell, Document, Section, Table};
+use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
+use program::{DEFAULTS, Folder};
+use tokio_postgres::Client;
+
+/// The defaults, in this zone and language.
+fn config(folder: &Folder, zone: &str, language: &str) -> Config {
+    let text = std::fs::read_to_string(DEFAULTS).unwrap();
+    let text = text.replacen("  time_zone: UTC", &format!("  time_zone: {zone}"), 1);
+    let text = text.replacen("  language: en", &format!("  language: {language}"), 1);
+    let mut config = Config::load(Some(folder.file("pointsd.yaml", text).as_ref()), None).unwrap();
+    config.state_dir = folder.path().to_owned();
+    config.recharge_sources.extend(["card", "gift"].map(str::to_owned));
+    config
+}
+
+/// Posts, and fails where anything is refused.
+async fn post(session: &mut Session<Box<Client>>, postings: &[Posting], config: &Config) {
+    let replies = session.post(postings, &Rules::from(config)).await.unwrap();
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Posted(_))), "{replies:?}");
+}
+
+fn recharge(nth: u32, points: i64, key: &str, when: DateTime<Utc>, expires: DateTime<Utc>) -> Posting {
+    let mut posting = Posting::recharge(support::user(nth), points, "gift", when).with_key(key);
+    if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
+        *expires_at = Some(expires);
+    }
+    posting
+}
+
+fn consume(nth: u32, points: i64, key: &str, when: DateTime<Utc>) -> Posting {
+    Posting::consume(support::user(nth), points, "tts", key, when)
+}
+
+#[track_caller]
+fn table<'a>(document: &'a Document, name: &str) -> &'a Table {
+    let tables = document.sections.iter().filter_map(|section| match section {
+        Section::Table(table) => Some(table),
+        _ => None,
+    });
+    tables.into_iter().find(|table| table.name == name).unwrap_or_else(|| panic!("no table {name}: {document:#?}"))
+}
+
+/// The numbers of a table's column, from the top.
+fn numbers(table: &Table, column: usize) -> Vec<i64> {
+    let number = |row: &Vec<Cell>| match row[column] {
+        Cell::Number(number) => number,
+        ref other => panic!("{other:?} is no number"),
+    };
+    table.rows.iter().map(number).collect()
+}
+
+/// Every sentence is there, and in the right script.
+fn assert_complete(document: &Document, chinese: bool) {
+    let mut said = vec![&document.title, &document.headline];
+    said.extend(document.facts.iter().map(|fact| &fact.label));
+    for section in &document.sections {
+        match section {
+            Section::Text { title, paragraphs } => said.extend(std::iter::once(title).chain(paragraphs)),
+            Section::Chart(chart) => said.extend([&chart.title, &chart.description]),
+            Section::Table(table) => {
+                said.push(&table.title);
+                said.extend(table.columns.iter().map(|column| &column.title));
+                said.extend([&table.note, &table.if_empty].into_iter().filter(|text| !text.is_empty()));
+                assert!(!table.rows.is_empty() || !table.if_empty.is_empty(), "{} would be left out", table.name);
+                for row in &table.rows {
+                    assert_eq!(row.len(), table.columns.len(), "{}", table.name);
+                }
+                assert!(table.totals.is_empty() || table.totals.len() == table.columns.len(), "{}", table.name);
+            }
+        }
+    }
+    for text in said {
+        assert!(!text.is_empty(), "an empty sentence: {document:#?}");
+        assert_eq!(text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), chinese, "{text}");
+    }
+}

@@ -1,0 +1,44 @@
+-- What became of arrears since the last report, an account a row: what it owed then, what entries since put into arrears
+-- and took out of them, what it owes now, and how it left them. Of accounts that the last report knew, entries are found
+-- by their number; of others by the time of their recording, $1, an hour before the last report's snapshot: an entry is
+-- written down a little before it can be seen. OFFSET 0 keeps the look-ups to those accounts.
+-- $1 timestamptz: entries recorded later
+WITH moves AS (
+    SELECT e.*
+    FROM reports.arrears AS k
+    CROSS JOIN LATERAL (
+        SELECT e.user_id, e.seq, e.recorded_at, e.balance_before, e.balance_after
+        FROM ledger.entries AS e
+        WHERE e.user_id = k.user_id AND e.seq > k.seq AND (e.balance_before < 0 OR e.balance_after < 0)
+        OFFSET 0
+    ) AS e
+    UNION ALL
+    SELECT e.user_id, e.seq, e.recorded_at, e.balance_before, e.balance_after
+    FROM ledger.entries AS e
+    WHERE e.recorded_at > $1 AND (e.balance_before < 0 OR e.balance_after < 0)
+      AND NOT EXISTS (SELECT FROM reports.arrears AS k WHERE k.user_id = e.user_id)
+), moved AS (
+    SELECT user_id, max(seq) AS seq, max(recorded_at) AS moved,
+           sum(greatest(least(balance_before, 0) - least(balance_after, 0), 0))::bigint AS drawn,
+           sum(greatest(least(balance_after, 0) - least(balance_before, 0), 0))::bigint AS repaid
+    FROM moves
+    GROUP BY user_id
+), owing AS (
+    SELECT user_id, -balance AS owed, last_seq AS seq FROM ledger.accounts WHERE in_arrears
+)
+SELECT user_id, k.user_id IS NOT NULL AS known, coalesce(k.owed, 0) AS opening, k.seq AS known_seq, k.moved AS known_moved,
+       coalesce(m.drawn, 0) AS drawn, coalesce(m.repaid, 0) AS repaid, coalesce(o.owed, 0) AS closing,
+       coalesce(o.seq, m.seq, k.seq) AS seq, greatest(m.moved, k.moved) AS moved,
+       out.at AS out_at, out.type AS out_type, out.source_type AS out_source
+FROM reports.arrears AS k
+FULL JOIN moved AS m USING (user_id)
+FULL JOIN owing AS o USING (user_id)
+LEFT JOIN LATERAL (
+    SELECT e.at, e.type, e.source_type
+    FROM ledger.entries AS e
+    WHERE k.owed > 0 AND o.owed IS NULL
+      AND e.user_id = k.user_id AND e.seq > k.seq AND e.balance_before < 0 AND e.balance_after >= 0
+    ORDER BY e.seq DESC
+    LIMIT 1
+) AS out ON true
+ORDER BY user_id

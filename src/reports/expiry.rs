@@ -1,0 +1,494 @@
+//! What the sweep took, what will expire, and how the last forecast compares with what came of it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono_tz::Tz;
+use deadpool_postgres::Transaction;
+
+use super::words::{Words, days_later, midnight, next_monday, number};
+use super::{Error, Kept, arrears};
+use crate::config::Config;
+use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, Tone};
+use crate::ledger::Sweep;
+
+/// The report's name.
+pub const REPORT: &str = "expiry";
+/// The calendar weeks that are told, the one under way included.
+const WEEKS: u64 = 13;
+/// The days that a forecast is kept for, as many as those weeks: a report that comes later has nothing to compare.
+const DAYS: u64 = WEEKS * 7;
+/// Entries carry the time of their recording, and can be seen a little later, when their transaction ends. The servers'
+/// sessions give up a transaction that stands still for a minute, so an hour is far beyond that.
+const UNSEEN: TimeDelta = TimeDelta::hours(1);
+
+/// A report and what the next one has to know.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The report.
+    pub document: Document,
+    forecast: Vec<Forecast>,
+}
+
+/// What will expire on a day that begins with the slot's time of day, and what is known of the hour before the report.
+#[derive(Clone, Copy, Debug)]
+struct Forecast {
+    ends: DateTime<Utc>,
+    held: Held,
+    seen: Flows,
+}
+
+/// Batches and points.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    batches: i64,
+    points: i64,
+}
+
+/// What entries did to batches.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flows {
+    recharged: i64,
+    spent: i64,
+    expired: i64,
+}
+
+/// What the last report said of a day, and what came of it: said + recharged - spent - expired = left + unexplained.
+struct Compared {
+    ends: DateTime<Utc>,
+    said: i64,
+    flows: Flows,
+    left: i64,
+    unexplained: i64,
+}
+
+/// What open batches hold, by source and by part between borders.
+struct Outlook {
+    borders: Vec<DateTime<Utc>>,
+    parts: BTreeMap<(String, usize), Held>,
+}
+
+impl Held {
+    fn add(self, other: Held) -> Held {
+        Held { batches: self.batches.saturating_add(other.batches), points: self.points.saturating_add(other.points) }
+    }
+}
+
+impl Outlook {
+    async fn read(transaction: &Transaction<'_>, mut borders: Vec<DateTime<Utc>>) -> Result<Outlook, Error> {
+        borders.sort_unstable();
+        borders.dedup();
+        let rows = transaction.query(include_str!("../../sql/reports/expiry_outlook.sql"), &[&borders]).await?;
+        let mut parts = BTreeMap::new();
+        for row in rows {
+            let held = Held { batches: row.try_get(2)?, points: row.try_get(3)? };
+            parts.insert((row.try_get(0)?, usize::try_from(row.try_get::<_, i32>(1)?).unwrap_or(0)), held);
+        }
+        Ok(Outlook { borders, parts })
+    }
+
+    /// What expires after one border and by another; without the first from the begin, without the second for ever.
+    fn between(&self, source: Option<&str>, after: Option<DateTime<Utc>>, by: Option<DateTime<Utc>>) -> Held {
+        let inside = |part: usize| {
+            let begins = part.checked_sub(1).and_then(|border| self.borders.get(border));
+            let ends = self.borders.get(part);
+            after.is_none_or(|after| begins.is_some_and(|begins| *begins >= after))
+                && by.is_none_or(|by| ends.is_some_and(|ends| *ends <= by))
+        };
+        let parts = self.parts.iter();
+        parts
+            .filter(|((of, part), _)| source.is_none_or(|source| source == of) && inside(*part))
+            .fold(Held::default(), |sum, (_, held)| sum.add(*held))
+    }
+
+    fn sources(&self) -> Vec<&str> {
+        let mut sources: Vec<&str> = self.parts.keys().map(|(source, _)| source.as_str()).collect();
+        sources.dedup();
+        sources
+    }
+}
+
+/// What entries recorded later than `from` did to batches between borders: the nth is of those that expire after the
+/// nth border and by the next.
+async fn flows(
+    transaction: &Transaction<'_>,
+    from: DateTime<Utc>,
+    borders: &[DateTime<Utc>],
+) -> Result<Vec<Flows>, Error> {
+    let rows = transaction.query(include_str!("../../sql/reports/expiry_flows.sql"), &[&from, &borders]).await?;
+    let mut flows = vec![Flows::default(); borders.len().saturating_sub(1)];
+    for row in rows {
+        let part = usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
+        if let Some(of) = part.checked_sub(1).and_then(|nth| flows.get_mut(nth)) {
+            *of = Flows { recharged: row.try_get(1)?, spent: row.try_get(2)?, expired: row.try_get(3)? };
+        }
+    }
+    Ok(flows)
+}
+
+/// Makes the report on a sweep that is done, from the snapshot of `transaction`, which is REPEATABLE READ and writes
+/// nothing. `disproved` says what does not agree where the sweep's count is not what its entries say.
+///
+/// The last forecast is compared by the batches' own ends, not by when entries were written: what it said of them, and
+/// what came, was spent and expired since, as entries say that its snapshot did not show.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn build(
+    transaction: &Transaction<'_>,
+    config: &Config,
+    slot: DateTime<Utc>,
+    run: i64,
+    sweep: &Sweep,
+    disproved: Option<&str>,
+) -> Result<Made, Error> {
+    let (words, zone) = (Words(config.language), config.time_zone);
+    let now: DateTime<Utc> = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
+    let days: Vec<DateTime<Utc>> = (0..=DAYS).map(|day| days_later(slot, day, zone)).collect();
+    let monday = next_monday(slot, zone);
+    let weeks: Vec<DateTime<Utc>> = std::iter::once(slot)
+        .chain((0..WEEKS).filter_map(|week| Some(midnight(monday.checked_add_days(Days::new(week * 7))?, zone))))
+        .collect();
+
+    let mut last = Vec::new();
+    let mut made_for = None;
+    for row in transaction.query(include_str!("../../sql/reports/forecast_last.sql"), &[]).await? {
+        let (ends, of, as_of): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        made_for = Some((of, as_of));
+        if ends <= slot {
+            let seen = Flows { recharged: row.try_get(4)?, spent: row.try_get(5)?, expired: row.try_get(6)? };
+            last.push((ends, row.try_get::<_, i64>(3)?, seen));
+        }
+    }
+    let ends = last.iter().map(|(ends, ..)| *ends);
+    let compared_borders: Vec<DateTime<Utc>> = made_for.iter().map(|(of, _)| *of).chain(ends).collect();
+    // Every open batch is told, so it is no harm to read the table whole.
+    let borders = days.iter().chain(&weeks).copied().chain(compared_borders.iter().copied().filter(|at| *at <= slot));
+    let outlook = Outlook::read(transaction, borders.collect()).await?;
+
+    arrears::plan_for_few(transaction).await?;
+    let mut compared = Vec::new();
+    if let Some((of, as_of)) = made_for.filter(|_| !last.is_empty()) {
+        let mut begins = of;
+        let since = flows(transaction, as_of - UNSEEN, &compared_borders).await?;
+        for ((ends, said, seen), flows) in last.into_iter().zip(since) {
+            let flows = Flows {
+                recharged: flows.recharged.saturating_sub(seen.recharged),
+                spent: flows.spent.saturating_sub(seen.spent),
+                expired: flows.expired.saturating_sub(seen.expired),
+            };
+            let left = outlook.between(None, Some(begins), Some(ends)).points;
+            let due = said.saturating_add(flows.recharged).saturating_sub(flows.spent);
+            let unexplained = due.saturating_sub(flows.expired).saturating_sub(left);
+            compared.push(Compared { ends, said, flows, left, unexplained });
+            begins = ends;
+        }
+    }
+    let seen = flows(transaction, now - UNSEEN, &days).await?;
+    let windows = days.windows(2).zip(seen);
+    let forecast: Vec<Forecast> = windows
+        .filter_map(|(window, seen)| {
+            let [begins, ends] = window else { return None };
+            Some(Forecast { ends: *ends, held: outlook.between(None, Some(*begins), Some(*ends)), seen })
+        })
+        .collect();
+
+    let within = |days: u64| outlook.between(None, Some(slot), Some(days_later(slot, days, zone)));
+    let unexplained = compared.iter().any(|day| day.unexplained != 0);
+    let late = outlook.between(None, None, Some(slot));
+    let tone = match () {
+        () if disproved.is_some() || sweep.orphaned > 0 => Tone::Bad,
+        () if unexplained || late.batches > 0 => Tone::Attention,
+        () => Tone::Good,
+    };
+    let batches = i64::try_from(sweep.batches).unwrap_or(i64::MAX);
+    let soon = within(30).points;
+    let mut headline = words.of(
+        format!(
+            "{} in {} expired, {} will within 30 days",
+            words.points(sweep.points),
+            words.batches(batches),
+            words.points(soon)
+        ),
+        format!(
+            "{}共 {} 已到期，未来 30 天将到期 {}",
+            words.batches(batches),
+            words.points(sweep.points),
+            words.points(soon)
+        ),
+    );
+    if disproved.is_some() {
+        headline.push_str(words.of("; the entries say otherwise", "；与流水不符"));
+    }
+    if sweep.orphaned > 0 {
+        headline.push_str(words.of("; batches without an account are left", "；存在无账户的批次"));
+    }
+    let document = Document {
+        report: REPORT.to_owned(),
+        language: config.language,
+        business: config.business.clone(),
+        title: words.of("Expiry", "积分到期报告").to_owned(),
+        slot,
+        run,
+        as_of: now,
+        time_zone: zone.name().to_owned(),
+        tone,
+        headline,
+        facts: facts(sweep, &within, late, words),
+        sections: [
+            wrong(disproved, sweep, words),
+            vec![Section::Table(swept(sweep, words))],
+            orphans(sweep, words).map(Section::Table).into_iter().collect(),
+            vec![
+                Section::Table(by_source(&outlook, slot, zone, words)),
+                Section::Chart(chart(&outlook, &weeks, zone, words)),
+            ],
+            vec![Section::Table(by_week(&outlook, &weeks, zone, words)), accuracy(&compared, made_for, words)],
+        ]
+        .concat(),
+    };
+    Ok(Made { document, forecast })
+}
+
+/// Keeps the report and its forecast, in the transaction that is open. Where the slot has its document already nothing
+/// is changed.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
+    let Made { document, forecast } = made;
+    let of_slot = include_str!("../../sql/reports/document_of_slot.sql");
+    if transaction.query_opt(of_slot, &[&document.report, &document.slot]).await?.is_none() {
+        let column = |value: fn(&Forecast) -> i64| forecast.iter().map(value).collect::<Vec<i64>>();
+        let ends: Vec<DateTime<Utc>> = forecast.iter().map(|day| day.ends).collect();
+        let (batches, points) = (column(|day| day.held.batches), column(|day| day.held.points));
+        let (recharged, spent) = (column(|day| day.seen.recharged), column(|day| day.seen.spent));
+        let expired = column(|day| day.seen.expired);
+        transaction.execute(include_str!("../../sql/reports/forecast_clear.sql"), &[]).await?;
+        let insert = include_str!("../../sql/reports/forecast_insert.sql");
+        let (slot, as_of) = (&document.slot, &document.as_of);
+        transaction.execute(insert, &[slot, as_of, &ends, &batches, &points, &recharged, &spent, &expired]).await?;
+    }
+    super::keep(transaction, document, config).await
+}
+
+fn facts(sweep: &Sweep, within: &impl Fn(u64) -> Held, late: Held, words: Words) -> Vec<Fact> {
+    let mut facts = vec![
+        words.fact("Points expired", "到期积分", Cell::Number(sweep.points)),
+        words.fact("Batches expired", "到期批次", number(sweep.batches)),
+        words.fact("Accounts concerned", "涉及账户", number(sweep.accounts)),
+        words.fact("Will expire within 7 days", "未来 7 天将到期", Cell::Number(within(7).points)),
+        words.fact("Will expire within 30 days", "未来 30 天将到期", Cell::Number(within(30).points)),
+        words.fact("Will expire within 90 days", "未来 90 天将到期", Cell::Number(within(90).points)),
+    ];
+    if late.batches > 0 {
+        facts.push(words.fact("Due, but still there", "已到期但仍未处理", Cell::Number(late.points)));
+    }
+    facts
+}
+
+/// What somebody must look at.
+fn wrong(disproved: Option<&str>, sweep: &Sweep, words: Words) -> Vec<Section> {
+    let mut paragraphs = Vec::new();
+    if let Some(reason) = disproved {
+        paragraphs.push(words.of(
+            format!("What the sweep counted is not what its entries say: {reason}."),
+            format!("到期处理的计数与其流水不符：{reason}。"),
+        ));
+    }
+    if sweep.orphaned > 0 {
+        let accounts = words.accounts(sweep.orphaned);
+        paragraphs.push(words.of(
+            format!("Batches are due of {accounts} that are not there: they cannot expire and were left as they are."),
+            format!("有 {} 个不存在的账户名下仍有到期批次，无法作到期处理，已原样保留。", sweep.orphaned),
+        ));
+    }
+    let title = words.of("What does not agree", "不符事项").to_owned();
+    if paragraphs.is_empty() { Vec::new() } else { vec![Section::Text { title, paragraphs }] }
+}
+
+fn swept(sweep: &Sweep, words: Words) -> Table {
+    let cell = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let rows: Vec<Vec<Cell>> = (sweep.by_source.iter())
+        .map(|(source, expired)| {
+            vec![Cell::Text(source.clone()), number(expired.batches), Cell::Number(expired.points)]
+        })
+        .collect();
+    Table {
+        name: "expired".to_owned(),
+        title: words.of("Expired now, by source", "本次到期，按来源").to_owned(),
+        note: String::new(),
+        columns: vec![
+            words.column("Source", "来源", Kind::Text),
+            words.column("Batches", "批次数", Kind::Number),
+            words.column("Points", "积分", Kind::Number),
+        ],
+        rows_in_all: rows.len() as u64,
+        rows_in_body: 20,
+        rows,
+        totals: vec![None, Some(cell(sweep.batches)), Some(sweep.points)],
+        if_empty: words.of("Nothing was due.", "没有到期的批次。").to_owned(),
+    }
+}
+
+fn orphans(sweep: &Sweep, words: Words) -> Option<Table> {
+    let row = |orphan: &crate::ledger::Orphan| {
+        vec![Cell::Text(orphan.user.to_string()), number(orphan.batches), Cell::Number(orphan.points)]
+    };
+    (sweep.orphaned > 0).then(|| Table {
+        name: "without-account".to_owned(),
+        title: words.of("Due batches without an account", "无账户的到期批次").to_owned(),
+        note: String::new(),
+        columns: vec![
+            words.column("Account", "账户", Kind::Identifier),
+            words.column("Batches", "批次数", Kind::Number),
+            words.column("Points", "积分", Kind::Number),
+        ],
+        rows: sweep.orphans.iter().map(row).collect(),
+        rows_in_all: sweep.orphaned,
+        totals: Vec::new(),
+        rows_in_body: 20,
+        if_empty: String::new(),
+    })
+}
+
+fn by_source(outlook: &Outlook, slot: DateTime<Utc>, zone: Tz, words: Words) -> Table {
+    let numbers = |source: Option<&str>| {
+        let all = outlook.between(source, None, None);
+        let within = |days| outlook.between(source, Some(slot), Some(days_later(slot, days, zone))).points;
+        [all.batches, all.points, within(7), within(30), within(90)]
+    };
+    let row = |source: &str| {
+        let name = std::iter::once(Cell::Text(source.to_owned()));
+        name.chain(numbers(Some(source)).map(Cell::Number)).collect()
+    };
+    let rows: Vec<Vec<Cell>> = outlook.sources().into_iter().map(row).collect();
+    Table {
+        name: "outstanding".to_owned(),
+        title: words.of("Outstanding points, by source", "未到期积分，按来源").to_owned(),
+        note: words
+            .of("What will expire if nobody uses it before.", "将到期数为在此期间无人使用的情况下到期的积分。")
+            .to_owned(),
+        columns: vec![
+            words.column("Source", "来源", Kind::Text),
+            words.column("Batches", "批次数", Kind::Number),
+            words.column("Outstanding", "余额", Kind::Number),
+            words.column("Within 7 days", "7 天内到期", Kind::Number),
+            words.column("Within 30 days", "30 天内到期", Kind::Number),
+            words.column("Within 90 days", "90 天内到期", Kind::Number),
+        ],
+        rows_in_all: rows.len() as u64,
+        rows_in_body: 20,
+        rows,
+        totals: std::iter::once(None).chain(numbers(None).map(Some)).collect(),
+        if_empty: words.of("No points are outstanding.", "没有未到期积分。").to_owned(),
+    }
+}
+
+/// From when to when each week is, and what expires in it. The first is what is left of the week under way.
+fn weekly<'a>(outlook: &'a Outlook, weeks: &'a [DateTime<Utc>]) -> impl Iterator<Item = (DateTime<Utc>, Held)> + 'a {
+    weeks.windows(2).filter_map(|window| {
+        let [begins, ends] = window else { return None };
+        Some((*begins, outlook.between(None, Some(*begins), Some(*ends))))
+    })
+}
+
+fn later(outlook: &Outlook, weeks: &[DateTime<Utc>]) -> Held {
+    weeks.last().map_or_else(Held::default, |end| outlook.between(None, Some(*end), None))
+}
+
+fn chart(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> Chart {
+    let bar = |(begins, held): (DateTime<Utc>, Held)| Bar {
+        label: begins.with_timezone(&zone).format("%m-%d").to_string(),
+        value: held.points,
+    };
+    let rest = Bar { label: words.of("later", "更晚").to_owned(), value: later(outlook, weeks).points };
+    Chart {
+        name: "points-by-week".to_owned(),
+        title: words.of("Outstanding points by week of expiry", "未到期积分，按到期周").to_owned(),
+        description: words
+            .of(
+                "A bar for each week, as high as the points that expire in it; below it the day on which it begins.",
+                "每周一根柱，高度为该周将到期的积分，下方为该周起始日。",
+            )
+            .to_owned(),
+        form: Form::Bars,
+        bars: weekly(outlook, weeks).map(bar).chain([rest]).collect(),
+    }
+}
+
+fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> Table {
+    let row = |(begins, held): (DateTime<Utc>, Held)| {
+        vec![
+            Cell::Date(begins.with_timezone(&zone).date_naive()),
+            Cell::Number(held.batches),
+            Cell::Number(held.points),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = weekly(outlook, weeks).map(row).collect();
+    let (first, end) = (weeks.first().copied(), weeks.last().copied());
+    let all = outlook.between(None, first, end);
+    Table {
+        name: "weeks".to_owned(),
+        title: words.of("Points that expire, by week", "将到期积分，按周").to_owned(),
+        note: words
+            .of("Weeks begin on Monday; the first is what is left of this one.", "每周自周一起算，首行为本周剩余部分。")
+            .to_owned(),
+        columns: vec![
+            words.column("Week of", "起始日", Kind::Date),
+            words.column("Batches", "批次数", Kind::Number),
+            words.column("Points", "积分", Kind::Number),
+        ],
+        rows_in_all: rows.len() as u64,
+        rows_in_body: rows.len(),
+        rows,
+        totals: vec![None, Some(all.batches), Some(all.points)],
+        if_empty: String::new(),
+    }
+}
+
+/// How the last forecast compares with what came of it.
+fn accuracy(compared: &[Compared], last: Option<(DateTime<Utc>, DateTime<Utc>)>, words: Words) -> Section {
+    let title = words.of("The last forecast and what came of it", "上次预测与实际").to_owned();
+    if compared.is_empty() {
+        let text = match last {
+            None => words
+                .of("There is no earlier forecast; the next report compares.", "此前没有预测，自下一份报告起比较。"),
+            Some(_) => words.of("No day of the last forecast is over yet.", "上次预测的各日均未结束，暂无可比数据。"),
+        };
+        return Section::Text { title, paragraphs: vec![text.to_owned()] };
+    }
+    let numbers =
+        |day: &Compared| [day.said, day.flows.recharged, day.flows.spent, day.flows.expired, day.left, day.unexplained];
+    let total = |nth: usize| {
+        let column = compared.iter().filter_map(|day| numbers(day).get(nth).copied());
+        Some(column.fold(0_i64, i64::saturating_add))
+    };
+    let row = |day: &Compared| std::iter::once(Cell::Instant(day.ends)).chain(numbers(day).map(Cell::Number)).collect();
+    Section::Table(Table {
+        name: "forecast".to_owned(),
+        title,
+        note: words
+            .of(
+                "Forecast + recharged since - spent since = expired + still there + unexplained. Each row is what \
+                 expires by that instant, after the row before.",
+                "预测 + 其后充值 - 其后消费 = 实际到期 + 仍未处理 + 无法解释。每行为上一行之后至该时刻到期的积分。",
+            )
+            .to_owned(),
+        columns: vec![
+            words.column("Expires by", "到期截止", Kind::Instant),
+            words.column("Forecast", "预测", Kind::Number),
+            words.column("Recharged since", "其后充值", Kind::Number),
+            words.column("Spent since", "其后消费", Kind::Number),
+            words.column("Expired", "实际到期", Kind::Number),
+            words.column("Still there", "仍未处理", Kind::Number),
+            words.column("Unexplained", "无法解释", Kind::Number),
+        ],
+        rows: compared.iter().map(row).collect(),
+        rows_in_all: compared.len() as u64,
+        totals: std::iter::once(None).chain((0..6).map(total)).collect(),
+        rows_in_body: 20,
+        if_empty: String::new(),
+    })
+}

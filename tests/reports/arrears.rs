@@ -1,0 +1,250 @@
+//! Who owes, since when, and what changed from one report to the next.
+
+use chrono::{DateTime, Utc};
+use pointsd::config::Config;
+use pointsd::document::{Cell, Tone};
+use pointsd::reports::arrears::{self, Made};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, IsolationLevel};
+
+use crate::program::{Folder, call, on, run};
+use crate::support::{TestDatabase, at, rng, user};
+use crate::{assert_complete, config, consume, numbers, post, recharge, table};
+
+/// Makes and keeps a report as the job does.
+async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made {
+    let database = database.database().await;
+    let mut client = database.connection().await.unwrap();
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let snapshot = snapshot.start().await.unwrap();
+    let made = arrears::build(&snapshot, config, slot, 1, Some(config.state_dir.as_path())).await.unwrap();
+    snapshot.rollback().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    arrears::keep(&transaction, &made, config).await.unwrap();
+    transaction.commit().await.unwrap();
+    drop(client);
+    database.close().await.unwrap();
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_since_when_through_several_spells_and_what_changed() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    let (day, end) = (|day: u32| at(&format!("2026-03-{day:02}T10:00:00Z")), at("2026-12-31T00:00:00Z"));
+    let first = [
+        consume(1, 5, "a", day(1)),
+        recharge(1, 20, "b", day(2), end),
+        consume(1, 30, "c", day(3)),
+        consume(1, 10, "d", day(4)),
+        consume(2, 7, "a", day(5)),
+        recharge(3, 7, "a", day(5), end),
+    ];
+    post(&mut session, &first, &config).await;
+    let made = report(&database, &config, at("2026-03-10T00:00:00Z")).await;
+    assert_eq!(made.document.headline, "32 points owed by 2 accounts");
+    let row = &table(&made.document, "owing").rows[0];
+    let (name, service) = (Cell::Text(user(1).to_string()), Cell::Text("tts".to_owned()));
+    // The second time below zero counts, not the first and not what came on top.
+    assert_eq!(row[..4], [name, Cell::Number(25), Cell::Instant(day(3)), Cell::Number(7)]);
+    assert_eq!(row[5..], [service, Cell::Number(3), Cell::Instant(day(4))]);
+
+    let second = [
+        recharge(1, 100, "e", day(11), end),
+        consume(3, 10, "b", day(11)),
+        consume(2, 1, "b", day(12)),
+        consume(4, 4, "a", day(12)),
+        recharge(4, 4, "b", day(12), end),
+    ];
+    post(&mut session, &second, &config).await;
+    let slot = at("2026-03-13T00:00:00Z");
+    let made = report(&database, &config, slot).await;
+    assert_eq!(made.document.headline, "11 points owed by 2 accounts, 1 new, 1 cured");
+    assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [32, 8, -29, 11]);
+    assert!(table(&made.document, "roll-forward").note.contains("1 account fell into arrears and left them"));
+    let cured = table(&made.document, "cured");
+    assert_eq!(cured.rows[0][1..], [Cell::Number(25), Cell::Text("recharge by gift".into()), Cell::Instant(day(11))]);
+    assert_eq!(table(&made.document, "new").rows[0][0], Cell::Text(user(3).to_string()));
+    assert_complete(&made.document, false);
+
+    // The slot done again shifts nothing; the next report tells nothing twice, for all that it looks an hour back.
+    report(&database, &config, slot).await;
+    post(&mut session, &[consume(2, 2, "c", day(14))], &config).await;
+    assert_eq!(report(&database, &config, slot).await.counters.drawn, 2);
+    let made = report(&database, &config, at("2026-03-15T00:00:00Z")).await;
+    assert_eq!(made.document.headline, "13 points owed by 2 accounts, 0 new, 0 cured");
+    assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [11, 2, 0, 13]);
+    let again = report(&database, &config, at("2026-03-16T00:00:00Z")).await;
+    assert_eq!((again.counters.drawn, again.counters.repaid, again.document.tone), (0, 0, Tone::Attention));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_days_on_the_calendar_of_the_business_through_a_clock_change() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    // The clocks of Paris go forward on 29 March.
+    let config = config(&folder, "Europe/Paris", "zh-CN");
+    let slot = at("2026-04-03T22:30:00Z"); // 4 April, 00:30 in Paris
+    let falls = [
+        (1, "2026-03-27T22:59:59Z", 8),  // 27 March, 23:59:59 in Paris
+        (2, "2026-03-27T23:00:00Z", 7),  // 28 March, midnight
+        (3, "2026-03-04T22:59:59Z", 31), // 4 March, 23:59:59
+        (4, "2026-03-04T23:00:00Z", 30),
+        (5, "2026-01-02T22:59:59Z", 92),
+        (6, "2026-01-02T23:00:00Z", 91),
+        (7, "2026-01-03T23:00:00Z", 90),
+        (8, "2026-04-09T00:00:00Z", 0),
+    ];
+    let mut session = database.session().await;
+    let postings: Vec<_> = falls.map(|(nth, when, _)| consume(nth, i64::from(nth), "a", at(when))).into();
+    post(&mut session, &postings, &config).await;
+    let made = report(&database, &config, slot).await;
+    let expected: Vec<i64> = falls.iter().rev().map(|(.., days)| *days).collect();
+    assert_eq!(numbers(table(&made.document, "owing"), 3), expected);
+    let ages = table(&made.document, "ages");
+    // 0-7: users 2 and 8; 8-30: 1 and 4; 31-90: 3 and 7; older: 5 and 6.
+    assert_eq!((numbers(ages, 1), numbers(ages, 2)), (vec![2, 2, 2, 2], vec![10, 5, 10, 11]));
+    assert_eq!(made.document.headline, "8 个账户共欠 36 积分");
+    assert_complete(&made.document, true);
+    let later = report(&database, &config, at("2026-04-05T00:00:00Z")).await;
+    assert_complete(&later.document, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ties_over_reports_with_random_postings_between() {
+    let (database, folder, mut rng) = (TestDatabase::new().await, Folder::new(), rng());
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    let (mut opening, mut key) = (0, 0);
+    for round in 1..=3 {
+        let postings: Vec<_> = (0..400)
+            .map(|_| {
+                let (nth, points, when) = (rng.u32(..40), rng.i64(1..50), at("2026-03-01T00:00:00Z"));
+                key += 1;
+                match rng.bool() {
+                    true => consume(nth, points, &key.to_string(), when),
+                    false => recharge(nth, points, &key.to_string(), when, at("2026-12-31T00:00:00Z")),
+                }
+            })
+            .collect();
+        post(&mut session, &postings, &config).await;
+        let made = report(&database, &config, at(&format!("2026-04-0{round}T00:00:00Z"))).await;
+        let counters = &made.counters;
+        let sql = "SELECT coalesce(-sum(least(balance, 0)), 0)::bigint FROM ledger.accounts";
+        let owed: i64 = session.client().query_one(sql, &[]).await.unwrap().get(0);
+        assert_eq!((counters.points, counters.unexplained), (owed, 0));
+        if round > 1 {
+            assert!(counters.drawn > 0 && counters.repaid > 0, "{counters:?}");
+            assert_eq!(opening + counters.drawn - counters.repaid, owed, "{counters:?}");
+        }
+        assert_ne!(made.document.tone, Tone::Bad);
+        opening = owed;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_what_entries_do_not_explain() {
+    let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+    database.expect_damage();
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    post(&mut session, &[consume(1, 5, "a", at("2026-03-01T00:00:00Z"))], &config).await;
+    report(&database, &config, at("2026-03-02T00:00:00Z")).await;
+    let sql = "UPDATE ledger.accounts SET balance = balance - 12, total_consumed = total_consumed + 12";
+    session.client().batch_execute(sql).await.unwrap();
+    let made = report(&database, &config, at("2026-03-03T00:00:00Z")).await;
+    assert_eq!(made.document.tone, Tone::Bad);
+    assert!(made.document.headline.ends_with("; the entries do not explain it"), "{}", made.document.headline);
+    assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [5, 0, 0, 17, 12]);
+    let row = &table(&made.document, "unexplained").rows[0];
+    assert_eq!(row[1..], [5, 0, 0, 5, 17].map(Cell::Number));
+}
+
+/// The cost grows with who owes and with what changed: neither accounts nor entries are read whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_neither_accounts_nor_entries_whole() {
+    let database = TestDatabase::new().await;
+    let client: Client = database.client().await;
+    let settings = "SET enable_seqscan = off; SET enable_mergejoin = off; SET jit = off";
+    client.batch_execute(settings).await.unwrap();
+    for (sql, of_accounts) in [
+        (include_str!("../../sql/reports/arrears_owing.sql"), "accounts_in_arrears"),
+        (include_str!("../../sql/reports/arrears_moved.sql"), "accounts_in_arrears"),
+        (include_str!("../../sql/reports/expiry_flows.sql"), "batches_pkey"),
+    ] {
+        let bitmaps = if sql.starts_with("-- Who owes") { "off" } else { "on" };
+        client.batch_execute(&format!("SET enable_bitmapscan = {bitmaps}")).await.unwrap();
+        let sql = sql.replace("$1", "'2026-01-01T00:00:00Z'").replace("$2", "'{2026-01-01T00:00:00Z}'");
+        let row = client.query_one(&format!("EXPLAIN (FORMAT JSON) {}", without_comments(&sql)), &[]).await.unwrap();
+        let (mut indexes, mut whole) = (Vec::new(), Vec::new());
+        walk(&row.get::<_, Value>(0)[0]["Plan"], &mut |node| {
+            let text = |name: &str| node[name].as_str().unwrap_or_default().to_owned();
+            // What the last report remembered is wanted whole.
+            if text("Node Type") == "Seq Scan" && text("Relation Name") != "arrears" {
+                whole.push(text("Relation Name"));
+            }
+            if text("Node Type") == "Sort" && node["Plans"][0]["Relation Name"] == "entries" && bitmaps == "off" {
+                whole.push("an account's history".to_owned());
+            }
+            indexes.push(text("Index Name"));
+        });
+        assert!(whole.is_empty(), "{whole:?} read whole by {sql}");
+        assert!(indexes.iter().any(|name| name == of_accounts), "{indexes:?} by {sql}");
+        assert!(!sql.contains("recorded_at >") || indexes.iter().any(|name| name == "entries_by_recording"), "{sql}");
+    }
+}
+
+fn without_comments(sql: &str) -> String {
+    sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
+}
+
+fn walk(node: &Value, visit: &mut impl FnMut(&Value)) {
+    visit(node);
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        walk(child, visit);
+    }
+}
+
+#[test]
+fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
+    let database = crate::program::wait(TestDatabase::new());
+    let url = database.url();
+    assert_eq!(call(&url, &["arrears"]).expect(0).stdout, "Nobody owes points.\n");
+    let line = |nth: u32, points: i64, day: u32| {
+        json!({ "op": "consume", "user": user(nth), "points": points, "source_type": "tts", "source_id": "1",
+                "at": format!("2026-01-0{day}T00:00:00Z") })
+    };
+    let lines = format!("{}\n{}\n{}\n", line(1, 5, 1), line(2, 1_200, 2), line(3, 5, 3));
+    crate::program::post(&url, lines).expect(0);
+    let asked = ["arrears", "--at", "2026-01-10T00:00:00Z"];
+    let rows = call(&url, &[&asked[..], &["--json"]].concat()).expect(0).jsons();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(
+        rows[0],
+        json!({ "user": user(2), "owed": 1_200, "since": "2026-01-02T00:00:00Z", "days": 8, "age": "8-30", "seq": 1,
+                "source_type": "tts", "last_posting": "2026-01-02T00:00:00Z" })
+    );
+    assert_eq!((&rows[1]["user"], &rows[2]["user"]), (&json!(user(1)), &json!(user(3))));
+    let csv = call(&url, &[&asked[..], &["--csv"]].concat()).expect(0).stdout;
+    assert_eq!(csv.lines().next(), Some("user,owed,since,days,source_type,seq,last_posting"));
+    assert!(csv.contains(&format!("{},1200,2026-01-02T00:00:00Z,8,tts,1,2026-01-02T00:00:00Z", user(2))), "{csv}");
+    let people = call(&url, &asked).expect(0).stdout;
+    assert!(people.contains("1,200") && people.ends_with("\n1,210 points owed by 3 accounts.\n"), "{people}");
+
+    let folder = Folder::new();
+    let job = |args: &[&str]| {
+        let mut command = on(&url, args);
+        command.env("STATE_DIRECTORY", folder.path());
+        run(command).expect(0).json()
+    };
+    let documents = || -> i64 {
+        crate::program::wait(async {
+            let sql = "SELECT count(*) FROM reports.documents WHERE report = 'arrears'";
+            database.client().await.query_one(sql, &[]).await.unwrap().get(0)
+        })
+    };
+    let dry = job(&["run", "arrears", "--at", "2026-01-10T00:00:00Z", "--dry-run", "--json"]);
+    assert_eq!((&dry["accounts"], &dry["points"], documents()), (&json!(3), &json!(1_210), 0));
+    let ran = job(&["run", "arrears", "--at", "2026-01-10T00:00:00Z", "--json"]);
+    assert_eq!((&ran["accounts"], &ran["state"], documents()), (&json!(3), &json!("succeeded"), 1));
+}

@@ -1,0 +1,102 @@
+//! What expired, what will, and what became of the last forecast.
+
+use chrono::{DateTime, Utc};
+use pointsd::config::Config;
+use pointsd::document::{Document, Tone};
+use pointsd::ledger::{Rules, Session, Sweep};
+use pointsd::reports::expiry;
+use tokio_postgres::{Client, IsolationLevel};
+
+use crate::program::Folder;
+use crate::support::{TestDatabase, at};
+use crate::{assert_complete, config, consume, numbers, post, recharge, table};
+
+/// Sweeps, then makes and keeps the report as the job does.
+async fn report(
+    database: &TestDatabase,
+    session: &mut Session<Box<Client>>,
+    config: &Config,
+    slot: DateTime<Utc>,
+    disproved: Option<&str>,
+) -> (Sweep, Document) {
+    let sweep = session.sweep(slot, false, &Rules::from(config), |_| true).await.unwrap();
+    let database = database.database().await;
+    let mut client = database.connection().await.unwrap();
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let snapshot = snapshot.start().await.unwrap();
+    let made = expiry::build(&snapshot, config, slot, 1, &sweep, disproved).await.unwrap();
+    snapshot.rollback().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    expiry::keep(&transaction, &made, config).await.unwrap();
+    transaction.commit().await.unwrap();
+    drop(client);
+    database.close().await.unwrap();
+    (sweep, made.document)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compares_the_last_forecast_with_what_came_of_it() {
+    for (language, chinese) in [("en", false), ("zh-CN", true)] {
+        let (database, folder) = (TestDatabase::new().await, Folder::new());
+        let config = config(&folder, "Europe/Paris", language);
+        let mut session = database.session().await;
+        let day = |day: u32| at(&format!("2026-03-{day:02}T01:00:00Z")); // 02:00 in Paris before the 29th
+        let begin = at("2026-03-01T00:00:00Z");
+        let first = [
+            recharge(1, 100, "a", begin, at("2026-03-10T12:00:00Z")),
+            recharge(2, 50, "a", begin, at("2026-03-11T01:00:00Z")), // the very end of the day
+            recharge(3, 40, "a", begin, at("2026-03-11T01:00:00.000001Z")), // of the next
+            recharge(4, 9, "a", begin, at("2026-03-09T00:00:00Z")),  // due at once
+            recharge(5, 1_000, "a", begin, at("2026-07-09T00:00:00Z")),
+        ];
+        post(&mut session, &first, &config).await;
+        let (sweep, document) = report(&database, &mut session, &config, day(10), None).await;
+        assert_eq!((sweep.points, document.tone), (9, Tone::Good));
+        assert_complete(&document, chinese);
+        // 10 March is a Tuesday: this week's rest has it all, further on there is nothing for twelve weeks.
+        let weeks = numbers(table(&document, "weeks"), 2);
+        assert_eq!((weeks.len(), weeks[0], weeks[1..].iter().sum::<i64>()), (13, 190, 0));
+        assert_eq!(table(&document, "outstanding").totals[1..], [4, 1_190, 190, 190, 190].map(Some));
+
+        // Spent: 30 of what would expire. Recharged: 7 that expire, of which 2 go at once. 20 expire on touch.
+        let second = [
+            consume(1, 30, "b", at("2026-03-10T11:00:00Z")),
+            recharge(6, 7, "a", at("2026-03-10T11:00:00Z"), at("2026-03-10T20:00:00Z")),
+            consume(6, 2, "b", at("2026-03-10T11:00:00Z")),
+            consume(1, 1, "c", at("2026-03-10T13:00:00Z")), // finds the 70 due
+            recharge(1, 11, "d", at("2026-03-10T13:00:00Z"), at("2026-03-10T21:00:00Z")), // settles 1
+            consume(3, 4, "b", at("2026-03-10T13:00:00Z")), // of what the next report will look at
+        ];
+        post(&mut session, &second, &config).await;
+        let (sweep, document) = report(&database, &mut session, &config, day(11), None).await;
+        assert_eq!(sweep.points, 50 + 5 + 10);
+        let forecast = table(&document, "forecast");
+        // Said 150, came 7 + 10, went 30 + 2, expired 70 by touch and 65 by the sweep.
+        assert_eq!(forecast.totals[1..], [150, 17, 32, 135, 0, 0].map(Some), "{forecast:#?}");
+        assert_complete(&document, chinese);
+        // What is seen of the hour before is not counted again.
+        let (_, document) = report(&database, &mut session, &config, day(12), None).await;
+        assert_eq!(table(&document, "forecast").totals[1..], [36, 0, 0, 36, 0, 0].map(Some));
+        // Through the clock change, by the clock of the business: 02:00 on the 29th is 03:00.
+        let (_, document) = report(&database, &mut session, &config, at("2026-03-30T00:00:00Z"), None).await;
+        assert_eq!(table(&document, "forecast").rows.len(), 18);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_batches_without_an_account_and_a_count_that_does_not_hold() {
+    let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+    database.expect_damage();
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    let (begin, end) = (at("2026-03-01T00:00:00Z"), at("2026-03-10T00:00:00Z"));
+    post(&mut session, &[recharge(1, 5, "a", begin, end), recharge(2, 6, "a", begin, end)], &config).await;
+    let delete = "DELETE FROM ledger.accounts WHERE user_id = $1";
+    session.client().execute(delete, &[&crate::support::user(1)]).await.unwrap();
+    let (sweep, document) = report(&database, &mut session, &config, end, Some("two is not three")).await;
+    assert_eq!((sweep.orphaned, document.tone), (1, Tone::Bad));
+    assert_eq!(numbers(table(&document, "without-account"), 2), [5]);
+    assert!(document.headline.contains("the entries say otherwise"), "{}", document.headline);
+    assert!(format!("{document:?}").contains("two is not three"));
+    assert_complete(&document, false);
+}
