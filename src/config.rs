@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc, Weekday};
 use chrono_tz::{TZ_VARIANTS, Tz};
+use lettre::Address;
 use lettre::message::Mailbox;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 use tokio_postgres::config::Host;
@@ -364,6 +367,16 @@ pub enum Security {
     None,
 }
 
+impl Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Security::StartTls => "starttls",
+            Security::Tls => "tls",
+            Security::None => "none",
+        })
+    }
+}
+
 /// What must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -583,8 +596,8 @@ impl Config {
         changes.collect()
     }
 
-    /// Looks whether the files are there that the database needs. Apart from the price list they are not opened before
-    /// the database is, and most commands would do without.
+    /// Looks whether the files are there that the database, the mails and the reports need. Apart from the price list they
+    /// are not opened before they are needed, and most commands would do without.
     ///
     /// # Errors
     /// The first that is missing.
@@ -595,6 +608,26 @@ impl Config {
             let what = format_args!("{} cannot be read: {error}", file.display());
             let remedy = "name a PEM file, relative to this one, or write null for the system's certificates";
             return Err(self.lines.error("database.ca_file", what, remedy).into());
+        }
+        if let MailWay::Smtp { smtp: Smtp { ca_file: Some(file), .. }, .. } = &self.mail.way {
+            let wrong = match std::fs::read(file) {
+                Err(error) => Some(format!("{} cannot be read: {error}", file.display())),
+                Ok(pem) => match CertificateDer::pem_slice_iter(&pem).next() {
+                    Some(Ok(_)) => None,
+                    _ => Some(format!("{} holds no certificate", file.display())),
+                },
+            };
+            if let Some(what) = wrong {
+                let remedy = "name a PEM file, relative to this one, or write null for the system's certificates";
+                return Err(self.lines.error("mail.smtp.ca_file", what, remedy).into());
+            }
+        }
+        if let Some(folder) = &self.reports.templates
+            && let Err(error) = std::fs::read_dir(folder)
+        {
+            let what = format_args!("{} cannot be read: {error}", folder.display());
+            let remedy = "name a folder, relative to this file, or write null for the built-in templates";
+            return Err(self.lines.error("reports.templates", what, remedy).into());
         }
         if let Some(folder) = &self.database.postgres_bin {
             let missing = ["initdb", "pg_ctl", "postgres"].into_iter().find(|program| !folder.join(program).is_file());
@@ -890,7 +923,7 @@ fn mail(file: FileMail, state_dir: &Path, password: Option<String>, lines: &Line
         let twice = recipients
             .iter()
             .enumerate()
-            .find(|(place, one)| recipients.iter().take(*place).any(|before| before.email == one.email));
+            .find(|(place, one)| recipients.iter().take(*place).any(|before| is_same(&before.email, &one.email)));
         if let Some((place, one)) = twice {
             let what = format_args!("{} is listed twice", one.email);
             return Err(lines.error(&format!("mail.to.{report}[{place}]"), what, "keep one of the two"));
@@ -905,11 +938,23 @@ fn mail(file: FileMail, state_dir: &Path, password: Option<String>, lines: &Line
     })
 }
 
+/// Whether two addresses reach the same person: servers that tell letters from capitals are not met.
+fn is_same(one: &Address, other: &Address) -> bool {
+    AsRef::<str>::as_ref(one).eq_ignore_ascii_case(other.as_ref())
+}
+
 fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp, yaml::Error> {
-    let host = file.host.filter(|host| !host.trim().is_empty()).ok_or_else(|| {
+    let host = file.host.ok_or_else(|| {
         let what = "mails of mode smtp need a server";
         lines.error("mail.smtp.host", what, "write its name, such as smtp.example.com")
     })?;
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !is_address && (host.is_empty() || !host.chars().all(fits)) {
+        let what = format_args!("{host:?} is no name of a server");
+        let remedy = "write the name alone, such as smtp.example.com; the port goes to mail.smtp.port";
+        return Err(lines.error("mail.smtp.host", what, remedy));
+    }
     let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     if file.security == Security::None && !here {
         let what = format_args!("mails to {host} would travel in the clear");
@@ -926,6 +971,13 @@ fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp,
         // One that was set up for all kinds of configurations is no mistake.
         (None, _) => None,
     };
+    if let Some((user, password)) = &login
+        && (user.is_empty() || [user.as_str(), password.reveal()].iter().any(|text| text.contains(char::is_control)))
+    {
+        // Which of them has it is not told: one of them is a secret.
+        let what = "user and password must be on one line, and the user not empty";
+        return Err(lines.error("mail.smtp.user", what, "write them without line ends; or write null for no login"));
+    }
     let port = file.port.unwrap_or(match file.security {
         Security::StartTls => 587,
         Security::Tls => 465,
@@ -987,12 +1039,22 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()).map(Secret))
 }
 
+/// lettre's own parser takes the beginning that it understands, and so one address where somebody wrote two.
 fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
-    written.parse().map_err(|_| {
-        E::custom(format_args!(
-            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\""
-        ))
-    })
+    let (name, address) = match written.trim().strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
+        Some((name, address)) => (name.trim(), address),
+        None => ("", written.trim()),
+    };
+    let quoted = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let name = quoted.unwrap_or(name);
+    let plain = !name.contains(|c: char| c.is_control() || matches!(c, '<' | '>' | '"'));
+    // One beyond ASCII many servers do not take.
+    match address.parse::<Address>().ok().filter(|_| plain && address.is_ascii()) {
+        Some(email) => Ok(Mailbox::new((!name.is_empty()).then(|| name.to_owned()), email)),
+        None => Err(E::custom(format_args!(
+            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list"
+        ))),
+    }
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>, D::Error> {
@@ -1000,7 +1062,14 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.iter().map(|written| mailbox(written)).collect()
+    /// Read one by one, so that a mistake is told with its line.
+    #[derive(Deserialize)]
+    struct One(#[serde(deserialize_with = "one_address")] Mailbox);
+    Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|One(mailbox)| mailbox).collect())
+}
+
+fn one_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mailbox, D::Error> {
+    mailbox(&String::deserialize(deserializer)?)
 }
 
 /// Refuses retries whose last pause is absurd.
@@ -1411,6 +1480,74 @@ mod tests {
                 "1: jobs.expiry.jitter_seconds: 600 is too much for \"10,30 2,3 * * *\": with only 600 s from one slot to the next, they could change places; write 0 to 599",
             ),
             ("jobs: {expiri: {}}", "1: jobs.expiri: unknown key; did you mean `expiry`?"),
+            ("mail: {mode: post}", "1: mail.mode: \"post\" is none of the words; write smtp, directory or none"),
+            (
+                "mail:\n  mode: smtp\n  from: points@example.com",
+                "1: mail.smtp.host: mails of mode smtp need a server; write its name, such as smtp.example.com",
+            ),
+            (
+                "mail:\n  mode: smtp\n  from: points@example.com\n  smtp:\n    host: smtp.example.com:587",
+                "5: mail.smtp.host: \"smtp.example.com:587\" is no name of a server; write the name alone, such as smtp.example.com; the port goes to mail.smtp.port",
+            ),
+            (
+                "mail:\n  mode: directory",
+                "1: mail.from: mails of mode directory come from somebody; write an address, such as \"Points <points@example.com>\"",
+            ),
+            (
+                "mail:\n  mode: smtp\n  smtp: {host: localhost}",
+                "1: mail.from: mails of mode smtp come from somebody; write an address, such as \"Points <points@example.com>\"",
+            ),
+            (
+                "mail:\n  mode: smtp\n  from: p@example.com\n  smtp:\n    host: smtp.example.com\n    security: none",
+                "6: mail.smtp.security: mails to smtp.example.com would travel in the clear; write starttls or tls; none is for localhost only",
+            ),
+            (
+                "mail: {smtp: {security: ssl}}",
+                "1: mail.smtp.security: \"ssl\" is none of the words; write starttls, tls or none",
+            ),
+            (
+                "mail:\n  mode: smtp\n  from: p@example.com\n  smtp: {host: smtp.example.com, user: points}",
+                "4: mail.smtp.user: there is no password for points; give POINTSD_SMTP_PASSWORD, the credential smtp-password or mail.smtp.password; or write null for no login",
+            ),
+            (
+                "mail:\n  mode: smtp\n  from: p@example.com\n  smtp: {host: smtp.example.com, user: points, password: \"hunter\\r\\n2\"}",
+                "4: mail.smtp.user: user and password must be on one line, and the user not empty; write them without line ends; or write null for no login",
+            ),
+            ("mail: {smtp: {port: 0}}", "1: mail.smtp.port: 0 is out of bounds; write a whole number from 1 to 65535"),
+            (
+                "mail: {smtp: {timeout_seconds: 601}}",
+                "1: mail.smtp.timeout_seconds: 601 is out of bounds; write a whole number from 1 to 600",
+            ),
+            (
+                "mail: {from: points}",
+                "1: mail.from: \"points\" is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list",
+            ),
+            // Not the first one alone.
+            (
+                "mail: {to: {arrears: ['a@example.com, b@example.com']}}",
+                "1: mail.to.arrears[0]: \"a@example.com, b@example.com\" is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list",
+            ),
+            (
+                "mail: {to: {arrears: ['A <a@example.com>, B <b@example.com>']}}",
+                "1: mail.to.arrears[0]: \"A <a@example.com>, B <b@example.com>\" is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list",
+            ),
+            (
+                "mail: {to: {expiry: [\"A\\r\\nBcc: b@example.com <a@example.com>\"]}}",
+                "1: mail.to.expiry[0]: \"A\\r\\nBcc: b@example.com <a@example.com>\" is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list",
+            ),
+            (
+                "mail: {to: {expiry: ['财务@example.com']}}",
+                "1: mail.to.expiry[0]: \"财务@example.com\" is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list",
+            ),
+            (
+                "mail:\n  to:\n    arrears:\n    - a@example.com\n    - B <b@example.com>\n    - A <A@Example.com>",
+                "6: mail.to.arrears[2]: A@Example.com is listed twice; keep one of the two",
+            ),
+            ("mail: {to: {arears: []}}", "1: mail.to.arears: unknown key; did you mean `arrears`?"),
+            (
+                "mail: {give_up_hours: 0}",
+                "1: mail.give_up_hours: 0 is out of bounds; write a whole number from 1 to 720",
+            ),
             ("log: {level: loud}", "1: log.level: \"loud\" is no level; write error, warn, info, debug or trace"),
         ];
         for (text, expected) in cases {
@@ -1436,6 +1573,78 @@ mod tests {
         // In UTC the times are twenty minutes apart.
         assert_eq!((prune.catch_up, prune.jitter), (CatchUp::None, Duration::from_secs(600)));
         assert_eq!(config.requests.retries, 8);
+    }
+
+    #[test]
+    fn a_mail_server_that_makes_sense_loads() {
+        let smtp = |text: &str| {
+            let text = format!("mail:\n  mode: smtp\n  from: p@example.com\n  smtp: {{{text}}}");
+            match load(&text).unwrap().mail.way {
+                MailWay::Smtp { smtp, .. } => smtp,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(smtp("host: mail.example.com").port, 587);
+        assert_eq!(smtp("host: mail.example.com, security: tls").port, 465);
+        assert_eq!(smtp("host: '::1', security: none").port, 25);
+        assert_eq!(smtp("host: mail.example.com, port: 2525").port, 2525);
+        // A password that was set up for all kinds of configurations is no mistake.
+        assert!(smtp("host: mail.example.com, password: x").login.is_none());
+        assert_eq!(smtp("host: mail.example.com, ca_file: ca.pem").ca_file.as_deref(), Some(Path::new("conf/ca.pem")));
+        let config = load("mail: {mode: directory, from: p@example.com, to: {arrears: ['\"Bob, Finance\" <b@example.com>', a@example.com]}}").unwrap();
+        let MailWay::Directory { folder, .. } = config.mail.way else { panic!("{:?}", config.mail) };
+        assert_eq!(folder, Path::new("/state/mail"));
+        let to: Vec<_> =
+            config.mail.to.get("arrears").unwrap().iter().map(|to| (to.name.as_deref(), to.email.as_ref())).collect();
+        assert_eq!(to, [(Some("Bob, Finance"), "b@example.com"), (None, "a@example.com")]);
+        assert_eq!(config.mail.give_up_after, Duration::from_secs(96 * 3600));
+    }
+
+    #[test]
+    fn the_mails_password_is_never_shown_and_the_given_one_comes_first() {
+        let text =
+            "mail:\n  mode: smtp\n  from: p@example.com\n  smtp: {host: localhost, user: points, password: hunter2}";
+        for (given, expected) in [(None, "hunter2"), (Some("hunter3"), "hunter3")] {
+            let outside = Outside { database_url: None, smtp_password: given.map(str::to_owned) };
+            let config = Config::from_text(Source::BuiltIn, text, outside, || Some("/state".into())).unwrap();
+            let MailWay::Smtp { smtp, .. } = &config.mail.way else { panic!("{:?}", config.mail) };
+            let (user, password) = smtp.login.as_ref().unwrap();
+            assert_eq!((user.as_str(), password.reveal()), ("points", expected));
+            assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+        }
+        for wrong in ["[hunter2]", "{hunter2: 1}", "\"hunter2\\r\\nx\""] {
+            let error = load(&text.replace("hunter2", wrong)).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_mails_and_reports_need_are_looked_for() {
+        let folder = std::env::temp_dir().join(format!("pointsd-mail-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("empty.pem"), "no certificate").unwrap();
+        let check = |text: &str| load(text).unwrap().check_files().map_err(|error| error.to_string());
+        let smtp = |file: &str| {
+            let file = folder.join(file).display().to_string();
+            format!("mail:\n  mode: smtp\n  from: p@example.com\n  smtp:\n    host: localhost\n    ca_file: {file}")
+        };
+        let (missing, empty) = (check(&smtp("no-such.pem")), check(&smtp("empty.pem")));
+        let templates = check(&format!("reports: {{templates: {}}}", folder.join("no-such").display()));
+        let there = check(&format!("reports: {{templates: {}}}", folder.display()));
+        std::fs::remove_dir_all(&folder).unwrap();
+        let shown = folder.display();
+        let remedy = "name a PEM file, relative to this one, or write null for the system's certificates";
+        assert!(
+            missing
+                .unwrap_err()
+                .starts_with(&format!("conf/pointsd.yaml:6: mail.smtp.ca_file: {shown}/no-such.pem cannot be read: "))
+        );
+        let expected =
+            format!("conf/pointsd.yaml:6: mail.smtp.ca_file: {shown}/empty.pem holds no certificate; {remedy}");
+        assert_eq!(empty.unwrap_err(), expected);
+        let expected = format!("conf/pointsd.yaml:1: reports.templates: {shown}/no-such cannot be read: ");
+        assert!(templates.unwrap_err().starts_with(&expected));
+        assert_eq!(there, Ok(()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::json as object;
 
 use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, stop_on_signal};
-use crate::config::{CatchUp, Config, ConfigError, Job, Overlap};
+use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Security};
 use crate::daemon;
 use crate::database::{self, Database};
 use crate::time::time_text;
@@ -97,6 +97,7 @@ impl ConfigCommand {
                 "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
                 "services": config.prices.services().count(),
                 "jobs": serde_json::Map::from_iter(jobs),
+                "mail": mail_object(&config.mail),
                 "warnings": warnings,
             }))?;
             return Ok(Outcome::Done);
@@ -114,6 +115,8 @@ impl ConfigCommand {
             say(format_args!("\nJob {name}: {}", job.schedule.in_words()))?;
             say(facts(&job_facts(name, job, now)))?;
         }
+        say("\nMail")?;
+        say(facts(&mail_facts(&config.mail)))?;
         if !warnings.is_empty() {
             say(format_args!("\n{}:", counted(warnings.len() as u64, "warning", "warnings")))?;
             for warning in warnings {
@@ -190,6 +193,65 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         ("retries", retries),
         ("jitter", jitter),
     ]
+}
+
+/// How mails leave, for programs. Whether there is a password is told, and not which.
+fn mail_object(mail: &Mail) -> serde_json::Value {
+    let to: serde_json::Map<_, _> = mail
+        .to
+        .iter()
+        .map(|(report, to)| (report.clone(), to.iter().map(ToString::to_string).collect::<Vec<_>>().into()))
+        .collect();
+    let way = match &mail.way {
+        MailWay::None => object!({ "mode": "none" }),
+        MailWay::Directory { folder, from } => {
+            object!({ "mode": "directory", "from": from.to_string(), "directory": folder.display().to_string() })
+        }
+        MailWay::Smtp { smtp, from } => object!({
+            "mode": "smtp", "from": from.to_string(), "host": smtp.host, "port": smtp.port,
+            "security": smtp.security.to_string(), "user": smtp.login.as_ref().map(|(user, _)| user),
+            "ca_file": smtp.ca_file.as_ref().map(|file| file.display().to_string()),
+            "timeout_seconds": smtp.timeout.as_secs(),
+        }),
+    };
+    object!({
+        "way": way, "to": to, "retry_seconds": mail.retry_pause.as_secs(),
+        "give_up_hours": mail.give_up_after.as_secs() / 3600,
+        "attachments_megabytes": mail.attachments_limit / 1_000_000,
+    })
+}
+
+/// How mails leave, for people.
+fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
+    let (way, from) = match &mail.way {
+        MailWay::None => return vec![("mails", "none are sent (mail.mode is none)".to_owned())],
+        MailWay::Directory { folder, from } => (format!("become files in {}", folder.display()), from),
+        MailWay::Smtp { smtp, from } => {
+            let how = match smtp.security {
+                Security::StartTls => "encrypted by STARTTLS",
+                Security::Tls => "encrypted by TLS",
+                Security::None => "in the clear",
+            };
+            let login = match &smtp.login {
+                Some((user, _)) => format!("logged in as {user}"),
+                None => "without a login".to_owned(),
+            };
+            (format!("leave by {}:{}, {how}, {login}", smtp.host, smtp.port), from)
+        }
+    };
+    let mut facts = vec![("mails", way), ("from", from.to_string())];
+    for (report, label) in [("expiry", "expiry to"), ("reconciliation", "reconciliation to"), ("arrears", "arrears to")]
+    {
+        let to: Vec<String> = mail.to.get(report).into_iter().flatten().map(ToString::to_string).collect();
+        facts.push((label, if to.is_empty() { "nobody".to_owned() } else { to.join(", ") }));
+    }
+    let tries = format!(
+        "after {}, then twice as long each time, up to 4 hours; given up after {}",
+        lasting(mail.retry_pause),
+        lasting(mail.give_up_after)
+    );
+    facts.push(("retries", tries));
+    facts
 }
 
 /// `4 hours`, `90 seconds`.

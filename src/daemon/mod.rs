@@ -1,4 +1,4 @@
-//! `pointsd serve`: hosts the jobs and the queue of requests until it is told to stop.
+//! `pointsd serve`: hosts the jobs, the queue of requests and the sender of mails until it is told to stop.
 //!
 //! Its loop goes round each second: it asks the database for the time, lets the scheduler do what is due, and tells
 //! systemd how things stand. A database that is away is waited for, at the start as later.
@@ -22,6 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
 use crate::jobs;
 use crate::ledger::Rules;
+use crate::mail;
 use crate::pings::Pings;
 use crate::requests::{self, Stats};
 use crate::scheduler::{self, Scheduler, Store, Tick};
@@ -119,7 +120,7 @@ async fn host(
     let (mut waker, mut woken) = wake_each_second().await?;
     let (rules, rules_in_force) = watch::channel(Arc::new(Rules::from(config)));
     let stats = Arc::new(Stats::default());
-    // The queue of requests, and what looks for reports.
+    // The queue of requests, the sender of mails, and what looks for reports.
     let mut tasks = JoinSet::new();
     announce(config);
     let mut registered = false;
@@ -142,6 +143,11 @@ async fn host(
                     if let Some(look_for_reports) = look_for_reports.take() {
                         tasks.spawn(look_for_reports);
                     }
+                    let sender = (database.clone(), config_in_force.clone(), stop.clone());
+                    tasks.spawn(async move {
+                        let (database, config, stop) = sender;
+                        mail::serve(&database, config, stop).await;
+                    });
                     info!(database = database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
                     status.ready();
                 }
@@ -157,7 +163,9 @@ async fn host(
             }
         };
         if tasks.try_join_next().is_some() && !stop.is_cancelled() {
-            anyhow::bail!("the queue of requests, or what looks for reports, has ended by itself; the log says why");
+            anyhow::bail!(
+                "the queue of requests, the sender of mails or what looks for reports has ended by itself; the log says why"
+            );
         }
         if more {
             continue;
@@ -173,6 +181,7 @@ async fn host(
                     Ok(new) => {
                         scheduler.replace(jobs::scheduled(&new, database));
                         rules.send_replace(Arc::new(Rules::from(&new)));
+                        configs.send_replace(Arc::new(new.clone()));
                         registered = false;
                         announce(&new);
                         info!(config = new.source.to_string(), "reloaded");

@@ -1,37 +1,89 @@
 //! The outbox: mails are written down in the transaction that makes their report, and leave afterwards.
-//! STAND-IN of K: to be replaced by M's.
+//!
+//! [`write_down`] makes a row for each recipient. [`serve`], in the daemon, and [`deliver`], for the command line, send
+//! what is due: they take a row for a time that no delivery outlasts, hand the mail over, and write down at once what
+//! became of it. `docs/mail.md` says what follows for an operator, and what SMTP cannot promise.
 
-use chrono::{DateTime, Utc};
+mod message;
+mod outbox;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Transaction;
 use lettre::message::Mailbox;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
 
-use crate::config::{Config, Mail, MailWay};
-use crate::database::Database;
+use crate::config::{self, Config, MailWay};
+use crate::database::{self, Database};
 use crate::document::Document;
+use crate::telemetry;
+use message::{Rendered, Unfit};
+use outbox::{Claimed, New};
+use transport::{Failure, Letter, Taken};
 
-/// Why a mail could not be written down or sent.
+/// The pause between two attempts for a mail never grows beyond this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4 * 3600);
+
+/// A mail is held for so much longer than its delivery may last: to write down what became of it.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The outbox is looked at so often even if nothing is due: so late a new mail leaves at most.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+
+/// Where a mail is due that cannot be taken, because another daemon is about to.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+
+/// While the database is away.
+const OUTAGE_REST: Duration = Duration::from_secs(5);
+
+/// What a mail's end is written down with again and again, while the database is away: the first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Why the outbox could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database failed.
-    #[error("the outbox could not be read or written")]
-    Database(#[from] tokio_postgres::Error),
     /// No connection.
     #[error(transparent)]
-    Connection(#[from] crate::database::Error),
+    Connection(#[from] database::Error),
+    /// A statement failed.
+    #[error("the database refused or lost a statement of the outbox")]
+    Database(#[from] tokio_postgres::Error),
+    /// No answer.
+    #[error("the database did not answer in time")]
+    Silent,
 }
 
-/// What a round did.
+impl Error {
+    /// Whether the same may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Connection(error) => error.is_transient(),
+            Error::Database(error) => database::is_transient(error),
+            Error::Silent => true,
+        }
+    }
+}
+
+/// What a round of deliveries did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// Mails sent.
+    /// Mails that were taken.
     pub sent: u64,
-    /// Mails that wait for another try.
+    /// Mails that failed and wait for another attempt. Where the server cannot be worked with, only the one that met it
+    /// is counted: the others are put off untried.
     pub waiting: u64,
     /// Mails that are not tried again.
     pub parked: u64,
 }
 
-/// Stand-in.
+/// Writes down a mail for each recipient of the report, in the transaction that is open: they leave if and only if it
+/// commits. Returns how many were not there yet; none where no mails are to be sent.
 ///
 /// # Errors
 /// Where the database fails.
@@ -39,44 +91,20 @@ pub async fn write_down(
     transaction: &Transaction<'_>,
     document_id: i64,
     document: &Document,
-    mail: &Mail,
+    mail: &config::Mail,
 ) -> Result<u64, Error> {
-    if matches!(mail.way, MailWay::None) {
+    let Some(from) = sender(&mail.way) else { return Ok(0) };
+    let mails: Vec<New> = mail.to.get(&document.report).into_iter().flatten().map(|to| New::to(to, 0)).collect();
+    if mails.is_empty() {
         return Ok(0);
     }
-    let mut written = 0;
-    for to in mail.to.get(&document.report).into_iter().flatten() {
-        let sql = "INSERT INTO mail.outbox (document, report, slot, recipient, message_id) VALUES ($1, $2, $3, $4, gen_random_uuid()::text)";
-        let to = to.to_string();
-        written += transaction.execute(sql, &[&document_id, &document.report, &document.slot, &to]).await?;
-    }
-    Ok(written)
+    let (report, slot) = (document.report.as_str(), document.slot);
+    Ok(outbox::insert(transaction, document_id, (report, slot), from.email.domain(), &mails).await?)
 }
 
-/// Stand-in.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn deliver(
-    database: &Database,
-    config: &Config,
-    document: Option<i64>,
-    _now: DateTime<Utc>,
-) -> Result<Delivered, Error> {
-    let client = database.connection().await?;
-    let sql = "UPDATE mail.outbox SET state = 'sent', sent = clock_timestamp() WHERE state = 'waiting' AND ($1::bigint IS NULL OR document = $1) RETURNING report, recipient";
-    let rows = client.query(sql, &[&document]).await?;
-    if let MailWay::Directory { folder, .. } = &config.mail.way {
-        std::fs::create_dir_all(folder).ok();
-        for row in &rows {
-            let (report, to): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            std::fs::write(folder.join(format!("{report}.eml")), format!("To: {to}\r\nSubject: {report}\r\n\r\n")).ok();
-        }
-    }
-    Ok(Delivered { sent: rows.len() as u64, ..Delivered::default() })
-}
-
-/// Stand-in.
+/// Writes down mails of a document once more: to everybody who was sent it, or to these. They are mails of their own,
+/// with their own Message-IDs, so that no server takes them for copies. Returns how many; none where there is no such
+/// document, where nobody was ever sent it, or where no mails are to be sent at all.
 ///
 /// # Errors
 /// Where the database fails.
@@ -84,12 +112,304 @@ pub async fn resend(
     transaction: &Transaction<'_>,
     document_id: i64,
     to: Option<&[Mailbox]>,
-    _mail: &Mail,
+    mail: &config::Mail,
 ) -> Result<u64, Error> {
-    let to: Option<Vec<String>> = to.map(|to| to.iter().map(ToString::to_string).collect());
-    let sql = "INSERT INTO mail.outbox (document, report, slot, recipient, resend, message_id)
-        SELECT d.document, d.report, d.slot, t.recipient, 1 + coalesce((SELECT max(resend) FROM mail.outbox o WHERE o.document = d.document AND o.recipient = t.recipient), 0), gen_random_uuid()::text
-        FROM reports.documents d, unnest(coalesce($2::text[], (SELECT array_agg(DISTINCT recipient) FROM mail.outbox WHERE document = $1))) AS t (recipient)
-        WHERE d.document = $1";
-    Ok(transaction.execute(sql, &[&document_id, &to]).await?)
+    let Some(from) = sender(&mail.way) else { return Ok(0) };
+    let Some((report, slot)) = outbox::lock_document(transaction, document_id).await? else { return Ok(0) };
+    let before = outbox::recipients(transaction, document_id).await?;
+    let mails = match to {
+        None => before,
+        Some(to) => to
+            .iter()
+            .map(|mailbox| {
+                let known = before.iter().find(|known| known.recipient == mailbox.email.as_ref());
+                New::to(mailbox, known.map_or(1, |known| known.resend))
+            })
+            .collect(),
+    };
+    Ok(outbox::insert(transaction, document_id, (&report, slot), from.email.domain(), &mails).await?)
+}
+
+/// Sends what is due at `now`: everything, or the mails of one document. Nothing where no mails are to be sent.
+///
+/// # Errors
+/// Where the database fails. What was sent until then is sent, and the rest waits.
+pub async fn deliver(
+    database: &Database,
+    config: &Config,
+    document: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<Delivered, Error> {
+    Round { database, config, document, now, stop: &CancellationToken::new() }.go().await
+}
+
+/// Sends what is due, again and again, until `stop` is cancelled and the mail in hand is over. It waits out a database
+/// that is away, and says so at debug level only: others tell it.
+///
+/// Each round goes by the configuration that is in force when it begins.
+pub async fn serve(database: &Database, mut config: watch::Receiver<Arc<Config>>, stop: CancellationToken) {
+    let mut trouble = None;
+    while !stop.is_cancelled() {
+        let in_force = Arc::clone(&config.borrow_and_update());
+        let rest = match look(database, &in_force, &stop).await {
+            Ok(rest) => {
+                trouble = None;
+                rest
+            }
+            Err(error) => {
+                let reason = telemetry::chain(&error);
+                if error.is_transient() {
+                    debug!(reason, "the outbox cannot be looked at: {reason}");
+                } else if trouble.as_ref() != Some(&reason) {
+                    error!(reason, "no mail can leave: {reason}");
+                    trouble = Some(reason);
+                }
+                OUTAGE_REST
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Ok(()) = config.changed() => {}
+            () = tokio::time::sleep(rest) => {}
+        }
+    }
+}
+
+/// Sends what is due; returns how long there is nothing to do.
+async fn look(database: &Database, config: &Config, stop: &CancellationToken) -> Result<Duration, Error> {
+    if sender(&config.mail.way).is_none() {
+        return Ok(LONGEST_REST);
+    }
+    // By the database's clock, so that daemons agree on what is due.
+    let (now, next) = outbox::next(database).await?;
+    let due = |next: Option<DateTime<Utc>>, now| next.is_some_and(|next: DateTime<Utc>| next <= now);
+    let (now, next) = if due(next, now) {
+        Round { database, config, document: None, now, stop }.go().await?;
+        outbox::next(database).await?
+    } else {
+        (now, next)
+    };
+    let until_next = next.map_or(LONGEST_REST, |next| (next - now).to_std().unwrap_or_default());
+    Ok(until_next.clamp(SHORTEST_REST, LONGEST_REST))
+}
+
+/// Who mails come from; none where none are to be sent.
+fn sender(way: &MailWay) -> Option<&Mailbox> {
+    match way {
+        MailWay::None => None,
+        MailWay::Directory { from, .. } | MailWay::Smtp { from, .. } => Some(from),
+    }
+}
+
+/// One round over what is due.
+struct Round<'a> {
+    database: &'a Database,
+    config: &'a Config,
+    document: Option<i64>,
+    now: DateTime<Utc>,
+    stop: &'a CancellationToken,
+}
+
+/// How an attempt ended that did not send its mail.
+enum Ended {
+    /// It could not be composed: that is nobody's answer but our own mistake, or somebody's who deleted its document.
+    Unfit(Unfit),
+    Failed(Failure),
+}
+
+impl Round<'_> {
+    async fn go(&self) -> Result<Delivered, Error> {
+        let mut delivered = Delivered::default();
+        let way = &self.config.mail.way;
+        let Some(from) = sender(way) else { return Ok(delivered) };
+        let longest = transport::longest(way);
+        let lease = longest + MARGIN;
+        // The recipients of a document come one after the other: it is rendered once for all of them.
+        let mut rendered = None;
+        while !self.stop.is_cancelled() {
+            // Before the claim, so that we give up before the database lets another one have it.
+            let begun = Instant::now();
+            let Some(mail) = outbox::claim(self.database, self.now, lease, self.document).await? else { break };
+            match self.attempt(&mail, from, begun + longest, &mut rendered).await {
+                Ok(taken) => {
+                    delivered.sent += 1;
+                    let written = self.write_sent(&mail, &taken.answer, begun + lease).await;
+                    taken.good_bye().await;
+                    written?;
+                }
+                Err(Ended::Failed(Failure::Stopped)) => {
+                    outbox::fail(self.database, &mail, false, self.now, None).await?;
+                    break;
+                }
+                Err(ended) => {
+                    let go_on = self.write_failed(&mail, ended, &mut delivered).await?;
+                    if !go_on {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// One attempt to hand a mail over.
+    async fn attempt(
+        &self,
+        mail: &Claimed,
+        from: &Mailbox,
+        deadline: Instant,
+        rendered: &mut Option<(i64, Rendered)>,
+    ) -> Result<Taken, Ended> {
+        if rendered.as_ref().is_none_or(|(document, _)| *document != mail.document) {
+            *rendered = Some((mail.document, self.render(mail.document).await?));
+        }
+        let Some((_, rendered)) = rendered else { return Err(Ended::Unfit(Unfit::Gone)) };
+        let (to, content) = message::compose(rendered, mail, from).map_err(Ended::Unfit)?;
+        let file_name = message::file_name(rendered, mail);
+        let letter = Letter { from: &from.email, to: &to, content, file_name };
+        transport::send(&self.config.mail.way, letter, deadline, self.stop).await.map_err(Ended::Failed)
+    }
+
+    async fn render(&self, document: i64) -> Result<Rendered, Ended> {
+        let kept = match outbox::document(self.database, document).await {
+            Ok(kept) => kept.ok_or(Ended::Unfit(Unfit::Gone))?,
+            Err(error) => {
+                let reason = format!("its document cannot be read: {}", telemetry::chain(&error));
+                return Err(Ended::Failed(Failure::Later(reason)));
+            }
+        };
+        let config = self.config.clone();
+        // It draws and packs for a while, and what panics there shall not take the daemon along.
+        let rendering = tokio::task::spawn_blocking(move || message::render(document, &kept, &config));
+        match rendering.await {
+            Ok(rendered) => rendered.map_err(Ended::Unfit),
+            Err(panic) => Err(Ended::Failed(Failure::Later(format!("its document cannot be rendered: {panic}")))),
+        }
+    }
+
+    /// Writes down that a mail was taken, at once. While the database is away it is tried again until the mail is no longer
+    /// ours: what is not written down is sent once more.
+    async fn write_sent(&self, mail: &Claimed, answer: &str, until: Instant) -> Result<(), Error> {
+        let (mut pause, longest) = PAUSES;
+        loop {
+            let error = match outbox::sent(self.database, mail.mail, answer).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if !error.is_transient() || Instant::now() >= until {
+                error!(
+                    mail = mail.mail,
+                    report = mail.report,
+                    recipient = mail.recipient,
+                    message_id = mail.message_id,
+                    reason = telemetry::chain(&error),
+                    "a mail was taken, and that could not be written down: it will be sent once more, with the same Message-ID"
+                );
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
+        }
+        info!(
+            mail = mail.mail,
+            report = mail.report,
+            document = mail.document,
+            recipient = mail.recipient,
+            message_id = mail.message_id,
+            attempts = mail.attempts,
+            answer,
+            "{} mailed to {}",
+            mail.report,
+            mail.recipient
+        );
+        Ok(())
+    }
+
+    /// Writes down that an attempt failed; false where nobody's mail can leave for now.
+    async fn write_failed(&self, mail: &Claimed, ended: Ended, delivered: &mut Delivered) -> Result<bool, Error> {
+        let (for_good, concerns_all, reason, remedy) = match ended {
+            Ended::Unfit(unfit @ (Unfit::Gone | Unfit::Recipient(_))) => (true, false, telemetry::chain(&unfit), None),
+            // Another version of pointsd may do better.
+            Ended::Unfit(unfit) => (false, false, telemetry::chain(&unfit), None),
+            Ended::Failed(Failure::Refused(said)) => (true, false, said, None),
+            Ended::Failed(Failure::Later(reason)) => (false, false, reason, None),
+            Ended::Failed(Failure::Server { reason, remedy }) => (false, true, reason, remedy),
+            Ended::Failed(Failure::Stopped) => return Ok(false),
+        };
+        let settings = &self.config.mail;
+        let age = (self.now - mail.written).to_std().unwrap_or_default();
+        let parked = for_good || age >= settings.give_up_after;
+        let due = self.now + pause_before(mail.attempts, settings.retry_pause);
+        outbox::fail(self.database, mail, parked, due, Some(&reason)).await?;
+        if concerns_all {
+            let until = self.now + pause_before(1, settings.retry_pause);
+            outbox::put_off(self.database, self.now, until).await?;
+        }
+        let Claimed { mail: number, report, recipient, message_id, attempts, .. } = mail;
+        if parked {
+            delivered.parked += 1;
+            error!(
+                mail = number,
+                report,
+                recipient,
+                message_id,
+                attempts,
+                reason,
+                "{report} was not mailed to {recipient} and is not tried again: {reason}; `pointsd reports resend {}` sends it once more",
+                mail.document
+            );
+        } else {
+            delivered.waiting += 1;
+            let again = crate::time::time_text(crate::time::to_microsecond(due));
+            match remedy {
+                Some(remedy) => error!(
+                    mail = number,
+                    report,
+                    recipient,
+                    message_id,
+                    attempts,
+                    reason,
+                    remedy,
+                    again,
+                    "mails cannot leave: {reason}; {remedy}"
+                ),
+                None => warn!(
+                    mail = number,
+                    report,
+                    recipient,
+                    message_id,
+                    attempts,
+                    reason,
+                    again,
+                    "{report} was not mailed to {recipient} yet: {reason}"
+                ),
+            }
+        }
+        Ok(!concerns_all)
+    }
+}
+
+/// Before the attempt after this one: it doubles each time, and a random part of up to a half comes on top, so that mails
+/// that failed together do not come back together.
+fn pause_before(attempts: i32, first: Duration) -> TimeDelta {
+    let doublings = u32::try_from(attempts).unwrap_or(0).saturating_sub(1).min(16);
+    let pause = LONGEST_PAUSE.min(first.saturating_mul(2_u32.saturating_pow(doublings)));
+    let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    TimeDelta::milliseconds(i64::try_from(pause + fastrand::u64(0..=pause / 2)).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_four_hours() {
+        let minute = Duration::from_secs(60);
+        for (attempts, least) in [(1, 60), (2, 120), (3, 240), (8, 7680), (9, 14_400), (40, 14_400), (i32::MAX, 14_400)]
+        {
+            let pause = pause_before(attempts, minute).num_milliseconds();
+            let least = least * 1000;
+            assert!((least..=least + least / 2).contains(&pause), "after {attempts}: {pause}");
+        }
+    }
 }

@@ -119,7 +119,12 @@ fn config_check_shows_what_is_in_force_without_a_database() {
     let mut command = pointsd(&["config", "check", "--json", "--config", &file]);
     command.env("POINTSD_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
     let mut answer = run(command).expect(0).json();
-    for (job, utc, local) in [("expiry", "T18:00:00Z", "T02:00:00+08:00"), ("prune", "T19:30:00Z", "T03:30:00+08:00")] {
+    for (job, utc, local) in [
+        ("expiry", "T18:00:00Z", "T02:00:00+08:00"),
+        ("reconciliation", "T20:30:00Z", "T04:30:00+08:00"),
+        ("arrears", "T20:45:00Z", "T04:45:00+08:00"),
+        ("prune", "T19:30:00Z", "T03:30:00+08:00"),
+    ] {
         let job = answer["jobs"][job].as_object_mut().unwrap();
         let next = job.remove("next_slot").unwrap();
         assert!(next.as_str().unwrap().ends_with(utc), "{next}");
@@ -139,6 +144,18 @@ fn config_check_shows_what_is_in_force_without_a_database() {
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
                     "retry_seconds": 10, "jitter_seconds": 0,
                 },
+                "reconciliation": {
+                    "schedule": "30 4 * * * (Asia/Shanghai)", "rule": "30 4 * * *", "time_zone": "Asia/Shanghai",
+                    "in_words": "every day at 04:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
+                    "retry_seconds": 10, "jitter_seconds": 0,
+                },
+                "arrears": {
+                    "schedule": "45 4 * * * (Asia/Shanghai)", "rule": "45 4 * * *", "time_zone": "Asia/Shanghai",
+                    "in_words": "every day at 04:45, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
+                    "retry_seconds": 10, "jitter_seconds": 0,
+                },
                 "prune": {
                     "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
@@ -146,9 +163,49 @@ fn config_check_shows_what_is_in_force_without_a_database() {
                     "retry_seconds": 10, "jitter_seconds": 0,
                 },
             },
+            "mail": {
+                "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [] },
+                "retry_seconds": 60, "give_up_hours": 96, "attachments_megabytes": 10,
+            },
             "warnings": [],
         })
     );
+}
+
+#[test]
+fn config_check_shows_how_mails_leave_and_not_the_password() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "pointsd.yaml",
+        "mail:\n  mode: smtp\n  from: Points <points@example.com>\n  to: {arrears: [ann@example.com, '财务部 <cai@example.com>']}\n\
+         \x20 smtp: {host: smtp.example.com, user: points, password: hunter2}\n",
+    );
+    let call = |more: &[&str]| {
+        let mut command = pointsd(&["config", "check", "--config", &file]);
+        command.args(more).env("POINTSD_SMTP_PASSWORD", "hunter3");
+        run(command).expect(0)
+    };
+    let done = call(&[]);
+    for line in [
+        "Mail",
+        "  mails              leave by smtp.example.com:587, encrypted by STARTTLS, logged in as points",
+        "  from               Points <points@example.com>",
+        "  arrears to         ann@example.com, 财务部 <cai@example.com>",
+        "  expiry to          nobody",
+    ] {
+        assert!(done.stdout.lines().any(|said| said.trim_end() == line), "no line {line:?}:\n{}", done.stdout);
+    }
+    let json = call(&["--json"]);
+    assert_eq!(
+        json.json()["mail"]["way"],
+        json!({
+            "mode": "smtp", "from": "Points <points@example.com>", "host": "smtp.example.com", "port": 587,
+            "security": "starttls", "user": "points", "ca_file": null, "timeout_seconds": 60,
+        })
+    );
+    for said in [done, json] {
+        assert!(!format!("{said:?}").contains("hunter"), "{said:?}");
+    }
 }
 
 #[test]

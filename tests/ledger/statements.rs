@@ -35,7 +35,7 @@ fn source_of(module: &str) -> String {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests"].into_iter().flat_map(statements_in) {
+    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests", "mail"].into_iter().flat_map(statements_in) {
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::telemetry::chain(&error));
         }
@@ -71,6 +71,10 @@ fn each_is_used() {
     for name in statements_in("reports").keys() {
         let included = |source: &str| source.contains(&format!("sql/reports/{name}.sql\")"));
         assert!(included(&reports) || included(&jobs), "sql/reports/{name}.sql is used by nobody");
+    }
+    let mail = source_of("mail");
+    for name in statements_in("mail").keys() {
+        assert!(mail.contains(&format!("sql/mail/{name}.sql\")")), "sql/mail/{name}.sql is used by nobody");
     }
 }
 

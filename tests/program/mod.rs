@@ -33,7 +33,7 @@ pub const DEFAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pointsd.
 /// A call with the built-in defaults and nothing of this machine's environment that pointsd reads.
 pub fn pointsd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pointsd"));
-    let ours = ["POINTSD_DATABASE_URL", "POINTSD_LOG", "NO_COLOR", "CLICOLOR_FORCE"];
+    let ours = ["POINTSD_DATABASE_URL", "POINTSD_SMTP_PASSWORD", "POINTSD_LOG", "NO_COLOR", "CLICOLOR_FORCE"];
     let of_systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
     for name in ours.iter().chain(&of_systemd) {
         command.env_remove(name);

@@ -1,0 +1,3 @@
+-- Lets everything that is due wait: the server cannot be worked with, whoever the mail is for.
+-- $1 timestamptz: now, as the caller sees it; $2 timestamptz: not tried before
+UPDATE mail.outbox SET due = $2 WHERE state = 'waiting' AND due <= $1

@@ -1,0 +1,376 @@
+//! The ways a mail leaves: to a server by SMTP, or as a file.
+//!
+//! What failed is told by whom it concerns: this mail for good, this mail for now, or every mail, because the server cannot
+//! be worked with.
+
+use std::error::Error as StdError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::transport::smtp;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::{Code, Response};
+use rustls::CertificateError;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{MailWay, Security, Smtp};
+
+/// A whole delivery lasts no longer than so many times what is granted to one step of it. Handing over a large mail, and
+/// the server's look into it, may take all that the other steps left.
+const STEPS: u32 = 8;
+
+/// A folder that does not take a file within this time hangs.
+const FILE: Duration = Duration::from_secs(60);
+
+/// Good-bye is said for politeness: the mail is the server's already.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+
+/// The most that is kept of what a server said, in characters.
+const LONGEST_ANSWER: usize = 500;
+
+/// Why a mail did not leave.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server refused it for good: its words.
+    Refused(String),
+    /// Not for now; others may leave.
+    Later(String),
+    /// Nobody's mail can leave for now.
+    Server {
+        /// What happened.
+        reason: String,
+        /// What somebody has to change, where waiting alone does not mend it.
+        remedy: Option<String>,
+    },
+    /// We were told to stop, before anything was handed over.
+    Stopped,
+}
+
+/// A mail that was taken.
+pub(super) struct Taken {
+    /// What the server answered.
+    pub answer: String,
+    connection: Option<AsyncSmtpConnection>,
+}
+
+impl Taken {
+    /// Ends the connection. It comes last, so that nothing stands between the server's answer and what is written down.
+    pub(super) async fn good_bye(self) {
+        if let Some(mut connection) = self.connection {
+            timeout(GOOD_BYE, connection.abort()).await.ok();
+        }
+    }
+}
+
+/// A mail, ready to leave.
+pub(super) struct Letter<'a> {
+    pub from: &'a Address,
+    pub to: &'a Address,
+    /// What the server, or the file, gets.
+    pub content: Vec<u8>,
+    /// How its file is called.
+    pub file_name: String,
+}
+
+/// The longest that a delivery lasts.
+pub(super) fn longest(way: &MailWay) -> Duration {
+    match way {
+        MailWay::Smtp { smtp, .. } => smtp.timeout * STEPS,
+        MailWay::Directory { .. } | MailWay::None => FILE,
+    }
+}
+
+/// Hands a mail over, before `deadline`. Until the content is on its way, `stop` ends the attempt; from then on its end is
+/// waited for.
+pub(super) async fn send(
+    way: &MailWay,
+    letter: Letter<'_>,
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Result<Taken, Failure> {
+    match way {
+        MailWay::None => Err(Failure::Stopped),
+        MailWay::Directory { folder, .. } => {
+            let path = folder.join(&letter.file_name);
+            let (folder, shown) = (folder.clone(), path.display().to_string());
+            let written = tokio::task::spawn_blocking(move || write(&folder, &path, &letter.content));
+            let hangs = || Err(io::Error::new(io::ErrorKind::TimedOut, "it hangs"));
+            let written = match timeout_at(deadline, written).await {
+                Ok(Ok(written)) => written,
+                Ok(Err(panic)) => Err(io::Error::other(panic)),
+                Err(_) => hangs(),
+            };
+            match written {
+                Ok(()) => Ok(Taken { answer: shown, connection: None }),
+                Err(error) => Err(Failure::Server {
+                    reason: format!("{shown} cannot be written: {error}"),
+                    remedy: Some("see to the folder mail.directory, its rights and the disk".to_owned()),
+                }),
+            }
+        }
+        MailWay::Smtp { smtp, .. } => Talk { smtp, deadline, stop }.send(letter).await,
+    }
+}
+
+/// Under its own name from its first byte on, a file would be found half written. Written again it replaces itself.
+fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut unfinished = PathBuf::from(path);
+    unfinished.set_extension("part");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// One delivery to a server.
+struct Talk<'a> {
+    smtp: &'a Smtp,
+    deadline: Instant,
+    stop: &'a CancellationToken,
+}
+
+/// How a step ended that did not succeed.
+enum Trouble {
+    Stopped,
+    /// No answer within this time.
+    Silent(Duration),
+    Failed(smtp::Error),
+}
+
+impl Talk<'_> {
+    async fn send(&self, letter: Letter<'_>) -> Result<Taken, Failure> {
+        let mut connection = self.connect().await?;
+        self.log_in(&mut connection).await?;
+        let mail = Mail::new(Some(letter.from.clone()), Vec::new());
+        self.step(connection.command(mail)).await.map_err(|trouble| self.of_mail("MAIL", trouble))?;
+        let recipient = Rcpt::new(letter.to.clone(), Vec::new());
+        self.step(connection.command(recipient)).await.map_err(|trouble| self.of_mail("RCPT", trouble))?;
+        self.step(connection.command(Data)).await.map_err(|trouble| self.of_mail("DATA", trouble))?;
+        // Past the deadline somebody else may have the mail: a process that was frozen must not go on.
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.of_mail("DATA", Trouble::Silent(longest_of(self.smtp))));
+        }
+        let response = match timeout_at(self.deadline, connection.message(&letter.content)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.status().is_some() => {
+                return Err(self.of_mail("the mail", Trouble::Failed(error)));
+            }
+            Ok(Err(error)) => {
+                let what = cut(&telling(&error));
+                return Err(Failure::Later(format!(
+                    "the connection broke while the mail was handed over, so whether it was taken is not known: {what}"
+                )));
+            }
+            Err(_) => {
+                let reason = format!(
+                    "the server did not answer within {} s after the mail was handed over, so whether it was taken is not known",
+                    left.as_secs()
+                );
+                return Err(Failure::Server { reason, remedy: None });
+            }
+        };
+        Ok(Taken { answer: words(response.code(), &said(&response)), connection: Some(connection) })
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
+        let Smtp { host, port, security, .. } = self.smtp;
+        let hello = hello_name();
+        let mut tls = match security {
+            Security::None => None,
+            Security::StartTls | Security::Tls => Some(self.tls()?),
+        };
+        let wrapper = tls.take_if(|_| *security == Security::Tls);
+        let server = (host.as_str(), *port);
+        // Of a name with several addresses, one that is silent must leave time for another.
+        let each = Some(self.smtp.timeout / 2);
+        let connecting = AsyncSmtpConnection::connect_tokio1(server, each, &hello, wrapper, None);
+        let mut connection =
+            self.step(connecting).await.map_err(|trouble| self.of_server("cannot be reached", trouble))?;
+        if let Some(tls) = tls {
+            if !connection.can_starttls() {
+                return Err(Failure::Server {
+                    reason: format!("{host}:{port} offers no STARTTLS, and nothing is sent in the clear"),
+                    remedy: Some("set mail.smtp.security to tls, or mail.smtp.port to one with STARTTLS".to_owned()),
+                });
+            }
+            let encrypted = self.step(connection.starttls(tls, &hello)).await;
+            encrypted.map_err(|trouble| self.of_server("does not encrypt", trouble))?;
+        }
+        Ok(connection)
+    }
+
+    fn tls(&self) -> Result<TlsParameters, Failure> {
+        let Smtp { host, ca_file, .. } = self.smtp;
+        let wrong = |reason: String| Failure::Server { reason, remedy: Some("see mail.smtp.ca_file".to_owned()) };
+        let mut builder = TlsParameters::builder(host.clone());
+        if let Some(file) = ca_file {
+            let pem = fs::read(file).map_err(|error| wrong(format!("{} cannot be read: {error}", file.display())))?;
+            let certificate = Certificate::from_pem(&pem)
+                .map_err(|error| wrong(format!("{} holds no certificates (PEM): {error}", file.display())))?;
+            builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+        }
+        builder.build().map_err(|error| wrong(format!("the certificates to trust cannot be used: {error}")))
+    }
+
+    async fn log_in(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Failure> {
+        let Some((user, password)) = &self.smtp.login else { return Ok(()) };
+        let Smtp { host, port, .. } = self.smtp;
+        let credentials = Credentials::new(user.clone(), password.reveal().to_owned());
+        match self.step(connection.auth(DEFAULT_MECHANISMS, &credentials)).await {
+            Ok(_) => Ok(()),
+            Err(Trouble::Failed(error)) if error.is_permanent() => Err(Failure::Server {
+                reason: format!("{host}:{port} refuses the login of {user}: {}", cut(&telling(&error))),
+                remedy: Some("see mail.smtp.user and its password".to_owned()),
+            }),
+            Err(Trouble::Failed(error)) if error.is_client() => Err(Failure::Server {
+                reason: format!("{host}:{port} offers no login by PLAIN or LOGIN"),
+                remedy: Some("set mail.smtp.user to null, or mail.smtp.port to one for users who log in".to_owned()),
+            }),
+            Err(trouble) => Err(self.of_server("does not let us in", trouble)),
+        }
+    }
+
+    /// Does a step within its time.
+    async fn step<T>(&self, work: impl Future<Output = Result<T, smtp::Error>>) -> Result<T, Trouble> {
+        let begun = Instant::now();
+        let until = self.deadline.min(begun + self.smtp.timeout);
+        // The deadline comes first: a future that is ready would go before a timer that has run out.
+        if begun >= self.deadline {
+            return Err(Trouble::Silent(longest_of(self.smtp)));
+        }
+        match self.stop.run_until_cancelled(timeout_at(until, work)).await {
+            None => Err(Trouble::Stopped),
+            Some(Err(_)) => Err(Trouble::Silent(until - begun)),
+            Some(Ok(done)) => done.map_err(Trouble::Failed),
+        }
+    }
+
+    /// A failure before it was said whom the mail is for.
+    fn of_server(&self, what: &str, trouble: Trouble) -> Failure {
+        let Smtp { host, port, .. } = self.smtp;
+        match trouble {
+            Trouble::Stopped => Failure::Stopped,
+            Trouble::Silent(time) => Failure::Server {
+                reason: format!("{host}:{port} {what}: it did not answer within {} s", time.as_secs()),
+                remedy: None,
+            },
+            Trouble::Failed(error) => Failure::Server {
+                reason: format!("{host}:{port} {what}: {}", cut(&telling(&error))),
+                remedy: certificate_error(&error).map(|error| certificate_remedy(error).to_owned()),
+            },
+        }
+    }
+
+    /// A failure of this mail, at this command.
+    fn of_mail(&self, command: &str, trouble: Trouble) -> Failure {
+        let error = match trouble {
+            Trouble::Failed(error) if error.status().is_some() => error,
+            Trouble::Failed(error) => {
+                return Failure::Later(format!("the connection broke at {command}: {}", cut(&telling(&error))));
+            }
+            other => return self.of_server(&format!("hangs at {command}"), other),
+        };
+        let said = cut(&telling(&error));
+        match error.status().map_or(0, u16::from) {
+            // It closes the connection, whoever asks.
+            421 => Failure::Server { reason: format!("the server is going away: {said}"), remedy: None },
+            // Not this recipient's fault.
+            530 => Failure::Server {
+                reason: format!("the server wants a login or TLS first: {said}"),
+                remedy: Some("set mail.smtp.user and its password, and mail.smtp.security".to_owned()),
+            },
+            500.. => Failure::Refused(said),
+            _ => Failure::Later(said),
+        }
+    }
+}
+
+fn longest_of(smtp: &Smtp) -> Duration {
+    smtp.timeout * STEPS
+}
+
+/// How we introduce ourselves: by a name only where it is a whole one, because servers may refuse another.
+fn hello_name() -> ClientId {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let whole =
+        |name: &String| name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    name.filter(whole).map_or_else(ClientId::default, ClientId::Domain)
+}
+
+/// `550 5.1.1 No such user`
+fn words(code: Code, said: &str) -> String {
+    cut(&format!("{code} {said}"))
+}
+
+fn said(response: &Response) -> String {
+    response.message().collect::<Vec<_>>().join(" ")
+}
+
+/// What went wrong, in the server's words where it said any.
+fn telling(error: &smtp::Error) -> String {
+    if let Some(code) = error.status() {
+        let said = error.source().map(ToString::to_string).unwrap_or_default();
+        return format!("{code} {said}");
+    }
+    // The error's own text repeats its kind once a floor.
+    let mut cause: &(dyn StdError + 'static) = error;
+    while let Some(deeper) = below(cause) {
+        cause = deeper;
+    }
+    match cause.to_string() {
+        text if text == "incomplete response" => "the server closed the connection".to_owned(),
+        text => text,
+    }
+}
+
+/// The cause of an error; an io::Error shows what it wraps only through `get_ref`.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+fn certificate_error(error: &smtp::Error) -> Option<&CertificateError> {
+    let mut cause: &(dyn StdError + 'static) = error;
+    loop {
+        if let Some(rustls::Error::InvalidCertificate(error)) = cause.downcast_ref() {
+            return Some(error);
+        }
+        cause = below(cause)?;
+    }
+}
+
+fn certificate_remedy(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate comes from an authority that is not trusted: give that authority's certificate (PEM) as \
+             mail.smtp.ca_file"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another host: write the name in the certificate as mail.smtp.host"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: have it renewed, or see this machine's clock"
+        }
+        _ => {
+            "its certificate is refused: it must be a server's, signed by an authority of this machine or of mail.smtp.ca_file"
+        }
+    }
+}
+
+/// What somebody else said, on one line of a bearable length.
+fn cut(text: &str) -> String {
+    let line = text.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty());
+    line.collect::<Vec<_>>().join(" ").chars().take(LONGEST_ANSWER).collect()
+}

@@ -1,0 +1,225 @@
+//! Each mail is written down once and leaves once.
+
+use mail_parser::MimeHeaders;
+use pointsd::mail;
+use serde_json::Value;
+
+use crate::post_office::{PostOffice, certificates, files, parse};
+use crate::program::Folder;
+use crate::support::at;
+use crate::{Office, THREE, delivered, document, in_minutes, smtp};
+
+/// To whom the envelope of a kept mail is.
+fn recipients(raw: &[Vec<u8>]) -> Vec<String> {
+    let to = |raw: &Vec<u8>| parse(raw).header_raw("X-RcptTo").unwrap().trim().to_owned();
+    let mut found: Vec<String> = raw.iter().map(to).collect();
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_recipients_get_a_mail_each() {
+    let server = PostOffice::new(&[]);
+    let office = Office::new(THREE, &smtp(server.port)).await;
+    let document = document();
+    let number = office.report(&document).await;
+    // The job does its slot again.
+    assert_eq!(office.write_down(number, &document).await, 0);
+    office.client.execute("UPDATE mail.outbox SET written = $1", &[&at("2026-11-22T20:46:07Z")]).await.unwrap();
+    assert_eq!(office.round(0).await, delivered(3, 0, 0));
+    assert_eq!(office.round(600).await, delivered(0, 0, 0));
+    let raw = server.raw();
+    assert_eq!(recipients(&raw), ["ann@example.com", "bob@example.com", "cai@example.com"]);
+    let ids = office.message_ids().await;
+    for (raw, id) in raw.iter().zip(&ids) {
+        let mail = parse(raw);
+        assert_eq!(mail.header_raw("X-MailFrom").unwrap().trim(), "points@example.org");
+        assert_eq!(format!("<{}>", mail.message_id().unwrap()), *id);
+        // When it was written down, not when it was tried: else each attempt would look like another mail.
+        assert_eq!(mail.date().unwrap().to_rfc3339(), "2026-11-22T20:46:07Z");
+        assert!(id.starts_with("<arrears.20261121T204500Z.") && id.ends_with("@example.org>"), "{id}");
+    }
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+    let mails = office.mails().await;
+    let expected = |nth: usize, to: &str| (to.to_owned(), "sent".to_owned(), 1, format!("250 2.0.0 Kept as {nth}"));
+    assert_eq!(mails, [expected(1, "ann@example.com"), expected(2, "bob@example.com"), expected(3, "cai@example.com")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_down_where_nobody_is_to_be_mailed() {
+    let mut office = Office::new(THREE, "  mode: none\n").await;
+    let document = document();
+    let number = office.report(&document).await;
+    assert_eq!((office.states().await.len(), office.resend(number, None).await), (0, 0));
+    office.configure("", "  mode: directory\n");
+    assert_eq!(office.write_down(number, &document).await, 0);
+    // A transaction that does not commit mails nothing.
+    office.configure(THREE, "  mode: directory\n");
+    let mut client = office.database.connection().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    assert_eq!(mail::write_down(&transaction, number, &document, &office.config.mail).await.unwrap(), 3);
+    transaction.rollback().await.unwrap();
+    assert_eq!(office.round(0).await, delivered(0, 0, 0));
+}
+
+/// Both ways to encrypt, with a login.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_tls_and_a_login_is_delivered_to() {
+    let folder = Folder::new();
+    let shown = certificates(&folder, "localhost");
+    for security in ["starttls", "tls"] {
+        let options = ["--tls", security, "--certificate", &shown.certificate, "--key", &shown.key];
+        let login = ["--user", "points", "--password", "se cret"];
+        let server = PostOffice::new(&[&options[..], &login[..]].concat());
+        let mail = format!(
+            "  mode: smtp\n  smtp: {{host: localhost, port: {}, security: {security}, ca_file: {}, user: points, password: se cret}}\n",
+            server.port, shown.authority
+        );
+        let office = Office::new(THREE, &mail).await;
+        office.report(&document()).await;
+        assert_eq!(office.round(0).await, delivered(3, 0, 0), "{security}: {:#?}", office.mails().await);
+        assert_eq!(server.raw().len(), 3);
+    }
+}
+
+/// Two senders at once, and again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_senders_one_sends_each_mail() {
+    let server = PostOffice::new(&[]);
+    let to: Vec<String> = (0..20).map(|nth| format!("user{nth:02}@example.com")).collect();
+    let office = Office::new(&to.join(", "), &smtp(server.port)).await;
+    office.report(&document()).await;
+    let other = office.test.database().await;
+    let one = mail::deliver(&office.database, &office.config, None, in_minutes(0));
+    let two = mail::deliver(&other, &office.config, None, in_minutes(0));
+    let (one, two) = tokio::try_join!(one, two).unwrap();
+    assert_eq!(one.sent + two.sent, 20);
+    assert!(one.sent > 0 && two.sent > 0, "only one of them sent: {one:?} {two:?}");
+    assert_eq!(recipients(&server.raw()), to);
+}
+
+/// Who died with a mail in hand holds it up for as long as he could have sent it; then another one does, under the same
+/// Message-ID. If the first one lives after all, he cannot spoil what the other one wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_whose_holder_died_is_sent_by_another() {
+    let server = PostOffice::new(&[]);
+    let office = Office::new("ann@example.com", &smtp(server.port)).await;
+    office.report(&document()).await;
+    let hold = "UPDATE mail.outbox SET state = 'sending', attempts = 1, held_until = clock_timestamp() + $1::float8 * interval '1 second'";
+    office.client.execute(hold, &[&60.0]).await.unwrap();
+    assert_eq!(office.round(600).await, delivered(0, 0, 0));
+    office.client.execute(hold, &[&-1.0]).await.unwrap();
+    assert_eq!(office.round(600).await, delivered(1, 0, 0));
+    let raw = server.raw();
+    assert_eq!(format!("<{}>", parse(&raw[0]).message_id().unwrap()), office.message_ids().await[0]);
+    assert_eq!(office.mails().await[0].2, 2);
+}
+
+/// A hand in the table, or another sender just about to take the first one, holds up no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_somebody_holds_is_passed_by() {
+    let office = Office::new(THREE, "  mode: directory\n").await;
+    office.report(&document()).await;
+    let hand = office.test.client().await;
+    hand.batch_execute("BEGIN; SELECT FROM mail.outbox WHERE recipient LIKE 'ann%' FOR UPDATE").await.unwrap();
+    assert_eq!(office.round(0).await, delivered(2, 0, 0));
+    hand.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(office.round(0).await, delivered(1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_that_is_asked_for_again_is_a_new_one() {
+    let server = PostOffice::new(&[]);
+    let office = Office::new(THREE, &smtp(server.port)).await;
+    let number = office.report(&document()).await;
+    assert_eq!(office.round(0).await.sent, 3);
+    assert_eq!(office.resend(number, None).await, 3);
+    let to: Vec<lettre::message::Mailbox> =
+        ["Bob <bob@example.com>", "new@example.com"].iter().map(|to| to.parse().unwrap()).collect();
+    assert_eq!(office.resend(number, Some(&to)).await, 2);
+    assert_eq!(office.resend(number + 1, None).await, 0);
+    assert_eq!(office.round(0).await.sent, 5);
+    let sql = "SELECT recipient, resend FROM mail.outbox WHERE resend > 0 ORDER BY mail";
+    let rows = office.client.query(sql, &[]).await.unwrap();
+    let again: Vec<(&str, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let expected = [
+        ("ann@example.com", 1),
+        ("bob@example.com", 1),
+        ("cai@example.com", 1),
+        ("bob@example.com", 2),
+        ("new@example.com", 1),
+    ];
+    assert_eq!(again, expected);
+    let mut ids = office.message_ids().await;
+    assert!(ids[6].contains(".again2@"), "{ids:?}");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 8);
+    assert_eq!(server.raw().len(), 8);
+}
+
+/// Only the mails of the document that was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_may_be_for_one_document() {
+    let server = PostOffice::new(&[]);
+    let office = Office::new("ann@example.com", &smtp(server.port)).await;
+    let mut document = document();
+    let first = office.report(&document).await;
+    document.slot += chrono::TimeDelta::days(1);
+    let second = office.report(&document).await;
+    let round = mail::deliver(&office.database, &office.config, Some(second), in_minutes(0)).await.unwrap();
+    assert_eq!(round, delivered(1, 0, 0));
+    let sql = "SELECT document FROM mail.outbox WHERE state = 'waiting'";
+    assert_eq!(office.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), first);
+}
+
+/// A file for each mail, under a name that says what it is; made again it replaces itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mails_become_files() {
+    let office = Office::new("ann@example.com, '\"o/x\"@example.com'", "  mode: directory\n  directory: mails\n").await;
+    let number = office.report(&document()).await;
+    assert_eq!(office.round(0).await, delivered(2, 0, 0));
+    let folder = office.folder.path().join("mails");
+    let names = || {
+        let mut names: Vec<String> =
+            std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let first = names();
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert!(first[0].starts_with("2026-11-22-044500-arrears-_o_x_@example.com-"), "{first:?}");
+    assert_eq!(first[1], "2026-11-22-044500-arrears-ann@example.com.eml");
+    let before = files(&folder, "eml");
+    // As if it had died before it wrote down that they left.
+    office.client.execute("UPDATE mail.outbox SET state = 'waiting', sent = NULL", &[]).await.unwrap();
+    assert_eq!(office.round(0).await, delivered(2, 0, 0));
+    assert_eq!((names(), files(&folder, "eml") == before), (first, true), "made again, a mail is the same to the byte");
+    assert_eq!(office.resend(number, None).await, 2);
+    assert_eq!(office.round(0).await, delivered(2, 0, 0));
+    assert!(names().contains(&"2026-11-22-044500-arrears-ann@example.com-again1.eml".to_owned()), "{:?}", names());
+    let raw = &before[1];
+    let mail = parse(raw);
+    assert_eq!(mail.attachments().filter_map(|part| part.attachment_name()).count(), 2);
+    let (_, _, _, answer) = &office.mails().await[0];
+    assert_eq!(*answer, folder.join("2026-11-22-044500-arrears-ann@example.com.eml").display().to_string());
+}
+
+/// What cannot be turned into a mail does not hold up others, and says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_cannot_be_read_stops_no_other() {
+    let office = Office::new("ann@example.com", "  mode: directory\n").await;
+    let mut document = document();
+    let gone = office.report(&document).await;
+    document.slot += chrono::TimeDelta::days(1);
+    let strange = office.report(&document).await;
+    document.slot += chrono::TimeDelta::days(1);
+    office.report(&document).await;
+    office.client.execute("DELETE FROM reports.documents WHERE document = $1", &[&gone]).await.unwrap();
+    let sql = "UPDATE reports.documents SET content = $2 WHERE document = $1";
+    office.client.execute(sql, &[&strange, &Value::Null]).await.unwrap();
+    assert_eq!(office.round(0).await, delivered(1, 1, 1));
+    let mails = office.mails().await;
+    assert_eq!((mails[0].1.as_str(), mails[0].3.as_str()), ("parked", "its document was deleted"));
+    assert!(mails[1].3.starts_with("its document cannot be read: was it made by another version"), "{mails:?}");
+}

@@ -1,0 +1,182 @@
+//! Mails: written down once, delivered once, to a real server (aiosmtpd) and past faulty ones, read back by a parser that
+//! is not the one that wrote them.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+#[path = "../program/mod.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod daemon;
+mod delivery;
+mod failures;
+mod faulty;
+mod messages;
+mod post_office;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pointsd::config::Config;
+use pointsd::database::Database;
+use pointsd::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
+use pointsd::language::Language;
+use pointsd::mail::{self, Delivered};
+use tokio_postgres::Client;
+
+use program::Folder;
+use support::{TestDatabase, at};
+
+const THREE: &str = "ann@example.com, \"Bob <bob@example.com>\", \"财务部 <cai@example.com>\"";
+
+/// A database, a configuration, and what is asked of both.
+struct Office {
+    database: Database,
+    client: Client,
+    config: Config,
+    folder: Folder,
+    test: TestDatabase,
+}
+
+impl Office {
+    /// With mails to these recipients, and the rest of the section `mail` as these lines say.
+    async fn new(to: &str, mail: &str) -> Office {
+        let folder = Folder::new();
+        let config = load(&folder, to, mail);
+        let test = TestDatabase::new().await;
+        Office { database: test.database().await, client: test.client().await, config, folder, test }
+    }
+
+    /// From now on with this configuration.
+    fn configure(&mut self, to: &str, mail: &str) {
+        self.config = load(&self.folder, to, mail);
+    }
+
+    /// Keeps a document as its report does; returns its number.
+    async fn keep(&self, document: &Document) -> i64 {
+        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+                   VALUES ($1, $2, 1, 'good', $3, $4, 'books.example.com', '/var/lib/pointsd/reports/x') RETURNING document";
+        let content = serde_json::to_value(document).unwrap();
+        let row = self.client.query_one(sql, &[&document.report, &document.slot, &document.headline, &content]).await;
+        row.unwrap().get(0)
+    }
+
+    /// Keeps a document and writes its mails down; returns its number.
+    async fn report(&self, document: &Document) -> i64 {
+        let number = self.keep(document).await;
+        self.write_down(number, document).await;
+        number
+    }
+
+    async fn write_down(&self, number: i64, document: &Document) -> u64 {
+        let mut client = self.database.connection().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let written = mail::write_down(&transaction, number, document, &self.config.mail).await.unwrap();
+        transaction.commit().await.unwrap();
+        written
+    }
+
+    async fn resend(&self, number: i64, to: Option<&[lettre::message::Mailbox]>) -> u64 {
+        let mut client = self.database.connection().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let written = mail::resend(&transaction, number, to, &self.config.mail).await.unwrap();
+        transaction.commit().await.unwrap();
+        written
+    }
+
+    /// One round, so many minutes from now.
+    async fn round(&self, minutes: i64) -> Delivered {
+        mail::deliver(&self.database, &self.config, None, in_minutes(minutes)).await.unwrap()
+    }
+
+    /// Recipient, state, attempts and answer of each mail.
+    async fn mails(&self) -> Vec<(String, String, i32, String)> {
+        let sql = "SELECT recipient, state, attempts, coalesce(answer, '') FROM mail.outbox ORDER BY mail";
+        let rows = self.client.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+    }
+
+    /// The states of all mails.
+    async fn states(&self) -> Vec<String> {
+        self.mails().await.into_iter().map(|(_, state, ..)| state).collect()
+    }
+
+    async fn message_ids(&self) -> Vec<String> {
+        let rows = self.client.query("SELECT message_id FROM mail.outbox ORDER BY mail", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+fn load(folder: &Folder, to: &str, mail: &str) -> Config {
+    Config::load(Some(folder.file("pointsd.yaml", settings(to, mail)).as_ref()), None).unwrap()
+}
+
+/// A configuration with mails to these recipients.
+fn settings(to: &str, mail: &str) -> String {
+    format!(
+        "state_dir: state\nbusiness: {{time_zone: Asia/Shanghai}}\nmail:\n  from: '\"Points, Ltd\" <points@example.org>'\n  to: {{arrears: [{to}]}}\n{mail}"
+    )
+}
+
+/// To a server of this machine, in the clear.
+fn smtp(port: u16) -> String {
+    format!("  mode: smtp\n  smtp: {{host: 127.0.0.1, port: {port}, security: none, timeout_seconds: 10}}\n")
+}
+
+fn delivered(sent: u64, waiting: u64, parked: u64) -> Delivered {
+    Delivered { sent, waiting, parked }
+}
+
+/// The clock, moved on: a mail that was written down just now is due, and each pause is over an hour later.
+fn in_minutes(minutes: i64) -> DateTime<Utc> {
+    Utc::now() + TimeDelta::minutes(minutes) + TimeDelta::seconds(1)
+}
+
+/// A report with a table, a picture and words.
+fn document() -> Document {
+    let column = |title: &str, kind| Column { title: title.to_owned(), kind };
+    let row = |nth: u32| vec![Cell::Text(support::user(nth).to_string()), Cell::Number(i64::from(nth) * 1000)];
+    Document {
+        report: "arrears".to_owned(),
+        language: Language::English,
+        business: "Acme Ltd".to_owned(),
+        title: "Arrears".to_owned(),
+        slot: at("2026-11-21T20:45:00Z"),
+        run: 1,
+        as_of: at("2026-11-21T20:45:03Z"),
+        time_zone: "Asia/Shanghai".to_owned(),
+        tone: Tone::Attention,
+        headline: "2 accounts owe 3,000 points".to_owned(),
+        facts: vec![Fact { label: "accounts".to_owned(), value: Cell::Number(2) }],
+        sections: vec![
+            Section::Text { title: "How to read this".to_owned(), paragraphs: vec!["Worst first.".to_owned()] },
+            Section::Chart(Chart {
+                name: "by-age".to_owned(),
+                title: "By age".to_owned(),
+                description: "All of it is younger than a week.".to_owned(),
+                form: Form::Bars,
+                bars: vec![
+                    Bar { label: "0-7 days".to_owned(), value: 3000 },
+                    Bar { label: "8-30".to_owned(), value: 1 },
+                ],
+            }),
+            Section::Table(Table {
+                name: "accounts".to_owned(),
+                title: "Accounts".to_owned(),
+                note: String::new(),
+                columns: vec![column("User", Kind::Identifier), column("Owes", Kind::Number)],
+                rows: vec![row(1), row(2)],
+                rows_in_all: 2,
+                totals: vec![None, Some(3000)],
+                rows_in_body: 10,
+                if_empty: String::new(),
+            }),
+        ],
+    }
+}

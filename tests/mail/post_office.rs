@@ -1,0 +1,97 @@
+//! A real mail server, aiosmtpd, in a process of its own, and the certificates that it shows.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use mail_parser::{Message, MessageParser};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::program::Folder;
+
+/// A server that keeps what it is sent; gone when it is dropped.
+pub struct PostOffice {
+    pub port: u16,
+    kept: Folder,
+    process: Child,
+}
+
+impl PostOffice {
+    pub fn new(options: &[&str]) -> PostOffice {
+        let kept = Folder::new();
+        let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail/server.py");
+        let mut command = Command::new(python());
+        command.arg(server).arg(kept.path()).args(options);
+        // It warns of logins without TLS, which is what some tests are about.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let port = first.trim().parse().unwrap_or_else(|_| panic!("no port: {first:?} of {command:?}"));
+        PostOffice { port, kept, process }
+    }
+
+    /// What it has kept, in the order in which it came, byte for byte.
+    pub fn raw(&self) -> Vec<Vec<u8>> {
+        files(self.kept.path(), "eml")
+    }
+}
+
+impl Drop for PostOffice {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// The files of a folder with this ending, by name.
+pub fn files(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == ending));
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+pub fn parse(raw: &[u8]) -> Message<'_> {
+    MessageParser::default().parse(raw).expect("a mail")
+}
+
+/// One that has aiosmtpd: that of the system, or the one that script/setup made where the system has none.
+fn python() -> &'static str {
+    static FOUND: OnceLock<&str> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/aiosmtpd/bin/python3");
+        let works = |python: &&str| {
+            let call = Command::new(python).args(["-c", "import aiosmtpd.smtp"]).stderr(Stdio::null()).status();
+            call.is_ok_and(|status| status.success())
+        };
+        let found = ["/usr/bin/python3", "python3", own].into_iter().find(works);
+        found.expect("no Python with aiosmtpd, the mail server of these tests: run `script/setup tests`")
+    })
+}
+
+/// An authority's certificate, and one of a server with its key, as files.
+pub struct Certificates {
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Certificates for a host of this name.
+pub fn certificates(folder: &Folder, host: &str) -> Certificates {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    // Two authorities of one name would be taken for each other.
+    authority.distinguished_name.push(DnType::CommonName, format!("Authority of {host}"));
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    Certificates {
+        authority: folder.file(&format!("{host}.authority.pem"), pem),
+        certificate: folder.file(&format!("{host}.pem"), certificate.pem()),
+        key: folder.file(&format!("{host}.key"), key.serialize_pem()),
+    }
+}
