@@ -3,7 +3,7 @@
 -- transaction left it; what belongs to the account (batches, keys) is read by later statements, whose snapshots are
 -- taken after the locks.
 -- $1 uuid[]: the users
-SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
+SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch, total_adjusted
 FROM ledger.accounts
 WHERE user_id = ANY ($1::uuid[])
 ORDER BY user_id

@@ -1,6 +1,7 @@
 -- $1 uuid, $2 uuid: first and last user
 SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
-       allocated_batches, allocated_points, at, duration, description, key, drawing_rule, recorded_at
+       allocated_batches, allocated_points, at, duration, description, key, drawing_rule, recorded_at,
+       correction
 FROM ledger.entries
 WHERE user_id BETWEEN $1 AND $2
 ORDER BY user_id, seq

@@ -87,6 +87,7 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("total_recharged", -15),
             ("total_consumed", -14),
             ("total_expired", -13),
+            ("total_adjusted", -14),
             ("last_seq", -8),
         ],
         Table::Batches => &[
@@ -113,6 +114,7 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("duration", -8),
             ("description", 30),
             ("recorded_at", 27),
+            ("correction", 10),
         ],
     }
 }
@@ -128,6 +130,7 @@ fn fields(row: &Exported) -> Vec<String> {
             row.total_recharged.to_string(),
             row.total_consumed.to_string(),
             row.total_expired.to_string(),
+            row.total_adjusted.to_string(),
             row.last_seq.to_string(),
         ],
         Exported::Batch(row) => vec![
@@ -157,6 +160,7 @@ fn fields(row: &Exported) -> Vec<String> {
                 or_empty(entry.duration.map(|seconds| seconds.normalize().to_string())),
                 entry.description.clone(),
                 row.recorded_at.clone(),
+                or_empty(row.correction.as_ref().map(ToString::to_string)),
             ]
         }
     }

@@ -9,6 +9,7 @@ mod operate;
 mod output;
 mod posting;
 mod price;
+mod repair;
 mod reports;
 mod requests;
 
@@ -66,6 +67,8 @@ enum Command {
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
     Reports(reports::Reports),
+    #[command(subcommand)]
+    Repair(repair::Repair),
     #[command(subcommand)]
     Db(operate::Db),
     #[command(subcommand, name = "config")]
@@ -179,6 +182,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Jobs(command) => command.run(&program).await,
         Command::Runs(command) => command.run(&program).await,
         Command::Reports(command) => command.run(&program).await,
+        Command::Repair(command) => command.run(&program).await,
         Command::Db(command) => command.run(&program).await,
         Command::Config(command) => command.run(&program),
         Command::Serve(command) => command.run(&program, load).await,

@@ -210,6 +210,7 @@ fn in_words(reply: &Reply) -> String {
         EntryType::Recharge => "settled arrears",
         EntryType::Consume => "drawn from",
         EntryType::Expire => "expired from",
+        EntryType::Adjust => "set right",
     };
     let mut lines = vec![
         ("user", entry.user.to_string()),
@@ -255,6 +256,7 @@ impl BalanceOf {
                 ("recharged", grouped(balance.total_recharged)),
                 ("consumed", grouped(balance.total_consumed)),
                 ("expired", grouped(balance.total_expired)),
+                ("adjusted", grouped(balance.total_adjusted)),
             ]))?;
         }
         Ok(Outcome::Done)

@@ -22,6 +22,8 @@ pub(crate) struct Account {
     pub total_recharged: i64,
     pub total_consumed: i64,
     pub total_expired: i64,
+    /// For those who read; no posting changes it.
+    pub total_adjusted: i64,
     pub last_seq: i64,
     pub last_batch: i32,
     /// In drawing order. Those before `first_open` were emptied by this group.
@@ -72,6 +74,7 @@ impl Account {
             total_recharged: 0,
             total_consumed: 0,
             total_expired: 0,
+            total_adjusted: 0,
             last_seq: 0,
             last_batch: 0,
             batches: Vec::new(),
@@ -218,7 +221,8 @@ impl Account {
         let balance_before = self.balance;
         self.balance = match kind {
             EntryType::Recharge => balance_before + amount,
-            EntryType::Consume | EntryType::Expire => balance_before - amount,
+            // Of an adjust entry none comes here: only a repair posts one.
+            EntryType::Consume | EntryType::Expire | EntryType::Adjust => balance_before - amount,
         };
         self.last_seq += 1;
         self.changed = true;

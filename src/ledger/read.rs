@@ -32,6 +32,8 @@ pub struct Balance {
     pub total_consumed: i64,
     /// Points that ever expired.
     pub total_expired: i64,
+    /// Points by which repairs moved the balance; below zero where they took points away.
+    pub total_adjusted: i64,
 }
 
 /// Whether an account may start work that will cost `required` points.
@@ -85,6 +87,8 @@ pub struct ExportedAccount {
     pub total_consumed: i64,
     /// Points that ever expired.
     pub total_expired: i64,
+    /// Points by which repairs moved the balance; below zero where they took points away.
+    pub total_adjusted: i64,
     /// Number of the last entry.
     pub last_seq: i64,
 }
@@ -118,6 +122,9 @@ pub struct ExportedEntry {
     pub recorded_at: String,
     /// Version of the rule by which its points were allocated.
     pub drawing_rule: i16,
+    /// Of an adjust entry: what it set right, before and after, who and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correction: Option<serde_json::Value>,
 }
 
 impl<C: Deref<Target = Client>> Session<C> {
@@ -128,12 +135,23 @@ impl<C: Deref<Target = Client>> Session<C> {
     pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
         let at = to_microsecond(at);
         let row = self.client().query_opt(&self.statements().balance, &[&user, &at]).await?;
-        let (balance, total_recharged, total_consumed, total_expired, available) = match row {
-            Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?),
-            None => (0, 0, 0, 0, 0),
+        let [balance, total_recharged, total_consumed, total_expired, total_adjusted, available] = match row {
+            Some(row) => {
+                [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?]
+            }
+            None => [0; 6],
         };
         let arrears = arrears(balance);
-        Ok(Balance { user, balance, available, arrears, total_recharged, total_consumed, total_expired })
+        Ok(Balance {
+            user,
+            balance,
+            available,
+            arrears,
+            total_recharged,
+            total_consumed,
+            total_expired,
+            total_adjusted,
+        })
     }
 
     /// Whether the account may start work that will cost `required` points at `at`. One round trip.
@@ -194,6 +212,7 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
                 total_recharged: account.total_recharged,
                 total_consumed: account.total_consumed,
                 total_expired: account.total_expired,
+                total_adjusted: account.total_adjusted,
                 last_seq: account.last_seq,
             })
         }
@@ -213,6 +232,7 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
             entry: entry_from(row)?,
             recorded_at: time_text(row.try_get("recorded_at")?),
             drawing_rule: row.try_get("drawing_rule")?,
+            correction: row.try_get("correction")?,
         })),
     })
 }

@@ -98,7 +98,7 @@ pub struct Entry {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: EntryType,
-    /// Points, 1 or more; the type tells the direction.
+    /// Points, 1 or more; the type tells the direction. Of an adjust entry 0 or more, and the balances tell it.
     pub amount: i64,
     /// The account's balance before.
     pub balance_before: i64,
@@ -110,7 +110,8 @@ pub struct Entry {
     pub source_id: Option<String>,
     /// The batch that a recharge opened.
     pub batch: Option<i32>,
-    /// Points by batch: drawn by a consume, settled by a recharge, taken by an expiry.
+    /// Points by batch: drawn by a consume, settled by a recharge, taken by an expiry; of an adjust entry above zero
+    /// where they were taken out, below zero where they were put back.
     pub allocations: Vec<Allocation>,
     /// When it happened.
     #[serde(serialize_with = "time")]
@@ -120,7 +121,7 @@ pub struct Entry {
     pub duration: Option<Decimal>,
     /// For people.
     pub description: String,
-    /// Stands for the posting's key; an expiry has none.
+    /// Stands for the posting's key; an expiry and a repair have none.
     #[serde(skip)]
     pub key: Option<Uuid>,
     /// Version of the rule by which the points were allocated.
@@ -147,6 +148,8 @@ pub enum EntryType {
     Consume,
     /// Points of a batch ran out of time.
     Expire,
+    /// A repair that somebody asked for set right what a hand had changed.
+    Adjust,
 }
 
 impl EntryType {
@@ -156,12 +159,14 @@ impl EntryType {
             EntryType::Recharge => "recharge",
             EntryType::Consume => "consume",
             EntryType::Expire => "expire",
+            EntryType::Adjust => "adjust",
         }
     }
 
     /// Reads what [`EntryType::as_str`] writes.
     pub fn parse(text: &str) -> Option<EntryType> {
-        [EntryType::Recharge, EntryType::Consume, EntryType::Expire].into_iter().find(|kind| kind.as_str() == text)
+        let all = [EntryType::Recharge, EntryType::Consume, EntryType::Expire, EntryType::Adjust];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -387,6 +387,7 @@ pub(super) fn account_from(row: &Row) -> Result<Account, Error> {
     account.total_expired = row.try_get(4)?;
     account.last_seq = row.try_get(5)?;
     account.last_batch = row.try_get(6)?;
+    account.total_adjusted = row.try_get(7)?;
     Ok(account)
 }
 

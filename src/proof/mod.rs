@@ -6,3 +6,17 @@
 //!   broken; no row means that they are sound.
 //! - A **finding** is such a place. It stands until it is found gone.
 //! - A **checkpoint** is what was proved of an account; the next proof goes on from there.
+
+mod checks;
+mod findings;
+mod repair;
+
+pub use checks::{Finding, RULES, Rule, examine};
+pub use findings::{
+    FindingCounts, KeptFinding, count_findings, cure_findings, cured_findings, found_users, standing_findings,
+    write_findings,
+};
+pub use repair::{
+    AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
+    RepairError, Unrepairable, apply, plan,
+};

@@ -109,6 +109,7 @@ fn postings_and_what_they_leave() {
                 json!({
                     "user": USER, "balance": 968, "available": 968, "arrears": 0,
                     "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
+                    "total_adjusted": 0,
                 }),
             ),
             // At the very instant of their expiry the points are no longer available, though no sweep has run.
@@ -118,6 +119,7 @@ fn postings_and_what_they_leave() {
                 json!({
                     "user": USER, "balance": 968, "available": 0, "arrears": 0,
                     "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
+                    "total_adjusted": 0,
                 }),
             ),
             (
@@ -126,6 +128,7 @@ fn postings_and_what_they_leave() {
                 json!({
                     "user": NOBODY, "balance": 0, "available": 0, "arrears": 0,
                     "total_recharged": 0, "total_consumed": 0, "total_expired": 0,
+                    "total_adjusted": 0,
                 }),
             ),
         ],
@@ -252,7 +255,7 @@ fn exports_hold_every_field() {
         export("accounts --json").jsons()[0],
         json!({
             "user": USER, "balance": -2, "arrears": 2, "total_recharged": 7, "total_consumed": 9, "total_expired": 0,
-            "last_seq": 2,
+            "total_adjusted": 0, "last_seq": 2,
         })
     );
     assert_eq!(
@@ -276,8 +279,8 @@ fn exports_hold_every_field() {
     assert_eq!(
         export("accounts --csv").stdout,
         format!(
-            "user,balance,arrears,total_recharged,total_consumed,total_expired,last_seq\n\
-             {USER},-2,2,7,9,0,2\n{NOBODY},1,0,1,0,0,1\n"
+            "user,balance,arrears,total_recharged,total_consumed,total_expired,total_adjusted,last_seq\n\
+             {USER},-2,2,7,9,0,0,2\n{NOBODY},1,0,1,0,0,0,1\n"
         )
     );
     let entries = export("entries --csv").stdout;

@@ -78,14 +78,15 @@ Was in the books already: consume of 2 points, entry 3
   recharged  1,234,567
   consumed   3
   expired    0
+  adjusted   0
 ",
         ),
         (
             "export accounts",
             0,
             "\
-user                                         balance       arrears  total_recharged  total_consumed  total_expired  last_seq
-USER         1234564             0          1234567               3              0         3
+user                                         balance       arrears  total_recharged  total_consumed  total_expired  total_adjusted  last_seq
+USER         1234564             0          1234567               3              0               0         3
 ",
         ),
         ("price cost script", 0, "5 points\n"),

@@ -208,6 +208,7 @@ async fn totals_that_would_not_fit() {
             total_recharged: recharged + come,
             total_consumed: consumed + go,
             total_expired: 0,
+            total_adjusted: 0,
         };
         assert_eq!(found, expected, "{case:?}");
     }

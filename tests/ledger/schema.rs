@@ -60,8 +60,10 @@ async fn each_constraint_refuses_by_its_name() {
     let cases = [
         (
             "accounts_pkey",
-            "INSERT INTO ledger.accounts SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
-                                                last_batch FROM ledger.accounts"
+            "INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+                                           last_batch)
+             SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
+             FROM ledger.accounts"
                 .to_owned(),
         ),
         ("accounts_balance_is_the_sum", format!("{account} balance = balance + 1")),
@@ -85,7 +87,12 @@ async fn each_constraint_refuses_by_its_name() {
         ("entries_type_known", entry(r#"{"seq": 3, "key": null, "type": "gift"}"#)),
         ("entries_balances_chain", entry(r#"{"seq": 3, "key": null, "balance_after": 7}"#)),
         ("entries_allocations_paired", entry(r#"{"seq": 3, "key": null, "allocated_points": [1, 3]}"#)),
+        (
+            "entries_balances_chain",
+            entry(r#"{"seq": 3, "key": null, "type": "adjust", "correction": {}, "amount": 1}"#),
+        ),
         ("entries_correction_of_adjust", entry(r#"{"seq": 3, "key": null, "correction": {}}"#)),
+        ("entries_correction_of_adjust", entry(r#"{"seq": 3, "key": null, "type": "adjust"}"#)),
         ("entries_batch_of_recharge", entry(r#"{"seq": 3, "key": null, "batch": 1}"#)),
     ];
     for (constraint, statement) in &cases {

@@ -35,7 +35,9 @@ fn source_of(module: &str) -> String {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests", "mail"].into_iter().flat_map(statements_in) {
+    for (name, sql) in
+        ["ledger", "demo", "jobs", "reports", "requests", "mail", "checks", "proof"].into_iter().flat_map(statements_in)
+    {
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::telemetry::chain(&error));
         }
@@ -61,6 +63,13 @@ fn each_is_used() {
         let listed = scheduler.contains(&format!("sql!(\"{name}.sql\")"));
         let included = |source: &str| source.contains(&format!("sql/jobs/{name}.sql\")"));
         assert!(listed || included(&scheduler) || included(&jobs), "sql/jobs/{name}.sql is used by nobody");
+    }
+    for name in statements_in("checks").keys() {
+        assert!(pointsd::proof::RULES.iter().any(|rule| rule.name == name), "sql/checks/{name}.sql is used by nobody");
+    }
+    let proof = source_of("proof");
+    for name in statements_in("proof").keys() {
+        assert!(proof.contains(&format!("sql/proof/{name}.sql\")")), "sql/proof/{name}.sql is used by nobody");
     }
     let requests = source_of("requests");
     for name in statements_in("requests").keys() {

@@ -5,9 +5,9 @@ use tokio_postgres::Client;
 /// Name and query. The first column says where.
 const INVARIANTS: &[(&str, &str)] = &[
     (
-        "balance = total_recharged - total_consumed - total_expired",
+        "balance = total_recharged - total_consumed - total_expired + total_adjusted",
         "SELECT user_id::text FROM ledger.accounts
-         WHERE balance <> total_recharged::numeric - total_consumed - total_expired",
+         WHERE balance <> total_recharged::numeric - total_consumed - total_expired + total_adjusted",
     ),
     (
         "what remains in an account's batches is its balance, or nothing in arrears",
@@ -36,6 +36,7 @@ const INVARIANTS: &[(&str, &str)] = &[
          WHERE s.allocated <> CASE e.type
              WHEN 'recharge' THEN least(e.amount, greatest(0, -e.balance_before))
              WHEN 'consume' THEN least(e.amount, greatest(0, e.balance_before))
+             WHEN 'adjust' THEN greatest(0, e.balance_before) - greatest(0, e.balance_after)
              ELSE e.amount END",
     ),
     (
@@ -44,7 +45,7 @@ const INVARIANTS: &[(&str, &str)] = &[
          FROM ledger.entries e CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
          LEFT JOIN ledger.batches b ON b.user_id = e.user_id AND b.batch = t.batch
          GROUP BY e.user_id, e.seq
-         HAVING count(*) <> count(b.batch) OR count(*) <> count(DISTINCT t.batch) OR min(t.points) < 1",
+         HAVING count(*) <> count(b.batch) OR count(*) <> count(DISTINCT t.batch) OR min(CASE e.type WHEN 'adjust' THEN abs(t.points) ELSE t.points END) < 1",
     ),
     (
         "a recharge opens the batch that it names and settles from no other; an expiry takes one batch",
@@ -54,7 +55,11 @@ const INVARIANTS: &[(&str, &str)] = &[
          WHERE e.type = 'recharge' AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
             OR e.type = 'recharge' AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
             OR e.type = 'expire' AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
-                                      OR b.expires_at > e.at OR b.remaining <> 0 OR e.key IS NOT NULL)",
+                                      OR b.expires_at > e.at OR e.key IS NOT NULL
+                                      OR b.remaining <> 0 AND NOT EXISTS (
+                                          SELECT FROM ledger.entries AS later
+                                          WHERE later.user_id = e.user_id AND later.seq > e.seq
+                                            AND later.type = 'adjust'))",
     ),
     (
         "a consume draws from no batch past its time",
@@ -84,11 +89,12 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "the sums of entries by type are the account's totals",
         "SELECT a.user_id::text FROM ledger.accounts a LEFT JOIN ledger.entries e USING (user_id)
-         GROUP BY a.user_id, a.total_recharged, a.total_consumed, a.total_expired
-         HAVING (a.total_recharged, a.total_consumed, a.total_expired) IS DISTINCT FROM (
+         GROUP BY a.user_id, a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted
+         HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted) IS DISTINCT FROM (
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0),
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0),
-             coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0))",
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0),
+             coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0))",
     ),
     (
         "no batch and no entry without its account",

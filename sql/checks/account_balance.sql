@@ -1,0 +1,26 @@
+-- An account's balance is what its last entry left.
+-- Where it is the last entry's balance_after that does not follow from the entry, and the account's would, that entry
+-- is what entry_amount finds.
+-- $1 uuid[]: the users
+SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.after, 0)::text AS expected,
+       a.balance::text AS found
+FROM ledger.accounts AS a
+LEFT JOIN LATERAL (
+    SELECT e.balance_after AS after,
+           CASE e.type
+               WHEN 'recharge' THEN e.balance_after = e.balance_before::numeric + e.amount
+               WHEN 'adjust' THEN abs(e.balance_after::numeric - e.balance_before) = e.amount
+               ELSE e.balance_after = e.balance_before::numeric - e.amount
+           END AS follows,
+           CASE e.type
+               WHEN 'recharge' THEN a.balance = e.balance_before::numeric + e.amount
+               WHEN 'adjust' THEN abs(a.balance::numeric - e.balance_before) = e.amount
+               ELSE a.balance = e.balance_before::numeric - e.amount
+           END AS account_follows
+    FROM ledger.entries AS e
+    WHERE e.user_id = a.user_id
+    ORDER BY e.seq DESC
+    LIMIT 1
+) AS last ON true
+WHERE a.user_id = ANY ($1::uuid[]) AND a.balance <> coalesce(last.after, 0)
+  AND (NOT last.follows AND last.account_follows) IS NOT TRUE

@@ -1,0 +1,46 @@
+-- The nth recharge of an account opened its batch n, which has the recharge's points, source and time; no batch came
+-- otherwise.
+-- A batch under another number is told once, as what was found in place of the one that is missing.
+-- $1 uuid[]: the users
+WITH opened AS (
+    SELECT user_id, seq, batch AS named, amount, source_type AS source, at,
+           row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
+    FROM ledger.entries
+    WHERE user_id = ANY ($1::uuid[]) AND type = 'recharge'
+), missing AS (
+    SELECT o.*
+    FROM opened AS o
+    LEFT JOIN ledger.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
+    WHERE b.batch IS NULL
+), strange AS (
+    SELECT b.*
+    FROM ledger.batches AS b
+    LEFT JOIN opened AS o ON o.user_id = b.user_id AND o.batch = b.batch
+    WHERE b.user_id = ANY ($1::uuid[]) AND o.batch IS NULL
+)
+SELECT o.user_id, b.batch, o.seq,
+       concat_ws(', ', CASE WHEN o.named <> o.batch THEN 'batch ' || o.batch END,
+                       CASE WHEN b.amount <> o.amount THEN 'amount ' || o.amount END,
+                       CASE WHEN b.source <> o.source THEN 'source ' || o.source END,
+                       CASE WHEN b.opened_at <> o.at THEN 'opened_at ' || (o.at AT TIME ZONE 'UTC') || ' UTC' END)
+           AS expected,
+       concat_ws(', ', CASE WHEN o.named <> o.batch THEN 'batch ' || o.named END,
+                       CASE WHEN b.amount <> o.amount THEN 'amount ' || b.amount END,
+                       CASE WHEN b.source <> o.source THEN 'source ' || b.source END,
+                       CASE WHEN b.opened_at <> o.at THEN 'opened_at ' || (b.opened_at AT TIME ZONE 'UTC') || ' UTC' END)
+           AS found
+FROM opened AS o
+JOIN ledger.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
+WHERE o.named <> o.batch OR b.amount <> o.amount OR b.source <> o.source OR b.opened_at <> o.at
+UNION ALL
+SELECT m.user_id, m.batch::integer, m.seq, format('batch %s of %s points from %s', m.batch, m.amount, m.source),
+       coalesce('batch ' || (SELECT min(s.batch)
+                             FROM strange AS s
+                             WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at)),
+                'no such batch')
+FROM missing AS m
+UNION ALL
+SELECT s.user_id, s.batch, NULL, 'a recharge that opened it', 'none'
+FROM strange AS s
+WHERE NOT EXISTS (SELECT FROM missing AS m
+                  WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at))

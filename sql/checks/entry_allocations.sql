@@ -1,0 +1,37 @@
+-- An entry's allocations name batches that are there, each once, with points, and come to what the entry took from
+-- batches: its amount, less what it put into arrears or, for a recharge, what went past them. An adjust entry's are
+-- signed: above zero was taken out of the batch, below zero put back.
+-- $1 uuid[]: the users
+WITH entry AS (
+    SELECT e.user_id, e.seq, e.type, e.allocated_batches, e.allocated_points,
+           CASE e.type WHEN 'recharge' THEN least(e.amount::numeric, greatest(0, -e.balance_before::numeric))
+                       WHEN 'consume' THEN least(e.amount::numeric, greatest(0, e.balance_before::numeric))
+                       WHEN 'adjust' THEN greatest(0, e.balance_before::numeric) - greatest(0, e.balance_after::numeric)
+                       ELSE e.amount END AS owed,
+           coalesce(cardinality(e.allocated_batches), -1) AS batches,
+           coalesce(cardinality(e.allocated_points), -1) AS points,
+           s.named, s.allocated, s.pointless, s.missing
+    FROM ledger.entries AS e
+    CROSS JOIN LATERAL (
+        SELECT count(DISTINCT t.batch) AS named, coalesce(sum(t.points), 0) AS allocated,
+               count(*) FILTER (WHERE (CASE e.type WHEN 'adjust' THEN t.points <> 0 ELSE t.points > 0 END) IS NOT TRUE)
+                   AS pointless,
+               min(t.batch) FILTER (WHERE b.batch IS NULL) AS missing
+        FROM unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+        LEFT JOIN ledger.batches AS b ON b.user_id = e.user_id AND b.batch = t.batch
+    ) AS s
+    WHERE e.user_id = ANY ($1::uuid[])
+)
+SELECT user_id, CASE WHEN batches = points AND named = batches THEN missing END AS batch, seq,
+       CASE WHEN batches <> points OR batches < 0 THEN 'as many batches as points'
+            WHEN named <> batches THEN 'each batch once'
+            WHEN missing IS NOT NULL THEN 'batch ' || missing
+            WHEN pointless > 0 THEN 'points in each batch'
+            ELSE owed || ' points from batches' END AS expected,
+       CASE WHEN batches <> points OR batches < 0 THEN format('batches %s, points %s', allocated_batches, allocated_points)
+            WHEN named <> batches THEN 'batches ' || allocated_batches::text
+            WHEN missing IS NOT NULL THEN 'no such batch'
+            WHEN pointless > 0 THEN 'points ' || allocated_points::text
+            ELSE allocated || ' points from batches' END AS found
+FROM entry
+WHERE batches <> points OR batches < 0 OR named <> batches OR missing IS NOT NULL OR pointless > 0 OR allocated <> owed

@@ -1,0 +1,42 @@
+-- A recharge settles from its own batch only; a consume draws from no batch past its time; an expiry takes one batch,
+-- of its source, past its time, and all that was left in it; no entry touches a batch that was opened after it.
+-- Of several entries that break it with the same batch the first is told, of several batches of an entry the lowest.
+-- $1 uuid[]: the users
+WITH opened AS (
+    SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
+    FROM ledger.entries
+    WHERE user_id = ANY ($1::uuid[]) AND type = 'recharge'
+), allocation AS (
+    SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
+           cardinality(e.allocated_batches) AS batches,
+           sum(t.points) OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
+    FROM ledger.entries AS e
+    CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+    WHERE e.user_id = ANY ($1::uuid[])
+), wrong AS (
+    SELECT a.user_id, a.batch, a.seq,
+           CASE WHEN a.type = 'recharge' AND a.own <> a.batch THEN ARRAY['batch ' || a.own, 'batch ' || a.batch]
+                WHEN o.seq > a.seq THEN ARRAY['a batch opened before', format('batch %s, opened by entry %s', a.batch, o.seq)]
+                WHEN a.type = 'consume' AND b.expires_at <= a.at THEN ARRAY[
+                    'drawn before ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC',
+                    'drawn at ' || (a.at AT TIME ZONE 'UTC') || ' UTC']
+                WHEN a.type = 'expire' AND a.batches <> 1 THEN ARRAY['one batch', a.batches || ' batches']
+                WHEN a.type = 'expire' AND b.expires_at > a.at THEN ARRAY[
+                    'expired from ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC',
+                    'expired at ' || (a.at AT TIME ZONE 'UTC') || ' UTC']
+                WHEN a.type = 'expire' AND b.source <> a.source_type THEN ARRAY[
+                    'source ' || b.source, 'source ' || a.source_type]
+                WHEN a.type = 'expire' AND a.taken <> b.amount THEN ARRAY[
+                    'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told
+    FROM allocation AS a
+    JOIN ledger.batches AS b ON b.user_id = a.user_id AND b.batch = a.batch
+    LEFT JOIN opened AS o ON o.user_id = a.user_id AND o.batch = a.batch
+), first_of_batch AS (
+    SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told
+    FROM wrong
+    WHERE told IS NOT NULL
+    ORDER BY user_id, batch, seq
+)
+SELECT DISTINCT ON (user_id, seq) user_id, batch, seq, told[1] AS expected, told[2] AS found
+FROM first_of_batch
+ORDER BY user_id, seq, batch

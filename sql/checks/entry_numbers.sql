@@ -1,0 +1,32 @@
+-- Entries are numbered 1, 2, 3 … without gaps. Told is an account's first gap.
+-- Entries are missing at the end, too, where the account counts more of them and its totals hold more than the rest
+-- adds up to. Where only its count is higher, the count is what account_numbers finds.
+-- $1 uuid[]: the users
+WITH numbered AS (
+    SELECT user_id, seq, lag(seq, 1, 0::bigint) OVER (PARTITION BY user_id ORDER BY seq) AS before
+    FROM ledger.entries
+    WHERE user_id = ANY ($1::uuid[])
+), gap AS (
+    SELECT DISTINCT ON (user_id) user_id, before::numeric + 1 AS missing, seq
+    FROM numbered
+    WHERE seq <> before::numeric + 1
+    ORDER BY user_id, seq
+)
+SELECT user_id, NULL::integer AS batch, missing::bigint AS seq, 'entry ' || missing AS expected, 'entry ' || seq AS found
+FROM gap
+UNION ALL
+SELECT a.user_id, NULL, s.last_seq + 1, 'entry ' || s.last_seq + 1, 'none, but the account counts ' || a.last_seq
+FROM ledger.accounts AS a
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(e.seq), 0) AS last_seq,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0) AS consumed,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0) AS expired,
+           coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
+    FROM ledger.entries AS e
+    WHERE e.user_id = a.user_id
+) AS s
+WHERE a.user_id = ANY ($1::uuid[]) AND a.last_seq > s.last_seq
+  AND (a.total_recharged > s.recharged OR a.total_consumed > s.consumed OR a.total_expired > s.expired
+       OR a.total_adjusted <> s.adjusted)
+  AND NOT EXISTS (SELECT FROM gap WHERE gap.user_id = a.user_id)

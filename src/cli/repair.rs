@@ -1,0 +1,157 @@
+//! `repair`: sets right what proofs found, by a plan that somebody reads first.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json as object;
+use uuid::Uuid;
+
+use super::output::{counted, json, say};
+use super::{Outcome, Program, WrongCall};
+use crate::database::Database;
+use crate::proof::{self, Applied, Finding, Keep, Order, Plan};
+
+/// Sets right what proofs found wrong, by adjust entries that say who did it and why.
+#[derive(clap::Subcommand)]
+pub enum Repair {
+    /// Writes down what would be posted, as YAML (with --json as JSON). Ends with 3 if an account is beyond repair
+    Plan {
+        /// Only this user's account (a UUID); may stand more than once. By default all with findings that stand
+        #[arg(long = "user", value_name = "USER")]
+        users: Vec<Uuid>,
+        /// What is right: the entries (rows are set back to them), or the balances that customers see (the difference is
+        /// booked)
+        #[arg(long, value_enum, default_value_t = Which::Entries)]
+        keep: Which,
+        /// Write it to this file
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Posts what a plan says. Ends with 3 if an account moved on since, or would not be sound: it is left alone
+    Apply {
+        /// The plan
+        plan: PathBuf,
+        /// Why; it stands in every entry
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+        /// Who; by default the name of who runs this
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        by: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Which {
+    Entries,
+    Balances,
+}
+
+impl Repair {
+    /// Makes or applies a plan.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        match self {
+            Repair::Plan { users, keep, output } => make(users, keep, output.as_deref(), program).await,
+            Repair::Apply { plan, reason, by } => apply(&plan, &reason, by, program).await,
+        }
+    }
+}
+
+async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program: &Program) -> anyhow::Result<Outcome> {
+    let keep = match keep {
+        Which::Entries => Keep::Entries,
+        Which::Balances => Keep::Balances,
+    };
+    let plan = program
+        .with_ledger(async |database: &Database| {
+            let mut client = database.connection().await?;
+            if users.is_empty() {
+                users = proof::found_users(&client).await?;
+            }
+            users.sort_unstable();
+            users.dedup();
+            Ok(proof::plan(&mut client, &users, keep, (program.clock)()).await?)
+        })
+        .await?;
+    let text = if program.json { serde_json::to_string(&plan)? + "\n" } else { in_words(&plan)? };
+    match output {
+        Some(path) => {
+            std::fs::write(path, text).with_context(|| format!("the plan cannot be written to {}", path.display()))?;
+        }
+        None => say(text.trim_end())?,
+    }
+    Ok(if plan.unrepairable.is_empty() { Outcome::Done } else { Outcome::No })
+}
+
+/// As YAML, under what a reader should know.
+fn in_words(plan: &Plan) -> anyhow::Result<String> {
+    let kept = match plan.keep {
+        Keep::Entries => "Rows are set back to what the entries say.",
+        Keep::Balances => "What customers see stays, and the difference is booked.",
+    };
+    Ok(format!(
+        "# A repair of {}; {} beyond repair. {kept}\n\
+         # Nothing is done until `pointsd repair apply` is called with it. Accounts taken out of it are left alone.\n{}",
+        counted(plan.accounts.len() as i128, "account", "accounts"),
+        plan.unrepairable.len(),
+        serde_yaml::to_string(plan)?
+    ))
+}
+
+async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program) -> anyhow::Result<Outcome> {
+    let wrong = |why: String| WrongCall(format!("{} is no plan of a repair: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    // JSON is YAML, too.
+    let plan: Plan = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let by = match by {
+        Some(by) => by,
+        None => nix::unistd::User::from_uid(nix::unistd::getuid())
+            .ok()
+            .flatten()
+            .map(|user| user.name)
+            .ok_or_else(|| WrongCall("nobody knows the name of who runs this; say it by --by".to_owned()))?,
+    };
+    let order = Order { by: &by, reason, at: (program.clock)() };
+    let all_done = program
+        .with_ledger(async |database: &Database| {
+            let mut client = database.connection().await?;
+            let mut all_done = true;
+            for change in &plan.accounts {
+                let applied = proof::apply(&mut client, &plan, change, &order)
+                    .await
+                    .with_context(|| format!("the repair stopped at account {}; apply the plan again", change.user))?;
+                all_done &= matches!(applied, Applied::Posted(_) | Applied::Already(_));
+                tell(change.user, &applied, program)?;
+            }
+            Ok(all_done)
+        })
+        .await?;
+    Ok(if all_done { Outcome::Done } else { Outcome::No })
+}
+
+fn tell(user: Uuid, applied: &Applied, program: &Program) -> anyhow::Result<()> {
+    if program.json {
+        return json(&match applied {
+            Applied::Posted(seq) => object!({ "user": user, "status": "posted", "seq": seq }),
+            Applied::Already(seq) => object!({ "user": user, "status": "already", "seq": seq }),
+            Applied::MovedOn => object!({ "user": user, "status": "moved_on" }),
+            Applied::StillBroken(left) => object!({ "user": user, "status": "still_broken", "findings": left }),
+        });
+    }
+    match applied {
+        Applied::Posted(seq) => say(format_args!("{user}: set right by entry {seq}.")),
+        Applied::Already(seq) => say(format_args!("{user}: had been set right by entry {seq}.")),
+        Applied::MovedOn => {
+            say(format_args!("{user}: is not what the plan saw any more, and was left alone. Plan again."))
+        }
+        Applied::StillBroken(left) => say(format_args!(
+            "{user}: was left alone, because this would still be wrong: {}",
+            left.iter().map(told).collect::<Vec<_>>().join("; ")
+        )),
+    }
+}
+
+fn told(finding: &Finding) -> String {
+    let batch = finding.batch.map(|batch| format!(" batch {batch}")).unwrap_or_default();
+    let entry = finding.seq.map(|seq| format!(" entry {seq}")).unwrap_or_default();
+    format!("{}{batch}{entry} (expected {}, found {})", finding.rule, finding.expected, finding.found)
+}

@@ -1,0 +1,216 @@
+//! The checks: every invariant as a query that tells where it is broken, and which rule a break is told under.
+
+use std::cmp::Ordering;
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+/// A place where a rule does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule, by its name in sql/checks.
+    pub rule: String,
+    /// Whose account; none where it is about the ledger as a whole.
+    pub user: Option<Uuid>,
+    /// The batch's number within the account.
+    pub batch: Option<i32>,
+    /// The entry's number within the account.
+    pub seq: Option<i64>,
+    /// What the rest of the books says should be there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+/// An invariant, and how it is checked.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds, in a sentence.
+    pub says: &'static str,
+    /// The query that tells where it does not: `$1 uuid[]`, the users.
+    pub sql: &'static str,
+    /// Earlier rules whose finding explains this one's away.
+    unless: &'static [(&'static str, Same)],
+}
+
+/// What two findings must have in common for one to explain the other. They are always of one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Same {
+    Account,
+    Batch,
+    Entry,
+}
+
+macro_rules! rule {
+    ($name:literal, $says:literal, [$($same:ident: $($cause:literal)+),* $(,)?]) => {
+        Rule {
+            name: $name,
+            says: $says,
+            sql: include_str!(concat!("../../sql/checks/", $name, ".sql")),
+            unless: &[$($(($cause, Same::$same)),+),*],
+        }
+    };
+}
+
+/// Every rule. A row that was changed by hand breaks several; it is told once, under the rule that is nearest to what was
+/// changed. So each rule names earlier ones that explain it: history first, then batches, then what is counted from them.
+pub static RULES: &[Rule] = &[
+    rule!("account_missing", "No batch and no entry is without its account.", []),
+    rule!("entry_numbers", "Entries are numbered 1, 2, 3 … without gaps.", [Account: "account_missing"]),
+    rule!(
+        "entry_type",
+        "An entry's type is known; a key, a batch and a correction stand where the type wants them.",
+        [Account: "account_missing"]
+    ),
+    rule!(
+        "entry_chain",
+        "An entry's balance before is its predecessor's balance after.",
+        [Account: "account_missing" "entry_numbers"]
+    ),
+    rule!(
+        "entry_amount",
+        "An entry moves the balance by its amount, 1 to 1,000,000,000,000 points.",
+        [Account: "account_missing", Entry: "entry_type"]
+    ),
+    rule!(
+        "batch_recharge",
+        "The nth recharge opened batch n, with its points, source and time; no batch came otherwise.",
+        [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]
+    ),
+    rule!(
+        "entry_allocations",
+        "An entry's allocations name batches that are there, once, and come to what it took from them.",
+        [
+            Account: "account_missing",
+            Batch: "batch_recharge",
+            Entry: "entry_type" "entry_chain" "entry_amount",
+        ]
+    ),
+    rule!(
+        "batch_amount",
+        "A batch's amount is what remains and what entries took.",
+        [Account: "account_missing" "entry_numbers" "entry_allocations", Batch: "batch_recharge"]
+    ),
+    rule!(
+        "batch_state",
+        "A batch is open while points remain, those are 0 to its amount, and it expires after its opening.",
+        [Account: "account_missing", Batch: "batch_recharge" "batch_amount"]
+    ),
+    rule!(
+        "entry_batches",
+        "A recharge settles from its own batch, a consume draws from live ones, an expiry takes all of a dead one.",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
+            Batch: "batch_recharge" "batch_state",
+            Entry: "batch_recharge",
+        ]
+    ),
+    rule!("account_balance", "An account's balance is what its last entry left.", [Account: "entry_numbers"]),
+    rule!(
+        "account_totals",
+        "An account's totals are the sums of its entries by type.",
+        [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount"]
+    ),
+    rule!(
+        "account_numbers",
+        "An account knows the numbers of its last entry and of its last batch.",
+        [Account: "entry_numbers" "entry_type"]
+    ),
+    rule!(
+        "account_identity",
+        "Balance = recharged - consumed - expired + adjusted.",
+        [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "account_balance" "account_totals"]
+    ),
+    rule!(
+        "account_remaining",
+        "What remains in an account's batches is its balance, or nothing in arrears.",
+        [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge" "entry_allocations"
+            "batch_amount" "account_balance"]
+    ),
+    rule!(
+        "history_changed",
+        "Entries and batches are what they were when they were proved.",
+        [Account: "account_missing" "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge"
+            "entry_allocations" "batch_state" "entry_batches"]
+    ),
+];
+
+/// Checks every rule over these users' accounts; sorted by user, then in the order of the rules.
+///
+/// It runs in the transaction that is open: for one answer about one moment, that must be REPEATABLE READ. Each user's
+/// whole history is read.
+///
+/// # Errors
+/// Where the database fails. What the rows hold is never an error.
+pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let parameter = [(&users as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID_ARRAY)];
+    let check = async |rule: &Rule| {
+        let rows = client.query_typed(rule.sql, &parameter).await?;
+        rows.iter().map(|row| finding(rule, row)).collect::<Result<Vec<Finding>, _>>()
+    };
+    let found = try_join_all(RULES.iter().map(check)).await?;
+    let mut found: Vec<Finding> = found.into_iter().flatten().collect();
+    found.sort_by(in_order);
+    Ok(roots(found))
+}
+
+fn finding(rule: &Rule, row: &Row) -> Result<Finding, tokio_postgres::Error> {
+    Ok(Finding {
+        rule: rule.name.to_owned(),
+        user: row.try_get(0)?,
+        batch: row.try_get(1)?,
+        seq: row.try_get(2)?,
+        expected: row.try_get(3)?,
+        found: row.try_get(4)?,
+    })
+}
+
+/// The rule of this name and its place.
+fn rule(name: &str) -> Option<(usize, &'static Rule)> {
+    RULES.iter().enumerate().find(|(_, rule)| rule.name == name)
+}
+
+fn in_order(a: &Finding, b: &Finding) -> Ordering {
+    let key =
+        |finding: &Finding| (finding.user, rule(&finding.rule).map(|(place, _)| place), finding.batch, finding.seq);
+    key(a).cmp(&key(b))
+}
+
+/// Leaves out what another finding of the same account explains. A rule names only earlier ones as its causes, so of
+/// several that explain each other in a row the first one stays.
+fn roots(found: Vec<Finding>) -> Vec<Finding> {
+    let of_account = found.chunk_by(|a, b| a.user == b.user);
+    of_account.flat_map(|all| all.iter().filter(|one| !all.iter().any(|cause| explains(cause, one))).cloned()).collect()
+}
+
+fn explains(cause: &Finding, finding: &Finding) -> bool {
+    let Some((_, rule)) = rule(&finding.rule) else { return false };
+    rule.unless.iter().any(|(name, same)| {
+        cause.rule == *name
+            && match same {
+                Same::Account => true,
+                Same::Batch => finding.batch.is_some() && cause.batch == finding.batch,
+                Same::Entry => finding.seq.is_some() && cause.seq == finding.seq,
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_explained_by_earlier_ones_only() {
+        for (place, rule) in RULES.iter().enumerate() {
+            for (cause, _) in rule.unless {
+                let earlier = super::rule(cause).is_some_and(|(cause, _)| cause < place);
+                assert!(earlier, "{} names {cause}, which does not come before it", rule.name);
+            }
+        }
+    }
+}

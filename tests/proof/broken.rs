@@ -1,0 +1,466 @@
+//! Broken on purpose: one thing changed by a hand is one finding, under the rule and at the place where it was done.
+
+use std::collections::BTreeSet;
+
+use pointsd::proof::{Finding, RULES, examine};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::support::rows::Rows;
+use crate::{TestDatabase, consume, finding, note_proved, post, rng, unguard, user, write_history};
+
+/// What a hand does, where `$u` is user 1, and exactly what is found of it.
+fn hands() -> Vec<(&'static str, Vec<Finding>)> {
+    let nothing = None::<i64>;
+    let account = |rule: &str, expected: &str, found: &str| vec![finding(1, rule, None, nothing, expected, found)];
+    let batch =
+        |rule: &str, batch: i32, expected: &str, found: &str| vec![finding(1, rule, batch, nothing, expected, found)];
+    let entry = |rule: &str, seq: i64, expected: &str, found: &str| vec![finding(1, rule, None, seq, expected, found)];
+    let both = |rule: &str, batch: i32, seq: i64, expected: &str, found: &str| {
+        vec![finding(1, rule, batch, seq, expected, found)]
+    };
+    vec![
+        // Accounts.
+        ("UPDATE ledger.accounts SET balance = 180 WHERE user_id = $u", account("account_balance", "175", "180")),
+        ("UPDATE ledger.accounts SET balance = -5 WHERE user_id = $u", account("account_balance", "175", "-5")),
+        (
+            "UPDATE ledger.accounts SET total_recharged = 481 WHERE user_id = $u",
+            account("account_totals", "recharged 480", "recharged 481"),
+        ),
+        (
+            "UPDATE ledger.accounts SET total_consumed = 0 WHERE user_id = $u",
+            account("account_totals", "consumed 245", "consumed 0"),
+        ),
+        (
+            "UPDATE ledger.accounts SET total_expired = 59 WHERE user_id = $u",
+            account("account_totals", "expired 60", "expired 59"),
+        ),
+        (
+            "UPDATE ledger.accounts SET total_adjusted = 3 WHERE user_id = $u",
+            account("account_totals", "adjusted 0", "adjusted 3"),
+        ),
+        (
+            "UPDATE ledger.accounts SET last_seq = 13 WHERE user_id = $u",
+            account("account_numbers", "last_seq 12", "last_seq 13"),
+        ),
+        (
+            "UPDATE ledger.accounts SET last_seq = 2 WHERE user_id = $u",
+            account("account_numbers", "last_seq 12", "last_seq 2"),
+        ),
+        (
+            "UPDATE ledger.accounts SET last_batch = 4 WHERE user_id = $u",
+            account("account_numbers", "last_batch 5", "last_batch 4"),
+        ),
+        (
+            "DELETE FROM ledger.accounts WHERE user_id = $u",
+            account("account_missing", "an account", "none, but 5 batches and 12 entries"),
+        ),
+        // Batches.
+        (
+            "UPDATE ledger.batches SET remaining = 180 WHERE user_id = $u AND batch = 5",
+            batch("batch_amount", 5, "remaining 175", "remaining 180"),
+        ),
+        (
+            "UPDATE ledger.batches SET remaining = 0 WHERE user_id = $u AND batch = 5",
+            batch("batch_amount", 5, "remaining 175", "remaining 0"),
+        ),
+        (
+            "UPDATE ledger.batches SET remaining = 7 WHERE user_id = $u AND batch = 3",
+            batch("batch_amount", 3, "remaining 0", "remaining 7"),
+        ),
+        (
+            "UPDATE ledger.batches SET remaining = -1 WHERE user_id = $u AND batch = 1",
+            batch("batch_amount", 1, "remaining 0", "remaining -1"),
+        ),
+        (
+            "UPDATE ledger.batches SET open = false WHERE user_id = $u AND batch = 5",
+            batch("batch_state", 5, "open", "closed"),
+        ),
+        (
+            "UPDATE ledger.batches SET open = true WHERE user_id = $u AND batch = 2",
+            batch("batch_state", 2, "closed", "open"),
+        ),
+        (
+            "UPDATE ledger.batches SET amount = 90 WHERE user_id = $u AND batch = 5",
+            both("batch_recharge", 5, 9, "amount 200", "amount 90"),
+        ),
+        (
+            "UPDATE ledger.batches SET amount = 31 WHERE user_id = $u AND batch = 4",
+            both("batch_recharge", 4, 7, "amount 30", "amount 31"),
+        ),
+        (
+            "UPDATE ledger.batches SET source = 'card' WHERE user_id = $u AND batch = 4",
+            both("batch_recharge", 4, 7, "source invite", "source card"),
+        ),
+        (
+            "UPDATE ledger.batches SET opened_at = expires_at + '1 day' WHERE user_id = $u AND batch = 1",
+            both("batch_recharge", 1, 1, "opened_at 2026-01-01 12:00:00 UTC", "opened_at 2026-01-21 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5",
+            batch("batch_state", 5, "expires_at after 2026-01-13 12:00:00 UTC", "expires_at 2026-01-13 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.batches SET expires_at = opened_at + '1 day' WHERE user_id = $u AND batch = 5",
+            both("entry_batches", 5, 12, "drawn before 2026-01-14 12:00:00 UTC", "drawn at 2026-01-17 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.batches SET expires_at = '2026-02-01 00:00Z' WHERE user_id = $u AND batch = 4",
+            both("entry_batches", 4, 8, "expired from 2026-02-01 00:00:00 UTC", "expired at 2026-01-12 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.batches SET batch = 30 WHERE user_id = $u AND batch = 3",
+            both("batch_recharge", 3, 5, "batch 3 of 100 points from gift", "batch 30"),
+        ),
+        (
+            "UPDATE ledger.batches SET batch = 30 WHERE user_id = $u AND batch = 5",
+            both("batch_recharge", 5, 9, "batch 5 of 200 points from card", "batch 30"),
+        ),
+        (
+            "DELETE FROM ledger.batches WHERE user_id = $u AND batch = 3",
+            both("batch_recharge", 3, 5, "batch 3 of 100 points from gift", "no such batch"),
+        ),
+        (
+            "INSERT INTO ledger.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES ($u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
+            batch("batch_recharge", 6, "a recharge that opened it", "none"),
+        ),
+        // Entries.
+        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 4", entry("entry_numbers", 4, "entry 4", "entry 5")),
+        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 1", entry("entry_numbers", 1, "entry 1", "entry 2")),
+        (
+            "DELETE FROM ledger.entries WHERE user_id = $u AND seq = 12",
+            entry("entry_numbers", 12, "entry 12", "none, but the account counts 12"),
+        ),
+        (
+            "DELETE FROM ledger.entries WHERE user_id = $u",
+            entry("entry_numbers", 1, "entry 1", "none, but the account counts 12"),
+        ),
+        (
+            "UPDATE ledger.entries SET seq = 40 WHERE user_id = $u AND seq = 4",
+            entry("entry_numbers", 4, "entry 4", "entry 5"),
+        ),
+        (
+            "UPDATE ledger.entries SET seq = 14 WHERE user_id = $u AND seq = 12",
+            entry("entry_numbers", 12, "entry 12", "entry 14"),
+        ),
+        (
+            "UPDATE ledger.entries SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $u AND seq = 3",
+            vec![
+                Finding {
+                    user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
+                    ..finding(1, "account_missing", None, nothing, "an account", "none, but 0 batches and 1 entries")
+                },
+                finding(1, "entry_numbers", None, 3, "entry 3", "entry 4"),
+            ],
+        ),
+        (
+            "UPDATE ledger.entries SET balance_before = 149 WHERE user_id = $u AND seq = 3",
+            entry("entry_chain", 3, "balance_before 150", "balance_before 149"),
+        ),
+        (
+            "UPDATE ledger.entries SET balance_before = 7 WHERE user_id = $u AND seq = 1",
+            entry("entry_chain", 1, "balance_before 0", "balance_before 7"),
+        ),
+        (
+            "UPDATE ledger.entries SET balance_after = 81 WHERE user_id = $u AND seq = 3",
+            entry("entry_amount", 3, "balance_after 80", "balance_after 81"),
+        ),
+        (
+            "UPDATE ledger.entries SET balance_after = 0 WHERE user_id = $u AND seq = 12",
+            entry("entry_amount", 12, "balance_after 175", "balance_after 0"),
+        ),
+        (
+            "UPDATE ledger.entries SET amount = 71 WHERE user_id = $u AND seq = 3",
+            entry("entry_amount", 3, "amount 70", "amount 71"),
+        ),
+        (
+            "UPDATE ledger.entries SET amount = 1 WHERE user_id = $u AND seq = 5",
+            entry("entry_amount", 5, "amount 100", "amount 1"),
+        ),
+        (
+            "UPDATE ledger.entries SET amount = -30 WHERE user_id = $u AND seq = 8",
+            entry("entry_amount", 8, "amount 30", "amount -30"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'refund' WHERE user_id = $u AND seq = 3",
+            entry("entry_type", 3, "recharge, consume, expire or adjust", "refund"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'expire' WHERE user_id = $u AND seq = 3",
+            entry("entry_type", 3, "expire with no key", "expire with a key"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'consume' WHERE user_id = $u AND seq = 5",
+            entry("entry_type", 5, "consume with no batch", "consume with a batch"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'recharge' WHERE user_id = $u AND seq = 6",
+            entry("entry_type", 6, "recharge with a batch", "recharge with no batch"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'adjust' WHERE user_id = $u AND seq = 8",
+            entry("entry_type", 8, "adjust with a correction", "adjust with no correction"),
+        ),
+        (
+            "UPDATE ledger.entries SET type = 'consume' WHERE user_id = $u AND seq = 8",
+            entry("entry_type", 8, "consume with a key", "consume with no key"),
+        ),
+        (
+            "UPDATE ledger.entries SET key = NULL WHERE user_id = $u AND seq = 3",
+            entry("entry_type", 3, "consume with a key", "consume with no key"),
+        ),
+        (
+            "UPDATE ledger.entries SET key = gen_random_uuid() WHERE user_id = $u AND seq = 8",
+            entry("entry_type", 8, "expire with no key", "expire with a key"),
+        ),
+        (
+            "UPDATE ledger.entries SET correction = '{}' WHERE user_id = $u AND seq = 1",
+            entry("entry_type", 1, "recharge with no correction", "recharge with a correction"),
+        ),
+        (
+            "UPDATE ledger.entries SET batch = NULL WHERE user_id = $u AND seq = 5",
+            entry("entry_type", 5, "recharge with a batch", "recharge with no batch"),
+        ),
+        (
+            "UPDATE ledger.entries SET batch = 2 WHERE user_id = $u AND seq = 3",
+            entry("entry_type", 3, "consume with no batch", "consume with a batch"),
+        ),
+        (
+            "UPDATE ledger.entries SET batch = 2 WHERE user_id = $u AND seq = 5",
+            both("batch_recharge", 3, 5, "batch 3", "batch 2"),
+        ),
+        (
+            "UPDATE ledger.entries SET batch = 30 WHERE user_id = $u AND seq = 9",
+            both("batch_recharge", 5, 9, "batch 5", "batch 30"),
+        ),
+        (
+            "UPDATE ledger.entries SET at = '2026-01-05 13:00Z' WHERE user_id = $u AND seq = 5",
+            both("batch_recharge", 3, 5, "opened_at 2026-01-05 13:00:00 UTC", "opened_at 2026-01-05 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.entries SET at = '2026-03-05 12:00Z' WHERE user_id = $u AND seq = 3",
+            both("entry_batches", 1, 3, "drawn before 2026-01-20 12:00:00 UTC", "drawn at 2026-03-05 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.entries SET at = '2026-01-11 12:00Z' WHERE user_id = $u AND seq = 8",
+            both("entry_batches", 4, 8, "expired from 2026-01-12 12:00:00 UTC", "expired at 2026-01-11 12:00:00 UTC"),
+        ),
+        (
+            "UPDATE ledger.entries SET source_type = 'card' WHERE user_id = $u AND seq = 5",
+            both("batch_recharge", 3, 5, "source card", "source gift"),
+        ),
+        (
+            "UPDATE ledger.entries SET source_type = 'card' WHERE user_id = $u AND seq = 8",
+            both("entry_batches", 4, 8, "source invite", "source card"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_points = '{50,21}' WHERE user_id = $u AND seq = 3",
+            entry("entry_allocations", 3, "70 points from batches", "71 points from batches"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_points = '{50}' WHERE user_id = $u AND seq = 3",
+            entry("entry_allocations", 3, "as many batches as points", "batches {2,1}, points {50}"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_points = '{70,0}' WHERE user_id = $u AND seq = 3",
+            entry("entry_allocations", 3, "points in each batch", "points {70,0}"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_points = '{50,NULL}' WHERE user_id = $u AND seq = 3",
+            entry("entry_allocations", 3, "points in each batch", "points {50,NULL}"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_batches = '{2,2}' WHERE user_id = $u AND seq = 3",
+            entry("entry_allocations", 3, "each batch once", "batches {2,2}"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_batches = '{2,9}' WHERE user_id = $u AND seq = 3",
+            both("entry_allocations", 9, 3, "batch 9", "no such batch"),
+        ),
+        (
+            "UPDATE ledger.entries SET allocated_batches = '{}' WHERE user_id = $u AND seq = 8",
+            entry("entry_allocations", 8, "as many batches as points", "batches {}, points {30}"),
+        ),
+        // Two fields that agree with each other, so that nothing but the allocation tells.
+        (
+            "UPDATE ledger.entries SET allocated_batches = '{}', allocated_points = '{}' WHERE user_id = $u AND seq = 8",
+            entry("entry_allocations", 8, "30 points from batches", "0 points from batches"),
+        ),
+        (
+            "UPDATE ledger.entries SET amount = 1000000000001, balance_after = 1000000000001, balance_before = 0
+             WHERE user_id = $u AND seq = 1;
+             UPDATE ledger.entries SET balance_before = 1000000000001, balance_after = 1000000000051
+             WHERE user_id = $u AND seq = 2;
+             UPDATE ledger.entries SET balance_before = 1000000000051 WHERE user_id = $u AND seq = 3",
+            vec![
+                finding(1, "entry_amount", None, 1, "amount 1 to 1000000000000", "amount 1000000000001"),
+                finding(1, "entry_amount", None, 3, "amount 999999999971", "amount 70"),
+            ],
+        ),
+    ]
+}
+
+async fn examined(client: &Client, users: &[Uuid]) -> Vec<Finding> {
+    examine(client, users).await.unwrap_or_else(|error| panic!("{}", pointsd::telemetry::chain(&error)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_change_is_one_finding() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    write_history(&database).await;
+    unguard(&client).await;
+    let nobody: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    let users = [nobody, user(1), user(2), user(3)];
+    assert_eq!(examined(&client, &users).await, [], "before any hand");
+    let (mut raw, mut told) = (BTreeSet::new(), BTreeSet::new());
+    let mut wrong = Vec::new();
+    for (hand, expected) in hands() {
+        client.batch_execute("BEGIN").await.unwrap();
+        client.batch_execute(&hand.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
+        let found = examined(&client, &users).await;
+        for rule in RULES {
+            if !client.query(rule.sql, &[&users.as_slice()]).await.unwrap().is_empty() {
+                raw.insert(rule.name);
+            }
+        }
+        told.extend(found.iter().map(|finding| finding.rule.clone()));
+        client.batch_execute("ROLLBACK").await.unwrap();
+        if found != expected {
+            wrong.push(format!("{hand}\n   found {found:#?}\n   expected {expected:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    // What two rules follow from, others tell; history_changed has tests of its own.
+    let implied = ["account_identity", "account_remaining"];
+    for rule in RULES.iter().filter(|rule| rule.name != "history_changed") {
+        assert!(raw.contains(rule.name), "no hand breaks {}", rule.name);
+        assert_eq!(told.contains(rule.name), !implied.contains(&rule.name), "{}", rule.name);
+    }
+}
+
+/// After a proof each column that never changes is held to what it was, also those that no other rule says anything of;
+/// and every hand of before is still told as one finding.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_proved_may_not_change() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    write_history(&database).await;
+    note_proved(&client).await;
+    unguard(&client).await;
+    // What is posted later is no change of it.
+    post(&mut database.session().await, &[consume(1, 5, 18)]).await;
+    let users = [user(1), user(2), user(3)];
+    assert_eq!(examined(&client, &users).await, []);
+    let entries = ("entries 1 to 12 as they were proved", "entries SET", "seq = 3");
+    let batches = ("batches 1 to 5 as they were proved", "batches SET", "batch = 3");
+    for ((expected, table, row), change) in [
+        (entries, "recorded_at = recorded_at + '1 microsecond'"),
+        (entries, "description = 'otherwise'"),
+        (entries, "source_id = 'task-x'"),
+        (entries, "source_type = 'video'"),
+        (entries, "duration = 0.5"),
+        (entries, "run = 7"),
+        (entries, "drawing_rule = 2"),
+        (entries, "key = gen_random_uuid()"),
+        (entries, "at = at + '1 microsecond'"),
+        (batches, "expires_at = expires_at + '1 microsecond'"),
+    ] {
+        client.batch_execute("BEGIN").await.unwrap();
+        let hand = format!("UPDATE ledger.{table} {change} WHERE user_id = '{}' AND {row}", user(1));
+        client.batch_execute(&hand).await.unwrap();
+        let expected = finding(1, "history_changed", None, None, expected, "changed since");
+        assert_eq!(examined(&client, &users).await, [expected], "{hand}");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    for (hand, expected) in
+        hands().into_iter().filter(|(hand, _)| hand.contains("seq = 3") || hand.contains("batch = 3"))
+    {
+        client.batch_execute("BEGIN").await.unwrap();
+        client.batch_execute(&hand.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
+        let found = examined(&client, &users).await;
+        assert_eq!(found, expected.into_iter().filter(|one| one.user == Some(user(1))).collect::<Vec<_>>(), "{hand}");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extreme_values_are_findings_and_no_errors() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    write_history(&database).await;
+    note_proved(&client).await;
+    unguard(&client).await;
+    for (table, row) in [("accounts", "true"), ("batches", "batch = 3"), ("entries", "seq IN (5, 8)")] {
+        let columns = client
+            .query(
+                "SELECT column_name::text, data_type::text FROM information_schema.columns
+                 WHERE table_schema = 'ledger' AND table_name = $1 AND column_name <> 'user_id'
+                   AND is_generated = 'NEVER'",
+                &[&table],
+            )
+            .await
+            .unwrap();
+        assert!(columns.len() > 5);
+        for column in columns {
+            let (column, kind): (String, String) = (column.get(0), column.get(1));
+            let values: &[&str] = match kind.as_str() {
+                "bigint" => &["9223372036854775807", "-9223372036854775808", "-1"],
+                "integer" => &["2147483647", "-2147483648", "0"],
+                "smallint" => &["32767", "-32768"],
+                "timestamp with time zone" => &["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-12-31'"],
+                "numeric" => &["'NaN'", "'Infinity'", "1e131071"],
+                "text" => &["''", "repeat('x', 1000000)"],
+                "ARRAY" => &["'{}'", "'{NULL,NULL}'", "'{{1,2},{3,4}}'", "'[5:6]={1,2}'"],
+                "boolean" => &["NOT open"],
+                "uuid" | "jsonb" => &["NULL"],
+                kind => panic!("a value for {kind}"),
+            };
+            for value in values {
+                client.batch_execute("BEGIN").await.unwrap();
+                // A number twice in an account is refused by the primary key; one row is enough then.
+                let one = if column == "seq" { "seq = 5" } else { row };
+                let hand =
+                    format!("UPDATE ledger.{table} SET {column} = {value} WHERE user_id = '{}' AND {one}", user(1));
+                client.batch_execute(&hand).await.unwrap_or_else(|error| panic!("{hand}: {error}"));
+                let found = examined(&client, &[user(1)]).await;
+                if table == "accounts" {
+                    assert_ne!(found, [], "{hand}");
+                }
+                client.batch_execute("ROLLBACK").await.unwrap();
+            }
+        }
+    }
+    // All at once.
+    client
+        .batch_execute(
+            "UPDATE ledger.accounts SET balance = 9223372036854775807, total_recharged = -9223372036854775808,
+                 total_consumed = 9223372036854775807, last_seq = 9223372036854775807, last_batch = -2147483648;
+             UPDATE ledger.batches SET amount = -9223372036854775808, remaining = 9223372036854775807,
+                 opened_at = 'infinity', expires_at = '-infinity';
+             UPDATE ledger.entries SET amount = 9223372036854775807, balance_before = 9223372036854775807,
+                 balance_after = -9223372036854775808, allocated_points = '{9223372036854775807,9223372036854775807}'",
+        )
+        .await
+        .unwrap();
+    assert_ne!(examined(&client, &[user(1), user(2), user(3)]).await, []);
+    let rows = client.query_one("SELECT count(*) FROM ledger.entries", &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 15);
+}
+
+/// Random histories over a few accounts, unbroken: nothing is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sound_history_yields_nothing() {
+    let mut rng = rng();
+    let database = TestDatabase::new().await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    crate::corruption::live(&mut rng, &mut session, 600).await;
+    let rows = Rows::read(&client).await;
+    let users: Vec<Uuid> = rows.accounts.iter().map(|account| account.user).collect();
+    assert!(rows.entries.len() > 300 && rows.entries.iter().any(|entry| entry.balance_after < 0));
+    assert_eq!(examined(&client, &users).await, []);
+}

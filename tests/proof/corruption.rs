@@ -1,0 +1,139 @@
+//! A random field of a random row, changed by a hand: it is found, whatever it is.
+
+use chrono::TimeDelta;
+use fastrand::Rng;
+use pointsd::ledger::{Posting, Session};
+use pointsd::proof::examine;
+use tokio_postgres::Client;
+
+use crate::support::invariants::check_invariants;
+use crate::{TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
+
+const USERS: u32 = 5;
+
+/// A random history: debts, expiries on touch and by the sweep, consumes over several batches.
+pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u32) {
+    for number in 0..postings {
+        let on = i64::from(number) / 10 + 1;
+        let nth = rng.u32(1..=USERS);
+        let posting: Posting = if rng.u8(..5) < 2 {
+            recharge(nth, rng.i64(1..120), ["card", "gift", "invite"][rng.usize(..3)], (on, on + rng.i64(1..20)))
+        } else {
+            consume(nth, rng.i64(1..70), on)
+        };
+        let mut posting = posting.with_key(format!("posting {number}"));
+        posting.at += TimeDelta::seconds(i64::from(number));
+        session.post(&[posting], &rules()).await.unwrap();
+        if number % 97 == 0 {
+            session.sweep(day(on), false, &rules(), |_| true).await.unwrap();
+        }
+    }
+}
+
+/// The columns whose every change a rule sees at once, without an earlier proof, and the new value.
+const SEEN: &[(&str, &[(&str, &str)])] = &[
+    (
+        "accounts",
+        &[
+            ("balance", "balance + $n"),
+            ("total_recharged", "total_recharged + $n"),
+            ("total_consumed", "total_consumed + $n"),
+            ("total_expired", "total_expired + $n"),
+            ("total_adjusted", "total_adjusted + $n"),
+            ("last_seq", "last_seq + $n"),
+            ("last_batch", "last_batch + $n"),
+            ("user_id", "gen_random_uuid()"),
+        ],
+    ),
+    (
+        "batches",
+        &[
+            ("amount", "amount + $n"),
+            ("remaining", "remaining + $n"),
+            ("open", "NOT open"),
+            ("source", "source || $n"),
+            ("opened_at", "opened_at + make_interval(secs => $n)"),
+            ("batch", "batch + 10000"),
+            ("user_id", "gen_random_uuid()"),
+        ],
+    ),
+    (
+        "entries",
+        &[
+            ("seq", "seq + 10000 + $n"),
+            ("amount", "amount + $n"),
+            ("balance_before", "balance_before + $n"),
+            ("balance_after", "balance_after + $n"),
+            ("type", "CASE type WHEN 'consume' THEN 'expire' WHEN 'expire' THEN 'adjust' ELSE 'consume' END"),
+            ("key", "CASE WHEN key IS NULL THEN gen_random_uuid() END"),
+            ("batch", "CASE WHEN batch IS NULL THEN 1 ELSE batch + $n END"),
+            ("correction", "'{}'"),
+            ("allocated_points", "array_append(allocated_points, $n::bigint)"),
+            ("allocated_batches", "array_append(allocated_batches, 1)"),
+            ("user_id", "gen_random_uuid()"),
+        ],
+    ),
+];
+
+/// The columns that only `history_changed` sees.
+const PROVED: &[(&str, &[(&str, &str)])] = &[
+    ("batches", &[("expires_at", "expires_at + make_interval(secs => $n)")]),
+    (
+        "entries",
+        &[
+            ("at", "at + make_interval(secs => $n)"),
+            ("recorded_at", "recorded_at + make_interval(secs => $n)"),
+            ("key", "gen_random_uuid()"),
+            ("source_type", "source_type || $n"),
+            ("source_id", "coalesce(source_id, '') || $n"),
+            ("description", "description || $n"),
+            ("duration", "coalesce(duration, 0) + abs($n)"),
+            ("drawing_rule", "drawing_rule + $n::smallint"),
+            ("run", "coalesce(run, 0) + $n"),
+        ],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_rule_sees_is_found() {
+    corrupt(SEEN, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_proved_is_held_to_it() {
+    corrupt(&[SEEN, PROVED].concat(), true).await;
+}
+
+/// Changes a field of a row, 150 times another.
+async fn corrupt(tables: &[(&str, &[(&str, &str)])], proved: bool) {
+    let mut rng = rng();
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, mut session) = (database.client().await, database.session().await);
+    live(&mut rng, &mut session, 300).await;
+    check_invariants(&client).await;
+    if proved {
+        note_proved(&client).await;
+    }
+    unguard(&client).await;
+    let users: Vec<_> = (1..=USERS).map(user).collect();
+    for _ in 0..150 {
+        let (table, columns) = tables[rng.usize(..tables.len())];
+        let (column, value) = columns[rng.usize(..columns.len())];
+        let number = (rng.i64(1..1_000) * if rng.bool() { 1 } else { -1 }).to_string();
+        let hand = format!(
+            "UPDATE ledger.{table} SET {column} = {} WHERE ctid = (
+                 SELECT ctid FROM ledger.{table} ORDER BY hashint8(({} + row_number() OVER (ORDER BY ctid))::bigint) LIMIT 1)",
+            value.replace("$n", &format!("({number})")),
+            rng.u32(..),
+        );
+        client.batch_execute("BEGIN").await.unwrap();
+        client
+            .batch_execute(&hand)
+            .await
+            .unwrap_or_else(|error| panic!("{hand}: {}", pointsd::telemetry::chain(&error)));
+        assert_ne!(examine(&client, &users).await.unwrap(), [], "{hand}");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(examine(&client, &users).await.unwrap(), []);
+}

@@ -1,0 +1,56 @@
+//! Findings over several runs: new, standing, cured.
+
+use futures_util::TryStreamExt;
+use pointsd::proof::{
+    Finding, KeptFinding, count_findings, cure_findings, cured_findings, found_users, standing_findings, write_findings,
+};
+use tokio_postgres::Client;
+
+use crate::{TestDatabase, day, finding, user};
+
+async fn standing(client: &Client, run: i64) -> Vec<KeptFinding> {
+    standing_findings(client, run).await.unwrap().try_collect().await.unwrap()
+}
+
+async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
+    let counts = count_findings(client, run).await.unwrap();
+    (counts.standing, counts.new, counts.cured)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let balance = finding(1, "account_balance", None, None, "1", "2");
+    let worse = Finding { found: "3".to_owned(), ..balance.clone() };
+    let amount = finding(2, "batch_amount", 4, None, "remaining 1", "remaining 2");
+    let books = Finding { user: None, ..finding(1, "books", None, None, "10", "11") };
+
+    // Written twice, as after a resume, and told twice: it is one.
+    for _ in 0..2 {
+        let found = [balance.clone(), amount.clone(), balance.clone(), books.clone()];
+        write_findings(&client, 1, day(1), &found).await.unwrap();
+    }
+    assert_eq!(cure_findings(&client, 1, day(1)).await.unwrap(), 0);
+    assert_eq!(counts(&client, 1).await, (3, 3, 0));
+    assert_eq!(found_users(&client).await.unwrap(), [user(1), user(2)]);
+
+    let chain = finding(1, "entry_chain", None, 3, "balance_before 1", "balance_before 2");
+    write_findings(&client, 2, day(2), &[worse.clone(), chain.clone()]).await.unwrap();
+    write_findings(&client, 2, day(2), &[]).await.unwrap();
+    assert_eq!(cure_findings(&client, 2, day(2)).await.unwrap(), 2);
+    assert_eq!(cure_findings(&client, 2, day(2)).await.unwrap(), 0);
+    assert_eq!(counts(&client, 2).await, (2, 1, 2));
+    let now = standing(&client, 2).await;
+    let told: Vec<_> = now.iter().map(|kept| (&kept.finding, kept.since, kept.is_new_in(2))).collect();
+    assert_eq!(told, [(&chain, day(2), true), (&worse, day(1), false)]);
+    let cured: Vec<KeptFinding> = cured_findings(&client, 2).await.unwrap().try_collect().await.unwrap();
+    let told: Vec<_> = cured.iter().map(|kept| (&kept.finding, kept.since, kept.cured)).collect();
+    assert_eq!(told, [(&books, day(1), Some(day(2))), (&amount, day(1), Some(day(2)))]);
+
+    // What was cured and is there again is new.
+    write_findings(&client, 3, day(3), std::slice::from_ref(&amount)).await.unwrap();
+    assert_eq!(cure_findings(&client, 3, day(3)).await.unwrap(), 2);
+    assert_eq!(counts(&client, 3).await, (1, 1, 2));
+    assert_eq!(standing(&client, 3).await[0].since, day(3));
+}

@@ -1,0 +1,132 @@
+//! Proofs against a real PostgreSQL: what a hand in the tables changes is found, told exactly, and set right on request.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+#[path = "../program/mod.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broken;
+mod corruption;
+mod findings;
+mod repair;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use pointsd::language::Language;
+use pointsd::ledger::{Kind, Life, Posting, Reply, Rules, Session};
+use pointsd::proof::Finding;
+use support::{TestDatabase, at, rng, user};
+use tokio_postgres::Client;
+
+fn rules() -> Rules {
+    Rules {
+        recharge_sources: ["card", "gift", "invite"].into_iter().map(str::to_owned).collect(),
+        life: Life::Days(30),
+        language: Language::English,
+    }
+}
+
+/// Noon of the nth day.
+fn day(nth: i64) -> DateTime<Utc> {
+    at("2026-01-01T12:00:00Z") + TimeDelta::days(nth - 1)
+}
+
+fn recharge(nth: u32, points: i64, source: &str, days: (i64, i64)) -> Posting {
+    let mut posting = Posting::recharge(user(nth), points, source, day(days.0)).with_key(format!("r{}", days.0));
+    let Kind::Recharge { expires_at, .. } = &mut posting.kind else { unreachable!() };
+    *expires_at = Some(day(days.1));
+    posting
+}
+
+fn consume(nth: u32, points: i64, on: i64) -> Posting {
+    Posting::consume(user(nth), points, "tts", format!("task-{on}"), day(on))
+}
+
+/// Users 1 to 3: settled arrears, consumes over several batches, expiries by the sweep and on touch; one in arrears; one
+/// with a single recharge. User 1 ends with 175 points in batch 5, entries 1 to 12.
+async fn write_history(database: &TestDatabase) {
+    let mut session = database.session().await;
+    let before = [
+        recharge(1, 100, "gift", (1, 20)),
+        recharge(1, 50, "card", (2, 10)),
+        consume(1, 70, 3),
+        consume(1, 120, 4),
+        recharge(1, 100, "gift", (5, 15)),
+        consume(1, 10, 6),
+        recharge(1, 30, "invite", (7, 12)),
+        recharge(2, 10, "gift", (1, 30)),
+        consume(2, 15, 2),
+        recharge(3, 40, "card", (1, 60)),
+    ];
+    let after = [recharge(1, 200, "card", (13, 40)), consume(1, 20, 14), consume(1, 25, 17)];
+    post(&mut session, &before).await;
+    assert_eq!(session.sweep(day(12), false, &rules(), |_| true).await.unwrap().batches, 1);
+    post(&mut session, &after).await;
+}
+
+async fn post(session: &mut Session<Box<Client>>, postings: &[Posting]) {
+    for reply in session.post(postings, &rules()).await.unwrap() {
+        assert!(matches!(reply, Reply::Posted(_)), "{reply:?}");
+    }
+}
+
+/// Notes what was proved of every account, as a proof does that finds nothing. Only what `history_changed` reads is right.
+async fn note_proved(client: &Client) {
+    client
+        .batch_execute(
+            "INSERT INTO reports.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed,
+                 total_expired, total_adjusted, entries_print, batches_print, drawn_print)
+             SELECT a.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed,
+                    a.total_expired, a.total_adjusted,
+                    (SELECT coalesce(sum(reports.entry_print(e)), 0) FROM ledger.entries AS e WHERE e.user_id = a.user_id),
+                    (SELECT coalesce(sum(reports.batch_print(b)), 0) FROM ledger.batches AS b WHERE b.user_id = a.user_id),
+                    0
+             FROM ledger.accounts AS a",
+        )
+        .await
+        .unwrap();
+}
+
+/// Lets a hand do what it wants.
+async fn unguard(client: &Client) {
+    let constraints = client
+        .query(
+            "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
+             WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'",
+            &[],
+        )
+        .await
+        .unwrap();
+    for row in constraints {
+        let (table, name): (String, String) = (row.get(0), row.get(1));
+        client.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await.unwrap();
+    }
+    client.batch_execute("ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change").await.unwrap();
+}
+
+/// A finding in an account of the test's.
+fn finding(
+    nth: u32,
+    rule: &str,
+    batch: impl Into<Option<i32>>,
+    seq: impl Into<Option<i64>>,
+    expected: &str,
+    found: &str,
+) -> Finding {
+    Finding {
+        rule: rule.to_owned(),
+        user: Some(user(nth)),
+        batch: batch.into(),
+        seq: seq.into(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}

@@ -1,0 +1,270 @@
+//! Repair, through the program: a plan that is read, applied where the account is as it was seen, and recorded.
+
+use pointsd::proof::{Finding, examine, write_findings};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::program::{Done, Folder, call};
+use crate::support::invariants::check_invariants;
+use crate::support::rows::Rows;
+use crate::{TestDatabase, consume, day, note_proved, post, unguard, user, write_history};
+
+/// What a hand does to user 1 (`$u`).
+async fn hand(client: &Client, sql: &str) {
+    client.batch_execute(&sql.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
+}
+
+async fn found(client: &Client) -> Vec<Finding> {
+    examine(client, &[user(1), user(2), user(3)]).await.unwrap()
+}
+
+async fn plan(url: &str, folder: &Folder, more: &[&str], status: i32) -> (String, Value) {
+    let file = folder.path().join("plan.yaml").to_str().unwrap().to_owned();
+    program(url, &[&["repair", "plan", "--output", file.as_str()], more].concat(), status).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("# A repair of "), "{text}");
+    let json = serde_json::to_value(serde_yaml::from_str::<pointsd::proof::Plan>(&text).unwrap()).unwrap();
+    (file, json)
+}
+
+async fn apply(url: &str, file: &str, status: i32) -> Done {
+    program(url, &["repair", "apply", file, "--reason", "a hand slipped", "--by", "Ada"], status).await
+}
+
+/// Off the test's threads, which the database's connections need meanwhile.
+async fn program(url: &str, args: &[&str], status: i32) -> Done {
+    let (url, args) = (url.to_owned(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
+    let run = move || call(&url, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap().expect(status)
+}
+
+async fn last_entry(client: &Client) -> tokio_postgres::Row {
+    client
+        .query_one("SELECT * FROM ledger.entries WHERE user_id = $1 ORDER BY seq DESC LIMIT 1", &[&user(1)])
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
+    let database = TestDatabase::new().await;
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    let sound = Rows::read(&client).await;
+    hand(
+        &client,
+        "UPDATE ledger.accounts SET balance = 999, total_consumed = 1, last_seq = 20, last_batch = 1 WHERE user_id = $u;
+         UPDATE ledger.batches SET remaining = 0, open = true, source = 'invite' WHERE user_id = $u AND batch = 5;
+         UPDATE ledger.batches SET amount = 77, opened_at = '2025-01-01' WHERE user_id = $u AND batch = 1",
+    )
+    .await;
+    let before = found(&client).await;
+    assert!(before.len() >= 4, "{before:?}");
+    // Only what stands is planned, unless users are named.
+    let (file, empty) = plan(&url, &folder, &[], 0).await;
+    assert_eq!(empty["accounts"], serde_json::json!([]));
+    apply(&url, &file, 0).await;
+    write_findings(&client, 1, day(20), &before).await.unwrap();
+
+    let damaged = Rows::read(&client).await;
+    let (file, plan) = plan(&url, &folder, &[], 0).await;
+    assert_eq!(Rows::read(&client).await, damaged, "a plan changes nothing");
+    assert_eq!(plan["accounts"][0]["account"]["before"]["balance"], 999);
+    assert_eq!(plan["accounts"][0]["account"]["after"]["balance"], 175);
+    assert_eq!(plan["accounts"][0]["batches"].as_array().unwrap().len(), 2);
+    let done = apply(&url, &file, 0).await;
+    assert!(done.stdout.contains("set right by entry 13"), "{done:?}");
+
+    assert_eq!(found(&client).await, []);
+    let mut after = Rows::read(&client).await;
+    let entry = after.entries.remove(12);
+    assert_eq!((entry.seq, entry.kind.as_str(), entry.amount), (13, "adjust", 0));
+    assert_eq!((entry.balance_before, entry.balance_after, entry.key), (175, 175, None));
+    after.accounts[0].last_seq = 12;
+    assert_eq!(after, sound, "but for the entry all is as it was before the hand");
+    let correction: Value = last_entry(&client).await.get("correction");
+    assert_eq!((&correction["by"], &correction["reason"]), (&"Ada".into(), &"a hand slipped".into()));
+    assert_eq!(correction["plan"], plan["plan"]);
+    assert_eq!(correction["findings"], serde_json::to_value(&before).unwrap());
+    assert_eq!(correction["account"], plan["accounts"][0]["account"]);
+    assert_eq!(correction["batches"], plan["accounts"][0]["batches"]);
+    assert!(correction["when"].as_str().unwrap().ends_with('Z'));
+
+    // Once more posts nothing.
+    let rows = Rows::read(&client).await;
+    let done = apply(&url, &file, 0).await;
+    assert!(done.stdout.contains("had been set right by entry 13"), "{done:?}");
+    assert_eq!(Rows::read(&client).await, rows);
+
+    // The account goes on as any other, and the new kind is shown everywhere.
+    let mut session = database.session().await;
+    post(&mut session, &[consume(1, 5, 21)]).await;
+    assert_eq!(session.sweep(day(41), false, &crate::rules(), |_| true).await.unwrap().points, 170);
+    check_invariants(&client).await;
+    let entries = program(&url, &["export", "entries", "--user", &user(1).to_string(), "--json"], 0).await.jsons();
+    assert_eq!((&entries[12]["type"], &entries[12]["correction"]), (&"adjust".into(), &correction));
+    let csv = program(&url, &["export", "entries", "--user", &user(1).to_string(), "--csv"], 0).await.stdout;
+    assert!(csv.contains(",repair,") && csv.contains("a hand slipped"), "{csv}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn balances_are_kept_and_the_difference_is_booked() {
+    let database = TestDatabase::new().await;
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    let me = user(1).to_string();
+    let args = ["--user", me.as_str(), "--keep", "balances"];
+    // 55 more in an old batch, 25 fewer in the live one.
+    hand(
+        &client,
+        "UPDATE ledger.accounts SET balance = 205, total_recharged = 1 WHERE user_id = $u;
+         UPDATE ledger.batches SET remaining = 55, open = true WHERE user_id = $u AND batch = 3;
+         UPDATE ledger.batches SET remaining = 150 WHERE user_id = $u AND batch = 5",
+    )
+    .await;
+    let (file, plan) = plan(&url, &folder, &args, 0).await;
+    assert_eq!(
+        plan["accounts"][0]["entry"],
+        serde_json::json!({
+            "seq": 13, "amount": 30, "balance_before": 175, "balance_after": 205,
+            "allocations": [{ "batch": 3, "points": -55 }, { "batch": 5, "points": 25 }],
+        })
+    );
+    apply(&url, &file, 0).await;
+    assert_eq!(found(&client).await, []);
+    check_invariants(&client).await;
+    let balance = program(&url, &["balance", &me, "--json"], 0).await.json();
+    assert_eq!((&balance["balance"], &balance["total_adjusted"]), (&205.into(), &30.into()));
+    assert_eq!(balance["total_recharged"], 480);
+    // What was put back into a batch past its time expires like any other; the account takes postings.
+    let mut session = database.session().await;
+    post(&mut session, &[consume(1, 10, 18)]).await;
+    assert_eq!(session.sweep(day(41), false, &crate::rules(), |_| true).await.unwrap().points, 140);
+    assert_eq!(found(&client).await, []);
+
+    // Downwards, below zero.
+    hand(&client, "UPDATE ledger.accounts SET balance = -20 WHERE user_id = $u").await;
+    let (file, plan) = self::plan(&url, &folder, &args, 0).await;
+    assert_eq!(plan["accounts"][0]["entry"]["amount"], 20);
+    apply(&url, &file, 0).await;
+    assert_eq!(found(&client).await, []);
+
+    // Rows that do not agree among themselves cannot be kept.
+    hand(&client, "UPDATE ledger.accounts SET balance = 7 WHERE user_id = $u").await;
+    let (_, plan) = self::plan(&url, &folder, &args, 3).await;
+    let reason = plan["unrepairable"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("batches show 0 points, the account a balance of 7"), "{reason}");
+    let (file, _) = self::plan(&url, &folder, &["--user", &me], 0).await;
+    apply(&url, &file, 0).await;
+    assert_eq!(found(&client).await, []);
+}
+
+/// Whoever decides that a changed description may stay says so, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_history_is_accepted_on_request() {
+    let database = TestDatabase::new().await;
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    note_proved(&client).await;
+    unguard(&client).await;
+    hand(&client, "UPDATE ledger.entries SET description = 'otherwise' WHERE user_id = $u AND seq = 3").await;
+    assert_eq!(found(&client).await.len(), 1);
+    let (file, plan) = plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
+    assert_eq!(plan["accounts"][0]["accept_history"], true);
+    apply(&url, &file, 0).await;
+    assert_eq!(found(&client).await, []);
+    let entry = last_entry(&client).await;
+    assert_eq!((entry.get::<_, &str>("type"), entry.get::<_, i64>("amount")), ("adjust", 0));
+    let correction: Value = entry.get("correction");
+    assert_eq!(correction["accept_history"], true);
+    let left = client.query_one("SELECT count(*) FROM reports.checkpoints", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 2, "the proof of this account begins anew, the others' stay");
+    check_invariants(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_moved_on_is_left_alone() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    let (me, other) = (user(1).to_string(), user(3).to_string());
+    hand(&client, "UPDATE ledger.accounts SET total_consumed = 1").await;
+    let (file, _) = plan(&url, &folder, &["--user", &me, "--user", &other], 0).await;
+    let mut session = database.session().await;
+    post(&mut session, &[consume(1, 5, 18)]).await;
+    let moved = Rows::read(&client).await;
+    let done = apply(&url, &file, 3).await;
+    assert!(done.stdout.contains(&format!("{me}: is not what the plan saw any more")), "{done:?}");
+    assert!(done.stdout.contains(&format!("{other}: set right by entry 2")), "{done:?}");
+    let after = Rows::read(&client).await;
+    assert_eq!(after.accounts[0], moved.accounts[0]);
+    assert_eq!(after.entries[..13], moved.entries[..13]);
+    assert_eq!(found(&client).await.len(), 2, "users 1 and 2");
+
+    // A batch that no finding was about counts, too.
+    let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
+    hand(&client, "UPDATE ledger.batches SET open = true WHERE user_id = $u AND batch = 1").await;
+    apply(&url, &file, 3).await;
+    let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
+    apply(&url, &file, 0).await;
+    assert_eq!(found(&client).await.len(), 1, "user 2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_entry_sets_right_is_listed_with_the_reason() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    let me = user(1).to_string();
+    for (sql, reason) in [
+        ("DELETE FROM ledger.accounts WHERE user_id = $u", "the account's row is missing"),
+        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 4", "entry 4 is missing"),
+        (
+            "UPDATE ledger.entries SET amount = 1 WHERE user_id = $u AND seq = 4",
+            "entry 4 itself is wrong (entry_amount)",
+        ),
+        ("DELETE FROM ledger.batches WHERE user_id = $u AND batch = 2", "a batch's row is missing"),
+        ("UPDATE ledger.batches SET batch = 20 WHERE user_id = $u AND batch = 2", "does not know batch 20"),
+        ("UPDATE ledger.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5", "does not know batch 5"),
+    ] {
+        // The hand of before is undone by its mirror: the rows as they were.
+        client
+            .batch_execute(
+                "CREATE TABLE kept AS TABLE ledger.accounts; CREATE TABLE kept_batches AS TABLE ledger.batches;
+            CREATE TABLE kept_entries AS TABLE ledger.entries",
+            )
+            .await
+            .unwrap();
+        hand(&client, sql).await;
+        let (file, plan) = plan(&url, &folder, &["--user", &me], 3).await;
+        assert_eq!(plan["accounts"], serde_json::json!([]), "{sql}");
+        let told = plan["unrepairable"][0]["reason"].as_str().unwrap();
+        assert!(told.contains(reason) && told.contains("backup"), "{sql}: {told}");
+        let damaged = found(&client).await;
+        apply(&url, &file, 0).await;
+        assert_eq!(found(&client).await, damaged);
+        client
+            .batch_execute(
+                "DELETE FROM ledger.accounts; DELETE FROM ledger.batches; DELETE FROM ledger.entries;
+                 INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+                     last_batch) SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+                     last_batch FROM kept;
+                 INSERT INTO ledger.batches SELECT * FROM kept_batches;
+                 INSERT INTO ledger.entries SELECT * FROM kept_entries;
+                 DROP TABLE kept, kept_batches, kept_entries",
+            )
+            .await
+            .unwrap();
+    }
+    assert_eq!(found(&client).await, []);
+    // What is no plan is refused.
+    let file = folder.file("no.yaml", "accounts: 3");
+    let done = apply(&url, &file, 2).await;
+    assert!(done.stderr.contains("is no plan of a repair"), "{done:?}");
+}
