@@ -46,6 +46,160 @@ CREATE TABLE reports.checkpoints (
     CONSTRAINT checkpoints_pkey PRIMARY KEY (user_id)
 );
 
+-- Fingerprints. A column's hash is taken with a number of its own, and the hashes of a row are mixed with the row's
+-- number, so a sum of them changes with any value in any row, and does not depend on the order. Whole numbers are handed
+-- over as the seed: there a hash takes in all 64 bits. The columns are named, so that a column added later leaves the
+-- prints of what was proved as they are. The planner puts the text of the functions in SQL into the statement that calls
+-- them. Arrays are looked at as seldom as can be: each look unpacks them.
+
+-- Everything that an entry says, but for its user.
+CREATE FUNCTION reports.entry_print(e ledger.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashint8extended(e.seq,
+        hashint8extended(1, e.amount) # hashint8extended(2, e.balance_before) # hashint8extended(3, e.balance_after)
+        # hashint8extended(4, e.drawing_rule) # coalesce(hashint8extended(5, e.batch), 0)
+        # coalesce(hashint8extended(6, e.run), 0)
+        # timestamp_hash_extended(e.at AT TIME ZONE interval '0', 7)
+        # timestamp_hash_extended(e.recorded_at AT TIME ZONE interval '0', 8)
+        # coalesce(uuid_hash_extended(e.key, 9), 0)
+        # hashtextextended(e.type, 10) # hashtextextended(e.source_type, 11)
+        # coalesce(hashtextextended(e.source_id, 12), 0) # hashtextextended(e.description, 13)
+        # coalesce(hash_numeric_extended(e.duration, 14), 0) # coalesce(jsonb_hash_extended(e.correction, 15), 0)
+        # CASE cardinality(e.allocated_points)
+              WHEN 0 THEN 0
+              WHEN 1 THEN coalesce(hashint8extended(e.allocated_batches[1], e.allocated_points[1]), 0)
+              ELSE hash_array_extended(e.allocated_batches, 16) # hash_array_extended(e.allocated_points, 17) END)
+$$;
+
+-- What never changes about a batch.
+CREATE FUNCTION reports.batch_print(b ledger.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashint8extended(b.batch,
+        hashint8extended(1, b.amount) # hashtextextended(b.source, 2)
+        # timestamp_hash_extended(b.opened_at AT TIME ZONE interval '0', 3)
+        # timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 4))
+$$;
+
+-- What a recharge and the batch that it opened both say. Cut to 61 bits, as the next one is: so the parts of a sum do not
+-- overflow it.
+CREATE FUNCTION reports.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
+                                # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)) >> 3
+$$;
+
+-- A place in the chain of an account's entries: a number, and the balance there.
+CREATE FUNCTION reports.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT hashint8extended($1, $2) >> 3
+$$;
+
+-- By what a batch's points are multiplied: about 20 bits, so that 10^12 of them do not overflow.
+CREATE FUNCTION reports.batch_weight(batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (hashint4extended($1, 1) & 1048575) + 1
+$$;
+
+-- Several allocations, weighted; null where they are not sound: no batch twice, positive parts that come to `points`.
+CREATE FUNCTION reports.parts_proof(batches integer[], parts bigint[], points bigint) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    left_over bigint := points;
+    weighted bigint := 0;
+BEGIN
+    IF array_lower(batches, 1) <> 1 OR array_lower(parts, 1) <> 1 THEN RETURN NULL; END IF;
+    FOR nth IN 1 .. cardinality(parts) LOOP
+        IF parts[nth] > 0 AND parts[nth] <= left_over AND batches[nth] <> ALL (batches[:nth - 1]) THEN
+            left_over := left_over - parts[nth];
+            weighted := weighted + reports.batch_weight(batches[nth]) * parts[nth];
+        ELSE
+            RETURN NULL;
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN left_over = 0 THEN weighted END;
+END
+$$;
+
+-- The allocations of an adjust entry, which may give points back to a batch.
+CREATE FUNCTION reports.adjust_proof(batches integer[], parts bigint[]) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN count(*) = count(b) AND sum(abs(p::numeric)) <= 1000000000000
+                THEN sum(reports.batch_weight(b) * p) WHEN count(*) = 0 THEN 0 END
+    FROM unnest($1, $2) AS t (b, p)
+$$;
+
+-- What an account's entries must come to in sum: the chain of their balances; their points, weighted by type; the batches
+-- that recharges opened; what was taken from each. A row that is not sound in itself spoils the sum by a number of its
+-- own. Nothing is multiplied or added before its bounds are known: a value out of them must not be an error.
+CREATE FUNCTION reports.entry_proof(e ledger.entries)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(
+        CASE WHEN e.seq > 0 AND e.amount <= 1000000000000 AND e.balance_before <= 9000000000000000000
+                  AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points) THEN
+            reports.chain_print(e.seq, e.balance_after) - reports.chain_print(e.seq - 1, e.balance_before)
+            + CASE e.type
+                WHEN 'consume' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
+                              AND e.correction IS NULL THEN
+                        e.amount * 1000003 + CASE cardinality(e.allocated_points)
+                            WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
+                            WHEN 1 THEN CASE WHEN e.allocated_points[1] = greatest(1, least(e.amount, e.balance_before))
+                                             THEN reports.batch_weight(e.allocated_batches[1]) * least(e.amount, e.balance_before) END
+                            ELSE reports.parts_proof(e.allocated_batches, e.allocated_points,
+                                                     least(e.amount, e.balance_before)) END
+                    END
+                WHEN 'recharge' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
+                              AND e.correction IS NULL THEN
+                        e.amount + reports.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
+                            WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
+                            WHEN 1 THEN CASE WHEN e.allocated_points[1] = greatest(1, least(e.amount, -e.balance_before))
+                                                  AND e.allocated_batches[1] = e.batch
+                                             THEN reports.batch_weight(e.batch) * least(e.amount, -e.balance_before) END END
+                    END
+                WHEN 'expire' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
+                              AND e.correction IS NULL AND e.key IS NULL AND e.allocated_points = ARRAY[e.amount] THEN
+                        e.amount * 1000033 + reports.batch_weight(e.allocated_batches[1]) * e.amount
+                    END
+                WHEN 'adjust' THEN
+                    CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL THEN
+                        reports.adjust_proof(e.allocated_batches, e.allocated_points)
+                        + CASE e.balance_after WHEN e.balance_before + e.amount THEN e.amount * 1000037
+                                                 WHEN e.balance_before - e.amount THEN e.amount * -1000037 END
+                    END
+              END
+        END, 4503599627370517)
+$$;
+
+-- The part of that sum which the account has.
+CREATE FUNCTION reports.account_proof(a ledger.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
+                     AND a.total_expired >= 0
+                     AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired
+                                       + a.total_adjusted THEN
+        reports.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
+        + 1000033::numeric * a.total_expired + 1000037::numeric * a.total_adjusted END
+$$;
+
+-- What was taken from a batch; a batch that is not sound in itself spoils the sum.
+CREATE FUNCTION reports.batch_proof(b ledger.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(
+        CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
+                  AND b.remaining <= b.amount AND b.open = (b.remaining > 0) AND b.expires_at > b.opened_at
+             THEN reports.batch_weight(b.batch) * (b.amount - b.remaining) END, 4503599627370449)
+$$;
+
+-- That part as it was when an account was proved: what later entries come to begins there.
+CREATE FUNCTION reports.checkpoint_proof(c reports.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT reports.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
+        + 1000033::numeric * c.total_expired + 1000037::numeric * c.total_adjusted
+$$;
+
+-- Whether an entry took from a batch at a time at which it may: a consume before the batch's end, an expiry after it.
+CREATE FUNCTION reports.drew_in_time(e ledger.entries, b ledger.batches) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
+                                WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type
+                                ELSE true END, false)
+$$;
+
 -- What does not hold. A finding stands until a later proof no longer finds it.
 CREATE TABLE reports.findings (
     finding    bigint      GENERATED ALWAYS AS IDENTITY,

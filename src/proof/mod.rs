@@ -9,6 +9,7 @@
 
 mod checks;
 mod findings;
+mod prove;
 mod repair;
 
 pub use checks::{Finding, RULES, Rule, examine};
@@ -16,6 +17,7 @@ pub use findings::{
     FindingCounts, KeptFinding, count_findings, cure_findings, cured_findings, found_users, standing_findings,
     write_findings,
 };
+pub use prove::{Error, Proof, ProofRun, ProofState, prove, state};
 pub use repair::{
     AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
     RepairError, Unrepairable, apply, plan,

@@ -17,6 +17,7 @@ mod support;
 mod broken;
 mod corruption;
 mod findings;
+mod prove;
 mod repair;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,0 +1,69 @@
+-- Screens all users of a range, with or without an account: reads their entries and batches once, writes the checkpoints
+-- of those that are sound, and tells who cannot be. Their sums must be what the account and the batches say; see the
+-- functions in the migration on proofs.
+-- Of a user with a checkpoint the entries must be what was proved, to the last one. Who moved on since is a suspect too.
+-- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
+-- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well
+WITH entry AS (
+    SELECT e.user_id, count(*) AS entries, sum(reports.entry_print(e)) AS print, sum(reports.entry_proof(e)) AS proof
+    FROM ledger.entries AS e
+    WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+    GROUP BY e.user_id
+), batch AS (
+    SELECT b.user_id, count(*) AS batches, max(b.batch) AS last, sum(b.remaining) AS remaining,
+           sum(reports.batch_print(b)) AS print, sum(reports.batch_proof(b)) AS drawn,
+           sum(reports.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
+    FROM ledger.batches AS b
+    WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
+    GROUP BY b.user_id
+), account AS (
+    SELECT a.*, reports.account_proof(a) AS proof FROM ledger.accounts AS a
+    WHERE a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
+), checkpoint AS (
+    SELECT c.* FROM reports.checkpoints AS c
+    WHERE c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
+), out_of_time AS (
+    SELECT e.user_id
+    FROM ledger.entries AS e, unnest(e.allocated_batches) AS t (batch), ledger.batches AS b
+    WHERE $3::boolean AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+      AND b.user_id = e.user_id AND b.batch = t.batch AND NOT reports.drew_in_time(e, b)
+), judged AS (
+    SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
+           a.total_adjusted, a.user_id IS NOT NULL AS has_account,
+           coalesce(e.entries, 0) AS entries, coalesce(b.batches, 0) AS batches,
+           coalesce(e.print, 0) AS entries_print, coalesce(b.print, 0) AS batches_print,
+           coalesce(b.drawn, 0) AS drawn_print,
+           c.user_id IS NULL OR (c.balance, c.total_recharged, c.total_consumed, c.total_expired, c.total_adjusted,
+                                 c.drawn_print)
+               IS DISTINCT FROM (a.balance, a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted,
+                                 coalesce(b.drawn, 0)) AS changed,
+           coalesce(
+               coalesce(e.entries, 0) = a.last_seq AND coalesce(b.batches, 0) = a.last_batch
+               AND coalesce(b.last, 0) = a.last_batch AND coalesce(b.remaining, 0) = greatest(0, a.balance)
+               AND coalesce(e.proof, 0) = a.proof - reports.chain_print(0, 0) + coalesce(b.drawn, 0) + coalesce(b.opened, 0)
+               AND (c.user_id IS NULL
+                    OR (c.seq, c.batches, c.entries_print, c.batches_print)
+                       = (a.last_seq, a.last_batch, coalesce(e.print, 0), coalesce(b.print, 0)))
+               AND o.user_id IS NULL AND f.user_id IS NULL,
+               false) AS sound
+    FROM account AS a FULL JOIN entry AS e USING (user_id) FULL JOIN batch AS b USING (user_id)
+         FULL JOIN checkpoint AS c USING (user_id)
+         LEFT JOIN (SELECT DISTINCT t.user_id FROM out_of_time AS t) AS o USING (user_id)
+         LEFT JOIN (SELECT DISTINCT s.user_id FROM reports.findings AS s WHERE s.cured IS NULL) AS f USING (user_id)
+), kept AS (
+    INSERT INTO reports.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
+                                     total_adjusted, entries_print, batches_print, drawn_print)
+    SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
+           entries_print, batches_print, drawn_print
+    FROM judged WHERE sound AND changed
+    ON CONFLICT (user_id) DO UPDATE
+    SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
+        total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
+        total_expired = excluded.total_expired, total_adjusted = excluded.total_adjusted,
+        entries_print = excluded.entries_print, batches_print = excluded.batches_print,
+        drawn_print = excluded.drawn_print
+)
+SELECT count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
+       coalesce(sum(entries), 0)::bigint AS entries,
+       coalesce(array_agg(user_id) FILTER (WHERE NOT sound), '{}') AS suspects
+FROM judged

@@ -1,0 +1,249 @@
+//! The way over all accounts: what is sound is proved and kept, what was proved is not read again, and nothing that a hand
+//! changes passes.
+
+use std::sync::Mutex;
+
+use chrono::TimeDelta;
+use pointsd::language::Language;
+use pointsd::ledger::{Life, Posting, Rules};
+use pointsd::proof::{Proof, ProofRun, prove, state};
+use tokio_postgres::Client;
+
+use crate::{TestDatabase, at, rng, user};
+
+/// Keeps nothing but what it was told last; fails at the call of this number.
+#[derive(Default)]
+struct Keeper {
+    kept: Mutex<Vec<Proof>>,
+    fails_at: Option<usize>,
+}
+
+impl ProofRun for Keeper {
+    fn run(&self) -> i64 {
+        7
+    }
+
+    async fn keep(&self, client: &Client, so_far: &Proof, _: (u64, u64)) -> Result<(), tokio_postgres::Error> {
+        let calls = {
+            let mut kept = self.kept.lock().unwrap();
+            kept.push(so_far.clone());
+            kept.len()
+        };
+        if self.fails_at == Some(calls) {
+            client.batch_execute("SELECT 1 / 0").await?;
+        }
+        Ok(())
+    }
+}
+
+fn rules() -> Rules {
+    Rules { recharge_sources: ["card".into(), "gift".into()].into(), life: Life::Days(10), language: Language::English }
+}
+
+/// Random recharges, consumes and sweeps over users 1 to `users`, salted; returns how many entries there are now.
+async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, length: u32, salt: &str) -> u64 {
+    let mut session = database.session().await;
+    let mut when = at("2026-01-01T00:00:00Z");
+    for nth in 0..length {
+        when += TimeDelta::hours(rng.i64(0..30));
+        if rng.u8(..20) == 0 {
+            session.sweep(when, false, &rules(), |_| true).await.unwrap();
+        }
+        let (user, points) = (user(rng.u32(1..=users)), rng.i64(1..300));
+        let posting = if rng.bool() {
+            Posting::recharge(user, points, *rng.choice(["card", "gift"].iter()).unwrap(), when)
+                .with_key(format!("{salt}-{nth}"))
+        } else {
+            Posting::consume(user, points, "tts", format!("{salt}-{nth}"), when)
+        };
+        session.post(&[posting], &rules()).await.unwrap();
+    }
+    count(&database.client().await, "SELECT count(*) FROM ledger.entries").await
+}
+
+async fn count(client: &Client, sql: &str) -> u64 {
+    u64::try_from(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
+}
+
+async fn run(database: &TestDatabase, full: bool) -> Proof {
+    prove(&mut database.client().await, &Keeper::default(), full, Proof::default(), |_| true).await.unwrap()
+}
+
+/// Makes everything look as if it had been written long before the proofs.
+async fn age(client: &Client) {
+    client
+        .batch_execute(
+            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+             UPDATE ledger.entries SET recorded_at = recorded_at - interval '1 day';
+             ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+        )
+        .await
+        .unwrap();
+}
+
+async fn checkpoints(client: &Client) -> Vec<String> {
+    let sql = "SELECT c::text FROM reports.checkpoints c ORDER BY user_id";
+    client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
+    let (database, mut rng) = (TestDatabase::new().await, rng());
+    let client = database.client().await;
+    let entries = post(&database, &mut rng, 20, 300, "a").await;
+    age(&client).await;
+    let first = run(&database, false).await;
+    let accounts = count(&client, "SELECT count(*) FROM ledger.accounts").await;
+    assert_eq!((first.full, first.accounts, first.entries), (true, accounts, entries), "nothing was proved before");
+    assert_eq!((first.suspects, first.findings, first.ended), (0, 0, true), "{first:?}");
+    assert_eq!(checkpoints(&client).await.len() as u64, accounts);
+    let told = state(&client).await.unwrap();
+    assert_eq!((told.looked_from, told.full_at), (first.began, first.began));
+
+    let idle = run(&database, false).await;
+    assert_eq!((idle.full, idle.accounts, idle.entries), (false, 0, 0), "nothing changed");
+    // So many are new, and only they are read, though each account's history is longer.
+    let more = post(&database, &mut rng, 5, 40, "b").await - entries;
+    let nightly = run(&database, false).await;
+    assert_eq!((nightly.entries, nightly.suspects, nightly.findings), (more, 0, 0), "{nightly:?}");
+
+    let by_parts = checkpoints(&client).await;
+    let full = run(&database, true).await;
+    assert_eq!((full.full, full.entries, full.suspects, full.findings), (true, entries + more, 0, 0), "{full:?}");
+    assert_eq!(checkpoints(&client).await, by_parts);
+    client.batch_execute("TRUNCATE reports.checkpoints; UPDATE reports.proof SET looked_from = NULL").await.unwrap();
+    run(&database, true).await;
+    assert_eq!(checkpoints(&client).await, by_parts, "from scratch as by parts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_stopped_or_cut_off_is_continued() {
+    let (database, mut rng) = (TestDatabase::new().await, rng());
+    let client = database.client().await;
+    post(&database, &mut rng, 10, 80, "a").await;
+    let stopped = prove(&mut database.client().await, &Keeper::default(), true, Proof::default(), |_| false).await;
+    let stopped = stopped.unwrap();
+    assert!(stopped.stopped && !stopped.ended && stopped.accounts == 0, "{stopped:?}");
+    assert_eq!(state(&client).await.unwrap().full_at, None);
+
+    // The run is lost in the first group: nothing of it is written.
+    let lost = Keeper { fails_at: Some(1), ..Keeper::default() };
+    prove(&mut database.client().await, &lost, true, stopped.clone(), |_| true).await.unwrap_err();
+    assert!(checkpoints(&client).await.is_empty());
+    // And in the last transaction: the groups stay, the proof has not ended.
+    let lost = Keeper { fails_at: Some(2), ..Keeper::default() };
+    prove(&mut database.client().await, &lost, true, stopped.clone(), |_| true).await.unwrap_err();
+    assert!(!checkpoints(&client).await.is_empty());
+    assert_eq!(state(&client).await.unwrap().full_at, None);
+
+    let ended = prove(&mut database.client().await, &Keeper::default(), true, stopped.clone(), |_| true).await.unwrap();
+    assert!(ended.ended && !ended.stopped && ended.findings == 0, "{ended:?}");
+    assert_eq!(ended.began, stopped.began, "what was recorded since its first begin is looked at next time");
+}
+
+/// Keeps by posting to an account of the group, on another connection.
+struct Posts<'a>(&'a TestDatabase);
+
+impl ProofRun for Posts<'_> {
+    fn run(&self) -> i64 {
+        7
+    }
+
+    async fn keep(&self, _: &Client, so_far: &Proof, _: (u64, u64)) -> Result<(), tokio_postgres::Error> {
+        let client = self.0.client().await;
+        client.batch_execute("SET lock_timeout = '1s'").await?;
+        let mut session = pointsd::ledger::Session::open(Box::new(client)).await.unwrap();
+        let key = format!("beside-{}-{}", so_far.ended, so_far.accounts);
+        let posting = Posting::recharge(user(1), 5, "gift", at("2026-03-01T00:00:00Z")).with_key(key);
+        session.post(&[posting], &rules()).await.unwrap();
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postings_go_on_while_a_group_is_open() {
+    let (database, mut rng) = (TestDatabase::new().await, rng());
+    let entries = post(&database, &mut rng, 3, 30, "a").await;
+    let mut client = database.client().await;
+    let proof = prove(&mut client, &Posts(&database), true, Proof::default(), |_| true).await.unwrap();
+    assert!(proof.ended && proof.findings == 0, "{proof:?}");
+    assert!(count(&client, "SELECT count(*) FROM ledger.entries").await > entries);
+    assert_eq!(run(&database, false).await.findings, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
+    let (mut database, mut rng) = (TestDatabase::new().await, rng());
+    database.expect_damage();
+    let client = database.client().await;
+    post(&database, &mut rng, 6, 120, "a").await;
+    assert_eq!(run(&database, true).await.suspects, 0);
+    let constraints =
+        "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+                       WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'";
+    for row in client.query(constraints, &[]).await.unwrap() {
+        client.batch_execute(row.get(0)).await.unwrap();
+    }
+    client.batch_execute("ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change").await.unwrap();
+    let columns = client
+        .query(
+            "SELECT attrelid::regclass::text, attname::text, format_type(atttypid, NULL) FROM pg_attribute
+             WHERE attrelid IN ('ledger.accounts'::regclass, 'ledger.batches'::regclass, 'ledger.entries'::regclass)
+               AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(columns.len() > 30, "{}", columns.len());
+    for row in &columns {
+        let (table, column, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        let other = match kind.as_str() {
+            "bigint" | "integer" | "smallint" => format!("coalesce({column}, 0) + {}", rng.i32(1..1_000)),
+            "numeric" => format!("coalesce({column}, 0) + 1"),
+            "boolean" => format!("NOT {column}"),
+            "text" => format!("coalesce({column}, '') || 'x'"),
+            "uuid" => "gen_random_uuid()".to_owned(),
+            "timestamp with time zone" => format!("{column} + interval '1 microsecond'"),
+            "jsonb" => "'{}'".to_owned(),
+            "integer[]" | "bigint[]" => format!("{column} || 9"),
+            other => panic!("{table}.{column} is {other}: how is it changed?"),
+        };
+        let save = format!("CREATE TABLE public.saved AS SELECT * FROM {table}");
+        client.batch_execute(&save).await.unwrap();
+        let nth = rng.u32(..50);
+        let change = format!(
+            "UPDATE {table} SET {column} = {other} WHERE ctid = (SELECT ctid FROM {table} ORDER BY ctid OFFSET {nth} %
+             (SELECT count(*) FROM {table}) LIMIT 1)"
+        );
+        assert_eq!(client.execute(&change, &[]).await.unwrap(), 1);
+        let proof = run(&database, true).await;
+        assert!(proof.suspects > 0, "{table}.{column} = {other} of row {nth} passed: {proof:?}");
+        let columns_of: Vec<String> = (columns.iter())
+            .filter(|row| row.get::<_, String>(0) == table)
+            .map(|row| row.get::<_, String>(1))
+            .collect();
+        let names = columns_of.join(", ");
+        let restore = format!(
+            "DELETE FROM {table}; INSERT INTO {table} ({names}) SELECT {names} FROM public.saved;
+             DROP TABLE public.saved; UPDATE reports.findings SET cured = now(), cured_run = 0 WHERE cured IS NULL"
+        );
+        client.batch_execute(&restore).await.unwrap();
+    }
+    assert_eq!(run(&database, true).await.suspects, 0, "all is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_account_is_found() {
+    let (mut database, mut rng) = (TestDatabase::new().await, rng());
+    database.expect_damage();
+    let client = database.client().await;
+    post(&database, &mut rng, 4, 60, "a").await;
+    age(&client).await;
+    run(&database, false).await;
+    client.execute("DELETE FROM ledger.accounts WHERE user_id = $1", &[&user(1)]).await.unwrap();
+    assert_eq!(run(&database, false).await.suspects, 0, "no entry is new");
+    let full = run(&database, true).await;
+    assert!(full.suspects == 1 && full.findings > 0, "{full:?}");
+    let nightly = run(&database, false).await;
+    assert_eq!((nightly.suspects, nightly.findings), (1, full.findings), "found users are looked at each time");
+}
