@@ -233,18 +233,19 @@ CREATE TABLE reports.proof (
 INSERT INTO reports.proof DEFAULT VALUES;
 
 -- The books of each business day that is over: what was recorded on it, by source of the batches concerned. Source ''
--- is what accounts owe, which belongs to no source. A day's rows are written once.
---   opening + recharged - settled - consumed - expired + adjusted = closing
+-- is what accounts owe, which belongs to no source: it has a row on every day, a source from its first movement until
+-- nothing is left of it. A day's rows are written once; entries found in it later are told as a finding.
 CREATE TABLE reports.days (
-    day       date   NOT NULL,
-    source    text   NOT NULL,
-    opening   bigint NOT NULL,
-    recharged bigint NOT NULL, -- nothing for ''
-    settled   bigint NOT NULL, -- recharged points that paid arrears at once; for '' below zero: it grows by them
-    consumed  bigint NOT NULL, -- for '': what consumes took beyond the points that were there
-    expired   bigint NOT NULL,
-    adjusted  bigint NOT NULL,
-    closing   bigint NOT NULL,
+    day       date        NOT NULL,
+    source    text        NOT NULL,
+    ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
+    opening   bigint      NOT NULL,
+    recharged bigint      NOT NULL, -- nothing for ''
+    settled   bigint      NOT NULL, -- recharged points that paid arrears at once; for '' below zero: less is owed
+    consumed  bigint      NOT NULL, -- for '': what consumes took beyond the points that were there
+    expired   bigint      NOT NULL,
+    adjusted  bigint      NOT NULL, -- by adjust entries, up or down
+    closing   bigint      NOT NULL,
     CONSTRAINT days_pkey PRIMARY KEY (day, source),
     CONSTRAINT days_add_up CHECK (closing = opening + recharged - settled - consumed - expired + adjusted)
 );

@@ -21,8 +21,8 @@ use uuid::Uuid;
 use self::business::{SOURCES, Year};
 use self::folder::Folder;
 use super::bulk::lanes;
-use super::jobs;
 use super::output::{grouped, json, progress, say, table, waiting};
+use super::run;
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, Summary};
 use crate::config::{Config, MailWay, Source};
@@ -184,7 +184,7 @@ async fn play(
     }
 
     let began = Instant::now();
-    let Some(row) = run(&expiry::JOB, slot, stage, database, stop).await? else { return Ok(None) };
+    let Some(row) = run_job(&expiry::JOB, slot, stage, database, stop).await? else { return Ok(None) };
     let sweep_took = began.elapsed();
     let sweep: Sweep = serde_json::from_value(row.counters.unwrap_or_default())?;
 
@@ -195,7 +195,7 @@ async fn play(
     let tomorrow = tomorrow.into_iter().find(|slot| day(*slot - CLOSING) > day(now));
     let tomorrow = tomorrow.context("the reconciliation job never comes due again")?;
     for (job, slot) in [(&reconciliation::JOB, tomorrow), (&arrears::JOB, slot)] {
-        if run(job, slot, stage, database, stop).await?.is_none() {
+        if run_job(job, slot, stage, database, stop).await?.is_none() {
             return Ok(None);
         }
     }
@@ -228,14 +228,14 @@ async fn play(
 const CLOSING: TimeDelta = TimeDelta::minutes(10);
 
 /// Runs a job for a slot; none if it was interrupted.
-async fn run(
+async fn run_job(
     job: &Job,
     slot: DateTime<Utc>,
     stage: &Stage,
     database: &Database,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<RunRow>> {
-    match jobs::here(job, database, &stage.config, slot, true, stop).await? {
+    match run::here(job, database, &stage.config, slot, true, stop).await? {
         Asked::Ran(row) if row.state == State::Succeeded => Ok(Some(*row)),
         Asked::Ran(row) if row.state == State::Failed => {
             bail!("{} failed for {}: {}", job.name, time_text(slot), row.error.unwrap_or_default())

@@ -1,31 +1,19 @@
-//! What an operator asks about jobs: `jobs`, `runs`, `run`.
+//! What an operator asks about jobs and their runs: `jobs`, `runs`.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use anyhow::Context as _;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 use serde_json::{Value, json as object};
-use tokio_util::sync::CancellationToken;
 
-use super::output::{counted, facts, grouped, json, progress, say, table};
-use super::{Outcome, Program, Time, WrongCall, stop_on_signal};
+use super::output::{counted, facts, grouped, json, say, table};
+use super::{Outcome, Program, WrongCall};
 use crate::config;
 use crate::database::Database;
-use crate::jobs::{self, Context, Job, REGISTRY};
-use crate::ledger::Sweep;
-use crate::scheduler::{self, Asked, Board, JobRow, RunRow, State, Store, Trigger};
+use crate::jobs::{Job, REGISTRY, reconciliation};
+use crate::scheduler::{self, JobRow, RunRow, State, Store};
 use crate::time::time_text;
 
 /// The outage that `jobs explain` plays through.
 const OUTAGE: TimeDelta = TimeDelta::hours(36);
-
-/// How often `run --wait` looks whether the other run is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// How often the bar on the terminal moves.
-const SHOW_EVERY: Duration = Duration::from_millis(50);
 
 /// The jobs: when each runs next, and how it ended last.
 #[derive(clap::Args)]
@@ -61,7 +49,7 @@ enum JobsCommand {
     },
 }
 
-fn job_named(name: &str) -> Result<&'static Job, String> {
+pub(super) fn job_named(name: &str) -> Result<&'static Job, String> {
     Job::named(name).ok_or_else(|| {
         let names: Vec<&str> = REGISTRY.iter().map(|job| job.name).collect();
         format!("there is no such job; there are {}", names.join(", "))
@@ -201,8 +189,9 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
     let slots: Vec<DateTime<Utc>> = schedule.between(now, DateTime::<Utc>::MAX_UTC).take(10).collect();
     let changes = schedule.next_clock_changes(now);
     let outage = scheduler::outage(job.name, settings, now - OUTAGE, now);
+    let full_on = (job.name == reconciliation::JOB.name).then_some(program.config.reports.full_proof_on);
     if program.json {
-        return json(&object!({
+        let mut answer = object!({
             "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": zone.name(),
             "in_words": schedule.in_words(), "enabled": settings.enabled,
             "clock_changes": changes.iter().map(|change| object!({
@@ -213,14 +202,20 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
             "after_an_outage_of_36_hours": {
                 "run": outage.run.iter().map(|slot| time_text(*slot)).collect::<Vec<_>>(), "missed": outage.missed,
             },
-        }));
+        });
+        if let (Some(full_on), Some(answer)) = (full_on, answer.as_object_mut()) {
+            answer.insert("full_proof_on".to_owned(), object!(full_on.map(weekday)));
+        }
+        return json(&answer);
     }
     say(format_args!("{} {}.", job.name, job.about))?;
-    say(facts(&[
+    let mut lines = vec![
         ("rule", schedule.describe()),
         ("in words", schedule.in_words()),
         ("enabled", if settings.enabled { "yes" } else { "no: it has no slots" }.to_owned()),
-    ]))?;
+    ];
+    lines.extend(full_on.map(|full_on| ("proves", full_proof(full_on))));
+    say(facts(&lines))?;
     say("\nNext slots:")?;
     for slot in &slots {
         say(format_args!("  {}   {}   in {}", local(*slot, zone), time_text(*slot), in_words(*slot - now)))?;
@@ -255,6 +250,27 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
         ),
     };
     say(format_args!("{run}, and record {missed} as missed."))
+}
+
+/// When the job proves everything, and what it proves otherwise.
+fn full_proof(on: Option<Weekday>) -> String {
+    const CHANGED: &str = "what has changed since the last proof, and what was found before";
+    match on {
+        Some(day) => format!("everything on a {}, else {CHANGED}", weekday(day)),
+        None => format!("{CHANGED}; everything only by `pointsd run {} --full`", reconciliation::JOB.name),
+    }
+}
+
+fn weekday(day: Weekday) -> &'static str {
+    match day {
+        Weekday::Mon => "monday",
+        Weekday::Tue => "tuesday",
+        Weekday::Wed => "wednesday",
+        Weekday::Thu => "thursday",
+        Weekday::Fri => "friday",
+        Weekday::Sat => "saturday",
+        Weekday::Sun => "sunday",
+    }
 }
 
 /// The runs: slots that were run, skipped or missed, and runs by hand.
@@ -322,14 +338,14 @@ fn run_cells(run: &RunRow) -> Vec<String> {
 }
 
 /// The plain numbers among a run's counters.
-fn counters(run: &RunRow) -> String {
+pub(super) fn counters(run: &RunRow) -> String {
     let counters = run.counters.as_ref().and_then(Value::as_object).into_iter().flatten();
     let numbers = counters.filter_map(|(name, value)| Some(format!("{} {name}", grouped(value.as_i64()?))));
     let numbers: Vec<String> = numbers.filter(|text| !text.starts_with("0 ")).collect();
     if numbers.is_empty() { "nothing to do".to_owned() } else { numbers.join(", ") }
 }
 
-fn run_json(run: &RunRow) -> Value {
+pub(super) fn run_json(run: &RunRow) -> Value {
     object!({
         "run": run.run, "job": run.job, "slot": time_text(run.slot), "trigger": run.trigger.as_str(),
         "state": run.state.as_str(), "attempt": run.attempt, "fence": run.fence, "host": run.host, "pid": run.pid,
@@ -337,206 +353,6 @@ fn run_json(run: &RunRow) -> Value {
         "resume_at": run.resume_at.map(time_text), "finished": run.finished.map(time_text),
         "progress": run.progress, "counters": run.counters, "error": run.error, "why": run.why,
     })
-}
-
-/// Runs a job now, here, and tells what it did.
-///
-/// One run of a job is under way at most: while there is another one, nothing is done (exit status 3), or with --wait it
-/// waits for its turn.
-#[derive(clap::Args)]
-pub struct Run {
-    /// Which job
-    #[arg(value_parser = job_named)]
-    job: &'static Job,
-    /// The slot to run for (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
-    /// Tell what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Where a run of the job is under way, wait for its end
-    #[arg(long)]
-    wait: bool,
-}
-
-impl Run {
-    /// Runs the job to its end, or to the end of the chunk in hand when it is interrupted.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let slot = program.now_or(self.at);
-        let stop = stop_on_signal()?;
-        let began = Instant::now();
-        program
-            .with_ledger(async |database: &Database| {
-                if self.dry_run {
-                    let context = Context::new(&program.config, database);
-                    let counters = (self.job.dry_run)(context, slot, stop.clone()).await?;
-                    return told(self.job, slot, &counters, None, began, program);
-                }
-                let asked = here(self.job, database, &program.config, slot, self.wait, &stop).await?;
-                match asked {
-                    Asked::Ran(row) => ended(self.job, &row, began, program),
-                    Asked::Busy(row) => {
-                        busy(&row, program)?;
-                        Ok(Outcome::No)
-                    }
-                }
-            })
-            .await
-    }
-}
-
-/// Runs a job in this process, with a bar on the terminal.
-pub(super) async fn here(
-    job: &Job,
-    database: &Database,
-    config: &config::Config,
-    slot: DateTime<Utc>,
-    wait: bool,
-    stop: &CancellationToken,
-) -> anyhow::Result<Asked> {
-    let store = Store::new(database, config.jobs.takeover);
-    let scheduled = job.scheduled(config, &Context::new(config, database));
-    let board = Arc::new(Board::default());
-    let bar = progress(0, job.name, "");
-    let run = async {
-        loop {
-            let now = store.now().await?;
-            let asked = scheduler::run_now(&store, &scheduled, slot, now, &board, stop).await?;
-            let wait = wait && matches!(asked, Asked::Busy(_)) && !stop.is_cancelled();
-            if !wait || stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await.is_none() {
-                return Ok(asked);
-            }
-        }
-    };
-    let mut run = std::pin::pin!(run);
-    let asked: Result<Asked, scheduler::Error> = loop {
-        match tokio::time::timeout(SHOW_EVERY, &mut run).await {
-            Ok(asked) => break asked,
-            Err(_) => {
-                if let Some((done, total)) = board.runs().first().and_then(|run| run.progress) {
-                    bar.set_length(total);
-                    bar.set_position(done);
-                }
-            }
-        }
-    };
-    bar.finish_and_clear();
-    asked.context("the run could not be kept in the database")
-}
-
-fn ended(job: &Job, row: &RunRow, began: Instant, program: &Program) -> anyhow::Result<Outcome> {
-    match row.state {
-        State::Succeeded => {
-            let counters = row.counters.clone().unwrap_or(Value::Null);
-            told(job, row.slot, &counters, Some(row), began, program)
-        }
-        State::Cancelled | State::Running => {
-            if program.json {
-                told(job, row.slot, &row.counters.clone().unwrap_or(object!({})), Some(row), began, program)?;
-            } else {
-                let why = row.why.as_deref().unwrap_or("its outcome is not known");
-                say(format_args!("Run {} of {}: {why}. It did: {}.", row.run, job.name, counters(row)))?;
-                say("What it did stays; run it again for the rest.")?;
-            }
-            Ok(Outcome::Interrupted)
-        }
-        _ => {
-            let reason = row.error.clone().unwrap_or_default();
-            let error = anyhow::anyhow!("{reason}");
-            Err(error.context(format!(
-                "run {} of {} failed; what it did stays, run it again for the rest",
-                row.run, job.name
-            )))
-        }
-    }
-}
-
-fn told(
-    job: &Job,
-    slot: DateTime<Utc>,
-    counters: &Value,
-    row: Option<&RunRow>,
-    began: Instant,
-    program: &Program,
-) -> anyhow::Result<Outcome> {
-    let seconds = began.elapsed().as_secs_f64();
-    let dry_run = row.is_none();
-    let sweep: Option<Sweep> =
-        (job.name == jobs::expiry::JOB.name).then(|| serde_json::from_value(counters.clone())).transpose()?;
-    if program.json {
-        let mut answer = counters.clone();
-        if let Some(answer) = answer.as_object_mut() {
-            answer.insert("at".to_owned(), object!(time_text(slot)));
-            answer.insert("dry_run".to_owned(), object!(dry_run));
-            answer.insert("seconds".to_owned(), object!(seconds));
-            answer.insert("run".to_owned(), object!(row.map(|row| row.run)));
-            answer.insert("state".to_owned(), object!(row.map(|row| row.state.as_str())));
-        }
-        json(&answer)?;
-    } else if let Some(sweep) = &sweep {
-        let verb = if dry_run { "Would expire" } else { "Expired" };
-        say(format_args!("{verb} what was due at {}, in {seconds:.1} s.", time_text(slot)))?;
-        say(swept(sweep))?;
-        if sweep.stopped {
-            say("Interrupted: run it again for the rest.")?;
-        }
-    } else {
-        let verb = if dry_run { "would do" } else { "did" };
-        let numbers = counters.as_object().into_iter().flatten();
-        let numbers: Vec<(&str, String)> =
-            numbers.filter_map(|(name, value)| Some((name.as_str(), grouped(value.as_i64()?)))).collect();
-        say(format_args!("{} {verb}, in {seconds:.1} s:\n{}", job.name, facts(&numbers)))?;
-    }
-    Ok(match sweep {
-        Some(sweep) if sweep.stopped => Outcome::Interrupted,
-        Some(sweep) if !sweep.orphans.is_empty() => Outcome::No,
-        _ => Outcome::Done,
-    })
-}
-
-fn busy(row: &RunRow, program: &Program) -> anyhow::Result<()> {
-    if program.json {
-        return json(&object!({ "busy": run_json(row) }));
-    }
-    if row.heartbeat.is_none() {
-        let (run, slot) = (row.run, time_text(row.slot));
-        return say(format_args!(
-            "{}: run {run} for the slot {slot} waits for a daemon to continue it. Nothing was done. Start a daemon and let it \
-             end, or end it by `pointsd jobs cancel {run}`.",
-            row.job
-        ));
-    }
-    let (host, pid) = (row.host.as_deref().unwrap_or("?"), row.pid.unwrap_or_default());
-    let by = match row.trigger {
-        Trigger::Manual => "by hand".to_owned(),
-        Trigger::Schedule | Trigger::CatchUp => format!("for the slot {}", time_text(row.slot)),
-    };
-    let last = row.heartbeat.map(|at| format!(", last heard of at {}", time_text(at))).unwrap_or_default();
-    say(format_args!(
-        "{} is under way already: run {} {by}, process {pid} on {host}{last}. Nothing was done; --wait waits for its end.",
-        row.job, row.run
-    ))
-}
-
-/// A sweep's outcome as a table by source, and what it could not expire.
-pub fn swept(sweep: &Sweep) -> String {
-    let mut rows: Vec<Vec<String>> = sweep
-        .by_source
-        .iter()
-        .map(|(source, expired)| vec![source.clone(), grouped(expired.batches), grouped(expired.points)])
-        .collect();
-    rows.push(vec!["all".to_owned(), grouped(sweep.batches), grouped(sweep.points)]);
-    let mut text = table(&["source", "batches", "points"], &rows);
-    text.push_str(&format!("\n{} touched.", counted(sweep.accounts, "account", "accounts")));
-    if sweep.orphaned > 0 {
-        let users = counted(sweep.orphaned, "user has", "users have");
-        text.push_str(&format!("\n{users} due batches but no account: they were left as they are."));
-    }
-    for orphan in &sweep.orphans {
-        let batches = counted(orphan.batches, "batch", "batches");
-        text.push_str(&format!("\n  {}: {batches}, {} points", orphan.user, grouped(orphan.points)));
-    }
-    text
 }
 
 /// `Mon 2026-11-23 02:00 CET`

@@ -12,6 +12,7 @@ mod price;
 mod repair;
 mod reports;
 mod requests;
+mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +35,8 @@ use crate::time::to_microsecond;
     version,
     about,
     after_help = "Exit status: 0 done; 1 failed (database, input or output); 2 the call or the \
-configuration is wrong; 3 done, and the answer is no (a posting was rejected, a check was insufficient)."
+configuration is wrong; 3 done, and the answer is no (a posting was rejected, a check was insufficient, \
+the books do not hold)."
 )]
 pub struct Args {
     /// The configuration file; by default /etc/pointsd/pointsd.yaml if it exists, else the built-in defaults
@@ -63,7 +65,7 @@ enum Command {
     Requests(requests::Requests),
     Export(export::Export),
     Arrears(arrears::Arrears),
-    Run(jobs::Run),
+    Run(run::Run),
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
     Reports(reports::Reports),

@@ -22,6 +22,14 @@ pub fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Tells something beside the answer, on standard error; nothing where there is nothing to tell.
+#[expect(clippy::print_stderr, reason = "standard output is for the answer")]
+pub fn whisper(text: Option<String>) {
+    if let Some(text) = text {
+        eprintln!("{text}");
+    }
+}
+
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: impl Into<i128>) -> String {
     let number: i128 = number.into();

@@ -1,13 +1,163 @@
-//! proves the books
+//! Proves the books, closes the business days that are over, and reports both.
 
-use super::Job;
-use crate::scheduler::Ended;
+use anyhow::Context as _;
+use chrono::{DateTime, Datelike, Utc};
+use deadpool_postgres::{ClientWrapper, Object, Transaction};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, IsolationLevel};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use uuid::Uuid;
 
-/// The job.
+use super::{Context, Job};
+use crate::document::Document;
+use crate::proof::days::{self, Books};
+use crate::proof::{FindingCounts, Proof, ProofRun, count_findings, cure_findings, examine, prove, write_findings};
+use crate::reports;
+use crate::reports::reconciliation::{Before, REPORT, Subject, document};
+use crate::scheduler::{Ended, Guard, Run};
+
+/// The proof of the books.
 pub const JOB: Job = Job {
-    name: "reconciliation",
-    about: "proves the books",
+    name: REPORT,
+    about: "proves the books and reports the roll-forward of the points owed",
     settings: |config| &config.jobs.reconciliation,
-    work: |_, _| Box::pin(async { Ok(Ended::Done(serde_json::json!({}))) }),
-    dry_run: |_, _, _| Box::pin(async { Ok(serde_json::json!({})) }),
+    work: |context, run| Box::pin(work(context, run)),
+    dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
 };
+
+/// Accounts that a dry run examines at once.
+const EXAMINED_AT_ONCE: i32 = 1_000;
+
+/// Keeps in each group's transaction what was proved so far.
+impl ProofRun for Guard {
+    fn run(&self) -> i64 {
+        self.number()
+    }
+
+    async fn keep(&self, client: &Client, so_far: &Proof, progress: (u64, u64)) -> Result<(), tokio_postgres::Error> {
+        Guard::keep(self, client, progress, so_far).await
+    }
+}
+
+/// Whether a slot is one for which everything is proved.
+fn is_full(context: &Context, slot: DateTime<Utc>) -> bool {
+    let zone = context.config.jobs.reconciliation.schedule.zone();
+    context.full || context.config.reports.full_proof_on == Some(slot.with_timezone(&zone).weekday())
+}
+
+async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
+    let so_far: Proof = match run.counters.clone() {
+        Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
+        None => Proof::default(),
+    };
+    let full = so_far.full || is_full(&context, run.slot);
+    let mut client = Object::take(context.database.connection().await?);
+    let guard = run.guard(&client).await?;
+    let before = Before::read(&client).await?;
+
+    let transaction = client.transaction().await?;
+    let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
+    days::close_days(transaction.client(), context.config.time_zone, now).await?;
+    Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
+    transaction.commit().await?;
+
+    // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
+    // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
+    let stands: bool = client.query_one(include_str!("../../sql/reports/finding_whole.sql"), &[]).await?.try_get(0)?;
+    let snapshot = snapshot_of(&mut client).await?;
+    let proceed = || !run.stop.is_cancelled();
+    let books = days::look(snapshot.client(), context.config.time_zone, full || stands, proceed).await?;
+    snapshot.commit().await?;
+    let Some(books) = books else { return Ok(Ended::Stopped) };
+    let transaction = client.transaction().await?;
+    write_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
+    Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
+    transaction.commit().await?;
+
+    let proof = prove(&mut client, &guard, full, so_far, |_| !run.stop.is_cancelled()).await?;
+    if proof.stopped {
+        return Ok(Ended::Stopped);
+    }
+
+    let snapshot = snapshot_of(&mut client).await?;
+    let proof = with_counts(proof, count_findings(snapshot.client(), run.run).await?);
+    let folder = reports::folder_of(&context.config, REPORT, run.slot);
+    let subject = Subject {
+        config: &context.config,
+        slot: run.slot,
+        run: run.run,
+        proof: &proof,
+        before,
+        books: &books,
+        folder: Some(&folder),
+    };
+    let document = document(snapshot.client(), &subject).await?;
+    snapshot.commit().await?;
+    let transaction = client.transaction().await?;
+    reports::keep(&transaction, &document, &context.config).await?;
+    Guard::keep(&guard, transaction.client(), (proof.accounts, proof.accounts), &proof).await?;
+    transaction.commit().await?;
+    alert(&run, &proof, &document);
+    Ok(Ended::Done(serde_json::to_value(&proof)?))
+}
+
+/// A transaction that sees the database as it is now until its end.
+async fn snapshot_of(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
+}
+
+/// Counted from the table: what the books as a whole showed is among it.
+fn with_counts(proof: Proof, counts: FindingCounts) -> Proof {
+    Proof { findings: counts.standing, new: counts.new, cured: counts.cured, ..proof }
+}
+
+/// A run with findings has succeeded; somebody is to know all the same.
+fn alert(run: &Run, proof: &Proof, document: &Document) {
+    if proof.findings > 0 {
+        let (findings, new, headline) = (proof.findings, proof.new, &document.headline);
+        error!(job = REPORT, run_id = run.run, findings, new, headline, "{REPORT}: {headline}");
+    }
+}
+
+/// Examines every account, with the checks and without the screens before them, in one transaction that is rolled back.
+async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<Value> {
+    const NO_RUN: i64 = 0;
+    let (config, mut client) = (&context.config, context.database.connection().await?);
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
+    let before = Before::read(transaction.client()).await?;
+    let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
+    days::close_days(transaction.client(), config.time_zone, now).await?;
+    let stopped = || anyhow::anyhow!("it was interrupted; nothing was changed");
+    let books: Option<Books> =
+        days::look(transaction.client(), config.time_zone, true, || !stop.is_cancelled()).await?;
+    let books = books.ok_or_else(stopped)?;
+    write_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
+    let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
+    let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
+    let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
+    let list = transaction.prepare(include_str!("../../sql/reports/user_list.sql")).await?;
+    let list = transaction.bind(&list, &[]).await?;
+    loop {
+        let rows = transaction.query_portal(&list, EXAMINED_AT_ONCE).await?;
+        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        if users.is_empty() {
+            break;
+        }
+        if stop.is_cancelled() {
+            return Err(stopped());
+        }
+        let findings = examine(transaction.client(), &users).await?;
+        write_findings(transaction.client(), NO_RUN, now, &findings).await?;
+    }
+    cure_findings(transaction.client(), NO_RUN, now).await?;
+    let proof = with_counts(proof, count_findings(transaction.client(), NO_RUN).await?);
+    let subject = Subject { config, slot, run: NO_RUN, proof: &proof, before, books: &books, folder: None };
+    let document = document(transaction.client(), &subject).await?;
+    transaction.rollback().await?;
+    let mut counters = serde_json::to_value(&proof)?;
+    if let Some(counters) = counters.as_object_mut() {
+        counters.insert("document".to_owned(), json!(document));
+    }
+    Ok(counters)
+}

@@ -8,6 +8,7 @@
 //! - A **checkpoint** is what was proved of an account; the next proof goes on from there.
 
 mod checks;
+pub mod days;
 mod findings;
 mod prove;
 mod repair;

@@ -8,6 +8,7 @@
 pub mod arrears;
 pub mod expiry;
 pub mod missing;
+pub mod reconciliation;
 mod words;
 
 use std::collections::HashSet;

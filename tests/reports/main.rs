@@ -8,9 +8,11 @@ mod program;
 mod support;
 
 mod arrears;
+mod days;
 mod expiry;
 mod keeping;
 mod missing;
+mod reconciliation;
 
 use chrono::{DateTime, Utc};
 use pointsd::config::Config;

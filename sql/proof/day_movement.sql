@@ -1,0 +1,43 @@
+-- What was recorded in a range of time, by day and by source of the batches concerned ('': what accounts owe).
+-- Two passes over the range, by entry and by allocation: each is an aggregate that needs no memory for its entries. The
+-- range is found by entries_by_recording; a batch that an entry names and that is not there counts as ''.
+-- $1 timestamptz, $2 timestamptz: from, and up to but without; null: no limit. $3 timestamptz[]: where the second day
+-- begins, the third …: the first day is number 0
+WITH by_entry AS (
+    SELECT width_bucket(recorded_at, $3::timestamptz[]) AS nth, type,
+           CASE WHEN type IN ('recharge', 'expire') THEN source_type ELSE '' END AS source,
+           sum(amount) AS amount, sum(balance_after - balance_before) AS moved,
+           sum((SELECT sum(points) FROM unnest(allocated_points) AS points)) AS allocated
+    FROM ledger.entries
+    WHERE recorded_at >= coalesce($1::timestamptz, '-infinity') AND recorded_at < coalesce($2::timestamptz, 'infinity')
+      AND amount > 0 -- an adjust entry of nothing moves nothing
+    GROUP BY 1, 2, 3
+), by_allocation AS (
+    SELECT width_bucket(e.recorded_at, $3::timestamptz[]) AS nth, e.type, coalesce(b.source, '') AS source,
+           sum(a.points) AS points
+    FROM ledger.entries AS e
+    CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS a (batch, points)
+    LEFT JOIN ledger.batches AS b ON b.user_id = e.user_id AND b.batch = a.batch
+    WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
+      AND e.amount > 0 AND e.type IN ('consume', 'adjust')
+    GROUP BY 1, 2, 3
+), parts (nth, source, recharged, settled, consumed, expired, adjusted) AS (
+    SELECT nth, source, amount, coalesce(allocated, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
+    UNION ALL -- what a recharge settles is no longer owed
+    SELECT nth, '', 0, -coalesce(allocated, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
+    UNION ALL -- what a consume took beyond the points that were there is owed
+    SELECT nth, '', 0, 0, amount - coalesce(allocated, 0), 0, 0 FROM by_entry WHERE type = 'consume'
+    UNION ALL
+    SELECT nth, source, 0, 0, 0, amount, 0 FROM by_entry WHERE type = 'expire'
+    UNION ALL -- an adjust's allocations are what it took out of batches, below zero what it put back; the rest is owed
+    SELECT nth, '', 0, 0, 0, 0, moved + coalesce(allocated, 0) FROM by_entry WHERE type = 'adjust'
+    UNION ALL
+    SELECT nth, source, 0, 0, points, 0, 0 FROM by_allocation WHERE type = 'consume'
+    UNION ALL
+    SELECT nth, source, 0, 0, 0, 0, -points FROM by_allocation WHERE type = 'adjust'
+)
+SELECT nth, source, sum(recharged)::bigint AS recharged, sum(settled)::bigint AS settled, sum(consumed)::bigint AS consumed,
+       sum(expired)::bigint AS expired, sum(adjusted)::bigint AS adjusted
+FROM parts
+GROUP BY nth, source
+ORDER BY nth, source

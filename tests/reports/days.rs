@@ -1,0 +1,422 @@
+//! The books of business days: what they say against a count entry by entry, and what is found when they do not hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
+use pointsd::config::Config;
+use pointsd::ledger::{Kind, Posting, Rules};
+use pointsd::proof::Finding;
+use pointsd::proof::days::{self, Books, Movement, Movements, RollForward};
+use tokio_postgres::{Client, IsolationLevel};
+
+use crate::program::DEFAULTS;
+use crate::support::{TestDatabase, at, rng, user};
+
+/// On 29 March 2026 its clocks go forward, in the middle of what the tests record.
+const PARIS: Tz = chrono_tz::Europe::Paris;
+const SOURCES: [&str; 3] = ["wxpay", "gift", "card"];
+const USERS: u32 = 6;
+
+fn rules() -> Rules {
+    Rules::from(&Config::load(Some(DEFAULTS.as_ref()), None).unwrap())
+}
+
+fn day(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+/// Posts random recharges and consumes and sweeps now and then, thick with debts and expiry.
+async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings: std::ops::Range<usize>) {
+    let (mut session, rules) = (database.session().await, rules());
+    let mut clock = at("2026-03-20T00:00:00Z") + TimeDelta::hours(3 * postings.start as i64);
+    let last = format!("last of {postings:?}");
+    for nth in postings {
+        clock += TimeDelta::hours(rng.i64(0..6));
+        let user = user(rng.u32(..USERS));
+        let posting = if rng.bool() {
+            let mut posting = Posting::recharge(user, rng.i64(1..200), SOURCES[rng.usize(..3)], clock);
+            if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
+                *order_id = Some(nth as i64);
+                *expires_at = Some(clock + TimeDelta::hours(rng.i64(1..24 * 8)));
+            }
+            posting
+        } else {
+            Posting::consume(user, rng.i64(1..200), "tts", format!("task-{nth}"), clock)
+        };
+        session.post(&[posting], &rules).await.unwrap();
+        if rng.u8(..100) < 3 {
+            session.sweep(clock, false, &rules, |_| true).await.unwrap();
+        }
+    }
+    // Something is left at the end, whatever happened.
+    session.post(&[Posting::recharge(user(0), 100_000, "gift", clock).with_key(last)], &rules).await.unwrap();
+}
+
+/// Lets a hand do what history forbids.
+async fn by_hand(client: &Client, sql: &str) {
+    let guarded = "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change";
+    let again = "ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change";
+    client.batch_execute(&format!("BEGIN; {guarded}; {sql}; {again}; COMMIT")).await.unwrap();
+}
+
+/// Records all entries anew: in the order in which they were, over the days from 26 March to 2 April in Paris, with
+/// gaps of whole days. Some fall on the very instants at which days begin.
+async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
+    let rows = client.query("SELECT user_id, seq FROM ledger.entries ORDER BY recorded_at, user_id, seq", &[]).await;
+    let rows = rows.unwrap();
+    let begin = days::begin_of(day("2026-03-26"), PARIS);
+    let empty = days::begin_of(day("2026-03-31"), PARIS)..days::begin_of(day("2026-04-01"), PARIS);
+    let mut instants: Vec<DateTime<Utc>> = (0..rows.len())
+        .map(|_| match rng.u8(..100) {
+            0..4 => days::begin_of(day("2026-03-26") + Days::new(rng.u64(0..8)), PARIS),
+            4..8 => days::begin_of(day("2026-03-26") + Days::new(rng.u64(1..8)), PARIS) - TimeDelta::microseconds(1),
+            _ => begin + TimeDelta::microseconds(rng.i64(0..7 * 86_400_000_000)),
+        })
+        // One day without entries.
+        .map(|instant| if empty.contains(&instant) { empty.end } else { instant })
+        .collect();
+    instants.sort();
+    let users: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let seqs: Vec<i64> = rows.iter().map(|row| row.get(1)).collect();
+    let guard = |what: &str| format!("ALTER TABLE ledger.entries {what} TRIGGER entries_never_change");
+    client.batch_execute(&guard("DISABLE")).await.unwrap();
+    let sql = "UPDATE ledger.entries AS e SET recorded_at = n.recorded_at
+               FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS n (user_id, seq, recorded_at)
+               WHERE e.user_id = n.user_id AND e.seq = n.seq";
+    client.execute(sql, &[&users, &seqs, &instants]).await.unwrap();
+    client.batch_execute(&guard("ENABLE ALWAYS")).await.unwrap();
+}
+
+/// Posts adjust entries by hand: points taken out of an open batch, points put back into a spent one, and one that moves
+/// nothing.
+async fn adjust(client: &Client) {
+    let row =
+        "SELECT user_id, batch, remaining FROM ledger.batches WHERE open AND remaining > 1 ORDER BY user_id LIMIT 1";
+    let row = client.query_one(row, &[]).await.unwrap();
+    let (one, batch, taken): (uuid::Uuid, i32, i64) = (row.get(0), row.get(1), row.get::<_, i64>(2) - 1);
+    let insert = |user: uuid::Uuid, change: i64, batches: &str, points: &str| {
+        format!(
+            "INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+                                         source_type, description, correction, allocated_batches, allocated_points)
+             SELECT user_id, last_seq + 1, abs({change}), balance, balance + {change}, now(), 1, 'adjust', 'repair', '',
+                    '{{}}', '{batches}', '{points}'
+             FROM ledger.accounts WHERE user_id = '{user}';
+             UPDATE ledger.accounts SET last_seq = last_seq + 1, balance = balance + {change},
+                    total_adjusted = total_adjusted + {change} WHERE user_id = '{user}'"
+        )
+    };
+    client
+        .batch_execute(&format!(
+            "UPDATE ledger.batches SET remaining = 1 WHERE user_id = '{one}' AND batch = {batch}; {}; {};
+             UPDATE ledger.batches SET remaining = 2 WHERE user_id = '{one}' AND batch = {batch}; {}",
+            insert(one, -taken, &format!("{{{batch}}}"), &format!("{{{taken}}}")),
+            insert(one, 0, "{}", "{}"),
+            insert(one, 1, &format!("{{{batch}}}"), "{-1}"),
+        ))
+        .await
+        .unwrap();
+    // Who owes is let off a part of it: no batch is concerned.
+    let debtor = "SELECT user_id FROM ledger.accounts WHERE balance < -1 ORDER BY user_id LIMIT 1";
+    if let Some(row) = client.query_opt(debtor, &[]).await.unwrap() {
+        client.batch_execute(&insert(row.get(0), 1, "{}", "{}")).await.unwrap();
+    }
+}
+
+/// The movements of each day, counted entry by entry.
+async fn counted(client: &Client, zone: Tz) -> BTreeMap<NaiveDate, Movements> {
+    let batches = client.query("SELECT user_id, batch, source FROM ledger.batches", &[]).await.unwrap();
+    let source: BTreeMap<(uuid::Uuid, i32), String> =
+        batches.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    let sql = "SELECT user_id, type, amount, balance_before, balance_after, source_type, allocated_batches,
+                      allocated_points, recorded_at FROM ledger.entries";
+    let mut days: BTreeMap<NaiveDate, Movements> = BTreeMap::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let (user, kind, own): (uuid::Uuid, String, String) = (row.get(0), row.get(1), row.get(5));
+        let (amount, before, after): (i64, i64, i64) = (row.get(2), row.get(3), row.get(4));
+        let (batches, points): (Vec<i32>, Vec<i64>) = (row.get(6), row.get(7));
+        let recorded: DateTime<Utc> = row.get(8);
+        let day = days.entry(recorded.with_timezone(&zone).date_naive()).or_default();
+        let parts: Vec<(&str, i64)> =
+            batches.iter().zip(&points).map(|(batch, points)| (source[&(user, *batch)].as_str(), *points)).collect();
+        // What an account owes before and after tells what it came into debt by, or out of it.
+        let owed = (-after).max(0) - (-before).max(0);
+        match kind.as_str() {
+            "recharge" => {
+                day.entry(own.clone()).or_default().recharged += amount;
+                day.entry(own).or_default().settled -= owed;
+                day.entry(String::new()).or_default().settled += owed;
+            }
+            "consume" => {
+                parts
+                    .iter()
+                    .for_each(|(source, points)| day.entry((*source).to_owned()).or_default().consumed += points);
+                day.entry(String::new()).or_default().consumed += owed;
+            }
+            "expire" => day.entry(own).or_default().expired += amount,
+            "adjust" => {
+                parts
+                    .iter()
+                    .for_each(|(source, points)| day.entry((*source).to_owned()).or_default().adjusted -= points);
+                day.entry(String::new()).or_default().adjusted -= owed;
+            }
+            _ => panic!("{kind}"),
+        }
+    }
+    days
+}
+
+/// What all accounts held when a day was over: what the last entry of each until then left.
+async fn held(client: &Client, ended: DateTime<Utc>) -> i64 {
+    let sql = "SELECT coalesce(sum(balance_after), 0)::bigint FROM (
+                   SELECT DISTINCT ON (user_id) balance_after FROM ledger.entries WHERE recorded_at < $1
+                   ORDER BY user_id, seq DESC) AS last";
+    client.query_one(sql, &[&ended]).await.unwrap().get(0)
+}
+
+async fn close(client: &mut Client, now: DateTime<Utc>) -> u64 {
+    let transaction = client.transaction().await.unwrap();
+    let closed = days::close_days(transaction.client(), PARIS, now).await.unwrap();
+    transaction.commit().await.unwrap();
+    closed
+}
+
+async fn look(client: &mut Client, anew: bool) -> Books {
+    let begun = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let snapshot = begun.start().await.unwrap();
+    days::look(snapshot.client(), PARIS, anew, || true).await.unwrap().unwrap()
+}
+
+fn rules_of(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.rule.as_str()).collect()
+}
+
+fn moved(day: &RollForward) -> Movements {
+    let rows = day.rows.iter().map(|(source, row)| (source.clone(), row.moved));
+    rows.filter(|(_, moved)| *moved != Movement::default()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_are_what_their_entries_say() {
+    let mut rng = rng();
+    let mut database = TestDatabase::new().await;
+    database.expect_damage(); // adjust entries by hand
+    let mut client = database.client().await;
+    let mut seen = Movement::default();
+    for history in 0..6 {
+        database.clear(&client).await;
+        client.batch_execute("DELETE FROM reports.days").await.unwrap();
+        post_random(&database, &mut rng, 0..125).await;
+        adjust(&client).await;
+        post_random(&database, &mut rng, 125..250).await;
+        record_over_days(&client, &mut rng).await;
+
+        // In several goes, as nights would have it; the last day, 1 April, stays open until ten minutes after its end.
+        let ended = days::begin_of(day("2026-04-02"), PARIS);
+        let early = ended - TimeDelta::hours(rng.i64(30..200));
+        close(&mut client, early).await;
+        close(&mut client, ended + TimeDelta::minutes(10) - TimeDelta::microseconds(1)).await;
+        let kept = days::all_days(&client).await.unwrap();
+        assert_eq!(kept.last().unwrap().day, day("2026-03-31"), "history {history}");
+        let books = look(&mut client, true).await;
+        assert_eq!(rules_of(&books.findings), Vec::<&str>::new(), "history {history}: {:?}", books.findings);
+
+        assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 1);
+        assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 0);
+        let kept = days::all_days(&client).await.unwrap();
+        let expected = counted(&client, PARIS).await;
+        let mut before: BTreeMap<String, i64> = BTreeMap::new();
+        let mut date = kept[0].day;
+        for of_day in &kept {
+            assert_eq!(of_day.day, date, "a day is missing, history {history}");
+            date = date.succ_opt().unwrap();
+            assert_eq!(of_day.ended, days::begin_of(date, PARIS));
+            let expected = expected.get(&of_day.day).cloned().unwrap_or_default();
+            let expected: Movements = expected.into_iter().filter(|(_, moved)| *moved != Movement::default()).collect();
+            assert_eq!(moved(of_day), expected, "left found, right expected, history {history}, {}", of_day.day);
+            let sources: BTreeSet<&String> = of_day.rows.keys().chain(before.keys()).collect();
+            for source in sources {
+                let row = of_day.rows.get(source).copied().unwrap_or_default();
+                assert_eq!(row.opening, before.get(source).copied().unwrap_or_default(), "{source} on {}", of_day.day);
+            }
+            assert!(of_day.rows.contains_key(""), "what is owed has a row on every day");
+            let totals = of_day.totals().unwrap();
+            assert_eq!(totals.closing, held(&client, of_day.ended).await, "history {history}, {}", of_day.day);
+            assert_eq!(totals.moved.settled, 0, "what is settled is settled on both sides");
+            before = of_day.rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect();
+            for row in of_day.rows.values() {
+                seen.settled = seen.settled.max(row.moved.settled);
+                seen.expired = seen.expired.max(row.moved.expired);
+                seen.adjusted = seen.adjusted.max(row.moved.adjusted);
+                seen.consumed = seen.consumed.max(row.moved.consumed);
+            }
+        }
+        assert_eq!(moved(&kept[5]), Movements::new(), "the day without entries");
+        let books = look(&mut client, true).await;
+        assert_eq!(books.findings, Vec::new(), "history {history}");
+        assert_eq!((books.expected, books.last.as_ref()), (books.balance, kept.last()));
+    }
+    // Histories in which that never happens would prove nothing.
+    assert!(seen.settled > 0 && seen.expired > 0 && seen.adjusted > 0 && seen.consumed > 0, "{seen:?}");
+}
+
+/// Three accounts over three closed days, and something on the day under way.
+async fn small(database: &TestDatabase) -> Client {
+    let mut session = database.session().await;
+    let when = at("2026-03-20T00:00:00Z");
+    for (nth, source) in SOURCES.iter().enumerate() {
+        let nth = u32::try_from(nth).unwrap();
+        let mut recharge = Posting::recharge(user(nth), 100, *source, when);
+        recharge.key = Some("r".to_owned());
+        let consume = Posting::consume(user(nth), 30 + i64::from(nth) * 50, "tts", "a", when);
+        session.post(&[recharge, consume], &rules()).await.unwrap();
+    }
+    let mut client = database.client().await;
+    by_hand(
+        &client,
+        "UPDATE ledger.entries SET recorded_at = '2026-03-27T12:00:00Z'::timestamptz + seq * interval '1 day'",
+    )
+    .await;
+    assert_eq!(close(&mut client, at("2026-03-30T12:00:00Z")).await, 2);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_tie_is_found() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let mut client = small(&database).await;
+    let books = look(&mut client, false).await;
+    assert_eq!((books.findings, books.anew, books.expected), (Vec::new(), false, 60));
+    assert_eq!((books.balance, books.owed, books.accounts), (60, 30, 3));
+
+    // A balance: the accounts are not what the entries say.
+    let break_and_look = async |client: &mut Client, break_it: &str, mend: &str| {
+        by_hand(client, break_it).await;
+        let books = look(client, false).await;
+        by_hand(client, mend).await;
+        let found = look(client, false).await.findings;
+        assert_eq!(found, Vec::new(), "after {mend}");
+        books.findings
+    };
+    let of = |user: u32| format!("WHERE user_id = '{}'", crate::support::user(user));
+    let found = break_and_look(
+        &mut client,
+        &format!("UPDATE ledger.accounts SET balance = balance + 5, total_recharged = total_recharged + 5 {}", of(0)),
+        &format!("UPDATE ledger.accounts SET balance = balance - 5, total_recharged = total_recharged - 5 {}", of(0)),
+    )
+    .await;
+    assert_eq!(rules_of(&found), ["days_balance"]);
+    assert_eq!((found[0].expected.as_str(), found[0].found.as_str(), found[0].user), ("60", "65", None));
+
+    // A batch, and its source.
+    let set = |what: &str, user: u32| format!("UPDATE ledger.batches SET {what} {}", of(user));
+    let found = break_and_look(&mut client, &set("remaining = 60", 0), &set("remaining = 70", 0)).await;
+    assert_eq!(rules_of(&found), ["days_source"]);
+    assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("wxpay 70", "wxpay 60"));
+
+    // A debt that is nobody's any more, made up for by somebody else's balance: the sum holds, the sides do not.
+    let found = break_and_look(
+        &mut client,
+        &format!(
+            "UPDATE ledger.accounts SET balance = 0, total_consumed = total_consumed - 30 WHERE balance = -30;
+             UPDATE ledger.accounts SET balance = 40, total_consumed = total_consumed + 30 {}",
+            of(0)
+        ),
+        &format!(
+            "UPDATE ledger.accounts SET balance = -30, total_consumed = total_consumed + 30 WHERE balance = 0;
+             UPDATE ledger.accounts SET balance = 70, total_consumed = total_consumed - 30 {}",
+            of(0)
+        ),
+    )
+    .await;
+    assert_eq!(rules_of(&found), ["days_source"]);
+    assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("owed -30", "owed 0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let mut client = small(&database).await;
+    let kept = days::all_days(&client).await.unwrap();
+
+    // One who was slow: recorded on a closed day, committed after its closing.
+    let mut session = database.session().await;
+    let late = Posting::consume(user(0), 5, "tts", "late", at("2026-03-29T00:00:00Z"));
+    session.post(&[late], &rules()).await.unwrap();
+    by_hand(&client, "UPDATE ledger.entries SET recorded_at = '2026-03-29T21:59:59Z' WHERE source_id = 'late'").await;
+    // Also where only what came lately is looked at: the sums no longer tie, and that has one reason.
+    for anew in [false, true] {
+        let books = look(&mut client, anew).await;
+        assert_eq!(rules_of(&books.findings), ["day_changed"], "{:?}", books.findings);
+        assert!(books.anew);
+        assert_eq!(books.findings[0].expected, "2026-03-29 wxpay: consumed 30");
+        assert_eq!(books.findings[0].found, "2026-03-29 wxpay: consumed 35");
+        assert_eq!((books.expected, books.balance), (55, 55));
+    }
+    assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 1);
+    let now = days::all_days(&client).await.unwrap();
+    assert_eq!(now[..2], kept, "a closed day is never healed in silence");
+    assert_eq!(rules_of(&look(&mut client, false).await.findings), ["day_changed"]);
+
+    // Set right by somebody who decides so: the days are written anew from the one that changed.
+    client.batch_execute("DELETE FROM reports.days WHERE day >= '2026-03-29'").await.unwrap();
+    assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 2);
+    assert_eq!(look(&mut client, true).await.findings, Vec::new());
+
+    // A change that leaves all sums as they are is found when the days are computed anew.
+    by_hand(&client, "UPDATE ledger.entries SET recorded_at = recorded_at - interval '1 day' WHERE source_id = 'a'")
+        .await;
+    assert_eq!(look(&mut client, false).await.findings, Vec::new());
+    let found = look(&mut client, true).await.findings;
+    assert_eq!(rules_of(&found), ["day_changed"]);
+    assert!(found[0].expected.starts_with("2026-03-28 owed: consumed 0, "), "{}", found[0].expected);
+    assert!(found[0].found.starts_with("2026-03-28 owed: consumed 30, "), "{}", found[0].found);
+
+    // So is a kept day that a hand has changed, or removed.
+    by_hand(&client, "UPDATE ledger.entries SET recorded_at = recorded_at + interval '1 day' WHERE source_id = 'a'")
+        .await;
+    assert_eq!(look(&mut client, true).await.findings, Vec::new());
+    client
+        .batch_execute("UPDATE reports.days SET opening = opening + 1, closing = closing + 1 WHERE day = '2026-03-29' AND source = 'gift'")
+        .await
+        .unwrap();
+    let found = look(&mut client, true).await.findings;
+    assert_eq!(rules_of(&found), ["day_changed"]);
+    assert!(found[0].expected.starts_with("2026-03-29 gift: opening 101"), "{}", found[0].expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
+    let database = TestDatabase::new().await;
+    let mut client = database.client().await;
+    assert_eq!(close(&mut client, at("2026-03-30T12:00:00Z")).await, 0);
+    let books = look(&mut client, true).await;
+    assert_eq!((books.findings, books.last, books.balance), (Vec::new(), None, 0));
+
+    let mut client = small(&database).await;
+    // From Paris to Shanghai: the next day ends there, and begins where the last one ended.
+    let transaction = client.transaction().await.unwrap();
+    let zone = chrono_tz::Asia::Shanghai;
+    let early = days::close_days(transaction.client(), zone, at("2026-03-30T16:09:59Z")).await.unwrap();
+    let closed = days::close_days(transaction.client(), zone, at("2026-03-30T16:10:00Z")).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!((early, closed), (0, 1));
+    let last = days::last_day(&client).await.unwrap().unwrap();
+    assert_eq!((last.day, last.ended), (day("2026-03-30"), at("2026-03-30T16:00:00Z")));
+    assert_eq!(look(&mut client, true).await.findings, Vec::new());
+}
+
+#[test]
+fn a_day_begins_at_its_first_instant() {
+    let begin = |text: &str, zone| days::begin_of(day(text), zone);
+    assert_eq!(begin("2026-03-29", PARIS), at("2026-03-28T23:00:00Z"));
+    assert_eq!(begin("2026-03-30", PARIS), at("2026-03-29T22:00:00Z"));
+    // Cairo skips the hour after midnight: its day begins at one o'clock.
+    assert_eq!(begin("2026-04-24", chrono_tz::Africa::Cairo), at("2026-04-23T22:00:00Z"));
+    // Havana's clocks go from one o'clock back to midnight: the day begins at the first of the two.
+    assert_eq!(begin("2026-11-01", chrono_tz::America::Havana), at("2026-11-01T04:00:00Z"));
+    // Samoa had no 30 December 2011.
+    assert_eq!(begin("2011-12-30", chrono_tz::Pacific::Apia), begin("2011-12-31", chrono_tz::Pacific::Apia));
+}

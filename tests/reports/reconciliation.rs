@@ -1,0 +1,372 @@
+//! The reconciliation report, made by the program as it runs: what it proves, what it tells, and how it ends.
+
+use std::path::Path;
+
+use chrono::Timelike;
+use pointsd::document::{Cell, Document, Form, Section, Table, Tone};
+use pointsd::language::Language;
+use serde_json::{Value, json};
+
+use crate::program::{self, Done, Folder, call, on, wait};
+use crate::support::{self, TestDatabase};
+
+/// A Sunday, on which everything is proved, and a Wednesday.
+const SUNDAY: &str = "2026-11-22T04:30:00Z";
+const WEDNESDAY: &str = "2026-11-18T04:30:00Z";
+
+/// Ten accounts, each with two recharges and a consume that were recorded on two days, long ago. The last one owes.
+fn ledger(database: &TestDatabase) {
+    let mut lines = String::new();
+    for nth in 0..10 {
+        let user = support::user(nth);
+        for (order, source) in [(1, "gift"), (2, "wxpay")] {
+            lines.push_str(&format!(
+                "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":100,\"source\":\"{source}\",\"order_id\":{order},\
+                 \"at\":\"2026-11-01T00:00:00Z\",\"expires_at\":\"2036-11-01T00:00:00Z\"}}\n"
+            ));
+        }
+        let points = if nth == 9 { 250 } else { 30 };
+        lines.push_str(&format!(
+            "{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":{points},\"source_type\":\"tts\",\"source_id\":\"a\",\
+             \"at\":\"2026-11-02T00:00:00Z\"}}\n"
+        ));
+    }
+    program::post(&database.url(), lines).expect(0);
+    sql(
+        database,
+        "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+         UPDATE ledger.entries SET recorded_at = CASE WHEN seq = 3 THEN now() - interval '1 day'
+                                                      ELSE now() - interval '2 days' END;
+         ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+    );
+}
+
+fn sql(database: &TestDatabase, sql: &str) {
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+}
+
+fn number(database: &TestDatabase, sql: &str) -> i64 {
+    wait(async { database.client().await.query_one(sql, &[]).await.unwrap().get(0) })
+}
+
+/// `pointsd run reconciliation` with this configuration and these arguments.
+fn reconcile(database: &TestDatabase, config: &str, arguments: &[&str]) -> Done {
+    let arguments = [&["run", "reconciliation", "--config", config], arguments].concat();
+    program::run(on(&database.url(), &arguments))
+}
+
+fn config(folder: &Folder, more: &str) -> String {
+    folder.file("pointsd.yaml", format!("state_dir: {}\n{more}", folder.path().display()))
+}
+
+fn document(answer: &Value) -> Document {
+    serde_json::from_value(answer["document"].clone()).unwrap()
+}
+
+fn table<'a>(document: &'a Document, name: &str) -> &'a Table {
+    let tables = document.sections.iter().filter_map(|section| match section {
+        Section::Table(table) => Some(table),
+        _ => None,
+    });
+    tables.into_iter().find(|table| table.name == name).unwrap_or_else(|| panic!("{name} in {document:#?}"))
+}
+
+fn texts(row: &[Cell]) -> Vec<String> {
+    row.iter()
+        .map(|cell| match cell {
+            Cell::Text(text) => text.clone(),
+            Cell::Number(number) => number.to_string(),
+            _ => String::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn books_that_hold_are_reported_with_their_roll_forward() {
+    let database = wait(TestDatabase::new());
+    ledger(&database);
+    let folder = Folder::new();
+    // Where it is about noon now: no day ends while the test runs.
+    let hours = 12 - i64::from(chrono::Utc::now().hour());
+    let zone = format!("Etc/GMT{:+}", -hours);
+    let config = config(
+        &folder,
+        &format!("business: {{name: Acme, time_zone: {zone}}}\njobs: {{reconciliation: {{time_zone: UTC}}}}\n"),
+    );
+    let answer = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(0).json();
+    for (counter, value) in
+        [("accounts", 10), ("batches", 20), ("entries", 30), ("findings", 0), ("new", 0), ("cured", 0)]
+    {
+        assert_eq!(answer[counter], value, "{counter}");
+    }
+    assert_eq!(
+        (&answer["full"], &answer["dry_run"], &answer["state"]),
+        (&json!(true), &json!(false), &json!("succeeded"))
+    );
+    let made = document(&answer);
+    assert_eq!((made.report.as_str(), made.business.as_str(), made.tone), ("reconciliation", "Acme", Tone::Good));
+    assert_eq!(made.headline, "The books are proved: 10 accounts, 30 entries");
+    assert_eq!((made.language, made.slot), (Language::English, support::at(SUNDAY)));
+    assert_eq!(json!(made.run), answer["run"]);
+
+    // The day before: 10 · 200 points were there; 9 · 30 and 250 went, of which 50 were not there.
+    let roll_forward = table(&made, "roll-forward");
+    let rows: Vec<Vec<String>> = roll_forward.rows.iter().map(|row| texts(row)).collect();
+    let expected = [
+        ["gift", "1000", "0", "0", "-370", "0", "0", "630"],
+        ["wxpay", "1000", "0", "0", "-100", "0", "0", "900"],
+        ["owed by accounts", "0", "0", "0", "-50", "0", "0", "-50"],
+    ];
+    assert_eq!(rows, expected);
+    let totals = [None, Some(2000), Some(0), Some(0), Some(-520), Some(0), Some(0), Some(1480)];
+    assert_eq!(roll_forward.totals, totals);
+    let chart = made.sections.iter().find_map(|section| match section {
+        Section::Chart(chart) => Some(chart),
+        _ => None,
+    });
+    let chart = chart.unwrap();
+    let bars: Vec<(&str, i64)> = chart.bars.iter().map(|bar| (bar.label.as_str(), bar.value)).collect();
+    let expected =
+        [("Opening", 2000), ("Recharged", 0), ("Consumed", -520), ("Expired", 0), ("Adjusted", 0), ("Closing", 1480)];
+    assert_eq!((chart.form, bars.as_slice()), (Form::Waterfall, &expected[..]));
+
+    let ages = &table(&made, "outstanding-by-age").totals;
+    assert_eq!(ages, &[None, Some(18), Some(1530)]);
+    let expiries: Vec<Vec<String>> = table(&made, "outstanding-by-expiry").rows.iter().map(|row| texts(row)).collect();
+    assert_eq!(expiries.last().unwrap(), &["over 180 days", "18", "1530"]);
+    assert_eq!((table(&made, "findings").rows_in_all, table(&made, "cured").rows_in_all), (0, 0));
+    assert!(table(&made, "rules").rows.len() > 3);
+    let tie = made.sections.iter().any(|section| {
+        matches!(section, Section::Text { paragraphs, .. }
+            if paragraphs[0].contains("come to 1,480 points; so do the balances of all accounts"))
+    });
+    assert!(tie, "{made:#?}");
+
+    // For people it is the document as text; nothing was mailed, and nothing is said of it.
+    let done = reconcile(&database, &config, &["--at", WEDNESDAY]).expect(0);
+    assert!(done.stdout.contains("The books are proved: "), "{done:?}");
+    assert!(done.stdout.contains("owed by accounts") && done.stdout.contains("1480"), "{done:?}");
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
+    let database = wait(TestDatabase::new());
+    ledger(&database);
+    let folder = Folder::new();
+    let full = |more: &str, arguments: &[&str]| {
+        let config = config(&folder, more);
+        let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(0).json();
+        let facts = document(&answer).facts;
+        let range = facts.iter().find(|fact| fact.label == "Proved").map(|fact| fact.value.clone()).unwrap();
+        let Cell::Text(range) = range else { panic!("{range:?}") };
+        assert_eq!(range.starts_with("everything"), answer["full"] == true, "{range}");
+        answer["full"].as_bool().unwrap()
+    };
+    assert!(full("", &["--at", SUNDAY]));
+    assert!(!full("", &["--at", WEDNESDAY]));
+    assert!(full("", &["--at", "2026-11-18T04:30:01Z", "--full"]));
+    assert!(full("reports: {full_proof_on: wednesday}\n", &["--at", "2026-11-18T04:30:02Z"]));
+    assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-22T04:30:03Z"]));
+    // By the calendar of the job's schedule: in Shanghai Sunday has begun.
+    let shanghai = "jobs: {reconciliation: {time_zone: Asia/Shanghai}}\n";
+    assert!(full(shanghai, &["--at", "2026-11-21T16:30:00Z"]));
+    assert!(!full(shanghai, &["--at", "2026-11-22T16:30:00Z"]));
+
+    for job in ["expiry", "arrears", "prune"] {
+        let done = call(&database.url(), &["run", job, "--full"]).expect(2);
+        let says = format!("pointsd: --full is for reconciliation: {job} always does the whole of it; leave it out\n");
+        assert_eq!((done.stderr, done.stdout.as_str()), (says, ""));
+    }
+    let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
+    let explained = call(nowhere, &["jobs", "explain", "reconciliation"]).expect(0).stdout;
+    assert!(explained.contains("everything on a sunday, else what has changed"), "{explained}");
+    let explained = call(nowhere, &["jobs", "explain", "reconciliation", "--json"]).expect(0).json();
+    assert_eq!(explained["full_proof_on"], "sunday");
+    assert_eq!(call(nowhere, &["jobs", "explain", "expiry", "--json"]).expect(0).json().get("full_proof_on"), None);
+}
+
+#[test]
+fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
+    let mut database = wait(TestDatabase::new());
+    database.expect_damage();
+    ledger(&database);
+    let folder = Folder::new();
+    let english = config(&folder, "");
+    reconcile(&database, &english, &["--at", SUNDAY]).expect(0);
+    let user = support::user(3);
+    let set = |amount: &str| {
+        format!(
+            "UPDATE ledger.accounts SET balance = balance {amount}, total_recharged = total_recharged {amount}
+             WHERE user_id = '{user}'"
+        )
+    };
+    sql(&database, &set("+ 7"));
+
+    // What would be found is told, and nothing is kept.
+    let dry = reconcile(&database, &english, &["--dry-run", "--json"]).expect(3).json();
+    assert_eq!((&dry["dry_run"], &dry["run"]), (&json!(true), &Value::Null));
+    let standing = "SELECT count(*) FROM reports.findings";
+    assert_eq!(number(&database, standing), 0);
+
+    let done = reconcile(&database, &english, &["--full", "--json"]).expect(3);
+    let answer = done.json();
+    let (found, run) = (answer["findings"].as_u64().unwrap(), answer["run"].as_i64().unwrap());
+    assert_eq!(
+        (&dry["findings"], &answer["new"], &answer["state"]),
+        (&json!(found), &json!(found), &json!("succeeded"))
+    );
+    // It is an alert, with the fields by which the journal finds it.
+    let alert: Vec<Value> = done.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&alert[0]["level"], &alert[0]["job"]), (&json!("ERROR"), &json!("reconciliation")));
+    assert_eq!((&alert[0]["run_id"], &alert[0]["findings"]), (&json!(run), &json!(found)));
+
+    let made = document(&answer);
+    assert_eq!(made.tone, Tone::Bad);
+    assert_eq!(made.headline, format!("{found} places where the books do not hold, {found} new"));
+    let findings = table(&made, "findings");
+    let rows: Vec<Vec<String>> = findings.rows.iter().map(|row| texts(row)).collect();
+    let of = |rule: &str| rows.iter().find(|row| row[1] == rule).unwrap_or_else(|| panic!("{rule} in {rows:?}"));
+    let (whole, account) = (of("days_balance"), of("account_balance"));
+    assert_eq!(whole[0], "The entries of all business days come to the sum of the accounts' balances.");
+    assert_eq!((whole[2].as_str(), whole[5].as_str(), whole[6].as_str()), ("the whole ledger", "1480", "1487"));
+    assert_eq!((&account[2], &account[8], account[9].as_str()), (&user.to_string(), &run.to_string(), "new"));
+
+    // Standing, on a night on which little is looked at; in Chinese.
+    let chinese = config(&folder, "business: {language: zh-CN, time_zone: Asia/Shanghai}\n");
+    let answer = reconcile(&database, &chinese, &["--at", WEDNESDAY, "--json"]).expect(3).json();
+    assert_eq!((&answer["findings"], &answer["new"], &answer["cured"]), (&json!(found), &json!(0), &json!(0)));
+    let made = document(&answer);
+    assert_eq!((made.title.as_str(), made.language), ("积分对账报告", Language::SimplifiedChinese));
+    assert_eq!(made.headline, format!("账目有 {found} 处差异，其中 0 处为新发现"));
+    let row = table(&made, "findings").rows.iter().map(|row| texts(row)).find(|row| row[1] == "days_balance").unwrap();
+    assert_eq!((row[0].as_str(), row[2].as_str()), ("各营业日分录的累计结果等于全部账户余额之和。", "整个账本"));
+    assert_eq!((row[8].as_str(), row[9].as_str()), (run.to_string().as_str(), "未消除"));
+    in_one_language(&made);
+
+    // Mended: cured, and said so.
+    sql(&database, &set("- 7"));
+    let english = config(&folder, "");
+    let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
+    assert_eq!((&answer["findings"], &answer["cured"]), (&json!(0), &json!(found)));
+    let made = document(&answer);
+    assert_eq!((made.tone, table(&made, "cured").rows.len() as u64), (Tone::Good, found));
+    let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
+    assert_eq!(answer["cured"], 0);
+}
+
+#[test]
+fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
+    let database = wait(TestDatabase::new());
+    ledger(&database);
+    let folder = Folder::new();
+    let config = config(&folder, "");
+    reconcile(&database, &config, &["--full"]).expect(0);
+    // A closed day that a hand has changed, so that all sums are as they were.
+    let change = |by: &str| {
+        sql(
+            &database,
+            &format!(
+                "UPDATE reports.days SET recharged = recharged {by}, adjusted = adjusted - ({by}) WHERE source = 'gift'
+                     AND day = (SELECT min(day) FROM reports.days)"
+            ),
+        );
+    };
+    change("+ 7");
+    let night = |arguments: &[&str], status| {
+        let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(status).json();
+        ["findings", "new", "cured"].map(|counter| answer[counter].as_u64().unwrap())
+    };
+    assert_eq!(night(&["--at", WEDNESDAY], 0), [0, 0, 0], "nobody looked");
+    assert_eq!(night(&["--full"], 3), [1, 1, 0]);
+    assert_eq!(night(&["--at", "2026-11-18T04:30:01Z"], 3), [1, 0, 0], "it is not gone because nobody looked");
+    change("- 7");
+    assert_eq!(night(&["--at", "2026-11-18T04:30:02Z"], 0), [0, 0, 1]);
+}
+
+/// Every word that we chose is Chinese: no title, label or note is left in English.
+fn in_one_language(document: &Document) {
+    let mut words = vec![document.title.clone(), document.headline.clone()];
+    words.extend(document.facts.iter().map(|fact| fact.label.clone()));
+    for section in &document.sections {
+        match section {
+            Section::Text { title, paragraphs } => words.extend([title.clone()].into_iter().chain(paragraphs.clone())),
+            Section::Table(table) => {
+                words.extend([table.title.clone(), table.note.clone(), table.if_empty.clone()]);
+                words.extend(table.columns.iter().map(|column| column.title.clone()));
+            }
+            Section::Chart(chart) => {
+                words.extend([chart.title.clone(), chart.description.clone()]);
+                words.extend(chart.bars.iter().map(|bar| bar.label.clone()));
+            }
+        }
+    }
+    words.retain(|text| !text.is_empty());
+    assert!(words.len() > 40, "{words:?}");
+    for text in words {
+        assert!(text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), "{text:?} is not in Chinese");
+    }
+}
+
+#[test]
+fn of_many_findings_the_document_has_the_first_and_a_file_all() {
+    let mut database = wait(TestDatabase::new());
+    database.expect_damage();
+    // Twenty thousand accounts with a point each, which then is gone from its batch.
+    sql(
+        &database,
+        "INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+         SELECT md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 20000) AS n;
+         INSERT INTO ledger.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
+         SELECT user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM ledger.accounts;
+         INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
+                                     source_type, description, allocated_batches, allocated_points)
+         SELECT user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM ledger.accounts",
+    );
+    let found: i64 = 20_001; // and the sum of all of them
+    let folder = Folder::new();
+    let config = config(&folder, "");
+    let answer = reconcile(&database, &config, &["--at", WEDNESDAY, "--full", "--json"]).expect(3).json();
+    assert_eq!(answer["findings"], found);
+    let made = document(&answer);
+    assert_eq!(made.headline, "20,001 places where the books do not hold, 20,001 new");
+    let findings = table(&made, "findings");
+    assert_eq!((findings.rows.len(), findings.rows_in_all), (10_000, 20_001));
+    let path = folder.path().join("reports/2026-11-18/reconciliation-043000/findings.csv");
+    assert_eq!(findings.note, format!("The first 10,000 of 20,001. All of them are in {}.", path.display()));
+    assert_eq!(lines(&path), 20_002, "a header and a line for each");
+
+    // Where no file can be written, it says where else they are.
+    std::fs::remove_dir_all(folder.path().join("reports")).unwrap();
+    folder.file("reports", "in the way");
+    let done = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3);
+    let note = table(&document(&done.json()), "findings").note.clone();
+    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the table reports.findings.");
+    assert!(done.stderr.contains("findings.csv with all findings cannot be written"), "{done:?}");
+}
+
+fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).unwrap().lines().count()
+}
+
+#[test]
+fn a_slot_has_one_report() {
+    let database = wait(TestDatabase::new());
+    ledger(&database);
+    let folder = Folder::new();
+    let config = config(&folder, "");
+    let first = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(0).json();
+    let again = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(0);
+    assert_eq!(again.json()["document"], first["document"]);
+    let says = format!("run {} had made the report for this slot already; it stays as it was\n", first["run"]);
+    assert_eq!(again.stderr, says);
+    assert_eq!(number(&database, "SELECT count(*) FROM reports.documents"), 1);
+    // A day was closed once, whatever was run.
+    let days = "SELECT count(*) FROM (SELECT day FROM reports.days GROUP BY day) AS days";
+    let before = number(&database, days);
+    reconcile(&database, &config, &["--dry-run"]).expect(0);
+    assert_eq!(number(&database, days), before);
+    sql(&database, "DELETE FROM reports.days");
+    reconcile(&database, &config, &["--dry-run"]).expect(0);
+    assert_eq!(number(&database, days), 0, "a dry run keeps nothing");
+}
