@@ -4,10 +4,12 @@
 -- Of a user with a checkpoint the entries must be what was proved, to the last one. Who moved on since is a suspect too.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 -- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well
+-- $4 integer[]: only users in these buckets (null: all)
 WITH entry AS (
     SELECT e.user_id, count(*) AS entries, sum(reports.entry_print(e)) AS print, sum(reports.entry_proof(e)) AS proof
     FROM ledger.entries AS e
     WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+      AND ($4::integer[] IS NULL OR reports.bucket(e.user_id) = ANY ($4))
     GROUP BY e.user_id
 ), batch AS (
     SELECT b.user_id, count(*) AS batches, max(b.batch) AS last, sum(b.remaining) AS remaining,
@@ -15,13 +17,16 @@ WITH entry AS (
            sum(reports.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
     FROM ledger.batches AS b
     WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
+      AND ($4::integer[] IS NULL OR reports.bucket(b.user_id) = ANY ($4))
     GROUP BY b.user_id
 ), account AS (
     SELECT a.*, reports.account_proof(a) AS proof FROM ledger.accounts AS a
     WHERE a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
+      AND ($4::integer[] IS NULL OR reports.bucket(a.user_id) = ANY ($4))
 ), checkpoint AS (
     SELECT c.* FROM reports.checkpoints AS c
     WHERE c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
+      AND ($4::integer[] IS NULL OR reports.bucket(c.user_id) = ANY ($4))
 ), out_of_time AS (
     SELECT e.user_id
     FROM ledger.entries AS e, unnest(e.allocated_batches) AS t (batch), ledger.batches AS b

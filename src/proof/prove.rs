@@ -256,13 +256,41 @@ impl<R: ProofRun> Way<'_, R> {
         let mut after = self.proof.clone();
         let transaction =
             self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+        let mut suspects: Vec<Uuid> = Vec::new();
+        // Where everything was proved before, sums of whole buckets are held against what was proved, and only what lies in
+        // those that differ is screened account by account.
+        let mut compared = None;
         let row = match group {
             Group::Range(from, end) => {
-                let screen = include_str!("../../sql/proof/screen_range.sql");
-                let first = self.first;
-                let range: [(&(dyn ToSql + Sync), Type); 3] =
-                    [(&from, Type::UUID), (&end, Type::UUID), (&first, Type::BOOL)];
-                one(transaction.query_typed(screen, &range).await?)
+                let (first, mut buckets) = (self.first, None);
+                if !first {
+                    let compare = include_str!("../../sql/proof/range_compare.sql");
+                    let range: [(&(dyn ToSql + Sync), Type); 2] = [(&from, Type::UUID), (&end, Type::UUID)];
+                    if let Some(row) = one(transaction.query_typed(compare, &range).await?) {
+                        buckets = Some(row.try_get::<_, Vec<i32>>(3)?);
+                        let moved_on: Vec<Uuid> = row.try_get(4)?;
+                        transaction.batch_execute(ONE_BY_ONE).await?;
+                        for users in moved_on.chunks(GROUP_CHANGED) {
+                            let screen = include_str!("../../sql/proof/screen_users.sql");
+                            let nobody: &[Uuid] = &[];
+                            let of: [(&(dyn ToSql + Sync), Type); 2] =
+                                [(&users, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)];
+                            if let Some(row) = one(transaction.query_typed(screen, &of).await?) {
+                                suspects.extend(row.try_get::<_, Vec<Uuid>>(3)?);
+                            }
+                        }
+                        transaction.batch_execute(WHOLE).await?;
+                        compared = Some(row);
+                    }
+                }
+                if buckets.as_ref().is_some_and(Vec::is_empty) {
+                    None
+                } else {
+                    let screen = include_str!("../../sql/proof/screen_range.sql");
+                    let range: [(&(dyn ToSql + Sync), Type); 4] =
+                        [(&from, Type::UUID), (&end, Type::UUID), (&first, Type::BOOL), (&buckets, Type::INT4_ARRAY)];
+                    one(transaction.query_typed(screen, &range).await?)
+                }
             }
             Group::Users(users, found) => {
                 let screen = include_str!("../../sql/proof/screen_users.sql");
@@ -270,15 +298,16 @@ impl<R: ProofRun> Way<'_, R> {
                 one(transaction.query_typed(screen, &of).await?)
             }
         };
-        let mut suspects: Vec<Uuid> = Vec::new();
-        if let Some(row) = row {
-            suspects = row.try_get(3)?;
-            if counted {
-                after.accounts += number(&row, 0)?;
-                after.batches += number(&row, 1)?;
-                after.entries += number(&row, 2)?;
-                after.suspects += suspects.len() as u64;
-            }
+        if let Some(row) = &row {
+            suspects.extend(row.try_get::<_, Vec<Uuid>>(3)?);
+        }
+        if let Some(row) = compared.as_ref().or(row.as_ref())
+            && counted
+        {
+            after.accounts += number(row, 0)?;
+            after.batches += number(row, 1)?;
+            after.entries += number(row, 2)?;
+            after.suspects += suspects.len() as u64;
         }
         after.cursor = cursor;
         let done = match group {
@@ -293,6 +322,7 @@ impl<R: ProofRun> Way<'_, R> {
             self.client.batch_execute(ONE_BY_ONE).await?;
         }
         suspects.sort_unstable();
+        suspects.dedup();
         let chunks = suspects.chunks(GROUP_SUSPECTS);
         let last = chunks.len();
         for (nth, users) in (1..).zip(chunks) {

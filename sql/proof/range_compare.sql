@@ -1,0 +1,56 @@
+-- Holds all users of a range against what was proved of them: reads every entry and every batch, from the first on, and
+-- tells in which buckets their sums are not what the checkpoints say. That is the proof anew: rows which are what they were
+-- when their arithmetic was proved still prove it. What was posted since a checkpoint is told apart by its number; whose
+-- account says that there is such, is told as well, to be proved like everything that changed.
+-- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
+WITH entry AS (
+    SELECT reports.bucket(e.user_id) AS bucket, count(*) AS entries, sum(reports.entry_print(e)) AS print
+    FROM ledger.entries AS e
+    WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+    GROUP BY 1
+), batch AS (
+    SELECT reports.bucket(b.user_id) AS bucket, count(*) AS batches, sum(reports.batch_print(b)) AS print,
+           sum(reports.batch_proof(b)) AS drawn
+    FROM ledger.batches AS b
+    WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
+    GROUP BY 1
+), account AS (
+    SELECT reports.bucket(user_id) AS bucket, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
+           sum(c.batches_print) AS batches_print, sum(c.drawn_print) AS drawn_print,
+           array_agg(user_id) FILTER (WHERE a.last_seq > c.seq) AS moved_on,
+           bool_and(coalesce(
+               a.last_seq > c.seq
+               OR (a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
+                   a.total_adjusted)
+                  = (c.seq, c.batches, c.balance, c.total_recharged, c.total_consumed, c.total_expired,
+                     c.total_adjusted),
+               false)) AS same
+    FROM (SELECT * FROM ledger.accounts
+          WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS a
+    FULL JOIN (SELECT * FROM reports.checkpoints
+               WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS c USING (user_id)
+    GROUP BY 1
+), later AS (
+    SELECT g.bucket, sum(e.print) AS entries_print, sum(b.print) AS batches_print,
+           sum(b.drawn - c.drawn_print) AS drawn_print
+    FROM account AS g, unnest(g.moved_on) AS m (user_id)
+    CROSS JOIN LATERAL (SELECT * FROM reports.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(reports.entry_print(n)), 0) AS print
+        FROM ledger.entries AS n WHERE n.user_id = m.user_id AND n.seq > c.seq) AS e
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(reports.batch_print(o)) FILTER (WHERE o.batch > c.batches), 0) AS print,
+               coalesce(sum(reports.batch_proof(o)), 0) AS drawn
+        FROM ledger.batches AS o WHERE o.user_id = m.user_id) AS b
+    GROUP BY g.bucket
+)
+SELECT coalesce(sum(accounts), 0)::bigint AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
+       coalesce(sum(entries), 0)::bigint AS entries,
+       coalesce(array_agg(bucket) FILTER (
+           WHERE a.same IS NOT true
+              OR coalesce(e.print, 0) <> coalesce(a.entries_print, 0) + coalesce(l.entries_print, 0)
+              OR coalesce(b.print, 0) <> coalesce(a.batches_print, 0) + coalesce(l.batches_print, 0)
+              OR coalesce(b.drawn, 0) <> coalesce(a.drawn_print, 0) + coalesce(l.drawn_print, 0)), '{}') AS differing,
+       (SELECT coalesce(array_agg(m.user_id), '{}') FROM account, unnest(moved_on) AS m (user_id)) AS moved_on
+FROM account AS a FULL JOIN entry AS e USING (bucket) FULL JOIN batch AS b USING (bucket)
+     LEFT JOIN later AS l USING (bucket)
