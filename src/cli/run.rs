@@ -73,7 +73,8 @@ impl Run {
                     let mut counters = (self.job.dry_run)(context, slot, stop.clone()).await?;
                     let document = counters.as_object_mut().and_then(|counters| counters.remove("document"));
                     let document = document.map(serde_json::from_value).transpose()?;
-                    return Told { job: self.job, slot, row: None, document }.tell(&counters, began, program);
+                    return Told { job: self.job, slot, row: None, report: None, document }
+                        .tell(&counters, began, program);
                 }
                 let asked = in_context(self.job, &context, slot, self.wait, &stop).await?;
                 let row = match asked {
@@ -88,7 +89,7 @@ impl Run {
                     _ => None,
                 };
                 let (number, by) = made.as_ref().map(|(number, document)| (*number, document.run)).unzip();
-                let outcome = ended(self.job, &row, made.map(|(_, document)| document), began, program)?;
+                let outcome = ended(self.job, &row, made, began, program)?;
                 if let Some(number) = number {
                     // Doing a slot again changes nothing that was made for it.
                     whisper(
@@ -119,8 +120,7 @@ async fn deliver(database: &Database, program: &Program, document: i64) {
     let round = async {
         let delivered = mail::deliver(database, &program.config, Some(document), (program.clock)()).await?;
         let client = database.connection().await?;
-        let row = client.query_opt(include_str!("../../sql/reports/mail_answer.sql"), &[&document]).await?;
-        anyhow::Ok((delivered, row.map(|row| row.try_get::<_, String>(0)).transpose()?))
+        anyhow::Ok((delivered, mail::last_answer(&client, document).await?))
     };
     match round.await {
         Ok((delivered, answer)) => whisper(delivery(&delivered, answer.as_deref())),
@@ -207,11 +207,12 @@ async fn in_context(
 fn ended(
     job: &Job,
     row: &RunRow,
-    document: Option<Document>,
+    made: Option<(i64, Document)>,
     began: Instant,
     program: &Program,
 ) -> anyhow::Result<Outcome> {
-    let told = Told { job, slot: row.slot, row: Some(row), document };
+    let (report, document) = made.unzip();
+    let told = Told { job, slot: row.slot, row: Some(row), report, document };
     match row.state {
         State::Succeeded => {
             let counters = row.counters.clone().unwrap_or(Value::Null);
@@ -243,12 +244,14 @@ struct Told<'a> {
     job: &'a Job,
     slot: DateTime<Utc>,
     row: Option<&'a RunRow>,
+    /// The number under which what it found is kept.
+    report: Option<i64>,
     document: Option<Document>,
 }
 
 impl Told<'_> {
     fn tell(self, counters: &Value, began: Instant, program: &Program) -> anyhow::Result<Outcome> {
-        let Told { job, slot, row, document } = self;
+        let Told { job, slot, row, report, document } = self;
         let seconds = began.elapsed().as_secs_f64();
         let dry_run = row.is_none();
         let sweep: Option<Sweep> =
@@ -262,7 +265,10 @@ impl Told<'_> {
                 answer.insert("seconds".to_owned(), object!(seconds));
                 answer.insert("run".to_owned(), object!(row.map(|row| row.run)));
                 answer.insert("state".to_owned(), object!(row.map(|row| row.state.as_str())));
-                if let Some(document) = &document {
+                // A sweep is for the operator, its report for finance: the one names the other.
+                if sweep.is_some() && !dry_run {
+                    answer.insert("report".to_owned(), object!(report));
+                } else if let Some(document) = &document {
                     answer.insert("document".to_owned(), object!(document));
                 }
             }
@@ -274,19 +280,18 @@ impl Told<'_> {
             if stopped {
                 say("Interrupted: run it again for the rest.")?;
             }
-        } else if document.is_none() {
+            if let Some(report) = report {
+                say(format_args!("Report {report} was kept; `pointsd reports show {report}` shows it."))?;
+            }
+        } else if let Some(document) = &document {
+            let templates = program.config.reports.templates.as_deref();
+            say(Renderer::new(templates).text(document).trim_end())?;
+        } else {
             let verb = if dry_run { "would do" } else { "did" };
             let numbers = counters.as_object().into_iter().flatten();
             let numbers: Vec<(&str, String)> =
                 numbers.filter_map(|(name, value)| Some((name.as_str(), grouped(value.as_i64()?)))).collect();
             say(format_args!("{} {verb}, in {seconds:.1} s:\n{}", job.name, facts(&numbers)))?;
-        }
-        if let Some(document) = document.filter(|_| !program.json) {
-            let templates = program.config.reports.templates.as_deref();
-            if sweep.is_some() {
-                say("")?;
-            }
-            say(Renderer::new(templates).text(&document).trim_end())?;
         }
         Ok(match stopped {
             true => Outcome::Interrupted,

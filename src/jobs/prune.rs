@@ -34,7 +34,8 @@ struct Pruned {
     runs: u64,
     requests: u64,
     reports: u64,
-    findings: u64,
+    /// Not `findings`: that somebody is to look at.
+    cured_findings: u64,
 }
 
 /// What is to be deleted, and how far that is.
@@ -102,7 +103,7 @@ impl Pruning {
             }
             What::Findings => {
                 let findings = reports::prune_findings(transaction, self.reports_before, CHUNK).await?;
-                pruned.findings += findings;
+                pruned.cured_findings += findings;
                 self.go_on(findings > 0, What::Nothing);
             }
             What::Nothing => {}
@@ -133,7 +134,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
         let transaction = client.transaction().await?;
         let folders = pruning.chunk(&transaction, &context.config, &mut pruned).await?;
         // How much there is to delete is not known beforehand.
-        let done = pruned.runs + pruned.requests + pruned.reports + pruned.findings;
+        let done = pruned.runs + pruned.requests + pruned.reports + pruned.cured_findings;
         Guard::keep(&guard, transaction.client(), (done, done), &pruned).await?;
         // Before the rows are gone: who is killed here, or whose commit fails, finds them again.
         tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;

@@ -16,6 +16,7 @@ use deadpool_postgres::Transaction;
 use lettre::message::Mailbox;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -128,6 +129,15 @@ pub async fn resend(
             .collect(),
     };
     Ok(outbox::insert(transaction, document_id, (&report, slot), from.email.domain(), &mails).await?)
+}
+
+/// Why the last of a document's mails that have not left did not, as far as somebody said.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn last_answer(client: &Client, document: i64) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client.query_opt(include_str!("../../sql/mail/mail_answer.sql"), &[&document]).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Sends what is due at `now`: everything, or the mails of one document. Nothing where no mails are to be sent.

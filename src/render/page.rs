@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, escape_formatter};
 use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
@@ -57,9 +57,19 @@ impl Renderer {
         html
     }
 
-    /// The document as plain text, in lines of at most 78 columns where its numbers allow it.
+    /// The document as plain text, in lines of at most 78 columns where its numbers allow it. A chart is left out where
+    /// a table says the same.
     pub fn text(&self, document: &Document) -> String {
-        self.render(TEXT, &View::of(document, &[], usize::MAX))
+        let mut view = View::of(document, &[], usize::MAX);
+        let words = Words::of(document);
+        let charts = document.sections.iter().filter_map(|section| match section {
+            Section::Chart(chart) => Some(chart),
+            _ => None,
+        });
+        let repeating: Vec<&Chart> = charts.filter(|chart| text::is_in_a_table(chart, document, words)).collect();
+        let repeats = |of: &str| repeating.iter().any(|chart| chart.name == of);
+        view.sections.retain(|section| !matches!(section, SectionView::Chart { name, .. } if repeats(name)));
+        self.render(TEXT, &view)
     }
 
     fn render(&self, (name, built_in): (&str, &str), view: &View) -> String {
@@ -115,6 +125,15 @@ fn environment() -> Environment<'static> {
     // A misspelt name is told of rather than left blank.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
+    // Not the slash, which the built-in way would write as six bytes: a picture in a page has one in every 64 signs.
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() && state.auto_escape() == AutoEscape::Html => {
+            let mut html = String::with_capacity(text.len());
+            text.chars().for_each(|c| escape(c, &mut html));
+            Ok(out.write_str(&html)?)
+        }
+        _ => escape_formatter(out, state, value),
+    });
     environment.add_filter("breakable", |text: &str| breakable(text, 6, 16));
     // A UUID becomes two lines.
     environment.add_filter("identifier", |text: &str| breakable(text, 16, 20));
@@ -130,14 +149,7 @@ fn breakable(text: &str, least: usize, most: usize) -> Value {
     let mut run = 0;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            c => html.push(c),
-        }
+        escape(c, &mut html);
         run = if c == ' ' { 0 } else { run + 1 };
         let sign = !c.is_alphanumeric() && c != ' ';
         if rest.peek().is_some_and(|next| *next != ' ') && (run >= most || run >= least && sign) {
@@ -146,6 +158,18 @@ fn breakable(text: &str, least: usize, most: usize) -> Value {
         }
     }
     Value::from_safe_string(html)
+}
+
+/// In an element or in an attribute's quotes.
+fn escape(c: char, html: &mut String) {
+    match c {
+        '&' => html.push_str("&amp;"),
+        '<' => html.push_str("&lt;"),
+        '>' => html.push_str("&gt;"),
+        '"' => html.push_str("&quot;"),
+        '\'' => html.push_str("&#39;"),
+        c => html.push(c),
+    }
 }
 
 struct Bounded(Vec<u8>);

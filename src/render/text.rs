@@ -4,7 +4,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::words::{Words, clean, grouped};
-use crate::document::{Chart, Form, Kind, Table};
+use crate::document::{Bar, Cell, Chart, Document, Form, Kind, Section, Table};
 
 /// Mail programs of old break longer lines.
 pub(super) const COLUMNS: usize = 78;
@@ -228,6 +228,24 @@ pub(super) fn chart(chart: &Chart) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Whether a table shows what a chart does: each bar's number in a row that its label names, or in the line of totals
+/// below that label. A row may name a day by its year too.
+pub(super) fn is_in_a_table(chart: &Chart, document: &Document, words: Words) -> bool {
+    let in_row = |row: &[Cell], bar: &Bar| {
+        row.first().is_some_and(|name| words.cell(name).ends_with(&bar.label)) && row.contains(&Cell::Number(bar.value))
+    };
+    let is_told = |table: &Table, bar: &Bar| {
+        let mut totals = table.columns.iter().zip(&table.totals);
+        table.rows.iter().take(table.rows_in_body).any(|row| in_row(row, bar))
+            || !table.rows.is_empty()
+                && totals.any(|(column, total)| column.title == bar.label && *total == Some(bar.value))
+    };
+    document.sections.iter().any(|section| match section {
+        Section::Table(table) => chart.bars.iter().all(|bar| is_told(table, bar)),
+        _ => false,
+    })
 }
 
 /// A heading, underlined.

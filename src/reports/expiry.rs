@@ -426,9 +426,11 @@ fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -
             Cell::Number(held.points),
         ]
     };
-    let rows: Vec<Vec<Cell>> = weekly(outlook, weeks).map(row).collect();
-    let (first, end) = (weeks.first().copied(), weeks.last().copied());
-    let all = outlook.between(None, first, end);
+    let later = later(outlook, weeks);
+    let rest =
+        vec![Cell::Text(words.of("later", "更晚").to_owned()), Cell::Number(later.batches), Cell::Number(later.points)];
+    let rows: Vec<Vec<Cell>> = weekly(outlook, weeks).map(row).chain([rest]).collect();
+    let all = outlook.between(None, weeks.first().copied(), None);
     Table {
         name: "weeks".to_owned(),
         title: words.of("Points that expire, by week", "将到期积分，按周").to_owned(),

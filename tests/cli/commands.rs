@@ -201,6 +201,8 @@ fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
         let seconds = answer.as_object_mut().unwrap().remove("seconds").expect("seconds");
         assert!(seconds.is_f64(), "{seconds}");
         let object = answer.as_object_mut().unwrap();
+        // A dry run keeps no report, and says nothing of one.
+        assert_eq!(object.remove("report").is_some_and(|report| report.is_i64()), !dry_run);
         let (run, state) = (object.remove("run").expect("run"), object.remove("state").expect("state"));
         assert_eq!((run.is_i64(), state), (!dry_run, json!((!dry_run).then_some("succeeded"))));
         answer

@@ -151,7 +151,9 @@ async fn a_chinese_report_arrives_in_chinese() {
     let expected = format!("[甲乙丙科技有限公司] 请注意：{}", document.headline);
     assert_eq!(mail.subject(), Some(expected.as_str()));
     assert_eq!(mail.to().unwrap().first().unwrap().name(), Some("财务部"));
-    assert!(mail.body_text(0).unwrap().contains(&"积分".repeat(2_000)));
+    let text = mail.body_text(0).unwrap();
+    let unwrapped: String = text.split_whitespace().collect();
+    assert!(unwrapped.contains(&"积分".repeat(2_000)), "{text}");
     assert!(mail.body_html(0).unwrap().contains(&document.headline));
 }
 

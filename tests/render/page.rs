@@ -42,9 +42,7 @@ fn html_brings_nothing_from_elsewhere_and_no_script() {
 #[test]
 fn what_anybody_wrote_acts_on_nothing() {
     let html = html(&extreme(English));
-    assert!(
-        html.contains("A &amp; B &lt;script&gt;alert(1)&lt;&#x2f;script&gt; &quot;quoted&quot; &#x27;single&#x27;")
-    );
+    assert!(html.contains("A &amp; B &lt;script&gt;alert(1)&lt;/script&gt; &quot;quoted&quot; &#39;single&#39;"));
     assert!(html.contains("alt=\"From &quot;the lowest&quot; &lt;to&gt; the highest &amp; back\""));
     for text in [html, Renderer::new(None).text(&extreme(English))] {
         let acting = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
@@ -151,6 +149,46 @@ fn a_waterfall_in_text_goes_on_where_it_was() {
     };
     let (opening, up, out, closing) = (bar("Opening"), bar("In"), bar("Out"), bar("Closing"));
     assert_eq!((up.0, out.1, out.0), (opening.1, up.1, closing.1), "{text}");
+}
+
+#[test]
+fn text_leaves_out_a_chart_whose_numbers_stand_in_a_table() {
+    let bars = [("01-05", 40), ("later", 7)];
+    let of_rows = Table {
+        name: "weeks".to_owned(),
+        title: "Weeks".to_owned(),
+        note: String::new(),
+        columns: vec![column("Week", Kind::Date), column("Batches", Kind::Number), column("Points", Kind::Number)],
+        rows: vec![
+            vec![Cell::Date(samples::day("2026-01-05")), Cell::Number(2), Cell::Number(40)],
+            vec![text("later"), Cell::Number(1), Cell::Number(7)],
+        ],
+        rows_in_all: 2,
+        totals: vec![None, Some(3), Some(47)],
+        rows_in_body: 2,
+        if_empty: String::new(),
+    };
+    let of_totals = Table {
+        columns: vec![column("Source", Kind::Text), column("01-05", Kind::Number), column("later", Kind::Number)],
+        rows: vec![vec![text("gift"), Cell::Number(40), Cell::Number(7)]],
+        totals: vec![None, Some(40), Some(7)],
+        ..of_rows.clone()
+    };
+    let shows_chart = |table: &Table, bars: &[(&str, i64)]| {
+        let mut document = samples::bare(English);
+        let chart = samples::chart(pointsd::document::Form::Bars, bars);
+        document.sections = vec![Section::Chart(chart), Section::Table(table.clone())];
+        assert!(html(&document).contains("<img "), "a page always has it");
+        let text = Renderer::new(None).text(&document);
+        assert!(text.contains("Weeks\n-----\n"), "{text}");
+        text.contains("Chart\n-----\n")
+    };
+    assert!(!shows_chart(&of_rows, &bars));
+    assert!(!shows_chart(&of_totals, &bars));
+    // Another number, a bar that the table does not name, and a row that the body does not show.
+    assert!(shows_chart(&of_rows, &[("01-05", 41), ("later", 7)]));
+    assert!(shows_chart(&of_totals, &[("01-05", 40), ("later", 7), ("never", 7)]));
+    assert!(shows_chart(&Table { rows_in_body: 1, ..of_rows }, &bars));
 }
 
 /// A folder with templates of somebody's own.

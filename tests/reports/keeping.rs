@@ -353,7 +353,7 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     ));
     let prune = ["run", "prune", "--at", "2026-11-23T00:00:00Z", "--json"];
     let would = place.call(&[&prune[..], &["--dry-run"]].concat()).expect(0).json();
-    let both = |done: &Value| (done["reports"].as_u64(), done["findings"].as_u64());
+    let both = |done: &Value| (done["reports"].as_u64(), done["cured_findings"].as_u64());
     assert_eq!(both(&would), (Some(5), Some(1)), "{would}");
     assert_eq!((place.count("reports.documents"), place.files("arrears", slots[0]).len()), (7, 5));
 

@@ -145,7 +145,10 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     // For people it is the document as text; nothing was mailed, and nothing is said of it.
     let done = reconcile(&database, &config, &["--at", WEDNESDAY]).expect(0);
     assert!(done.stdout.contains("The books are proved: "), "{done:?}");
-    assert!(done.stdout.contains("owed by accounts") && done.stdout.contains("1480"), "{done:?}");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    // The first column is as narrow as it may become.
+    let owed = lines.windows(2).any(|two| two[0].starts_with("owed by ") && two[1].trim_end() == "accounts");
+    assert!(owed && done.stdout.contains("1,480"), "{}", done.stdout);
     assert_eq!(done.stderr, "");
 }
 
