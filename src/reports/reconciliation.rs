@@ -99,7 +99,15 @@ pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document
             sections.push(Section::Table(roll_forward(last, &totals, &words)));
             sections.push(Section::Chart(waterfall(last, &totals, &words)));
         }
-        None => sections.push(words.no_day_yet()),
+        None => {
+            sections.push(words.no_day_yet());
+            let so_far = first_day_so_far(books, config.time_zone)?;
+            if !so_far.rows.is_empty() {
+                let totals = so_far.totals()?;
+                sections.push(Section::Table(roll_forward(&so_far, &totals, &words)));
+                sections.push(Section::Chart(waterfall(&so_far, &totals, &words)));
+            }
+        }
     }
     sections.push(words.tie(books));
     sections.extend(outstanding(books, &words)?.map(Section::Table));
@@ -272,6 +280,17 @@ async fn cured(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<
 fn booked_cells(row: &Booked) -> [i64; 7] {
     let Movement { recharged, settled, consumed, expired, adjusted } = row.moved;
     [row.opening, recharged, -settled, -consumed, -expired, adjusted, row.closing]
+}
+
+/// Before a business day was closed: what has moved so far.
+fn first_day_so_far(books: &Books, zone: Tz) -> Result<RollForward, Error> {
+    let booked = |moved: &Movement| Ok::<_, Error>(Booked { opening: 0, moved: *moved, closing: moved.closing(0)? });
+    let rows = books.since.iter().map(|(source, moved)| Ok((source.clone(), booked(moved)?)));
+    Ok(RollForward {
+        day: books.as_of.with_timezone(&zone).date_naive(),
+        ended: books.as_of,
+        rows: rows.collect::<Result<_, Error>>()?,
+    })
 }
 
 fn roll_forward(last: &RollForward, totals: &Booked, words: &Words) -> Table {
@@ -541,8 +560,8 @@ impl Words {
         Section::Text {
             title: self.of("How the points moved", "积分变动表"),
             paragraphs: vec![self.of(
-                "No business day is over yet. The first one is closed ten minutes after its end.",
-                "尚无已结束的营业日。首个营业日将在结束十分钟后结账。",
+                "No business day is over yet: what moved until now is shown. The first one is closed ten minutes after its end.",
+                "尚无已结束的营业日，以下为截至目前的变动。首个营业日将在结束十分钟后结账。",
             )],
         }
     }
