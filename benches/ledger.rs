@@ -800,7 +800,12 @@ async fn bare(client: &Client) -> f64 {
 
 /// Accounts with five recharges of 90 points, each followed by three consumes of 25, soonest expiry first. The entries lie
 /// in the table in the order of time, five days from one of an account to the next, those of all accounts mixed.
+/// The indexes are made afterwards, which is much faster.
 const HISTORY: &str = "
+ALTER TABLE ledger.entries DROP CONSTRAINT entries_pkey;
+ALTER TABLE ledger.batches DROP CONSTRAINT batches_pkey;
+DROP INDEX ledger.entries_key_once, ledger.batches_open_by_user, ledger.batches_open_by_expiry;
+SET maintenance_work_mem = '512MB';
 CREATE TEMP TABLE shape AS
 SELECT seq, opens, nth, CASE WHEN opens THEN 90 ELSE 25 END::bigint AS amount, (recharged - consumed)::bigint AS before,
        CASE WHEN opens THEN '{}' ELSE taken.batches END AS batches,
@@ -836,6 +841,11 @@ BEGIN
         FROM shape, generate_series(1, $ACCOUNTS) AS i WHERE seq = s ORDER BY md5(i::text || s);
     END LOOP;
 END $$;
+ALTER TABLE ledger.entries ADD CONSTRAINT entries_pkey PRIMARY KEY (user_id, seq);
+ALTER TABLE ledger.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (user_id, batch);
+CREATE UNIQUE INDEX entries_key_once ON ledger.entries (user_id, key) WHERE key IS NOT NULL;
+CREATE INDEX batches_open_by_user ON ledger.batches (user_id, expires_at) WHERE open;
+CREATE INDEX batches_open_by_expiry ON ledger.batches (expires_at) INCLUDE (user_id) WHERE open;
 ";
 
 /// A server of the queue, as the daemon has one.
