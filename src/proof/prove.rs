@@ -139,12 +139,14 @@ pub async fn prove(
     so_far: Proof,
     mut proceed: impl FnMut((u64, u64)) -> bool,
 ) -> Result<Proof, Error> {
-    if so_far.ended {
+    if so_far.ended && (so_far.full || !full) {
         return Ok(so_far);
     }
     let state = state(client).await?;
     let began = so_far.began.unwrap_or(state.now);
     let all = full || state.looked_from.is_none();
+    // Whom a nightly one was done with, it did not prove from the first entry on.
+    let so_far = if all && !so_far.full { Proof::default() } else { so_far };
     let proof = Proof { full: all, began: Some(began), stopped: false, ..so_far };
     let mut way = Way { client, run, proof, began, done: 0, total: 0, first: state.looked_from.is_none() };
     // A full proof brings the checkpoints up to date first: then whoever moved on since is nobody but those who did it

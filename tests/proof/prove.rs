@@ -116,6 +116,32 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     assert_eq!(checkpoints(&client).await, by_parts, "from scratch as by parts");
 }
 
+/// A nightly proof that did not end, and is gone on with as a full one, has not yet looked at those it is done with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_proof_does_not_go_on_from_where_a_nightly_one_came() {
+    let (mut database, mut rng) = (TestDatabase::new().await, rng());
+    database.expect_damage();
+    let client = database.client().await;
+    post(&database, &mut rng, 10, 80, "a").await;
+    age(&client).await;
+    run(&database, false).await;
+    let last = "SELECT user_id FROM ledger.accounts ORDER BY user_id DESC LIMIT 1";
+    let cursor: uuid::Uuid = client.query_one(last, &[]).await.unwrap().get(0);
+    client
+        .batch_execute(
+            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+             UPDATE ledger.entries SET description = 'another'
+             WHERE user_id = (SELECT user_id FROM ledger.accounts ORDER BY user_id LIMIT 1);
+             ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+        )
+        .await
+        .unwrap();
+    let nightly = Proof { cursor: Some(cursor), began: Some(state(&client).await.unwrap().now), ..Proof::default() };
+    let full = prove(&mut database.client().await, &Keeper::default(), true, nightly, |_| true).await.unwrap();
+    assert!(full.full && full.ended, "{full:?}");
+    assert_eq!(full.findings, 1, "{full:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_stopped_or_cut_off_is_continued() {
     let (database, mut rng) = (TestDatabase::new().await, rng());
