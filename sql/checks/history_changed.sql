@@ -6,7 +6,9 @@ SELECT c.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN format('entries 1 to %s', c.seq) END,
                           CASE WHEN b.print <> c.batches_print THEN format('batches 1 to %s', c.batches) END)
            || ' as they were proved' AS expected,
-       'changed since' AS found
+       -- Their fingerprints as they are: what changes once more is another finding, and no plan of a repair accepts it unread.
+       'changed since, to ' || concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN e.print END,
+                                                  CASE WHEN b.print <> c.batches_print THEN b.print END) AS found
 FROM reports.checkpoints AS c
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(reports.entry_print(e)), 0) AS print

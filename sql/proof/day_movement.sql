@@ -10,7 +10,6 @@ WITH by_entry AS (
            sum((SELECT sum(points) FROM unnest(allocated_points) AS points)) AS allocated
     FROM ledger.entries
     WHERE recorded_at >= coalesce($1::timestamptz, '-infinity') AND recorded_at < coalesce($2::timestamptz, 'infinity')
-      AND amount > 0 -- an adjust entry of nothing moves nothing
     GROUP BY 1, 2, 3
 ), by_allocation AS (
     SELECT width_bucket(e.recorded_at, $3::timestamptz[]) AS nth, e.type, coalesce(b.source, '') AS source,
@@ -19,7 +18,7 @@ WITH by_entry AS (
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS a (batch, points)
     LEFT JOIN ledger.batches AS b ON b.user_id = e.user_id AND b.batch = a.batch
     WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
-      AND e.amount > 0 AND e.type IN ('consume', 'adjust')
+      AND e.type IN ('consume', 'adjust') -- an adjust entry of nothing may move points from one source to another
     GROUP BY 1, 2, 3
 ), parts (nth, source, recharged, settled, consumed, expired, adjusted) AS (
     SELECT nth, source, amount, coalesce(allocated, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'

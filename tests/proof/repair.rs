@@ -169,10 +169,20 @@ async fn a_changed_history_is_accepted_on_request() {
     write_history(&database).await;
     note_proved(&client).await;
     unguard(&client).await;
+    hand(
+        &client,
+        "CREATE TEMPORARY TABLE before AS SELECT description AS d FROM ledger.entries WHERE user_id = $u AND seq = 4",
+    )
+    .await;
     hand(&client, "UPDATE ledger.entries SET description = 'otherwise' WHERE user_id = $u AND seq = 3").await;
     assert_eq!(found(&client).await.len(), 1);
     let (file, plan) = plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
     assert_eq!(plan["accounts"][0]["accept_history"], true);
+    // What a hand changes after the plan was read is not accepted with it, though no other rule sees it.
+    hand(&client, "UPDATE ledger.entries SET description = 'unread' WHERE user_id = $u AND seq = 4").await;
+    let done = apply(&url, &file, 3).await;
+    assert!(done.stdout.contains("is not what the plan saw any more"), "{done:?}");
+    hand(&client, "UPDATE ledger.entries SET description = before.d FROM before WHERE user_id = $u AND seq = 4").await;
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
     let entry = last_entry(&client).await;

@@ -334,6 +334,32 @@ async fn what_does_not_tie_is_found() {
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("owed -30", "owed 0"));
 }
 
+/// A repair that keeps what batches show moves nothing in sum, and points from one source to another all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adjust_entry_of_nothing_may_move_points_between_sources() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage(); // an adjust entry by hand
+    let (mut session, when) = (database.session().await, at("2026-03-20T00:00:00Z"));
+    let recharge = |source: &str| Posting::recharge(user(0), 100, source, when).with_key(source.to_owned());
+    let consume = Posting::consume(user(0), 30, "tts", "a", when);
+    session.post(&[recharge("gift"), consume, recharge("card")], &rules()).await.unwrap();
+    let mut client = database.client().await;
+    assert_eq!(look(&mut client, true).await.findings, Vec::new());
+    client
+        .batch_execute(
+            "INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+                                         source_type, description, correction, allocated_batches, allocated_points)
+             SELECT user_id, last_seq + 1, 0, balance, balance, now(), 1, 'adjust', 'repair', '', '{}', '{1,2}',
+                    '{-10,10}'
+             FROM ledger.accounts;
+             UPDATE ledger.accounts SET last_seq = last_seq + 1;
+             UPDATE ledger.batches SET remaining = remaining + CASE batch WHEN 1 THEN 10 ELSE -10 END",
+        )
+        .await
+        .unwrap();
+    assert_eq!(look(&mut client, true).await.findings, Vec::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     let mut database = TestDatabase::new().await;
