@@ -7,6 +7,8 @@ use crate::program::{PATIENCE, call, post, wait};
 use crate::{database, support};
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
+/// Whatever the time of day, no other job comes sooner.
+const EACH_MINUTE: &str = "jobs: {expiry: {schedule: '* * * * *'}}\n";
 
 #[test]
 fn started_means_ready_and_the_status_says_what_comes_next() {
@@ -17,6 +19,7 @@ fn started_means_ready_and_the_status_says_what_comes_next() {
         let everything = "DROP SCHEMA mail CASCADE; DROP SCHEMA reports CASCADE; DROP SCHEMA jobs CASCADE; DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
         database.client().await.batch_execute(everything).await.unwrap();
     });
+    service.configure(EACH_MINUTE);
     service.start();
     // Asked at once: the database is migrated and the jobs are scheduled.
     let status = service.shows("StatusText");
@@ -129,6 +132,7 @@ fn a_database_that_is_not_there_is_waited_for() {
     let database = database();
     let mut gate = Gate::to(&database);
     let service = Service::on(&gate, "");
+    service.configure(EACH_MINUTE);
     service.run(&["systemctl", "start", "--no-block", "pointsd.service"]).expect(0);
     let away = service.logs("the database is away");
     assert_eq!(away["PRIORITY"], "4", "{away}");
