@@ -1,6 +1,7 @@
 //! Instants as they are written and kept everywhere.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, MappedLocalTime, SecondsFormat, TimeZone as _, Utc};
+use chrono_tz::Tz;
 
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.
 pub fn time_text(value: DateTime<Utc>) -> String {
@@ -11,4 +12,15 @@ pub fn time_text(value: DateTime<Utc>) -> String {
 /// from the stored value are the same.
 pub fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(value.timestamp_micros()).unwrap_or(value)
+}
+
+/// The local time of day as it stands in names of files: `023000`. Where the clock shows it a second time, because it was
+/// put back, `023000+0100`: no two instants of a zone have the same date and this.
+pub fn time_of_day_for_names(value: DateTime<Utc>, zone: Tz) -> String {
+    let local = value.with_timezone(&zone);
+    let second = match zone.from_local_datetime(&local.naive_local()) {
+        MappedLocalTime::Ambiguous(first, _) => first != local,
+        MappedLocalTime::Single(_) | MappedLocalTime::None => false,
+    };
+    local.format(if second { "%H%M%S%z" } else { "%H%M%S" }).to_string()
 }

@@ -7,7 +7,9 @@ WITH by_entry AS (
     SELECT width_bucket(recorded_at, $3::timestamptz[]) AS nth, type,
            CASE WHEN type IN ('recharge', 'expire') THEN source_type ELSE '' END AS source,
            sum(amount) AS amount, sum(balance_after - balance_before) AS moved,
-           sum((SELECT sum(points) FROM unnest(allocated_points) AS points)) AS allocated
+           -- Few recharges settle anything.
+           sum(CASE WHEN type = 'recharge' AND cardinality(allocated_points) > 0
+                    THEN (SELECT sum(points) FROM unnest(allocated_points) AS points) END) AS settled
     FROM ledger.entries
     WHERE recorded_at >= coalesce($1::timestamptz, '-infinity') AND recorded_at < coalesce($2::timestamptz, 'infinity')
     GROUP BY 1, 2, 3
@@ -21,19 +23,21 @@ WITH by_entry AS (
       AND e.type IN ('consume', 'adjust') -- an adjust entry of nothing may move points from one source to another
     GROUP BY 1, 2, 3
 ), parts (nth, source, recharged, settled, consumed, expired, adjusted) AS (
-    SELECT nth, source, amount, coalesce(allocated, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
+    SELECT nth, source, amount, coalesce(settled, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
     UNION ALL -- what a recharge settles is no longer owed
-    SELECT nth, '', 0, -coalesce(allocated, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
-    UNION ALL -- what a consume took beyond the points that were there is owed
-    SELECT nth, '', 0, 0, amount - coalesce(allocated, 0), 0, 0 FROM by_entry WHERE type = 'consume'
+    SELECT nth, '', 0, -coalesce(settled, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
     UNION ALL
     SELECT nth, source, 0, 0, 0, amount, 0 FROM by_entry WHERE type = 'expire'
+    UNION ALL -- what a consume takes and no batch gives is owed
+    SELECT nth, '', 0, 0, amount, 0, 0 FROM by_entry WHERE type = 'consume'
+    UNION ALL
+    SELECT nth, of, 0, 0, sign * points, 0, 0
+    FROM by_allocation, LATERAL (VALUES (source, 1), ('', -1)) AS side (of, sign) WHERE type = 'consume'
     UNION ALL -- an adjust's allocations are what it took out of batches, below zero what it put back; the rest is owed
-    SELECT nth, '', 0, 0, 0, 0, moved + coalesce(allocated, 0) FROM by_entry WHERE type = 'adjust'
+    SELECT nth, '', 0, 0, 0, 0, moved FROM by_entry WHERE type = 'adjust'
     UNION ALL
-    SELECT nth, source, 0, 0, points, 0, 0 FROM by_allocation WHERE type = 'consume'
-    UNION ALL
-    SELECT nth, source, 0, 0, 0, 0, -points FROM by_allocation WHERE type = 'adjust'
+    SELECT nth, of, 0, 0, 0, 0, sign * points
+    FROM by_allocation, LATERAL (VALUES (source, -1), ('', 1)) AS side (of, sign) WHERE type = 'adjust'
 )
 SELECT nth, source, sum(recharged)::bigint AS recharged, sum(settled)::bigint AS settled, sum(consumed)::bigint AS consumed,
        sum(expired)::bigint AS expired, sum(adjusted)::bigint AS adjusted

@@ -22,7 +22,7 @@ use deadpool_postgres::{
 use tokio::sync::{Mutex, mpsc};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, Notification};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Config as Configuration;
@@ -311,6 +311,12 @@ impl Database {
             }
             result => result,
         }
+    }
+
+    /// Ends the statement that is under way on the connection of this token, if there is one: it fails with
+    /// [`SqlState::QUERY_CANCELED`]. That the server could not be told is no error: the statement ends by itself.
+    pub async fn cancel(&self, token: &CancelToken) {
+        tokio::time::timeout(self.inner.connect_timeout, token.cancel_query(self.inner.tls.clone())).await.ok();
     }
 
     /// Whether pointsd runs this server itself.

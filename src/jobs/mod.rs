@@ -5,11 +5,15 @@ pub mod expiry;
 pub mod prune;
 pub mod reconciliation;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio_postgres::CancelToken;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
@@ -67,6 +71,37 @@ impl Job {
         let settings = (self.settings)(config).clone();
         scheduler::Job { name: self.name, settings, work: Arc::new(move |run| work(context.clone(), run)) }
     }
+}
+
+/// A statement that was cancelled, and went on all the same, is cancelled again after this time: it had ended when the
+/// server heard of it, and the next one had begun.
+const CANCEL_EVERY: Duration = Duration::from_secs(1);
+
+/// Does work whose statements may take minutes. When `stop` is cancelled, so is what is under way on the connection of
+/// `token`, until the work has ended; None where it was cut off by that.
+async fn interruptible<T>(
+    database: &Database,
+    token: CancelToken,
+    stop: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>> + Send,
+) -> anyhow::Result<Option<T>> {
+    let mut work = pin!(work);
+    if let Some(done) = stop.run_until_cancelled(&mut work).await {
+        return done.map(Some);
+    }
+    loop {
+        database.cancel(&token).await;
+        match tokio::time::timeout(CANCEL_EVERY, &mut work).await {
+            Ok(Err(error)) if was_cancelled(&error) => return Ok(None),
+            Ok(done) => return done.map(Some),
+            Err(_) => {}
+        }
+    }
+}
+
+fn was_cancelled(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    causes.any(|cause| cause.code() == Some(&SqlState::QUERY_CANCELED))
 }
 
 /// Whether a run succeeded and found what somebody should look at, by its counters: due batches that have no account,

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 use uuid::Uuid;
 
-use super::{Context, Job};
+use super::{Context, Job, interruptible};
+use crate::config::Config;
 use crate::document::Document;
 use crate::proof::days::{self, Books};
 use crate::proof::{FindingCounts, Proof, ProofRun, count_findings, cure_findings, examine, prove, write_findings};
 use crate::reports;
-use crate::reports::reconciliation::{Before, REPORT, Subject, document};
+use crate::reports::reconciliation::{REPORT, Subject, document};
 use crate::scheduler::{Ended, Guard, Run};
 
 /// The proof of the books.
@@ -47,14 +48,19 @@ fn is_full(context: &Context, slot: DateTime<Utc>) -> bool {
 }
 
 async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
+    let mut client = Object::take(context.database.connection().await?);
+    let token = client.cancel_token();
+    let ended = interruptible(&context.database, token, &run.stop, report(&context, &run, &mut client)).await?;
+    Ok(ended.unwrap_or(Ended::Stopped))
+}
+
+async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended> {
     let so_far: Proof = match run.counters.clone() {
         Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
         None => Proof::default(),
     };
-    let full = so_far.full || is_full(&context, run.slot);
-    let mut client = Object::take(context.database.connection().await?);
-    let guard = run.guard(&client).await?;
-    let before = Before::read(&client).await?;
+    let full = so_far.full || is_full(context, run.slot);
+    let guard = run.guard(client).await?;
 
     let transaction = client.transaction().await?;
     let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
@@ -65,7 +71,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
     // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
     let stands: bool = client.query_one(include_str!("../../sql/reports/finding_whole.sql"), &[]).await?.try_get(0)?;
-    let snapshot = snapshot_of(&mut client).await?;
+    let snapshot = snapshot_of(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = days::look(snapshot.client(), context.config.time_zone, full || stands, proceed).await?;
     snapshot.commit().await?;
@@ -75,12 +81,12 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    let proof = prove(&mut client, &guard, full, so_far, |_| !run.stop.is_cancelled()).await?;
+    let proof = prove(client, &guard, full, so_far, |_| !run.stop.is_cancelled()).await?;
     if proof.stopped {
         return Ok(Ended::Stopped);
     }
 
-    let snapshot = snapshot_of(&mut client).await?;
+    let snapshot = snapshot_of(client).await?;
     let proof = with_counts(proof, count_findings(snapshot.client(), run.run).await?);
     let folder = reports::folder_of(&context.config, REPORT, run.slot);
     let subject = Subject {
@@ -88,7 +94,6 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
         slot: run.slot,
         run: run.run,
         proof: &proof,
-        before,
         books: &books,
         folder: Some(&folder),
     };
@@ -98,7 +103,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     reports::keep(&transaction, &document, &context.config).await?;
     Guard::keep(&guard, transaction.client(), (proof.accounts, proof.accounts), &proof).await?;
     transaction.commit().await?;
-    alert(&run, &proof, &document);
+    alert(run, &proof, &document);
     Ok(Ended::Done(serde_json::to_value(&proof)?))
 }
 
@@ -122,16 +127,27 @@ fn alert(run: &Run, proof: &Proof, document: &Document) {
 
 /// Examines every account, with the checks and without the screens before them, in one transaction that is rolled back.
 async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<Value> {
+    let mut client = Object::take(context.database.connection().await?);
+    let token = client.cancel_token();
+    let work = dry_report(&context.config, slot, &stop, &mut client);
+    let done = interruptible(&context.database, token, &stop, work).await?;
+    done.flatten().context("it was interrupted; nothing was changed")
+}
+
+/// None where it was told to stop.
+async fn dry_report(
+    config: &Config,
+    slot: DateTime<Utc>,
+    stop: &CancellationToken,
+    client: &mut ClientWrapper,
+) -> anyhow::Result<Option<Value>> {
     const NO_RUN: i64 = 0;
-    let (config, mut client) = (&context.config, context.database.connection().await?);
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
-    let before = Before::read(transaction.client()).await?;
     let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     days::close_days(transaction.client(), config.time_zone, now).await?;
-    let stopped = || anyhow::anyhow!("it was interrupted; nothing was changed");
     let books: Option<Books> =
         days::look(transaction.client(), config.time_zone, true, || !stop.is_cancelled()).await?;
-    let books = books.ok_or_else(stopped)?;
+    let Some(books) = books else { return Ok(None) };
     write_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
     let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
@@ -145,19 +161,19 @@ async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken)
             break;
         }
         if stop.is_cancelled() {
-            return Err(stopped());
+            return Ok(None);
         }
         let findings = examine(transaction.client(), &users).await?;
         write_findings(transaction.client(), NO_RUN, now, &findings).await?;
     }
     cure_findings(transaction.client(), NO_RUN, now).await?;
     let proof = with_counts(proof, count_findings(transaction.client(), NO_RUN).await?);
-    let subject = Subject { config, slot, run: NO_RUN, proof: &proof, before, books: &books, folder: None };
+    let subject = Subject { config, slot, run: NO_RUN, proof: &proof, books: &books, folder: None };
     let document = document(transaction.client(), &subject).await?;
     transaction.rollback().await?;
     let mut counters = serde_json::to_value(&proof)?;
     if let Some(counters) = counters.as_object_mut() {
         counters.insert("document".to_owned(), json!(document));
     }
-    Ok(counters)
+    Ok(Some(counters))
 }

@@ -14,6 +14,7 @@ use crate::document::{Chart, Document, Section, Tone};
 use crate::language::Language;
 use crate::render::{self, Renderer};
 use crate::telemetry;
+use crate::time::time_of_day_for_names;
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 const CSV: &str = "text/csv; charset=utf-8";
@@ -59,7 +60,8 @@ struct File {
 /// Makes what the mails of a document have in common. That takes its time: charts are drawn, tables written.
 pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Rendered, Unfit> {
     let mut document: Document = serde_json::from_str(&kept.content).map_err(Unfit::Unreadable)?;
-    let local = document.slot.with_timezone(&document.time_zone.parse().unwrap_or(Tz::UTC));
+    let zone = document.time_zone.parse().unwrap_or(Tz::UTC);
+    let local = document.slot.with_timezone(&zone);
     let stem = format!("{}-{}", file_part(&document.report), local.format("%Y-%m-%d"));
     let limit = config.mail.attachments_limit;
     let (attachments, left_out) = within(limit, attachments(&document, &stem)?);
@@ -79,7 +81,7 @@ pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Render
     }
     let renderer = Renderer::new(config.reports.templates.as_deref());
     Ok(Rendered {
-        stamp: local.format("%Y-%m-%d-%H%M%S").to_string(),
+        stamp: format!("{}-{}", local.format("%Y-%m-%d"), time_of_day_for_names(document.slot, zone)),
         subject: subject(&document),
         text: renderer.text(&document),
         html: renderer.html(&document, &|chart| format!("cid:{}", content_id(number, chart))),

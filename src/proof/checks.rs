@@ -1,6 +1,7 @@
 //! The checks: every invariant as a query that tells where it is broken, and which rule a break is told under.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -183,21 +184,29 @@ fn in_order(a: &Finding, b: &Finding) -> Ordering {
 
 /// Leaves out what another finding of the same account explains. A rule names only earlier ones as its causes, so of
 /// several that explain each other in a row the first one stays.
-fn roots(found: Vec<Finding>) -> Vec<Finding> {
-    let of_account = found.chunk_by(|a, b| a.user == b.user);
-    of_account.flat_map(|all| all.iter().filter(|one| !all.iter().any(|cause| explains(cause, one))).cloned()).collect()
+fn roots(mut found: Vec<Finding>) -> Vec<Finding> {
+    let root: Vec<bool> = found.chunk_by(|a, b| a.user == b.user).flat_map(roots_of_account).collect();
+    let mut root = root.into_iter();
+    found.retain(|_| root.next() == Some(true));
+    found
 }
 
-fn explains(cause: &Finding, finding: &Finding) -> bool {
-    let Some((_, rule)) = rule(&finding.rule) else { return false };
-    rule.unless.iter().any(|(name, same)| {
-        cause.rule == *name
-            && match same {
-                Same::Account => true,
-                Same::Batch => finding.batch.is_some() && cause.batch == finding.batch,
-                Same::Entry => finding.seq.is_some() && cause.seq == finding.seq,
-            }
-    })
+/// Which findings of one account no other one explains.
+fn roots_of_account(all: &[Finding]) -> Vec<bool> {
+    // By rule alone, by rule and batch, by rule and entry: an account may have a million of them.
+    let mut places = HashSet::new();
+    for Finding { rule, batch, seq, .. } in all {
+        places.extend([(rule.as_str(), None, None), (rule, *batch, None), (rule, None, *seq)]);
+    }
+    let is_root = |finding: &Finding| {
+        let Some((_, rule)) = rule(&finding.rule) else { return true };
+        !rule.unless.iter().any(|(cause, same)| match same {
+            Same::Account => places.contains(&(*cause, None, None)),
+            Same::Batch => finding.batch.is_some() && places.contains(&(*cause, finding.batch, None)),
+            Same::Entry => finding.seq.is_some() && places.contains(&(*cause, None, finding.seq)),
+        })
+    };
+    all.iter().map(is_root).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,12 @@ use super::Finding;
 const CLOSED_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// Days that are computed anew by one statement: each reads the batches once, and the job can be stopped in between.
-const DAYS_AT_ONCE: usize = 31;
+const DAYS_AT_ONCE: usize = 92;
+
+/// For one pass over many rows, planned for its range, and compiled where that pays; on one processor, because postings
+/// want the others. It takes as long as it takes: a run has a time of its own after which it is given up.
+const PASSES: &str = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL max_parallel_workers_per_gather = 0; \
+                      SET LOCAL work_mem = '256MB'; SET LOCAL jit = on; SET LOCAL statement_timeout = 0";
 
 /// The most places that one finding names.
 const MOST_PLACES: usize = 10;
@@ -188,6 +193,7 @@ pub fn begin_of(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
 /// # Errors
 /// Where the database fails.
 pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result<u64, Error> {
+    client.batch_execute(PASSES).await?;
     let last = last_day(client).await?;
     let (mut day, mut ended, mut carried) = match last {
         Some(last) => {
@@ -267,7 +273,6 @@ async fn movements(
     ends: &[DateTime<Utc>],
 ) -> Result<Vec<Movements>, Error> {
     let mut moved = vec![Movements::new(); ends.len() + 1];
-    // Prepared for this once, so that it is planned for this range.
     for row in client.query(include_str!("../../sql/proof/day_movement.sql"), &[&from, &to, &ends]).await? {
         let nth = usize::try_from(row.try_get::<_, i32>("nth")?).unwrap_or_default();
         if let Some(day) = moved.get_mut(nth) {
@@ -336,6 +341,7 @@ pub async fn look(
     anew: bool,
     mut proceed: impl FnMut() -> bool,
 ) -> Result<Option<Books>, Error> {
+    client.batch_execute(PASSES).await?;
     let as_of: DateTime<Utc> = client.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     let last = last_day(client).await?;
     let since = movements(client, last.as_ref().map(|last| last.ended), None, &[]).await?.pop().unwrap_or_default();

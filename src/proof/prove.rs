@@ -80,6 +80,8 @@ pub struct Proof {
     pub cured: u64,
     /// When it began, by the database's clock; one that is continued keeps it.
     pub began: Option<DateTime<Utc>>,
+    /// From when on entries had not been looked at when it began; one that is continued keeps it. None before the first.
+    pub looked_from: Option<DateTime<Utc>>,
     /// Whom it goes on with: behind this user where it proves what changed, else from this user on.
     pub cursor: Option<Uuid>,
     /// Whether it was asked to stop before it had seen every account.
@@ -142,12 +144,15 @@ pub async fn prove(
     if so_far.ended && (so_far.full || !full) {
         return Ok(so_far);
     }
+    // A group takes as long as it takes: a run has a time of its own after which it is given up.
+    client.batch_execute("SET statement_timeout = 0").await?;
     let state = state(client).await?;
     let began = so_far.began.unwrap_or(state.now);
+    let looked_from = so_far.began.map_or(state.looked_from, |_| so_far.looked_from);
     let all = full || state.looked_from.is_none();
     // Whom a nightly one was done with, it did not prove from the first entry on.
     let so_far = if all && !so_far.full { Proof::default() } else { so_far };
-    let proof = Proof { full: all, began: Some(began), stopped: false, ..so_far };
+    let proof = Proof { full: all, began: Some(began), looked_from, stopped: false, ..so_far };
     let mut way = Way { client, run, proof, began, done: 0, total: 0, first: state.looked_from.is_none() };
     // A full proof brings the checkpoints up to date first: then whoever moved on since is nobody but those who did it
     // while it was under way. One that is continued has done so.
@@ -370,6 +375,10 @@ impl<R: ProofRun> Way<'_, R> {
         let nobody: &[Uuid] = &[];
         let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         write_findings(transaction.client(), run.run(), began, &findings).await?;
+        // Their whole history has just been read, so their checkpoint may begin anew: one that a hand has changed would
+        // have them suspected for ever.
+        let forget = "DELETE FROM reports.checkpoints WHERE user_id = ANY ($1)";
+        transaction.execute(forget, &[&sound]).await?;
         let screen = include_str!("../../sql/proof/screen_users.sql");
         transaction.query_typed(screen, &[(&sound, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)]).await?;
         run.keep(transaction.client(), kept, progress).await?;

@@ -338,7 +338,7 @@ impl Standing {
             standing.points = standing.points.saturating_add(owing.owed);
             let at = owing.since.as_ref().map(|since| since.at);
             standing.oldest = [standing.oldest, at].into_iter().flatten().min();
-            let row = owing_row(owing, days, age, words);
+            let row = owing_row(owing, days);
             if standing.rows.len() < MOST_ROWS {
                 standing.rows.push(row);
             } else {
@@ -528,14 +528,13 @@ fn owing_columns(words: Words) -> Vec<Column> {
         words.column("Owed", "欠费积分", Kind::Number),
         words.column("Since", "欠费起始", Kind::Instant),
         words.column("Days", "天数", Kind::Number),
-        words.column("Age", "账龄", Kind::Text),
         words.column("By", "起因", Kind::Text),
         words.column("Entry", "流水号", Kind::Number),
         words.column("Last posting", "最近流水", Kind::Instant),
     ]
 }
 
-fn owing_row(owing: Owing, days: Option<i64>, age: Age, words: Words) -> Vec<Cell> {
+fn owing_row(owing: Owing, days: Option<i64>) -> Vec<Cell> {
     let (at, seq, by) = match owing.since {
         Some(since) => (Cell::Instant(since.at), Cell::Number(since.seq), Cell::Text(since.source_type)),
         None => (Cell::Empty, Cell::Empty, Cell::Empty),
@@ -545,7 +544,6 @@ fn owing_row(owing: Owing, days: Option<i64>, age: Age, words: Words) -> Vec<Cel
         Cell::Number(owing.owed),
         at,
         days.map_or(Cell::Empty, Cell::Number),
-        Cell::Text(age.name(words).to_owned()),
         by,
         seq,
         owing.last.map_or(Cell::Empty, Cell::Instant),
@@ -789,7 +787,7 @@ fn everybody(standing: Standing, words: Words) -> Table {
         note,
         columns: owing_columns(words),
         rows_in_all: standing.accounts,
-        totals: vec![None, Some(standing.points), None, None, None, None, None, None],
+        totals: vec![None, Some(standing.points), None, None, None, None, None],
         rows: standing.rows,
         rows_in_body: ROWS_IN_BODY,
         if_empty: words.of("Nobody owes points.", "没有账户欠积分。").to_owned(),

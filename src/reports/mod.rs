@@ -31,7 +31,7 @@ use crate::document::{Chart, Document, Section, Table, Tone};
 use crate::mail;
 use crate::render::{self, Renderer};
 use crate::telemetry;
-use crate::time::time_text;
+use crate::time::{time_of_day_for_names, time_text};
 
 /// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +96,9 @@ async fn kept_before(transaction: &Transaction<'_>, document: &Document) -> Resu
 /// The folder with the files of a report: `reports/2026-11-22/arrears-024500` in the state folder, by the local date and
 /// time of the slot. Tables that are too long for a document are written there whole.
 pub fn folder_of(config: &Config, report: &str, slot: DateTime<Utc>) -> PathBuf {
-    let local = slot.with_timezone(&config.time_zone);
-    let day = local.format("%Y-%m-%d").to_string();
-    config.state_dir.join("reports").join(day).join(format!("{report}-{}", local.format("%H%M%S")))
+    let day = slot.with_timezone(&config.time_zone).format("%Y-%m-%d").to_string();
+    let time = time_of_day_for_names(slot, config.time_zone);
+    config.state_dir.join("reports").join(day).join(format!("{report}-{time}"))
 }
 
 /// A document as one HTML page, with its pictures in it.

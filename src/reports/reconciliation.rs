@@ -43,26 +43,6 @@ pub enum Error {
     Days(#[from] days::Error),
 }
 
-/// How far the proofs before this one came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    /// From when on entries had not been looked at.
-    pub looked_from: Option<DateTime<Utc>>,
-    /// When everything was last proved.
-    pub full_at: Option<DateTime<Utc>>,
-}
-
-impl Before {
-    /// Reads it; to be asked before the proof begins.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn read(client: &Client) -> Result<Before, tokio_postgres::Error> {
-        let row = client.query_one(include_str!("../../sql/reports/proof_look.sql"), &[]).await?;
-        Ok(Before { looked_from: row.try_get(0)?, full_at: row.try_get(1)? })
-    }
-}
-
 /// What the report is about.
 pub struct Subject<'a> {
     /// The configuration.
@@ -73,8 +53,6 @@ pub struct Subject<'a> {
     pub run: i64,
     /// What was proved; its findings are those that stand now.
     pub proof: &'a Proof,
-    /// How far the proofs before came.
-    pub before: Before,
     /// How the books stand.
     pub books: &'a Books,
     /// Where the whole list of findings is written, where a document cannot hold it; none for a dry run.
@@ -88,6 +66,8 @@ pub struct Subject<'a> {
 pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document, Error> {
     let Subject { config, slot, run, proof, books, .. } = subject;
     let words = Words(config.language);
+    let state = client.query_one(include_str!("../../sql/proof/state_read.sql"), &[]).await?;
+    let full_at: Option<DateTime<Utc>> = state.try_get("full_at")?;
     let tone = if proof.findings > 0 { Tone::Bad } else { Tone::Good };
     let mut sections = vec![
         Section::Table(standing(client, subject, &words).await?),
@@ -123,20 +103,20 @@ pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document
         time_zone: config.time_zone.name().to_owned(),
         tone,
         headline: words.headline(proof),
-        facts: facts(subject, &words),
+        facts: facts(subject, full_at, &words),
         sections,
     })
 }
 
-fn facts(subject: &Subject<'_>, words: &Words) -> Vec<Fact> {
-    let Subject { proof, before, books, config, .. } = subject;
+fn facts(subject: &Subject<'_>, full_at: Option<DateTime<Utc>>, words: &Words) -> Vec<Fact> {
+    let Subject { proof, books, config, .. } = subject;
     let count = |count: u64| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
     let mut facts = vec![
-        (words.of("Proved", "核对范围"), Cell::Text(words.range(proof, before, config.time_zone))),
+        (words.of("Proved", "核对范围"), Cell::Text(words.range(proof, config.time_zone))),
         (words.of("Books as of", "数据时点"), Cell::Instant(books.as_of)),
     ];
     if !proof.full {
-        let last = before.full_at.map_or_else(|| Cell::Text(words.of("never", "尚未进行")), Cell::Instant);
+        let last = full_at.map_or_else(|| Cell::Text(words.of("never", "尚未进行")), Cell::Instant);
         facts.push((words.of("Everything was last proved", "上次全面核对"), last));
     }
     facts.extend([
@@ -490,8 +470,8 @@ impl Words {
         )
     }
 
-    fn range(&self, proof: &Proof, before: &Before, zone: Tz) -> String {
-        match before.looked_from {
+    fn range(&self, proof: &Proof, zone: Tz) -> String {
+        match proof.looked_from {
             Some(from) if !proof.full => {
                 let from = from.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string();
                 self.or(

@@ -218,10 +218,10 @@ fn explain_needs_no_database_and_tells_what_will_happen() {
     }
 }
 
-/// Until somebody waits for another one's transaction.
+/// Until somebody waits for a lock.
 async fn until_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
+               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
     let give_up = std::time::Instant::now() + program::PATIENCE;
     while client.query(sql, &[]).await.unwrap().is_empty() {
         assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
@@ -299,4 +299,26 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         assert_eq!(row["why"], "interrupted where it was called");
     });
     assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 700);
+}
+
+/// A proof's statements read the whole ledger: their end is not waited for.
+#[test]
+fn ctrl_c_cuts_a_long_statement_of_a_proof_off() {
+    let (database, url) = database();
+    recharge(&url, 10);
+    wait(async {
+        let client = database.client().await;
+        let holder = database.client().await;
+        for arguments in [&["run", "reconciliation", "--json"][..], &["run", "reconciliation", "--dry-run"]] {
+            // It is waited for as long as a very long statement would last: nobody lets it go.
+            holder.batch_execute("BEGIN; LOCK ledger.batches IN ACCESS EXCLUSIVE MODE").await.unwrap();
+            let running = Running::start(on(&url, arguments));
+            until_waits_for_a_lock(&client).await;
+            running.signal(nix::sys::signal::Signal::SIGINT);
+            let ended = running.finish().expect(1);
+            assert!(ended.stdout.contains("cancelled") || ended.stderr.contains("nothing was changed"), "{ended:?}");
+            holder.batch_execute("COMMIT").await.unwrap();
+        }
+    });
+    assert_eq!(call(&url, &["run", "reconciliation", "--full", "--json"]).expect(0).json()["accounts"], 10);
 }

@@ -165,6 +165,25 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     let ended = prove(&mut database.client().await, &Keeper::default(), true, stopped.clone(), |_| true).await.unwrap();
     assert!(ended.ended && !ended.stopped && ended.findings == 0, "{ended:?}");
     assert_eq!(ended.began, stopped.began, "what was recorded since its first begin is looked at next time");
+    assert_eq!(ended.looked_from, None, "nothing had been proved when it began");
+    let told_again = prove(&mut database.client().await, &Keeper::default(), true, ended.clone(), |_| true).await;
+    assert_eq!(told_again.unwrap(), ended);
+}
+
+/// A checkpoint is only kept knowledge: a hand that changes it makes nobody suspected for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_was_changed_is_made_anew() {
+    let (database, mut rng) = (TestDatabase::new().await, rng());
+    let client = database.client().await;
+    post(&database, &mut rng, 10, 80, "a").await;
+    age(&client).await;
+    run(&database, false).await;
+    let sound = checkpoints(&client).await;
+    client.batch_execute("UPDATE reports.checkpoints SET batches = batches + 1").await.unwrap();
+    let full = run(&database, true).await;
+    assert_eq!((full.suspects as usize, full.findings), (sound.len(), 0), "{full:?}");
+    assert_eq!(checkpoints(&client).await, sound);
+    assert_eq!(run(&database, true).await.suspects, 0);
 }
 
 /// Keeps by posting to an account of the group, on another connection.

@@ -48,7 +48,7 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     let (name, service) = (Cell::Text(user(1).to_string()), Cell::Text("tts".to_owned()));
     // The second time below zero counts, not the first and not what came on top.
     assert_eq!(row[..4], [name, Cell::Number(25), Cell::Instant(day(3)), Cell::Number(7)]);
-    assert_eq!(row[5..], [service, Cell::Number(3), Cell::Instant(day(4))]);
+    assert_eq!(row[4..], [service, Cell::Number(3), Cell::Instant(day(4))]);
 
     let second = [
         recharge(1, 100, "e", day(11), end),

@@ -342,7 +342,10 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
          UNION ALL
          SELECT 'reconciliation', slot, run, made, tone, headline, content, host, '{all}' FROM reports.documents WHERE document = 1
          UNION ALL
-         SELECT 'expiry', slot, run, made, tone, headline, content, 'elsewhere', '{other}' FROM reports.documents WHERE document = 3;
+         SELECT 'expiry', slot, run, made, tone, headline, content, 'elsewhere', '{other}' FROM reports.documents WHERE document = 3
+         UNION ALL
+         SELECT of, slot, run, made, tone, headline, content, 'elsewhere', '' FROM reports.documents,
+                unnest('{{expiry,reconciliation}}'::text[]) AS of WHERE document = 4;
          INSERT INTO reports.findings (rule, expected, found, since, since_run, seen_run, cured, cured_run) VALUES
              ('chain', '1', '2', '2025-01-01', 1, 1, '2025-01-02', 2),
              ('chain', '1', '2', '2025-01-01', 1, 1, '2026-11-01', 2),
@@ -355,12 +358,12 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     let would = place.call(&[&prune[..], &["--dry-run"]].concat()).expect(0).json();
     let both = |done: &Value| (done["reports"].as_u64(), done["cured_findings"].as_u64());
     assert_eq!(both(&would), (Some(5), Some(1)), "{would}");
-    assert_eq!((place.count("reports.documents"), place.files("arrears", slots[0]).len()), (7, 5));
+    assert_eq!((place.count("reports.documents"), place.files("arrears", slots[0]).len()), (9, 5));
 
     let done = place.call(&prune).expect(0).json();
     assert_eq!(both(&done), (Some(5), Some(1)), "{done}");
     // The second one's mails are still to be sent, the last one is young.
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (2, 4));
+    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (4, 4));
     assert_eq!(place.count("reports.findings"), 2);
     let left: Vec<usize> = slots.iter().map(|slot| place.files("arrears", slot).len()).collect();
     assert_eq!(left, [0, 5, 0, 5]);
@@ -368,6 +371,9 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     assert!(elsewhere.exists() && of_another_day.exists());
     let again = place.call(&prune).expect(0).json();
     assert_eq!(both(&again), (Some(0), Some(0)), "{again}");
+    // However long none has been made, the last one of each is there.
+    let later = place.call(&["run", "prune", "--at", "2036-11-23T00:00:00Z", "--json"]).expect(0).json();
+    assert_eq!(later["reports"], 0, "{later}");
 }
 
 #[test]
@@ -377,6 +383,9 @@ fn a_folder_is_named_by_the_local_date_and_time_of_its_slot() {
     let expected = |name: &str| -> PathBuf { place.folder.path().join("reports").join(name) };
     assert_eq!(folder("2026-11-21T23:30:00Z"), expected("2026-11-22/expiry-003000"));
     assert_eq!(folder("2026-07-01T00:00:05Z"), expected("2026-07-01/expiry-020005"));
+    // The clock is put back at three: it shows half past two twice.
+    assert_eq!(folder("2026-10-25T00:30:00Z"), expected("2026-10-25/expiry-023000"));
+    assert_eq!(folder("2026-10-25T01:30:00Z"), expected("2026-10-25/expiry-023000+0100"));
     // For whoever has the program alone.
     assert!(call(&place.database.url(), &["reports", "--help"]).expect(0).stdout.contains("resend"));
 }
