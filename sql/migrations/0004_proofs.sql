@@ -103,10 +103,12 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     left_over bigint := points;
     weighted bigint := 0;
+    many boolean := cardinality(parts) > 50; -- from here on a query is quicker than looking at all those before
 BEGIN
     IF array_lower(batches, 1) <> 1 OR array_lower(parts, 1) <> 1 THEN RETURN NULL; END IF;
+    IF many AND (SELECT count(DISTINCT b) <> count(*) FROM unnest(batches) AS b) THEN RETURN NULL; END IF;
     FOR nth IN 1 .. cardinality(parts) LOOP
-        IF parts[nth] > 0 AND parts[nth] <= left_over AND batches[nth] <> ALL (batches[:nth - 1]) THEN
+        IF parts[nth] > 0 AND parts[nth] <= left_over AND (many OR batches[nth] <> ALL (batches[:nth - 1])) THEN
             left_over := left_over - parts[nth];
             weighted := weighted + reports.batch_weight(account, batches[nth]) * parts[nth];
         ELSE
@@ -117,11 +119,13 @@ BEGIN
 END
 $$;
 
--- The allocations of an adjust entry, which may give points back to a batch.
-CREATE FUNCTION reports.adjust_proof(account uuid, batches integer[], parts bigint[]) RETURNS bigint
+-- The allocations of an adjust entry, which may give points back to a batch; null where they are not sound: no batch twice,
+-- none without points, and together `points`. Sums are made before any bound is known, so they are numeric.
+CREATE FUNCTION reports.adjust_proof(account uuid, batches integer[], parts bigint[], points numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN count(*) = count(b) AND sum(abs(p::numeric)) <= 1000000000000
-                THEN sum(reports.batch_weight($1, b) * p) WHEN count(*) = 0 THEN 0 END
+    SELECT CASE WHEN coalesce(sum(p), 0) = $4 AND count(DISTINCT b) = count(*) AND count(p) = count(*)
+                     AND coalesce(bool_and(p <> 0), true) AND coalesce(sum(abs(p::numeric)), 0) <= 1000000000000
+                THEN coalesce(sum(reports.batch_weight($1, b)::numeric * p), 0)::bigint END
     FROM unnest($2, $3) AS t (b, p)
 $$;
 
@@ -137,20 +141,20 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
             + CASE e.type
                 WHEN 'consume' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
-                              AND e.correction IS NULL THEN
+                              AND e.correction IS NULL AND e.key IS NOT NULL THEN
                         e.amount * 1000003 + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
-                            WHEN 1 THEN CASE WHEN e.allocated_points[1] = greatest(1, least(e.amount, e.balance_before))
+                            WHEN 1 THEN CASE WHEN e.balance_before > 0 AND e.allocated_points[1] = least(e.amount, e.balance_before)
                                              THEN reports.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
                             ELSE reports.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
                                                      least(e.amount, e.balance_before)) END
                     END
                 WHEN 'recharge' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
-                              AND e.correction IS NULL THEN
+                              AND e.correction IS NULL AND e.key IS NOT NULL THEN
                         e.amount + reports.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
-                            WHEN 1 THEN CASE WHEN e.allocated_points[1] = greatest(1, least(e.amount, -e.balance_before))
+                            WHEN 1 THEN CASE WHEN e.balance_before < 0 AND e.allocated_points[1] = least(e.amount, -e.balance_before)
                                                   AND e.allocated_batches[1] = e.batch
                                              THEN reports.batch_weight(e.user_id, e.batch) * least(e.amount, -e.balance_before) END END
                     END
@@ -160,8 +164,9 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                         e.amount * 1000033 + reports.batch_weight(e.user_id, e.allocated_batches[1]) * e.amount
                     END
                 WHEN 'adjust' THEN
-                    CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL THEN
-                        reports.adjust_proof(e.user_id, e.allocated_batches, e.allocated_points)
+                    CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL AND e.key IS NULL THEN
+                        reports.adjust_proof(e.user_id, e.allocated_batches, e.allocated_points,
+                                             greatest(0, e.balance_before)::numeric - greatest(0, e.balance_after))
                         + CASE e.balance_after WHEN e.balance_before + e.amount THEN e.amount * 1000037
                                                  WHEN e.balance_before - e.amount THEN e.amount * -1000037 END
                     END
@@ -193,12 +198,18 @@ CREATE FUNCTION reports.checkpoint_proof(c reports.checkpoints) RETURNS numeric 
         + 1000033::numeric * c.total_expired + 1000037::numeric * c.total_adjusted
 $$;
 
--- Whether an entry took from a batch at a time at which it may: a consume before the batch's end, an expiry after it.
+-- Whether an entry took from a batch what it may, and when: a consume before the batch's end; an expiry after it, and all
+-- that was left.
 CREATE FUNCTION reports.drew_in_time(e ledger.entries, b ledger.batches) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
-                                WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type
+                                WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type AND b.remaining = 0
                                 ELSE true END, false)
+$$;
+
+-- A sum as far as 64 bits count. Beyond them are only numbers that somebody made up: a report must tell them, not fail.
+CREATE FUNCTION reports.counted(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint
 $$;
 
 -- What does not hold. A finding stands until a later proof no longer finds it.

@@ -1,4 +1,4 @@
--- What all accounts hold together, what is owed, and how many they are. One pass over them.
-SELECT coalesce(sum(balance), 0)::bigint AS balance, coalesce(sum(-balance) FILTER (WHERE balance < 0), 0)::bigint AS owed,
-       count(*) AS accounts
+-- What all accounts hold together, and what is owed. One pass over them.
+SELECT reports.counted(coalesce(sum(balance), 0)) AS balance,
+       reports.counted(coalesce(-sum(balance) FILTER (WHERE balance < 0), 0)) AS owed
 FROM ledger.accounts

@@ -6,7 +6,7 @@
 WITH by_entry AS (
     SELECT width_bucket(recorded_at, $3::timestamptz[]) AS nth, type,
            CASE WHEN type IN ('recharge', 'expire') THEN source_type ELSE '' END AS source,
-           sum(amount) AS amount, sum(balance_after - balance_before) AS moved,
+           sum(amount) AS amount, sum(balance_after::numeric - balance_before) FILTER (WHERE type = 'adjust') AS moved,
            -- Few recharges settle anything.
            sum(CASE WHEN type = 'recharge' AND cardinality(allocated_points) > 0
                     THEN (SELECT sum(points) FROM unnest(allocated_points) AS points) END) AS settled
@@ -39,8 +39,9 @@ WITH by_entry AS (
     SELECT nth, of, 0, 0, 0, 0, sign * points
     FROM by_allocation, LATERAL (VALUES (source, -1), ('', 1)) AS side (of, sign) WHERE type = 'adjust'
 )
-SELECT nth, source, sum(recharged)::bigint AS recharged, sum(settled)::bigint AS settled, sum(consumed)::bigint AS consumed,
-       sum(expired)::bigint AS expired, sum(adjusted)::bigint AS adjusted
+SELECT nth, source, reports.counted(sum(recharged)) AS recharged, reports.counted(sum(settled)) AS settled,
+       reports.counted(sum(consumed)) AS consumed, reports.counted(sum(expired)) AS expired,
+       reports.counted(sum(adjusted)) AS adjusted
 FROM parts
 GROUP BY nth, source
 ORDER BY nth, source

@@ -1,7 +1,9 @@
--- How many findings stand, how many of those a run was the first to find, and how many it found gone.
+-- How many findings stand, how many of those no report has told yet, and how many are gone that one has told: counted from
+-- the last run that made a report, because one that was cut off may have found or cured some.
 -- $1 bigint: the run
+WITH told AS (SELECT coalesce(max(run), 0) AS run FROM reports.documents WHERE report = 'reconciliation' AND run <> $1)
 SELECT count(*) FILTER (WHERE cured IS NULL) AS standing,
-       count(*) FILTER (WHERE cured IS NULL AND since_run = $1) AS new,
-       count(*) FILTER (WHERE cured_run = $1) AS cured
-FROM reports.findings
-WHERE cured IS NULL OR cured_run = $1
+       count(*) FILTER (WHERE cured IS NULL AND (since_run = $1 OR since_run > told.run)) AS new,
+       count(*) FILTER (WHERE cured_run = $1 OR cured_run > told.run) AS cured
+FROM reports.findings, told
+WHERE cured IS NULL OR cured_run = $1 OR cured_run > told.run

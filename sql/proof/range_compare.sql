@@ -1,7 +1,7 @@
 -- Holds all users of a range against what was proved of them: reads every entry and every batch, from the first on, and
 -- tells in which buckets their sums are not what the checkpoints say. That is the proof anew: rows which are what they were
 -- when their arithmetic was proved still prove it. What was posted since a checkpoint is told apart by its number; whose
--- account says that there is such, is told as well, to be proved like everything that changed.
+-- account says that there is such, or has no checkpoint yet, is told as well, to be proved like everything that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 WITH entry AS (
     SELECT reports.bucket(e.user_id) AS bucket, count(*) AS entries, sum(reports.entry_print(e)) AS print
@@ -17,9 +17,9 @@ WITH entry AS (
 ), account AS (
     SELECT reports.bucket(user_id) AS bucket, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
            sum(c.batches_print) AS batches_print, sum(c.drawn_print) AS drawn_print,
-           array_agg(user_id) FILTER (WHERE a.last_seq > c.seq) AS moved_on,
+           array_agg(user_id) FILTER (WHERE a.last_seq > coalesce(c.seq, 0)) AS moved_on,
            bool_and(coalesce(
-               a.last_seq > c.seq
+               a.last_seq > coalesce(c.seq, 0)
                OR (a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
                    a.total_adjusted)
                   = (c.seq, c.batches, c.balance, c.total_recharged, c.total_consumed, c.total_expired,
@@ -32,14 +32,14 @@ WITH entry AS (
     GROUP BY 1
 ), later AS (
     SELECT g.bucket, sum(e.print) AS entries_print, sum(b.print) AS batches_print,
-           sum(b.drawn - c.drawn_print) AS drawn_print
+           sum(b.drawn - coalesce(c.drawn_print, 0)) AS drawn_print
     FROM account AS g, unnest(g.moved_on) AS m (user_id)
-    CROSS JOIN LATERAL (SELECT * FROM reports.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c
+    LEFT JOIN LATERAL (SELECT * FROM reports.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c ON true
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(reports.entry_print(n)), 0) AS print
-        FROM ledger.entries AS n WHERE n.user_id = m.user_id AND n.seq > c.seq) AS e
+        FROM ledger.entries AS n WHERE n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(reports.batch_print(o)) FILTER (WHERE o.batch > c.batches), 0) AS print,
+        SELECT coalesce(sum(reports.batch_print(o)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
                coalesce(sum(reports.batch_proof(o)), 0) AS drawn
         FROM ledger.batches AS o WHERE o.user_id = m.user_id) AS b
     GROUP BY g.bucket

@@ -3,7 +3,8 @@
 -- functions in the migration on proofs.
 -- Of a user with a checkpoint the entries must be what was proved, to the last one. Who moved on since is a suspect too.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
--- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well
+-- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well.
+-- Later that was done for everybody with a checkpoint, and who has none is a suspect
 -- $4 integer[]: only users in these buckets (null: all)
 WITH entry AS (
     SELECT e.user_id, count(*) AS entries, sum(reports.entry_print(e)) AS print, sum(reports.entry_proof(e)) AS proof
@@ -46,7 +47,7 @@ WITH entry AS (
                coalesce(e.entries, 0) = a.last_seq AND coalesce(b.batches, 0) = a.last_batch
                AND coalesce(b.last, 0) = a.last_batch AND coalesce(b.remaining, 0) = greatest(0, a.balance)
                AND coalesce(e.proof, 0) = a.proof - reports.chain_print(0, 0) + coalesce(b.drawn, 0) + coalesce(b.opened, 0)
-               AND (c.user_id IS NULL
+               AND (c.user_id IS NULL AND $3
                     OR (c.seq, c.batches, c.entries_print, c.batches_print)
                        = (a.last_seq, a.last_batch, coalesce(e.print, 0), coalesce(b.print, 0)))
                AND o.user_id IS NULL AND f.user_id IS NULL,

@@ -8,7 +8,7 @@ WITH judged AS (
            coalesce(c.entries_print, 0) + e.print AS entries_print, b.print AS batches_print, b.drawn AS drawn_print,
            c.user_id IS NULL OR c.seq <> a.last_seq AS changed,
            coalesce(
-               e.entries = a.last_seq - coalesce(c.seq, 0) AND b.batches = a.last_batch AND b.last = a.last_batch
+               e.entries + coalesce(c.seq, 0) = a.last_seq AND b.batches = a.last_batch AND b.last = a.last_batch
                AND b.remaining = greatest(0, a.balance)
                AND e.proof = reports.account_proof(a)
                    - CASE WHEN c.user_id IS NULL THEN reports.chain_print(0, 0) ELSE reports.checkpoint_proof(c) END

@@ -1,7 +1,7 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
 use anyhow::Context as _;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object, Transaction};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, IsolationLevel};
@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::{Context, Job, interruptible};
 use crate::config::Config;
 use crate::document::Document;
-use crate::proof::days::{self, Books};
-use crate::proof::{FindingCounts, Proof, ProofRun, count_findings, cure_findings, examine, prove, write_findings};
+use crate::proof::days;
+use crate::proof::{
+    Finding, FindingCounts, Proof, ProofRun, count_findings, cure_findings, examine, prove, state, write_findings,
+};
 use crate::reports;
 use crate::reports::reconciliation::{REPORT, Subject, document};
 use crate::scheduler::{Ended, Guard, Run};
@@ -27,8 +29,10 @@ pub const JOB: Job = Job {
     dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
 };
 
+const UNREAD: &str = "what the report tells could not be read";
+
 /// Accounts that a dry run examines at once.
-const EXAMINED_AT_ONCE: i32 = 1_000;
+const EXAMINED_AT_ONCE: usize = 1_000;
 
 /// Keeps in each group's transaction what was proved so far.
 impl ProofRun for Guard {
@@ -41,10 +45,15 @@ impl ProofRun for Guard {
     }
 }
 
-/// Whether a slot is one for which everything is proved.
-fn is_full(context: &Context, slot: DateTime<Utc>) -> bool {
+/// Whether a slot is one for which everything is proved: of the day that the configuration names, or a week after the last
+/// such proof, where that day's slot was missed or failed.
+fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>>) -> bool {
     let zone = context.config.jobs.reconciliation.schedule.zone();
-    context.full || context.config.reports.full_proof_on == Some(slot.with_timezone(&zone).weekday())
+    let weekly = context.config.reports.full_proof_on.is_some_and(|day| {
+        slot.with_timezone(&zone).weekday() == day
+            || full_at.is_none_or(|full_at| slot - full_at >= TimeDelta::weeks(1))
+    });
+    context.full || weekly
 }
 
 async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
@@ -59,7 +68,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
         Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
         None => Proof::default(),
     };
-    let full = so_far.full || is_full(context, run.slot);
+    let full = so_far.full || is_full(context, run.slot, state(client).await?.full_at);
     let guard = run.guard(client).await?;
 
     let transaction = client.transaction().await?;
@@ -71,10 +80,8 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
     // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
     let stands: bool = client.query_one(include_str!("../../sql/reports/finding_whole.sql"), &[]).await?.try_get(0)?;
-    let snapshot = snapshot_of(client).await?;
     let proceed = || !run.stop.is_cancelled();
-    let books = days::look(snapshot.client(), context.config.time_zone, full || stands, proceed).await?;
-    snapshot.commit().await?;
+    let books = days::books(client, context.config.time_zone, full || stands, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
     write_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
@@ -97,7 +104,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
         books: &books,
         folder: Some(&folder),
     };
-    let document = document(snapshot.client(), &subject).await?;
+    let document = document(snapshot.client(), &subject).await.context(UNREAD)?;
     snapshot.commit().await?;
     let transaction = client.transaction().await?;
     reports::keep(&transaction, &document, &context.config).await?;
@@ -125,7 +132,8 @@ fn alert(run: &Run, proof: &Proof, document: &Document) {
     }
 }
 
-/// Examines every account, with the checks and without the screens before them, in one transaction that is rolled back.
+/// Examines every account, with the checks and without the screens before them, and makes the report in one transaction at
+/// the end that is rolled back: a run that comes meanwhile hardly waits for its rows.
 async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<Value> {
     let mut client = Object::take(context.database.connection().await?);
     let token = client.cancel_token();
@@ -142,38 +150,48 @@ async fn dry_report(
     client: &mut ClientWrapper,
 ) -> anyhow::Result<Option<Value>> {
     const NO_RUN: i64 = 0;
+    let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     days::close_days(transaction.client(), config.time_zone, now).await?;
-    let books: Option<Books> =
-        days::look(transaction.client(), config.time_zone, true, || !stop.is_cancelled()).await?;
-    let Some(books) = books else { return Ok(None) };
+    let anew = days::days_anew(transaction.client(), &mut || !stop.is_cancelled()).await?;
+    let Some(anew) = anew else { return Ok(None) };
+    let books = days::look(transaction.client(), config.time_zone, Some(&anew)).await?;
     write_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
+    write_findings(transaction.client(), NO_RUN, now, &findings).await?;
+    cure_findings(transaction.client(), NO_RUN, now).await?;
     let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
-    let list = transaction.prepare(include_str!("../../sql/reports/user_list.sql")).await?;
-    let list = transaction.bind(&list, &[]).await?;
-    loop {
-        let rows = transaction.query_portal(&list, EXAMINED_AT_ONCE).await?;
-        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        if users.is_empty() {
-            break;
-        }
-        if stop.is_cancelled() {
-            return Ok(None);
-        }
-        let findings = examine(transaction.client(), &users).await?;
-        write_findings(transaction.client(), NO_RUN, now, &findings).await?;
-    }
-    cure_findings(transaction.client(), NO_RUN, now).await?;
     let proof = with_counts(proof, count_findings(transaction.client(), NO_RUN).await?);
     let subject = Subject { config, slot, run: NO_RUN, proof: &proof, books: &books, folder: None };
-    let document = document(transaction.client(), &subject).await?;
+    let document = document(transaction.client(), &subject).await.context(UNREAD)?;
     transaction.rollback().await?;
     let mut counters = serde_json::to_value(&proof)?;
     if let Some(counters) = counters.as_object_mut() {
         counters.insert("document".to_owned(), json!(document));
     }
     Ok(Some(counters))
+}
+
+/// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.
+async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
+    client.batch_execute("SET statement_timeout = 0").await?;
+    client.execute(include_str!("../../sql/reports/user_declare.sql"), &[]).await?;
+    let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM everybody");
+    let mut findings = Vec::new();
+    loop {
+        let rows = client.query(&fetch, &[]).await?;
+        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        if users.is_empty() {
+            client.batch_execute("CLOSE everybody").await?;
+            return Ok(Some(findings));
+        }
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+        let snapshot = snapshot_of(client).await?;
+        findings.extend(examine(snapshot.client(), &users).await?);
+        snapshot.commit().await?;
+    }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, IsolationLevel, Row};
 
 use super::Finding;
 
@@ -23,8 +23,12 @@ const DAYS_AT_ONCE: usize = 92;
 
 /// For one pass over many rows, planned for its range, and compiled where that pays; on one processor, because postings
 /// want the others. It takes as long as it takes: a run has a time of its own after which it is given up.
-const PASSES: &str = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL max_parallel_workers_per_gather = 0; \
-                      SET LOCAL work_mem = '256MB'; SET LOCAL jit = on; SET LOCAL statement_timeout = 0";
+const PASSES: &str = "SET plan_cache_mode = force_custom_plan; SET max_parallel_workers_per_gather = 0; \
+                      SET work_mem = '256MB'; SET jit = on; SET statement_timeout = 0";
+
+/// The most points that a column of a day's books holds: six of them are less than 2^63, and a million entries with the most
+/// points that one may have come to less.
+const MOST_BOOKED: u64 = 1 << 60;
 
 /// The most places that one finding names.
 const MOST_PLACES: usize = 10;
@@ -39,15 +43,9 @@ const DAYS_BALANCE: &str = "days_balance";
 const DAYS_SOURCE: &str = "days_source";
 const DAY_CHANGED: &str = "day_changed";
 
-/// Why the books of the days could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database failed.
-    #[error("the books of the business days could not be read or written")]
-    Database(#[from] tokio_postgres::Error),
-    /// Sums beyond 64 bits.
-    #[error("the points of a business day are more than 64 bits can count")]
-    TooMany,
+/// A sum as far as 64 bits count. Beyond them are only numbers that somebody made up: the books must tell them, not fail.
+fn counted(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// Points that moved.
@@ -66,27 +64,22 @@ pub struct Movement {
 }
 
 impl Movement {
-    /// Where this leads from `opening`.
-    ///
-    /// # Errors
-    /// Where that is beyond 64 bits.
-    pub fn closing(&self, opening: i64) -> Result<i64, Error> {
+    /// Where this leads from `opening`, as far as 64 bits count.
+    pub fn closing(&self, opening: i64) -> i64 {
         let [plus, minus] = [[opening, self.recharged, self.adjusted], [self.settled, self.consumed, self.expired]]
             .map(|parts| parts.into_iter().map(i128::from).sum::<i128>());
-        let closing = plus - minus;
-        i64::try_from(closing).map_err(|_| Error::TooMany)
+        counted(plus - minus)
     }
 
     /// Both together.
-    fn and(&self, other: &Movement) -> Result<Movement, Error> {
-        let add = |a: i64, b: i64| a.checked_add(b).ok_or(Error::TooMany);
-        Ok(Movement {
-            recharged: add(self.recharged, other.recharged)?,
-            settled: add(self.settled, other.settled)?,
-            consumed: add(self.consumed, other.consumed)?,
-            expired: add(self.expired, other.expired)?,
-            adjusted: add(self.adjusted, other.adjusted)?,
-        })
+    fn and(&self, other: &Movement) -> Movement {
+        Movement {
+            recharged: self.recharged.saturating_add(other.recharged),
+            settled: self.settled.saturating_add(other.settled),
+            consumed: self.consumed.saturating_add(other.consumed),
+            expired: self.expired.saturating_add(other.expired),
+            adjusted: self.adjusted.saturating_add(other.adjusted),
+        }
     }
 }
 
@@ -104,6 +97,15 @@ pub struct Booked {
     pub closing: i64,
 }
 
+impl Booked {
+    /// Whether all of it is small enough to be added up.
+    fn is_countable(&self) -> bool {
+        let Movement { recharged, settled, consumed, expired, adjusted } = self.moved;
+        let numbers = [self.opening, recharged, settled, consumed, expired, adjusted, self.closing];
+        numbers.iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)
+    }
+}
+
 /// The books of a business day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollForward {
@@ -117,17 +119,11 @@ pub struct RollForward {
 
 impl RollForward {
     /// All sources, and what is owed, together: the sum of the balances.
-    ///
-    /// # Errors
-    /// Where that is beyond 64 bits.
-    pub fn totals(&self) -> Result<Booked, Error> {
-        self.rows.values().try_fold(Booked::default(), |sum, row| {
-            let add = |a: i64, b: i64| a.checked_add(b).ok_or(Error::TooMany);
-            Ok(Booked {
-                opening: add(sum.opening, row.opening)?,
-                moved: sum.moved.and(&row.moved)?,
-                closing: add(sum.closing, row.closing)?,
-            })
+    pub fn totals(&self) -> Booked {
+        self.rows.values().fold(Booked::default(), |sum, row| Booked {
+            opening: sum.opening.saturating_add(row.opening),
+            moved: sum.moved.and(&row.moved),
+            closing: sum.closing.saturating_add(row.closing),
         })
     }
 }
@@ -165,14 +161,24 @@ pub struct Books {
     pub balance: i64,
     /// What accounts owe.
     pub owed: i64,
-    /// Accounts.
-    pub accounts: i64,
     /// What is left in open batches.
     pub outstanding: Vec<Outstanding>,
     /// Whether the closed days were computed anew.
     pub anew: bool,
     /// Where the books do not hold, as a whole.
     pub findings: Vec<Finding>,
+    /// Whether they do not hold against the closed days as they were kept: then nothing is told before those are computed
+    /// anew.
+    pub differs: bool,
+}
+
+/// What all closed days come to, computed anew from the entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anew {
+    /// At the end of the last one, by source.
+    closing: BTreeMap<String, i64>,
+    /// The days that are not as they were kept.
+    changed: Option<Finding>,
 }
 
 /// The first instant of a day. Where the clocks skip midnight, it is the one after the gap; where they show it twice, the
@@ -188,7 +194,8 @@ pub fn begin_of(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
 }
 
 /// Closes every business day that has been over for ten minutes, from the one after the last that was closed, or from
-/// the first entry. In the transaction that is open on `client`. Returns how many.
+/// the first entry, up to one whose numbers cannot be added up: that one waits until they are set right. In the transaction
+/// that is open on `client`. Returns how many.
 ///
 /// # Errors
 /// Where the database fails.
@@ -198,7 +205,8 @@ pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result
     let (mut day, mut ended, mut carried) = match last {
         Some(last) => {
             let closing = last.rows.into_iter().map(|(source, row)| (source, row.closing));
-            (last.day.succ_opt().ok_or(Error::TooMany)?, Some(last.ended), closing.collect::<BTreeMap<_, _>>())
+            let Some(next) = last.day.succ_opt() else { return Ok(0) };
+            (next, Some(last.ended), closing.collect::<BTreeMap<_, _>>())
         }
         None => {
             let row = client.query_one(include_str!("../../sql/proof/day_first.sql"), &[]).await?;
@@ -221,7 +229,10 @@ pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result
     let moved = movements(client, from, Some(to), &days.iter().map(|(_, end)| *end).collect::<Vec<_>>()).await?;
     let mut closed = Vec::new();
     for (&(day, ended), moved) in days.iter().zip(moved) {
-        let rows = carry(&carried, &moved)?;
+        let rows = carry(&carried, &moved);
+        if !rows.values().all(Booked::is_countable) {
+            break;
+        }
         carried = rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect();
         closed.push(RollForward { day, ended, rows });
     }
@@ -231,18 +242,18 @@ pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result
 
 /// A day's rows: what was carried there and what moved. A source of which nothing was left, and which did not move, has
 /// none; what is owed always has one.
-fn carry(carried: &BTreeMap<String, i64>, moved: &Movements) -> Result<BTreeMap<String, Booked>, Error> {
+fn carry(carried: &BTreeMap<String, i64>, moved: &Movements) -> BTreeMap<String, Booked> {
     let sources: BTreeSet<&str> = carried.keys().chain(moved.keys()).map(String::as_str).chain([""]).collect();
     let mut rows = BTreeMap::new();
     for source in sources {
         let opening = carried.get(source).copied().unwrap_or_default();
         let moved = moved.get(source).copied().unwrap_or_default();
-        let closing = moved.closing(opening)?;
+        let closing = moved.closing(opening);
         if source.is_empty() || opening != 0 || moved != Movement::default() {
             rows.insert(source.to_owned(), Booked { opening, moved, closing });
         }
     }
-    Ok(rows)
+    rows
 }
 
 async fn insert(client: &Client, closed: &[RollForward]) -> Result<(), Error> {
@@ -282,7 +293,7 @@ async fn movements(
     Ok(moved)
 }
 
-fn movement_from(row: &Row) -> Result<Movement, tokio_postgres::Error> {
+fn movement_from(row: &Row) -> Result<Movement, Error> {
     Ok(Movement {
         recharged: row.try_get("recharged")?,
         settled: row.try_get("settled")?,
@@ -307,10 +318,10 @@ pub async fn last_day(client: &Client) -> Result<Option<RollForward>, Error> {
 /// Where the database fails.
 pub async fn all_days(client: &Client) -> Result<Vec<RollForward>, Error> {
     let rows = client.query(include_str!("../../sql/proof/day_list.sql"), &[]).await?;
-    Ok(days_from(&rows)?)
+    days_from(&rows)
 }
 
-fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, tokio_postgres::Error> {
+fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, Error> {
     let mut days: Vec<RollForward> = Vec::new();
     for row in rows {
         let (day, ended) = (row.try_get("day")?, row.try_get("ended")?);
@@ -326,45 +337,65 @@ fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, tokio_postgres::Error> {
     Ok(days)
 }
 
-/// Reads how the books stand, in the transaction that is open on `client`: REPEATABLE READ, so that everything is of one
-/// snapshot. Holds the last closed day and what was recorded since against the accounts, and by source against the
-/// batches; `anew`, or where that differs, all closed days are first computed anew from the entries. So a day that has
-/// changed is told as that, and not a second time as a difference of the balances.
+/// How the books stand now. `anew`, or where they do not hold against the last closed day, all closed days are first
+/// computed anew from the entries. So a day that has changed is told as that, and not a second time as a difference of the
+/// balances.
 ///
-/// None where `proceed`, asked now and then, said no.
+/// None where `proceed`, asked now and then, said no. The connection must be the run's own: settings stay on it.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn look(
-    client: &Client,
+pub async fn books(
+    client: &mut Client,
     zone: Tz,
     anew: bool,
     mut proceed: impl FnMut() -> bool,
 ) -> Result<Option<Books>, Error> {
+    let mut computed = None;
+    if anew {
+        let Some(days) = days_anew(client, &mut proceed).await? else { return Ok(None) };
+        computed = Some(days);
+    }
+    loop {
+        let snapshot =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+        let books = look(snapshot.client(), zone, computed.as_ref()).await?;
+        snapshot.commit().await?;
+        if !books.differs {
+            return Ok(Some(books));
+        }
+        let Some(days) = days_anew(client, &mut proceed).await? else { return Ok(None) };
+        computed = Some(days);
+    }
+}
+
+/// How the books stand, in the transaction that is open on `client`: REPEATABLE READ, so that everything is of one
+/// snapshot. Holds the last closed day, as it was computed anew or else as it was kept, and what was recorded since against
+/// the accounts, and by source against the batches.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn look(client: &Client, zone: Tz, anew: Option<&Anew>) -> Result<Books, Error> {
     client.batch_execute(PASSES).await?;
     let as_of: DateTime<Utc> = client.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     let last = last_day(client).await?;
     let since = movements(client, last.as_ref().map(|last| last.ended), None, &[]).await?.pop().unwrap_or_default();
     let row = client.query_one(include_str!("../../sql/proof/balance_total.sql"), &[]).await?;
-    let (balance, owed, accounts): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (balance, owed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let outstanding = outstanding(client, zone, as_of).await?;
 
-    let mut found = BTreeMap::from([(String::new(), -owed)]);
+    let mut found = BTreeMap::from([(String::new(), owed.saturating_neg())]);
     for part in &outstanding {
         let sum = found.entry(part.source.clone()).or_default();
-        *sum = sum.checked_add(part.points).ok_or(Error::TooMany)?;
+        *sum = sum.saturating_add(part.points);
     }
-    let kept = last.iter().flat_map(|last| &last.rows).map(|(source, row)| (source.clone(), row.closing)).collect();
-    let mut expected = closings(kept, &since)?;
+    let closing = match anew {
+        Some(anew) => anew.closing.clone(),
+        None => last.iter().flat_map(|last| &last.rows).map(|(source, row)| (source.clone(), row.closing)).collect(),
+    };
+    let expected = closings(closing, &since);
+    let total = total(&expected);
     let mut findings = Vec::new();
-    let differs = total(&expected)? != balance || !differing(&expected, &found).is_empty();
-    let anew = anew || differs;
-    if anew {
-        let Some((closing, changed)) = days_anew(client, &mut proceed).await? else { return Ok(None) };
-        findings.extend(changed);
-        expected = closings(closing, &since)?;
-    }
-    let total = total(&expected)?;
     if total != balance {
         findings.push(whole(DAYS_BALANCE, total.to_string(), balance.to_string()));
     }
@@ -380,8 +411,23 @@ pub async fn look(
         };
         findings.push(whole(DAYS_SOURCE, says(&expected), says(&found)));
     }
-    let expected = total;
-    Ok(Some(Books { as_of, last, since, expected, balance, owed, accounts, outstanding, anew, findings }))
+    let differs = anew.is_none() && !findings.is_empty();
+    match anew {
+        Some(anew) => findings.splice(0..0, anew.changed.clone()).for_each(drop),
+        None => findings.clear(),
+    }
+    Ok(Books {
+        as_of,
+        last,
+        since,
+        expected: total,
+        balance,
+        owed,
+        outstanding,
+        anew: anew.is_some(),
+        findings,
+        differs,
+    })
 }
 
 async fn outstanding(client: &Client, zone: Tz, as_of: DateTime<Utc>) -> Result<Vec<Outstanding>, Error> {
@@ -404,15 +450,16 @@ async fn outstanding(client: &Client, zone: Tz, as_of: DateTime<Utc>) -> Result<
             points: row.try_get("points")?,
         })
     };
-    Ok(rows.iter().map(part).collect::<Result<_, tokio_postgres::Error>>()?)
+    rows.iter().map(part).collect()
 }
 
-/// Computes all closed days anew from the entries. Returns what they come to at the end of the last one by source, and
-/// the finding that names the days which are not as they were kept.
-async fn days_anew(
-    client: &Client,
-    proceed: &mut impl FnMut() -> bool,
-) -> Result<Option<(BTreeMap<String, i64>, Option<Finding>)>, Error> {
+/// Computes all closed days anew from the entries; None where `proceed`, asked now and then, said no. They do not change,
+/// so it needs no snapshot, and should hold none: it reads the whole history.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn days_anew(client: &Client, proceed: &mut impl FnMut() -> bool) -> Result<Option<Anew>, Error> {
+    client.batch_execute(PASSES).await?;
     let days = all_days(client).await?;
     // The first day has no begin: whatever was recorded before its end belongs to it.
     let mut from = None;
@@ -427,7 +474,7 @@ async fn days_anew(
         let moved = movements(client, from, to, &ends).await?;
         from = to;
         for (kept, moved) in days.iter().zip(moved) {
-            let rows = carry(&before, &moved)?;
+            let rows = carry(&before, &moved);
             let sources: BTreeSet<&String> = kept.rows.keys().chain(rows.keys()).collect();
             for source in sources {
                 let was = kept.rows.get(source).copied().unwrap_or_default();
@@ -440,11 +487,11 @@ async fn days_anew(
             }
             // From each day to the next by what was kept: a day that has changed is told once, not with all that follow.
             before = kept.rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect();
-            sums = closings(sums, &moved)?;
+            sums = closings(sums, &moved);
         }
     }
     let changed = (!says.is_empty()).then(|| whole(DAY_CHANGED, listed(kept_says), listed(says)));
-    Ok(Some((sums, changed)))
+    Ok(Some(Anew { closing: sums, changed }))
 }
 
 /// Both sides of a source on a day, in the columns in which they differ.
@@ -486,17 +533,16 @@ fn whole(rule: &str, expected: String, found: String) -> Finding {
     Finding { rule: rule.to_owned(), user: None, batch: None, seq: None, expected, found }
 }
 
-fn closings(mut sums: BTreeMap<String, i64>, moved: &Movements) -> Result<BTreeMap<String, i64>, Error> {
+fn closings(mut sums: BTreeMap<String, i64>, moved: &Movements) -> BTreeMap<String, i64> {
     for (source, moved) in moved {
         let sum = sums.entry(source.clone()).or_default();
-        *sum = moved.closing(*sum)?;
+        *sum = moved.closing(*sum);
     }
-    Ok(sums)
+    sums
 }
 
-fn total(sums: &BTreeMap<String, i64>) -> Result<i64, Error> {
-    let sum: i128 = sums.values().map(|sum| i128::from(*sum)).sum();
-    i64::try_from(sum).map_err(|_| Error::TooMany)
+fn total(sums: &BTreeMap<String, i64>) -> i64 {
+    counted(sums.values().map(|sum| i128::from(*sum)).sum())
 }
 
 /// The sources of which there is not as much as expected.

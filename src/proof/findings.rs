@@ -24,13 +24,8 @@ pub struct KeptFinding {
     pub since_run: i64,
     /// When it was found gone; none while it stands.
     pub cured: Option<DateTime<Utc>>,
-}
-
-impl KeptFinding {
-    /// Whether this run was the first to find it.
-    pub fn is_new_in(&self, run: i64) -> bool {
-        self.since_run == run
-    }
+    /// Whether it stands and no report has told it yet.
+    pub new: bool,
 }
 
 /// How many findings there are, as a run leaves them.
@@ -38,9 +33,9 @@ impl KeptFinding {
 pub struct FindingCounts {
     /// That stand.
     pub standing: u64,
-    /// Of those, the ones that the run was the first to find.
+    /// Of those, the ones that no report before the run's has told.
     pub new: u64,
-    /// That stood before the run, which found them gone.
+    /// That are gone since that report.
     pub cured: u64,
 }
 
@@ -82,7 +77,7 @@ pub async fn cure_findings(client: &Client, run: i64, at: DateTime<Utc>) -> Resu
     client.execute(include_str!("../../sql/proof/finding_cure.sql"), &[&run, &at]).await
 }
 
-/// How many findings stand, are new in this run, and were cured by it.
+/// How many findings stand, and how many are new and gone since the last report before this run's.
 ///
 /// # Errors
 /// Where the database fails.
@@ -92,7 +87,7 @@ pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, 
     Ok(FindingCounts { standing: count(0)?, new: count(1)?, cured: count(2)? })
 }
 
-/// Every finding that stands, new ones of this run first, as they come from the server: memory does not grow with them.
+/// Every finding that stands, those first that no report before this run's has told, as they come from the server: memory does not grow with them.
 ///
 /// # Errors
 /// Where the database fails.
@@ -104,7 +99,7 @@ pub async fn standing_findings(
     Ok(rows.map(|row| kept(&row?)))
 }
 
-/// Every finding that this run found gone, as they come from the server.
+/// Every finding that is gone since the last report before this run's, as they come from the server.
 ///
 /// # Errors
 /// Where the database fails.
@@ -138,5 +133,6 @@ fn kept(row: &Row) -> Result<KeptFinding, Error> {
         since: row.try_get(6)?,
         since_run: row.try_get(7)?,
         cured: row.try_get(8)?,
+        new: row.try_get(9)?,
     })
 }

@@ -150,8 +150,10 @@ pub async fn prove(
     let began = so_far.began.unwrap_or(state.now);
     let looked_from = so_far.began.map_or(state.looked_from, |_| so_far.looked_from);
     let all = full || state.looked_from.is_none();
-    // Whom a nightly one was done with, it did not prove from the first entry on.
-    let so_far = if all && !so_far.full { Proof::default() } else { so_far };
+    // Whom a nightly one was done with, it did not prove from the first entry on; and one that was cut off behind its last
+    // group begins again, too.
+    let again = all && (!so_far.full || so_far.cursor.is_none());
+    let so_far = if again { Proof::default() } else { so_far };
     let proof = Proof { full: all, began: Some(began), looked_from, stopped: false, ..so_far };
     let mut way = Way { client, run, proof, began, done: 0, total: 0, first: state.looked_from.is_none() };
     // A full proof brings the checkpoints up to date first: then whoever moved on since is nobody but those who did it
@@ -368,6 +370,9 @@ impl<R: ProofRun> Way<'_, R> {
     ) -> Result<(), Error> {
         let snapshot =
             client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+        // A check reads all entries and batches of these users and joins them: one by one, an account with many would take
+        // the square of their number.
+        snapshot.batch_execute("SET LOCAL enable_hashjoin = on").await?;
         let findings = examine(snapshot.client(), users).await?;
         snapshot.commit().await?;
         let unsound: BTreeSet<Uuid> = findings.iter().filter_map(|finding| finding.user).collect();

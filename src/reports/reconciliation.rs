@@ -8,7 +8,7 @@ use std::pin::pin;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::{StreamExt, TryStreamExt};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Error};
 use tracing::warn;
 
 use crate::config::Config;
@@ -31,17 +31,6 @@ const MOST_CURED: usize = 1_000;
 
 /// The most rows of a table that stand in a mail's body.
 const ROWS_IN_BODY: usize = 20;
-
-/// Why the report could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database failed.
-    #[error("what the report tells could not be read")]
-    Database(#[from] tokio_postgres::Error),
-    /// The books of the days cannot be summed up.
-    #[error(transparent)]
-    Days(#[from] days::Error),
-}
 
 /// What the report is about.
 pub struct Subject<'a> {
@@ -75,22 +64,22 @@ pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document
     ];
     match &books.last {
         Some(last) => {
-            let totals = last.totals()?;
+            let totals = last.totals();
             sections.push(Section::Table(roll_forward(last, &totals, &words)));
             sections.push(Section::Chart(waterfall(last, &totals, &words)));
         }
         None => {
             sections.push(words.no_day_yet());
-            let so_far = first_day_so_far(books, config.time_zone)?;
+            let so_far = first_day_so_far(books, config.time_zone);
             if !so_far.rows.is_empty() {
-                let totals = so_far.totals()?;
+                let totals = so_far.totals();
                 sections.push(Section::Table(roll_forward(&so_far, &totals, &words)));
                 sections.push(Section::Chart(waterfall(&so_far, &totals, &words)));
             }
         }
     }
     sections.push(words.tie(books));
-    sections.extend(outstanding(books, &words)?.map(Section::Table));
+    sections.extend(outstanding(books, &words).map(Section::Table));
     sections.push(Section::Table(checked(&words)));
     Ok(Document {
         report: REPORT.to_owned(),
@@ -174,7 +163,7 @@ async fn standing(client: &Client, subject: &Subject<'_>, words: &Words) -> Resu
     let mut found = pin!(standing_findings(client, subject.run).await?);
     let mut rows = Vec::new();
     while let Some(kept) = found.try_next().await? {
-        let new = kept.is_new_in(subject.run);
+        let new = kept.new;
         let mut cells = finding_cells(kept, words);
         cells.push(Cell::Text(if new { words.of("new", "新增") } else { words.of("standing", "未消除") }));
         file = file.and_then(|file| file.row(&cells));
@@ -263,14 +252,10 @@ fn booked_cells(row: &Booked) -> [i64; 7] {
 }
 
 /// Before a business day was closed: what has moved so far.
-fn first_day_so_far(books: &Books, zone: Tz) -> Result<RollForward, Error> {
-    let booked = |moved: &Movement| Ok::<_, Error>(Booked { opening: 0, moved: *moved, closing: moved.closing(0)? });
-    let rows = books.since.iter().map(|(source, moved)| Ok((source.clone(), booked(moved)?)));
-    Ok(RollForward {
-        day: books.as_of.with_timezone(&zone).date_naive(),
-        ended: books.as_of,
-        rows: rows.collect::<Result<_, Error>>()?,
-    })
+fn first_day_so_far(books: &Books, zone: Tz) -> RollForward {
+    let booked = |moved: &Movement| Booked { opening: 0, moved: *moved, closing: moved.closing(0) };
+    let rows = books.since.iter().map(|(source, moved)| (source.clone(), booked(moved)));
+    RollForward { day: books.as_of.with_timezone(&zone).date_naive(), ended: books.as_of, rows: rows.collect() }
 }
 
 fn roll_forward(last: &RollForward, totals: &Booked, words: &Words) -> Table {
@@ -311,7 +296,7 @@ fn waterfall(last: &RollForward, totals: &Booked, words: &Words) -> Chart {
 }
 
 /// What is left in open batches, by age and by time to expiry.
-fn outstanding(books: &Books, words: &Words) -> Result<[Table; 2], Error> {
+fn outstanding(books: &Books, words: &Words) -> [Table; 2] {
     let table =
         |name: &str, title: String, note: String, head: String, steps: Vec<String>, step: fn(&Outstanding) -> usize| {
             let mut rows = Vec::new();
@@ -319,14 +304,14 @@ fn outstanding(books: &Books, words: &Words) -> Result<[Table; 2], Error> {
             for (nth, label) in steps.into_iter().enumerate() {
                 let (mut batches, mut points) = (0_i64, 0_i64);
                 for part in books.outstanding.iter().filter(|part| step(part) == nth) {
-                    batches = batches.checked_add(part.batches).ok_or(days::Error::TooMany)?;
-                    points = points.checked_add(part.points).ok_or(days::Error::TooMany)?;
+                    batches = batches.saturating_add(part.batches);
+                    points = points.saturating_add(part.points);
                 }
-                all_batches = all_batches.checked_add(batches).ok_or(days::Error::TooMany)?;
-                all_points = all_points.checked_add(points).ok_or(days::Error::TooMany)?;
+                all_batches = all_batches.saturating_add(batches);
+                all_points = all_points.saturating_add(points);
                 rows.push(vec![Cell::Text(label), Cell::Number(batches), Cell::Number(points)]);
             }
-            Ok::<Table, Error>(Table {
+            Table {
                 name: name.to_owned(),
                 title,
                 note,
@@ -340,9 +325,9 @@ fn outstanding(books: &Books, words: &Words) -> Result<[Table; 2], Error> {
                 totals: vec![None, Some(all_batches), Some(all_points)],
                 rows_in_body: usize::MAX,
                 if_empty: String::new(),
-            })
+            }
         };
-    Ok([
+    [
         table(
             "outstanding-by-age",
             words.of("Outstanding points by age", "未使用积分（按账龄）"),
@@ -350,7 +335,7 @@ fn outstanding(books: &Books, words: &Words) -> Result<[Table; 2], Error> {
             words.of("Age", "账龄"),
             words.ages(),
             |part| days::STEPS.len().saturating_sub(part.age), // the oldest are number 0
-        )?,
+        ),
         table(
             "outstanding-by-expiry",
             words.of("Outstanding points by expiry", "未使用积分（按到期时间）"),
@@ -361,8 +346,8 @@ fn outstanding(books: &Books, words: &Words) -> Result<[Table; 2], Error> {
             words.of("Expires", "到期"),
             words.expiries(),
             |part| part.expiry,
-        )?,
-    ])
+        ),
+    ]
 }
 
 fn checked(words: &Words) -> Table {

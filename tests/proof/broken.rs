@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use pointsd::proof::{Finding, RULES, examine};
 use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::support::rows::Rows;
@@ -301,6 +302,85 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
     ]
 }
 
+/// What a hand does to what the arithmetic of the screens has to tell by itself, where `$u` is user 1.
+const HANDS_THAT_ADD_UP: [&str; 9] = [
+    "UPDATE ledger.entries SET key = NULL WHERE user_id = $u AND seq = 1",
+    "UPDATE ledger.entries SET allocated_batches = '{1}', allocated_points = '{1}' WHERE user_id = $u AND seq = 1",
+    // An expiry that left 10 of 30 points.
+    "UPDATE ledger.entries SET amount = 20, balance_after = balance_after + 10, allocated_points = '{20}'
+     WHERE user_id = $u AND seq = 8;
+     UPDATE ledger.entries SET balance_before = balance_before + 10, balance_after = balance_after + 10
+     WHERE user_id = $u AND seq > 8;
+     UPDATE ledger.accounts SET balance = balance + 10, total_expired = total_expired - 10 WHERE user_id = $u;
+     UPDATE ledger.batches SET remaining = 10, open = true WHERE user_id = $u AND batch = 4",
+    "$adjust, NULL, '{5}', '{0}')",
+    "$adjust, NULL, '{5,5}', '{7,-7}')",
+    "$adjust, NULL, '{5}', '{7}'); UPDATE ledger.batches SET remaining = 168 WHERE user_id = $u AND batch = 5",
+    "$adjust, NULL, '{5}', '{9000000000000000000}')",
+    "$adjust, NULL, '{5,NULL}', '{7,NULL}')",
+    "$adjust, gen_random_uuid(), '{}', '{}')",
+];
+
+/// An adjust entry of nothing behind user 1's last one, up to its key and its allocations.
+const ADJUST: &str = "UPDATE ledger.accounts SET last_seq = 13 WHERE user_id = $u;
+    INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+        drawing_rule, correction, key, allocated_batches, allocated_points)
+    VALUES ($u, 13, 'adjust', 0, 175, 175, 'repair', '2026-01-18 12:00Z', '', 1, '{}'";
+
+/// The users that the screens hold for suspects, where nothing was proved yet.
+async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
+    let nobody: &[Uuid] = &[];
+    let range = include_str!("../../sql/proof/screen_range.sql");
+    let of_range: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&Uuid::nil(), Type::UUID),
+        (&None::<Uuid>, Type::UUID),
+        (&true, Type::BOOL),
+        (&None::<Vec<i32>>, Type::INT4_ARRAY),
+    ];
+    let each = include_str!("../../sql/proof/screen_users.sql");
+    let of_users: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)];
+    client.batch_execute("SAVEPOINT before").await.unwrap();
+    let by_range = client.query_typed(range, &of_range).await.unwrap();
+    client.batch_execute("ROLLBACK TO before").await.unwrap();
+    let by_user = client.query_typed(each, &of_users).await.unwrap();
+    client.batch_execute("ROLLBACK TO before").await.unwrap();
+    [by_range, by_user].map(|rows| rows[0].get::<_, Vec<Uuid>>(3).into_iter().collect())
+}
+
+/// Whoever the checks find something of is a suspect of the screens, before anything was proved of him: else it would be
+/// taken for proved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_screens_suspect_whatever_a_check_finds() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    write_history(&database).await;
+    unguard(&client).await;
+    let nobody: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    let users = [nobody, user(1), user(2), user(3)];
+    client.batch_execute("BEGIN").await.unwrap();
+    let sound = suspects(&client, &users[1..]).await;
+    assert_eq!(sound, [BTreeSet::new(), BTreeSet::new()], "before any hand");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let mut wrong = Vec::new();
+    let of_hands: Vec<&str> = hands().into_iter().map(|(hand, _)| hand).collect();
+    for hand in of_hands.into_iter().chain(HANDS_THAT_ADD_UP) {
+        client.batch_execute("BEGIN").await.unwrap();
+        let done = hand.replace("$adjust", ADJUST).replace("$u", &format!("'{}'", user(1)));
+        client.batch_execute(&done).await.unwrap();
+        let found: BTreeSet<Uuid> =
+            examined(&client, &users).await.into_iter().filter_map(|finding| finding.user).collect();
+        assert!(!found.is_empty(), "{hand}");
+        for (screen, suspects) in ["screen_range", "screen_users"].iter().zip(suspects(&client, &users).await) {
+            if !found.is_subset(&suspects) {
+                wrong.push(format!("{screen} passes {hand}"));
+            }
+        }
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 async fn examined(client: &Client, users: &[Uuid]) -> Vec<Finding> {
     examine(client, users).await.unwrap_or_else(|error| panic!("{}", pointsd::telemetry::chain(&error)))
 }
@@ -434,6 +514,7 @@ async fn extreme_values_are_findings_and_no_errors() {
                 if table == "accounts" {
                     assert_ne!(found, [], "{hand}");
                 }
+                suspects(&client, &[user(1)]).await;
                 client.batch_execute("ROLLBACK").await.unwrap();
             }
         }
@@ -451,6 +532,9 @@ async fn extreme_values_are_findings_and_no_errors() {
         .await
         .unwrap();
     assert_ne!(examined(&client, &[user(1), user(2), user(3)]).await, []);
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(suspects(&client, &[user(1)]).await.map(|found| found.contains(&user(1))), [true, true]);
+    client.batch_execute("ROLLBACK").await.unwrap();
     let rows = client.query_one("SELECT count(*) FROM ledger.entries", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 15);
 }

@@ -17,6 +17,13 @@ async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
     (counts.standing, counts.new, counts.cured)
 }
 
+/// As if this run had made its report.
+async fn told(client: &Client, run: i64) {
+    let insert = "INSERT INTO reports.documents (report, slot, run, made, tone, headline, content, host, folder)
+                  VALUES ('reconciliation', now() + $1::bigint * interval '1 day', $1, now(), 'bad', '', '{}', '', '')";
+    client.execute(insert, &[&run]).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     let database = TestDatabase::new().await;
@@ -34,6 +41,7 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     assert_eq!(cure_findings(&client, 1, day(1)).await.unwrap(), 0);
     assert_eq!(counts(&client, 1).await, (3, 3, 0));
     assert_eq!(found_users(&client).await.unwrap(), [user(1), user(2)]);
+    told(&client, 1).await;
 
     let chain = finding(1, "entry_chain", None, 3, "balance_before 1", "balance_before 2");
     write_findings(&client, 2, day(2), &[worse.clone(), chain.clone()]).await.unwrap();
@@ -42,11 +50,16 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     assert_eq!(cure_findings(&client, 2, day(2)).await.unwrap(), 0);
     assert_eq!(counts(&client, 2).await, (2, 1, 2));
     let now = standing(&client, 2).await;
-    let told: Vec<_> = now.iter().map(|kept| (&kept.finding, kept.since, kept.is_new_in(2))).collect();
-    assert_eq!(told, [(&chain, day(2), true), (&worse, day(1), false)]);
+    let listed: Vec<_> = now.iter().map(|kept| (&kept.finding, kept.since, kept.new)).collect();
+    assert_eq!(listed, [(&chain, day(2), true), (&worse, day(1), false)]);
     let cured: Vec<KeptFinding> = cured_findings(&client, 2).await.unwrap().try_collect().await.unwrap();
-    let told: Vec<_> = cured.iter().map(|kept| (&kept.finding, kept.since, kept.cured)).collect();
-    assert_eq!(told, [(&books, day(1), Some(day(2))), (&amount, day(1), Some(day(2)))]);
+    let listed: Vec<_> = cured.iter().map(|kept| (&kept.finding, kept.since, kept.cured)).collect();
+    assert_eq!(listed, [(&books, day(1), Some(day(2))), (&amount, day(1), Some(day(2)))]);
+
+    // That run was cut off before its report: the next one has to tell of it, and nobody twice.
+    assert_eq!(counts(&client, 3).await, (2, 1, 2));
+    told(&client, 2).await;
+    assert_eq!(counts(&client, 3).await, (2, 0, 0));
 
     // What was cured and is there again is new.
     write_findings(&client, 3, day(3), std::slice::from_ref(&amount)).await.unwrap();

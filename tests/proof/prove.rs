@@ -162,6 +162,13 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     assert!(!checkpoints(&client).await.is_empty());
     assert_eq!(state(&client).await.unwrap().full_at, None);
 
+    // Gone on with behind its last group it counts nothing twice.
+    let kept = lost.kept.lock().unwrap()[0].clone();
+    assert!(kept.accounts > 0 && kept.cursor.is_none() && !kept.ended, "{kept:?}");
+    let again = prove(&mut database.client().await, &Keeper::default(), true, kept.clone(), |_| true).await.unwrap();
+    assert_eq!((again.accounts, again.entries), (kept.accounts, kept.entries));
+    client.batch_execute("UPDATE reports.proof SET looked_from = NULL, full_at = NULL").await.unwrap();
+
     let ended = prove(&mut database.client().await, &Keeper::default(), true, stopped.clone(), |_| true).await.unwrap();
     assert!(ended.ended && !ended.stopped && ended.findings == 0, "{ended:?}");
     assert_eq!(ended.began, stopped.began, "what was recorded since its first begin is looked at next time");
@@ -275,6 +282,34 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
         client.batch_execute(&restore).await.unwrap();
     }
     assert_eq!(run(&database, true).await.suspects, 0, "all is as it was");
+}
+
+/// An account that was opened while a full proof was under way, or whose checkpoint is gone: nothing of it was proved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
+    let (mut database, mut rng) = (TestDatabase::new().await, rng());
+    database.expect_damage();
+    let client = database.client().await;
+    post(&database, &mut rng, 10, 200, "a").await;
+    age(&client).await;
+    run(&database, false).await;
+    client.batch_execute("DELETE FROM reports.checkpoints").await.unwrap();
+    let full = run(&database, true).await;
+    assert_eq!((full.suspects, full.findings), (0, 0), "{full:?}");
+    assert_eq!(checkpoints(&client).await.len(), 10);
+    // Drawn from after its end: no sum tells.
+    let late = "UPDATE ledger.batches AS b SET expires_at = b.opened_at + interval '1 microsecond'
+                WHERE (user_id, batch) = (SELECT user_id, allocated_batches[1] FROM ledger.entries AS e
+                                          WHERE type = 'consume' AND allocated_batches <> '{}' AND at > (
+                                              SELECT opened_at + interval '1 hour' FROM ledger.batches AS o
+                                              WHERE o.user_id = e.user_id AND o.batch = e.allocated_batches[1])
+                                          ORDER BY user_id, seq LIMIT 1)
+                RETURNING user_id";
+    let user: uuid::Uuid = client.query_one(late, &[]).await.unwrap().get(0);
+    client.execute("DELETE FROM reports.checkpoints WHERE user_id = $1", &[&user]).await.unwrap();
+    let full = run(&database, true).await;
+    assert_eq!(full.suspects, 1, "{full:?}");
+    assert!(full.findings > 0, "{full:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

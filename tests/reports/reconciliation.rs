@@ -171,6 +171,10 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     assert!(full("", &["--at", "2026-11-18T04:30:01Z", "--full"]));
     assert!(full("reports: {full_proof_on: wednesday}\n", &["--at", "2026-11-18T04:30:02Z"]));
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-22T04:30:03Z"]));
+    // Where that day's slot was missed or failed, on the next one.
+    sql(&database, "UPDATE reports.proof SET full_at = '2026-11-11T04:29:59Z'");
+    assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-18T04:30:03Z"]));
+    assert!(full("", &["--at", "2026-11-18T04:30:04Z"]));
     // By the calendar of the job's schedule: in Shanghai Sunday has begun.
     let shanghai = "jobs: {reconciliation: {time_zone: Asia/Shanghai}}\n";
     assert!(full(shanghai, &["--at", "2026-11-21T16:30:00Z"]));
@@ -187,6 +191,44 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     let explained = call(nowhere, &["jobs", "explain", "reconciliation", "--json"]).expect(0).json();
     assert_eq!(explained["full_proof_on"], "sunday");
     assert_eq!(call(nowhere, &["jobs", "explain", "expiry", "--json"]).expect(0).json().get("full_proof_on"), None);
+}
+
+/// A number beyond all bounds is told with its account: the night does not fail of it.
+#[test]
+fn sums_beyond_64_bits_are_findings_and_no_failure() {
+    let mut database = wait(TestDatabase::new());
+    database.expect_damage();
+    ledger(&database);
+    let folder = Folder::new();
+    let config = config(&folder, "");
+    let (one, two) = (support::user(3), support::user(4));
+    let most = i64::MAX;
+    for hand in [
+        format!(
+            "UPDATE ledger.accounts SET balance = {most}, total_adjusted = {most} - (balance - total_adjusted) WHERE user_id IN ('{one}', '{two}')"
+        ),
+        format!(
+            "UPDATE ledger.batches SET amount = {most}, remaining = {most}, open = true WHERE user_id IN ('{one}', '{two}')"
+        ),
+        format!(
+            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+             UPDATE ledger.entries SET amount = {most}, balance_before = -9, balance_after = {most} - 9
+             WHERE seq = 1 AND user_id IN ('{one}', '{two}')"
+        ),
+        format!(
+            "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+                 description, drawing_rule, allocated_batches, allocated_points, correction)
+             SELECT user_id, 4, 'adjust', 0, 170, 170, 'repair', at, '', 1, '{{1,2}}', '{{9000000000000000000,9000000000000000000}}', '{{}}'
+             FROM ledger.entries WHERE seq = 3 AND user_id IN ('{one}', '{two}')"
+        ),
+    ] {
+        sql(&database, &hand);
+        let made = document(&reconcile(&database, &config, &["--full", "--json"]).expect(3).json());
+        let rows = &table(&made, "findings").rows;
+        for user in [one, two] {
+            assert!(rows.iter().any(|row| row[2] == Cell::Text(user.to_string())), "{hand}: {rows:?}");
+        }
+    }
 }
 
 #[test]
