@@ -146,6 +146,13 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                             WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before > 0 AND e.allocated_points[1] = least(e.amount, e.balance_before)
                                              THEN reports.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
+                            -- Here and not by the function below, which takes ten times as long: every fourth consume meets the
+                            -- end of a batch.
+                            WHEN 2 THEN CASE WHEN e.allocated_points[1] BETWEEN 1 AND least(e.amount, e.balance_before) - 1
+                                                  AND e.allocated_points[2] = least(e.amount, e.balance_before) - e.allocated_points[1]
+                                                  AND e.allocated_batches[1] <> e.allocated_batches[2]
+                                             THEN reports.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1]
+                                                  + reports.batch_weight(e.user_id, e.allocated_batches[2]) * e.allocated_points[2] END
                             ELSE reports.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
                                                      least(e.amount, e.balance_before)) END
                     END

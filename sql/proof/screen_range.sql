@@ -32,6 +32,7 @@ WITH entry AS (
     SELECT e.user_id
     FROM ledger.entries AS e, unnest(e.allocated_batches) AS t (batch), ledger.batches AS b
     WHERE $3::boolean AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+      AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
       AND b.user_id = e.user_id AND b.batch = t.batch AND NOT reports.drew_in_time(e, b)
 ), judged AS (
     SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
