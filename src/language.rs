@@ -13,3 +13,13 @@ pub enum Language {
     #[serde(rename = "zh-CN")]
     SimplifiedChinese,
 }
+
+impl Language {
+    /// As the configuration and HTML call it.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Language::English => "en",
+            Language::SimplifiedChinese => "zh-CN",
+        }
+    }
+}

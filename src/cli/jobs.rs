@@ -252,8 +252,8 @@ fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
     say(format_args!("{run}, and record {missed} as missed."))
 }
 
-/// When the job proves everything, and what it proves otherwise.
-fn full_proof(on: Option<Weekday>) -> String {
+/// When the job `reconciliation` proves everything, and what it proves otherwise.
+pub(super) fn full_proof(on: Option<Weekday>) -> String {
     const CHANGED: &str = "what has changed since the last proof, and what was found before";
     match on {
         Some(day) => format!("everything on a {}, else {CHANGED}", weekday(day)),
@@ -261,7 +261,7 @@ fn full_proof(on: Option<Weekday>) -> String {
     }
 }
 
-fn weekday(day: Weekday) -> &'static str {
+pub(super) fn weekday(day: Weekday) -> &'static str {
     match day {
         Weekday::Mon => "monday",
         Weekday::Tue => "tuesday",

@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json as object;
 
+use super::jobs::{full_proof, weekday};
 use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, stop_on_signal};
-use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Security};
+use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Reports, Security};
 use crate::daemon;
 use crate::database::{self, Database};
 use crate::time::time_text;
@@ -94,9 +95,15 @@ impl ConfigCommand {
             json(&object!({
                 "config": config.source.to_string(), "prices": config.prices_source.to_string(),
                 "database": database, "time_zone": config.time_zone.name(), "recharge_sources": sources,
+                "business": config.business, "language": config.language,
                 "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
                 "services": config.prices.services().count(),
                 "jobs": serde_json::Map::from_iter(jobs),
+                "reports": {
+                    "full_proof_on": config.reports.full_proof_on.map(weekday),
+                    "templates": config.reports.templates.as_ref().map(|folder| folder.display().to_string()),
+                    "missing_after_hours": config.reports.missing_after.as_secs() / 3600,
+                },
                 "mail": mail_object(&config.mail),
                 "warnings": warnings,
             }))?;
@@ -107,6 +114,11 @@ impl ConfigCommand {
             ("configuration", config.source.to_string()),
             ("prices", format!("{}, {} services", config.prices_source, config.prices.services().count())),
             ("database", database),
+            (
+                "business",
+                if config.business.is_empty() { "without a name".to_owned() } else { config.business.clone() },
+            ),
+            ("language", config.language.tag().to_owned()),
             ("time zone", config.time_zone.name().to_owned()),
             ("recharge sources", sources.join(", ")),
             ("points live", format!("{} {days}", config.expiry.days)),
@@ -115,6 +127,8 @@ impl ConfigCommand {
             say(format_args!("\nJob {name}: {}", job.schedule.in_words()))?;
             say(facts(&job_facts(name, job, now)))?;
         }
+        say("\nReports")?;
+        say(facts(&report_facts(&config.reports)))?;
         say("\nMail")?;
         say(facts(&mail_facts(&config.mail)))?;
         if !warnings.is_empty() {
@@ -151,12 +165,19 @@ fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
         "next_slot": next.map(time_text), "next_slot_local": next.map(|slot| local(job, slot)),
         "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.overlap.to_string(),
         "timeout_seconds": job.timeout.as_secs(), "retries": job.retries, "retry_seconds": job.retry_pause.as_secs(),
-        "jitter_seconds": job.jitter.as_secs(),
+        "jitter_seconds": job.jitter.as_secs(), "pings": job.ping_url.as_deref().map(host_of),
     })
 }
 
+/// Of an address to call only where it leads: whoever knows the rest can call it.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = rest.split('/').next().unwrap_or_default();
+    place.rsplit_once('@').map_or(place, |(_, host)| host)
+}
+
 /// A job's schedule and policies, for people.
-fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 7] {
+fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 8] {
     let next = match next_slot(job, now) {
         Some(slot) if job.schedule.zone() == chrono_tz::UTC => time_text(slot),
         Some(slot) => format!("{}, which is {}", local(job, slot), time_text(slot)),
@@ -192,6 +213,7 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         ("time-out", format!("an attempt has failed after {}", lasting(job.timeout))),
         ("retries", retries),
         ("jitter", jitter),
+        ("pings", job.ping_url.as_deref().map_or_else(|| "nobody".to_owned(), |url| host_of(url).to_owned())),
     ]
 }
 
@@ -219,6 +241,25 @@ fn mail_object(mail: &Mail) -> serde_json::Value {
         "give_up_hours": mail.give_up_after.as_secs() / 3600,
         "attachments_megabytes": mail.attachments_limit / 1_000_000,
     })
+}
+
+/// What is proved, and how reports look, for people.
+fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
+    let templates = reports
+        .templates
+        .as_ref()
+        .map_or_else(|| "the built-in ones".to_owned(), |folder| folder.display().to_string());
+    [
+        ("proved", full_proof(reports.full_proof_on)),
+        ("templates", templates),
+        (
+            "missing",
+            format!(
+                "what was not made, or has not reached everybody, {} after its slot",
+                lasting(reports.missing_after)
+            ),
+        ),
+    ]
 }
 
 /// How mails leave, for people.

@@ -336,6 +336,10 @@ fn beyond_repair(finding: &Finding) -> Option<String> {
     Some(match (finding.rule.as_str(), finding.seq) {
         ("account_missing", _) => "the account's row is missing: restore that row from a backup".to_owned(),
         ("entry_numbers", Some(seq)) => format!("the history is damaged: entry {seq} is missing, {backup}"),
+        ("entry_chain", Some(seq)) => format!(
+            "entry {seq} does not begin where the one before it ended: either of the two was changed, or the balance was \
+             between them and then posted to; correct the wrong one by hand, as the owner of the tables"
+        ),
         (rule, Some(seq)) if rule.starts_with("entry_") => {
             format!("the history is damaged: entry {seq} itself is wrong ({rule}), {backup}")
         }

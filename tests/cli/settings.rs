@@ -134,7 +134,7 @@ fn config_check_shows_what_is_in_force_without_a_database() {
     assert_eq!(
         answer,
         json!({
-            "config": file, "prices": "built-in defaults", "database": NOWHERE, "time_zone": "Asia/Shanghai",
+            "config": file, "prices": "built-in defaults", "database": NOWHERE, "time_zone": "Asia/Shanghai", "business": "", "language": "en",
             "recharge_sources": ["alipay", "card", "compensation", "gift", "invite", "wxpay"],
             "expiry": { "days": 30, "calendar_days": false }, "services": 4,
             "jobs": {
@@ -142,27 +142,28 @@ fn config_check_shows_what_is_in_force_without_a_database() {
                     "schedule": "0 2 * * * (Asia/Shanghai)", "rule": "0 2 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 02:00, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0,
+                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
                 },
                 "reconciliation": {
                     "schedule": "30 4 * * * (Asia/Shanghai)", "rule": "30 4 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 04:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0,
+                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
                 },
                 "arrears": {
                     "schedule": "45 4 * * * (Asia/Shanghai)", "rule": "45 4 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 04:45, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0,
+                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
                 },
                 "prune": {
                     "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0,
+                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
                 },
             },
+            "reports": { "full_proof_on": "sunday", "templates": null, "missing_after_hours": 6 },
             "mail": {
                 "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [] },
                 "retry_seconds": 60, "give_up_hours": 96, "attachments_megabytes": 10,
@@ -178,7 +179,9 @@ fn config_check_shows_how_mails_leave_and_not_the_password() {
     let file = folder.file(
         "pointsd.yaml",
         "mail:\n  mode: smtp\n  from: Points <points@example.com>\n  to: {arrears: [ann@example.com, '财务部 <cai@example.com>']}\n\
-         \x20 smtp: {host: smtp.example.com, user: points, password: hunter2}\n",
+         \x20 smtp: {host: smtp.example.com, user: points, password: hunter2}\n\
+         business: {name: Acme, language: zh-CN}\nreports: {full_proof_on: null}\n\
+         jobs: {arrears: {ping_url: 'https://somebody@ping.example.com/secret'}}\n",
     );
     let call = |more: &[&str]| {
         let mut command = pointsd(&["config", "check", "--config", &file]);
@@ -192,6 +195,8 @@ fn config_check_shows_how_mails_leave_and_not_the_password() {
         "  from               Points <points@example.com>",
         "  arrears to         ann@example.com, 财务部 <cai@example.com>",
         "  expiry to          nobody",
+        "  language          zh-CN",
+        "  pings           ping.example.com",
     ] {
         assert!(done.stdout.lines().any(|said| said.trim_end() == line), "no line {line:?}:\n{}", done.stdout);
     }
