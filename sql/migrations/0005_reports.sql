@@ -40,8 +40,8 @@ CREATE TABLE reports.arrears_closing (
     CONSTRAINT arrears_closing_is_one_row CHECK (one)
 );
 
--- What the last report on expiry said would expire, a row for each day counted from its slot. The three last columns
--- are what entries recorded in the hour before it, as far as it saw them, did to these batches: the next report looks
+-- What the last report on expiry said would expire, a row for each day counted from its slot, and a first one of what was
+-- due by then and still there. The three last columns are what entries recorded in the hour before it, as far as it saw them, did to these batches: the next report looks
 -- at entries by the time of their recording and an hour further back, and takes off what was counted then.
 CREATE TABLE reports.forecast (
     ends      timestamptz NOT NULL, -- batches that expire by then, after the row before
@@ -53,6 +53,16 @@ CREATE TABLE reports.forecast (
     spent     bigint      NOT NULL,
     expired   bigint      NOT NULL,
     CONSTRAINT forecast_pkey PRIMARY KEY (ends)
+);
+
+-- What entries of expiry, recorded in the hour before the last report on it, took as far as it saw them, by source and by
+-- whether a sweep wrote them: the next report takes it off likewise.
+CREATE TABLE reports.expired (
+    source   text    NOT NULL,
+    by_sweep boolean NOT NULL,
+    batches  bigint  NOT NULL,
+    points   bigint  NOT NULL,
+    CONSTRAINT expired_pkey PRIMARY KEY (source, by_sweep)
 );
 
 -- Who is in arrears is found by a mark that changes only when an account falls into them or leaves them: an index on the

@@ -1,10 +1,11 @@
-//! What the sweep took, what will expire, and how the last forecast compares with what came of it.
+//! What expired, what will, and how the last forecast compares with what came of it.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use chrono_tz::Tz;
 use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
 
 use super::words::{Words, days_later, midnight, next_monday, number};
 use super::{Error, Kept, arrears};
@@ -28,9 +29,11 @@ pub struct Made {
     /// The report.
     pub document: Document,
     forecast: Vec<Forecast>,
+    seen: Taken,
 }
 
-/// What will expire on a day that begins with the slot's time of day, and what is known of the hour before the report.
+/// What will expire on a day that begins with the slot's time of day, or was due before and is still there, and what is
+/// known of the hour before the report.
 #[derive(Clone, Copy, Debug)]
 struct Forecast {
     ends: DateTime<Utc>,
@@ -62,6 +65,24 @@ struct Compared {
     unexplained: i64,
 }
 
+/// What entries of expiry took, by source and by whether a sweep wrote them.
+type Taken = BTreeMap<(String, bool), Held>;
+
+/// What expired since the last report, by source.
+struct Expired {
+    by_source: BTreeMap<String, Both>,
+    all: Both,
+    /// When the last report was made.
+    since: Option<DateTime<Utc>>,
+}
+
+/// What sweeps took, and what postings did that met points past their time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Both {
+    sweep: Held,
+    postings: Held,
+}
+
 /// What open batches hold, by source and by part between borders.
 struct Outlook {
     borders: Vec<DateTime<Utc>>,
@@ -72,6 +93,63 @@ impl Held {
     fn add(self, other: Held) -> Held {
         Held { batches: self.batches.saturating_add(other.batches), points: self.points.saturating_add(other.points) }
     }
+
+    fn less(self, other: Held) -> Held {
+        Held { batches: self.batches.saturating_sub(other.batches), points: self.points.saturating_sub(other.points) }
+    }
+}
+
+impl Both {
+    fn together(self) -> Held {
+        self.sweep.add(self.postings)
+    }
+}
+
+impl Expired {
+    /// From all that was taken since an hour before the last report, and what that one had seen of it. The first report
+    /// tells of its own sweep alone.
+    async fn read(
+        transaction: &Transaction<'_>,
+        since: Option<DateTime<Utc>>,
+        sweep: &Sweep,
+    ) -> Result<Expired, Error> {
+        let mut expired = Expired { by_source: BTreeMap::new(), all: Both::default(), since };
+        let Some(since) = since else {
+            for (source, of) in &sweep.by_source {
+                let batches = i64::try_from(of.batches).unwrap_or(i64::MAX);
+                expired.add(source, true, Held { batches, points: of.points });
+            }
+            return Ok(expired);
+        };
+        let mut seen = taken(&transaction.query(include_str!("../../sql/reports/expiry_seen.sql"), &[]).await?)?;
+        for (key, held) in taken_since(transaction, since - UNSEEN).await? {
+            let held = held.less(seen.remove(&key).unwrap_or_default());
+            if held.batches != 0 {
+                expired.add(&key.0, key.1, held);
+            }
+        }
+        Ok(expired)
+    }
+
+    fn add(&mut self, source: &str, by_sweep: bool, held: Held) {
+        for both in [self.by_source.entry(source.to_owned()).or_default(), &mut self.all] {
+            let of = if by_sweep { &mut both.sweep } else { &mut both.postings };
+            *of = of.add(held);
+        }
+    }
+}
+
+/// What entries of expiry that were recorded later than `from` took.
+async fn taken_since(transaction: &Transaction<'_>, from: DateTime<Utc>) -> Result<Taken, Error> {
+    Ok(taken(&transaction.query(include_str!("../../sql/reports/expiry_taken.sql"), &[&from]).await?)?)
+}
+
+fn taken(rows: &[Row]) -> Result<Taken, tokio_postgres::Error> {
+    let of = |row: &Row| {
+        let held = Held { batches: row.try_get(2)?, points: row.try_get(3)? };
+        Ok(((row.try_get(0)?, row.try_get(1)?), held))
+    };
+    rows.iter().map(of).collect()
 }
 
 impl Outlook {
@@ -108,18 +186,18 @@ impl Outlook {
     }
 }
 
-/// What entries recorded later than `from` did to batches between borders: the nth is of those that expire after the
-/// nth border and by the next.
+/// What entries recorded later than `from` did to batches between borders: the first is of those that expire by the first
+/// border, each further one of those after a border and by the next, the last of those after the last.
 async fn flows(
     transaction: &Transaction<'_>,
     from: DateTime<Utc>,
     borders: &[DateTime<Utc>],
 ) -> Result<Vec<Flows>, Error> {
     let rows = transaction.query(include_str!("../../sql/reports/expiry_flows.sql"), &[&from, &borders]).await?;
-    let mut flows = vec![Flows::default(); borders.len().saturating_sub(1)];
+    let mut flows = vec![Flows::default(); borders.len() + 1];
     for row in rows {
         let part = usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
-        if let Some(of) = part.checked_sub(1).and_then(|nth| flows.get_mut(nth)) {
+        if let Some(of) = flows.get_mut(part) {
             *of = Flows { recharged: row.try_get(1)?, spent: row.try_get(2)?, expired: row.try_get(3)? };
         }
     }
@@ -161,16 +239,16 @@ pub async fn build(
             last.push((ends, row.try_get::<_, i64>(3)?, seen));
         }
     }
-    let ends = last.iter().map(|(ends, ..)| *ends);
-    let compared_borders: Vec<DateTime<Utc>> = made_for.iter().map(|(of, _)| *of).chain(ends).collect();
+    let compared_borders: Vec<DateTime<Utc>> = last.iter().map(|(ends, ..)| *ends).collect();
     // Every open batch is told, so it is no harm to read the table whole.
-    let borders = days.iter().chain(&weeks).copied().chain(compared_borders.iter().copied().filter(|at| *at <= slot));
+    let borders = days.iter().chain(&weeks).chain(&compared_borders).copied();
     let outlook = Outlook::read(transaction, borders.collect()).await?;
 
     arrears::plan_for_few(transaction).await?;
+    let expired = Expired::read(transaction, made_for.map(|(_, as_of)| as_of), sweep).await?;
     let mut compared = Vec::new();
-    if let Some((of, as_of)) = made_for.filter(|_| !last.is_empty()) {
-        let mut begins = of;
+    if let Some((_, as_of)) = made_for {
+        let mut begins = None;
         let since = flows(transaction, as_of - UNSEEN, &compared_borders).await?;
         for ((ends, said, seen), flows) in last.into_iter().zip(since) {
             let flows = Flows {
@@ -178,21 +256,19 @@ pub async fn build(
                 spent: flows.spent.saturating_sub(seen.spent),
                 expired: flows.expired.saturating_sub(seen.expired),
             };
-            let left = outlook.between(None, Some(begins), Some(ends)).points;
+            let left = outlook.between(None, begins, Some(ends)).points;
             let due = said.saturating_add(flows.recharged).saturating_sub(flows.spent);
             let unexplained = due.saturating_sub(flows.expired).saturating_sub(left);
             compared.push(Compared { ends, said, flows, left, unexplained });
-            begins = ends;
+            begins = Some(ends);
         }
     }
     let seen = flows(transaction, now - UNSEEN, &days).await?;
-    let windows = days.windows(2).zip(seen);
-    let forecast: Vec<Forecast> = windows
-        .filter_map(|(window, seen)| {
-            let [begins, ends] = window else { return None };
-            Some(Forecast { ends: *ends, held: outlook.between(None, Some(*begins), Some(*ends)), seen })
-        })
+    let begins = std::iter::once(None).chain(days.iter().copied().map(Some));
+    let forecast: Vec<Forecast> = (begins.zip(&days).zip(seen))
+        .map(|((begins, ends), seen)| Forecast { ends: *ends, held: outlook.between(None, begins, Some(*ends)), seen })
         .collect();
+    let seen = taken_since(transaction, now - UNSEEN).await?;
 
     let within = |days: u64| outlook.between(None, Some(slot), Some(days_later(slot, days, zone)));
     let unexplained = compared.iter().any(|day| day.unexplained != 0);
@@ -202,19 +278,19 @@ pub async fn build(
         () if unexplained || late.batches > 0 => Tone::Attention,
         () => Tone::Good,
     };
-    let batches = i64::try_from(sweep.batches).unwrap_or(i64::MAX);
+    let Held { batches, points } = expired.all.together();
     let soon = within(30).points;
     let mut headline = words.of(
         format!(
             "{} in {} expired, {} will within 30 days",
-            words.points(sweep.points),
+            words.points(points),
             words.batches(batches),
             words.points(soon)
         ),
         format!(
             "{}共 {} 已到期，未来 30 天将到期 {}",
             words.batches(batches),
-            words.points(sweep.points),
+            words.points(points),
             words.points(soon)
         ),
     );
@@ -235,20 +311,23 @@ pub async fn build(
         time_zone: zone.name().to_owned(),
         tone,
         headline,
-        facts: facts(sweep, &within, late, words),
+        facts: facts(&expired, sweep, &within, late, words),
         sections: [
             wrong(disproved, sweep, words),
-            vec![Section::Table(swept(sweep, words))],
+            vec![Section::Table(by_way(&expired, zone, words))],
             orphans(sweep, words).map(Section::Table).into_iter().collect(),
             vec![
                 Section::Table(by_source(&outlook, slot, zone, words)),
                 Section::Chart(chart(&outlook, &weeks, zone, words)),
             ],
-            vec![Section::Table(by_week(&outlook, &weeks, zone, words)), accuracy(&compared, made_for, words)],
+            vec![
+                Section::Table(by_week(&outlook, &weeks, zone, words)),
+                accuracy(&compared, points, expired.since.is_some(), words),
+            ],
         ]
         .concat(),
     };
-    Ok(Made { document, forecast })
+    Ok(Made { document, forecast, seen })
 }
 
 /// Keeps the report and its forecast, in the transaction that is open. Where the slot has its document already nothing
@@ -257,7 +336,7 @@ pub async fn build(
 /// # Errors
 /// Where the database fails.
 pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
-    let Made { document, forecast } = made;
+    let Made { document, forecast, seen } = made;
     let of_slot = include_str!("../../sql/reports/document_of_slot.sql");
     if transaction.query_opt(of_slot, &[&document.report, &document.slot]).await?.is_none() {
         let column = |value: fn(&Forecast) -> i64| forecast.iter().map(value).collect::<Vec<i64>>();
@@ -269,15 +348,24 @@ pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -
         let insert = include_str!("../../sql/reports/forecast_insert.sql");
         let (slot, as_of) = (&document.slot, &document.as_of);
         transaction.execute(insert, &[slot, as_of, &ends, &batches, &points, &recharged, &spent, &expired]).await?;
+        let (sources, by_sweep): (Vec<&str>, Vec<bool>) = seen.keys().map(|(of, by)| (of.as_str(), *by)).unzip();
+        let (batches, points): (Vec<i64>, Vec<i64>) = seen.values().map(|of| (of.batches, of.points)).unzip();
+        transaction.execute(include_str!("../../sql/reports/expiry_forget.sql"), &[]).await?;
+        let remember = include_str!("../../sql/reports/expiry_remember.sql");
+        transaction.execute(remember, &[&sources, &by_sweep, &batches, &points]).await?;
     }
     super::keep(transaction, document, config).await
 }
 
-fn facts(sweep: &Sweep, within: &impl Fn(u64) -> Held, late: Held, words: Words) -> Vec<Fact> {
+fn facts(expired: &Expired, sweep: &Sweep, within: &impl Fn(u64) -> Held, late: Held, words: Words) -> Vec<Fact> {
+    let Both { sweep: by_sweep, postings } = expired.all;
+    let together = expired.all.together();
     let mut facts = vec![
-        words.fact("Points expired", "到期积分", Cell::Number(sweep.points)),
-        words.fact("Batches expired", "到期批次", number(sweep.batches)),
-        words.fact("Accounts concerned", "涉及账户", number(sweep.accounts)),
+        words.fact("Points expired", "过期积分", Cell::Number(together.points)),
+        words.fact("Of these by the sweep", "其中由过期处理", Cell::Number(by_sweep.points)),
+        words.fact("Of these by postings", "其中由账户变动触发", Cell::Number(postings.points)),
+        words.fact("Batches expired", "过期批次", Cell::Number(together.batches)),
+        words.fact("Accounts that the sweep touched", "过期处理涉及账户", number(sweep.accounts)),
         words.fact("Will expire within 7 days", "未来 7 天将到期", Cell::Number(within(7).points)),
         words.fact("Will expire within 30 days", "未来 30 天将到期", Cell::Number(within(30).points)),
         words.fact("Will expire within 90 days", "未来 90 天将到期", Cell::Number(within(90).points)),
@@ -308,26 +396,45 @@ fn wrong(disproved: Option<&str>, sweep: &Sweep, words: Words) -> Vec<Section> {
     if paragraphs.is_empty() { Vec::new() } else { vec![Section::Text { title, paragraphs }] }
 }
 
-fn swept(sweep: &Sweep, words: Words) -> Table {
-    let cell = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let rows: Vec<Vec<Cell>> = (sweep.by_source.iter())
-        .map(|(source, expired)| {
-            vec![Cell::Text(source.clone()), number(expired.batches), Cell::Number(expired.points)]
-        })
-        .collect();
+/// What expired, by source and by what took it.
+fn by_way(expired: &Expired, zone: Tz, words: Words) -> Table {
+    let numbers = |both: &Both| {
+        let together = both.together();
+        [together.batches, both.sweep.points, both.postings.points, together.points]
+    };
+    let row = |(source, both): (&String, &Both)| {
+        std::iter::once(Cell::Text(source.clone())).chain(numbers(both).map(Cell::Number)).collect()
+    };
+    let rows: Vec<Vec<Cell>> = expired.by_source.iter().map(row).collect();
+    let note = match expired.since.map(|since| words.instant(since, zone)) {
+        None => words
+            .of(
+                "This is the first report: what postings expired before it is not counted.",
+                "这是第一份报告，此前由账户变动触发的过期未计入。",
+            )
+            .to_owned(),
+        Some(since) => words.of(
+            format!(
+                "Since the last report, of {since}. A posting expires what it meets past its time, before the sweep does."
+            ),
+            format!("自上次报告（{since}）起。账户发生变动时，其已到期的积分先行过期，不待过期处理。"),
+        ),
+    };
     Table {
         name: "expired".to_owned(),
-        title: words.of("Expired now, by source", "本次到期，按来源").to_owned(),
-        note: String::new(),
+        title: words.of("What expired, by source", "过期积分，按来源").to_owned(),
+        note,
         columns: vec![
             words.column("Source", "来源", Kind::Text),
             words.column("Batches", "批次数", Kind::Number),
-            words.column("Points", "积分", Kind::Number),
+            words.column("By the sweep", "由过期处理", Kind::Number),
+            words.column("By postings", "由账户变动", Kind::Number),
+            words.column("Together", "合计", Kind::Number),
         ],
         rows_in_all: rows.len() as u64,
         rows_in_body: 20,
         rows,
-        totals: vec![None, Some(cell(sweep.batches)), Some(sweep.points)],
+        totals: std::iter::once(None).chain(numbers(&expired.all).map(Some)).collect(),
         if_empty: words.of("Nothing was due.", "没有到期的批次。").to_owned(),
     }
 }
@@ -450,46 +557,65 @@ fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -
     }
 }
 
-/// How the last forecast compares with what came of it.
-fn accuracy(compared: &[Compared], last: Option<(DateTime<Utc>, DateTime<Utc>)>, words: Words) -> Section {
+/// How the last forecast compares with what came of it. What expired in all is told: what is of none of these days is of
+/// those that are not over.
+fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -> Section {
     let title = words.of("The last forecast and what came of it", "上次预测与实际").to_owned();
-    if compared.is_empty() {
-        let text = match last {
-            None => words
+    let numbers =
+        |day: &Compared| [day.said, day.flows.recharged, day.flows.spent, day.flows.expired, day.left, day.unexplained];
+    // The first is what was due by the last slot already: mostly nothing.
+    let told = |(nth, day): &(usize, &Compared)| *nth > 0 || numbers(day).iter().any(|number| *number != 0);
+    let compared: Vec<&Compared> = compared.iter().enumerate().filter(told).map(|(_, day)| day).collect();
+    let total = |nth: usize| {
+        let column = compared.iter().filter_map(|day| numbers(day).get(nth).copied());
+        column.fold(0_i64, i64::saturating_add)
+    };
+    let mut totals = [0, 1, 2, 3, 4, 5].map(total);
+    let not_over = if has_last { expired.saturating_sub(totals[3]) } else { 0 };
+    if compared.is_empty() && not_over == 0 {
+        let text = match has_last {
+            false => words
                 .of("There is no earlier forecast; the next report compares.", "此前没有预测，自下一份报告起比较。"),
-            Some(_) => words.of("No day of the last forecast is over yet.", "上次预测的各日均未结束，暂无可比数据。"),
+            true => words.of("No day of the last forecast is over yet.", "上次预测的各日均未结束，暂无可比数据。"),
         };
         return Section::Text { title, paragraphs: vec![text.to_owned()] };
     }
-    let numbers =
-        |day: &Compared| [day.said, day.flows.recharged, day.flows.spent, day.flows.expired, day.left, day.unexplained];
-    let total = |nth: usize| {
-        let column = compared.iter().filter_map(|day| numbers(day).get(nth).copied());
-        Some(column.fold(0_i64, i64::saturating_add))
-    };
-    let row = |day: &Compared| std::iter::once(Cell::Instant(day.ends)).chain(numbers(day).map(Cell::Number)).collect();
+    let row =
+        |day: &&Compared| std::iter::once(Cell::Instant(day.ends)).chain(numbers(day).map(Cell::Number)).collect();
+    let mut rows: Vec<Vec<Cell>> = compared.iter().map(row).collect();
+    let mut note = words
+        .of(
+            "Forecast + recharged since - spent since = expired + still there + unexplained. Each row is what expires by \
+             that instant, after the row before.",
+            "预测 + 其后充值 - 其后消耗 = 实际过期 + 仍未处理 + 无法解释。每行为上一行之后至该时刻到期的积分。",
+        )
+        .to_owned();
+    if not_over != 0 {
+        let label = Cell::Text(words.of("days not over", "未结束的日期").to_owned());
+        let cells = [Cell::Empty, Cell::Empty, Cell::Empty, Cell::Number(not_over), Cell::Empty, Cell::Empty];
+        rows.push(std::iter::once(label).chain(cells).collect());
+        totals[3] = expired;
+        note.push_str(words.of(
+            " The last row is what has expired already of days that are not over; they are not compared yet.",
+            "末行为尚未结束的日期中已经过期的积分，这些日期暂不比较。",
+        ));
+    }
     Section::Table(Table {
         name: "forecast".to_owned(),
         title,
-        note: words
-            .of(
-                "Forecast + recharged since - spent since = expired + still there + unexplained. Each row is what \
-                 expires by that instant, after the row before.",
-                "预测 + 其后充值 - 其后消费 = 实际到期 + 仍未处理 + 无法解释。每行为上一行之后至该时刻到期的积分。",
-            )
-            .to_owned(),
+        note,
         columns: vec![
             words.column("Expires by", "到期截止", Kind::Instant),
             words.column("Forecast", "预测", Kind::Number),
             words.column("Recharged since", "其后充值", Kind::Number),
-            words.column("Spent since", "其后消费", Kind::Number),
-            words.column("Expired", "实际到期", Kind::Number),
+            words.column("Spent since", "其后消耗", Kind::Number),
+            words.column("Expired", "实际过期", Kind::Number),
             words.column("Still there", "仍未处理", Kind::Number),
             words.column("Unexplained", "无法解释", Kind::Number),
         ],
-        rows: compared.iter().map(row).collect(),
-        rows_in_all: compared.len() as u64,
-        totals: std::iter::once(None).chain((0..6).map(total)).collect(),
+        rows_in_all: rows.len() as u64,
+        rows,
+        totals: std::iter::once(None).chain(totals.map(Some)).collect(),
         rows_in_body: 20,
         if_empty: String::new(),
     })

@@ -2,14 +2,27 @@
 
 use chrono::{DateTime, Utc};
 use pointsd::config::Config;
-use pointsd::document::{Document, Tone};
-use pointsd::ledger::{Rules, Session, Sweep};
+use pointsd::document::{Cell, Document, Tone};
+use pointsd::ledger::{Progress, Rules, Session, Sweep, SweepRun};
 use pointsd::reports::expiry;
 use tokio_postgres::{Client, IsolationLevel};
 
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
 use crate::{assert_complete, config, consume, numbers, post, recharge, table};
+
+/// The entries of a sweep carry a number; nothing is kept between its groups.
+struct Numbered;
+
+impl SweepRun for Numbered {
+    fn run(&self) -> i64 {
+        1
+    }
+
+    async fn keep(&self, _: &Client, _: &Sweep, _: Progress) -> Result<(), tokio_postgres::Error> {
+        Ok(())
+    }
+}
 
 /// Sweeps, then makes and keeps the report as the job does.
 async fn report(
@@ -19,7 +32,8 @@ async fn report(
     slot: DateTime<Utc>,
     disproved: Option<&str>,
 ) -> (Sweep, Document) {
-    let sweep = session.sweep(slot, false, &Rules::from(config), |_| true).await.unwrap();
+    let rules = Rules::from(config);
+    let sweep = session.sweep_for(&Numbered, slot, Sweep::default(), &rules, |_| true).await.unwrap();
     let database = database.database().await;
     let mut client = database.connection().await.unwrap();
     let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
@@ -52,6 +66,8 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
         post(&mut session, &first, &config).await;
         let (sweep, document) = report(&database, &mut session, &config, day(10), None).await;
         assert_eq!((sweep.points, document.tone), (9, Tone::Good));
+        // Of the first report's past nothing is known but its own sweep.
+        assert_eq!(table(&document, "expired").totals[1..], [1, 9, 0, 9].map(Some));
         assert_complete(&document, chinese);
         // 10 March is a Tuesday: this week's rest has it all, further on there is nothing for twelve weeks.
         let weeks = numbers(table(&document, "weeks"), 2);
@@ -73,13 +89,55 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
         let forecast = table(&document, "forecast");
         // Said 150, came 7 + 10, went 30 + 2, expired 70 by touch and 65 by the sweep.
         assert_eq!(forecast.totals[1..], [150, 17, 32, 135, 0, 0].map(Some), "{forecast:#?}");
+        // What expired by source, the headline and the facts tell the same 135.
+        assert_eq!(table(&document, "expired").totals[1..], [4, 65, 70, 135].map(Some));
+        assert!(document.headline.contains("135 "), "{}", document.headline);
+        let facts = document.facts[..4].iter().map(|fact| &fact.value).collect::<Vec<_>>();
+        assert_eq!(facts, [135, 65, 70, 4].map(Cell::Number).each_ref());
         assert_complete(&document, chinese);
         // What is seen of the hour before is not counted again.
         let (_, document) = report(&database, &mut session, &config, day(12), None).await;
         assert_eq!(table(&document, "forecast").totals[1..], [36, 0, 0, 36, 0, 0].map(Some));
+        assert_eq!(table(&document, "expired").totals[1..], [1, 36, 0, 36].map(Some));
         // Through the clock change, by the clock of the business: 02:00 on the 29th is 03:00.
         let (_, document) = report(&database, &mut session, &config, at("2026-03-30T00:00:00Z"), None).await;
         assert_eq!(table(&document, "forecast").rows.len(), 18);
+    }
+}
+
+/// A posting may be later than the slot, a recharge late in coming: nothing that expired is left out, or told twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_is_told_once_whatever_day_it_is_of() {
+    for (language, chinese) in [("en", false), ("zh-CN", true)] {
+        let (database, folder) = (TestDatabase::new().await, Folder::new());
+        let config = config(&folder, "UTC", language);
+        let mut session = database.session().await;
+        let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+        let first = [
+            recharge(1, 100, "a", day(1), at("2026-03-11T00:00:30Z")),
+            recharge(2, 40, "a", day(1), at("2026-12-01T00:00:00Z")),
+        ];
+        post(&mut session, &first, &config).await;
+        report(&database, &mut session, &config, day(10), None).await;
+        let second = [
+            consume(1, 1, "b", at("2026-03-11T00:01:00Z")), // past the slot of the report that it comes before
+            consume(2, 1, "b", at("2026-12-01T00:00:00Z")), // further than a forecast goes
+            recharge(3, 7, "a", day(1), day(9)),            // due at the last slot, when it was not there
+        ];
+        post(&mut session, &second, &config).await;
+        let (sweep, document) = report(&database, &mut session, &config, day(11), None).await;
+        assert_eq!(sweep.points, 7);
+        let told = |document: &Document| {
+            let (forecast, expired) = (table(document, "forecast"), table(document, "expired"));
+            assert_eq!(forecast.totals[4], expired.totals[4], "{document:#?}");
+            (expired.totals[2..].to_vec(), forecast.rows.iter().map(|row| row[4].clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&document), ([7, 140, 147].map(Some).to_vec(), [7, 0, 140].map(Cell::Number).to_vec()));
+        assert!(table(&document, "forecast").rows[2][0] != Cell::Empty && document.tone == Tone::Good, "{document:#?}");
+        assert_complete(&document, chinese);
+        let (_, document) = report(&database, &mut session, &config, day(12), None).await;
+        assert_eq!(told(&document), ([0, 0, 0].map(Some).to_vec(), [0].map(Cell::Number).to_vec()));
+        assert_complete(&document, chinese);
     }
 }
 
