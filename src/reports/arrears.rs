@@ -166,6 +166,8 @@ pub struct Counters {
     pub drawn: i64,
     /// Points that went out of arrears since.
     pub repaid: i64,
+    /// Points by which repairs since changed what is owed.
+    pub set_right: i64,
     /// Accounts whose entries do not explain what they owe.
     pub unexplained: u64,
 }
@@ -220,6 +222,9 @@ struct Changes {
     between: u64,
     drawn: i64,
     repaid: i64,
+    /// Accounts that were repaired, and by how much that changed what they owe.
+    repaired_accounts: u64,
+    set_right: i64,
     unexplained: Vec<Vec<Cell>>,
     unexplained_accounts: u64,
     remember: Vec<Remembered>,
@@ -258,7 +263,7 @@ pub async fn build(
     let changes = Changes::read(transaction, now, last.as_ref(), words).await?;
 
     let opening = last.as_ref().map_or(standing.points, |last| last.owed);
-    let expected = opening.saturating_add(changes.drawn).saturating_sub(changes.repaid);
+    let expected = changes.expected(opening);
     let (difference, unknown) = (standing.points.saturating_sub(expected), standing.ages[4].0);
     let wrong = difference != 0 || changes.unexplained_accounts > 0 || unknown > 0;
     let counters = Counters {
@@ -268,6 +273,7 @@ pub async fn build(
         cured: changes.cured_accounts,
         drawn: changes.drawn,
         repaid: changes.repaid,
+        set_right: changes.set_right,
         unexplained: changes.unexplained_accounts,
     };
     let document = Document {
@@ -420,6 +426,11 @@ impl Changes {
         }
     }
 
+    /// What all owe, by what they owed and what became of it.
+    fn expected(&self, opening: i64) -> i64 {
+        opening.saturating_add(self.drawn).saturating_sub(self.repaid).saturating_add(self.set_right)
+    }
+
     fn add(&mut self, row: &Row, now: DateTime<Utc>, told: bool, words: Words) -> Result<(), tokio_postgres::Error> {
         let user: Uuid = row.try_get("user_id")?;
         let (opening, closing): (i64, i64) = (row.try_get("opening")?, row.try_get("closing")?);
@@ -439,6 +450,12 @@ impl Changes {
         }
         self.drawn = self.drawn.saturating_add(drawn);
         self.repaid = self.repaid.saturating_add(repaid);
+        let unrepaired = opening.saturating_add(drawn).saturating_sub(repaid);
+        let rightly: Option<i64> = row.try_get("rightly")?;
+        let expected = rightly.unwrap_or(unrepaired);
+        let set_right = expected.saturating_sub(unrepaired);
+        self.set_right = self.set_right.saturating_add(set_right);
+        self.repaired_accounts += u64::from(set_right != 0);
         let name = || Cell::Text(user.to_string());
         match (opening, closing) {
             (0, 1..) => {
@@ -451,18 +468,17 @@ impl Changes {
                 self.cured_points = self.cured_points.saturating_add(opening);
                 let (at, kind, source): (Option<DateTime<Utc>>, Option<String>, Option<String>) =
                     (row.try_get("out_at")?, row.try_get("out_type")?, row.try_get("out_source")?);
-                let how = Cell::Text(cured_by(kind.as_deref(), source.as_deref(), words));
+                let how = Cell::Text(cured_by(kind.as_deref(), source.as_deref(), rightly.is_some(), words));
                 let at = at.map_or(Cell::Empty, Cell::Instant);
                 push(&mut self.cured, || vec![name(), Cell::Number(opening), how, at]);
             }
             (0, 0) if drawn > 0 => self.between += 1,
             _ => {}
         }
-        let expected = opening.saturating_add(drawn).saturating_sub(repaid);
         if expected != closing {
             self.unexplained_accounts += 1;
             push(&mut self.unexplained, || {
-                let numbers = [opening, drawn, repaid, expected, closing];
+                let numbers = [opening, drawn, repaid, set_right, expected, closing];
                 std::iter::once(name()).chain(numbers.map(Cell::Number)).collect()
             });
         }
@@ -476,10 +492,10 @@ fn push(rows: &mut Vec<Vec<Cell>>, row: impl FnOnce() -> Vec<Cell>) {
     }
 }
 
-fn cured_by(kind: Option<&str>, source: Option<&str>, words: Words) -> String {
+fn cured_by(kind: Option<&str>, source: Option<&str>, repaired: bool, words: Words) -> String {
     match (kind, source) {
         (Some("recharge"), Some(source)) => words.of(format!("recharge by {source}"), format!("{source} 充值")),
-        (Some("adjust"), _) => words.of("an adjustment", "账务调整").to_owned(),
+        _ if repaired => words.of("repair", "修复更正").to_owned(),
         _ => words.of("no entry says how", "没有对应的流水").to_owned(),
     }
 }
@@ -664,6 +680,7 @@ fn unexplained(changes: &Changes, words: Words) -> Table {
             words.column("Owed then", "上次欠费", Kind::Number),
             words.column("Drawn", "新增欠费", Kind::Number),
             words.column("Repaid", "偿还", Kind::Number),
+            words.column("Set right", "修复更正", Kind::Number),
             words.column("Expected", "应欠", Kind::Number),
             words.column("Owes now", "实欠", Kind::Number),
         ],
@@ -691,8 +708,7 @@ fn worst(standing: &Standing, words: Words) -> Table {
 }
 
 fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz, words: Words) -> Table {
-    let expected = last.owed.saturating_add(changes.drawn).saturating_sub(changes.repaid);
-    let difference = standing.points.saturating_sub(expected);
+    let difference = standing.points.saturating_sub(changes.expected(last.owed));
     let row = |english: &str, chinese: &str, points: i64| {
         vec![Cell::Text(words.of(english, chinese).to_owned()), Cell::Number(points)]
     };
@@ -702,6 +718,9 @@ fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz
         row("Repaid", "偿还", changes.repaid.saturating_neg()),
         row("Closing: owed now", "期末：当前欠费", standing.points),
     ];
+    if changes.repaired_accounts > 0 {
+        rows.insert(3, row("Set right by repair", "修复更正", changes.set_right));
+    }
     if difference != 0 {
         rows.push(row("Difference that no entry explains", "流水无法解释的差额", difference));
     }
@@ -715,6 +734,13 @@ fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz
         note.push_str(&words.of(
             format!(" In between, {between} fell into arrears and left them again."),
             format!("期间另有 {between}欠费后已结清。"),
+        ));
+    }
+    if changes.repaired_accounts > 0 {
+        let repaired = words.accounts(changes.repaired_accounts);
+        note.push_str(&words.of(
+            format!(" What {repaired} owed was wrong and was set right by a repair."),
+            format!("其中 {repaired}的欠费有误，已由修复更正。"),
         ));
     }
     Table {

@@ -1,6 +1,6 @@
 //! What expired, what will, and how the last forecast compares with what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -56,11 +56,13 @@ struct Flows {
     expired: i64,
 }
 
-/// What the last report said of a day, and what came of it: said + recharged - spent - expired = left + unexplained.
+/// What the last report said of a day, and what came of it: said + recharged - spent + set right = expired + left +
+/// unexplained.
 struct Compared {
     ends: DateTime<Utc>,
     said: i64,
     flows: Flows,
+    set_right: i64,
     left: i64,
     unexplained: i64,
 }
@@ -204,6 +206,46 @@ async fn flows(
     Ok(flows)
 }
 
+/// What a repair may have changed of what the last forecast said: one or the other, by whether that had seen what was
+/// wrong.
+type Repair = [i64; 2];
+
+/// What repairs recorded later than `from` did to batches between borders, as [`flows`] counts the parts.
+async fn repairs(
+    transaction: &Transaction<'_>,
+    from: DateTime<Utc>,
+    borders: &[DateTime<Utc>],
+) -> Result<Vec<Vec<Repair>>, Error> {
+    let rows = transaction.query(include_str!("../../sql/reports/expiry_repaired.sql"), &[&from, &borders]).await?;
+    let mut repairs = vec![Vec::new(); borders.len() + 1];
+    for row in rows {
+        let part = usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
+        if let Some(of) = repairs.get_mut(part) {
+            of.push([row.try_get(1)?, row.try_get(2)?]);
+        }
+    }
+    Ok(repairs)
+}
+
+/// The most sums that are held against a difference; a day on which more repairs meet has nearly every one between.
+const MOST_SUMS: usize = 10_000;
+
+/// How much of a difference repairs explain: of the sums that they can come to, the one nearest to it.
+fn explained(difference: i64, repairs: &[Repair]) -> i64 {
+    let mut sums = BTreeSet::from([0_i64]);
+    for [rows_moved, booked] in repairs {
+        let with = |sum: &i64| [sum.saturating_add(*rows_moved), sum.saturating_add(*booked)];
+        sums = sums.iter().flat_map(with).collect();
+        if sums.len() > MOST_SUMS {
+            let of = |pick: fn(i64, i64) -> i64| {
+                repairs.iter().fold(0_i64, |sum, [one, other]| sum.saturating_add(pick(*one, *other)))
+            };
+            return difference.clamp(of(i64::min), of(i64::max));
+        }
+    }
+    sums.into_iter().min_by_key(|sum| sum.abs_diff(difference)).unwrap_or(0)
+}
+
 /// Makes the report on a sweep that is done, from the snapshot of `transaction`, which is REPEATABLE READ and writes
 /// nothing. `disproved` says what does not agree where the sweep's count is not what its entries say.
 ///
@@ -250,7 +292,8 @@ pub async fn build(
     if let Some((_, as_of)) = made_for {
         let mut begins = None;
         let since = flows(transaction, as_of - UNSEEN, &compared_borders).await?;
-        for ((ends, said, seen), flows) in last.into_iter().zip(since) {
+        let repairs = repairs(transaction, as_of - UNSEEN, &compared_borders).await?;
+        for (((ends, said, seen), flows), repairs) in last.into_iter().zip(since).zip(repairs) {
             let flows = Flows {
                 recharged: flows.recharged.saturating_sub(seen.recharged),
                 spent: flows.spent.saturating_sub(seen.spent),
@@ -258,8 +301,10 @@ pub async fn build(
             };
             let left = outlook.between(None, begins, Some(ends)).points;
             let due = said.saturating_add(flows.recharged).saturating_sub(flows.spent);
-            let unexplained = due.saturating_sub(flows.expired).saturating_sub(left);
-            compared.push(Compared { ends, said, flows, left, unexplained });
+            let came = flows.expired.saturating_add(left);
+            let set_right = explained(came.saturating_sub(due), &repairs);
+            let unexplained = due.saturating_add(set_right).saturating_sub(came);
+            compared.push(Compared { ends, said, flows, set_right, left, unexplained });
             begins = Some(ends);
         }
     }
@@ -561,8 +606,10 @@ fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -
 /// those that are not over.
 fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -> Section {
     let title = words.of("The last forecast and what came of it", "上次预测与实际").to_owned();
-    let numbers =
-        |day: &Compared| [day.said, day.flows.recharged, day.flows.spent, day.flows.expired, day.left, day.unexplained];
+    let numbers = |day: &Compared| {
+        let Flows { recharged, spent, expired } = day.flows;
+        [day.said, recharged, spent, day.set_right, expired, day.left, day.unexplained]
+    };
     // The first is what was due by the last slot already: mostly nothing.
     let told = |(nth, day): &(usize, &Compared)| *nth > 0 || numbers(day).iter().any(|number| *number != 0);
     let compared: Vec<&Compared> = compared.iter().enumerate().filter(told).map(|(_, day)| day).collect();
@@ -570,8 +617,8 @@ fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -
         let column = compared.iter().filter_map(|day| numbers(day).get(nth).copied());
         column.fold(0_i64, i64::saturating_add)
     };
-    let mut totals = [0, 1, 2, 3, 4, 5].map(total);
-    let not_over = if has_last { expired.saturating_sub(totals[3]) } else { 0 };
+    let mut totals = [0, 1, 2, 3, 4, 5, 6].map(total);
+    let not_over = if has_last { expired.saturating_sub(totals[4]) } else { 0 };
     if compared.is_empty() && not_over == 0 {
         let text = match has_last {
             false => words
@@ -583,24 +630,34 @@ fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -
     let row =
         |day: &&Compared| std::iter::once(Cell::Instant(day.ends)).chain(numbers(day).map(Cell::Number)).collect();
     let mut rows: Vec<Vec<Cell>> = compared.iter().map(row).collect();
-    let mut note = words
-        .of(
-            "Forecast + recharged since - spent since = expired + still there + unexplained. Each row is what expires by \
-             that instant, after the row before.",
-            "预测 + 其后充值 - 其后消耗 = 实际过期 + 仍未处理 + 无法解释。每行为上一行之后至该时刻到期的积分。",
-        )
-        .to_owned();
+    // Mostly nothing was repaired, and a mail is narrow.
+    let repaired = compared.iter().any(|day| day.set_right != 0);
+    let mut note = match repaired {
+        false => words.of(
+            "Forecast + recharged since - spent since = expired + still there + unexplained.",
+            "预测 + 其后充值 - 其后消耗 = 实际过期 + 仍未处理 + 无法解释。",
+        ),
+        true => words.of(
+            "Forecast + recharged since - spent since + set right by repair = expired + still there + unexplained.",
+            "预测 + 其后充值 - 其后消耗 + 修复更正 = 实际过期 + 仍未处理 + 无法解释。",
+        ),
+    }
+    .to_owned();
+    note.push_str(words.of(
+        " Each row is what expires by that instant, after the row before.",
+        "每行为上一行之后至该时刻到期的积分。",
+    ));
     if not_over != 0 {
         let label = Cell::Text(words.of("days not over", "未结束的日期").to_owned());
-        let cells = [Cell::Empty, Cell::Empty, Cell::Empty, Cell::Number(not_over), Cell::Empty, Cell::Empty];
+        let cells = (0..totals.len()).map(|nth| if nth == 4 { Cell::Number(not_over) } else { Cell::Empty });
         rows.push(std::iter::once(label).chain(cells).collect());
-        totals[3] = expired;
+        totals[4] = expired;
         note.push_str(words.of(
             " The last row is what has expired already of days that are not over; they are not compared yet.",
             "末行为尚未结束的日期中已经过期的积分，这些日期暂不比较。",
         ));
     }
-    Section::Table(Table {
+    let mut table = Table {
         name: "forecast".to_owned(),
         title,
         note,
@@ -609,6 +666,7 @@ fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -
             words.column("Forecast", "预测", Kind::Number),
             words.column("Recharged since", "其后充值", Kind::Number),
             words.column("Spent since", "其后消耗", Kind::Number),
+            words.column("Set right by repair", "修复更正", Kind::Number),
             words.column("Expired", "实际过期", Kind::Number),
             words.column("Still there", "仍未处理", Kind::Number),
             words.column("Unexplained", "无法解释", Kind::Number),
@@ -618,5 +676,11 @@ fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -
         totals: std::iter::once(None).chain(totals.map(Some)).collect(),
         rows_in_body: 20,
         if_empty: String::new(),
-    })
+    };
+    if !repaired {
+        table.columns.remove(4);
+        table.totals.remove(4);
+        table.rows.iter_mut().for_each(|row| drop(row.remove(4)));
+    }
+    Section::Table(table)
 }

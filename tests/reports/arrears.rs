@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Tone};
+use pointsd::proof::Keep;
 use pointsd::reports::arrears::{self, Made};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, IsolationLevel};
 
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
-use crate::{assert_complete, config, consume, numbers, post, recharge, table};
+use crate::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 
 /// Makes and keeps a report as the job does.
 async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made {
@@ -157,7 +158,56 @@ async fn tells_what_entries_do_not_explain() {
     assert!(made.document.headline.ends_with("; the entries do not explain it"), "{}", made.document.headline);
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [5, 0, 0, 17, 12]);
     let row = &table(&made.document, "unexplained").rows[0];
-    assert_eq!(row[1..], [5, 0, 0, 5, 17].map(Cell::Number));
+    assert_eq!(row[1..], [5, 0, 0, 0, 5, 17].map(Cell::Number));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_explains_what_it_set_right_and_nothing_else() {
+    let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+    database.expect_damage();
+    let config = config(&folder, "UTC", "en");
+    let (mut session, mut client) = (database.session().await, database.client().await);
+    let (day, end) = (|day: u32| at(&format!("2026-03-{day:02}T00:00:00Z")), at("2026-12-31T00:00:00Z"));
+    let first = [
+        consume(1, 5, "a", day(1)),
+        recharge(2, 50, "a", day(1), end),
+        consume(3, 7, "a", day(1)),
+        recharge(4, 10, "a", day(1), end),
+        recharge(5, 30, "a", day(1), end),
+    ];
+    post(&mut session, &first, &config).await;
+    hand(&client, 1, 12, None).await;
+    hand(&client, 5, 31, None).await;
+    hand(&client, 2, 50, Some(1)).await;
+    hand(&client, 2, 20, None).await;
+    assert_eq!(report(&database, &config, day(2)).await.counters.points, 17 + 1 + 20 + 7);
+
+    // What the last report had seen, set back or kept; and what went wrong since.
+    repair(&mut client, 1, Keep::Entries).await;
+    repair(&mut client, 5, Keep::Entries).await;
+    repair(&mut client, 2, Keep::Balances).await;
+    hand(&client, 4, 19, None).await;
+    repair(&mut client, 4, Keep::Entries).await;
+    post(&mut session, &[consume(1, 3, "b", day(2))], &config).await;
+    let made = report(&database, &config, day(3)).await;
+    assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [45, 3, 0, -13, 35], "{:#?}", made.document);
+    assert!(table(&made.document, "roll-forward").note.contains("What 2 accounts owed was wrong"));
+    assert_eq!(table(&made.document, "cured").rows[0][2], Cell::Text("repair".to_owned()));
+    assert_eq!((made.counters.unexplained, made.document.tone), (0, Tone::Attention));
+
+    // A hand after the repair, in the same account, and one in another are seen as before.
+    hand(&client, 1, 6, None).await;
+    repair(&mut client, 1, Keep::Entries).await;
+    hand(&client, 1, 4, None).await;
+    hand(&client, 3, 1, None).await;
+    let made = report(&database, &config, day(4)).await;
+    let unexplained: Vec<_> = table(&made.document, "unexplained").rows.iter().map(|row| row[1..].to_vec()).collect();
+    let (one, three) = ([8, 0, 0, 0, 8, 12].map(Cell::Number), [7, 0, 0, 0, 7, 8].map(Cell::Number));
+    assert!(unexplained.contains(&one.to_vec()) && unexplained.contains(&three.to_vec()), "{unexplained:?}");
+    // Nor is a repair that a report has told taken for an explanation once more.
+    hand(&client, 4, 12, None).await;
+    let made = report(&database, &config, day(5)).await;
+    assert_eq!((made.counters.unexplained, made.document.tone), (1, Tone::Bad), "{:#?}", made.document);
 }
 
 /// The cost grows with who owes and with what changed: neither accounts nor entries are read whole.

@@ -4,12 +4,13 @@ use chrono::{DateTime, Utc};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Tone};
 use pointsd::ledger::{Progress, Rules, Session, Sweep, SweepRun};
+use pointsd::proof::Keep;
 use pointsd::reports::expiry;
 use tokio_postgres::{Client, IsolationLevel};
 
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
-use crate::{assert_complete, config, consume, numbers, post, recharge, table};
+use crate::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 
 /// The entries of a sweep carry a number; nothing is kept between its groups.
 struct Numbered;
@@ -137,6 +138,51 @@ async fn what_expired_is_told_once_whatever_day_it_is_of() {
         assert_complete(&document, chinese);
         let (_, document) = report(&database, &mut session, &config, day(12), None).await;
         assert_eq!(told(&document), ([0, 0, 0].map(Some).to_vec(), [0].map(Cell::Number).to_vec()));
+        assert_complete(&document, chinese);
+    }
+}
+
+/// Whether the forecast had seen what was wrong or not, whether rows or balances were kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_explains_what_it_set_right_and_nothing_else() {
+    for (language, chinese) in [("en", false), ("zh-CN", true)] {
+        let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+        database.expect_damage();
+        let config = config(&folder, "UTC", language);
+        let (mut session, mut client) = (database.session().await, database.client().await);
+        let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+        let first = [
+            recharge(1, 100, "a", day(1), day(11)),
+            recharge(2, 50, "a", day(1), day(11)),
+            recharge(3, 40, "a", day(1), day(11)),
+            recharge(4, 20, "a", day(1), day(11)),
+            recharge(5, 60, "a", day(1), day(12)),
+            recharge(6, 33, "a", day(1), day(12)),
+        ];
+        post(&mut session, &first, &config).await;
+        hand(&client, 1, 30, Some(1)).await;
+        hand(&client, 2, 5, Some(1)).await;
+        hand(&client, 5, 10, Some(1)).await;
+        report(&database, &mut session, &config, day(10), None).await;
+        hand(&client, 3, 12, Some(1)).await;
+        hand(&client, 4, 7, Some(1)).await;
+        for (nth, keep) in [(1, Keep::Entries), (2, Keep::Balances), (3, Keep::Entries), (4, Keep::Balances)] {
+            repair(&mut client, nth, keep).await;
+        }
+        let (_, document) = report(&database, &mut session, &config, day(11), None).await;
+        // Said 70, 45, 40, 20; expired 100, 45, 40, 13.
+        let forecast = table(&document, "forecast");
+        assert_eq!(forecast.totals[1..], [175, 0, 0, 23, 198, 0, 0].map(Some), "{forecast:#?}");
+        assert_eq!((forecast.columns.len(), forecast.rows[0].len()), (8, 8));
+        assert_eq!(document.tone, Tone::Good, "{document:#?}");
+        assert_complete(&document, chinese);
+
+        // Of what a hand took from another account on the same day nothing is explained.
+        repair(&mut client, 5, Keep::Entries).await;
+        hand(&client, 6, 4, Some(1)).await;
+        let (_, document) = report(&database, &mut session, &config, day(12), None).await;
+        assert_eq!(table(&document, "forecast").totals[1..], [83, 0, 0, 10, 89, 0, 4].map(Some));
+        assert_eq!(document.tone, Tone::Attention);
         assert_complete(&document, chinese);
     }
 }

@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
 use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
+use pointsd::proof::{self, Applied, Keep, Order};
 use program::{DEFAULTS, Folder};
 use tokio_postgres::Client;
 
@@ -48,6 +49,24 @@ fn recharge(nth: u32, points: i64, key: &str, when: DateTime<Utc>, expires: Date
 
 fn consume(nth: u32, points: i64, key: &str, when: DateTime<Utc>) -> Posting {
     Posting::consume(support::user(nth), points, "tts", key, when)
+}
+
+/// A hand takes points off a user's account, and off the batch of this number.
+async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
+    let sql =
+        "UPDATE ledger.accounts SET balance = balance - $2, total_consumed = total_consumed + $2 WHERE user_id = $1";
+    client.execute(sql, &[&support::user(nth), &points]).await.unwrap();
+    let sql =
+        "UPDATE ledger.batches SET remaining = remaining - $2, open = remaining > $2 WHERE user_id = $1 AND batch = $3";
+    client.execute(sql, &[&support::user(nth), &points, &batch]).await.unwrap();
+}
+
+/// Sets a user's account right.
+async fn repair(client: &mut Client, nth: u32, keep: Keep) {
+    let plan = proof::plan(client, &[support::user(nth)], keep, Utc::now()).await.unwrap();
+    let order = Order { by: "Ada", reason: "a hand slipped", at: Utc::now() };
+    let applied = proof::apply(client, &plan, &plan.accounts[0], &order).await.unwrap();
+    assert!(matches!(applied, Applied::Posted(_)), "{applied:?}");
 }
 
 #[track_caller]
