@@ -105,11 +105,11 @@ fn was_cancelled(error: &anyhow::Error) -> bool {
 }
 
 /// Whether a run succeeded and found what somebody should look at, by its counters: due batches that have no account,
-/// findings of a proof. `pointsd run` ends with 3 then.
+/// findings of a proof, arrears that entries do not explain. `pointsd run` ends with 3 then.
 pub fn is_answer_no(counters: &Value) -> bool {
-    ["orphaned", "findings"]
+    ["orphaned", "findings", "unexplained", "undated", "difference"]
         .iter()
-        .any(|name| counters.get(name).and_then(Value::as_u64).is_some_and(|count| count > 0))
+        .any(|name| counters.get(name).and_then(Value::as_i64).is_some_and(|count| count != 0))
 }
 
 /// All of them as the scheduler sees them.

@@ -170,6 +170,10 @@ pub struct Counters {
     pub set_right: i64,
     /// Accounts whose entries do not explain what they owe.
     pub unexplained: u64,
+    /// Accounts of which no entry says since when they owe.
+    pub undated: u64,
+    /// Points owed that neither the last report nor entries since account for.
+    pub difference: i64,
 }
 
 /// A report and what the next one has to know.
@@ -264,8 +268,6 @@ pub async fn build(
 
     let opening = last.as_ref().map_or(standing.points, |last| last.owed);
     let expected = changes.expected(opening);
-    let (difference, unknown) = (standing.points.saturating_sub(expected), standing.ages[4].0);
-    let wrong = difference != 0 || changes.unexplained_accounts > 0 || unknown > 0;
     let counters = Counters {
         accounts: standing.accounts,
         points: standing.points,
@@ -275,7 +277,10 @@ pub async fn build(
         repaid: changes.repaid,
         set_right: changes.set_right,
         unexplained: changes.unexplained_accounts,
+        undated: standing.ages[4].0,
+        difference: standing.points.saturating_sub(expected),
     };
+    let wrong = counters.unexplained > 0 || counters.undated > 0 || counters.difference != 0;
     let document = Document {
         report: REPORT.to_owned(),
         language: config.language,

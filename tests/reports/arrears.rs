@@ -299,3 +299,36 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
     let ran = job(&["run", "arrears", "--at", "2026-01-10T00:00:00Z", "--json"]);
     assert_eq!((&ran["accounts"], &ran["state"], documents()), (&json!(3), &json!("succeeded"), 1));
 }
+
+/// Who reads no mail hears of it all the same: `pointsd run` ends with 3, and the dead man's switch is told so.
+#[test]
+fn what_entries_do_not_explain_is_no_success() {
+    let mut database = crate::program::wait(TestDatabase::new());
+    database.expect_damage();
+    let (url, folder) = (database.url(), Folder::new());
+    let change = |sql: &str| {
+        crate::program::wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+    };
+    let job = |day: u32, status: i32| {
+        let slot = format!("2026-01-{day:02}T00:00:00Z");
+        let mut command = on(&url, &["run", "arrears", "--at", &slot, "--json"]);
+        command.env("STATE_DIRECTORY", folder.path());
+        run(command).expect(status).json()
+    };
+    let user = user(1).to_string();
+    call(&url, &["consume", &user, "5", "--source-type", "tts", "--source-id", "1", "--at", "2026-01-02T00:00:00Z"])
+        .expect(0);
+    job(10, 0);
+    change("UPDATE ledger.accounts SET balance = -17, total_consumed = 17");
+    let counters = job(11, 3);
+    assert_eq!((&counters["unexplained"], &counters["difference"]), (&json!(1), &json!(12)), "{counters}");
+    job(12, 0);
+    change("UPDATE reports.arrears_closing SET owed = 20");
+    let counters = job(13, 3);
+    assert_eq!((&counters["unexplained"], &counters["difference"]), (&json!(0), &json!(-3)), "{counters}");
+    change(
+        "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
+         UPDATE ledger.entries SET balance_before = -1, balance_after = -6",
+    );
+    assert_eq!(job(14, 3)["undated"], json!(1));
+}
