@@ -316,11 +316,16 @@ pub async fn build(
     let seen = taken_since(transaction, now - UNSEEN).await?;
 
     let within = |days: u64| outlook.between(None, Some(slot), Some(days_later(slot, days, zone)));
-    let unexplained = compared.iter().any(|day| day.unexplained != 0);
+    let unexplained: Vec<&Compared> = compared.iter().filter(|day| day.unexplained != 0).collect();
     let late = outlook.between(None, None, Some(slot));
+    // What has no account is told for itself.
+    let left = late.less(sweep.orphans.iter().fold(Held::default(), |sum, orphan| {
+        sum.add(Held { batches: i64::try_from(orphan.batches).unwrap_or(i64::MAX), points: orphan.points })
+    }));
+    let left = if sweep.orphaned > sweep.orphans.len() as u64 { Held::default() } else { left };
     let tone = match () {
         () if disproved.is_some() || sweep.orphaned > 0 => Tone::Bad,
-        () if unexplained || late.batches > 0 => Tone::Attention,
+        () if !unexplained.is_empty() || left.batches > 0 => Tone::Attention,
         () => Tone::Good,
     };
     let Held { batches, points } = expired.all.together();
@@ -333,23 +338,29 @@ pub async fn build(
             words.points(soon)
         ),
         format!(
-            "{}共 {} 已到期，未来 30 天将到期 {}",
+            "{}共 {} 已过期，未来 30 天将到期 {}",
             words.batches(batches),
             words.points(points),
             words.points(soon)
         ),
     );
     if disproved.is_some() {
-        headline.push_str(words.of("; the entries say otherwise", "；与流水不符"));
+        headline.push_str(words.of("; the entries say otherwise", "；与分录不符"));
     }
     if sweep.orphaned > 0 {
         headline.push_str(words.of("; batches without an account are left", "；存在无账户的批次"));
+    }
+    if left.batches > 0 {
+        headline.push_str(words.of("; some that were due are still there", "；仍有到期积分未处理"));
+    }
+    if !unexplained.is_empty() {
+        headline.push_str(words.of("; the entries do not explain the last forecast", "；上次预测与分录不符"));
     }
     let document = Document {
         report: REPORT.to_owned(),
         language: config.language,
         business: config.business.clone(),
-        title: words.of("Expiry", "积分到期报告").to_owned(),
+        title: words.of("Expiry", "积分过期报告").to_owned(),
         slot,
         run,
         as_of: now,
@@ -358,7 +369,7 @@ pub async fn build(
         headline,
         facts: facts(&expired, sweep, &within, late, words),
         sections: [
-            wrong(disproved, sweep, words),
+            wrong(disproved, sweep, left, &unexplained, zone, words),
             vec![Section::Table(by_way(&expired, zone, words))],
             orphans(sweep, words).map(Section::Table).into_iter().collect(),
             vec![
@@ -422,19 +433,58 @@ fn facts(expired: &Expired, sweep: &Sweep, within: &impl Fn(u64) -> Held, late: 
 }
 
 /// What somebody must look at.
-fn wrong(disproved: Option<&str>, sweep: &Sweep, words: Words) -> Vec<Section> {
+fn wrong(
+    disproved: Option<&str>,
+    sweep: &Sweep,
+    left: Held,
+    unexplained: &[&Compared],
+    zone: Tz,
+    words: Words,
+) -> Vec<Section> {
     let mut paragraphs = Vec::new();
     if let Some(reason) = disproved {
         paragraphs.push(words.of(
             format!("What the sweep counted is not what its entries say: {reason}."),
-            format!("到期处理的计数与其流水不符：{reason}。"),
+            format!("过期处理的计数与其分录不符：{reason}。"),
         ));
     }
     if sweep.orphaned > 0 {
         let accounts = words.accounts(sweep.orphaned);
         paragraphs.push(words.of(
             format!("Batches are due of {accounts} that are not there: they cannot expire and were left as they are."),
-            format!("有 {} 个不存在的账户名下仍有到期批次，无法作到期处理，已原样保留。", sweep.orphaned),
+            format!("有 {} 个不存在的账户名下仍有到期批次，无法作过期处理，已原样保留。", sweep.orphaned),
+        ));
+    }
+    if left.batches > 0 {
+        let (points, batches) = (words.points(left.points), words.batches(left.batches));
+        paragraphs.push(words.of(
+            format!(
+                "{points} in {batches} were due at this slot and are still there: they came after the sweep had been at \
+                 their account, or it missed them. The next sweep takes them; `pointsd run expiry` is one. Should they stand \
+                 here again, `pointsd run reconciliation --full` tells what is wrong with them."
+            ),
+            format!(
+                "有 {batches}共 {points}在计划时间已到期，但仍未处理：在过期处理之后才入账，或被遗漏。下一次过期处理将使其过期，\
+                 也可运行 `pointsd run expiry`；如下次报告仍有，请运行 `pointsd run reconciliation --full` 查明原因。"
+            ),
+        ));
+    }
+    if let (Some(first), Some(last)) = (unexplained.first(), unexplained.last()) {
+        let points = unexplained.iter().fold(0_i64, |sum, day| sum.saturating_add(day.unexplained.saturating_abs()));
+        let (points, first, last) =
+            (words.points(points), words.instant(first.ends, zone), words.instant(last.ends, zone));
+        let english = if first == last { format!("by {first}") } else { format!("by instants from {first} to {last}") };
+        let chinese = if first == last { first } else { format!("{first} 至 {last} ") };
+        paragraphs.push(words.of(
+            format!(
+                "Of what the last forecast said would expire {english}, {points} came or went without an entry: see \
+                 “Unexplained” in the last table. Rows of batches were changed by hand; \
+                 `pointsd run reconciliation --full` tells which."
+            ),
+            format!(
+                "上次预测中截至 {chinese}到期的积分，有 {points}的增减没有对应分录，见末表“无法解释”一列。批次数据曾被人工改动，\
+                 请运行 `pointsd run reconciliation --full` 查明。"
+            ),
         ));
     }
     let title = words.of("What does not agree", "不符事项").to_owned();
@@ -518,9 +568,9 @@ fn by_source(outlook: &Outlook, slot: DateTime<Utc>, zone: Tz, words: Words) -> 
     let rows: Vec<Vec<Cell>> = outlook.sources().into_iter().map(row).collect();
     Table {
         name: "outstanding".to_owned(),
-        title: words.of("Outstanding points, by source", "未到期积分，按来源").to_owned(),
+        title: words.of("Outstanding points, by source", "未使用积分，按来源").to_owned(),
         note: words
-            .of("What will expire if nobody uses it before.", "将到期数为在此期间无人使用的情况下到期的积分。")
+            .of("What will expire if nobody uses it before.", "将到期数为在此期间无人使用的情况下将过期的积分。")
             .to_owned(),
         columns: vec![
             words.column("Source", "来源", Kind::Text),
@@ -534,7 +584,7 @@ fn by_source(outlook: &Outlook, slot: DateTime<Utc>, zone: Tz, words: Words) -> 
         rows_in_body: 20,
         rows,
         totals: std::iter::once(None).chain(numbers(None).map(Some)).collect(),
-        if_empty: words.of("No points are outstanding.", "没有未到期积分。").to_owned(),
+        if_empty: words.of("No points are outstanding.", "没有未使用积分。").to_owned(),
     }
 }
 
@@ -558,7 +608,7 @@ fn chart(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> 
     let rest = Bar { label: words.of("later", "更晚").to_owned(), value: later(outlook, weeks).points };
     Chart {
         name: "points-by-week".to_owned(),
-        title: words.of("Outstanding points by week of expiry", "未到期积分，按到期周").to_owned(),
+        title: words.of("Outstanding points by week of expiry", "未使用积分，按到期周").to_owned(),
         description: words
             .of(
                 "A bar for each week, as high as the points that expire in it; below it the day on which it begins.",

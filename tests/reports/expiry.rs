@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use pointsd::config::Config;
-use pointsd::document::{Cell, Document, Tone};
+use pointsd::document::{Cell, Document, Section, Tone};
 use pointsd::ledger::{Progress, Rules, Session, Sweep, SweepRun};
 use pointsd::proof::Keep;
 use pointsd::reports::expiry;
@@ -25,7 +25,7 @@ impl SweepRun for Numbered {
     }
 }
 
-/// Sweeps, then makes and keeps the report as the job does.
+/// Sweeps, then reports, as the job does.
 async fn report(
     database: &TestDatabase,
     session: &mut Session<Box<Client>>,
@@ -35,18 +35,30 @@ async fn report(
 ) -> (Sweep, Document) {
     let rules = Rules::from(config);
     let sweep = session.sweep_for(&Numbered, slot, Sweep::default(), &rules, |_| true).await.unwrap();
+    let document = made(database, config, slot, &sweep, disproved).await;
+    (sweep, document)
+}
+
+/// Makes and keeps the report on a sweep.
+async fn made(
+    database: &TestDatabase,
+    config: &Config,
+    slot: DateTime<Utc>,
+    sweep: &Sweep,
+    disproved: Option<&str>,
+) -> Document {
     let database = database.database().await;
     let mut client = database.connection().await.unwrap();
     let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let snapshot = snapshot.start().await.unwrap();
-    let made = expiry::build(&snapshot, config, slot, 1, &sweep, disproved).await.unwrap();
+    let made = expiry::build(&snapshot, config, slot, 1, sweep, disproved).await.unwrap();
     snapshot.rollback().await.unwrap();
     let transaction = client.transaction().await.unwrap();
     expiry::keep(&transaction, &made, config).await.unwrap();
     transaction.commit().await.unwrap();
     drop(client);
     database.close().await.unwrap();
-    (sweep, made.document)
+    made.document
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,7 +195,43 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
         let (_, document) = report(&database, &mut session, &config, day(12), None).await;
         assert_eq!(table(&document, "forecast").totals[1..], [83, 0, 0, 10, 89, 0, 4].map(Some));
         assert_eq!(document.tone, Tone::Attention);
+        let says = match chinese {
+            false => ["the entries do not explain the last forecast", "4 points came or went"],
+            true => ["上次预测与分录不符", "有 4 积分的增减没有对应分录"],
+        };
+        assert_says(&document, says);
         assert_complete(&document, chinese);
+    }
+}
+
+/// What is wrong stands in the subject, and the reason in the first section.
+#[track_caller]
+fn assert_says(document: &Document, [subject, reason]: [&str; 2]) {
+    assert!(document.headline.contains(subject), "{}", document.headline);
+    let Section::Text { paragraphs, .. } = &document.sections[0] else { panic!("{document:#?}") };
+    assert!(paragraphs.iter().any(|text| text.contains(reason)), "{paragraphs:#?}");
+}
+
+/// What comes for an account after the sweep had been there is told with what becomes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tells_what_was_due_and_is_still_there() {
+    for (language, chinese) in [("en", false), ("zh-CN", true)] {
+        let (database, folder) = (TestDatabase::new().await, Folder::new());
+        let config = config(&folder, "UTC", language);
+        let mut session = database.session().await;
+        let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+        post(&mut session, &[recharge(1, 5, "a", day(1), day(9)), recharge(2, 1, "a", day(1), day(20))], &config).await;
+        let document = made(&database, &config, day(10), &Sweep::default(), None).await;
+        assert_eq!(document.tone, Tone::Attention);
+        let says = match chinese {
+            false => ["are still there", "5 points in 1 batch were due at this slot"],
+            true => ["仍有到期积分未处理", "1 个批次共 5 积分在计划时间已到期"],
+        };
+        assert_says(&document, says);
+        assert_complete(&document, chinese);
+        let (_, document) = report(&database, &mut session, &config, day(11), None).await;
+        assert_eq!(document.tone, Tone::Good);
+        assert_eq!(table(&document, "forecast").totals[1..], [5, 0, 0, 5, 0, 0].map(Some));
     }
 }
 
