@@ -501,7 +501,7 @@ fn cured_by(kind: Option<&str>, source: Option<&str>, repaired: bool, words: Wor
     match (kind, source) {
         (Some("recharge"), Some(source)) => words.of(format!("recharge by {source}"), format!("{source} 充值")),
         _ if repaired => words.of("repair", "修复更正").to_owned(),
-        _ => words.of("no entry says how", "没有对应的流水").to_owned(),
+        _ => words.of("no entry says how", "没有对应的分录").to_owned(),
     }
 }
 
@@ -518,7 +518,7 @@ fn headline(counters: &Counters, wrong: bool, compared: bool, words: Words) -> S
         text.push_str(&words.of(format!(", {new} new, {cured} cured"), format!("，新增 {new} 个，结清 {cured} 个")));
     }
     if wrong {
-        text.push_str(words.of("; the entries do not explain it", "；与流水不符"));
+        text.push_str(words.of("; the entries do not explain it", "；与分录不符"));
     }
     text
 }
@@ -550,8 +550,8 @@ fn owing_columns(words: Words) -> Vec<Column> {
         words.column("Since", "欠费起始", Kind::Instant),
         words.column("Days", "天数", Kind::Number),
         words.column("By", "起因", Kind::Text),
-        words.column("Entry", "流水号", Kind::Number),
-        words.column("Last posting", "最近流水", Kind::Instant),
+        words.column("Entry", "分录号", Kind::Number),
+        words.column("Last posting", "最近分录", Kind::Instant),
     ]
 }
 
@@ -661,7 +661,7 @@ fn findings(standing: &Standing, changes: &Changes, words: Words) -> Section {
                  repaid. They are listed below; `pointsd run reconciliation --full` tells what is wrong with them."
             ),
             format!(
-                "{accounts}的欠费与上次报告的欠费及其后流水不符，明细见下表；请运行 `pointsd run reconciliation --full` 查明原因。"
+                "{accounts}的欠费与上次报告的欠费及其后分录不符，明细见下表；请运行 `pointsd run reconciliation --full` 查明原因。"
             ),
         ));
     }
@@ -669,7 +669,7 @@ fn findings(standing: &Standing, changes: &Changes, words: Words) -> Section {
         let accounts = words.accounts(standing.ages[4].0);
         paragraphs.push(words.of(
             format!("Of {accounts} no entry says since when they owe: their history does not lead below zero."),
-            format!("{accounts}没有使余额转负的流水，无法确定欠费起始时间。"),
+            format!("{accounts}没有使余额转负的分录，无法确定欠费起始时间。"),
         ));
     }
     Section::Text { title: words.of("What does not agree", "不符事项").to_owned(), paragraphs }
@@ -678,7 +678,7 @@ fn findings(standing: &Standing, changes: &Changes, words: Words) -> Section {
 fn unexplained(changes: &Changes, words: Words) -> Table {
     Table {
         name: "unexplained".to_owned(),
-        title: words.of("Accounts whose entries do not explain what they owe", "欠费与流水不符的账户").to_owned(),
+        title: words.of("Accounts whose entries do not explain what they owe", "欠费与分录不符的账户").to_owned(),
         note: String::new(),
         columns: vec![
             words.column("Account", "账户", Kind::Identifier),
@@ -719,7 +719,7 @@ fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz
     };
     let mut rows = vec![
         row("Opening: owed at the last report", "期初：上次报告欠费", last.owed),
-        row("Drawn: used beyond the balance", "新增：超出余额的消费", changes.drawn),
+        row("Drawn: used beyond the balance", "新增：超出余额的消耗", changes.drawn),
         row("Repaid", "偿还", changes.repaid.saturating_neg()),
         row("Closing: owed now", "期末：当前欠费", standing.points),
     ];
@@ -727,7 +727,7 @@ fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz
         rows.insert(3, row("Set right by repair", "修复更正", changes.set_right));
     }
     if difference != 0 {
-        rows.push(row("Difference that no entry explains", "流水无法解释的差额", difference));
+        rows.push(row("Difference that no entry explains", "分录无法解释的差额", difference));
     }
     let (since, accounts) = (words.instant(last.as_of, zone), u64::try_from(last.accounts).unwrap_or(0));
     let mut note = words.of(

@@ -107,6 +107,11 @@ fn assert_complete(document: &Document, chinese: bool) {
             }
         }
     }
+    // One word for one thing, in all reports: 分录, 消耗, 未使用积分.
+    let whole = format!("{document:?}");
+    for word in ["流水", "消费", "未到期积分"] {
+        assert!(!whole.contains(word), "{word} in {whole}");
+    }
     for text in said {
         assert!(!text.is_empty(), "an empty sentence: {document:#?}");
         assert_eq!(text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), chinese, "{text}");
