@@ -1,10 +1,10 @@
 //! Expires what is due at the slot, and reports it.
 
 use anyhow::Context as _;
-use deadpool_postgres::Object;
+use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{Client, IsolationLevel};
 
-use super::{Context, Job};
+use super::{Context, Job, interruptible};
 use crate::ledger::{Progress, Session, Sweep, SweepRun};
 use crate::reports::expiry;
 use crate::scheduler::{Ended, Guard, Run};
@@ -50,8 +50,8 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
     let wrote = session.swept_by(run.run).await?;
     let counters = serde_json::to_value(&sweep)?;
     if wrote == sweep.by_source {
-        report(&context, &run, &sweep, None).await?;
-        return Ok(Ended::Done(counters));
+        let reported = report(&context, &run, &sweep, None).await?;
+        return Ok(reported.map_or(Ended::Stopped, |()| Ended::Done(counters)));
     }
     let (batches, points) =
         wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
@@ -61,15 +61,29 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
         sweep.batches, sweep.points, run.run
     );
     // Finance hears of it too, since no other report will tell.
-    report(&context, &run, &sweep, Some(&reason)).await?;
-    Ok(Ended::Disproved { counters, reason })
+    let reported = report(&context, &run, &sweep, Some(&reason)).await?;
+    Ok(reported.map_or(Ended::Stopped, |()| Ended::Disproved { counters, reason }))
 }
 
 /// Makes and keeps the report, in the run: where that fails the run is tried again, finds nothing more to sweep, goes on
 /// with the counters that it kept, and comes here again.
-async fn report(context: &Context, run: &Run, sweep: &Sweep, disproved: Option<&str>) -> anyhow::Result<()> {
+///
+/// None where it was told to stop.
+async fn report(context: &Context, run: &Run, sweep: &Sweep, disproved: Option<&str>) -> anyhow::Result<Option<()>> {
     let mut client = Object::take(context.database.connection().await?);
-    let guard = run.guard(&client).await?;
+    let token = client.cancel_token();
+    let work = make(context, run, sweep, disproved, &mut client);
+    interruptible(&context.database, token, &run.stop, work).await
+}
+
+async fn make(
+    context: &Context,
+    run: &Run,
+    sweep: &Sweep,
+    disproved: Option<&str>,
+    client: &mut ClientWrapper,
+) -> anyhow::Result<()> {
+    let guard = run.guard(client).await?;
     let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
     let snapshot = snapshot.await?;
     let made = expiry::build(&snapshot, &context.config, run.slot, run.run, sweep, disproved).await?;
