@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json as object;
 use uuid::Uuid;
 
-use super::output::{counted, json, say};
+use super::output::{counted, json, say, whisper};
 use super::{Outcome, Program, WrongCall};
 use crate::database::Database;
 use crate::proof::{self, Applied, Finding, Keep, Order, Plan};
@@ -14,7 +14,8 @@ use crate::proof::{self, Applied, Finding, Keep, Order, Plan};
 /// Sets right what proofs found wrong, by adjust entries that say who did it and why.
 #[derive(clap::Subcommand)]
 pub enum Repair {
-    /// Writes down what would be posted, as YAML (with --json as JSON). Ends with 3 if an account is beyond repair
+    /// Writes down what would be posted, as YAML (with --json as JSON). Ends with 3 if an account is beyond repair, or
+    /// something stands about the ledger as a whole
     Plan {
         /// Only this user's account (a UUID); may stand more than once. By default all with findings that stand
         #[arg(long = "user", value_name = "USER")]
@@ -61,35 +62,49 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
         Which::Entries => Keep::Entries,
         Which::Balances => Keep::Balances,
     };
-    let plan = program
+    let (plan, whole) = program
         .with_ledger(async |database: &Database| {
             let mut client = database.connection().await?;
+            let mut whole: i64 = 0;
             if users.is_empty() {
                 users = proof::found_users(&client).await?;
+                let sql = include_str!("../../sql/reports/finding_count_whole.sql");
+                whole = client.query_one(sql, &[]).await?.try_get(0)?;
             }
             users.sort_unstable();
             users.dedup();
-            Ok(proof::plan(&mut client, &users, keep, (program.clock)()).await?)
+            Ok((proof::plan(&mut client, &users, keep, (program.clock)()).await?, whole))
         })
         .await?;
-    let text = if program.json { serde_json::to_string(&plan)? + "\n" } else { in_words(&plan)? };
+    let about_the_whole = (whole > 0).then(|| {
+        let findings = counted(whole, "finding", "findings");
+        format!("{findings} about the ledger as a whole, which no entry sets right: see docs/reconciliation.md")
+    });
+    let text = match program.json {
+        true => serde_json::to_string(&plan)? + "\n",
+        false => in_words(&plan, about_the_whole.as_deref())?,
+    };
+    if program.json || output.is_some() {
+        whisper(about_the_whole);
+    }
     match output {
         Some(path) => {
             std::fs::write(path, text).with_context(|| format!("the plan cannot be written to {}", path.display()))?;
         }
         None => say(text.trim_end())?,
     }
-    Ok(if plan.unrepairable.is_empty() { Outcome::Done } else { Outcome::No })
+    Ok(if plan.unrepairable.is_empty() && whole == 0 { Outcome::Done } else { Outcome::No })
 }
 
 /// As YAML, under what a reader should know.
-fn in_words(plan: &Plan) -> anyhow::Result<String> {
+fn in_words(plan: &Plan, about_the_whole: Option<&str>) -> anyhow::Result<String> {
     let kept = match plan.keep {
         Keep::Entries => "Rows are set back to what the entries say.",
         Keep::Balances => "What customers see stays, and the difference is booked.",
     };
+    let about_the_whole = about_the_whole.map_or(String::new(), |text| format!("# {text}\n"));
     Ok(format!(
-        "# A repair of {}; {} beyond repair. {kept}\n\
+        "# A repair of {}; {} beyond repair. {kept}\n{about_the_whole}\
          # Nothing is done until `pointsd repair apply` is called with it. Accounts taken out of it are left alone.\n{}",
         counted(plan.accounts.len() as i128, "account", "accounts"),
         plan.unrepairable.len(),
@@ -102,6 +117,13 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     // JSON is YAML, too.
     let plan: Plan = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if plan.accounts.is_empty() && !program.json {
+        let beyond = counted(plan.unrepairable.len() as i128, "account", "accounts");
+        say(match plan.unrepairable.is_empty() {
+            true => "Nothing to do: the plan has no account.".to_owned(),
+            false => format!("Nothing to do: the plan has {beyond} beyond repair and no other."),
+        })?;
+    }
     let by = match by {
         Some(by) => by,
         None => nix::unistd::User::from_uid(nix::unistd::getuid())

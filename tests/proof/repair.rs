@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use crate::program::{Done, Folder, call};
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
-use crate::{TestDatabase, consume, day, note_proved, post, unguard, user, write_history};
+use crate::{TestDatabase, consume, day, finding, note_proved, post, unguard, user, write_history};
 
 /// What a hand does to user 1 (`$u`).
 async fn hand(client: &Client, sql: &str) {
@@ -64,7 +64,8 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     // Only what stands is planned, unless users are named.
     let (file, empty) = plan(&url, &folder, &[], 0).await;
     assert_eq!(empty["accounts"], serde_json::json!([]));
-    apply(&url, &file, 0).await;
+    let done = apply(&url, &file, 0).await;
+    assert!(done.stdout.contains("Nothing to do"), "{done:?}");
     write_findings(&client, 1, day(20), &before).await.unwrap();
 
     let damaged = Rows::read(&client).await;
@@ -159,6 +160,24 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     let (file, _) = self::plan(&url, &folder, &["--user", &me], 0).await;
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
+}
+
+/// What no account is to blame for stands in no plan, but is not passed over in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_about_the_whole_ledger_is_told() {
+    let database = TestDatabase::new().await;
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    let whole = |rule: &str| Finding { user: None, ..finding(1, rule, None, None, "10", "11") };
+    write_findings(&client, 1, day(20), &[whole("days_balance"), whole("day_changed")]).await.unwrap();
+    let told = "2 findings about the ledger as a whole, which no entry sets right: see docs/reconciliation.md";
+    let done = program(&url, &["repair", "plan"], 3).await;
+    assert!(done.stdout.contains(&format!("\n# {told}\n")) && done.stderr.is_empty(), "{done:?}");
+    let done = program(&url, &["repair", "plan", "--json"], 3).await;
+    assert_eq!((&done.json()["accounts"], done.stderr.trim_end()), (&serde_json::json!([]), told));
+    plan(&url, &folder, &[], 3).await;
+    // Who names users asks for these.
+    plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
 }
 
 /// Whoever decides that a changed description may stay says so, once.
