@@ -9,6 +9,7 @@ use tokio_postgres::IsolationLevel;
 use super::output::{counted, grouped};
 use super::{Outcome, Program, Time};
 use crate::database::Database;
+use crate::render::guarded;
 use crate::reports::arrears::{self, Age, Owing};
 use crate::time::time_text;
 
@@ -18,7 +19,7 @@ pub struct Arrears {
     /// The instant to count ages to (RFC 3339); by default now. What is owed is always that of this moment
     #[arg(long)]
     at: Option<Time>,
-    /// Comma-separated values under a header
+    /// Comma-separated values under a header. A text that a spreadsheet would take for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -72,7 +73,8 @@ impl Arrears {
             csv.write_record(COLUMNS.map(|(name, _)| name))?;
             let each = |owing: Owing| {
                 let days = owing.days(at, zone);
-                Ok::<_, Error>(csv.write_record(fields(owing, days, |number| number.to_string()))?)
+                let fields = fields(owing, days, |number| number.to_string());
+                Ok::<_, Error>(csv.write_record(fields.iter().map(|field| guarded(field)))?)
             };
             let written = arrears::owing(&snapshot, each).await;
             csv.flush()?;

@@ -17,7 +17,7 @@ pub struct Export {
     /// Only this user's rows (a UUID)
     #[arg(long)]
     user: Option<Uuid>,
-    /// Comma-separated values under a header
+    /// Comma-separated values under a header. Texts are as they were posted: a spreadsheet may take one for a formula
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }

@@ -120,7 +120,7 @@ impl<W: Write> Lines<W> {
 }
 
 /// A text that no spreadsheet takes for a formula. The wide forms of the signs count too: Excel in Chinese reads them.
-fn guarded(text: &str) -> String {
+pub fn guarded(text: &str) -> String {
     let first = text.trim_start_matches(' ').chars().next();
     match first {
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),

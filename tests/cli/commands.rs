@@ -400,3 +400,20 @@ fn a_reader_that_leaves_early_is_no_reason_to_panic() {
     let done = feed(on(&url, &["post", "-"]), &lines).expect(0);
     assert!(done.stdout.starts_with("5,000 lines in "), "{done:#?}");
 }
+
+/// Services are named by whoever posts; who opens the list of debts in a spreadsheet must not run what they wrote.
+#[test]
+fn a_list_for_spreadsheets_has_no_formulas() {
+    let (_database, url) = database();
+    let service = "=HYPERLINK(\"x\")";
+    call(&url, &["consume", USER, "5", "--source-type", service, "--source-id", "t1"]).expect(0);
+    let field = |args: &[&str], column: usize| {
+        let done = call(&url, args).expect(0);
+        let mut csv = csv::Reader::from_reader(done.stdout.as_bytes());
+        csv.records().next().unwrap().unwrap()[column].to_owned()
+    };
+    assert_eq!(field(&["arrears", "--csv"], 4), format!("'{service}"));
+    // An export is for programs: it has what was posted.
+    assert_eq!(field(&["export", "entries", "--csv"], 6), service);
+    assert!(call(&url, &["export", "--help"]).expect(0).stdout.contains("Texts are as they were posted"));
+}
