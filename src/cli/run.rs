@@ -285,7 +285,7 @@ impl Told<'_> {
             }
         } else if let Some(document) = &document {
             let templates = program.config.reports.templates.as_deref();
-            say(Renderer::new(templates).text(document).trim_end())?;
+            say(Renderer::page(templates).text(document).trim_end())?;
         } else {
             let verb = if dry_run { "would do" } else { "did" };
             let numbers = counters.as_object().into_iter().flatten();

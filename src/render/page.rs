@@ -25,21 +25,27 @@ const FUEL: u64 = 5_000_000;
 /// Bytes that it may write: loops within loops reach gigabytes with little fuel.
 const MOST_OUTPUT: usize = 4 << 20;
 
-/// Renders documents for a mail's body.
+/// Renders documents as HTML and text: for a mail's body, or as a page.
 #[derive(Clone, Debug, Default)]
 pub struct Renderer {
     templates: Option<PathBuf>,
+    page: bool,
 }
 
 impl Renderer {
-    /// With a folder whose `report.html.jinja` and `report.txt.jinja`, if they are there, come before the built-in ones.
+    /// For mails. With a folder whose `report.html.jinja` and `report.txt.jinja`, if they are there, come before the built-in ones.
     /// They are read at each rendering. One that is broken is warned of, and the built-in one is used.
     pub fn new(templates: Option<&Path>) -> Renderer {
-        Renderer { templates: templates.map(Path::to_owned) }
+        Renderer { templates: templates.map(Path::to_owned), page: false }
     }
 
-    /// The document as HTML for a mail. `picture` says where a chart's picture is: what its `src` is to be, such as
-    /// `cid:arrears-by-age`. Tables show fewer rows than they ask for where Gmail would cut the mail off.
+    /// For pages, on disk or on a terminal: no mail program cuts them, and what they lack is not attached to them.
+    pub fn page(templates: Option<&Path>) -> Renderer {
+        Renderer { page: true, ..Renderer::new(templates) }
+    }
+
+    /// The document as HTML. `picture` says where a chart's picture is: what its `src` is to be, such as
+    /// `cid:arrears-by-age`. Tables of a mail show fewer rows than they ask for where Gmail would cut it off.
     pub fn html(&self, document: &Document, picture: &dyn Fn(&Chart) -> String) -> String {
         let pictures: Vec<String> = document
             .sections
@@ -47,12 +53,13 @@ impl Renderer {
             .map(|section| if let Section::Chart(chart) = section { picture(chart) } else { String::new() })
             .collect();
         let inlined: usize = pictures.iter().map(String::len).sum();
-        let mut html = self.render(HTML, &View::of(document, &pictures, usize::MAX));
+        let mut own = self.templates.as_deref();
+        let mut html = render(HTML, &self.view(document, &pictures, usize::MAX), &mut own);
         for rows in FEWER_ROWS {
-            if html.len().saturating_sub(inlined) <= MOST_BYTES {
+            if self.page || html.len().saturating_sub(inlined) <= MOST_BYTES {
                 break;
             }
-            html = self.render(HTML, &View::of(document, &pictures, rows));
+            html = render(HTML, &self.view(document, &pictures, rows), &mut own);
         }
         html
     }
@@ -60,7 +67,7 @@ impl Renderer {
     /// The document as plain text, in lines of at most 78 columns where its numbers allow it. A chart is left out where
     /// a table says the same.
     pub fn text(&self, document: &Document) -> String {
-        let mut view = View::of(document, &[], usize::MAX);
+        let mut view = self.view(document, &[], usize::MAX);
         let words = Words::of(document);
         let charts = document.sections.iter().filter_map(|section| match section {
             Section::Chart(chart) => Some(chart),
@@ -69,28 +76,37 @@ impl Renderer {
         let repeating: Vec<&Chart> = charts.filter(|chart| text::is_in_a_table(chart, document, words)).collect();
         let repeats = |of: &str| repeating.iter().any(|chart| chart.name == of);
         view.sections.retain(|section| !matches!(section, SectionView::Chart { name, .. } if repeats(name)));
-        self.render(TEXT, &view)
+        render(TEXT, &view, &mut self.templates.as_deref())
     }
 
-    fn render(&self, (name, built_in): (&str, &str), view: &View) -> String {
-        if let Some(folder) = &self.templates {
-            let path = folder.join(name);
-            match own(name, &path, view) {
-                Ok(Some(text)) => return text,
-                Ok(None) => {}
-                Err(reason) => tracing::warn!(
+    fn view(&self, document: &Document, pictures: &[String], most_rows: usize) -> View {
+        View::of(document, pictures, most_rows, self.page)
+    }
+}
+
+/// With the template of a folder, or the built-in one. A folder whose template is broken is not asked again: one
+/// warning is enough for a document.
+fn render((name, built_in): (&str, &str), view: &View, folder_of_own: &mut Option<&Path>) -> String {
+    if let Some(folder) = folder_of_own {
+        let path = folder.join(name);
+        match own(name, &path, view) {
+            Ok(Some(text)) => return text,
+            Ok(None) => {}
+            Err(reason) => {
+                *folder_of_own = None;
+                tracing::warn!(
                     "the template {} cannot be used: {reason}; the built-in one is used instead",
                     path.display()
-                ),
+                );
             }
         }
-        environment().render_named_str(name, built_in, view).unwrap_or_else(|error| {
-            // Tests render every kind of document, so this is for what nobody thought of: the reader gets the gist.
-            tracing::error!("the built-in template {name} failed: {error:#}");
-            let gist = format!("{}: {}", view.title, view.headline);
-            gist.replace('&', "&amp;").replace('<', "&lt;")
-        })
     }
+    environment().render_named_str(name, built_in, view).unwrap_or_else(|error| {
+        // Tests render every kind of document, so this is for what nobody thought of: the reader gets the gist.
+        tracing::error!("the built-in template {name} failed: {error:#}");
+        let gist = format!("{}: {}", view.title, view.headline);
+        gist.replace('&', "&amp;").replace('<', "&lt;")
+    })
 }
 
 /// Renders with the template of this file; None where it is not there.
@@ -250,7 +266,7 @@ struct ColumnView {
 }
 
 impl View {
-    fn of(document: &Document, pictures: &[String], most_rows: usize) -> View {
+    fn of(document: &Document, pictures: &[String], most_rows: usize, page: bool) -> View {
         let words = Words::of(document);
         let facts: Vec<FactView> = (document.facts.iter())
             .map(|fact| FactView {
@@ -265,7 +281,7 @@ impl View {
                 paragraphs: paragraphs.iter().map(|paragraph| clean(paragraph)).collect(),
                 plain: text::paragraphs(paragraphs),
             }),
-            Section::Table(table) => table_view(table, most_rows, words),
+            Section::Table(table) => table_view(table, most_rows, page, words),
             Section::Chart(chart) => Some(SectionView::Chart {
                 name: chart.name.clone(),
                 title: clean(&chart.title),
@@ -290,7 +306,7 @@ impl View {
             tone: document.tone,
             tone_word: words.tone(document.tone),
             headline: clean(&document.headline),
-            preheader: preheader.join(words.say(" · ", " · ")),
+            preheader: preheader.join(" · "),
             facts_plain: text::facts(&named),
             facts,
             sections: sections.collect(),
@@ -300,13 +316,19 @@ impl View {
 }
 
 /// None where nothing is to be said.
-fn table_view(table: &Table, most_rows: usize, words: Words) -> Option<SectionView> {
+fn table_view(table: &Table, most_rows: usize, page: bool, words: Words) -> Option<SectionView> {
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;
     }
     let shown = table.rows.len().min(table.rows_in_body).min(most_rows);
     let attached = (table.rows.len() - shown) as u64;
     let hidden = table.rows_in_all.saturating_sub(shown as u64).max(attached);
+    let file = format!("{}.csv", table.name);
+    let more = match page {
+        _ if hidden == 0 || table.rows.is_empty() => String::new(),
+        true => words.more_in_file(hidden, (attached == hidden).then_some(file.as_str())),
+        false => words.more(hidden, attached),
+    };
     let row = |row: &Vec<Cell>| row.iter().map(|cell| words.cell(cell)).collect();
     Some(SectionView::Table {
         name: table.name.clone(),
@@ -317,7 +339,7 @@ fn table_view(table: &Table, most_rows: usize, words: Words) -> Option<SectionVi
             .collect(),
         rows: table.rows.iter().take(shown).map(row).collect(),
         totals: text::totals(table, words),
-        more: if hidden == 0 || table.rows.is_empty() { String::new() } else { words.more(hidden, attached) },
+        more,
         if_empty: clean(&table.if_empty),
         plain: text::table(table, shown, words),
     })

@@ -44,18 +44,37 @@ impl Words {
         self.say("Total", "合计")
     }
 
-    /// Below a table that lacks `hidden` rows here, `attached` of which are in the attachment.
+    /// Below a table of a mail that lacks `hidden` rows here, `attached` of which are in the attachment.
     pub(super) fn more(self, hidden: u64, attached: u64) -> String {
-        let (count, rows) = (grouped(hidden), if hidden == 1 { "row" } else { "rows" });
         match (self.language, attached) {
-            (Language::English, 0) => format!("and {count} more {rows}"),
-            (Language::English, _) if attached == hidden => format!("and {count} more {rows} in the attachment"),
+            (_, 0) => self.more_rows(hidden),
+            (Language::English, _) if attached == hidden => format!("{} in the attachment", self.more_rows(hidden)),
             (Language::English, _) => {
-                format!("and {count} more {rows}, {} of them in the attachment", grouped(attached))
+                format!("{}, {} of them in the attachment", self.more_rows(hidden), grouped(attached))
             }
-            (Language::SimplifiedChinese, 0) => format!("另有 {count} 行"),
-            (Language::SimplifiedChinese, _) if attached == hidden => format!("另有 {count} 行，见附件"),
-            (Language::SimplifiedChinese, _) => format!("另有 {count} 行，其中 {} 行见附件", grouped(attached)),
+            (Language::SimplifiedChinese, _) if attached == hidden => format!("{}，见附件", self.more_rows(hidden)),
+            (Language::SimplifiedChinese, _) => {
+                format!("{}，其中 {} 行见附件", self.more_rows(hidden), grouped(attached))
+            }
+        }
+    }
+
+    /// Below a table of a page that lacks `hidden` rows here. A file has the table only where it is whole; where it is
+    /// not, its note says where the rest is.
+    pub(super) fn more_in_file(self, hidden: u64, file: Option<&str>) -> String {
+        let more = self.more_rows(hidden);
+        match (self.language, file) {
+            (_, None) => more,
+            (Language::English, Some(file)) => format!("{more} in {file} of the report's folder"),
+            (Language::SimplifiedChinese, Some(file)) => format!("{more}，见报告目录中的 {file}"),
+        }
+    }
+
+    fn more_rows(self, hidden: u64) -> String {
+        let (count, rows) = (grouped(hidden), if hidden == 1 { "row" } else { "rows" });
+        match self.language {
+            Language::English => format!("and {count} more {rows}"),
+            Language::SimplifiedChinese => format!("另有 {count} 行"),
         }
     }
 

@@ -110,12 +110,12 @@ pub fn page(document: &Document, templates: Option<&Path>) -> String {
             String::new()
         }
     };
-    Renderer::new(templates).html(document, &picture)
+    Renderer::page(templates).html(document, &picture)
 }
 
 /// A document as plain text.
 pub fn text(document: &Document, templates: Option<&Path>) -> String {
-    Renderer::new(templates).text(document)
+    Renderer::page(templates).text(document)
 }
 
 /// Rendering keeps a core busy for a moment, and a disk may be slow: not on a thread that others wait for.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use pointsd::document::{Cell, Chart, Document, Kind, Section, Table};
 use pointsd::language::Language::{self, English, SimplifiedChinese};
@@ -69,6 +70,36 @@ fn the_body_shows_its_rows_and_says_how_many_more_there_are() {
     table.rows_in_all = 5000;
     let text = Renderer::new(None).text(&document);
     assert!(text.contains("and 4,980 more rows, 1,234 of them in the attachment"), "{text}");
+}
+
+/// A page has nothing attached, and no mail program that would cut it.
+#[test]
+fn a_page_says_where_its_other_rows_are_and_has_as_many_as_it_asks_for() {
+    let page = |document: &Document| {
+        let renderer = Renderer::page(None);
+        [renderer.html(document, &|_| String::new()).replace("&#39;", "'"), renderer.text(document)]
+    };
+    for (language, more) in [
+        (English, "and 1,234 more rows in arrears.csv of the report's folder"),
+        (SimplifiedChinese, "另有 1,234 行，见报告目录中的 arrears.csv"),
+    ] {
+        let mut document = arrears(language);
+        for text in page(&document) {
+            assert!(text.contains(more) && !text.contains("attach") && !text.contains("附件"), "{text}");
+        }
+        let Section::Table(table) = &mut document.sections[1] else { panic!() };
+        // A table that is not whole has no such file.
+        table.rows_in_all = 5000;
+        for text in page(&document) {
+            let more = if language == English { "and 4,980 more rows" } else { "另有 4,980 行" };
+            assert!(text.contains(more) && !text.contains("arrears.csv"), "{text}");
+        }
+        let Section::Table(table) = &mut document.sections[1] else { panic!() };
+        (table.rows_in_all, table.rows_in_body) = (1254, 1254);
+        let [html, text] = page(&document);
+        assert!(html.len() > 200_000 && !html.contains("more rows") && !html.contains("另有"), "{}", html.len());
+        assert!(html.contains(">629<") && text.contains(" 629 "), "the last row");
+    }
 }
 
 #[test]
@@ -209,6 +240,29 @@ impl Drop for Folder {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        self.clone()
+    }
+}
+
 #[test]
 fn a_template_of_ones_own_comes_first_and_escapes() {
     let folder = Folder::with("own", "<p>{{ headline }} {{ tone_word }} {{ facts[0].value }}</p>");
@@ -237,6 +291,19 @@ fn a_broken_template_gives_way_to_the_built_in_one() {
         let html = Renderer::new(Some(&folder.0)).html(&document, &|chart: &Chart| format!("cid:{}", chart.name));
         assert_eq!(html, self::html(&document), "{name}");
     }
+    // The log is told once of a document, though a mail that is too long is rendered again and again.
+    let folder = Folder::with("once", "<p>{{ headlien }}</p>");
+    let mut long = arrears(English);
+    let Section::Table(table) = &mut long.sections[1] else { panic!() };
+    table.rows_in_body = 1254;
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let html = tracing::subscriber::with_default(subscriber, || {
+        Renderer::new(Some(&folder.0)).html(&long, &|chart: &Chart| format!("cid:{}", chart.name))
+    });
+    assert_eq!(html, self::html(&long));
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("cannot be used").count(), 1, "{log}");
     // Something is there that is no file.
     let folder = Folder::with("folder", "");
     fs::remove_file(folder.0.join("report.html.jinja")).unwrap();

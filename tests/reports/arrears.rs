@@ -332,3 +332,26 @@ fn what_entries_do_not_explain_is_no_success() {
     );
     assert_eq!(job(14, 3)["undated"], json!(1));
 }
+
+/// On a terminal and on disk nothing is attached: what a page lacks is in a file beside it.
+#[test]
+fn a_page_says_which_file_has_the_rows_that_it_lacks() {
+    let (database, folder) = (crate::program::wait(TestDatabase::new()), Folder::new());
+    let consume = |nth: u32| {
+        let user = user(nth);
+        format!(
+            r#"{{"op":"consume","user":"{user}","points":5,"source_type":"tts","source_id":"1","at":"2026-01-02T00:00:00Z"}}
+"#
+        )
+    };
+    crate::program::post(&database.url(), (1..=22).map(consume).collect::<String>()).expect(0);
+    let mut command = on(&database.url(), &["run", "arrears", "--at", "2026-01-10T00:00:00Z"]);
+    command.env("STATE_DIRECTORY", folder.path());
+    let told = run(command).expect(0).stdout;
+    let files = folder.path().join("reports/2026-01-10/arrears-000000");
+    let read = |name: &str| std::fs::read_to_string(files.join(name)).unwrap();
+    for text in [told, read("report.txt"), read("report.html").replace("&#39;", "'")] {
+        assert!(text.contains("and 2 more rows in owing.csv of the report's folder"), "{text}");
+    }
+    assert_eq!(read("owing.csv").lines().count(), 23);
+}
