@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod language;
 pub mod ledger;
 pub mod mail;
+pub mod numbers;
 pub mod pings;
 pub mod prices;
 pub mod proof;

@@ -1,6 +1,6 @@
 //! Instants as they are written and kept everywhere.
 
-use chrono::{DateTime, MappedLocalTime, SecondsFormat, TimeZone as _, Utc};
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.
@@ -12,6 +12,16 @@ pub fn time_text(value: DateTime<Utc>) -> String {
 /// from the stored value are the same.
 pub fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(value.timestamp_micros()).unwrap_or(value)
+}
+
+/// The first instant at which clocks in `zone` show `local` or, where they leave that time out, what comes after it; `None`
+/// beyond the calendar.
+pub fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    // The widest gap known is a whole day (Samoa skipped 30 December 2011).
+    (0..=24 * 60).find_map(|minutes| {
+        let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
+        Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
+    })
 }
 
 /// The local time of day as it stands in names of files: `023000`. Where the clock shows it a second time, because it was

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json as object;
 use tokio_postgres::IsolationLevel;
 
-use super::output::{counted, grouped};
+use super::output::{counted, grouped, write_aligned};
 use super::{Outcome, Program, Time};
 use crate::database::Database;
 use crate::render::guarded;
@@ -82,12 +82,12 @@ impl Arrears {
         } else {
             let each = |owing: Owing| {
                 if accounts == 0 {
-                    write_aligned(&mut out, COLUMNS.map(|(name, _)| name.to_owned()))?;
+                    write_aligned(&mut out, COLUMNS.map(|(name, _)| name.to_owned()), &COLUMNS)?;
                 }
                 accounts += 1;
                 points = points.saturating_add(owing.owed);
                 let days = owing.days(at, zone);
-                Ok::<_, Error>(write_aligned(&mut out, fields(owing, days, grouped))?)
+                Ok::<_, Error>(write_aligned(&mut out, fields(owing, days, grouped), &COLUMNS)?)
             };
             arrears::owing(&snapshot, each).await?;
             match accounts {
@@ -115,16 +115,4 @@ fn fields(owing: Owing, days: Option<i64>, number: impl Fn(i64) -> String) -> [S
         text(since.as_ref().map(|since| since.seq.to_string())),
         text(owing.last.map(time_text)),
     ]
-}
-
-fn write_aligned(out: &mut impl Write, row: [String; 7]) -> io::Result<()> {
-    let mut line = String::new();
-    for (value, (_, width)) in row.into_iter().zip(COLUMNS) {
-        let space = usize::from(width.unsigned_abs());
-        // Control characters would break the lines.
-        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let padded = if width < 0 { format!("{value:>space$}  ") } else { format!("{value:<space$}  ") };
-        line.push_str(&padded);
-    }
-    writeln!(out, "{}", line.trim_end())
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use uuid::Uuid;
 
+use super::output::write_aligned;
 use super::{Outcome, Program};
 use crate::database::Database;
 use crate::ledger::{self, Exported, Session, Table};
@@ -69,8 +70,11 @@ impl Export {
             csv.flush()?;
             written
         } else {
-            write_aligned(&mut out, columns(table).iter().map(|column| column.0.to_owned()), table)?;
-            session.export(table, self.user, |row| Ok::<_, Error>(write_aligned(&mut out, fields(&row), table)?)).await
+            let columns = columns(table);
+            write_aligned(&mut out, columns.iter().map(|column| column.0.to_owned()), columns)?;
+            session
+                .export(table, self.user, |row| Ok::<_, Error>(write_aligned(&mut out, fields(&row), columns)?))
+                .await
         };
         result?;
         Ok(out.flush()?)
@@ -164,16 +168,4 @@ fn fields(row: &Exported) -> Vec<String> {
             ]
         }
     }
-}
-
-fn write_aligned(out: &mut impl Write, row: impl IntoIterator<Item = String>, table: Table) -> io::Result<()> {
-    let mut line = String::new();
-    for (value, (_, width)) in row.into_iter().zip(columns(table)) {
-        let space = usize::from(width.unsigned_abs());
-        // Control characters would break the lines.
-        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let padded = if *width < 0 { format!("{value:>space$}  ") } else { format!("{value:<space$}  ") };
-        line.push_str(&padded);
-    }
-    writeln!(out, "{}", line.trim_end())
 }

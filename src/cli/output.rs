@@ -7,6 +7,8 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+pub use crate::numbers::grouped;
+
 /// Prints one JSON object on a line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
@@ -28,23 +30,6 @@ pub fn whisper(text: Option<String>) {
     if let Some(text) = text {
         eprintln!("{text}");
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(number: impl Into<i128>) -> String {
-    let number: i128 = number.into();
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
-    if number < 0 {
-        text.push('-');
-    }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `1 batch`, `2 batches`.
@@ -77,6 +62,24 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         table.add_row(row.iter().enumerate().map(|(column, text)| align(column, text)));
     }
     table.to_string()
+}
+
+/// A line of columns: each value in its column's width, or wider. Widths below zero set to the right. For what is written
+/// row by row, where no table can be measured first.
+pub fn write_aligned(
+    out: &mut impl Write,
+    row: impl IntoIterator<Item = String>,
+    columns: &[(&str, i8)],
+) -> io::Result<()> {
+    let mut line = String::new();
+    for (value, (_, width)) in row.into_iter().zip(columns) {
+        let space = usize::from(width.unsigned_abs());
+        // Control characters would break the lines.
+        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let padded = if *width < 0 { format!("{value:>space$}  ") } else { format!("{value:<space$}  ") };
+        line.push_str(&padded);
+    }
+    writeln!(out, "{}", line.trim_end())
 }
 
 /// A bar on the terminal; nothing where standard error is none. `unit` says what is counted.

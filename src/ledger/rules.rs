@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Days, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::posting::{Kind, Posting};
 use crate::config::Config;
 use crate::language::Language;
+use crate::time::from_local;
 
 /// Version of the rule by which a consume draws: soonest expiry first, then the older batch. Each entry keeps it, so
 /// that a later rule does not change how an old history reads.
@@ -45,15 +46,6 @@ impl Life {
             }
         }
     }
-}
-
-/// The instant at which clocks in `zone` show `local`.
-fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
-    // The widest gap known is a whole day (Samoa skipped 30 December 2011).
-    (0..=24 * 60).find_map(|minutes| {
-        let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
-        Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
-    })
 }
 
 impl Rules {

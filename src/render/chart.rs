@@ -10,8 +10,9 @@ use unicode_width::UnicodeWidthStr;
 
 use super::Error;
 use super::text::wrap;
-use super::words::{Words, clean, grouped};
+use super::words::{Words, clean};
 use crate::document::{Chart, Document, Form};
+use crate::numbers::grouped;
 
 /// How wide a chart is shown, in pixels of CSS; the picture has twice as many each way, for displays that have them.
 pub const PICTURE_WIDTH: u32 = 600;

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
 use super::text::{self, COLUMNS};
-use super::words::{Words, clean, grouped};
+use super::words::{Words, clean};
 use crate::document::{Cell, Chart, Document, Kind, Section, Table, Tone};
+use crate::numbers::grouped;
 
 const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
 const TEXT: (&str, &str) = ("report.txt.jinja", include_str!("../../templates/report.txt.jinja"));

@@ -9,8 +9,9 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 
 use super::Error;
 use super::text;
-use super::words::{Words, clean, grouped};
+use super::words::{Words, clean};
 use crate::document::{Cell, Column, Document, Fact, Kind, Section, Table, Tone};
+use crate::numbers::grouped;
 
 /// A sheet has 1,048,576 rows; the header, the totals and the notes need some.
 const MOST_ROWS: usize = 1_048_560;

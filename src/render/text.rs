@@ -3,8 +3,9 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::words::{Words, clean, grouped};
+use super::words::{Words, clean};
 use crate::document::{Bar, Cell, Chart, Document, Form, Kind, Section, Table};
+use crate::numbers::grouped;
 
 /// Mail programs of old break longer lines.
 pub(super) const COLUMNS: usize = 78;

@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
+use crate::numbers::grouped;
 
 /// Writes numbers and dates for one document.
 #[derive(Clone, Copy, Debug)]
@@ -175,23 +176,6 @@ impl Words {
         }
         grouped(number)
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub(super) fn grouped(number: impl Into<i128>) -> String {
-    let number: i128 = number.into();
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
-    if number < 0 {
-        text.push('-');
-    }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A text from anybody, without what would act on the text around it: line ends become spaces, characters that control

@@ -10,10 +10,11 @@ use tokio_postgres::Row;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::words::{Words, grouped, number};
+use super::words::{Words, number};
 use super::{Error, Kept};
 use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
+use crate::numbers::grouped;
 use crate::render::CsvFile;
 use crate::telemetry;
 
@@ -29,7 +30,7 @@ const WORST: usize = 10;
 const FETCHED: i32 = 2_000;
 /// Entries carry the time of their recording, and can be seen a little later, when their transaction ends. The servers'
 /// sessions give up a transaction that stands still for a minute, so an hour is far beyond that.
-const UNSEEN: TimeDelta = TimeDelta::hours(1);
+pub(super) const UNSEEN: TimeDelta = TimeDelta::hours(1);
 
 /// An account in arrears.
 #[derive(Clone, Debug, PartialEq, Eq)]

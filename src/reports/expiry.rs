@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono::{DateTime, Days, Utc};
 use chrono_tz::Tz;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
+use super::arrears::UNSEEN;
 use super::words::{Words, days_later, midnight, next_monday, number};
 use super::{Error, Kept, arrears};
 use crate::config::Config;
@@ -19,9 +20,6 @@ pub const REPORT: &str = "expiry";
 const WEEKS: u64 = 13;
 /// The days that a forecast is kept for, as many as those weeks: a report that comes later has nothing to compare.
 const DAYS: u64 = WEEKS * 7;
-/// Entries carry the time of their recording, and can be seen a little later, when their transaction ends. The servers'
-/// sessions give up a transaction that stands still for a minute, so an hour is far beyond that.
-const UNSEEN: TimeDelta = TimeDelta::hours(1);
 
 /// A report and what the next one has to know.
 #[derive(Clone, Debug)]

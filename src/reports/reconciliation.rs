@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::language::Language;
+use crate::numbers::grouped;
 use crate::proof::days::{self, Booked, Books, Movement, Outstanding, RollForward};
 use crate::proof::{self, Finding, KeptFinding, Proof, cured_findings, standing_findings};
 use crate::render::CsvFile;
@@ -574,23 +575,6 @@ impl Words {
         words.extend(self.ages());
         words
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: impl Into<i128>) -> String {
-    let number: i128 = number.into();
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    if number < 0 {
-        text.push('-');
-    }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn counted(number: u64, one: &str) -> String {

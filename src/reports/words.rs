@@ -1,10 +1,12 @@
 //! What the reports share of writing: a pick by language, counts, and the parts of a document.
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 use crate::document::{Cell, Column, Fact, Kind};
 use crate::language::Language;
+use crate::numbers::grouped;
+use crate::time::from_local;
 
 /// Picks between the languages: each sentence stands with its translation.
 #[derive(Clone, Copy)]
@@ -52,34 +54,9 @@ impl Words {
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub(super) fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
-    if number < 0 {
-        text.push('-');
-    }
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A count as a cell.
 pub(super) fn number(count: u64) -> Cell {
     Cell::Number(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-/// The first instant at which clocks in `zone` show `local` or later.
-pub(super) fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
-    // The widest gap known is a whole day (Samoa skipped 30 December 2011).
-    (0..=24 * 60).find_map(|minutes| {
-        let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
-        Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
-    })
 }
 
 /// So many days on the calendar later, at the same time of day.
