@@ -677,7 +677,7 @@ fn findings(standing: &Standing, changes: &Changes, words: Words) -> Section {
 }
 
 fn unexplained(changes: &Changes, words: Words) -> Table {
-    Table {
+    let mut table = Table {
         name: "unexplained".to_owned(),
         title: words.of("Accounts whose entries do not explain what they owe", "欠费与分录不符的账户").to_owned(),
         note: String::new(),
@@ -695,7 +695,13 @@ fn unexplained(changes: &Changes, words: Words) -> Table {
         totals: Vec::new(),
         rows_in_body: ROWS_IN_BODY,
         if_empty: String::new(),
+    };
+    // Mostly nothing was repaired, and a mail is narrow.
+    if changes.repaired_accounts == 0 {
+        table.columns.remove(4);
+        table.rows.iter_mut().for_each(|row| drop(row.remove(4)));
     }
+    table
 }
 
 fn worst(standing: &Standing, words: Words) -> Table {

@@ -335,12 +335,7 @@ pub async fn build(
             words.batches(batches),
             words.points(soon)
         ),
-        format!(
-            "{}共 {} 已过期，未来 30 天将到期 {}",
-            words.batches(batches),
-            words.points(points),
-            words.points(soon)
-        ),
+        format!("{}共 {}已过期，未来 30 天将到期 {}", words.batches(batches), words.points(points), words.points(soon)),
     );
     if disproved.is_some() {
         headline.push_str(words.of("; the entries say otherwise", "；与分录不符"));
