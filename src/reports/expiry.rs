@@ -727,3 +727,23 @@ fn accuracy(compared: &[Compared], expired: i64, has_last: bool, words: Words) -
     }
     Section::Table(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repairs_explain_what_one_or_the_other_way_comes_to() {
+        let repairs = [[25, 0], [0, -7], [100, 0]];
+        for (difference, of_it) in [(0, 0), (25, 25), (-7, -7), (118, 118), (21, 18), (10, 18), (-9, -7), (500, 125)] {
+            assert_eq!(explained(difference, &repairs), of_it, "{difference}");
+        }
+        assert_eq!(explained(3, &[]), 0);
+        // Of very many together, whatever lies between.
+        let many: Vec<Repair> = (0..40).map(|nth| [1 << nth, 0]).collect();
+        let all = (1 << 40) - 1;
+        for (difference, of_it) in [(123_456_789, 123_456_789), (-1, 0), (all + 5, all)] {
+            assert_eq!(explained(difference, &many), of_it, "{difference}");
+        }
+    }
+}

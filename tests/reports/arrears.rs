@@ -222,6 +222,7 @@ async fn reads_neither_accounts_nor_entries_whole() {
         (include_str!("../../sql/reports/arrears_moved.sql"), "accounts_in_arrears"),
         (include_str!("../../sql/reports/expiry_flows.sql"), "batches_pkey"),
         (include_str!("../../sql/reports/expiry_taken.sql"), "entries_by_recording"),
+        (include_str!("../../sql/reports/expiry_repaired.sql"), "batches_pkey"),
     ] {
         let bitmaps = if sql.starts_with("-- Who owes") { "off" } else { "on" };
         client.batch_execute(&format!("SET enable_bitmapscan = {bitmaps}")).await.unwrap();
