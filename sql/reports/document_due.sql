@@ -1,5 +1,6 @@
 -- How it stands with reports that ought to be there by now. A mail that was parked counts no more once a later one of the
--- same document was sent: whoever asked for that one has seen to it.
+-- same document was sent: whoever asked for that one has seen to it. Mails that were written down together are of one
+-- moment, and say nothing of each other.
 -- $1 text[], $2 timestamptz[]: report and slot, pairwise
 SELECT w.report, w.slot, j.since,
        -- What a rule skipped or nobody ran is missing all the same; what came due during a pause was left out by somebody.
@@ -18,6 +19,6 @@ CROSS JOIN LATERAL (
     FROM mail.outbox AS o
     CROSS JOIN LATERAL (SELECT EXISTS (
         SELECT FROM mail.outbox AS s
-        WHERE s.document = o.document AND s.mail > o.mail AND s.state = 'sent') AS sent) AS later
+        WHERE s.document = o.document AND s.written > o.written AND s.state = 'sent') AS sent) AS later
     WHERE o.document = d.document
 ) AS m

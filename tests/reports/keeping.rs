@@ -90,7 +90,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-fn document(slot: &str) -> Document {
+pub fn document(slot: &str) -> Document {
     let user = Column { title: "User".to_owned(), kind: Kind::Identifier };
     let owed = Column { title: "Owed".to_owned(), kind: Kind::Number };
     let table = |name: &str, rows_in_all| Table {

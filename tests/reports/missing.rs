@@ -5,8 +5,10 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use nix::sys::signal::Signal;
 use pointsd::config::Config;
-use pointsd::reports::missing::{Lack, Missing, Standing, look};
+use pointsd::mail;
+use pointsd::reports::missing::{self, Lack, Missing, Standing, look};
 use serde_json::Value;
+use tokio_postgres::Client;
 
 use crate::program::switch::Switch;
 use crate::program::{Folder, Running, on, wait};
@@ -66,9 +68,9 @@ fn each_report_is_looked_for_at_its_own_slot() {
         };
         let mail = async |document: i64, recipient: &str, state: &str| {
             let sql = "INSERT INTO mail.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
-                       SELECT document, report, slot, $2, (SELECT count(*)::int FROM mail.outbox), '', $3, slot,
+                       SELECT document, report, slot, $2, n.resend, '', $3, slot + n.resend * interval '1 second',
                               CASE WHEN $3 = 'sent' THEN slot END, 'said ' || $3
-                       FROM reports.documents WHERE document = $1";
+                       FROM reports.documents, (SELECT count(*)::int AS resend FROM mail.outbox) AS n WHERE document = $1";
             client.execute(sql, &[&document, &recipient, &state]).await.unwrap();
         };
         document("expiry", expiry).await;
@@ -112,6 +114,58 @@ fn each_report_is_looked_for_at_its_own_slot() {
         assert_eq!(missing, ["arrears", "reconciliation"]);
         client.batch_execute("UPDATE jobs.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
         assert_eq!(look(now).await.missing, []);
+    });
+}
+
+/// The mails of a report are written down together: that the second one left says nothing of the first one.
+#[test]
+fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
+    let folder = Folder::new();
+    let config = config(
+        &folder,
+        "jobs: {arrears: {schedule: '45 4 * * *'}}\nmail:\n  mode: directory\n  from: points@example.com\n  \
+         to: {arrears: [unknown@example.com, ann@example.com]}\n",
+    );
+    wait(async {
+        let database = TestDatabase::new().await;
+        let mut client = database.database().await.connection().await.unwrap();
+        let slot = at("2026-11-22T04:45:00Z");
+        client
+            .batch_execute(&format!("INSERT INTO jobs.jobs (job, rule, since) VALUES ('arrears', '', '{SINCE}')"))
+            .await
+            .unwrap();
+        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+                   VALUES ('arrears', $1, 1, 'good', '', '{}', '', '') RETURNING document";
+        let document: i64 = client.query_one(sql, &[&slot]).await.unwrap().get(0);
+        // As the server has it: it knows everybody but one.
+        let leave = "UPDATE mail.outbox SET state = CASE WHEN recipient LIKE 'unknown@%' THEN 'parked' ELSE 'sent' END,
+                     sent = CASE WHEN recipient NOT LIKE 'unknown@%' THEN written END, answer = '550 no such user'
+                     WHERE state = 'waiting'";
+        let given_up = [Missing {
+            report: "arrears",
+            slot,
+            lack: Lack::Mails { document, waiting: 0, parked: 1, answer: Some("550 no such user".to_owned()) },
+        }];
+        let look = async |client: &Client| {
+            let found = missing::look(client, &config, at("2026-11-22T12:00:00Z")).await.unwrap().missing;
+            found.into_iter().filter(|missing| missing.report == "arrears").collect::<Vec<_>>()
+        };
+
+        let transaction = client.transaction().await.unwrap();
+        let made = crate::keeping::document("2026-11-22T04:45:00Z");
+        assert_eq!(mail::write_down(&transaction, document, &made, &config.mail).await.unwrap(), 2);
+        transaction.commit().await.unwrap();
+        client.batch_execute(leave).await.unwrap();
+        assert_eq!(look(&client).await, given_up);
+        // Again to both: the same one is given up again.
+        for (to, lacks) in [(None, &given_up[..]), (Some(["ann.new@example.com".parse().unwrap()]), &[])] {
+            let transaction = client.transaction().await.unwrap();
+            let to = to.as_ref().map(|to| &to[..]);
+            mail::resend(&transaction, document, to, &config.mail).await.unwrap();
+            transaction.commit().await.unwrap();
+            client.batch_execute(leave).await.unwrap();
+            assert_eq!(look(&client).await, lacks, "{to:?}");
+        }
     });
 }
 
