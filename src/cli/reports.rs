@@ -185,7 +185,7 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
         .into());
     }
     let now = Store::new(database, program.config.jobs.takeover).now().await?;
-    let Delivered { sent, waiting, parked } = mail::deliver(database, &program.config, Some(id), now).await?;
+    let Delivered { sent, waiting, parked, .. } = mail::deliver(database, &program.config, Some(id), now).await?;
     let mails = reports::find(database.connection().await?.as_ref(), id).await?.map(|report| report.mails);
     let mails = mails.unwrap_or_default();
     if program.json {

@@ -31,8 +31,9 @@ const SHOW_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs a job now, here, and tells what it did.
 ///
-/// A job that makes a report prints it, and mails it to whom the configuration names. One run of a job is under way at
-/// most: while there is another one, nothing is done (exit status 3), or with --wait it waits for its turn.
+/// A job that makes a report prints it, and mails it to whom the configuration names; what waits from earlier runs leaves
+/// with it. Where a mail could not leave, the exit status is 3. One run of a job is under way at most: while there is another
+/// one, nothing is done (exit status 3), or with --wait it waits for its turn.
 #[derive(clap::Args)]
 pub struct Run {
     /// Which job
@@ -88,18 +89,21 @@ impl Run {
                     State::Succeeded => made(database, &row).await?,
                     _ => None,
                 };
-                let (number, by) = made.as_ref().map(|(number, document)| (*number, document.run)).unzip();
-                let outcome = ended(self.job, &row, made, began, program)?;
-                if let Some(number) = number {
-                    // Doing a slot again changes nothing that was made for it.
-                    whisper(
-                        by.filter(|by| *by != row.run).map(|by| {
-                            format!("run {by} had made the report for this slot already; it stays as it was")
-                        }),
-                    );
-                    deliver(database, program, number).await;
+                let by = made.as_ref().map(|(_, document)| document.run);
+                let ended = ended(self.job, &row, made, began, program);
+                // Doing a slot again changes nothing that was made for it.
+                whisper(
+                    by.filter(|by| *by != row.run)
+                        .map(|by| format!("run {by} had made the report for this slot already; it stays as it was")),
+                );
+                // A run that failed may have kept a report that says so, and its mails are to leave as well.
+                let interrupted = matches!(ended, Ok(Outcome::Interrupted));
+                let all_left =
+                    interrupted || !reports::ALL.contains(&self.job.name) || deliver(database, program).await;
+                match ended {
+                    Ok(Outcome::Done) if !all_left => Ok(Outcome::No),
+                    ended => ended,
                 }
-                Ok(outcome)
             })
             .await
     }
@@ -114,26 +118,30 @@ async fn made(database: &Database, row: &RunRow) -> anyhow::Result<Option<(i64, 
     Ok(reports::read(&client, number).await?.map(|document| (number, document)))
 }
 
-/// Makes one round over the mails of a report that was just made, and tells on standard error what came of it. What does
-/// not leave now is tried again by a daemon: it is no failure of the run.
-async fn deliver(database: &Database, program: &Program, document: i64) {
+/// Makes one round over all mails that are due, and tells on standard error what came of it: where cron runs the jobs,
+/// nobody else sends what had to wait. False where something could not leave.
+async fn deliver(database: &Database, program: &Program) -> bool {
     let round = async {
-        let delivered = mail::deliver(database, &program.config, Some(document), (program.clock)()).await?;
-        let client = database.connection().await?;
-        anyhow::Ok((delivered, mail::last_answer(&client, document).await?))
+        // When a mail is due, the database's clock says.
+        let now = Store::new(database, program.config.jobs.takeover).now().await?;
+        anyhow::Ok(mail::deliver(database, &program.config, None, now).await?)
     };
     match round.await {
-        Ok((delivered, answer)) => whisper(delivery(&delivered, answer.as_deref())),
-        Err(error) => whisper(Some(format!(
-            "the mails wait, a daemon sends them: {}",
-            telemetry::chain(AsRef::<dyn std::error::Error>::as_ref(&error))
-        ))),
+        Ok(delivered) => {
+            whisper(delivery(&delivered));
+            delivered.waiting + delivered.parked == 0
+        }
+        Err(error) => {
+            let reason = telemetry::chain(AsRef::<dyn std::error::Error>::as_ref(&error)).to_string();
+            whisper(Some(format!("the mails wait, the next run of a report or a daemon sends them: {reason}")));
+            false
+        }
     }
 }
 
 /// `2 mails sent, 1 waits: the server is not there`; none where there was nothing to send.
-fn delivery(delivered: &Delivered, answer: Option<&str>) -> Option<String> {
-    let Delivered { sent, waiting, parked } = *delivered;
+fn delivery(delivered: &Delivered) -> Option<String> {
+    let Delivered { sent, waiting, parked, ref why } = *delivered;
     let mut parts = Vec::new();
     if sent > 0 {
         parts.push(format!("{} sent", counted(sent, "mail", "mails")));
@@ -148,9 +156,9 @@ fn delivery(delivered: &Delivered, answer: Option<&str>) -> Option<String> {
     if sent == 0 && !text.is_empty() {
         text.insert_str(0, "no mail sent, ");
     }
-    if let Some(answer) = answer.filter(|_| waiting + parked > 0) {
+    if let Some(why) = why {
         text.push_str(": ");
-        text.push_str(answer);
+        text.push_str(why);
     }
     (!text.is_empty()).then_some(text)
 }

@@ -16,7 +16,6 @@ use deadpool_postgres::Transaction;
 use lettre::message::Mailbox;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -72,15 +71,17 @@ impl Error {
 }
 
 /// What a round of deliveries did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Mails that were taken.
     pub sent: u64,
-    /// Mails that failed and wait for another attempt. Where the server cannot be worked with, only the one that met it
-    /// is counted: the others are put off untried.
+    /// Mails that were due and wait for another attempt: those that failed, and those that were put off untried because
+    /// the server cannot be worked with.
     pub waiting: u64,
     /// Mails that are not tried again.
     pub parked: u64,
+    /// Why the last of those that were not taken was not.
+    pub why: Option<String>,
 }
 
 /// Writes down a mail for each recipient of the report, in the transaction that is open: they leave if and only if it
@@ -129,15 +130,6 @@ pub async fn resend(
             .collect(),
     };
     Ok(outbox::insert(transaction, document_id, (&report, slot), from.email.domain(), &mails).await?)
-}
-
-/// Why the last of a document's mails that have not left did not, as far as somebody said.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn last_answer(client: &Client, document: i64) -> Result<Option<String>, tokio_postgres::Error> {
-    let row = client.query_opt(include_str!("../../sql/mail/mail_answer.sql"), &[&document]).await?;
-    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Sends what is due at `now`: everything, or the mails of one document. Nothing where no mails are to be sent.
@@ -353,8 +345,11 @@ impl Round<'_> {
         outbox::fail(self.database, mail, parked, due, Some(&reason)).await?;
         if concerns_all {
             let until = self.now + pause_before(1, settings.retry_pause);
-            outbox::put_off(self.database, self.now, until).await?;
+            let put_off = outbox::put_off(self.database, self.now, until).await?;
+            let ours = |document: &&i64| self.document.is_none_or(|only| only == **document);
+            delivered.waiting += put_off.iter().filter(ours).count() as u64;
         }
+        delivered.why = Some(reason.clone());
         let Claimed { mail: number, report, recipient, message_id, attempts, .. } = mail;
         if parked {
             delivered.parked += 1;

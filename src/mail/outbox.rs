@@ -150,9 +150,10 @@ pub(super) async fn fail(
     rows(database, sql, &[&held.mail, &held.attempts, &parked, &due, &why]).await.map(drop)
 }
 
-/// Lets everything that is due wait.
-pub(super) async fn put_off(database: &Database, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<(), Error> {
-    rows(database, include_str!("../../sql/mail/mail_put_off.sql"), &[&now, &until]).await.map(drop)
+/// Lets everything that is due wait; returns the document of each mail.
+pub(super) async fn put_off(database: &Database, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<i64>, Error> {
+    let rows = rows(database, include_str!("../../sql/mail/mail_put_off.sql"), &[&now, &until]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 async fn rows(

@@ -33,6 +33,9 @@ use crate::render::{self, Renderer};
 use crate::telemetry;
 use crate::time::{time_of_day_for_names, time_text};
 
+/// Every report, by the name of the job that makes it, in the order of a night.
+pub const ALL: [&str; 3] = [expiry::REPORT, reconciliation::REPORT, arrears::REPORT];
+
 /// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -15,6 +15,7 @@ mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_hand;
 mod daemon;
 mod delivery;
 mod failures;
@@ -92,7 +93,9 @@ impl Office {
 
     /// One round, so many minutes from now.
     async fn round(&self, minutes: i64) -> Delivered {
-        mail::deliver(&self.database, &self.config, None, in_minutes(minutes)).await.unwrap()
+        let delivered = mail::deliver(&self.database, &self.config, None, in_minutes(minutes)).await.unwrap();
+        assert_eq!(delivered.why.is_some(), delivered.waiting + delivered.parked > 0, "{delivered:?}");
+        Delivered { why: None, ..delivered }
     }
 
     /// Recipient, state, attempts and answer of each mail.
@@ -130,7 +133,7 @@ fn smtp(port: u16) -> String {
 }
 
 fn delivered(sent: u64, waiting: u64, parked: u64) -> Delivered {
-    Delivered { sent, waiting, parked }
+    Delivered { sent, waiting, parked, why: None }
 }
 
 /// The clock, moved on: a mail that was written down just now is due, and each pause is over an hour later.

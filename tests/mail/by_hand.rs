@@ -1,0 +1,123 @@
+//! `pointsd run` where cron calls it and no daemon is there: it sends what is due, and its status tells what could not leave.
+
+use std::net::TcpListener;
+
+use crate::post_office::{PostOffice, parse};
+use crate::program::{Done, Folder, on, run};
+use crate::smtp;
+use crate::support::{TestDatabase, user};
+
+const EXPIRY: &str = "finance@example.com";
+
+/// A port on which nobody listens.
+fn nobody() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a job that mails a report to these recipients, by the server on this port.
+fn call(database: &TestDatabase, folder: &Folder, port: u16, arrears: &str, arguments: &[&str]) -> Done {
+    let text = format!(
+        "state_dir: state\nmail:\n  from: points@example.org\n  to: {{arrears: [{arrears}], expiry: [{EXPIRY}]}}\n{}",
+        smtp(port)
+    );
+    let mut command = on(&database.url(), arguments);
+    command.args(["--config", &folder.file("pointsd.yaml", text)]);
+    run(command)
+}
+
+/// To whom, and what.
+fn arrived(server: &PostOffice) -> Vec<(String, String)> {
+    let mail = |raw: &Vec<u8>| {
+        let mail = parse(raw);
+        let to = mail.header_raw("X-RcptTo").unwrap().trim().to_owned();
+        (to, mail.subject().unwrap().to_owned())
+    };
+    server.raw().iter().map(mail).collect()
+}
+
+/// The pauses are over.
+async fn hours_later(database: &TestDatabase) {
+    let sql = "UPDATE mail.outbox SET due = written WHERE state = 'waiting'";
+    database.client().await.batch_execute(sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    let two = "ann@example.com, bob@example.com";
+    let down = nobody();
+    let first = call(&database, &folder, down, two, &["run", "arrears", "--at", "2026-11-21T04:45:00Z"]).expect(3);
+    assert!(first.stdout.contains("Nobody owes"), "{first:?}");
+    // Both of them, though one attempt is enough to know.
+    let said = format!("no mail sent, 2 wait: 127.0.0.1:{down} cannot be reached: ");
+    assert!(first.stderr.contains(&said), "{first:?}");
+
+    // It is back the next night, and whatever report is made then takes along what waits.
+    hours_later(&database).await;
+    let server = PostOffice::new(&[]);
+    let night = ["run", "expiry", "--at", "2026-11-22T02:00:00Z"];
+    let second = call(&database, &folder, server.port, two, &night).expect(0);
+    assert!(second.stderr.contains("3 mails sent"), "{second:?}");
+    let mut to: Vec<String> = arrived(&server).into_iter().map(|(to, _)| to).collect();
+    to.sort();
+    assert_eq!(to, ["ann@example.com", "bob@example.com", EXPIRY]);
+
+    // What the server refuses for good is no success either.
+    let refused = "cai@example.com, unknown@example.com";
+    let third = call(&database, &folder, server.port, refused, &["run", "arrears", "--json"]).expect(3);
+    assert!(third.stderr.contains("1 mail sent, 1 is given up: 550 5.1.1 No such user here"), "{third:?}");
+    assert_eq!(third.json()["state"], "succeeded");
+    call(&database, &folder, server.port, refused, &["run", "expiry"]).expect(0);
+    // No mails are a job's that makes no report.
+    call(&database, &folder, nobody(), two, &["run", "prune"]).expect(0);
+}
+
+/// Its report says that something is wrong: that is the one to get.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_of_a_run_that_failed_is_mailed() {
+    let (mut database, folder, server) = (TestDatabase::new().await, Folder::new(), PostOffice::new(&[]));
+    database.expect_damage();
+    let line = format!(
+        "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
+         \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
+        user(1)
+    );
+    crate::program::post(&database.url(), line).expect(0);
+    // The entry comes into the books without the run's number: as good as one that was never written.
+    database
+        .client()
+        .await
+        .batch_execute(
+            "CREATE FUNCTION public.forget() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.run := NULL; RETURN NEW; END $$;
+             CREATE TRIGGER forget BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION public.forget()",
+        )
+        .await
+        .unwrap();
+    let failed = call(&database, &folder, server.port, "ann@example.com", &["run", "expiry"]).expect(1);
+    assert!(failed.stderr.contains("it counted 1 batches with 7 points"), "{failed:?}");
+    let mails = arrived(&server);
+    assert!(mails.len() == 1 && mails[0].0 == EXPIRY && mails[0].1.starts_with("Trouble: "), "{mails:?}");
+}
+
+/// What is due is due by the database's clock. Here it is an hour ahead of this machine's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_leaves_though_this_machines_clock_is_behind() {
+    let (database, folder, server) = (TestDatabase::new().await, Folder::new(), PostOffice::new(&[]));
+    database
+        .client()
+        .await
+        .batch_execute(
+            "CREATE SCHEMA ahead;
+             CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+             $$ SELECT pg_catalog.clock_timestamp() + interval '1 hour' $$;
+             ALTER TABLE mail.outbox ALTER due SET DEFAULT statement_timestamp() + interval '1 hour';
+             DO $$ BEGIN
+                 EXECUTE format('ALTER DATABASE %I SET search_path = ahead, pg_catalog, public', current_database());
+             END $$",
+        )
+        .await
+        .unwrap();
+    call(&database, &folder, server.port, "ann@example.com", &["run", "arrears"]).expect(0);
+    assert_eq!(arrived(&server).len(), 1);
+}
