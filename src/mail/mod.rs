@@ -360,7 +360,7 @@ impl Round<'_> {
                 message_id,
                 attempts,
                 reason,
-                "{report} was not mailed to {recipient} and is not tried again: {reason}; `pointsd reports resend {}` sends it once more",
+                "{report} was not mailed to {recipient} and is not tried again: {reason}; `pointsd reports resend {} --to ADDRESS` sends it to this address again, or to another",
                 mail.document
             );
         } else {

@@ -92,7 +92,16 @@ impl Display for Missing {
                 if let Some(answer) = answer {
                     write!(f, " ({answer})")?;
                 }
-                write!(f, "; see `pointsd reports`, and send it again by `pointsd reports resend {document}`")
+                // What waits is not to be sent again: it would come twice.
+                match (*waiting, *parked) {
+                    (_, 0) => write!(f, "; they leave by themselves once that is mended")?,
+                    (0, _) => {}
+                    (_, _) => write!(f, "; those that wait leave by themselves once that is mended")?,
+                }
+                if *parked > 0 {
+                    write!(f, "; `pointsd reports resend {document} --to ADDRESS` sends it to whom it lacks")?;
+                }
+                write!(f, "; see `pointsd reports`")
             }
         }
     }
@@ -258,12 +267,28 @@ mod tests {
              `pointsd run arrears --at 2026-11-22T02:45:00Z` makes it"
         );
         let answer = Some("550 no such user".to_owned());
-        let mails = missing(Lack::Mails { document: 7, waiting: 2, parked: 1, answer: answer.clone() });
+        let mails = |waiting, parked| Lack::Mails { document: 7, waiting, parked, answer: answer.clone() };
+        let told = |lack| {
+            let told = missing(lack).to_string();
+            let begin = "the report arrears for 2026-11-22T02:45:00Z was not delivered to everybody: ";
+            told.strip_prefix(begin).unwrap().to_owned()
+        };
+        // To send again what waits would send it twice.
         assert_eq!(
-            mails.to_string(),
-            "the report arrears for 2026-11-22T02:45:00Z was not delivered to everybody: mails that wait: 2, that were \
-             given up: 1 (550 no such user); see `pointsd reports`, and send it again by `pointsd reports resend 7`"
+            told(mails(2, 0)),
+            "mails that wait: 2 (550 no such user); they leave by themselves once that is mended; see `pointsd reports`"
         );
+        assert_eq!(
+            told(mails(0, 1)),
+            "mails that were given up: 1 (550 no such user); `pointsd reports resend 7 --to ADDRESS` sends it to whom it \
+             lacks; see `pointsd reports`"
+        );
+        assert_eq!(
+            told(mails(2, 1)),
+            "mails that wait: 2, that were given up: 1 (550 no such user); those that wait leave by themselves once that is \
+             mended; `pointsd reports resend 7 --to ADDRESS` sends it to whom it lacks; see `pointsd reports`"
+        );
+        let mails = missing(mails(2, 1));
         assert!(mails.is_same(&missing(Lack::Mails { document: 7, waiting: 0, parked: 1, answer })));
         assert!(!mails.is_same(&missing(Lack::Report)));
     }

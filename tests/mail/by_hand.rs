@@ -66,6 +66,7 @@ async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run(
     let refused = "cai@example.com, unknown@example.com";
     let third = call(&database, &folder, server.port, refused, &["run", "arrears", "--json"]).expect(3);
     assert!(third.stderr.contains("1 mail sent, 1 is given up: 550 5.1.1 No such user here"), "{third:?}");
+    assert!(third.stderr.contains("`pointsd reports resend 3 --to ADDRESS` sends it"), "{third:?}");
     assert_eq!(third.json()["state"], "succeeded");
     call(&database, &folder, server.port, refused, &["run", "expiry"]).expect(0);
     // No mails are a job's that makes no report.
