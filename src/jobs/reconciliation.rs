@@ -106,6 +106,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     };
     let document = document(snapshot.client(), &subject).await.context(UNREAD)?;
     snapshot.commit().await?;
+    reports::write_files(client, &document, &context.config).await?;
     let transaction = client.transaction().await?;
     reports::keep(&transaction, &document, &context.config).await?;
     Guard::keep(&guard, transaction.client(), (proof.accounts, proof.accounts), &proof).await?;

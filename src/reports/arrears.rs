@@ -310,8 +310,8 @@ pub async fn build(
 /// Where the database fails.
 pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
     let Made { document, counters, remember, forget } = made;
-    let of_slot = include_str!("../../sql/reports/document_of_slot.sql");
-    if transaction.query_opt(of_slot, &[&document.report, &document.slot]).await?.is_none() {
+    let kept = super::keep(transaction, document, config).await?;
+    if kept.new {
         transaction.execute(include_str!("../../sql/reports/arrears_forget.sql"), &[forget]).await?;
         let statement = transaction.prepare(include_str!("../../sql/reports/arrears_remember.sql")).await?;
         for part in remember.chunks(MOST_ROWS) {
@@ -324,7 +324,7 @@ pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -
         let close = include_str!("../../sql/reports/arrears_close.sql");
         transaction.execute(close, &[&document.slot, &document.as_of, &accounts, &counters.points]).await?;
     }
-    super::keep(transaction, document, config).await
+    Ok(kept)
 }
 
 impl Standing {

@@ -386,8 +386,8 @@ pub async fn build(
 /// Where the database fails.
 pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
     let Made { document, forecast, seen } = made;
-    let of_slot = include_str!("../../sql/reports/document_of_slot.sql");
-    if transaction.query_opt(of_slot, &[&document.report, &document.slot]).await?.is_none() {
+    let kept = super::keep(transaction, document, config).await?;
+    if kept.new {
         let column = |value: fn(&Forecast) -> i64| forecast.iter().map(value).collect::<Vec<i64>>();
         let ends: Vec<DateTime<Utc>> = forecast.iter().map(|day| day.ends).collect();
         let (batches, points) = (column(|day| day.held.batches), column(|day| day.held.points));
@@ -403,7 +403,7 @@ pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -
         let remember = include_str!("../../sql/reports/expiry_remember.sql");
         transaction.execute(remember, &[&sources, &by_sweep, &batches, &points]).await?;
     }
-    super::keep(transaction, document, config).await
+    Ok(kept)
 }
 
 fn facts(expired: &Expired, sweep: &Sweep, within: &impl Fn(u64) -> Held, late: Held, words: Words) -> Vec<Fact> {

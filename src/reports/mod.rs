@@ -1,6 +1,7 @@
 //! The reports: each is made from one snapshot as a document, kept, and mailed.
 //!
-//! - [`keep`] keeps a document: in the database, where it counts, and as files for whoever looks into a folder.
+//! - [`write_files`] writes a document as files, for whoever looks into a folder; [`keep`] keeps it in the database, where
+//!   it counts.
 //! - [`list`], [`find`] and [`read`] tell what was made and how its mails stand.
 //! - [`missing::look`] tells which report ought to be there, with its mails sent, and is not.
 //! - [`prune`] deletes what was kept for long enough.
@@ -16,14 +17,17 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Row};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Config;
@@ -35,6 +39,10 @@ use crate::time::{time_of_day_for_names, time_text};
 
 /// Every report, by the name of the job that makes it, in the order of a night.
 pub const ALL: [&str; 3] = [expiry::REPORT, reconciliation::REPORT, arrears::REPORT];
+
+/// Files are waited for so long: far longer than they take, and short enough that a disk that stands still delays no mail
+/// by more than a moment.
+const FILES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -60,21 +68,22 @@ pub enum Error {
 pub struct Kept {
     /// The document's number.
     pub document: i64,
+    /// Whether it is the one that was handed in: false where the slot had a document already, which stays.
+    pub new: bool,
     /// Mails that were written down; none where the slot had its document already.
     pub mails: u64,
 }
 
-/// Keeps a document, writes its files and writes down its mails, in the transaction that is open: they are there if and
-/// only if it commits. Where the slot has a document already, that one stays with its files, and nothing is mailed.
+/// Keeps a document and writes down its mails, in the transaction that is open: they are there if and only if it commits.
+/// Where the slot has a document already, that one stays, and nothing is mailed.
 ///
 /// # Errors
-/// Where the database fails. Files that cannot be written are only warned of: they can be had from the database.
+/// Where the database fails.
 pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &Config) -> Result<Kept, Error> {
-    if let Some(kept) = kept_before(transaction, document).await? {
-        return Ok(kept);
+    if let Some(document) = document_of(transaction.client(), document).await? {
+        return Ok(Kept { document, new: false, mails: 0 });
     }
     let folder = folder_of(config, &document.report, document.slot);
-    write_files(document, &folder, config).await;
     let insert = transaction.prepare_cached(include_str!("../../sql/reports/document_insert.sql")).await?;
     let Document { report, slot, run, tone, headline, .. } = document;
     let (tone, folder) = (tone_name(*tone), folder.to_string_lossy().into_owned());
@@ -83,17 +92,34 @@ pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &C
         .await?;
     let Some(row) = inserted else {
         // Somebody else was quicker, and has committed by now.
-        return Ok(kept_before(transaction, document).await?.unwrap_or(Kept { document: 0, mails: 0 }));
+        let document = document_of(transaction.client(), document).await?.unwrap_or_default();
+        return Ok(Kept { document, new: false, mails: 0 });
     };
     let number = row.try_get(0)?;
     let mails = mail::write_down(transaction, number, document, &config.mail).await?;
-    Ok(Kept { document: number, mails })
+    Ok(Kept { document: number, new: true, mails })
 }
 
-async fn kept_before(transaction: &Transaction<'_>, document: &Document) -> Result<Option<Kept>, Error> {
-    let of_slot = transaction.prepare_cached(include_str!("../../sql/reports/document_of_slot.sql")).await?;
-    let row = transaction.query_opt(&of_slot, &[&document.report, &document.slot]).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.map(|document| Kept { document, mails: 0 }))
+/// The number of the document that the slot has already.
+async fn document_of(client: &Client, document: &Document) -> Result<Option<i64>, Error> {
+    let of_slot = include_str!("../../sql/reports/document_of_slot.sql");
+    let row = client.query_opt(of_slot, &[&document.report, &document.slot]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Writes the files of a document, before a transaction keeps it: a slow disk shall hold up no row, and no server ends the
+/// session of who waits for one. Where the slot has a document already, its files stay.
+///
+/// Files that cannot be written, or not in time, are only warned of: they can be had from the database.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn write_files(client: &Client, document: &Document, config: &Config) -> Result<(), Error> {
+    if document_of(client, document).await?.is_none() {
+        let folder = folder_of(config, &document.report, document.slot);
+        write_within(FILES_WITHIN, document, &folder, config).await;
+    }
+    Ok(())
 }
 
 /// The folder with the files of a report: `reports/2026-11-22/arrears-024500` in the state folder, by the local date and
@@ -121,37 +147,50 @@ pub fn text(document: &Document, templates: Option<&Path>) -> String {
     Renderer::page(templates).text(document)
 }
 
-/// Rendering keeps a core busy for a moment, and a disk may be slow: not on a thread that others wait for.
-async fn write_files(document: &Document, folder: &Path, config: &Config) {
-    let (owned, folder) = (document.clone(), folder.to_owned());
+/// A thread of its own: rendering keeps a core busy for a moment, and the program's end waits for no disk that stands still.
+async fn write_within(limit: Duration, document: &Document, folder: &Path, config: &Config) {
+    // Who waits for it no longer, also because he was dropped, wants nothing more of it: another attempt may write there.
+    let given_up = CancellationToken::new();
+    let _on_return = given_up.clone().drop_guard();
+    let (sender, ended) = oneshot::channel();
+    let (owned, place) = (document.clone(), folder.to_owned());
     let (templates, state_dir) = (config.reports.templates.clone(), config.state_dir.clone());
-    let written = tokio::task::spawn_blocking(move || {
-        let written = write_all(&owned, &folder, templates.as_deref()).and_then(|()| hand_over(&folder, &state_dir));
-        if let Err(error) = written {
-            let (folder, slot) = (folder.display().to_string(), time_text(owned.slot));
-            let report = &owned.report;
-            warn!(
-                report,
-                slot,
-                folder,
-                %error,
-                "the files of the report {report} cannot be written to {folder}: {error}; it is in the database all the \
-                 same, see `pointsd reports`"
-            );
-        }
+    let begun = std::thread::Builder::new().name("report-files".to_owned()).spawn(move || {
+        let written = write_all(&owned, &place, templates.as_deref(), &given_up);
+        sender.send(written.and_then(|()| hand_over(&place, &state_dir))).ok();
     });
-    if let Err(error) = written.await {
-        let report = &document.report;
-        warn!(report, %error, "the files of the report {report} were not written: {error}");
-    }
+    let error = match begun {
+        Err(error) => error.to_string(),
+        Ok(_) => match tokio::time::timeout(limit, ended).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(_)) => "it panicked".to_owned(),
+            Err(_) => format!("the disk did not take them within {} s", limit.as_secs()),
+        },
+    };
+    let (report, slot, folder) = (&document.report, time_text(document.slot), folder.display().to_string());
+    warn!(
+        report,
+        slot,
+        folder,
+        error,
+        "the files of the report {report} cannot be written to {folder}: {error}; it is in the database all the same, see \
+         `pointsd reports`"
+    );
 }
 
-fn write_all(document: &Document, folder: &Path, templates: Option<&Path>) -> io::Result<()> {
+fn write_all(
+    document: &Document,
+    folder: &Path,
+    templates: Option<&Path>,
+    given_up: &CancellationToken,
+) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    write(folder, "report.html", page(document, templates).as_bytes())?;
-    write(folder, "report.txt", text(document, templates).as_bytes())?;
+    let write = |name: &str, content: &[u8]| write(folder, name, content, given_up);
+    write("report.html", page(document, templates).as_bytes())?;
+    write("report.txt", text(document, templates).as_bytes())?;
     let rendered = |name: String, content: Result<Vec<u8>, render::Error>| match content {
-        Ok(content) => write(folder, &name, &content),
+        Ok(content) => write(&name, &content),
         Err(error) => {
             warn_of_file(document, &name, &error);
             Ok(())
@@ -186,10 +225,13 @@ fn is_whole(table: &Table) -> bool {
     table.rows.len() as u64 >= table.rows_in_all
 }
 
-/// Whoever looks finds a file whole or not at all.
-fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+/// Whoever looks finds a file whole or not at all, and nothing of somebody who was given up.
+fn write(folder: &Path, name: &str, content: &[u8], given_up: &CancellationToken) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.unfinished"));
     fs::write(&unfinished, content)?;
+    if given_up.is_cancelled() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     fs::rename(&unfinished, folder.join(name))
 }
 
@@ -379,4 +421,58 @@ pub fn remove_files(folders: &[PathBuf]) {
 pub async fn prune_findings(transaction: &Transaction<'_>, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let statement = transaction.prepare_cached(include_str!("../../sql/reports/finding_prune.sql")).await?;
     Ok(transaction.execute(&statement, &[&before, &limit]).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::language::Language;
+
+    /// A folder that is gone with its test.
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_stands_still_is_given_up_and_gets_nothing_more() {
+        let slot: DateTime<Utc> = "2026-11-22T04:45:00Z".parse().unwrap();
+        let document = Document {
+            report: arrears::REPORT.to_owned(),
+            language: Language::English,
+            business: String::new(),
+            title: "Arrears".to_owned(),
+            slot,
+            run: 1,
+            as_of: slot,
+            time_zone: "UTC".to_owned(),
+            tone: Tone::Good,
+            headline: "Nobody owes".to_owned(),
+            facts: Vec::new(),
+            sections: Vec::new(),
+        };
+        let scratch = Scratch(std::env::temp_dir().join(format!("pointsd-still-{}", std::process::id())));
+        let mut config = Config::load(None, None).unwrap();
+        config.state_dir.clone_from(&scratch.0);
+        let folder = folder_of(&config, &document.report, slot);
+        fs::create_dir_all(&folder).unwrap();
+        let pipe = folder.join(".report.html.unfinished");
+        // Whoever opens it to write waits for a reader.
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        write_within(Duration::from_millis(50), &document, &folder, &config).await;
+        // The disk goes on, for who was given up long ago.
+        assert!(fs::read_to_string(&pipe).unwrap().contains("Nobody owes"));
+        let given_up = CancellationToken::new();
+        given_up.cancel();
+        fs::remove_file(&pipe).unwrap();
+        let written = write_all(&document, &folder, None, &given_up);
+        assert_eq!(written.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, [".report.html.unfinished"]);
+    }
 }

@@ -1,10 +1,14 @@
 //! A report is kept once, with its files and its mails, and deleted with them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use deadpool_postgres::Object;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use pointsd::config::Config;
 use pointsd::database::Database;
 use pointsd::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
@@ -12,7 +16,7 @@ use pointsd::language::Language;
 use pointsd::reports::{self, Kept};
 use serde_json::{Value, json};
 
-use crate::program::{Done, Folder, call, on, run, wait};
+use crate::program::{Done, Folder, Running, call, eventually, on, run, wait};
 use crate::support::{TestDatabase, at};
 
 const SLOT: &str = "2026-11-22T04:45:00Z";
@@ -50,6 +54,7 @@ impl Place {
         self.with_client(async |mut client| {
             let mut kept = Vec::new();
             for document in documents {
+                reports::write_files(&client, document, &config).await.unwrap();
                 let transaction = client.transaction().await.unwrap();
                 kept.push(reports::keep(&transaction, document, &config).await.unwrap());
                 transaction.commit().await.unwrap();
@@ -136,7 +141,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
     let place = Place::new(MAIL);
     let first = document(SLOT);
     let kept = place.keep(std::slice::from_ref(&first))[0];
-    assert_eq!(kept.mails, 2);
+    assert!(kept.new && kept.mails == 2, "{kept:?}");
     // The folder is named by local time.
     let folder = place.folder.path().join("reports/2026-11-22/arrears-054500");
     assert_eq!(names_in(&folder), ["by-age.png", "report.html", "report.txt", "report.xlsx", "worst.csv"]);
@@ -145,7 +150,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
 
     // The slot is done again, and something else comes out: what was kept first counts.
     let again = Document { headline: "2 accounts owe 240 points".to_owned(), run: 18, ..first.clone() };
-    assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, mails: 0 });
+    assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, new: false, mails: 0 });
     assert_eq!(fs::read_to_string(folder.join("report.html")).unwrap(), page);
     assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
     let read = place.with_client(async |client| reports::read(&client, kept.document).await.unwrap());
@@ -157,6 +162,7 @@ fn what_does_not_commit_was_never_there_and_is_made_again() {
     let place = Place::new(MAIL);
     let config = place.config();
     place.with_client(async |mut client| {
+        reports::write_files(&client, &document(SLOT), &config).await.unwrap();
         let transaction = client.transaction().await.unwrap();
         reports::keep(&transaction, &document(SLOT), &config).await.unwrap();
         transaction.rollback().await.unwrap();
@@ -191,7 +197,7 @@ fn two_at_once_keep_one() {
         second.commit().await.unwrap();
         (first_kept, second_kept.unwrap())
     });
-    assert_eq!(kept.1, Kept { document: kept.0.document, mails: 0 });
+    assert_eq!(kept.1, Kept { document: kept.0.document, new: false, mails: 0 });
     assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
 }
 
@@ -204,6 +210,36 @@ fn a_disk_that_fails_costs_the_files_alone() {
     assert_eq!(place.count("reports.documents"), 1);
     let shown = place.call(&["reports", "show", "1"]).expect(0).stdout;
     assert!(shown.contains("1 account owes 120 points"), "{shown}");
+}
+
+/// A disk that stands still for longer than a transaction may: the report is made, and nobody's rows stay locked meanwhile.
+#[test]
+fn no_transaction_is_open_while_files_are_written() {
+    let place = Place::new(&format!("{MAIL}jobs: {{takeover_seconds: 1}}\n"));
+    let folder = reports::folder_of(&place.config(), "arrears", at(SLOT));
+    fs::create_dir_all(&folder).unwrap();
+    // Who writes to it waits as soon as a page of memory is full, until somebody reads.
+    let pipe = folder.join(".report.html.unfinished");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let mut page = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe).unwrap();
+    fcntl(&page, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut command = on(&place.database.url(), &["run", "arrears", "--at", SLOT]);
+    command.args(["--config", &place.file]);
+    let running = Running::start(command);
+    let mut first = [0];
+    eventually("the first letter of the page", || page.read(&mut first).ok().filter(|read| *read == 1));
+    let open = place.with_client(async |client| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    });
+    assert_eq!(open, 0, "a transaction waits for the disk");
+    fcntl(&page, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let mut rest = Vec::new();
+    page.read_to_end(&mut rest).unwrap();
+    assert!(first == *b"<" && rest.trim_ascii_end().ends_with(b"</html>"), "{} bytes", rest.len());
+    running.finish().expect(0);
+    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
+    assert!(place.files("arrears", SLOT).contains(&"report.xlsx".to_owned()), "{:?}", place.files("arrears", SLOT));
 }
 
 #[test]
