@@ -96,6 +96,13 @@ pub struct Table {
     pub if_empty: String,
 }
 
+impl Table {
+    /// Whether all its rows are here: a file of a table that is cut must not be taken for all of it.
+    pub fn is_whole(&self) -> bool {
+        self.rows.len() as u64 >= self.rows_in_all
+    }
+}
+
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {

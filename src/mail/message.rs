@@ -55,6 +55,8 @@ struct File {
     name: String,
     kind: &'static str,
     content: Vec<u8>,
+    /// What is said where not all rows of its table are in it.
+    cut: Option<String>,
 }
 
 /// Makes what the mails of a document have in common. That takes its time: charts are drawn, tables written.
@@ -65,9 +67,12 @@ pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Render
     let stem = format!("{}-{}", file_part(&document.report), local.format("%Y-%m-%d"));
     let limit = config.mail.attachments_limit;
     let (attachments, left_out) = within(limit, attachments(&document, &stem)?);
+    let mut paragraphs = cut_note(&attachments, kept, document.language);
     if !left_out.is_empty() {
-        let paragraph = note(&left_out, limit, kept, document.language);
-        document.sections.push(Section::Text { title: String::new(), paragraphs: vec![paragraph] });
+        paragraphs.push(note(&left_out, limit, kept, document.language));
+    }
+    if !paragraphs.is_empty() {
+        document.sections.push(Section::Text { title: String::new(), paragraphs });
     }
     let pictures = pictures(number, &document);
     // A picture that could not be drawn is left out; what it shows stands below it in words.
@@ -117,7 +122,8 @@ fn one_line(text: &str) -> String {
     text.split(breaks).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The whole report as a workbook, and each table with rows by itself. A report without tables has none.
+/// The whole report as a workbook, and each table with rows by itself; one that is cut says so in its name. A report
+/// without tables has none.
 fn attachments(document: &Document, stem: &str) -> Result<Vec<File>, Unfit> {
     let tables: Vec<_> = document
         .sections
@@ -130,12 +136,37 @@ fn attachments(document: &Document, stem: &str) -> Result<Vec<File>, Unfit> {
     if tables.is_empty() {
         return Ok(Vec::new());
     }
-    let mut files = vec![File { name: format!("{stem}.xlsx"), kind: XLSX, content: render::xlsx(document)? }];
+    let workbook = render::xlsx(document)?;
+    let mut files = vec![File { name: format!("{stem}.xlsx"), kind: XLSX, content: workbook, cut: None }];
     for table in tables {
-        let name = format!("{stem}-{}.csv", file_part(&table.name));
-        files.push(File { name, kind: CSV, content: render::csv(table, document)? });
+        let (shown, all) = (table.rows.len(), table.rows_in_all);
+        let first = if table.is_whole() { String::new() } else { format!("-first-{shown}") };
+        let name = format!("{stem}-{}{first}.csv", file_part(&table.name));
+        let cut = (!table.is_whole()).then(|| match document.language {
+            Language::English => format!("{name} has the first {shown} of {all} rows."),
+            Language::SimplifiedChinese => format!("{name} 仅含 {all} 行中的前 {shown} 行。"),
+        });
+        files.push(File { name, kind: CSV, content: render::csv(table, document)?, cut });
     }
     Ok(files)
+}
+
+/// What is said where an attachment is cut: nothing, where none is.
+fn cut_note(attached: &[File], kept: &Kept, language: Language) -> Vec<String> {
+    let Kept { host, folder, .. } = kept;
+    let mut said: Vec<String> = attached.iter().filter_map(|file| file.cut.clone()).collect();
+    if !said.is_empty() {
+        said.push(match language {
+            Language::English => format!(
+                "The files of this report are on {host} in the folder {folder}. Where one of them has all rows, the note of \
+                 the table names it."
+            ),
+            Language::SimplifiedChinese => {
+                format!("本报告的文件位于主机 {host} 的文件夹 {folder}。如其中有包含全部行的文件，表格说明中会注明。")
+            }
+        });
+    }
+    said
 }
 
 /// What fits, the first ones first, and what does not.

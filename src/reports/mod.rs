@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Config;
-use crate::document::{Chart, Document, Section, Table, Tone};
+use crate::document::{Chart, Document, Section, Tone};
 use crate::mail;
 use crate::render::{self, Renderer};
 use crate::telemetry;
@@ -201,7 +201,7 @@ fn write_all(
         match section {
             Section::Text { .. } => {}
             // The whole of a longer one was written by whoever made it: what is here would be taken for all of it.
-            Section::Table(table) if !is_whole(table) => {}
+            Section::Table(table) if !table.is_whole() => {}
             Section::Table(table) => rendered(format!("{}.csv", table.name), render::csv(table, document))?,
             Section::Chart(chart) => rendered(format!("{}.png", chart.name), render::png(chart, document))?,
         }
@@ -219,10 +219,6 @@ fn hand_over(folder: &Path, state_dir: &Path) -> io::Result<()> {
     let folders = folder.ancestors().take_while(|above| *above != state_dir).map(Path::to_owned);
     let files = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>()?;
     folders.chain(files).try_for_each(|path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid())))
-}
-
-fn is_whole(table: &Table) -> bool {
-    table.rows.len() as u64 >= table.rows_in_all
 }
 
 /// Whoever looks finds a file whole or not at all, and nothing of somebody who was given up.

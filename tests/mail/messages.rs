@@ -171,6 +171,7 @@ async fn large_attachments_are_left_out_and_named() {
             let mut small = table.clone();
             small.name = "small".to_owned();
             small.rows.truncate(1);
+            small.rows_in_all = 1;
             small.rows[0][0] = Cell::Text("small".to_owned());
             let large = std::mem::replace(section, Section::Table(small));
             document.sections.push(large);
@@ -195,4 +196,34 @@ async fn large_attachments_are_left_out_and_named() {
     }
     let raw = mail_of(&document, "bob@example.com", 10).await;
     assert!(!parse(&raw).body_text(0).unwrap().contains("books.example.com"));
+}
+
+/// A table that a document does not keep whole is not taken for all of it: the file's name and the mail say so, and where
+/// to look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_cut_says_so() {
+    let mut document = document();
+    for section in &mut document.sections {
+        if let Section::Table(table) = section {
+            table.rows_in_all = 12_345;
+        }
+    }
+    for (language, says) in [
+        (Language::English, "arrears-2026-11-22-accounts-first-2.csv has the first 2 of 12345 rows."),
+        (Language::SimplifiedChinese, "arrears-2026-11-22-accounts-first-2.csv 仅含 12345 行中的前 2 行。"),
+    ] {
+        document.language = language;
+        let raw = mail_of(&document, "bob@example.com", 10).await;
+        let mail = parse(&raw);
+        let names: Vec<_> = mail.attachments().filter_map(|part| part.attachment_name()).collect();
+        assert_eq!(names, ["arrears-2026-11-22.xlsx", "arrears-2026-11-22-accounts-first-2.csv"]);
+        for body in [mail.body_text(0).unwrap(), mail.body_html(0).unwrap()] {
+            // Wherever a line is broken.
+            let joined = |text: &str| text.split_whitespace().collect::<String>();
+            let body = joined(&body);
+            for part in [says, "books.example.com", "/var/lib/pointsd/reports/x"] {
+                assert!(body.contains(&joined(part)), "{part}: {body}");
+            }
+        }
+    }
 }
