@@ -36,6 +36,11 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// The outbox is looked at so often even if nothing is due: so late a new mail leaves at most.
 const LONGEST_REST: Duration = Duration::from_secs(15);
 
+/// A mail is given up after so many attempts at least, however old it is: it may have lain where nobody tried, or where the
+/// server was down. With the default pause of a minute, that doubles, half an hour is between the first and the last of
+/// them: who greylists, wants less.
+const FEWEST_ATTEMPTS: i32 = 6;
+
 /// Where a mail is due that cannot be taken, because another daemon is about to.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 
@@ -340,7 +345,7 @@ impl Round<'_> {
         };
         let settings = &self.config.mail;
         let age = (self.now - mail.written).to_std().unwrap_or_default();
-        let parked = for_good || age >= settings.give_up_after;
+        let parked = for_good || age >= settings.give_up_after && mail.attempts >= FEWEST_ATTEMPTS;
         let due = self.now + pause_before(mail.attempts, settings.retry_pause);
         outbox::fail(self.database, mail, parked, due, Some(&reason)).await?;
         if concerns_all {

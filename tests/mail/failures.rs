@@ -145,6 +145,28 @@ async fn a_server_that_is_down_is_asked_once_a_round() {
     assert_eq!(office.round(60).await, delivered(3, 0, 0));
 }
 
+/// Nobody tried for five days, since no daemon was there: a first "not now" is no reason to give up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_that_was_not_tried_for_days_gets_its_tries() {
+    // Who is unknown to it is to come again after a quarter of an hour.
+    let server = Faulty::new(|nth, at, _| (nth < 5 && at == At::Rcpt).then_some(Fault::Say("450 4.2.0 greylisted")));
+    let office = Office::new("ann@example.com", &smtp(server.port)).await;
+    office.report(&document()).await;
+    let five_days = 5 * 24 * 60;
+    for nth in 0..5 {
+        assert_eq!(office.round(five_days + nth * 60).await, delivered(0, 1, 0), "{nth}");
+    }
+    assert_eq!(office.round(five_days + 5 * 60).await, delivered(1, 0, 0));
+    // It is given up all the same where its tries do not help.
+    let never = Faulty::new(|_, at, _| (at == At::Rcpt).then_some(Fault::Say("450 4.2.0 greylisted")));
+    let office = Office::new("ann@example.com", &smtp(never.port)).await;
+    office.report(&document()).await;
+    for nth in 0..5 {
+        assert_eq!(office.round(five_days + nth * 60).await, delivered(0, 1, 0), "{nth}");
+    }
+    assert_eq!(office.round(five_days + 5 * 60).await, delivered(0, 0, 1));
+}
+
 /// After four days of trying, by default, a mail is parked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_is_given_up_after_its_time() {
