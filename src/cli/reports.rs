@@ -9,7 +9,7 @@ use super::output::{counted, json, say, table};
 use super::{Outcome, Program, WrongCall};
 use crate::config::MailWay;
 use crate::database::Database;
-use crate::mail::{self, Delivered};
+use crate::mail;
 use crate::reports::{self, Listed, Mail};
 use crate::scheduler::Store;
 
@@ -176,7 +176,7 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
     let written = mail::resend(&transaction, id, (!to.is_empty()).then_some(to), &program.config.mail).await?;
     transaction.commit().await?;
     drop(client);
-    if written == 0 {
+    if written.is_empty() {
         return Err(WrongCall(format!(
             "nobody got report {id} before: name somebody with --to, or write mail.to.{} in the configuration for the \
              reports to come",
@@ -185,18 +185,28 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
         .into());
     }
     let now = Store::new(database, program.config.jobs.takeover).now().await?;
-    let Delivered { sent, waiting, parked, .. } = mail::deliver(database, &program.config, Some(id), now).await?;
+    mail::deliver(database, &program.config, Some(id), now).await?;
     let mails = reports::find(database.connection().await?.as_ref(), id).await?.map(|report| report.mails);
     let mails = mails.unwrap_or_default();
+    // How those stand, and not what our round did: a daemon may have been quicker, and others may have waited before.
+    let ours: Vec<&Mail> = mails.iter().filter(|mail| written.contains(&mail.mail)).collect();
+    let [sent, sending, waiting, parked] = ["sent", "sending", "waiting", "parked"]
+        .map(|state| ours.iter().filter(|mail| mail.state == state).count() as u64);
     if program.json {
         json(&object!({
-            "document": id, "written": written, "sent": sent, "waiting": waiting, "parked": parked, "mails": mails,
+            "document": id, "written": written.len(), "sent": sent, "sending": sending, "waiting": waiting,
+            "parked": parked, "mails": mails,
         }))?;
     } else {
         let mail = |count: u64| counted(count, "mail", "mails");
-        let answer = mails.iter().rev().filter(|mail| mail.state != "sent").find_map(|mail| mail.answer.clone());
+        let answer = ours.iter().rev().filter(|mail| mail.state != "sent").find_map(|mail| mail.answer.clone());
         let answer = answer.map(|answer| format!(": {answer}")).unwrap_or_default();
         say(format_args!("Report {id}: {} sent.", mail(sent)))?;
+        if sending > 0 {
+            let are = if sending == 1 { "is" } else { "are" };
+            let hands = format!("{} {are} in a daemon's hands", mail(sending));
+            say(format_args!("{hands}; `pointsd reports` tells how that ends."))?;
+        }
         if waiting > 0 {
             say(format_args!("{} could not leave now{answer}. A daemon goes on trying.", mail(waiting)))?;
         }

@@ -106,11 +106,12 @@ pub async fn write_down(
         return Ok(0);
     }
     let (report, slot) = (document.report.as_str(), document.slot);
-    Ok(outbox::insert(transaction, document_id, (report, slot), from.email.domain(), &mails).await?)
+    let written = outbox::insert(transaction, document_id, (report, slot), from.email.domain(), &mails).await?;
+    Ok(written.len() as u64)
 }
 
 /// Writes down mails of a document once more: to everybody who was sent it, or to these. They are mails of their own,
-/// with their own Message-IDs, so that no server takes them for copies. Returns how many; none where there is no such
+/// with their own Message-IDs, so that no server takes them for copies. Returns their numbers; none where there is no such
 /// document, where nobody was ever sent it, or where no mails are to be sent at all.
 ///
 /// # Errors
@@ -120,9 +121,9 @@ pub async fn resend(
     document_id: i64,
     to: Option<&[Mailbox]>,
     mail: &config::Mail,
-) -> Result<u64, Error> {
-    let Some(from) = sender(&mail.way) else { return Ok(0) };
-    let Some((report, slot)) = outbox::lock_document(transaction, document_id).await? else { return Ok(0) };
+) -> Result<Vec<i64>, Error> {
+    let Some(from) = sender(&mail.way) else { return Ok(Vec::new()) };
+    let Some((report, slot)) = outbox::lock_document(transaction, document_id).await? else { return Ok(Vec::new()) };
     let before = outbox::recipients(transaction, document_id).await?;
     let mails = match to {
         None => before,

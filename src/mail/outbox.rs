@@ -48,7 +48,7 @@ impl New {
     }
 }
 
-/// Writes mails down; returns how many were not there yet. Their Message-IDs are made here, once: every attempt finds them
+/// Writes mails down; returns the numbers of those that were not there yet. Their Message-IDs are made here, once: every attempt finds them
 /// in the row. What makes them unique is random, and not computed from the row, because two ledgers of one business may
 /// send the same report of the same slot to the same recipient, and a server drops what it has seen before.
 pub(super) async fn insert(
@@ -57,7 +57,7 @@ pub(super) async fn insert(
     (report, slot): (&str, DateTime<Utc>),
     domain: &str,
     mails: &[New],
-) -> Result<u64, tokio_postgres::Error> {
+) -> Result<Vec<i64>, tokio_postgres::Error> {
     let statement = transaction.prepare_cached(include_str!("../../sql/mail/mail_insert.sql")).await?;
     let stem = format!("{report}.{}", slot.format("%Y%m%dT%H%M%SZ"));
     let column = |of: fn(&New) -> &str| mails.iter().map(of).collect::<Vec<_>>();
@@ -70,7 +70,8 @@ pub(super) async fn insert(
             format!("<{stem}.{}{again}@{domain}>", Uuid::new_v4().simple())
         })
         .collect();
-    transaction.execute(&statement, &[&document, &report, &slot, &recipients, &names, &resends, &ids]).await
+    let values: [&(dyn ToSql + Sync); 7] = [&document, &report, &slot, &recipients, &names, &resends, &ids];
+    transaction.query(&statement, &values).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Report and slot of a document, which is locked; none where there is none.

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use serde_json::Value;
+
 use crate::post_office::{PostOffice, parse};
 use crate::program::{Done, Folder, on, run};
 use crate::smtp;
@@ -121,4 +123,52 @@ async fn a_mail_leaves_though_this_machines_clock_is_behind() {
         .unwrap();
     call(&database, &folder, server.port, "ann@example.com", &["run", "arrears"]).expect(0);
     assert_eq!(arrived(&server).len(), 1);
+}
+
+/// What `reports resend` tells is how the mails stand that it wrote: not those that waited already, nor those that an attempt
+/// happened to meet, and those too that a daemon was quicker to send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resend_tells_how_its_own_mails_stand() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    let three = "ann@example.com, bob@example.com, unknown@example.com";
+    let down = nobody();
+    call(&database, &folder, down, three, &["run", "arrears"]).expect(3);
+    let again = call(&database, &folder, down, three, &["reports", "resend", "1", "--json"]).expect(3).json();
+    let counts = |answer: &Value| ["written", "sent", "sending", "waiting", "parked"].map(|name| answer[name].clone());
+    assert_eq!(counts(&again), [3, 0, 0, 3, 0]);
+    let again = call(&database, &folder, down, three, &["reports", "resend", "1"]).expect(3).stdout;
+    let said = format!("Report 1: 0 mails sent.\n3 mails could not leave now: 127.0.0.1:{down} cannot be reached");
+    assert!(again.starts_with(&said), "{again}");
+
+    // What waits leaves with it, or is refused; the answer is of the one that was asked for.
+    let server = PostOffice::new(&[]);
+    hours_later(&database).await;
+    let to = ["reports", "resend", "1", "--to", "cai@example.com", "--json"];
+    let one = call(&database, &folder, server.port, three, &to).expect(0).json();
+    assert_eq!(counts(&one), [1, 1, 0, 0, 0]);
+    assert_eq!(server.raw().len(), 7);
+
+    // A daemon is quicker: it has sent the one, and has the other in hand.
+    database
+        .client()
+        .await
+        .batch_execute(
+            "CREATE FUNCTION public.quick() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.recipient LIKE 'ann@%' THEN
+                     NEW.state := 'sent'; NEW.sent := now();
+                 ELSE
+                     NEW.state := 'sending'; NEW.attempts := 1; NEW.held_until := now() + interval '1 hour';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER quick BEFORE INSERT ON mail.outbox FOR EACH ROW EXECUTE FUNCTION public.quick()",
+        )
+        .await
+        .unwrap();
+    let two = ["reports", "resend", "1", "--to", "ann@example.com", "--to", "bob@example.com"];
+    let quick = call(&database, &folder, server.port, three, &two).expect(0).stdout;
+    assert_eq!(
+        quick,
+        "Report 1: 1 mail sent.\n1 mail is in a daemon's hands; `pointsd reports` tells how that ends.\n"
+    );
 }

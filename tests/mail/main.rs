@@ -83,12 +83,12 @@ impl Office {
         written
     }
 
-    async fn resend(&self, number: i64, to: Option<&[lettre::message::Mailbox]>) -> u64 {
+    async fn resend(&self, number: i64, to: Option<&[lettre::message::Mailbox]>) -> usize {
         let mut client = self.database.connection().await.unwrap();
         let transaction = client.transaction().await.unwrap();
         let written = mail::resend(&transaction, number, to, &self.config.mail).await.unwrap();
         transaction.commit().await.unwrap();
-        written
+        written.len()
     }
 
     /// One round, so many minutes from now.
