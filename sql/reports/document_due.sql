@@ -1,10 +1,11 @@
 -- How it stands with reports that ought to be there by now. A mail that was parked counts no more once a later one of the
 -- same document was sent: whoever asked for that one has seen to it. Mails that were written down together are of one
 -- moment, and say nothing of each other.
--- $1 text[], $2 timestamptz[]: report and slot, pairwise
+-- $1 text[], $2 timestamptz[]: report and slot, pairwise; $3 text: with what the reason of a slot begins that was skipped
+-- during a pause
 SELECT w.report, w.slot, j.since,
        -- What a rule skipped or nobody ran is missing all the same; what came due during a pause was left out by somebody.
-       j.paused_at IS NOT NULL OR coalesce(r.state = 'skipped' AND r.why LIKE 'the job was paused by %', false) AS paused,
+       j.paused_at IS NOT NULL OR coalesce(r.state = 'skipped' AND starts_with(r.why, $3::text), false) AS paused,
        u.started AS running_since, d.document, m.waiting_since, m.waiting, m.parked, m.answer
 FROM unnest($1::text[], $2::timestamptz[]) AS w (report, slot)
 JOIN jobs.jobs AS j ON j.job = w.report

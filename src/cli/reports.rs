@@ -55,9 +55,8 @@ fn address(text: &str) -> Result<Mailbox, String> {
 impl Reports {
     /// Answers, or does it.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let known: Vec<&str> = program.config.mail.to.keys().map(String::as_str).collect();
-        if let Some(report) = self.report.as_deref().filter(|report| !known.contains(report)) {
-            return Err(WrongCall(format!("there is no report {report}; there are {}", known.join(", "))).into());
+        if let Some(report) = self.report.as_deref().filter(|report| !reports::ALL.contains(report)) {
+            return Err(WrongCall(format!("there is no report {report}; there are {}", reports::ALL.join(", "))).into());
         }
         program
             .with_ledger(async |database: &Database| match self.command {

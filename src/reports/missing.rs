@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::Error;
 use crate::config::{self, Config};
+use crate::scheduler::PAUSED_BY;
 use crate::time::time_text;
 
 /// What has only just begun is given so long before it counts as missing: a run that makes up for an outage, or a mail
@@ -143,14 +144,15 @@ pub struct Standing {
 /// Where the database fails.
 pub async fn look(client: &Client, config: &Config, now: DateTime<Utc>) -> Result<Standing, Error> {
     let after = TimeDelta::from_std(config.reports.missing_after).unwrap_or(TimeDelta::MAX);
-    let jobs = config.jobs.by_name().into_iter().filter(|(name, _)| config.mail.to.contains_key(*name));
+    let jobs = config.jobs.by_name().into_iter().filter(|(name, _)| super::ALL.contains(name));
     let (reports, slots): (Vec<&'static str>, Vec<DateTime<Utc>>) =
         jobs.filter_map(|(name, job)| Some((name, due_slot(job, after, now)?))).unzip();
     let mut standing = Standing::default();
     if reports.is_empty() {
         return Ok(standing);
     }
-    let rows = client.query(include_str!("../../sql/reports/document_due.sql"), &[&reports, &slots]).await?;
+    let rows =
+        client.query(include_str!("../../sql/reports/document_due.sql"), &[&reports, &slots, &PAUSED_BY]).await?;
     for row in &rows {
         let (name, slot): (&str, DateTime<Utc>) = (row.try_get("report")?, row.try_get("slot")?);
         let Some(report) = reports.iter().copied().find(|report| *report == name) else { continue };

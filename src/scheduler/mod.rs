@@ -25,7 +25,7 @@ use tracing::{error, warn};
 
 pub use board::{Board, Shown};
 use plan::plan;
-pub use plan::{Outage, outage};
+pub use plan::{Outage, PAUSED_BY, outage};
 use run::Attempt;
 pub use run::{Ended, Guard, Run, Work};
 use store::{Claimed, Known, Running};

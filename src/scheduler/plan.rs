@@ -40,6 +40,9 @@ pub(super) struct Settled {
     pub why: String,
 }
 
+/// What the reason of a slot that was skipped because of a pause begins with.
+pub const PAUSED_BY: &str = "the job was paused by";
+
 /// Decides about the slots that are due at `now`.
 pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
     let mut plan = Plan::default();
@@ -63,7 +66,7 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
         }
         let settle = |state, why| Settled { slot, state, why };
         let settled = if let Some(paused) = &known.paused {
-            settle(State::Skipped, format!("the job was paused by {} at {}", paused.by, time_text(paused.at)))
+            settle(State::Skipped, format!("{PAUSED_BY} {} at {}", paused.by, time_text(paused.at)))
         } else if let Some(running) = &known.running {
             // What was due already when the run began waits for it; so does everything behind a run by hand, which
             // belongs to no slot.
