@@ -266,14 +266,24 @@ impl Round<'_> {
         mail: &Claimed,
         from: &Mailbox,
         deadline: Instant,
-        rendered: &mut Option<(i64, Rendered)>,
+        rendered: &mut Option<(i64, Arc<Rendered>)>,
     ) -> Result<Taken, Ended> {
-        if rendered.as_ref().is_none_or(|(document, _)| *document != mail.document) {
-            *rendered = Some((mail.document, self.render(mail.document).await?));
-        }
-        let Some((_, rendered)) = rendered else { return Err(Ended::Unfit(Unfit::Gone)) };
-        let (to, content) = message::compose(rendered, mail, from).map_err(Ended::Unfit)?;
-        let file_name = message::file_name(rendered, mail);
+        let rendered = match rendered {
+            Some((document, rendered)) if *document == mail.document => Arc::clone(rendered),
+            _ => {
+                let made = Arc::new(self.render(mail.document).await?);
+                *rendered = Some((mail.document, Arc::clone(&made)));
+                made
+            }
+        };
+        let file_name = message::file_name(&rendered, mail);
+        let (owned, from_owned) = (mail.clone(), from.clone());
+        // Attachments may have a hundred megabytes.
+        let composing = tokio::task::spawn_blocking(move || message::compose(&rendered, &owned, &from_owned));
+        let (to, content) = match composing.await {
+            Ok(composed) => composed.map_err(Ended::Unfit)?,
+            Err(panic) => return Err(Ended::Failed(Failure::Later(format!("it cannot be composed: {panic}")))),
+        };
         let letter = Letter { from: &from.email, to: &to, content, file_name };
         transport::send(&self.config.mail.way, letter, deadline, self.stop).await.map_err(Ended::Failed)
     }
