@@ -49,7 +49,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     if run.stop.is_cancelled() {
         return Ok(Ended::Stopped);
     }
-    reports::write_files(&client, &made.document, &context.config).await?;
+    reports::write_files(client, &made.document, &context.config).await?;
     // What is kept goes with the run's fence; its row changes with every sign of life, so not under the snapshot.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     arrears::keep(&transaction, &made, &context.config).await?;

@@ -88,7 +88,7 @@ async fn make(
     let snapshot = snapshot.await?;
     let made = expiry::build(&snapshot, &context.config, run.slot, run.run, sweep, disproved).await?;
     snapshot.rollback().await?;
-    reports::write_files(&client, &made.document, &context.config).await?;
+    reports::write_files(client, &made.document, &context.config).await?;
     // What is kept goes with the run's fence; its row changes with every sign of life, so not under the snapshot.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     expiry::keep(&transaction, &made, &context.config).await?;
