@@ -246,6 +246,7 @@ enum SectionView {
         totals: Vec<String>,
         more: String,
         if_empty: String,
+        wide: bool,
         plain: String,
     },
     Chart {
@@ -342,6 +343,7 @@ fn table_view(table: &Table, most_rows: usize, page: bool, words: Words) -> Opti
         totals: text::totals(table, words),
         more,
         if_empty: clean(&table.if_empty),
+        wide: text::is_wide(table),
         plain: text::table(table, shown, words),
     })
 }

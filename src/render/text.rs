@@ -71,8 +71,32 @@ pub(super) fn facts(facts: &[(String, String)]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The most columns that stand side by side on a page.
+const MOST_COLUMNS: usize = 8;
+
+/// Whether a table's rows stand below each other instead, each value with its name, because they are too wide for a page.
+pub(super) fn is_wide(table: &Table) -> bool {
+    table.columns.len() > MOST_COLUMNS && table.totals.is_empty()
+}
+
+/// The first `shown` rows of a wide table: the first value, then the others that there are with their names.
+fn records(table: &Table, shown: usize, words: Words) -> String {
+    let record = |row: &Vec<Cell>| {
+        let title = row.first().map(|cell| words.cell(cell)).unwrap_or_default();
+        let named =
+            table.columns.iter().zip(row).skip(1).map(|(column, cell)| (clean(&column.title), words.cell(cell)));
+        let named: Vec<_> = named.filter(|(_, value)| !value.is_empty()).collect();
+        let values = facts(&named).lines().map(|line| format!("  {line}")).collect::<Vec<_>>();
+        [wrap(&title, COLUMNS), values].concat().join("\n")
+    };
+    table.rows.iter().take(shown).map(record).collect::<Vec<_>>().join("\n\n")
+}
+
 /// The first `shown` rows of a table under its header, with its totals.
 pub(super) fn table(table: &Table, shown: usize, words: Words) -> String {
+    if is_wide(table) {
+        return records(table, shown, words);
+    }
     let right: Vec<bool> = table.columns.iter().map(|column| column.kind == Kind::Number).collect();
     let header: Vec<String> = table.columns.iter().map(|column| clean(&column.title)).collect();
     let rows: Vec<Vec<String>> =
