@@ -607,13 +607,17 @@ impl Bench {
             naive: None,
         });
         let changed = users(accounts / 100);
-        self.program("proof", &["post", self.consumes(&changed, accounts / 50, "changed").to_str().unwrap()]);
-        let nightly = self.proved(false).await;
+        let (mut ratios, mut nightly) = (Vec::new(), 0.0);
+        for night in ["first", "second", "third"] {
+            self.program("proof", &["post", self.consumes(&changed, accounts / 50, night).to_str().unwrap()]);
+            nightly = self.proved(false).await;
+            ratios.push(nightly / full);
+        }
         rows.push(Row {
-            work: "nightly proof after 1 % of the accounts changed".into(),
-            measured: format!("{nightly:.2} s"),
+            work: "nightly proof after 1 % of the accounts changed, median of 3".into(),
+            measured: format!("{nightly:.2} s (last)"),
             against: format!("the full one {full:.1} s"),
-            ratio: nightly / full,
+            ratio: median(&mut ratios),
             least: "< 0.05",
             aim: "",
             naive: None,
@@ -742,6 +746,7 @@ impl Bench {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
         let result = json!({ "quick": quick, "fdatasync": self.fsync, "rows": rows });
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench.json");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("target can be made");
         std::fs::write(&path, format!("{result:#}\n")).expect("target can be written");
         println!("The same as JSON: target/bench.json");
         self.server.stop().await.expect("the server stops");

@@ -26,19 +26,19 @@ pub struct Jobs {
 enum JobsCommand {
     /// Explains when a job runs: its rule in words, its next slots, clock changes, and what an outage would do
     Explain {
-        /// Which job
+        /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static Job,
     },
     /// Lets a job's slots pass, on every daemon, until it is resumed
     Pause {
-        /// Which job
+        /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static Job,
     },
     /// Ends a pause: the next slot is run
     Resume {
-        /// Which job
+        /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static Job,
     },

@@ -162,9 +162,9 @@ fn tell(user: Uuid, applied: &Applied, program: &Program) -> anyhow::Result<()> 
     match applied {
         Applied::Posted(seq) => say(format_args!("{user}: set right by entry {seq}.")),
         Applied::Already(seq) => say(format_args!("{user}: had been set right by entry {seq}.")),
-        Applied::MovedOn => {
-            say(format_args!("{user}: is not what the plan saw any more, and was left alone. Plan again."))
-        }
+        Applied::MovedOn => say(format_args!(
+            "{user}: was left alone, because it has moved on since the plan, or the plan's rows were edited. Plan again."
+        )),
         Applied::StillBroken(left) => say(format_args!(
             "{user}: was left alone, because this would still be wrong: {}",
             left.iter().map(told).collect::<Vec<_>>().join("; ")

@@ -95,14 +95,19 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
 
     let snapshot = snapshot_of(client).await?;
     let proof = with_counts(proof, count_findings(snapshot.client(), run.run).await?);
-    let folder = reports::folder_of(&context.config, REPORT, run.slot);
+    // A slot that is done again keeps the report that it has, and its files.
+    let has_report = include_str!("../../sql/reports/document_of_slot.sql");
+    let folder = match snapshot.query_opt(has_report, &[&REPORT, &run.slot]).await? {
+        Some(_) => None,
+        None => Some(reports::folder_of(&context.config, REPORT, run.slot)),
+    };
     let subject = Subject {
         config: &context.config,
         slot: run.slot,
         run: run.run,
         proof: &proof,
         books: &books,
-        folder: Some(&folder),
+        folder: folder.as_deref(),
     };
     let document = document(snapshot.client(), &subject).await.context(UNREAD)?;
     snapshot.commit().await?;

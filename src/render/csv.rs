@@ -119,8 +119,13 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// A text that no spreadsheet takes for a formula. The wide forms of the signs count too: Excel in Chinese reads them.
+/// A text that no spreadsheet takes for a formula. The wide forms of the signs count too: Excel in Chinese reads them. A
+/// whole number below zero is none.
 pub fn guarded(text: &str) -> String {
+    let digits = text.strip_prefix('-').unwrap_or_default();
+    if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return text.to_owned();
+    }
     let first = text.trim_start_matches(' ').chars().next();
     match first {
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),

@@ -155,7 +155,7 @@ fn finding_cells(kept: KeptFinding, words: &Words) -> Vec<Cell> {
 /// they are more.
 async fn standing(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<Table, Error> {
     let mut columns = finding_columns(words);
-    columns.push(column(words.of("New", "是否新增"), Kind::Text));
+    columns.push(column(words.of("State", "状态"), Kind::Text));
     let total = subject.proof.findings;
     let mut file = match subject.folder {
         Some(folder) if total > MOST_FINDINGS as u64 => Whole::begin(folder, &columns, subject.config.time_zone),

@@ -200,7 +200,7 @@ async fn a_changed_history_is_accepted_on_request() {
     // What a hand changes after the plan was read is not accepted with it, though no other rule sees it.
     hand(&client, "UPDATE ledger.entries SET description = 'unread' WHERE user_id = $u AND seq = 4").await;
     let done = apply(&url, &file, 3).await;
-    assert!(done.stdout.contains("is not what the plan saw any more"), "{done:?}");
+    assert!(done.stdout.contains("it has moved on since the plan, or the plan's rows were edited"), "{done:?}");
     hand(&client, "UPDATE ledger.entries SET description = before.d FROM before WHERE user_id = $u AND seq = 4").await;
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
@@ -227,7 +227,7 @@ async fn an_account_that_moved_on_is_left_alone() {
     post(&mut session, &[consume(1, 5, 18)]).await;
     let moved = Rows::read(&client).await;
     let done = apply(&url, &file, 3).await;
-    assert!(done.stdout.contains(&format!("{me}: is not what the plan saw any more")), "{done:?}");
+    assert!(done.stdout.contains(&format!("{me}: was left alone, because it has moved on")), "{done:?}");
     assert!(done.stdout.contains(&format!("{other}: set right by entry 2")), "{done:?}");
     let after = Rows::read(&client).await;
     assert_eq!(after.accounts[0], moved.accounts[0]);

@@ -53,6 +53,36 @@ fn what_anybody_wrote_acts_on_nothing() {
     }
 }
 
+/// More columns than a page is wide: nothing is to be scrolled for.
+#[test]
+fn rows_too_wide_for_a_page_stand_below_each_other() {
+    let mut document = arrears(English);
+    let columns: Vec<_> = (0..10).map(|nth| column(&format!("Column {nth}"), Kind::Text)).collect();
+    let row = |of: &str| {
+        (0..10).map(|nth| Cell::Text(if nth == 4 { String::new() } else { format!("{of}-{nth}") })).collect()
+    };
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    *table = Table {
+        columns,
+        rows: vec![row("left"), row("right")],
+        rows_in_all: 7,
+        rows_in_body: 2,
+        totals: Vec::new(),
+        name: "wide".to_owned(),
+        title: "Wide".to_owned(),
+        note: String::new(),
+        if_empty: String::new(),
+    };
+    let (html, text) = (html(&document), Renderer::new(None).text(&document));
+    assert!(html.contains("<b style=") && !html.contains(">Column 0<") && !html.contains(">Column 4<"), "{html}");
+    assert!(html.replace("<wbr>", "").contains(">Column 9</span> right-9</span>"), "{html}");
+    assert!(
+        text.contains("left-0\n  Column 1  left-1\n") && text.contains("\n\nright-0\n  Column 1  right-1"),
+        "{text}"
+    );
+    assert!(!text.contains("Column 4") && text.contains("and 5 more rows"), "{text}");
+}
+
 #[test]
 fn the_body_shows_its_rows_and_says_how_many_more_there_are() {
     for (language, more) in

@@ -185,6 +185,10 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
         let says = format!("pointsd: --full is for reconciliation: {job} always does the whole of it; leave it out\n");
         assert_eq!((done.stderr, done.stdout.as_str()), (says, ""));
     }
+    for job in ["reconciliation", "arrears"] {
+        let done = call(&database.url(), &["run", job, "--at", "2999-01-01T00:00:00Z"]).expect(2);
+        assert!(done.stderr.contains("lies in the future, and"), "{done:?}");
+    }
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let explained = call(nowhere, &["jobs", "explain", "reconciliation"]).expect(0).stdout;
     assert!(explained.contains("everything on a sunday, else what has changed"), "{explained}");
