@@ -79,9 +79,10 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
 
     // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
     // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
-    let stands: bool = client.query_one(include_str!("../../sql/reports/finding_whole.sql"), &[]).await?.try_get(0)?;
+    let standing = include_str!("../../sql/reports/finding_count_whole.sql");
+    let standing: i64 = client.query_one(standing, &[]).await?.try_get(0)?;
     let proceed = || !run.stop.is_cancelled();
-    let books = days::books(client, context.config.time_zone, full || stands, proceed).await?;
+    let books = days::books(client, context.config.time_zone, full || standing > 0, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
     write_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
