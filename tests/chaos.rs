@@ -4,24 +4,15 @@
 //!
 //! `POINTSD_CHAOS_SECONDS` prolongs it.
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used
-)]
-
-mod program;
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::program::{Folder, Running, on};
+use crate::support::door::Door;
+use crate::support::{TestDatabase, invariants};
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,10 +23,7 @@ use pointsd::database::{Database, Settings};
 use pointsd::ledger::{Kind, Poster, Posting, Reply, Rules};
 use pointsd::schedule::Schedule;
 use pointsd::time::time_text;
-use program::{Folder, Running, on};
 use serde_json::Value;
-use support::door::Door;
-use support::{TestDatabase, invariants};
 use tokio_postgres::Client;
 
 /// Due each second; whatever happens, every slot must succeed in the end. The pause before a further try doubles each
@@ -269,7 +257,7 @@ impl Server {
     }
 
     async fn client(&self) -> Client {
-        support::connect(self.server().config().application_name("test")).await
+        crate::support::connect(self.server().config().application_name("test")).await
     }
 
     fn kill(&self) {
@@ -281,7 +269,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let server = self.server.take().unwrap();
-        let stopped = std::thread::spawn(|| program::wait(server.stop())).join();
+        let stopped = std::thread::spawn(|| crate::program::wait(server.stop())).join();
         if !matches!(stopped, Ok(Ok(()))) {
             eprintln!("the server was not stopped: {stopped:?}");
         }
@@ -307,7 +295,7 @@ async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> us
         let now = Utc::now();
         let mut postings = Vec::new();
         for nth in 0..BLOCK {
-            let user = support::user(round % BLOCKS * BLOCK + nth);
+            let user = crate::support::user(round % BLOCKS * BLOCK + nth);
             let mut posting = Posting::recharge(user, rng.i64(1..100), "gift", now).with_key(format!("r{round}"));
             if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
                 *expires_at = Some(now + TimeDelta::milliseconds(rng.i64(500..3_000)));
@@ -318,9 +306,9 @@ async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> us
             }
         }
         // What was posted replays: so it is posted once, whatever becomes of the server.
-        let give_up = Instant::now() + program::PATIENCE;
+        let give_up = Instant::now() + crate::program::PATIENCE;
         loop {
-            match support::post_all(&poster, postings.clone()).await {
+            match crate::support::post_all(&poster, postings.clone()).await {
                 Ok(replies) => {
                     for reply in &replies {
                         assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
@@ -339,7 +327,7 @@ async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> us
 }
 
 fn defaults() -> Config {
-    Config::load(Some(Path::new(program::DEFAULTS)), None).unwrap()
+    Config::load(Some(Path::new(crate::program::DEFAULTS)), None).unwrap()
 }
 
 /// Holds accounts that are due, one after the other for a moment, so that sweeps stand still in the middle of a group.
@@ -538,7 +526,7 @@ impl Chaos {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balance() {
     let seconds = std::env::var("POINTSD_CHAOS_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
-    let mut rng = support::rng();
+    let mut rng = crate::support::rng();
     let server = Server::start().await;
     let socket = server.server().socket_dir().to_owned();
     let writer_url = url(&socket, "writer");
@@ -558,7 +546,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
 
     let sql =
         "SELECT FROM jobs.runs WHERE job = 'expiry' AND state = 'succeeded' AND (counters ->> 'batches')::int > 0";
-    assert!(finds(&chaos.client, program::PATIENCE, sql, &[]).await, "no run");
+    assert!(finds(&chaos.client, crate::program::PATIENCE, sql, &[]).await, "no run");
     if MIGRATIONS.iter().any(|migration| migration.name == "requests") {
         let server = chaos.server.server().config();
         requests = Some(tokio::spawn(requests::write(server, chaos.rng.fork(), Arc::clone(&over))));
@@ -566,7 +554,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let end = Instant::now() + Duration::from_secs(seconds);
     // Each kind in turn, in ever another order.
     let mut faults = Vec::new();
-    let last = end + 2 * program::PATIENCE;
+    let last = end + 2 * crate::program::PATIENCE;
     while Instant::now() < end || !chaos.was_enough() && Instant::now() < last {
         if faults.is_empty() {
             faults = FAULTS.to_vec();
@@ -583,11 +571,11 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     // All that was recharged is over three seconds later.
     let until = whole_second(Utc::now()) + TimeDelta::seconds(4);
     let peace = Instant::now();
-    settled(&chaos.client, until, program::PATIENCE).await;
+    settled(&chaos.client, until, crate::program::PATIENCE).await;
     let peace = peace.elapsed();
     for daemon in &chaos.daemons {
         let passed = daemon.door.passed();
-        program::eventually("each daemon to be at work again", || (daemon.door.passed() > passed).then_some(()));
+        crate::program::eventually("each daemon to be at work again", || (daemon.door.passed() > passed).then_some(()));
     }
     let mut found = Vec::new();
     if let Some(requests) = requests {
@@ -633,13 +621,13 @@ async fn frozen_in_the_middle(database: &TestDatabase) -> Vec<String> {
         format!(
             "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
              \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-            support::user(nth)
+            crate::support::user(nth)
         )
     };
-    program::post(&database.url(), (0..500).map(line).collect::<String>()).expect(0);
+    crate::program::post(&database.url(), (0..500).map(line).collect::<String>()).expect(0);
     // The third group stands still at this account.
     let holder = database.client().await;
-    let hold = format!("BEGIN; SELECT FROM ledger.accounts WHERE user_id = '{}' FOR UPDATE", support::user(250));
+    let hold = format!("BEGIN; SELECT FROM ledger.accounts WHERE user_id = '{}' FOR UPDATE", crate::support::user(250));
     holder.batch_execute(&hold).await.unwrap();
     let folder = Folder::new();
     let serve = || {
@@ -649,7 +637,7 @@ async fn frozen_in_the_middle(database: &TestDatabase) -> Vec<String> {
     };
     let sessions = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
     let wait = async |what: &str, sql: &str| {
-        assert!(finds(&client, program::PATIENCE, sql, &[]).await, "waited in vain for {what}");
+        assert!(finds(&client, crate::program::PATIENCE, sql, &[]).await, "waited in vain for {what}");
     };
     let frozen = serve();
     let waiting = format!("{sessions} AND wait_event = 'transactionid'");
@@ -664,7 +652,7 @@ async fn frozen_in_the_middle(database: &TestDatabase) -> Vec<String> {
     frozen.signal(Signal::SIGCONT);
     wait("the run to end", "SELECT FROM jobs.runs WHERE attempt = 2 AND state <> 'running'").await;
     let until = whole_second(Utc::now());
-    settled(&client, until, program::PATIENCE).await;
+    settled(&client, until, crate::program::PATIENCE).await;
     for daemon in [frozen, successor] {
         daemon.signal(Signal::SIGTERM);
         daemon.finish().expect(0);
@@ -760,7 +748,7 @@ mod requests {
         client.batch_execute("BEGIN").await?;
         for number in numbers {
             // The same again, should it be inserted again.
-            let (user, points, id) = (support::user(number % BLOCK), i64::from(number % 9 + 1), id(*number));
+            let (user, points, id) = (crate::support::user(number % BLOCK), i64::from(number % 9 + 1), id(*number));
             if rng.bool() {
                 let sql = "SELECT jobs.enqueue('consume', $1, $2, source_type => 'script', source_id => $3)";
                 client.query(sql, &[&user, &points, &id]).await?;
@@ -777,7 +765,7 @@ mod requests {
     pub async fn wrong(client: &Client, inserted: &Inserted) -> Vec<String> {
         assert!(inserted.committed.len() > 500 && inserted.rolled_back.len() > 100, "too few requests to tell");
         let empty = "SELECT WHERE NOT EXISTS (SELECT FROM jobs.requests WHERE finished_at IS NULL)";
-        assert!(finds(client, program::PATIENCE, empty, &[]).await, "waited in vain for the queue to be empty");
+        assert!(finds(client, crate::program::PATIENCE, empty, &[]).await, "waited in vain for the queue to be empty");
         let mut wrong = Vec::new();
         let ended = "SELECT source_id, state, coalesce(message, '') FROM jobs.requests
                      WHERE state NOT IN ('posted', 'replayed')";

@@ -1,17 +1,12 @@
 //! `pointsd serve`: runs its jobs when they are due, stops when it is told, comes back from whatever ended it.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod program;
-mod support;
-
+use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use crate::support::TestDatabase;
+use crate::support::invariants::check_invariants;
+use crate::support::rows::Rows;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
 use serde_json::{Value, json};
-use support::TestDatabase;
-use support::invariants::check_invariants;
-use support::rows::Rows;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -80,7 +75,7 @@ fn recharge(users: impl Iterator<Item = u32>, order: u32) -> String {
         format!(
             "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":{order},\
              \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-            support::user(nth)
+            crate::support::user(nth)
         )
     };
     users.map(line).collect()
@@ -94,7 +89,7 @@ async fn expired(client: &Client) -> usize {
 
 /// Until so many accounts' points have expired; no more of them ever do.
 async fn until_expired(client: &Client, accounts: usize) {
-    let give_up = std::time::Instant::now() + program::PATIENCE;
+    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
     while expired(client).await < accounts {
         assert!(std::time::Instant::now() < give_up, "waited in vain for {accounts} accounts' points to expire");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -105,7 +100,7 @@ async fn until_expired(client: &Client, accounts: usize) {
 async fn until_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
-    let give_up = std::time::Instant::now() + program::PATIENCE;
+    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
     while client.query(sql, &[]).await.unwrap().is_empty() {
         assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -123,7 +118,7 @@ async fn hold(database: &TestDatabase, user: Uuid) -> Client {
 #[test]
 fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     let (_database, url) = database();
-    program::post(&url, recharge(0..3, 1)).expect(0);
+    crate::program::post(&url, recharge(0..3, 1)).expect(0);
     let folder = Folder::new();
     let mut daemon = Daemon::each_second(&folder, &url);
     let scheduled = daemon.logs("expiry scheduled", &[("job", "expiry")]);
@@ -152,7 +147,7 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     assert!(expiries.iter().all(|entry| entry["at"] == *slot), "an expiry is dated by its slot: {expiries:#?}");
 
     // And so on: later slots find what came since.
-    program::post(&url, recharge(0..2, 2)).expect(0);
+    crate::program::post(&url, recharge(0..2, 2)).expect(0);
     let more = loop {
         let done = daemon.logs("expiry succeeded", &[("job", "expiry")]);
         let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
@@ -188,12 +183,12 @@ fn both_signals_stop_an_idle_daemon() {
 fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
     const ACCOUNTS: u32 = 1_000;
     let (database, url) = database();
-    program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
         // The third group stands still at this account.
-        let holder = hold(&database, support::user(250)).await;
+        let holder = hold(&database, crate::support::user(250)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         daemon.logs("expiry started", &[("job", "expiry")]);
@@ -231,11 +226,11 @@ fn signal_was_taken(pid: u32) -> Option<()> {
 fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
     const ACCOUNTS: u32 = 1_000;
     let (database, url) = database();
-    program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
-        let holder = hold(&database, support::user(250)).await;
+        let holder = hold(&database, crate::support::user(250)).await;
         let killed = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         killed.running.signal(Signal::SIGKILL);
@@ -261,14 +256,14 @@ fn two_daemons_on_one_database_do_no_harm() {
         daemon.logs("ready", &[]);
     }
     for order in 1..=3 {
-        program::post(&url, recharge(0..ACCOUNTS, order)).expect(0);
+        crate::program::post(&url, recharge(0..ACCOUNTS, order)).expect(0);
         wait(async { until_expired(&database.client().await, ACCOUNTS as usize).await });
     }
     let mut points = 0;
     let now = chrono::Utc::now();
     for mut daemon in daemons {
         // Whatever it expired it has told once a later slot is done.
-        while support::at(daemon.logs("expiry succeeded", &[])["slot"].as_str().unwrap()) <= now {}
+        while crate::support::at(daemon.logs("expiry succeeded", &[])["slot"].as_str().unwrap()) <= now {}
         for line in daemon.stop() {
             assert_ne!(line["level"], "ERROR", "{line}");
             if line["message"] == "expiry succeeded" {
@@ -310,13 +305,14 @@ fn with_a_private_server_it_outlives_the_server() {
     let revived = postmaster();
     assert_ne!(revived, killed);
     // The command line joins the same server, and leaves it to the daemon.
-    let user = support::user(1).to_string();
+    let user = crate::support::user(1).to_string();
     let expired = ["--at", "2026-01-01T00:00:00Z", "--expires-at", "2026-01-02T00:00:00Z"];
-    let done = program::run(command(&[&["recharge", &user, "5", "--source", "gift"], &expired[..]].concat())).expect(0);
+    let done =
+        crate::program::run(command(&[&["recharge", &user, "5", "--source", "gift"], &expired[..]].concat())).expect(0);
     assert_eq!(done.stderr, "");
     assert_eq!(postmaster(), revived);
     eventually("the daemon to expire the points", || {
-        let done = program::run(command(&["balance", &user, "--json"])).expect(0);
+        let done = crate::program::run(command(&["balance", &user, "--json"])).expect(0);
         (done.json()["total_expired"] == 5).then_some(())
     });
     daemon.stop();
@@ -338,7 +334,7 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
         let mut command = pointsd(&["serve"]);
         command.args(["--config", &folder.file("wrong.yaml", text)]);
         command.env("POINTSD_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
-        let Done { stderr, .. } = program::run(command).expect(2);
+        let Done { stderr, .. } = crate::program::run(command).expect(2);
         assert!(stderr.starts_with("pointsd: ") && stderr.contains(says), "it should say {says:?}: {stderr}");
     }
 }
@@ -405,7 +401,7 @@ fn log_lines_follow_the_configuration() {
 
     // Nothing to warn of is nothing to say.
     let (database, quiet_url) = self::database();
-    program::post(&quiet_url, recharge(0..1, 1)).expect(0);
+    crate::program::post(&quiet_url, recharge(0..1, 1)).expect(0);
     let mut command = on(&quiet_url, &["serve"]);
     command.args(["--config", &folder.file("quiet.yaml", format!("{EACH_SECOND}log: {{level: warn}}\n"))]);
     let quiet = Running::start(command);

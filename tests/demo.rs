@@ -1,11 +1,8 @@
 //! `pointsd demo` as a process: what it shows, and what it must never touch.
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod program;
 
 use std::fs;
 
-use program::{Folder, pointsd, run};
+use crate::program::{Folder, pointsd, run};
 
 #[test]
 fn it_ends_with_three_mails_to_finance() {

@@ -1,5 +1,4 @@
 //! The embedded server and the migrations, with real servers and real processes.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};

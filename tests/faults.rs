@@ -1,31 +1,19 @@
 //! Processes and connections that die at any moment. Whatever died, once it has been run again to its end the books are
 //! those of a run that nobody disturbed.
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used
-)]
-
-mod program;
-mod support;
-
 use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use crate::support::TestDatabase;
+use crate::support::door::Door;
+use crate::support::invariants::check_invariants;
+use crate::support::rows::{Rows, assert_same};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsd::database::embedded::{EmbeddedServer, Options};
-use program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
 use serde_json::Value;
-use support::TestDatabase;
-use support::door::Door;
-use support::invariants::check_invariants;
-use support::rows::{Rows, assert_same};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -48,7 +36,7 @@ struct History {
 /// The history; prints its seed for the test that asks.
 fn history() -> &'static History {
     static HISTORY: LazyLock<History> = LazyLock::new(|| {
-        let mut rng = support::rng();
+        let mut rng = crate::support::rng();
         let seed = rng.get_seed();
         let lines = lines(&mut rng);
         let folder = Folder::new();
@@ -73,12 +61,12 @@ fn history() -> &'static History {
 
 /// Recharges that expire soon, consumes, lines that come twice, conflicts, refusals, and some that come late.
 fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
-    let start = support::at("2026-01-01T00:00:00Z");
+    let start = crate::support::at("2026-01-01T00:00:00Z");
     let mut lines: Vec<String> = Vec::with_capacity(LINES);
     for nth in 0..LINES {
         let late = if rng.u8(..) < 10 { rng.i64(0..50_000) } else { 0 };
         let at = start + chrono::TimeDelta::seconds(100_000 + 60 * nth as i64 - late);
-        let user = support::user(rng.u32(0..ACCOUNTS));
+        let user = crate::support::user(rng.u32(0..ACCOUNTS));
         let (time, points) = (pointsd::time::time_text(at), rng.u32(1..1_000));
         let line = match rng.u8(0..100) {
             0 => lines.get(rng.usize(0..=nth)).cloned().unwrap_or_else(|| "broken\n".to_owned()),
@@ -145,7 +133,7 @@ async fn nobody_is_left(client: &Client) {
 }
 
 async fn until(client: &Client, what: &str, sql: &str, found: bool) {
-    let give_up = std::time::Instant::now() + program::PATIENCE;
+    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
     while client.query(sql, &[]).await.unwrap().is_empty() == found {
         assert!(std::time::Instant::now() < give_up, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -190,7 +178,7 @@ fn the_sweep_killed_at_random_moments() {
     // Accounts for several groups, each with something due.
     let wide: String = (0..3_000)
         .map(|nth| {
-            let user = support::user(nth);
+            let user = crate::support::user(nth);
             format!(
                 "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{},\"source\":\"gift\",\"order_id\":-1}}\n",
                 nth + 1
@@ -200,7 +188,7 @@ fn the_sweep_killed_at_random_moments() {
     let databases = [wait(TestDatabase::new()), wait(TestDatabase::new())];
     for database in &databases {
         let wide = wide.replace("-1}", "-1,\"at\":\"2026-01-01T00:00:00Z\"}");
-        program::post(&database.url(), wide + &history.lines[..5_000].concat()).expect(3);
+        crate::program::post(&database.url(), wide + &history.lines[..5_000].concat()).expect(3);
     }
     let [undisturbed, database] = &databases;
     let all = call(&undisturbed.url(), &["run", "expiry", "--at", END, "--json"]).expect(0).json();
@@ -331,7 +319,7 @@ impl Embedded {
     fn rows(&self) -> Rows {
         wait(async {
             self.server().ensure_running().await.unwrap();
-            let client = support::connect(&self.server().config()).await;
+            let client = crate::support::connect(&self.server().config()).await;
             check_invariants(&client).await;
             Rows::read(&client).await
         })
@@ -408,7 +396,7 @@ fn ctrl_c_in_the_middle_of_post() {
     let database = wait(TestDatabase::new());
     let url = database.url();
     // The account of a line in the middle is held, so that its group stands still.
-    let held = support::user(ACCOUNTS);
+    let held = crate::support::user(ACCOUNTS);
     let mut lines = history.lines.clone();
     let middle = format!(
         "{{\"op\":\"consume\",\"user\":\"{held}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"held\"}}\n"
@@ -443,7 +431,7 @@ fn ctrl_c_in_the_middle_of_post() {
     let other = wait(TestDatabase::new());
     call(&other.url(), &["recharge", &held.to_string(), "5", "--source", "gift", "--at", "2026-01-01T00:00:00Z"])
         .expect(0);
-    program::post(&other.url(), lines[..last].concat()).expect(3);
+    crate::program::post(&other.url(), lines[..last].concat()).expect(3);
     let without_own_key = |database: &TestDatabase| {
         let mut rows = rows(database);
         // The recharge by hand has a random key.
@@ -454,7 +442,7 @@ fn ctrl_c_in_the_middle_of_post() {
 
     // Again from the start: those replay, the rest posts.
     let again = call(&url, &["post", &file, "--json"]).expect(3).jsons();
-    program::post(&other.url(), lines[last..].concat()).expect(3);
+    crate::program::post(&other.url(), lines[last..].concat()).expect(3);
     for (first, again) in answered.iter().zip(&again) {
         let expected = if first["status"] == "rejected" { "rejected" } else { "replayed" };
         assert_eq!((&again["status"], &again["seq"]), (&expected.into(), &first["seq"]), "{first}");
@@ -544,7 +532,7 @@ fn the_same_file_posted_twice_at_once() {
 fn a_private_server_is_stopped_by_its_last_user() {
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", "state_dir: state\n");
-    let user = support::user(1).to_string();
+    let user = crate::support::user(1).to_string();
     call_with(&config, &["recharge", &user, "5", "--source", "gift"]);
     let pid_file = folder.path().join("state/postgres/data/postmaster.pid");
     assert!(!pid_file.exists(), "the server still runs");
@@ -567,5 +555,5 @@ fn a_private_server_is_stopped_by_its_last_user() {
 fn call_with(config: &str, arguments: &[&str]) -> Done {
     let mut command = pointsd(arguments);
     command.args(["--config", config]);
-    program::run(command).expect(0)
+    crate::program::run(command).expect(0)
 }

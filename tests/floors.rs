@@ -1,5 +1,4 @@
 //! Holds the code to the floors of ARCHITECTURE.md: a module uses only modules on lower floors.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,19 +1,14 @@
 //! Dead man's switches: they hear of each run, and nothing that they do holds up a run or the daemon.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod program;
-mod support;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use crate::program::switch::Switch;
+use crate::program::{Folder, PATIENCE, Running, call, on, wait};
+use crate::support::TestDatabase;
 use nix::sys::signal::Signal;
 use pointsd::pings::{Ping, Pings, Signal as Told};
-use program::switch::Switch;
-use program::{Folder, PATIENCE, Running, call, on, wait};
 use serde_json::{Value, json};
-use support::TestDatabase;
 
 /// Long enough for any answer of the tests' switches, and a pause that nobody waits for.
 const SOON: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(1));

@@ -1,14 +1,11 @@
 //! The scheduler on a real database, with the clock handed in: each slot ends as exactly one row, whatever the clock, the
 //! daemons and the jobs do.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod support;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{TestDatabase, at};
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::config::{self, CatchUp, Overlap};
 use pointsd::database::Database;
@@ -18,7 +15,6 @@ use pointsd::scheduler::{
 };
 use pointsd::time::time_text;
 use serde_json::{Value, json};
-use support::{TestDatabase, at};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;

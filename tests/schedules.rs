@@ -1,13 +1,5 @@
 //! Schedules against an own, independent computation of when they come due: around every clock change of every zone from
 //! 2024 to 2037, after jumps of the clock, and over outages from a second to a year.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    missing_docs
-)]
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::database;
+use super::database;
 use crate::program::{Done, Folder, Running, call, feed, on, post, wait};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::program::{self, Folder, Running, call, eventually, on, run, wait};
-use crate::support::{self, TestDatabase};
+use crate::program::{Folder, Running, call, eventually, on, run, wait};
+use crate::support::TestDatabase;
 
 fn database() -> (TestDatabase, String) {
     let database = wait(TestDatabase::new());
@@ -18,10 +18,10 @@ fn recharge(url: &str, users: u32) {
         format!(
             "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
              \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-            support::user(nth)
+            crate::support::user(nth)
         )
     };
-    program::post(url, (0..users).map(line).collect::<String>()).expect(0);
+    crate::program::post(url, (0..users).map(line).collect::<String>()).expect(0);
 }
 
 fn sql(database: &TestDatabase, sql: &str) {
@@ -81,7 +81,7 @@ fn what_a_run_counted_must_be_what_it_wrote() {
             "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN IF NEW.user_id = '{}' THEN NEW.run := NULL; END IF; RETURN NEW; END $$;
              CREATE TRIGGER lose BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION lose()",
-            support::user(120)
+            crate::support::user(120)
         ),
     );
     let done = call(&url, &["run", "expiry"]).expect(1);
@@ -222,7 +222,7 @@ fn explain_needs_no_database_and_tells_what_will_happen() {
 async fn until_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
-    let give_up = std::time::Instant::now() + program::PATIENCE;
+    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
     while client.query(sql, &[]).await.unwrap().is_empty() {
         assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -239,7 +239,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
             let holder = database.client().await;
             holder.batch_execute("BEGIN").await.unwrap();
             let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
-            holder.execute(sql, &[&support::user(user)]).await.unwrap();
+            holder.execute(sql, &[&crate::support::user(user)]).await.unwrap();
             holder
         };
         // It stands still in its third group.
@@ -282,7 +282,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         let holder = database.client().await;
         holder.batch_execute("BEGIN").await.unwrap();
         let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
-        holder.execute(sql, &[&support::user(250)]).await.unwrap();
+        holder.execute(sql, &[&crate::support::user(250)]).await.unwrap();
         let running = Running::start(on(&url, &["run", "expiry", "--json"]));
         until_waits_for_a_lock(&client).await;
         running.signal(nix::sys::signal::Signal::SIGINT);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::database;
+use super::database;
 use crate::program::{call, post};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");

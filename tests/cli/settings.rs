@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::database;
+use super::database;
 use crate::program::{Folder, on, pointsd, run};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
@@ -271,7 +271,7 @@ fn config_check_looks_whether_the_files_are_there() {
 #[test]
 fn migrations_are_applied_once_and_shown() {
     let (database, url) = database();
-    crate::wait(async {
+    super::wait(async {
         let everything = "DROP SCHEMA mail CASCADE; DROP SCHEMA reports CASCADE; DROP SCHEMA jobs CASCADE; DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
         let client = database.client().await;
         client.batch_execute(everything).await.unwrap();

@@ -1,6 +1,6 @@
 //! What people read, to the letter.
 
-use crate::database;
+use super::database;
 use crate::program::{call, feed, on, pointsd, run};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::post_office::{PostOffice, parse};
+use super::post_office::{PostOffice, parse};
+use super::smtp;
 use crate::program::{Done, Folder, on, run};
-use crate::smtp;
 use crate::support::{TestDatabase, user};
 
 const EXPIRY: &str = "finance@example.com";

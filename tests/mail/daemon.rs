@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 
-use crate::faulty::{At, Fault, Faulty};
-use crate::post_office::{PostOffice, parse};
+use super::faulty::{At, Fault, Faulty};
+use super::post_office::{PostOffice, parse};
+use super::{Office, THREE, document, settings, smtp};
 use crate::program::{Folder, PATIENCE, Running, eventually, on};
 use crate::support::door::Door;
-use crate::{Office, THREE, document, settings, smtp};
 
 /// Far from the hours at which jobs come due by themselves, they make no reports of their own.
 const NO_JOBS: &str = "jobs: {expiry: {enabled: false}, reconciliation: {enabled: false}, arrears: {enabled: false}, prune: {enabled: false}}\n";

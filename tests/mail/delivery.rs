@@ -4,10 +4,10 @@ use mail_parser::MimeHeaders;
 use pointsd::mail;
 use serde_json::Value;
 
-use crate::post_office::{PostOffice, certificates, files, parse};
+use super::post_office::{PostOffice, certificates, files, parse};
+use super::{Office, THREE, delivered, document, in_minutes, smtp};
 use crate::program::Folder;
 use crate::support::at;
-use crate::{Office, THREE, delivered, document, in_minutes, smtp};
 
 /// To whom the envelope of a kept mail is.
 fn recipients(raw: &[Vec<u8>]) -> Vec<String> {

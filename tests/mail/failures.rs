@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use pointsd::database::Database;
 use pointsd::mail;
 
-use crate::faulty::{At, Fault, Faulty};
-use crate::post_office::{PostOffice, certificates, parse};
+use super::faulty::{At, Fault, Faulty};
+use super::post_office::{PostOffice, certificates, parse};
+use super::{Office, THREE, delivered, document, in_minutes, smtp};
 use crate::program::Folder;
 use crate::support::door::Door;
 use crate::support::settings;
-use crate::{Office, THREE, delivered, document, in_minutes, smtp};
 
 /// A fault of the first connection alone.
 fn once(place: At, fault: fn() -> Fault) -> Faulty {

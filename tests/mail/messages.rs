@@ -4,8 +4,8 @@ use mail_parser::MimeHeaders;
 use pointsd::document::{Cell, Section};
 use pointsd::language::Language;
 
-use crate::post_office::{PostOffice, files, parse};
-use crate::{Office, delivered, document, smtp};
+use super::post_office::{PostOffice, files, parse};
+use super::{Office, delivered, document, smtp};
 
 /// The only mail of this document, as its file.
 async fn mail_of(document: &pointsd::document::Document, to: &str, limit: u32) -> Vec<u8> {

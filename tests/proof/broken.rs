@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::{TestDatabase, consume, finding, note_proved, post, rng, unguard, user, write_history};
 use crate::support::rows::Rows;
-use crate::{TestDatabase, consume, finding, note_proved, post, rng, unguard, user, write_history};
 
 /// What a hand does, where `$u` is user 1, and exactly what is found of it.
 fn hands() -> Vec<(&'static str, Vec<Finding>)> {
@@ -545,7 +545,7 @@ async fn a_sound_history_yields_nothing() {
     let mut rng = rng();
     let database = TestDatabase::new().await;
     let (client, mut session) = (database.client().await, database.session().await);
-    crate::corruption::live(&mut rng, &mut session, 600).await;
+    super::corruption::live(&mut rng, &mut session, 600).await;
     let rows = Rows::read(&client).await;
     let users: Vec<Uuid> = rows.accounts.iter().map(|account| account.user).collect();
     assert!(rows.entries.len() > 300 && rows.entries.iter().any(|entry| entry.balance_after < 0));

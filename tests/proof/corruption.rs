@@ -6,8 +6,8 @@ use pointsd::ledger::{Posting, Session};
 use pointsd::proof::examine;
 use tokio_postgres::Client;
 
+use super::{TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
 use crate::support::invariants::check_invariants;
-use crate::{TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
 
 const USERS: u32 = 5;
 

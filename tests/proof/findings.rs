@@ -6,7 +6,7 @@ use pointsd::proof::{
 };
 use tokio_postgres::Client;
 
-use crate::{TestDatabase, day, finding, user};
+use super::{TestDatabase, day, finding, user};
 
 async fn standing(client: &Client, run: i64) -> Vec<KeptFinding> {
     standing_findings(client, run).await.unwrap().try_collect().await.unwrap()

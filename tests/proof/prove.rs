@@ -9,7 +9,7 @@ use pointsd::ledger::{Life, Posting, Rules};
 use pointsd::proof::{Proof, ProofRun, prove, state};
 use tokio_postgres::Client;
 
-use crate::{TestDatabase, at, rng, user};
+use super::{TestDatabase, at, rng, user};
 
 /// Keeps nothing but what it was told last; fails at the call of this number.
 #[derive(Default)]

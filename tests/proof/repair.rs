@@ -4,10 +4,10 @@ use pointsd::proof::{Finding, examine, write_findings};
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use super::{TestDatabase, consume, day, finding, note_proved, post, unguard, user, write_history};
 use crate::program::{Done, Folder, call};
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
-use crate::{TestDatabase, consume, day, finding, note_proved, post, unguard, user, write_history};
 
 /// What a hand does to user 1 (`$u`).
 async fn hand(client: &Client, sql: &str) {
@@ -101,7 +101,7 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     // The account goes on as any other, and the new kind is shown everywhere.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 5, 21)]).await;
-    assert_eq!(session.sweep(day(41), false, &crate::rules(), |_| true).await.unwrap().points, 170);
+    assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 170);
     check_invariants(&client).await;
     let entries = program(&url, &["export", "entries", "--user", &user(1).to_string(), "--json"], 0).await.jsons();
     assert_eq!((&entries[12]["type"], &entries[12]["correction"]), (&"adjust".into(), &correction));
@@ -142,7 +142,7 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     // What was put back into a batch past its time expires like any other; the account takes postings.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 10, 18)]).await;
-    assert_eq!(session.sweep(day(41), false, &crate::rules(), |_| true).await.unwrap().points, 140);
+    assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 140);
     assert_eq!(found(&client).await, []);
 
     // Downwards, below zero.

@@ -9,7 +9,7 @@ use pointsd::language::Language::{self, English, SimplifiedChinese};
 use pointsd::render::Renderer;
 use unicode_width::UnicodeWidthStr;
 
-use crate::samples::{self, LANGUAGES, arrears, column, expiry, extreme, reconciliation, text};
+use super::samples::{self, LANGUAGES, arrears, column, expiry, extreme, reconciliation, text};
 
 fn html(document: &Document) -> String {
     Renderer::new(None).html(document, &|chart: &Chart| format!("cid:{}", chart.name))

@@ -5,7 +5,7 @@ use pointsd::language::Language::{English, SimplifiedChinese};
 use pointsd::render::png;
 use resvg::tiny_skia::Pixmap;
 
-use crate::samples::{LANGUAGES, arrears, bare, chart, charts, expiry, extreme, reconciliation};
+use super::samples::{LANGUAGES, arrears, bare, chart, charts, expiry, extreme, reconciliation};
 
 fn drawn(chart: &Chart) -> Pixmap {
     let picture = Pixmap::decode_png(&png(chart, &bare(English)).unwrap()).unwrap();

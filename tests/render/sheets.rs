@@ -9,7 +9,7 @@ use pointsd::document::{Cell, Document, Kind, Section};
 use pointsd::language::Language::{English, SimplifiedChinese};
 use pointsd::render::{CsvFile, csv, xlsx};
 
-use crate::samples::{LANGUAGES, arrears, column, extreme, instant, reconciliation, tables, text};
+use super::samples::{LANGUAGES, arrears, column, extreme, instant, reconciliation, tables, text};
 
 fn book(document: &Document) -> Xlsx<Cursor<Vec<u8>>> {
     Xlsx::new(Cursor::new(xlsx(document).unwrap())).unwrap()

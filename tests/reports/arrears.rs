@@ -8,9 +8,9 @@ use pointsd::reports::arrears::{self, Made};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, IsolationLevel};
 
+use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
-use crate::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 
 /// Makes and keeps a report as the job does.
 async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made {

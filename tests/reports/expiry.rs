@@ -8,9 +8,9 @@ use pointsd::proof::Keep;
 use pointsd::reports::expiry;
 use tokio_postgres::{Client, IsolationLevel};
 
+use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
-use crate::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 
 /// The entries of a sweep carry a number; nothing is kept between its groups.
 struct Numbered;

@@ -152,7 +152,7 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
         };
 
         let transaction = client.transaction().await.unwrap();
-        let made = crate::keeping::document("2026-11-22T04:45:00Z");
+        let made = super::keeping::document("2026-11-22T04:45:00Z");
         assert_eq!(mail::write_down(&transaction, document, &made, &config.mail).await.unwrap(), 2);
         transaction.commit().await.unwrap();
         client.batch_execute(leave).await.unwrap();

@@ -7,8 +7,8 @@ use pointsd::document::{Cell, Document, Form, Section, Table, Tone};
 use pointsd::language::Language;
 use serde_json::{Value, json};
 
-use crate::program::{self, Done, Folder, call, on, wait};
-use crate::support::{self, TestDatabase};
+use crate::program::{Done, Folder, call, on, wait};
+use crate::support::TestDatabase;
 
 /// A Sunday, on which everything is proved, and a Wednesday.
 const SUNDAY: &str = "2026-11-22T04:30:00Z";
@@ -18,7 +18,7 @@ const WEDNESDAY: &str = "2026-11-18T04:30:00Z";
 fn ledger(database: &TestDatabase) {
     let mut lines = String::new();
     for nth in 0..10 {
-        let user = support::user(nth);
+        let user = crate::support::user(nth);
         for (order, source) in [(1, "gift"), (2, "wxpay")] {
             lines.push_str(&format!(
                 "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":100,\"source\":\"{source}\",\"order_id\":{order},\
@@ -31,7 +31,7 @@ fn ledger(database: &TestDatabase) {
              \"at\":\"2026-11-02T00:00:00Z\"}}\n"
         ));
     }
-    program::post(&database.url(), lines).expect(0);
+    crate::program::post(&database.url(), lines).expect(0);
     sql(
         database,
         "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
@@ -52,7 +52,7 @@ fn number(database: &TestDatabase, sql: &str) -> i64 {
 /// `pointsd run reconciliation` with this configuration and these arguments.
 fn reconcile(database: &TestDatabase, config: &str, arguments: &[&str]) -> Done {
     let arguments = [&["run", "reconciliation", "--config", config], arguments].concat();
-    program::run(on(&database.url(), &arguments))
+    crate::program::run(on(&database.url(), &arguments))
 }
 
 fn config(folder: &Folder, more: &str) -> String {
@@ -106,7 +106,7 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     let made = document(&answer);
     assert_eq!((made.report.as_str(), made.business.as_str(), made.tone), ("reconciliation", "Acme", Tone::Good));
     assert_eq!(made.headline, "The books are proved: 10 accounts, 30 entries");
-    assert_eq!((made.language, made.slot), (Language::English, support::at(SUNDAY)));
+    assert_eq!((made.language, made.slot), (Language::English, crate::support::at(SUNDAY)));
     assert_eq!(json!(made.run), answer["run"]);
 
     // The day before: 10 · 200 points were there; 9 · 30 and 250 went, of which 50 were not there.
@@ -205,7 +205,7 @@ fn sums_beyond_64_bits_are_findings_and_no_failure() {
     ledger(&database);
     let folder = Folder::new();
     let config = config(&folder, "");
-    let (one, two) = (support::user(3), support::user(4));
+    let (one, two) = (crate::support::user(3), crate::support::user(4));
     let most = i64::MAX;
     for hand in [
         format!(
@@ -243,7 +243,7 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     let folder = Folder::new();
     let english = config(&folder, "");
     reconcile(&database, &english, &["--at", SUNDAY]).expect(0);
-    let user = support::user(3);
+    let user = crate::support::user(3);
     let set = |amount: &str| {
         format!(
             "UPDATE ledger.accounts SET balance = balance {amount}, total_recharged = total_recharged {amount}

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::{SETTINGS, Server, TestDatabase, all_done, number, user};
 use crate::program::{call, feed, on, wait};
-use crate::{SETTINGS, Server, TestDatabase, all_done, number, user};
 
 fn lines() -> String {
     let (user, other) = (user(1), user(2));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, rng, until, user};
 use crate::support::invariants::check_invariants;
-use crate::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, rng, until, user};
 
 const SPOIL: &str = "
     CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$

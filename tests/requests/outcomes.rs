@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsd::config;
 
-use crate::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
+use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_rolled_back_never_was() {

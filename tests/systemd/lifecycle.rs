@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machine::{Gate, Service, pass, until};
+use super::machine::{Gate, Service, pass, until};
+use super::database;
 use crate::program::{PATIENCE, call, post, wait};
-use crate::{database, support};
+use crate::support;
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
 /// Whatever the time of day, no other job comes sooner.
@@ -89,7 +90,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
             format!(
                 "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
                  \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-                support::user(nth)
+                crate::support::user(nth)
             )
         })
         .collect();
@@ -101,7 +102,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
         let (client, holder) = (database.client().await, database.client().await);
         holder.batch_execute("BEGIN").await.unwrap();
         let lock = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
-        holder.execute(lock, &[&support::user(150)]).await.unwrap();
+        holder.execute(lock, &[&crate::support::user(150)]).await.unwrap();
         service.start();
         let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
                      AND wait_event = 'transactionid'";

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::database;
-use crate::machine::{Gate, Service};
+use super::database;
+use super::machine::{Gate, Service};
 use crate::program::{pointsd, run};
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";

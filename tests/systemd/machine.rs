@@ -280,6 +280,6 @@ impl Gate {
 
     /// With a password, which the server does not ask for.
     pub fn url(&self) -> String {
-        format!("postgres://{}:{}@127.0.0.1:{}/{}", self.user, crate::PASSWORD, self.port, self.database)
+        format!("postgres://{}:{}@127.0.0.1:{}/{}", self.user, super::PASSWORD, self.port, self.database)
     }
 }

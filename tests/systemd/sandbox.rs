@@ -3,8 +3,8 @@
 use pointsd::jobs::REGISTRY;
 use serde_json::Value;
 
-use crate::machine::{Gate, Service};
-use crate::{PASSWORD, database};
+use super::machine::{Gate, Service};
+use super::{PASSWORD, database};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
 

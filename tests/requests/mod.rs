@@ -1,19 +1,5 @@
 //! The queue against a real PostgreSQL: what an application inserts is posted once, in order, whatever dies meanwhile.
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used
-)]
-
-#[path = "../program/mod.rs"]
-mod program;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod commands;
 mod failures;
 mod outcomes;
@@ -30,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use support::{TestDatabase, at, rng, user};
+use crate::support::{TestDatabase, at, rng, user};
 
 /// Far longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(60);

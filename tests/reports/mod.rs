@@ -1,12 +1,5 @@
 //! The reports against a real PostgreSQL: what is made, kept, shown and deleted.
 
-#![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-#[path = "../program/mod.rs"]
-mod program;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod arrears;
 mod days;
 mod expiry;
@@ -14,12 +7,12 @@ mod keeping;
 mod missing;
 mod reconciliation;
 
+use crate::program::{DEFAULTS, Folder};
 use chrono::{DateTime, Utc};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
 use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
 use pointsd::proof::{self, Applied, Keep, Order};
-use program::{DEFAULTS, Folder};
 use tokio_postgres::Client;
 
 /// The defaults, in this zone and language.
@@ -40,7 +33,7 @@ async fn post(session: &mut Session<Box<Client>>, postings: &[Posting], config: 
 }
 
 fn recharge(nth: u32, points: i64, key: &str, when: DateTime<Utc>, expires: DateTime<Utc>) -> Posting {
-    let mut posting = Posting::recharge(support::user(nth), points, "gift", when).with_key(key);
+    let mut posting = Posting::recharge(crate::support::user(nth), points, "gift", when).with_key(key);
     if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
         *expires_at = Some(expires);
     }
@@ -48,22 +41,22 @@ fn recharge(nth: u32, points: i64, key: &str, when: DateTime<Utc>, expires: Date
 }
 
 fn consume(nth: u32, points: i64, key: &str, when: DateTime<Utc>) -> Posting {
-    Posting::consume(support::user(nth), points, "tts", key, when)
+    Posting::consume(crate::support::user(nth), points, "tts", key, when)
 }
 
 /// A hand takes points off a user's account, and off the batch of this number.
 async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
     let sql =
         "UPDATE ledger.accounts SET balance = balance - $2, total_consumed = total_consumed + $2 WHERE user_id = $1";
-    client.execute(sql, &[&support::user(nth), &points]).await.unwrap();
+    client.execute(sql, &[&crate::support::user(nth), &points]).await.unwrap();
     let sql =
         "UPDATE ledger.batches SET remaining = remaining - $2, open = remaining > $2 WHERE user_id = $1 AND batch = $3";
-    client.execute(sql, &[&support::user(nth), &points, &batch]).await.unwrap();
+    client.execute(sql, &[&crate::support::user(nth), &points, &batch]).await.unwrap();
 }
 
 /// Sets a user's account right.
 async fn repair(client: &mut Client, nth: u32, keep: Keep) {
-    let plan = proof::plan(client, &[support::user(nth)], keep, Utc::now()).await.unwrap();
+    let plan = proof::plan(client, &[crate::support::user(nth)], keep, Utc::now()).await.unwrap();
     let order = Order { by: "Ada", reason: "a hand slipped", at: Utc::now() };
     let applied = proof::apply(client, &plan, &plan.accounts[0], &order).await.unwrap();
     assert!(matches!(applied, Applied::Posted(_)), "{applied:?}");

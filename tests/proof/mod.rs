@@ -1,30 +1,16 @@
 //! Proofs against a real PostgreSQL: what a hand in the tables changes is found, told exactly, and set right on request.
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used
-)]
-
-#[path = "../program/mod.rs"]
-mod program;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod broken;
 mod corruption;
 mod findings;
 mod prove;
 mod repair;
 
+use crate::support::{TestDatabase, at, rng, user};
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::language::Language;
 use pointsd::ledger::{Kind, Life, Posting, Reply, Rules, Session};
 use pointsd::proof::Finding;
-use support::{TestDatabase, at, rng, user};
 use tokio_postgres::Client;
 
 fn rules() -> Rules {

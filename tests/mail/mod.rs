@@ -1,20 +1,6 @@
 //! Mails: written down once, delivered once, to a real server (aiosmtpd) and past faulty ones, read back by a parser that
 //! is not the one that wrote them.
 
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used
-)]
-
-#[path = "../program/mod.rs"]
-mod program;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod by_hand;
 mod daemon;
 mod delivery;
@@ -31,8 +17,8 @@ use pointsd::language::Language;
 use pointsd::mail::{self, Delivered};
 use tokio_postgres::Client;
 
-use program::Folder;
-use support::{TestDatabase, at};
+use crate::program::Folder;
+use crate::support::{TestDatabase, at};
 
 const THREE: &str = "ann@example.com, \"Bob <bob@example.com>\", \"财务部 <cai@example.com>\"";
 
@@ -144,7 +130,7 @@ fn in_minutes(minutes: i64) -> DateTime<Utc> {
 /// A report with a table, a picture and words.
 fn document() -> Document {
     let column = |title: &str, kind| Column { title: title.to_owned(), kind };
-    let row = |nth: u32| vec![Cell::Text(support::user(nth).to_string()), Cell::Number(i64::from(nth) * 1000)];
+    let row = |nth: u32| vec![Cell::Text(crate::support::user(nth).to_string()), Cell::Number(i64::from(nth) * 1000)];
     Document {
         report: "arrears".to_owned(),
         language: Language::English,
