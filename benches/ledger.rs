@@ -196,13 +196,13 @@ impl Bench {
         self.database(name).await.migrate().await.expect("the schema");
         let client = self.client(name).await;
         let seed = format!(
-            "INSERT INTO ledger.accounts
+            "INSERT INTO pointsd.accounts
              SELECT md5(i::text)::uuid, {batches} * 1000, {batches} * 1000, 0, 0, {batches}, {batches}
              FROM generate_series(1, {accounts}) AS i;
-             INSERT INTO ledger.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
+             INSERT INTO pointsd.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
              SELECT md5(i::text)::uuid, b, 1000, 1000, '{OPENED}', '{EXPIRES}'::timestamptz + b * interval '1 day', true, 'gift'
              FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
-             INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
+             INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
                  at, description, key, drawing_rule, allocated_batches, allocated_points)
              SELECT md5(i::text)::uuid, b, 'recharge', 1000, (b - 1) * 1000, b * 1000, 'gift', b,
                  '{OPENED}', 'Recharge by gift', gen_random_uuid(), 1, '{{}}', '{{}}'
@@ -210,9 +210,9 @@ impl Bench {
              "
         );
         client.batch_execute(&seed).await.expect("the seed");
-        client.batch_execute("VACUUM (ANALYZE) ledger.accounts").await.unwrap();
-        client.batch_execute("VACUUM (ANALYZE) ledger.batches").await.unwrap();
-        client.batch_execute("VACUUM (ANALYZE) ledger.entries").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.accounts").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.batches").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.entries").await.unwrap();
         client.batch_execute("CHECKPOINT").await.unwrap();
         client
     }
@@ -270,9 +270,9 @@ impl Bench {
 
     async fn hot(&self, lines: u64, rows: &mut Vec<Row>) {
         let client = self.seed("hot", 1, 3).await;
-        client.batch_execute("UPDATE ledger.batches SET amount = 100000000, remaining = 100000000").await.unwrap();
+        client.batch_execute("UPDATE pointsd.batches SET amount = 100000000, remaining = 100000000").await.unwrap();
         client
-            .batch_execute("UPDATE ledger.accounts SET balance = 300000000, total_recharged = 300000000")
+            .batch_execute("UPDATE pointsd.accounts SET balance = 300000000, total_recharged = 300000000")
             .await
             .unwrap();
         let users = users(1);
@@ -449,11 +449,11 @@ impl Bench {
         self.database("noop").await.migrate().await.expect("the schema");
         let client = self.client("noop").await;
         let insert = format!(
-            "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+            "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
              SELECT 'consume', md5(i::text)::uuid, 0, 'tts', i::text FROM generate_series(1, {jobs}) AS i"
         );
         client.batch_execute(&insert).await.expect("the requests");
-        client.batch_execute("VACUUM (ANALYZE) jobs.requests_open").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.requests_open").await.unwrap();
         let began = Instant::now();
         let queue = Queue::start(self, "noop").await;
         while queue.stats.refused() < jobs {
@@ -462,7 +462,7 @@ impl Bench {
         let seconds = began.elapsed().as_secs_f64();
         queue.stop.cancel();
         queue.task.await.unwrap();
-        let open = client.query_one("SELECT count(*) FROM jobs.requests_open", &[]).await.unwrap();
+        let open = client.query_one("SELECT count(*) FROM pointsd.requests_open", &[]).await.unwrap();
         assert_eq!(open.get::<_, i64>(0), 0, "all are over");
         jobs as f64 / seconds
     }
@@ -484,9 +484,9 @@ impl Bench {
         let queue = Queue::start(self, "wake").await;
         let user = users(1)[0];
         let enqueue =
-            "SELECT jobs.enqueue('consume', $1, 1, source_type => 'tts', source_id => $2, at => '2026-01-15Z')";
+            "SELECT pointsd.enqueue('consume', $1, 1, source_type => 'tts', source_id => $2, at => '2026-01-15Z')";
         let enqueue = client.prepare(enqueue).await.unwrap();
-        let posted = client.prepare("SELECT FROM jobs.requests_done WHERE id = $1").await.unwrap();
+        let posted = client.prepare("SELECT FROM pointsd.requests_done WHERE id = $1").await.unwrap();
         let mut latencies = Vec::new();
         for nth in 0..requests {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -543,7 +543,7 @@ impl Bench {
         }
         let stats = queue.until_done(20 * round).await;
         let after = self.taking(&client, small, 10, "after").await;
-        let dead = "SELECT pg_relation_size('jobs.requests_open')::bigint / 1024,
+        let dead = "SELECT pg_relation_size('pointsd.requests_open')::bigint / 1024,
                            pg_relation_size('jobs.requests_open_pkey')::bigint / 1024";
         let size = client.query_one(dead, &[]).await.unwrap();
         let (table, index): (i64, i64) = (size.get(0), size.get(1));
@@ -577,7 +577,7 @@ impl Bench {
         bare(&client).await;
         let before = bare(&client).await;
         let first = self.proved(true).await;
-        client.batch_execute("VACUUM (ANALYZE) reports.checkpoints").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.checkpoints").await.unwrap();
         let mut ratios = Vec::new();
         let (mut full, mut around) = (0.0, bare(&client).await);
         let mut aggregates = f64::midpoint(before, around);
@@ -803,9 +803,9 @@ async fn bare(client: &Client) -> f64 {
     client.batch_execute("SET max_parallel_workers_per_gather = 0; SET jit = off").await.unwrap();
     let began = Instant::now();
     for query in [
-        "SELECT type, source_type, count(*), sum(amount) FROM ledger.entries GROUP BY type, source_type",
-        "SELECT source, count(*), sum(amount), sum(remaining) FROM ledger.batches GROUP BY source",
-        "SELECT count(*), sum(balance), sum(total_recharged), sum(total_consumed), sum(total_expired) FROM ledger.accounts",
+        "SELECT type, source_type, count(*), sum(amount) FROM pointsd.entries GROUP BY type, source_type",
+        "SELECT source, count(*), sum(amount), sum(remaining) FROM pointsd.batches GROUP BY source",
+        "SELECT count(*), sum(balance), sum(total_recharged), sum(total_consumed), sum(total_expired) FROM pointsd.accounts",
     ] {
         client.query(query, &[]).await.unwrap();
     }
@@ -818,8 +818,8 @@ async fn bare(client: &Client) -> f64 {
 /// in the table in the order of time, five days from one of an account to the next, those of all accounts mixed.
 /// The indexes are made afterwards, which is much faster.
 const HISTORY: &str = "
-ALTER TABLE ledger.entries DROP CONSTRAINT entries_pkey;
-ALTER TABLE ledger.batches DROP CONSTRAINT batches_pkey;
+ALTER TABLE pointsd.entries DROP CONSTRAINT entries_pkey;
+ALTER TABLE pointsd.batches DROP CONSTRAINT batches_pkey;
 DROP INDEX ledger.entries_key_once, ledger.batches_open_by_user, ledger.batches_open_by_expiry;
 SET maintenance_work_mem = '512MB';
 CREATE TEMP TABLE shape AS
@@ -832,18 +832,18 @@ FROM (SELECT seq, seq % 4 = 1 AS opens, (seq - 1) / 4 + 1 AS nth, (seq + 2) / 4 
                      array_agg(least(90 * b + 90, consumed + 25)::bigint - greatest(90 * b, consumed) ORDER BY b) AS points
               FROM generate_series(0, 4) AS b
               WHERE least(90 * b + 90, consumed + 25) > greatest(90 * b, consumed)) AS taken;
-INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
 SELECT md5(i::text)::uuid, 75, 450, 375, 0, 20, 5 FROM generate_series(1, $ACCOUNTS) AS i;
 DO $$
 BEGIN
     FOR s IN 1 .. 20 LOOP
-        INSERT INTO ledger.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
+        INSERT INTO pointsd.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
         SELECT md5(i::text)::uuid, nth, 90, greatest(0, least(90, 90 * nth - 375)), at, at + interval '180 days',
                90 * nth > 375, (ARRAY['wxpay', 'card', 'gift', 'invite'])[1 + (i + nth) % 4]
         FROM shape, generate_series(1, $ACCOUNTS) AS i,
              LATERAL (SELECT '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days' + i * interval '1 ms' AS at) AS t
         WHERE seq = s AND opens ORDER BY md5(i::text || s);
-        INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
+        INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
             at, recorded_at, description, duration, key, drawing_rule, allocated_batches, allocated_points)
         SELECT md5(i::text)::uuid, seq, CASE WHEN opens THEN 'recharge' ELSE 'consume' END, amount, before,
                before + CASE WHEN opens THEN amount ELSE -amount END,
@@ -857,11 +857,11 @@ BEGIN
         FROM shape, generate_series(1, $ACCOUNTS) AS i WHERE seq = s ORDER BY md5(i::text || s);
     END LOOP;
 END $$;
-ALTER TABLE ledger.entries ADD CONSTRAINT entries_pkey PRIMARY KEY (user_id, seq);
-ALTER TABLE ledger.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (user_id, batch);
-CREATE UNIQUE INDEX entries_key_once ON ledger.entries (user_id, key) WHERE key IS NOT NULL;
-CREATE INDEX batches_open_by_user ON ledger.batches (user_id, expires_at) WHERE open;
-CREATE INDEX batches_open_by_expiry ON ledger.batches (expires_at) INCLUDE (user_id) WHERE open;
+ALTER TABLE pointsd.entries ADD CONSTRAINT entries_pkey PRIMARY KEY (user_id, seq);
+ALTER TABLE pointsd.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (user_id, batch);
+CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (user_id, key) WHERE key IS NOT NULL;
+CREATE INDEX batches_open_by_user ON pointsd.batches (user_id, expires_at) WHERE open;
+CREATE INDEX batches_open_by_expiry ON pointsd.batches (expires_at) INCLUDE (user_id) WHERE open;
 ";
 
 /// A server of the queue, as the daemon has one.
@@ -912,7 +912,7 @@ fn build_peers() -> PathBuf {
 /// Inserts consumes of 1 to 20 points over the 100,000 accounts.
 async fn enqueue(client: &Client, requests: u64, salt: &str) {
     let insert = format!(
-        "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id, at)
+        "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id, at)
          SELECT 'consume', md5((1 + floor(random() * 100000))::bigint::text)::uuid, 1 + floor(random() * 20)::bigint,
                 'tts', '{salt}-' || i, '2026-01-15T00:00:00Z'
          FROM generate_series(1, {requests}) AS i"
@@ -1005,22 +1005,22 @@ async fn drive(
 /// Consumes per second as the replaced service did them: one account at a time, one statement at a time.
 async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
     let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
-    let account = statement("SELECT balance, last_seq FROM ledger.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let account = statement("SELECT balance, last_seq FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE").await;
     let open = statement(
-        "SELECT batch, remaining FROM ledger.batches
+        "SELECT batch, remaining FROM pointsd.batches
          WHERE user_id = $1 AND open AND expires_at > $2 ORDER BY expires_at FOR UPDATE",
     )
     .await;
     let draw =
-        statement("UPDATE ledger.batches SET remaining = $3, open = $3::bigint > 0 WHERE user_id = $1 AND batch = $2")
+        statement("UPDATE pointsd.batches SET remaining = $3, open = $3::bigint > 0 WHERE user_id = $1 AND batch = $2")
             .await;
     let update = statement(
-        "UPDATE ledger.accounts SET balance = balance - $2, total_consumed = total_consumed + $2, last_seq = last_seq + 1
+        "UPDATE pointsd.accounts SET balance = balance - $2, total_consumed = total_consumed + $2, last_seq = last_seq + 1
          WHERE user_id = $1",
     )
     .await;
     let insert = statement(
-        "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
+        "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
              at, description, key, drawing_rule, allocated_batches, allocated_points)
          VALUES ($1, $2, 'consume', $3, $4, $4::bigint - $3::bigint, 'tts', $5, $6, 'Use of tts', gen_random_uuid(), 1, $7, $8)",
     )
@@ -1063,23 +1063,23 @@ async fn naive_expiry(client: &Client, batches: i64) -> f64 {
     let at = time("2026-03-01T00:00:00Z");
     let due = client
         .query(
-            "SELECT user_id, batch, remaining, source FROM ledger.batches
+            "SELECT user_id, batch, remaining, source FROM pointsd.batches
              WHERE open AND expires_at <= $1 LIMIT $2 FOR UPDATE",
             &[&at, &batches],
         )
         .await
         .unwrap();
     let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
-    let account = statement("SELECT balance, last_seq FROM ledger.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let account = statement("SELECT balance, last_seq FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE").await;
     let update = statement(
-        "UPDATE ledger.accounts SET balance = balance - $2, total_expired = total_expired + $2, last_seq = last_seq + 1
+        "UPDATE pointsd.accounts SET balance = balance - $2, total_expired = total_expired + $2, last_seq = last_seq + 1
          WHERE user_id = $1",
     )
     .await;
     let close =
-        statement("UPDATE ledger.batches SET remaining = 0, open = false WHERE user_id = $1 AND batch = $2").await;
+        statement("UPDATE pointsd.batches SET remaining = 0, open = false WHERE user_id = $1 AND batch = $2").await;
     let insert = statement(
-        "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+        "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
              description, drawing_rule, allocated_batches, allocated_points)
          VALUES ($1, $2, 'expire', $3, $4, $4::bigint - $3::bigint, $5, $6, 'Expiry', 1, $7, $8)",
     )

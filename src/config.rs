@@ -304,7 +304,7 @@ pub struct Reports {
     pub missing_after: Duration,
 }
 
-/// The queue of postings in `jobs.requests`.
+/// The queue of postings in `pointsd.requests`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requests {

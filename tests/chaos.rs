@@ -51,12 +51,12 @@ async fn wrong(client: &Client, until: DateTime<Utc>) -> Vec<String> {
 /// Each slot that came due since the job was first seen has one run, which succeeded; there is no other one.
 async fn wrong_slots(client: &Client, until: DateTime<Utc>) -> Vec<String> {
     let since: DateTime<Utc> =
-        client.query_one("SELECT since FROM jobs.jobs WHERE job = 'expiry'", &[]).await.unwrap().get(0);
+        client.query_one("SELECT since FROM pointsd.jobs WHERE job = 'expiry'", &[]).await.unwrap().get(0);
     let rule = Schedule::parse("* * * * * *", "UTC".parse().unwrap()).unwrap();
     let mut due: BTreeMap<DateTime<Utc>, u32> = rule.between(since, until).map(|slot| (slot, 0)).collect();
     let rows = client
         .query(
-            "SELECT slot, state, attempt, coalesce(error, why, '') FROM jobs.runs
+            "SELECT slot, state, attempt, coalesce(error, why, '') FROM pointsd.runs
              WHERE job = 'expiry' AND slot <= $1 ORDER BY run",
             &[&until],
         )
@@ -85,11 +85,11 @@ async fn wrong_counters(client: &Client) -> Vec<String> {
     let sql = "
         WITH wrote AS (
             SELECT run, source_type, count(*) AS batches, sum(amount) AS points, min(at) AS first, max(at) AS last
-            FROM ledger.entries WHERE run IS NOT NULL GROUP BY run, source_type
+            FROM pointsd.entries WHERE run IS NOT NULL GROUP BY run, source_type
         ), said AS (
             SELECT r.run, s.key AS source_type, (s.value ->> 'batches')::bigint AS batches,
                    (s.value ->> 'points')::numeric AS points
-            FROM jobs.runs r, jsonb_each(r.counters -> 'by_source') AS s WHERE r.job = 'expiry'
+            FROM pointsd.runs r, jsonb_each(r.counters -> 'by_source') AS s WHERE r.job = 'expiry'
         ), total AS (
             SELECT run, sum(batches) AS batches, sum(points) AS points FROM wrote GROUP BY run
         )
@@ -100,12 +100,12 @@ async fn wrong_counters(client: &Client) -> Vec<String> {
         UNION ALL
         SELECT format('run %s says %s in all, its entries say %s batches with %s points', r.run, r.counters,
                       coalesce(t.batches, 0), coalesce(t.points, 0))
-        FROM jobs.runs r LEFT JOIN total t USING (run)
+        FROM pointsd.runs r LEFT JOIN total t USING (run)
         WHERE r.job = 'expiry' AND (coalesce((r.counters ->> 'batches')::numeric, 0), coalesce((r.counters ->> 'points')::numeric, 0))
               <> (coalesce(t.batches, 0), coalesce(t.points, 0))
         UNION ALL
         SELECT format('run %s is for %s and wrote at %s to %s', run, r.slot, wrote.first, wrote.last)
-        FROM wrote LEFT JOIN jobs.runs r USING (run)
+        FROM wrote LEFT JOIN pointsd.runs r USING (run)
         WHERE r.slot IS DISTINCT FROM wrote.first OR r.slot IS DISTINCT FROM wrote.last";
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
@@ -114,11 +114,11 @@ async fn wrong_counters(client: &Client) -> Vec<String> {
 async fn wrong_expiries(client: &Client) -> Vec<String> {
     let sql = "
         SELECT format('batch %s of %s expired %s times', allocated_batches[1], user_id, count(*))
-        FROM ledger.entries WHERE type = 'expire' GROUP BY user_id, allocated_batches[1] HAVING count(*) > 1
+        FROM pointsd.entries WHERE type = 'expire' GROUP BY user_id, allocated_batches[1] HAVING count(*) > 1
         UNION ALL
         SELECT format('batch %s of %s was due at %s and is there', batch, user_id, expires_at)
-        FROM ledger.batches
-        WHERE open AND expires_at <= (SELECT max(slot) FROM jobs.runs WHERE job = 'expiry' AND state = 'succeeded')
+        FROM pointsd.batches
+        WHERE open AND expires_at <= (SELECT max(slot) FROM pointsd.runs WHERE job = 'expiry' AND state = 'succeeded')
         LIMIT 10";
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
@@ -226,8 +226,8 @@ type Params<'a> = &'a [&'a (dyn tokio_postgres::types::ToSql + Sync)];
 
 /// Until each slot up to `until` is settled.
 async fn settled(client: &Client, until: DateTime<Utc>, patience: Duration) {
-    let sql = "SELECT WHERE (SELECT max(slot) FROM jobs.runs WHERE job = 'expiry' AND state <> 'running') >= $1
-               AND NOT EXISTS (SELECT FROM jobs.runs WHERE job = 'expiry' AND slot <= $1 AND state = 'running')";
+    let sql = "SELECT WHERE (SELECT max(slot) FROM pointsd.runs WHERE job = 'expiry' AND state <> 'running') >= $1
+               AND NOT EXISTS (SELECT FROM pointsd.runs WHERE job = 'expiry' AND slot <= $1 AND state = 'running')";
     assert!(finds(client, patience, sql, &[&until]).await, "waited in vain for the slot {}", time_text(until));
 }
 
@@ -340,8 +340,8 @@ async fn hold_up(server: tokio_postgres::Config, mut rng: fastrand::Rng, over: A
         };
         tokio::spawn(connection);
         while !over.load(Ordering::SeqCst) {
-            let hold = "BEGIN; SELECT FROM ledger.accounts WHERE user_id =
-                            (SELECT user_id FROM ledger.batches WHERE open AND expires_at < now() + interval '1 s'
+            let hold = "BEGIN; SELECT FROM pointsd.accounts WHERE user_id =
+                            (SELECT user_id FROM pointsd.batches WHERE open AND expires_at < now() + interval '1 s'
                              ORDER BY random() LIMIT 1) FOR UPDATE";
             if client.batch_execute(hold).await.is_err() {
                 break;
@@ -407,7 +407,7 @@ impl Chaos {
     /// The run under way and which daemon holds it, caught while the sweep waits in the middle of a group; else any
     /// daemon.
     async fn holder(&mut self) -> (usize, Option<(i64, i64)>) {
-        let sql = "SELECT run, fence, pid FROM jobs.runs
+        let sql = "SELECT run, fence, pid FROM pointsd.runs
                    WHERE job = 'expiry' AND state = 'running' AND heartbeat > clock_timestamp() - interval '1 s'
                      AND EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pointsd'
                                  AND wait_event = 'transactionid')";
@@ -432,11 +432,11 @@ impl Chaos {
     /// Waits a while for another daemon to take the run.
     async fn taken_over(&mut self, fault: Fault, held: Option<(i64, i64)>) {
         let Some((run, fence)) = held else { return };
-        let changed = "SELECT fence FROM jobs.runs WHERE run = $1 AND (fence <> $2 OR state <> 'running')";
+        let changed = "SELECT fence FROM pointsd.runs WHERE run = $1 AND (fence <> $2 OR state <> 'running')";
         let after = Duration::from_secs(6);
         if finds(&self.client, after, changed, &[&run, &fence]).await {
             let now: i64 =
-                self.client.query_one("SELECT fence FROM jobs.runs WHERE run = $1", &[&run]).await.unwrap().get(0);
+                self.client.query_one("SELECT fence FROM pointsd.runs WHERE run = $1", &[&run]).await.unwrap().get(0);
             *self.taken.entry(fault).or_default() += u32::from(now != fence);
         }
     }
@@ -512,7 +512,7 @@ impl Chaos {
             assert!(!daemon.running.as_mut().unwrap().has_ended(), "a daemon ended by itself after {fault:?}");
         }
         // Let something be done, so that it is not the same run that everything hits.
-        let sql = "SELECT FROM jobs.runs WHERE job = 'expiry' AND state = 'succeeded' AND finished > $1";
+        let sql = "SELECT FROM pointsd.runs WHERE job = 'expiry' AND state = 'succeeded' AND finished > $1";
         finds(&self.client, Duration::from_secs(3), sql, &[&Utc::now()]).await;
     }
 
@@ -545,7 +545,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let mut chaos = Chaos { server, daemons, client, rng, done: BTreeMap::new(), taken: BTreeMap::new() };
 
     let sql =
-        "SELECT FROM jobs.runs WHERE job = 'expiry' AND state = 'succeeded' AND (counters ->> 'batches')::int > 0";
+        "SELECT FROM pointsd.runs WHERE job = 'expiry' AND state = 'succeeded' AND (counters ->> 'batches')::int > 0";
     assert!(finds(&chaos.client, crate::program::PATIENCE, sql, &[]).await, "no run");
     if MIGRATIONS.iter().any(|migration| migration.name == "requests") {
         let server = chaos.server.server().config();
@@ -586,12 +586,12 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     }
     let client = &chaos.client;
     let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
-    let runs = count("SELECT count(*) FROM jobs.runs WHERE job = 'expiry'").await;
-    let again = count("SELECT count(*) FROM jobs.runs WHERE job = 'expiry' AND attempt > 1").await;
-    let most = count("SELECT max(attempt)::bigint FROM jobs.runs WHERE job = 'expiry'").await;
-    let swept = count("SELECT count(*) FROM ledger.entries WHERE run IS NOT NULL").await;
+    let runs = count("SELECT count(*) FROM pointsd.runs WHERE job = 'expiry'").await;
+    let again = count("SELECT count(*) FROM pointsd.runs WHERE job = 'expiry' AND attempt > 1").await;
+    let most = count("SELECT max(attempt)::bigint FROM pointsd.runs WHERE job = 'expiry'").await;
+    let swept = count("SELECT count(*) FROM pointsd.entries WHERE run IS NOT NULL").await;
     let groups =
-        count("SELECT count(*) FROM jobs.runs WHERE job = 'expiry' AND (progress ->> 'total')::int > 100").await;
+        count("SELECT count(*) FROM pointsd.runs WHERE job = 'expiry' AND (progress ->> 'total')::int > 100").await;
     let kept_out: usize = chaos.daemons.iter().map(|daemon| daemon.kept_out).sum();
     eprintln!(
         "{:?}; taken over from a living daemon: {:?}; {runs} runs, {groups} of several groups, {again} of them tried \
@@ -604,7 +604,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     assert!(found.is_empty(), "{} things are wrong: {:#?}", found.len(), &found[..found.len().min(20)]);
     let logged: Vec<_> = chaos.daemons.iter().flat_map(|daemon| &daemon.wrong).collect();
     assert!(logged.is_empty(), "{logged:#?}");
-    let posted = count("SELECT count(*) FROM ledger.entries WHERE key IS NOT NULL AND source_type <> 'script'").await;
+    let posted = count("SELECT count(*) FROM pointsd.entries WHERE key IS NOT NULL AND source_type <> 'script'").await;
     assert_eq!(usize::try_from(posted).unwrap(), written, "each posting is one entry");
 
     // None of it may have happened beside the point.
@@ -627,7 +627,8 @@ async fn frozen_in_the_middle(database: &TestDatabase) -> Vec<String> {
     crate::program::post(&database.url(), (0..500).map(line).collect::<String>()).expect(0);
     // The third group stands still at this account.
     let holder = database.client().await;
-    let hold = format!("BEGIN; SELECT FROM ledger.accounts WHERE user_id = '{}' FOR UPDATE", crate::support::user(250));
+    let hold =
+        format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{}' FOR UPDATE", crate::support::user(250));
     holder.batch_execute(&hold).await.unwrap();
     let folder = Folder::new();
     let serve = || {
@@ -644,13 +645,13 @@ async fn frozen_in_the_middle(database: &TestDatabase) -> Vec<String> {
     wait("the sweep to stand still", &waiting).await;
     frozen.signal(Signal::SIGSTOP);
     let successor = serve();
-    wait("the run to be taken over", "SELECT FROM jobs.runs WHERE attempt = 2").await;
+    wait("the run to be taken over", "SELECT FROM pointsd.runs WHERE attempt = 2").await;
     wait("the successor to stand still behind it", &format!("{waiting} OFFSET 1")).await;
     holder.batch_execute("COMMIT").await.unwrap();
     // The frozen daemon's session has the accounts now, and has expired their points; it is not committed.
     wait("its session to get on", &format!("{sessions} AND state = 'idle in transaction'")).await;
     frozen.signal(Signal::SIGCONT);
-    wait("the run to end", "SELECT FROM jobs.runs WHERE attempt = 2 AND state <> 'running'").await;
+    wait("the run to end", "SELECT FROM pointsd.runs WHERE attempt = 2 AND state <> 'running'").await;
     let until = whole_second(Utc::now());
     settled(&client, until, crate::program::PATIENCE).await;
     for daemon in [frozen, successor] {
@@ -683,7 +684,7 @@ async fn without_the_fence_the_checks_find_what_breaks() {
 /// The claim as it would be without its fence.
 async fn remove_the_fence(client: &Client) {
     let migration = MIGRATIONS.iter().find(|migration| migration.name == "jobs").unwrap().sql;
-    let keep = &migration[migration.find("CREATE FUNCTION jobs.keep").unwrap()..];
+    let keep = &migration[migration.find("CREATE FUNCTION pointsd.save_progress").unwrap()..];
     let keep = &keep[..keep.find("$$;").unwrap() + 3];
     let without = keep.replace("CREATE", "CREATE OR REPLACE").replace(" AND fence = kept_fence", "");
     assert_eq!(without.matches("fence").count() + 1, keep.matches("fence").count() - 1);
@@ -750,10 +751,10 @@ mod requests {
             // The same again, should it be inserted again.
             let (user, points, id) = (crate::support::user(number % BLOCK), i64::from(number % 9 + 1), id(*number));
             if rng.bool() {
-                let sql = "SELECT jobs.enqueue('consume', $1, $2, source_type => 'script', source_id => $3)";
+                let sql = "SELECT pointsd.enqueue('consume', $1, $2, source_type => 'script', source_id => $3)";
                 client.query(sql, &[&user, &points, &id]).await?;
             } else {
-                let sql = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+                let sql = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                            VALUES ('consume', $1, $2, 'script', $3)";
                 client.execute(sql, &[&user, &points, &id]).await?;
             }
@@ -764,17 +765,17 @@ mod requests {
     /// Waits until the queue is empty; returns what is wrong: each that was committed is one entry, no other is.
     pub async fn wrong(client: &Client, inserted: &Inserted) -> Vec<String> {
         assert!(inserted.committed.len() > 500 && inserted.rolled_back.len() > 100, "too few requests to tell");
-        let empty = "SELECT WHERE NOT EXISTS (SELECT FROM jobs.requests WHERE finished_at IS NULL)";
+        let empty = "SELECT WHERE NOT EXISTS (SELECT FROM pointsd.requests WHERE finished_at IS NULL)";
         assert!(finds(client, crate::program::PATIENCE, empty, &[]).await, "waited in vain for the queue to be empty");
         let mut wrong = Vec::new();
-        let ended = "SELECT source_id, state, coalesce(message, '') FROM jobs.requests
+        let ended = "SELECT source_id, state, coalesce(message, '') FROM pointsd.requests
                      WHERE state NOT IN ('posted', 'replayed')";
         for row in client.query(ended, &[]).await.unwrap() {
             let (id, state, message): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
             wrong.push(format!("{id} {state}: {message}"));
         }
         let mut left = inserted.committed.clone();
-        let entries = "SELECT source_id FROM ledger.entries WHERE source_type = 'script'";
+        let entries = "SELECT source_id FROM pointsd.entries WHERE source_type = 'script'";
         for row in client.query(entries, &[]).await.unwrap() {
             let id: &str = row.get(0);
             if !left.remove(id) {

@@ -83,7 +83,7 @@ fn recharge(users: impl Iterator<Item = u32>, order: u32) -> String {
 
 /// Accounts whose points have all expired.
 async fn expired(client: &Client) -> usize {
-    let sql = "SELECT count(*) FROM ledger.accounts WHERE total_expired = total_recharged";
+    let sql = "SELECT count(*) FROM pointsd.accounts WHERE total_expired = total_recharged";
     usize::try_from(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
 }
 
@@ -111,7 +111,7 @@ async fn until_waits_for_a_lock(client: &Client) {
 async fn hold(database: &TestDatabase, user: Uuid) -> Client {
     let holder = database.client().await;
     holder.batch_execute("BEGIN").await.unwrap();
-    holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&user]).await.unwrap();
+    holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&user]).await.unwrap();
     holder
 }
 

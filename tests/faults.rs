@@ -206,12 +206,12 @@ fn the_sweep_killed_at_random_moments() {
         // Somebody holds an account, so that the sweep stands still right before it.
         wait(async {
             let (holder, client) = (database.client().await, database.client().await);
-            let due = "SELECT user_id FROM ledger.batches WHERE open GROUP BY user_id ORDER BY user_id";
+            let due = "SELECT user_id FROM pointsd.batches WHERE open GROUP BY user_id ORDER BY user_id";
             let due: Vec<Uuid> = client.query(due, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
             // In the second group from the start or later, so that each round gets on.
             let held = due[rng.usize(200..due.len().min(900))];
             holder.batch_execute("BEGIN").await.unwrap();
-            holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
+            holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
             let running = Running::start(on(&url, &sweep));
             somebody_waits_for_a_lock(&client).await;
             running.signal(Signal::SIGKILL);
@@ -407,7 +407,7 @@ fn ctrl_c_in_the_middle_of_post() {
     let running = wait(async {
         let (holder, client) = (database.client().await, database.client().await);
         holder.batch_execute("BEGIN").await.unwrap();
-        holder.execute("SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
+        holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
         let running = Running::start(on(&url, &["post", &file, "--json"]));
         somebody_waits_for_a_lock(&client).await;
         running.signal(Signal::SIGINT);

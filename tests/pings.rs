@@ -95,7 +95,7 @@ fn a_switch_hears_of_failures_and_of_answers_that_are_no() {
     let mut database = wait(TestDatabase::new());
     database.expect_damage();
     let client = || database.client();
-    wait(async { client().await.batch_execute("ALTER TABLE ledger.batches RENAME TO mislaid").await.unwrap() });
+    wait(async { client().await.batch_execute("ALTER TABLE pointsd.batches RENAME TO mislaid").await.unwrap() });
     let switch = Switch::new();
     let mut daemon = Daemon::start(&database.url(), switch.url());
     let failed = daemon.logs("expiry failed");
@@ -108,7 +108,7 @@ fn a_switch_hears_of_failures_and_of_answers_that_are_no() {
     assert_eq!(heard.body, failed["reason"].as_str().unwrap());
     wait(async {
         let due = "ALTER TABLE ledger.mislaid RENAME TO batches;
-                   INSERT INTO ledger.batches (user_id, batch, source, amount, remaining, open, opened_at, expires_at)
+                   INSERT INTO pointsd.batches (user_id, batch, source, amount, remaining, open, opened_at, expires_at)
                    VALUES ('6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11', 1, 'gift', 5, 5, true, '2026-01-01', '2026-01-02')";
         client().await.batch_execute(due).await.unwrap();
     });

@@ -94,7 +94,7 @@ impl Stage {
 
     /// As if the holder of every run had been silent for long.
     async fn silence(&self) {
-        self.sql("UPDATE jobs.runs SET heartbeat = heartbeat - interval '1 hour' WHERE heartbeat IS NOT NULL").await;
+        self.sql("UPDATE pointsd.runs SET heartbeat = heartbeat - interval '1 hour' WHERE heartbeat IS NOT NULL").await;
     }
 }
 
@@ -203,7 +203,7 @@ async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
         ]
     );
     // And back: what was never missed counts again, what was run is not run again. The database's clock was ahead as well.
-    stage.sql("UPDATE jobs.runs SET finished = clock_timestamp() + interval '4 hours' WHERE state = 'missed'").await;
+    stage.sql("UPDATE pointsd.runs SET finished = clock_timestamp() + interval '4 hours' WHERE state = 'missed'").await;
     for now in ["2026-03-01T01:00:30Z", "2026-03-01T02:00:00Z", "2026-03-01T03:00:00Z", "2026-03-01T04:00:00Z"] {
         round(&daemon, at(now)).await;
     }
@@ -248,7 +248,7 @@ async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up
     // Not before its time.
     round(&daemon, now).await;
     assert_eq!(tries.load(Ordering::SeqCst), 1);
-    stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp()").await;
+    stage.sql("UPDATE pointsd.runs SET resume_at = clock_timestamp()").await;
     round(&daemon, now).await;
     let waiting = &stage.rows().await[0];
     assert_eq!(waiting.attempt, 2);
@@ -256,7 +256,7 @@ async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up
     assert!(error.starts_with("it panicked: ") && error.contains("the second attempt panics"), "{error}");
     let pause = waiting.resume_at.unwrap() - Utc::now();
     assert!(pause > TimeDelta::minutes(58), "twice as long, at most an hour and a half: {pause}");
-    stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp()").await;
+    stage.sql("UPDATE pointsd.runs SET resume_at = clock_timestamp()").await;
     round(&daemon, now).await;
     let failed = &stage.rows().await[0];
     assert_eq!((failed.state, failed.attempt), (State::Failed, 3));
@@ -290,7 +290,7 @@ async fn it_tells_what_becomes_of_each_run() {
     // It begins once, and has failed once its tries are used up.
     for attempt in 1..=3 {
         round(&first, at("2026-03-02T02:00:00Z")).await;
-        stage.sql("UPDATE jobs.runs SET resume_at = clock_timestamp() WHERE state = 'running'").await;
+        stage.sql("UPDATE pointsd.runs SET resume_at = clock_timestamp() WHERE state = 'running'").await;
         let slot = "2026-03-02T02:00:00Z";
         let expected = match attempt {
             1 => vec![of(1, slot, What::Began)],
@@ -645,7 +645,7 @@ async fn a_run_by_hand_whose_process_died_makes_room_for_the_next() {
     let (job, _) = quick(settings("0 2 * * *", "UTC"));
     stage
         .sql(
-            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
+            "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
              VALUES ('test', '2026-03-01', 'manual', 'running', 1, 1, 'there', 77, now(), now() - interval '1 hour')",
         )
         .await;
@@ -688,7 +688,7 @@ async fn the_rows_of_the_jobs_are_held_by_the_database_too() {
     let stage = Stage::set().await;
     let insert = |columns: &str, values: &str| {
         format!(
-            "INSERT INTO jobs.runs (job, slot, attempt, fence, {columns}) VALUES ('a', '2026-03-01', 1, 1, {values})"
+            "INSERT INTO pointsd.runs (job, slot, attempt, fence, {columns}) VALUES ('a', '2026-03-01', 1, 1, {values})"
         )
     };
     let first = insert("trigger, state, finished", "'schedule', 'succeeded', now()");
@@ -717,12 +717,12 @@ async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
     let client = &stage.client;
     stage
         .sql(
-            "INSERT INTO jobs.jobs (job, rule, since) VALUES ('test', '* * * * *', '2026-03-01');
-             INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, started, heartbeat)
+            "INSERT INTO pointsd.jobs (job, rule, since) VALUES ('test', '* * * * *', '2026-03-01');
+             INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, started, heartbeat)
              VALUES ('test', '2026-03-01', 'schedule', 'running', 1, 1, now(), now() - interval '1 hour')",
         )
         .await;
-    let seen: DateTime<Utc> = client.query_one("SELECT heartbeat FROM jobs.runs", &[]).await.unwrap().get(0);
+    let seen: DateTime<Utc> = client.query_one("SELECT heartbeat FROM pointsd.runs", &[]).await.unwrap().get(0);
     let take = include_str!("../sql/jobs/run_take.sql");
     let heartbeat = include_str!("../sql/jobs/run_heartbeat.sql");
     // Its holder was silent for long, and is alive.
@@ -742,18 +742,18 @@ async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
     for to in [now, old] {
         client.execute(queue, &[&"test", &to]).await.unwrap();
     }
-    let queued: DateTime<Utc> = client.query_one("SELECT queued_to FROM jobs.jobs", &[]).await.unwrap().get(0);
+    let queued: DateTime<Utc> = client.query_one("SELECT queued_to FROM pointsd.jobs", &[]).await.unwrap().get(0);
     assert_eq!(queued, now);
     stage
         .sql(
-            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why)
+            "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, finished, why)
              VALUES ('test', '2026-03-01 00:05', 'schedule', 'skipped', 0, 0, now(), 'paused')",
         )
         .await;
     let unrecord = include_str!("../sql/jobs/run_unrecord.sql");
     let jobs = ["test"];
     assert_eq!(client.execute(unrecord, &[&&jobs[..], &old, &60.0]).await.unwrap(), 0);
-    stage.sql("UPDATE jobs.runs SET finished = clock_timestamp() + interval '1 hour' WHERE state = 'skipped'").await;
+    stage.sql("UPDATE pointsd.runs SET finished = clock_timestamp() + interval '1 hour' WHERE state = 'skipped'").await;
     assert_eq!(client.execute(unrecord, &[&&jobs[..], &old, &60.0]).await.unwrap(), 1);
 }
 
@@ -789,7 +789,7 @@ async fn a_holder_that_lives_keeps_its_run_and_hears_when_it_lost_it() {
         }
     }
     // Somebody else has it now: the next sign of life tells.
-    stage.sql("UPDATE jobs.runs SET fence = nextval('jobs.fences')").await;
+    stage.sql("UPDATE pointsd.runs SET fence = nextval('pointsd.run_fences')").await;
     heard.notified().await;
     daemons[0].idle().await;
     let row = stage.rows().await.remove(0);
@@ -804,7 +804,7 @@ async fn a_daemon_ends_a_run_by_hand_whose_process_died() {
     daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
     stage
         .sql(
-            "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
+            "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
              VALUES ('test', '2026-03-01', 'manual', 'running', 1, 1, 'there', 77, now(), now() - interval '1 hour')",
         )
         .await;
@@ -837,7 +837,7 @@ async fn a_job_that_cannot_be_looked_after_does_not_keep_the_others_from_their_s
     let (first, second) = (Job { name: "first", ..first }, Job { name: "second", ..second });
     let daemon = Scheduler::new(stage.store(), vec![first, second], CancellationToken::new());
     daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
-    stage.sql("ALTER TABLE jobs.runs ADD CONSTRAINT not_first CHECK (job <> 'first')").await;
+    stage.sql("ALTER TABLE pointsd.runs ADD CONSTRAINT not_first CHECK (job <> 'first')").await;
     assert!(!daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap_err().is_transient());
     daemon.idle().await;
     assert_eq!(*called.lock().unwrap(), ["2026-03-02T02:00:00Z"]);

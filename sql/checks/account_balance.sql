@@ -4,7 +4,7 @@
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.after, 0)::text AS expected,
        a.balance::text AS found
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 LEFT JOIN LATERAL (
     SELECT e.balance_after AS after,
            CASE e.type
@@ -17,7 +17,7 @@ LEFT JOIN LATERAL (
                WHEN 'adjust' THEN abs(a.balance::numeric - e.balance_before) = e.amount
                ELSE a.balance = e.balance_before::numeric - e.amount
            END AS account_follows
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.user_id = a.user_id
     ORDER BY e.seq DESC
     LIMIT 1

@@ -3,6 +3,6 @@
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        (a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_adjusted)::text AS expected,
        a.balance::text AS found
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 WHERE a.user_id = ANY ($1::uuid[])
   AND a.balance <> a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_adjusted

@@ -5,10 +5,10 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
                        CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || s.last_batch END) AS expected,
        concat_ws(', ', CASE WHEN a.last_seq <> s.last_seq THEN 'last_seq ' || a.last_seq END,
                        CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || a.last_batch END) AS found
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type = 'recharge') AS last_batch
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.user_id = a.user_id
 ) AS s
 WHERE a.user_id = ANY ($1::uuid[]) AND (a.last_seq <> s.last_seq OR a.last_batch <> s.last_batch)

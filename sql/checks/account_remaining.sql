@@ -2,8 +2,8 @@
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, greatest(0, a.balance)::text AS expected,
        s.remaining::text AS found
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(b.remaining), 0) AS remaining FROM ledger.batches AS b WHERE b.user_id = a.user_id
+    SELECT coalesce(sum(b.remaining), 0) AS remaining FROM pointsd.batches AS b WHERE b.user_id = a.user_id
 ) AS s
 WHERE a.user_id = ANY ($1::uuid[]) AND s.remaining <> greatest(0, a.balance)

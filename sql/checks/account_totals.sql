@@ -9,13 +9,13 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
                        CASE WHEN a.total_consumed <> s.consumed THEN 'consumed ' || a.total_consumed END,
                        CASE WHEN a.total_expired <> s.expired THEN 'expired ' || a.total_expired END,
                        CASE WHEN a.total_adjusted <> s.adjusted THEN 'adjusted ' || a.total_adjusted END) AS found
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0) AS consumed,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0) AS expired,
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.user_id = a.user_id
 ) AS s
 WHERE a.user_id = ANY ($1::uuid[])

@@ -5,16 +5,16 @@
 WITH opened AS (
     SELECT user_id, seq, batch AS named, amount, source_type AS source, at,
            row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE user_id = ANY ($1::uuid[]) AND type = 'recharge'
 ), missing AS (
     SELECT o.*
     FROM opened AS o
-    LEFT JOIN ledger.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
+    LEFT JOIN pointsd.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
     WHERE b.batch IS NULL
 ), strange AS (
     SELECT b.*
-    FROM ledger.batches AS b
+    FROM pointsd.batches AS b
     LEFT JOIN opened AS o ON o.user_id = b.user_id AND o.batch = b.batch
     WHERE b.user_id = ANY ($1::uuid[]) AND o.batch IS NULL
 )
@@ -30,7 +30,7 @@ SELECT o.user_id, b.batch, o.seq,
                        CASE WHEN b.opened_at <> o.at THEN 'opened_at ' || (b.opened_at AT TIME ZONE 'UTC') || ' UTC' END)
            AS found
 FROM opened AS o
-JOIN ledger.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
+JOIN pointsd.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
 WHERE o.named <> o.batch OR b.amount <> o.amount OR b.source <> o.source OR b.opened_at <> o.at
 UNION ALL
 SELECT m.user_id, m.batch::integer, m.seq, format('batch %s of %s points from %s', m.batch, m.amount, m.source),

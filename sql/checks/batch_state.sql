@@ -9,6 +9,6 @@ SELECT b.user_id, b.batch, NULL::bigint AS seq,
                        CASE WHEN b.remaining NOT BETWEEN 0 AND b.amount THEN 'remaining ' || b.remaining END,
                        CASE WHEN b.expires_at <= b.opened_at
                            THEN 'expires_at ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC' END) AS found
-FROM ledger.batches AS b
+FROM pointsd.batches AS b
 WHERE b.user_id = ANY ($1::uuid[])
   AND (b.open <> (b.remaining > 0) OR b.remaining NOT BETWEEN 0 AND b.amount OR b.expires_at <= b.opened_at)

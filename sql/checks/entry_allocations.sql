@@ -11,14 +11,14 @@ WITH entry AS (
            coalesce(cardinality(e.allocated_batches), -1) AS batches,
            coalesce(cardinality(e.allocated_points), -1) AS points,
            s.named, s.allocated, s.pointless, s.missing
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     CROSS JOIN LATERAL (
         SELECT count(DISTINCT t.batch) AS named, coalesce(sum(t.points), 0) AS allocated,
                count(*) FILTER (WHERE (CASE e.type WHEN 'adjust' THEN t.points <> 0 ELSE t.points > 0 END) IS NOT TRUE)
                    AS pointless,
                min(t.batch) FILTER (WHERE b.batch IS NULL) AS missing
         FROM unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-        LEFT JOIN ledger.batches AS b ON b.user_id = e.user_id AND b.batch = t.batch
+        LEFT JOIN pointsd.batches AS b ON b.user_id = e.user_id AND b.batch = t.batch
     ) AS s
     WHERE e.user_id = ANY ($1::uuid[])
 )

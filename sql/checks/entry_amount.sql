@@ -15,8 +15,8 @@ WITH entry AS (
            CASE e.type WHEN 'adjust' THEN 0 ELSE 1 END AS least,
            lag(e.balance_after, 1, 0::bigint) OVER chain AS before,
            coalesce(lead(e.balance_before) OVER chain, a.balance) AS next
-    FROM ledger.entries AS e
-    LEFT JOIN ledger.accounts AS a ON a.user_id = e.user_id
+    FROM pointsd.entries AS e
+    LEFT JOIN pointsd.accounts AS a ON a.user_id = e.user_id
     WHERE e.user_id = ANY ($1::uuid[])
     WINDOW chain AS (PARTITION BY e.user_id ORDER BY e.seq)
 ), wrong AS (

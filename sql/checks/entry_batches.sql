@@ -4,13 +4,13 @@
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE user_id = ANY ($1::uuid[]) AND type = 'recharge'
 ), allocation AS (
     SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
            cardinality(e.allocated_batches) AS batches,
            sum(t.points) OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
     WHERE e.user_id = ANY ($1::uuid[])
 ), wrong AS (
@@ -29,7 +29,7 @@ WITH opened AS (
                 WHEN a.type = 'expire' AND a.taken <> b.amount THEN ARRAY[
                     'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told
     FROM allocation AS a
-    JOIN ledger.batches AS b ON b.user_id = a.user_id AND b.batch = a.batch
+    JOIN pointsd.batches AS b ON b.user_id = a.user_id AND b.batch = a.batch
     LEFT JOIN opened AS o ON o.user_id = a.user_id AND o.batch = a.batch
 ), first_of_batch AS (
     SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told

@@ -4,7 +4,7 @@
 -- $1 uuid[]: the users
 WITH numbered AS (
     SELECT user_id, seq, lag(seq, 1, 0::bigint) OVER (PARTITION BY user_id ORDER BY seq) AS before
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE user_id = ANY ($1::uuid[])
 ), gap AS (
     SELECT DISTINCT ON (user_id) user_id, before::numeric + 1 AS missing, seq
@@ -16,14 +16,14 @@ SELECT user_id, NULL::integer AS batch, missing::bigint AS seq, 'entry ' || miss
 FROM gap
 UNION ALL
 SELECT a.user_id, NULL, s.last_seq + 1, 'entry ' || s.last_seq + 1, 'none, but the account counts ' || a.last_seq
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(max(e.seq), 0) AS last_seq,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0) AS consumed,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0) AS expired,
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.user_id = a.user_id
 ) AS s
 WHERE a.user_id = ANY ($1::uuid[]) AND a.last_seq > s.last_seq

@@ -21,7 +21,7 @@ FROM (
            key IS NOT NULL AS keyed, type IN ('recharge', 'consume') AS needs_key,
            batch IS NOT NULL AS opens, type = 'recharge' AS needs_batch,
            correction IS NOT NULL AS corrects, type = 'adjust' AS needs_correction
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE user_id = ANY ($1::uuid[])
 ) AS e
 WHERE NOT known OR keyed <> needs_key OR opens <> needs_batch OR corrects <> needs_correction

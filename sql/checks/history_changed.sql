@@ -9,15 +9,15 @@ SELECT c.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        -- Their fingerprints as they are: what changes once more is another finding, and no plan of a repair accepts it unread.
        'changed since, to ' || concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN e.print END,
                                                   CASE WHEN b.print <> c.batches_print THEN b.print END) AS found
-FROM reports.checkpoints AS c
+FROM pointsd.checkpoints AS c
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(reports.entry_print(e)), 0) AS print
-    FROM ledger.entries AS e
+    SELECT coalesce(sum(pointsd.entry_print(e)), 0) AS print
+    FROM pointsd.entries AS e
     WHERE e.user_id = c.user_id AND e.seq <= c.seq
 ) AS e
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(reports.batch_print(b)), 0) AS print
-    FROM ledger.batches AS b
+    SELECT coalesce(sum(pointsd.batch_print(b)), 0) AS print
+    FROM pointsd.batches AS b
     WHERE b.user_id = c.user_id AND b.batch <= c.batches
 ) AS b
 WHERE c.user_id = ANY ($1::uuid[]) AND (e.print <> c.entries_print OR b.print <> c.batches_print)

@@ -1,2 +1,2 @@
 -- Whether anybody has an account.
-SELECT EXISTS (SELECT FROM ledger.accounts)
+SELECT EXISTS (SELECT FROM pointsd.accounts)

@@ -2,4 +2,4 @@
 SELECT count(*) FILTER (WHERE balance > 0), coalesce(sum(balance) FILTER (WHERE balance > 0), 0)::bigint,
        count(*) FILTER (WHERE balance < 0), coalesce(sum(balance) FILTER (WHERE balance < 0), 0)::bigint,
        count(*) FILTER (WHERE balance = 0)
-FROM ledger.accounts
+FROM pointsd.accounts

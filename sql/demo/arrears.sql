@@ -1,9 +1,9 @@
 -- The ten who owe most, and since which entry: the last one that took the account below zero.
 SELECT a.user_id, -a.balance, below.at, below.source_type
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT e.at, e.source_type
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.user_id = a.user_id AND e.balance_before >= 0 AND e.balance_after < 0
     ORDER BY e.seq DESC
     LIMIT 1

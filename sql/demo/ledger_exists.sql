@@ -1,2 +1,2 @@
 -- Whether the database has a ledger at all.
-SELECT to_regclass('ledger.accounts') IS NOT NULL
+SELECT to_regclass('pointsd.accounts') IS NOT NULL

@@ -4,6 +4,6 @@ SELECT source, sum(remaining)::bigint,
        coalesce(sum(remaining) FILTER (WHERE expires_at <= $1::timestamptz + interval '7 days'), 0)::bigint,
        coalesce(sum(remaining) FILTER (WHERE expires_at <= $1::timestamptz + interval '30 days'), 0)::bigint,
        coalesce(sum(remaining) FILTER (WHERE expires_at <= $1::timestamptz + interval '90 days'), 0)::bigint
-FROM ledger.batches
+FROM pointsd.batches
 WHERE open
 GROUP BY source

@@ -1,7 +1,7 @@
 -- A daemon begins, or has new settings: a job whose schedule is another one than before counts its slots from now on.
 -- No row where nothing changed.
 -- $1 text: the job; $2 text: its schedule; $3 timestamptz: now
-UPDATE jobs.jobs AS j SET rule = $2, since = $3
-FROM (SELECT job, rule FROM jobs.jobs WHERE job = $1 FOR UPDATE) AS before
+UPDATE pointsd.jobs AS j SET rule = $2, since = $3
+FROM (SELECT job, rule FROM pointsd.jobs WHERE job = $1 FOR UPDATE) AS before
 WHERE j.job = before.job AND before.rule <> $2
 RETURNING before.rule

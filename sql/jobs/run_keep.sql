@@ -1,3 +1,3 @@
 -- See the function, in the migration.
 -- $1 bigint, $2 bigint: run and fence; $3 jsonb: progress; $4 jsonb: counters
-SELECT jobs.keep($1, $2, $3, $4)
+SELECT pointsd.save_progress($1, $2, $3, $4)

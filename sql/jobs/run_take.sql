@@ -3,11 +3,11 @@
 -- that nobody waits here. Where it was handed over in good order the attempt goes on.
 -- $1 bigint, $2 bigint, $3 timestamptz: the run, its fence and its heartbeat as they were seen; $4 text, $5 integer: host
 -- and process
-UPDATE jobs.runs AS r
-SET fence = nextval('jobs.fences'),
+UPDATE pointsd.runs AS r
+SET fence = nextval('pointsd.run_fences'),
     attempt = r.attempt + CASE WHEN r.heartbeat IS NULL AND r.resume_at IS NULL THEN 0 ELSE 1 END,
     host = $4, pid = $5, heartbeat = clock_timestamp(), resume_at = NULL
-FROM (SELECT run FROM jobs.runs
+FROM (SELECT run FROM pointsd.runs
       WHERE run = $1 AND fence = $2 AND heartbeat IS NOT DISTINCT FROM $3::timestamptz AND state = 'running'
       FOR NO KEY UPDATE SKIP LOCKED) AS free
 WHERE r.run = free.run

@@ -1,6 +1,6 @@
 -- Accounts that a group opens. Whoever opened one of them meanwhile makes this fail by accounts_pkey, and the group is
 -- decided again. The arrays are in user_id order: two groups that open the same accounts meet at the first of them.
 -- $1 uuid[], $2..$7: the columns, pairwise
-INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
 SELECT *
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::integer[])

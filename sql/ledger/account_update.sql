@@ -1,6 +1,6 @@
 -- Accounts as a group leaves them. Their rows are locked since account_lock.
 -- $1 uuid[], $2..$7: the columns, pairwise
-UPDATE ledger.accounts AS a
+UPDATE pointsd.accounts AS a
 SET balance = c.balance,
     total_recharged = c.total_recharged,
     total_consumed = c.total_consumed,

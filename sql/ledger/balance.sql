@@ -2,7 +2,7 @@
 -- $1 uuid: the user; $2 timestamptz: the instant at which a batch must still be alive
 SELECT a.balance, a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted,
        (SELECT coalesce(sum(b.remaining), 0)::bigint
-        FROM ledger.batches AS b
+        FROM pointsd.batches AS b
         WHERE b.user_id = a.user_id AND b.open AND b.expires_at > $2) AS available
-FROM ledger.accounts AS a
+FROM pointsd.accounts AS a
 WHERE a.user_id = $1

@@ -2,7 +2,7 @@
 -- entry takes the slice from allocated_from to allocated_to (an empty one where from > to).
 -- $1..$15: the columns, pairwise; $16 integer[], $17 bigint[]: batches and points of all allocations; $18 smallint: the
 -- drawing rule
-INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
+INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
                             at, duration, description, key, drawing_rule, allocated_batches, allocated_points)
 SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
        at, duration, description, key, $18::smallint,

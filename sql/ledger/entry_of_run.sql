@@ -1,6 +1,6 @@
 -- What a run of the sweep wrote, by source.
 -- $1 bigint: the run
 SELECT source_type, count(*) AS batches, sum(amount)::bigint AS points
-FROM ledger.entries
+FROM pointsd.entries
 WHERE run = $1 AND type = 'expire'
 GROUP BY source_type

@@ -2,6 +2,6 @@
 SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
        allocated_batches, allocated_points, at, duration, description, key, drawing_rule, recorded_at,
        correction
-FROM ledger.entries
+FROM pointsd.entries
 WHERE user_id BETWEEN $1 AND $2
 ORDER BY user_id, seq

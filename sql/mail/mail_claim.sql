@@ -4,7 +4,7 @@
 -- MATERIALIZED: as a subquery it may be asked once for each row of the table, and would take another mail each time.
 -- $1 timestamptz: now, as the caller sees it; $2 bigint: for how many milliseconds; $3 bigint: only of this document, or null
 WITH next AS MATERIALIZED (
-    SELECT mail FROM mail.outbox
+    SELECT mail FROM pointsd.outbox
     WHERE state IN ('waiting', 'sending')
       AND (state = 'waiting' AND due <= $1::timestamptz OR state = 'sending' AND held_until <= clock_timestamp())
       AND ($3::bigint IS NULL OR document = $3)
@@ -12,7 +12,7 @@ WITH next AS MATERIALIZED (
     LIMIT 1
     FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE mail.outbox AS o
+UPDATE pointsd.outbox AS o
 SET state = 'sending', attempts = o.attempts + 1,
     held_until = clock_timestamp() + $2::bigint * interval '1 millisecond'
 FROM next

@@ -1,7 +1,7 @@
 -- Who was sent a document, by the latest name, and the number of the next resend.
 -- $1 bigint: the document
 SELECT recipient, (array_agg(name ORDER BY mail DESC))[1], max(resend) + 1
-FROM mail.outbox
+FROM pointsd.outbox
 WHERE document = $1
 GROUP BY recipient
 ORDER BY min(mail)

@@ -4,11 +4,9 @@
 -- There are no foreign keys: they would cost a look-up per row on the posting path, where the account's row lock
 -- already guards what they would check. An orphan, should a hand have made one, is found and reported by the sweep.
 
-CREATE SCHEMA ledger;
-
 -- One row per user, the lock that every change of the user's points takes first.
 -- A posting changes no indexed column, so with half of each page kept free nearly every update is heap-only.
-CREATE TABLE ledger.accounts (
+CREATE TABLE pointsd.accounts (
     user_id         uuid    NOT NULL,
     balance         bigint  NOT NULL,
     total_recharged bigint  NOT NULL,
@@ -24,7 +22,7 @@ CREATE TABLE ledger.accounts (
 
 -- Points recharged together. `open` is the mark that indexes look at: it changes once in a batch's life, so a draw,
 -- which changes `remaining` alone, touches no index.
-CREATE TABLE ledger.batches (
+CREATE TABLE pointsd.batches (
     user_id    uuid        NOT NULL,
     amount     bigint      NOT NULL,
     remaining  bigint      NOT NULL,
@@ -43,11 +41,11 @@ CREATE TABLE ledger.batches (
 -- A posting asks for the open batches of its accounts, the sweep for the accounts with open batches that are due. The
 -- second index only includes the user: with it as a key column, a plan made on empty tables takes that index for a
 -- posting too, and then reads every open batch of the ledger for it.
-CREATE INDEX batches_open_by_user ON ledger.batches (user_id, expires_at) WHERE open;
-CREATE INDEX batches_open_by_expiry ON ledger.batches (expires_at) INCLUDE (user_id) WHERE open;
+CREATE INDEX batches_open_by_user ON pointsd.batches (user_id, expires_at) WHERE open;
+CREATE INDEX batches_open_by_expiry ON pointsd.batches (expires_at) INCLUDE (user_id) WHERE open;
 
 -- The history: numbered without gaps within an account, chained by its balances, never changed.
-CREATE TABLE ledger.entries (
+CREATE TABLE pointsd.entries (
     user_id           uuid        NOT NULL,
     seq               bigint      NOT NULL, -- 1, 2, 3 … within the account
     amount            bigint      NOT NULL,
@@ -77,15 +75,15 @@ CREATE TABLE ledger.entries (
 
 -- Idempotency's backstop (the account's lock already serialises it). Sixteen bytes stand for the key, because a wide
 -- text index halves the posting rate; expiries have no key and stay out.
-CREATE UNIQUE INDEX entries_key_once ON ledger.entries (user_id, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (user_id, key) WHERE key IS NOT NULL;
 
-CREATE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% of ledger.% is refused: history is never changed', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'restrict_violation', HINT = 'Post an entry that corrects it.';
 END
 $$;
 
-CREATE TRIGGER entries_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.entries
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
-ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change;
+CREATE TRIGGER entries_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON pointsd.entries
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change();
+ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;

@@ -1,9 +1,7 @@
 -- The jobs: what each one's schedule is counted from, and every run.
 
-CREATE SCHEMA jobs;
-
 -- One row per job, written when a daemon first knows it.
-CREATE TABLE jobs.jobs (
+CREATE TABLE pointsd.jobs (
     job       text        NOT NULL,
     rule      text        NOT NULL, -- the schedule that `since` belongs to
     since     timestamptz NOT NULL, -- slots after this instant count: when this schedule was first seen
@@ -15,10 +13,10 @@ CREATE TABLE jobs.jobs (
 );
 
 -- Whoever takes a run gets the next of these: the higher fence is the one that may write.
-CREATE SEQUENCE jobs.fences;
+CREATE SEQUENCE pointsd.run_fences;
 
 -- One row per slot, and one per manual run. The row is the claim: who inserted it, or took it over, runs it.
-CREATE TABLE jobs.runs (
+CREATE TABLE pointsd.runs (
     run       bigint      GENERATED ALWAYS AS IDENTITY,
     job       text        NOT NULL,
     slot      timestamptz NOT NULL, -- the instant that the run is for
@@ -46,17 +44,17 @@ CREATE TABLE jobs.runs (
 );
 
 -- A slot ends as exactly one row; a job has one run under way at most.
-CREATE UNIQUE INDEX runs_one_per_slot ON jobs.runs (job, slot) WHERE trigger <> 'manual';
-CREATE UNIQUE INDEX runs_one_running ON jobs.runs (job) WHERE state = 'running';
-CREATE INDEX runs_by_job ON jobs.runs (job, run);
+CREATE UNIQUE INDEX runs_one_per_slot ON pointsd.runs (job, slot) WHERE trigger <> 'manual';
+CREATE UNIQUE INDEX runs_one_running ON pointsd.runs (job) WHERE state = 'running';
+CREATE INDEX runs_by_job ON pointsd.runs (job, run);
 
 -- Called last in each transaction that a run writes in: keeps what the run has done so far, or ends the transaction
 -- where the run has another holder by now, was cancelled or is over. The row's lock makes whoever wants to take the run
 -- over wait for the commit.
-CREATE FUNCTION jobs.keep(kept_run bigint, kept_fence bigint, kept_progress jsonb, kept_counters jsonb)
+CREATE FUNCTION pointsd.save_progress(kept_run bigint, kept_fence bigint, kept_progress jsonb, kept_counters jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE jobs.runs
+    UPDATE pointsd.runs
     SET progress = kept_progress, counters = kept_counters, heartbeat = clock_timestamp()
     WHERE run = kept_run AND fence = kept_fence AND state = 'running' AND heartbeat IS NOT NULL;
     IF NOT FOUND THEN
@@ -67,5 +65,5 @@ END
 $$;
 
 -- Which run wrote an entry: what a run says that it did can be proved by what it wrote.
-ALTER TABLE ledger.entries ADD COLUMN run bigint;
-CREATE INDEX entries_by_run ON ledger.entries (run) WHERE run IS NOT NULL;
+ALTER TABLE pointsd.entries ADD COLUMN run bigint;
+CREATE INDEX entries_by_run ON pointsd.entries (run) WHERE run IS NOT NULL;

@@ -3,7 +3,7 @@
 -- What is still to be done lives in a small partition, what is over in another one that only grows: finishing a request
 -- moves its row. So the part that is searched and vacuumed all day stays as small as the backlog.
 
-CREATE TABLE jobs.requests (
+CREATE TABLE pointsd.requests (
     id          bigint      GENERATED ALWAYS AS IDENTITY,
     user_id     uuid        NOT NULL,
     points      bigint      NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE jobs.requests (
 
 -- All of it is new, taken once and gone: it is vacuumed after so many rows and not after a share of the table, at full
 -- speed, because what is dead stands in the way of what is next.
-CREATE TABLE jobs.requests_open PARTITION OF jobs.requests (
+CREATE TABLE pointsd.requests_open PARTITION OF pointsd.requests (
     CONSTRAINT requests_open_pkey PRIMARY KEY (lane, id)
 ) FOR VALUES IN ('pending', 'waiting') WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
@@ -48,64 +48,64 @@ CREATE TABLE jobs.requests_open PARTITION OF jobs.requests (
 );
 -- For who asks after one request. It has no order, so that no plan can take the next ones of a lane from it, and pass by
 -- those of the other lanes.
-CREATE INDEX requests_open_by_id ON jobs.requests_open USING hash (id);
+CREATE INDEX requests_open_by_id ON pointsd.requests_open USING hash (id);
 -- Hardly ever more than a few rows: requests that failed, by whom they hold up. The only index of its kind, so that no
 -- plan made while there were none asks another one for each request.
-CREATE INDEX requests_waiting ON jobs.requests_open (user_id, id) WHERE state = 'waiting';
+CREATE INDEX requests_waiting ON pointsd.requests_open (user_id, id) WHERE state = 'waiting';
 
-CREATE TABLE jobs.requests_done PARTITION OF jobs.requests FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
+CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
 -- Not unique: a hand may have given an id a second time, and that must not keep a request from being finished.
-CREATE INDEX requests_done_by_id ON jobs.requests_done (id);
+CREATE INDEX requests_done_by_id ON pointsd.requests_done (id);
 -- What somebody should look at.
-CREATE INDEX requests_done_for_a_reason ON jobs.requests_done (state, id) WHERE state IN ('refused', 'parked');
+CREATE INDEX requests_done_for_a_reason ON pointsd.requests_done (state, id) WHERE state IN ('refused', 'parked');
 
 -- One row per lane. Who locks it works on the lane: one transaction at a time, however many daemons there are. So the
 -- requests of an account keep their order, and no request needs a lock of its own.
-CREATE TABLE jobs.lanes (
+CREATE TABLE pointsd.request_lanes (
     lane smallint NOT NULL,
     CONSTRAINT lanes_pkey PRIMARY KEY (lane)
 );
-INSERT INTO jobs.lanes SELECT generate_series(0, 3);
+INSERT INTO pointsd.request_lanes SELECT generate_series(0, 3);
 
 -- Rings for a daemon that sleeps, and only then: a NOTIFY makes all transactions that send one commit one after the
 -- other. Who sleeps holds the advisory lock ("requests" in ASCII). Who finds it free holds a share of it until the end
 -- of the transaction, and nobody goes to sleep before that has ended; so no request is overlooked.
-CREATE FUNCTION jobs.ring() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION pointsd.announce_requests() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM inserted WHERE state <> 'pending' OR attempts <> 0) THEN
         RAISE EXCEPTION 'a request is inserted as pending, with no attempts'
             USING ERRCODE = 'check_violation', HINT = 'Leave out state, attempts and the columns of the outcome.';
     END IF;
     IF NOT pg_try_advisory_xact_lock_shared(x'7265717565737473'::bigint) THEN
-        NOTIFY jobs_requests;
+        NOTIFY pointsd_requests;
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE TRIGGER requests_ring AFTER INSERT ON jobs.requests
-    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobs.ring();
+CREATE TRIGGER requests_ring AFTER INSERT ON pointsd.requests
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION pointsd.announce_requests();
 
 -- Gives the transaction its number before its requests get theirs. So a daemon can tell from which number on requests
 -- may still turn up: none below those that were given when the oldest transaction under way was not begun yet.
-CREATE FUNCTION jobs.number_transaction() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION pointsd.number_transaction() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_current_xact_id();
     RETURN NULL;
 END
 $$;
 
-CREATE TRIGGER requests_number_transaction BEFORE INSERT ON jobs.requests
-    FOR EACH STATEMENT EXECUTE FUNCTION jobs.number_transaction();
+CREATE TRIGGER requests_number_transaction BEFORE INSERT ON pointsd.requests
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.number_transaction();
 
 -- For those who would rather call than insert; returns the request's id.
-CREATE FUNCTION jobs.enqueue(
+CREATE FUNCTION pointsd.enqueue(
     op text, user_id uuid, points bigint,
     source text DEFAULT NULL, order_id bigint DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
     source_type text DEFAULT NULL, source_id text DEFAULT NULL, duration numeric DEFAULT NULL,
     key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now()
 ) RETURNS bigint LANGUAGE sql AS $$
-    INSERT INTO jobs.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
+    INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
                                description, at)
     VALUES (enqueue.op, enqueue.user_id, enqueue.points, enqueue.source, enqueue.order_id, enqueue.expires_at,
             enqueue.source_type, enqueue.source_id, enqueue.duration, enqueue.key, enqueue.description,

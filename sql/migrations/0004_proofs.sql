@@ -3,13 +3,13 @@
 
 -- An adjust entry is posted by a person, never by a job. Its amount is what it moves the balance by, up or down, and may
 -- be nothing: then it only records that rows were set back to what the history says.
-ALTER TABLE ledger.accounts
+ALTER TABLE pointsd.accounts
     ADD COLUMN total_adjusted bigint NOT NULL DEFAULT 0, -- by adjust entries; below zero where they took points away
     DROP CONSTRAINT accounts_balance_is_the_sum,
     ADD CONSTRAINT accounts_balance_is_the_sum
         CHECK (balance = total_recharged - total_consumed - total_expired + total_adjusted);
 
-ALTER TABLE ledger.entries
+ALTER TABLE pointsd.entries
     ADD COLUMN correction jsonb, -- what an adjust entry set right: before, after, who and why
     DROP CONSTRAINT entries_type_known,
     DROP CONSTRAINT entries_amount_positive,
@@ -26,12 +26,10 @@ ALTER TABLE ledger.entries
 
 -- What was written lately is found by this: entries lie in the order in which they were recorded, so a summary of each
 -- stretch of pages is enough, and it costs a posting nearly nothing.
-CREATE INDEX entries_by_recording ON ledger.entries USING brin (recorded_at) WITH (autosummarize = on);
-
-CREATE SCHEMA reports;
+CREATE INDEX entries_by_recording ON pointsd.entries USING brin (recorded_at) WITH (autosummarize = on);
 
 -- What was proved of an account: its history up to an entry, and what the account and its batches were then.
-CREATE TABLE reports.checkpoints (
+CREATE TABLE pointsd.checkpoints (
     user_id         uuid    NOT NULL,
     seq             bigint  NOT NULL, -- the last entry that was proved
     batches         integer NOT NULL, -- the account's last batch then
@@ -53,7 +51,7 @@ CREATE TABLE reports.checkpoints (
 -- them. Arrays are looked at as seldom as can be: each look unpacks them.
 
 -- Everything that an entry says.
-CREATE FUNCTION reports.entry_print(e ledger.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash_extended(e.user_id, hashint8extended(1, e.seq # hashint8extended(2, e.amount
         # hashint8extended(3, e.balance_before # hashint8extended(4, e.balance_after #
         timestamp_hash_extended(e.at AT TIME ZONE interval '0',
@@ -67,7 +65,7 @@ CREATE FUNCTION reports.entry_print(e ledger.entries) RETURNS bigint LANGUAGE sq
 $$;
 
 -- What never changes about a batch.
-CREATE FUNCTION reports.batch_print(b ledger.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash_extended(b.user_id, hashint8extended(b.batch, hashint8extended(b.amount, hashtextextended(b.source,
         timestamp_hash_extended(b.opened_at AT TIME ZONE interval '0',
         timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 1))))))
@@ -75,30 +73,30 @@ $$;
 
 -- Accounts that are held together against what was proved of them. Few enough that their sums stay in a processor's cache:
 -- with a sum for each of a million accounts, most of the time went into waiting for memory.
-CREATE FUNCTION reports.bucket(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash($1) & 4095
 $$;
 
 -- What a recharge and the batch that it opened both say. Cut to 61 bits, as the next one is: so the parts of a sum do not
 -- overflow it.
-CREATE FUNCTION reports.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
+CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
                                 # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)) >> 3
 $$;
 
 -- A place in the chain of an account's entries: a number, and the balance there.
-CREATE FUNCTION reports.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT hashint8extended($1, $2) >> 3
 $$;
 
 -- By what a batch's points are multiplied: about 20 bits, so that 10^12 of them do not overflow.
-CREATE FUNCTION reports.batch_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) & 1048575) + 1
 $$;
 
 -- Several allocations, weighted; null where they are not sound: no batch twice, positive parts that come to `points`.
-CREATE FUNCTION reports.parts_proof(account uuid, batches integer[], parts bigint[], points bigint) RETURNS bigint
+CREATE FUNCTION pointsd.parts_proof(account uuid, batches integer[], parts bigint[], points bigint) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     left_over bigint := points;
@@ -110,7 +108,7 @@ BEGIN
     FOR nth IN 1 .. cardinality(parts) LOOP
         IF parts[nth] > 0 AND parts[nth] <= left_over AND (many OR batches[nth] <> ALL (batches[:nth - 1])) THEN
             left_over := left_over - parts[nth];
-            weighted := weighted + reports.batch_weight(account, batches[nth]) * parts[nth];
+            weighted := weighted + pointsd.batch_weight(account, batches[nth]) * parts[nth];
         ELSE
             RETURN NULL;
         END IF;
@@ -121,23 +119,23 @@ $$;
 
 -- The allocations of an adjust entry, which may give points back to a batch; null where they are not sound: no batch twice,
 -- none without points, and together `points`. Sums are made before any bound is known, so they are numeric.
-CREATE FUNCTION reports.adjust_proof(account uuid, batches integer[], parts bigint[], points numeric) RETURNS bigint
+CREATE FUNCTION pointsd.adjust_proof(account uuid, batches integer[], parts bigint[], points numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN coalesce(sum(p), 0) = $4 AND count(DISTINCT b) = count(*) AND count(p) = count(*)
                      AND coalesce(bool_and(p <> 0), true) AND coalesce(sum(abs(p::numeric)), 0) <= 1000000000000
-                THEN coalesce(sum(reports.batch_weight($1, b)::numeric * p), 0)::bigint END
+                THEN coalesce(sum(pointsd.batch_weight($1, b)::numeric * p), 0)::bigint END
     FROM unnest($2, $3) AS t (b, p)
 $$;
 
 -- What an account's entries must come to in sum: the chain of their balances; their points, weighted by type; the batches
 -- that recharges opened; what was taken from each. A row that is not sound in itself spoils the sum by a number of its
 -- own. Nothing is multiplied or added before its bounds are known: a value out of them must not be an error.
-CREATE FUNCTION reports.entry_proof(e ledger.entries)
+CREATE FUNCTION pointsd.entry_proof(e pointsd.entries)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         CASE WHEN e.seq > 0 AND e.amount <= 1000000000000 AND e.balance_before <= 9000000000000000000
                   AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points) THEN
-            reports.chain_print(e.seq, e.balance_after) - reports.chain_print(e.seq - 1, e.balance_before)
+            pointsd.chain_print(e.seq, e.balance_after) - pointsd.chain_print(e.seq - 1, e.balance_before)
             + CASE e.type
                 WHEN 'consume' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
@@ -145,34 +143,34 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                         e.amount * 1000003 + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before > 0 AND e.allocated_points[1] = least(e.amount, e.balance_before)
-                                             THEN reports.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
+                                             THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
                             -- Here and not by the function below, which takes ten times as long: every fourth consume meets the
                             -- end of a batch.
                             WHEN 2 THEN CASE WHEN e.allocated_points[1] BETWEEN 1 AND least(e.amount, e.balance_before) - 1
                                                   AND e.allocated_points[2] = least(e.amount, e.balance_before) - e.allocated_points[1]
                                                   AND e.allocated_batches[1] <> e.allocated_batches[2]
-                                             THEN reports.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1]
-                                                  + reports.batch_weight(e.user_id, e.allocated_batches[2]) * e.allocated_points[2] END
-                            ELSE reports.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
+                                             THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1]
+                                                  + pointsd.batch_weight(e.user_id, e.allocated_batches[2]) * e.allocated_points[2] END
+                            ELSE pointsd.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
                                                      least(e.amount, e.balance_before)) END
                     END
                 WHEN 'recharge' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
                               AND e.correction IS NULL AND e.key IS NOT NULL THEN
-                        e.amount + reports.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
+                        e.amount + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before < 0 AND e.allocated_points[1] = least(e.amount, -e.balance_before)
                                                   AND e.allocated_batches[1] = e.batch
-                                             THEN reports.batch_weight(e.user_id, e.batch) * least(e.amount, -e.balance_before) END END
+                                             THEN pointsd.batch_weight(e.user_id, e.batch) * least(e.amount, -e.balance_before) END END
                     END
                 WHEN 'expire' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
                               AND e.correction IS NULL AND e.key IS NULL AND e.allocated_points = ARRAY[e.amount] THEN
-                        e.amount * 1000033 + reports.batch_weight(e.user_id, e.allocated_batches[1]) * e.amount
+                        e.amount * 1000033 + pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.amount
                     END
                 WHEN 'adjust' THEN
                     CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL AND e.key IS NULL THEN
-                        reports.adjust_proof(e.user_id, e.allocated_batches, e.allocated_points,
+                        pointsd.adjust_proof(e.user_id, e.allocated_batches, e.allocated_points,
                                              greatest(0, e.balance_before)::numeric - greatest(0, e.balance_after))
                         + CASE e.balance_after WHEN e.balance_before + e.amount THEN e.amount * 1000037
                                                  WHEN e.balance_before - e.amount THEN e.amount * -1000037 END
@@ -182,32 +180,32 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- The part of that sum which the account has.
-CREATE FUNCTION reports.account_proof(a ledger.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
                      AND a.total_expired >= 0
                      AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired
                                        + a.total_adjusted THEN
-        reports.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
+        pointsd.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
         + 1000033::numeric * a.total_expired + 1000037::numeric * a.total_adjusted END
 $$;
 
 -- What was taken from a batch; a batch that is not sound in itself spoils the sum.
-CREATE FUNCTION reports.batch_proof(b ledger.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
                   AND b.remaining <= b.amount AND b.open = (b.remaining > 0) AND b.expires_at > b.opened_at
-             THEN reports.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining) END, 4503599627370449)
+             THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining) END, 4503599627370449)
 $$;
 
 -- That part as it was when an account was proved: what later entries come to begins there.
-CREATE FUNCTION reports.checkpoint_proof(c reports.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT reports.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
+CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
         + 1000033::numeric * c.total_expired + 1000037::numeric * c.total_adjusted
 $$;
 
 -- Whether an entry took from a batch what it may, and when: a consume before the batch's end; an expiry after it, and all
 -- that was left.
-CREATE FUNCTION reports.drew_in_time(e ledger.entries, b ledger.batches) RETURNS boolean
+CREATE FUNCTION pointsd.drew_in_time(e pointsd.entries, b pointsd.batches) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
                                 WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type AND b.remaining = 0
@@ -215,12 +213,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- A sum as far as 64 bits count. Beyond them are only numbers that somebody made up: a report must tell them, not fail.
-CREATE FUNCTION reports.counted(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION pointsd.clamp_bigint(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint
 $$;
 
 -- What does not hold. A finding stands until a later proof no longer finds it.
-CREATE TABLE reports.findings (
+CREATE TABLE pointsd.findings (
     finding    bigint      GENERATED ALWAYS AS IDENTITY,
     rule       text        NOT NULL, -- the name of the check in sql/checks
     user_id    uuid,                 -- null: the ledger as a whole
@@ -237,24 +235,24 @@ CREATE TABLE reports.findings (
     CONSTRAINT findings_cured_by_a_run CHECK ((cured IS NULL) = (cured_run IS NULL))
 );
 CREATE UNIQUE INDEX findings_stand_once
-    ON reports.findings (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
+    ON pointsd.findings (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
     WHERE cured IS NULL;
-CREATE INDEX findings_standing_by_user ON reports.findings (user_id) WHERE cured IS NULL;
+CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE cured IS NULL;
 
 -- One row: from when on entries have not been looked at, and when everything was last proved.
-CREATE TABLE reports.proof (
+CREATE TABLE pointsd.proof_state (
     one         boolean     NOT NULL DEFAULT true,
     looked_from timestamptz,          -- the begin of the last proof that came to its end
     full_at     timestamptz,          -- the begin of the last full one
     CONSTRAINT proof_pkey PRIMARY KEY (one),
     CONSTRAINT proof_is_one_row CHECK (one)
 );
-INSERT INTO reports.proof DEFAULT VALUES;
+INSERT INTO pointsd.proof_state DEFAULT VALUES;
 
 -- The books of each business day that is over: what was recorded on it, by source of the batches concerned. Source ''
 -- is what accounts owe, which belongs to no source: it has a row on every day, a source from its first movement until
 -- nothing is left of it. A day's rows are written once; entries found in it later are told as a finding.
-CREATE TABLE reports.days (
+CREATE TABLE pointsd.days (
     day       date        NOT NULL,
     source    text        NOT NULL,
     ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change

@@ -1,7 +1,7 @@
 -- The reports that were made.
 
 -- One document for a report and a slot, kept as it was first made: doing a slot again changes nothing.
-CREATE TABLE reports.documents (
+CREATE TABLE pointsd.documents (
     document bigint      GENERATED ALWAYS AS IDENTITY,
     report   text        NOT NULL, -- the name of the job
     slot     timestamptz NOT NULL,
@@ -20,7 +20,7 @@ CREATE TABLE reports.documents (
 -- What the last report on arrears saw: who owed, and up to which entry. Also who owed nothing but had gone into arrears
 -- or out of them shortly before, so that the next report, which looks at entries by the time of their recording and an
 -- hour further back, counts no entry twice.
-CREATE TABLE reports.arrears (
+CREATE TABLE pointsd.arrears_seen (
     user_id uuid        NOT NULL,
     owed    bigint      NOT NULL,
     seq     bigint      NOT NULL, -- no later entry was seen that moved what the account owes
@@ -30,7 +30,7 @@ CREATE TABLE reports.arrears (
 );
 
 -- One row: what the last report on arrears closed with.
-CREATE TABLE reports.arrears_closing (
+CREATE TABLE pointsd.arrears_closing (
     one      boolean     NOT NULL DEFAULT true,
     slot     timestamptz NOT NULL,
     as_of    timestamptz NOT NULL, -- the begin of the transaction whose snapshot it showed
@@ -43,7 +43,7 @@ CREATE TABLE reports.arrears_closing (
 -- What the last report on expiry said would expire, a row for each day counted from its slot, and a first one of what was
 -- due by then and still there. The three last columns are what entries recorded in the hour before it, as far as it saw them, did to these batches: the next report looks
 -- at entries by the time of their recording and an hour further back, and takes off what was counted then.
-CREATE TABLE reports.forecast (
+CREATE TABLE pointsd.expiry_forecast (
     ends      timestamptz NOT NULL, -- batches that expire by then, after the row before
     slot      timestamptz NOT NULL, -- of the report
     as_of     timestamptz NOT NULL, -- the begin of the transaction whose snapshot it showed
@@ -57,7 +57,7 @@ CREATE TABLE reports.forecast (
 
 -- What entries of expiry, recorded in the hour before the last report on it, took as far as it saw them, by source and by
 -- whether a sweep wrote them: the next report takes it off likewise.
-CREATE TABLE reports.expired (
+CREATE TABLE pointsd.expired_seen (
     source   text    NOT NULL,
     by_sweep boolean NOT NULL,
     batches  bigint  NOT NULL,
@@ -67,5 +67,5 @@ CREATE TABLE reports.expired (
 
 -- Who is in arrears is found by a mark that changes only when an account falls into them or leaves them: an index on the
 -- balance itself would have every posting write to it.
-ALTER TABLE ledger.accounts ADD COLUMN in_arrears boolean GENERATED ALWAYS AS (balance < 0) STORED;
-CREATE INDEX accounts_in_arrears ON ledger.accounts (user_id) WHERE in_arrears;
+ALTER TABLE pointsd.accounts ADD COLUMN in_arrears boolean GENERATED ALWAYS AS (balance < 0) STORED;
+CREATE INDEX accounts_in_arrears ON pointsd.accounts (user_id) WHERE in_arrears;

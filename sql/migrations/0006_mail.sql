@@ -1,8 +1,6 @@
 -- The outbox: mails are written down with what they tell, in one transaction, and leave afterwards.
 
-CREATE SCHEMA mail;
-
-CREATE TABLE mail.outbox (
+CREATE TABLE pointsd.outbox (
     mail       bigint      GENERATED ALWAYS AS IDENTITY,
     document   bigint      NOT NULL,
     report     text        NOT NULL,
@@ -24,5 +22,5 @@ CREATE TABLE mail.outbox (
     CONSTRAINT outbox_held_while_sending CHECK ((held_until IS NOT NULL) = (state = 'sending')),
     CONSTRAINT outbox_sent_at CHECK ((sent IS NOT NULL) = (state = 'sent'))
 );
-CREATE INDEX outbox_to_send ON mail.outbox (due) WHERE state IN ('waiting', 'sending');
-CREATE INDEX outbox_by_document ON mail.outbox (document);
+CREATE INDEX outbox_to_send ON pointsd.outbox (due) WHERE state IN ('waiting', 'sending');
+CREATE INDEX outbox_by_document ON pointsd.outbox (document);

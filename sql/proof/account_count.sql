@@ -1,2 +1,2 @@
 -- How many accounts there are.
-SELECT count(*) FROM ledger.accounts
+SELECT count(*) FROM pointsd.accounts

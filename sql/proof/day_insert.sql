@@ -1,5 +1,5 @@
 -- Closes business days.
 -- $1..$10: the columns, pairwise
-INSERT INTO reports.days (day, source, ended, opening, recharged, settled, consumed, expired, adjusted, closing)
+INSERT INTO pointsd.days (day, source, ended, opening, recharged, settled, consumed, expired, adjusted, closing)
 SELECT * FROM unnest($1::date[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                      $8::bigint[], $9::bigint[], $10::bigint[])

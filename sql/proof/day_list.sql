@@ -1,4 +1,4 @@
 -- All business days that were closed.
 SELECT day, source, ended, opening, recharged, settled, consumed, expired, adjusted, closing
-FROM reports.days
+FROM pointsd.days
 ORDER BY day, source

@@ -10,15 +10,15 @@ WITH by_entry AS (
            -- Few recharges settle anything.
            sum(CASE WHEN type = 'recharge' AND cardinality(allocated_points) > 0
                     THEN (SELECT sum(points) FROM unnest(allocated_points) AS points) END) AS settled
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE recorded_at >= coalesce($1::timestamptz, '-infinity') AND recorded_at < coalesce($2::timestamptz, 'infinity')
     GROUP BY 1, 2, 3
 ), by_allocation AS (
     SELECT width_bucket(e.recorded_at, $3::timestamptz[]) AS nth, e.type, coalesce(b.source, '') AS source,
            sum(a.points) AS points
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS a (batch, points)
-    LEFT JOIN ledger.batches AS b ON b.user_id = e.user_id AND b.batch = a.batch
+    LEFT JOIN pointsd.batches AS b ON b.user_id = e.user_id AND b.batch = a.batch
     WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
       AND e.type IN ('consume', 'adjust') -- an adjust entry of nothing may move points from one source to another
     GROUP BY 1, 2, 3
@@ -39,9 +39,9 @@ WITH by_entry AS (
     SELECT nth, of, 0, 0, 0, 0, sign * points
     FROM by_allocation, LATERAL (VALUES (source, -1), ('', 1)) AS side (of, sign) WHERE type = 'adjust'
 )
-SELECT nth, source, reports.counted(sum(recharged)) AS recharged, reports.counted(sum(settled)) AS settled,
-       reports.counted(sum(consumed)) AS consumed, reports.counted(sum(expired)) AS expired,
-       reports.counted(sum(adjusted)) AS adjusted
+SELECT nth, source, pointsd.clamp_bigint(sum(recharged)) AS recharged, pointsd.clamp_bigint(sum(settled)) AS settled,
+       pointsd.clamp_bigint(sum(consumed)) AS consumed, pointsd.clamp_bigint(sum(expired)) AS expired,
+       pointsd.clamp_bigint(sum(adjusted)) AS adjusted
 FROM parts
 GROUP BY nth, source
 ORDER BY nth, source

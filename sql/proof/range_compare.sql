@@ -4,18 +4,18 @@
 -- account says that there is such, or has no checkpoint yet, is told as well, to be proved like everything that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 WITH entry AS (
-    SELECT reports.bucket(e.user_id) AS bucket, count(*) AS entries, sum(reports.entry_print(e)) AS print
-    FROM ledger.entries AS e
+    SELECT pointsd.digest_group(e.user_id) AS bucket, count(*) AS entries, sum(pointsd.entry_print(e)) AS print
+    FROM pointsd.entries AS e
     WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     GROUP BY 1
 ), batch AS (
-    SELECT reports.bucket(b.user_id) AS bucket, count(*) AS batches, sum(reports.batch_print(b)) AS print,
-           sum(reports.batch_proof(b)) AS drawn
-    FROM ledger.batches AS b
+    SELECT pointsd.digest_group(b.user_id) AS bucket, count(*) AS batches, sum(pointsd.batch_print(b)) AS print,
+           sum(pointsd.batch_proof(b)) AS drawn
+    FROM pointsd.batches AS b
     WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
     GROUP BY 1
 ), account AS (
-    SELECT reports.bucket(user_id) AS bucket, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
+    SELECT pointsd.digest_group(user_id) AS bucket, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
            sum(c.batches_print) AS batches_print, sum(c.drawn_print) AS drawn_print,
            array_agg(user_id) FILTER (WHERE a.last_seq > coalesce(c.seq, 0)) AS moved_on,
            bool_and(coalesce(
@@ -25,23 +25,23 @@ WITH entry AS (
                   = (c.seq, c.batches, c.balance, c.total_recharged, c.total_consumed, c.total_expired,
                      c.total_adjusted),
                false)) AS same
-    FROM (SELECT * FROM ledger.accounts
+    FROM (SELECT * FROM pointsd.accounts
           WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS a
-    FULL JOIN (SELECT * FROM reports.checkpoints
+    FULL JOIN (SELECT * FROM pointsd.checkpoints
                WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS c USING (user_id)
     GROUP BY 1
 ), later AS (
     SELECT g.bucket, sum(e.print) AS entries_print, sum(b.print) AS batches_print,
            sum(b.drawn - coalesce(c.drawn_print, 0)) AS drawn_print
     FROM account AS g, unnest(g.moved_on) AS m (user_id)
-    LEFT JOIN LATERAL (SELECT * FROM reports.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c ON true
+    LEFT JOIN LATERAL (SELECT * FROM pointsd.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c ON true
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(reports.entry_print(n)), 0) AS print
-        FROM ledger.entries AS n WHERE n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
+        SELECT coalesce(sum(pointsd.entry_print(n)), 0) AS print
+        FROM pointsd.entries AS n WHERE n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(reports.batch_print(o)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
-               coalesce(sum(reports.batch_proof(o)), 0) AS drawn
-        FROM ledger.batches AS o WHERE o.user_id = m.user_id) AS b
+        SELECT coalesce(sum(pointsd.batch_print(o)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
+               coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn
+        FROM pointsd.batches AS o WHERE o.user_id = m.user_id) AS b
     GROUP BY g.bucket
 )
 SELECT coalesce(sum(accounts), 0)::bigint AS accounts, coalesce(sum(batches), 0)::bigint AS batches,

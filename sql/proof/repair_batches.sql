@@ -1,6 +1,6 @@
 -- Batches as a repair leaves them. Their account is locked.
 -- $1 uuid: the user; $2 integer[]: the batches; $3 bigint[], $4 bigint[], $5 text[], $6 text[]: the columns, pairwise
-UPDATE ledger.batches AS b
+UPDATE pointsd.batches AS b
 SET amount = c.amount, remaining = c.remaining, open = c.remaining > 0, source = c.source,
     opened_at = c.opened_at::timestamptz
 FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])

@@ -1,3 +1,3 @@
 -- Takes an account's history as it is now for what it should be: the next proof begins with it anew.
 -- $1 uuid: the user
-DELETE FROM reports.checkpoints WHERE user_id = $1
+DELETE FROM pointsd.checkpoints WHERE user_id = $1

@@ -3,7 +3,7 @@
 -- $1 uuid: the user
 WITH entry AS MATERIALIZED (
     SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points
-    FROM ledger.entries
+    FROM pointsd.entries
     WHERE user_id = $1
 ), opened AS (
     SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at
@@ -19,7 +19,7 @@ SELECT (SELECT jsonb_build_object(
                    'balance', a.balance, 'total_recharged', a.total_recharged, 'total_consumed', a.total_consumed,
                    'total_expired', a.total_expired, 'total_adjusted', a.total_adjusted, 'last_seq', a.last_seq,
                    'last_batch', a.last_batch)
-        FROM ledger.accounts AS a
+        FROM pointsd.accounts AS a
         WHERE a.user_id = $1) AS account,
        (SELECT jsonb_build_object(
                    'balance', coalesce((SELECT balance_after FROM entry ORDER BY seq DESC LIMIT 1), 0),
@@ -42,7 +42,7 @@ SELECT (SELECT jsonb_build_object(
                        'open', o.amount > coalesce(t.points, 0), 'source', o.source_type,
                        'opened_at', (o.at AT TIME ZONE 'UTC')::text || 'Z') END)
                    ORDER BY b.batch), '[]')
-        FROM ledger.batches AS b
+        FROM pointsd.batches AS b
         LEFT JOIN opened AS o ON o.batch = b.batch
         LEFT JOIN taken AS t ON t.batch = b.batch
         WHERE b.user_id = $1) AS batches

@@ -7,33 +7,33 @@
 -- Later that was done for everybody with a checkpoint, and who has none is a suspect
 -- $4 integer[]: only users in these buckets (null: all)
 WITH entry AS (
-    SELECT e.user_id, count(*) AS entries, sum(reports.entry_print(e)) AS print, sum(reports.entry_proof(e)) AS proof
-    FROM ledger.entries AS e
+    SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof
+    FROM pointsd.entries AS e
     WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
-      AND ($4::integer[] IS NULL OR reports.bucket(e.user_id) = ANY ($4))
+      AND ($4::integer[] IS NULL OR pointsd.digest_group(e.user_id) = ANY ($4))
     GROUP BY e.user_id
 ), batch AS (
     SELECT b.user_id, count(*) AS batches, max(b.batch) AS last, sum(b.remaining) AS remaining,
-           sum(reports.batch_print(b)) AS print, sum(reports.batch_proof(b)) AS drawn,
-           sum(reports.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
-    FROM ledger.batches AS b
+           sum(pointsd.batch_print(b)) AS print, sum(pointsd.batch_proof(b)) AS drawn,
+           sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
+    FROM pointsd.batches AS b
     WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
-      AND ($4::integer[] IS NULL OR reports.bucket(b.user_id) = ANY ($4))
+      AND ($4::integer[] IS NULL OR pointsd.digest_group(b.user_id) = ANY ($4))
     GROUP BY b.user_id
 ), account AS (
-    SELECT a.*, reports.account_proof(a) AS proof FROM ledger.accounts AS a
+    SELECT a.*, pointsd.account_proof(a) AS proof FROM pointsd.accounts AS a
     WHERE a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
-      AND ($4::integer[] IS NULL OR reports.bucket(a.user_id) = ANY ($4))
+      AND ($4::integer[] IS NULL OR pointsd.digest_group(a.user_id) = ANY ($4))
 ), checkpoint AS (
-    SELECT c.* FROM reports.checkpoints AS c
+    SELECT c.* FROM pointsd.checkpoints AS c
     WHERE c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
-      AND ($4::integer[] IS NULL OR reports.bucket(c.user_id) = ANY ($4))
+      AND ($4::integer[] IS NULL OR pointsd.digest_group(c.user_id) = ANY ($4))
 ), out_of_time AS (
     SELECT e.user_id
-    FROM ledger.entries AS e, unnest(e.allocated_batches) AS t (batch), ledger.batches AS b
+    FROM pointsd.entries AS e, unnest(e.allocated_batches) AS t (batch), pointsd.batches AS b
     WHERE $3::boolean AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
       AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
-      AND b.user_id = e.user_id AND b.batch = t.batch AND NOT reports.drew_in_time(e, b)
+      AND b.user_id = e.user_id AND b.batch = t.batch AND NOT pointsd.drew_in_time(e, b)
 ), judged AS (
     SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
            a.total_adjusted, a.user_id IS NOT NULL AS has_account,
@@ -47,7 +47,7 @@ WITH entry AS (
            coalesce(
                coalesce(e.entries, 0) = a.last_seq AND coalesce(b.batches, 0) = a.last_batch
                AND coalesce(b.last, 0) = a.last_batch AND coalesce(b.remaining, 0) = greatest(0, a.balance)
-               AND coalesce(e.proof, 0) = a.proof - reports.chain_print(0, 0) + coalesce(b.drawn, 0) + coalesce(b.opened, 0)
+               AND coalesce(e.proof, 0) = a.proof - pointsd.chain_print(0, 0) + coalesce(b.drawn, 0) + coalesce(b.opened, 0)
                AND (c.user_id IS NULL AND $3
                     OR (c.seq, c.batches, c.entries_print, c.batches_print)
                        = (a.last_seq, a.last_batch, coalesce(e.print, 0), coalesce(b.print, 0)))
@@ -56,9 +56,9 @@ WITH entry AS (
     FROM account AS a FULL JOIN entry AS e USING (user_id) FULL JOIN batch AS b USING (user_id)
          FULL JOIN checkpoint AS c USING (user_id)
          LEFT JOIN (SELECT DISTINCT t.user_id FROM out_of_time AS t) AS o USING (user_id)
-         LEFT JOIN (SELECT DISTINCT s.user_id FROM reports.findings AS s WHERE s.cured IS NULL) AS f USING (user_id)
+         LEFT JOIN (SELECT DISTINCT s.user_id FROM pointsd.findings AS s WHERE s.cured IS NULL) AS f USING (user_id)
 ), kept AS (
-    INSERT INTO reports.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
+    INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_adjusted, entries_print, batches_print, drawn_print)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
            entries_print, batches_print, drawn_print

@@ -10,34 +10,34 @@ WITH judged AS (
            coalesce(
                e.entries + coalesce(c.seq, 0) = a.last_seq AND b.batches = a.last_batch AND b.last = a.last_batch
                AND b.remaining = greatest(0, a.balance)
-               AND e.proof = reports.account_proof(a)
-                   - CASE WHEN c.user_id IS NULL THEN reports.chain_print(0, 0) ELSE reports.checkpoint_proof(c) END
+               AND e.proof = pointsd.account_proof(a)
+                   - CASE WHEN c.user_id IS NULL THEN pointsd.chain_print(0, 0) ELSE pointsd.checkpoint_proof(c) END
                    + b.drawn - coalesce(c.drawn_print, 0) + b.opened
                AND b.proved_print = coalesce(c.batches_print, 0)
                AND NOT EXISTS (
-                   SELECT FROM ledger.entries AS d, unnest(d.allocated_batches) AS t (batch), ledger.batches AS of
+                   SELECT FROM pointsd.entries AS d, unnest(d.allocated_batches) AS t (batch), pointsd.batches AS of
                    WHERE d.user_id = u.user_id AND d.seq > coalesce(c.seq, 0) AND of.user_id = u.user_id
-                     AND of.batch = t.batch AND NOT reports.drew_in_time(d, of))
+                     AND of.batch = t.batch AND NOT pointsd.drew_in_time(d, of))
                AND NOT user_id = ANY ($2::uuid[]),
                false) AS sound
     FROM unnest($1::uuid[]) AS u (user_id)
-    LEFT JOIN ledger.accounts AS a USING (user_id)
-    LEFT JOIN reports.checkpoints AS c USING (user_id)
+    LEFT JOIN pointsd.accounts AS a USING (user_id)
+    LEFT JOIN pointsd.checkpoints AS c USING (user_id)
     CROSS JOIN LATERAL (
-        SELECT count(*) AS entries, coalesce(sum(reports.entry_print(n)), 0) AS print,
-               coalesce(sum(reports.entry_proof(n)), 0) AS proof
-        FROM ledger.entries AS n
+        SELECT count(*) AS entries, coalesce(sum(pointsd.entry_print(n)), 0) AS print,
+               coalesce(sum(pointsd.entry_proof(n)), 0) AS proof
+        FROM pointsd.entries AS n
         WHERE n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
         SELECT count(*) AS batches, coalesce(max(o.batch), 0) AS last, coalesce(sum(o.remaining), 0) AS remaining,
-               coalesce(sum(reports.batch_print(o)), 0) AS print, coalesce(sum(reports.batch_proof(o)), 0) AS drawn,
-               coalesce(sum(reports.batch_print(o)) FILTER (WHERE o.batch <= c.batches), 0) AS proved_print,
+               coalesce(sum(pointsd.batch_print(o)), 0) AS print, coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn,
+               coalesce(sum(pointsd.batch_print(o)) FILTER (WHERE o.batch <= c.batches), 0) AS proved_print,
                coalesce(sum(CASE WHEN o.batch <= c.batches THEN 0
-                                 ELSE reports.opening_print(o.batch, o.amount, o.source, o.opened_at) END), 0) AS opened
-        FROM ledger.batches AS o
+                                 ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at) END), 0) AS opened
+        FROM pointsd.batches AS o
         WHERE o.user_id = u.user_id) AS b
 ), kept AS (
-    INSERT INTO reports.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
+    INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_adjusted, entries_print, batches_print, drawn_print)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
            entries_print, batches_print, drawn_print

@@ -1,4 +1,4 @@
 -- What the last report on arrears closed with, and the instant of this snapshot.
 SELECT now() AS now, c.slot, c.as_of, c.accounts, c.owed
 FROM (VALUES (true)) AS one (one)
-LEFT JOIN reports.arrears_closing AS c USING (one)
+LEFT JOIN pointsd.arrears_closing AS c USING (one)

@@ -7,18 +7,18 @@
 -- $1 timestamptz: entries recorded later
 WITH moves AS (
     SELECT e.*
-    FROM reports.arrears AS k
+    FROM pointsd.arrears_seen AS k
     CROSS JOIN LATERAL (
         SELECT e.user_id, e.seq, e.type, e.recorded_at, e.balance_before, e.balance_after
-        FROM ledger.entries AS e
+        FROM pointsd.entries AS e
         WHERE e.user_id = k.user_id AND e.seq > k.seq AND (e.balance_before < 0 OR e.balance_after < 0 OR e.type = 'adjust')
         OFFSET 0
     ) AS e
     UNION ALL
     SELECT e.user_id, e.seq, e.type, e.recorded_at, e.balance_before, e.balance_after
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.recorded_at > $1 AND (e.balance_before < 0 OR e.balance_after < 0 OR e.type = 'adjust')
-      AND NOT EXISTS (SELECT FROM reports.arrears AS k WHERE k.user_id = e.user_id)
+      AND NOT EXISTS (SELECT FROM pointsd.arrears_seen AS k WHERE k.user_id = e.user_id)
 ), steps AS (
     SELECT *, greatest(-balance_before, 0) AS before, greatest(-balance_after, 0) AS after,
            max(seq) FILTER (WHERE type = 'adjust') OVER (PARTITION BY user_id) AS repaired
@@ -31,18 +31,18 @@ WITH moves AS (
     FROM steps
     GROUP BY user_id
 ), owing AS (
-    SELECT user_id, -balance AS owed, last_seq AS seq FROM ledger.accounts WHERE in_arrears
+    SELECT user_id, -balance AS owed, last_seq AS seq FROM pointsd.accounts WHERE in_arrears
 )
 SELECT user_id, k.user_id IS NOT NULL AS known, coalesce(k.owed, 0) AS opening, k.seq AS known_seq, k.moved AS known_moved,
        coalesce(m.drawn, 0) AS drawn, coalesce(m.repaid, 0) AS repaid, m.rightly, coalesce(o.owed, 0) AS closing,
        coalesce(o.seq, m.seq, k.seq) AS seq, greatest(m.moved, k.moved) AS moved,
        out.at AS out_at, out.type AS out_type, out.source_type AS out_source
-FROM reports.arrears AS k
+FROM pointsd.arrears_seen AS k
 FULL JOIN moved AS m USING (user_id)
 FULL JOIN owing AS o USING (user_id)
 LEFT JOIN LATERAL (
     SELECT e.at, e.type, e.source_type
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE k.owed > 0 AND o.owed IS NULL
       AND e.user_id = k.user_id AND e.seq > k.seq AND e.balance_before < 0 AND e.balance_after >= 0
     ORDER BY e.seq DESC

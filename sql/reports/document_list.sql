@@ -4,9 +4,9 @@ SELECT d.document, d.report, d.slot, d.run, d.made, d.tone, d.headline, d.host, 
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'mail', o.mail, 'recipient', o.recipient, 'resend', o.resend, 'state', o.state, 'attempts', o.attempts,
                    'written', o.written, 'due', o.due, 'sent', o.sent, 'answer', o.answer) ORDER BY o.mail), '[]')
-        FROM mail.outbox AS o
+        FROM pointsd.outbox AS o
         WHERE o.document = d.document) AS mails
-FROM reports.documents AS d
+FROM pointsd.documents AS d
 WHERE ($1::text IS NULL OR d.report = $1) AND ($2::bigint IS NULL OR d.document = $2)
 ORDER BY d.document DESC
 LIMIT $3

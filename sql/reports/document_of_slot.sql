@@ -1,3 +1,3 @@
 -- The document that a slot has already.
 -- $1 text: the report; $2 timestamptz: the slot
-SELECT document FROM reports.documents WHERE report = $1 AND slot = $2
+SELECT document FROM pointsd.documents WHERE report = $1 AND slot = $2

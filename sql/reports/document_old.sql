@@ -3,10 +3,10 @@
 -- that the report was not missing.
 -- $1 timestamptz: made before this instant; $2 bigint: how many at most
 SELECT d.document, d.report, d.slot, d.host, d.folder
-FROM reports.documents AS d
+FROM pointsd.documents AS d
 WHERE d.made < $1
-  AND EXISTS (SELECT FROM reports.documents AS n WHERE n.report = d.report AND n.slot > d.slot)
-  AND NOT EXISTS (SELECT FROM mail.outbox AS o WHERE o.document = d.document AND o.state IN ('waiting', 'sending'))
+  AND EXISTS (SELECT FROM pointsd.documents AS n WHERE n.report = d.report AND n.slot > d.slot)
+  AND NOT EXISTS (SELECT FROM pointsd.outbox AS o WHERE o.document = d.document AND o.state IN ('waiting', 'sending'))
 ORDER BY d.document
 LIMIT $2
 FOR UPDATE OF d SKIP LOCKED

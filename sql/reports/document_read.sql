@@ -1,3 +1,3 @@
 -- A whole document.
 -- $1 bigint: its number
-SELECT content FROM reports.documents WHERE document = $1
+SELECT content FROM pointsd.documents WHERE document = $1

@@ -9,15 +9,15 @@ SELECT width_bucket(b.expires_at - interval '1 microsecond', $2::timestamptz[]) 
 FROM (
     SELECT e.user_id, e.type, e.batch, e.amount,
            (SELECT coalesce(sum(p), 0) FROM unnest(e.allocated_points) AS p) AS points
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     WHERE e.recorded_at > $1 AND e.type = 'recharge'
     UNION ALL
     SELECT e.user_id, e.type, part.batch, 0, part.points
-    FROM ledger.entries AS e
+    FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
     WHERE e.recorded_at > $1 AND e.type IN ('consume', 'expire')
 ) AS e
 CROSS JOIN LATERAL (
-    SELECT b.expires_at FROM ledger.batches AS b WHERE b.user_id = e.user_id AND b.batch = e.batch OFFSET 0
+    SELECT b.expires_at FROM pointsd.batches AS b WHERE b.user_id = e.user_id AND b.batch = e.batch OFFSET 0
 ) AS b
 GROUP BY 1

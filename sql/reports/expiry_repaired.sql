@@ -4,7 +4,7 @@
 -- $1 timestamptz: entries recorded later; $2 timestamptz[]: the borders, in order
 SELECT width_bucket(b.expires_at - interval '1 microsecond', $2::timestamptz[]) AS part,
        sum(of.rows_moved)::bigint AS rows_moved, sum(of.booked)::bigint AS booked
-FROM ledger.entries AS e
+FROM pointsd.entries AS e
 CROSS JOIN LATERAL (
     SELECT (c.change ->> 'batch')::integer AS batch, after.points - before.points AS rows_moved, 0 AS booked
     FROM jsonb_array_elements(e.correction -> 'batches') AS c (change)
@@ -20,7 +20,7 @@ CROSS JOIN LATERAL (
     SELECT part.batch, 0, -part.points FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
 ) AS of
 CROSS JOIN LATERAL (
-    SELECT b.expires_at FROM ledger.batches AS b WHERE b.user_id = e.user_id AND b.batch = of.batch OFFSET 0
+    SELECT b.expires_at FROM pointsd.batches AS b WHERE b.user_id = e.user_id AND b.batch = of.batch OFFSET 0
 ) AS b
 WHERE e.recorded_at > $1 AND e.type = 'adjust'
 GROUP BY e.user_id, e.seq, 1

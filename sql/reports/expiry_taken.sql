@@ -2,6 +2,6 @@
 -- their time.
 -- $1 timestamptz: entries recorded later
 SELECT source_type AS source, run IS NOT NULL AS by_sweep, count(*) AS batches, sum(amount)::bigint AS points
-FROM ledger.entries
+FROM pointsd.entries
 WHERE recorded_at > $1 AND type = 'expire'
 GROUP BY 1, 2

@@ -1,2 +1,2 @@
 -- A new forecast takes the place of the last.
-DELETE FROM reports.forecast
+DELETE FROM pointsd.expiry_forecast

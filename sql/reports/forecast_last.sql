@@ -1,2 +1,2 @@
 -- What the last report on expiry said would expire.
-SELECT ends, slot, as_of, points, recharged, spent, expired FROM reports.forecast ORDER BY ends
+SELECT ends, slot, as_of, points, recharged, spent, expired FROM pointsd.expiry_forecast ORDER BY ends

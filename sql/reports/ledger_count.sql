@@ -1,2 +1,2 @@
 -- How many accounts, batches and entries there are.
-SELECT (SELECT count(*) FROM ledger.accounts), (SELECT count(*) FROM ledger.batches), (SELECT count(*) FROM ledger.entries)
+SELECT (SELECT count(*) FROM pointsd.accounts), (SELECT count(*) FROM pointsd.batches), (SELECT count(*) FROM pointsd.entries)

@@ -1,7 +1,7 @@
 -- A try that failed: the request waits for the next one, each time twice as long, a day at most; or it is parked.
 -- $1 smallint: the lane; $2 bigint: the id; $3 integer: further tries after the first; $4 bigint: milliseconds before the
 -- first of them; $5 text: why it failed
-UPDATE jobs.requests AS r
+UPDATE pointsd.requests AS r
 SET attempts = r.attempts + 1, code = 'failed', message = $5,
     state = CASE WHEN r.attempts >= $3 THEN 'parked' ELSE 'waiting' END,
     retry_at = CASE WHEN r.attempts < $3::integer

@@ -3,7 +3,7 @@
 -- made while the queue was empty, which stays, would go through the whole lane to join them.
 -- $1 smallint: the lane; $2 bigint[]: the ids, ascending; $3 text[], $4 bigint[], $5 text[], $6 text[]: state, seq, code
 -- and message of each
-UPDATE jobs.requests AS r
+UPDATE pointsd.requests AS r
 SET state = ($3::text[])[width_bucket(r.id, $2::bigint[])],
     seq = ($4::bigint[])[width_bucket(r.id, $2::bigint[])],
     code = ($5::text[])[width_bucket(r.id, $2::bigint[])],

@@ -1,6 +1,6 @@
 -- Requests, as an application would insert them; their ids come in the same order.
 -- $1..$12: the columns, pairwise
-INSERT INTO jobs.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
+INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
                            description, at)
 SELECT op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key, description,
        coalesce(at, now())

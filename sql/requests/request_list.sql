@@ -4,7 +4,7 @@ SELECT id, user_id, op, points, source, order_id, source_type, source_id, key, d
        message, duration::text AS duration, to_json(at) #>> '{}' AS at, to_json(expires_at) #>> '{}' AS expires_at,
        to_json(enqueued_at) #>> '{}' AS enqueued_at, to_json(retry_at) #>> '{}' AS retry_at,
        to_json(finished_at) #>> '{}' AS finished_at
-FROM jobs.requests
+FROM pointsd.requests
 WHERE $1::text IS NULL OR state = $1
 ORDER BY id DESC
 LIMIT $2

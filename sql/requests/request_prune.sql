@@ -3,8 +3,8 @@
 -- how many were old enough, and the last id that was looked at: where none was old enough, what comes is younger.
 -- $1 timestamptz: over before this instant; $2 bigint: how many to look at; $3 bigint: after this id
 WITH next AS MATERIALIZED (
-    SELECT id, state, finished_at < $1 AS old FROM jobs.requests_done WHERE id > $3 ORDER BY id LIMIT $2
+    SELECT id, state, finished_at < $1 AS old FROM pointsd.requests_done WHERE id > $3 ORDER BY id LIMIT $2
 ), gone AS (
-    DELETE FROM jobs.requests_done WHERE id IN (SELECT id FROM next WHERE old AND state <> 'parked') RETURNING id
+    DELETE FROM pointsd.requests_done WHERE id IN (SELECT id FROM next WHERE old AND state <> 'parked') RETURNING id
 )
 SELECT (SELECT count(*) FROM gone), count(*) FILTER (WHERE old), max(id) FROM next

@@ -2,9 +2,9 @@
 -- is what its state was; what was pending, posted or replayed stays as it is.
 -- $1 bigint[]: the ids
 WITH found AS MATERIALIZED (
-    SELECT id, state FROM jobs.requests WHERE id = ANY ($1::bigint[]) FOR UPDATE
+    SELECT id, state FROM pointsd.requests WHERE id = ANY ($1::bigint[]) FOR UPDATE
 ), put_back AS (
-    UPDATE jobs.requests AS r
+    UPDATE pointsd.requests AS r
     SET state = 'pending', attempts = 0, code = NULL, message = NULL, retry_at = NULL, finished_at = NULL
     FROM found AS f
     WHERE r.id = f.id AND f.state IN ('parked', 'refused', 'waiting') AND r.state = f.state

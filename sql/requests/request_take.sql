@@ -12,9 +12,9 @@ SELECT
        CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
        CASE WHEN isfinite(r.enqueued_at)
             THEN (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint ELSE 0 END AS age
-FROM jobs.requests_open AS r
+FROM pointsd.requests_open AS r
 WHERE r.lane = $1 AND r.id > $2 AND r.state = 'pending'
-  AND NOT EXISTS (SELECT FROM jobs.requests_open AS w
+  AND NOT EXISTS (SELECT FROM pointsd.requests_open AS w
                   WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
                   OFFSET 0) -- asked by the index for each row: as a join it would be planned once, for no rows at all
 ORDER BY r.id

@@ -11,10 +11,10 @@ SELECT
        CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
        CASE WHEN isfinite(r.enqueued_at)
             THEN (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint ELSE 0 END AS age
-FROM jobs.requests_open AS r
+FROM pointsd.requests_open AS r
 WHERE r.lane = $1 AND r.id BETWEEN ($2::bigint[])[1] AND ($2::bigint[])[cardinality($2::bigint[])]
   AND r.id = ANY ($2::bigint[]) AND (r.state = 'pending' OR r.retry_at <= clock_timestamp())
-  AND NOT EXISTS (SELECT FROM jobs.requests_open AS w
+  AND NOT EXISTS (SELECT FROM pointsd.requests_open AS w
                   WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
                   OFFSET 0)
 ORDER BY r.id

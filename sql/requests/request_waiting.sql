@@ -2,7 +2,7 @@
 -- $1 smallint: the lane
 SELECT id, CASE WHEN isfinite(retry_at) THEN (extract(epoch FROM retry_at - clock_timestamp()) * 1000)::bigint
                 WHEN retry_at > clock_timestamp() THEN 86400000 ELSE 0 END AS due_in
-FROM jobs.requests_open
+FROM pointsd.requests_open
 WHERE lane = $1 AND state = 'waiting'
 ORDER BY retry_at
 LIMIT 100

@@ -57,7 +57,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
         wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
     let reason = format!(
         "it counted {} batches with {} points, but the entries that it wrote say {batches} batches with {points} points: \
-         see ledger.entries where run = {}",
+         see pointsd.entries where run = {}",
         sweep.batches, sweep.points, run.run
     );
     // Finance hears of it too, since no other report will tell.

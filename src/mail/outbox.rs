@@ -1,4 +1,4 @@
-//! The table `mail.outbox`: what is read of it and written to it, each one statement.
+//! The table `pointsd.outbox`: what is read of it and written to it, each one statement.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What was found, kept in `reports.findings`: a finding stands from the run that finds it first to the run that no
+//! What was found, kept in `pointsd.findings`: a finding stands from the run that finds it first to the run that no
 //! longer finds it.
 
 use std::collections::BTreeMap;

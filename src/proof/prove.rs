@@ -377,7 +377,7 @@ impl<R: ProofRun> Way<'_, R> {
         write_findings(transaction.client(), run.run(), began, &findings).await?;
         // Their whole history has just been read, so their checkpoint may begin anew: one that a hand has changed would
         // have them suspected for ever.
-        let forget = "DELETE FROM reports.checkpoints WHERE user_id = ANY ($1)";
+        let forget = "DELETE FROM pointsd.checkpoints WHERE user_id = ANY ($1)";
         transaction.execute(forget, &[&sound]).await?;
         let screen = include_str!("../../sql/proof/screen_users.sql");
         transaction.query_typed(screen, &[(&sound, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)]).await?;

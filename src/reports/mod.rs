@@ -251,7 +251,7 @@ fn tone_name(tone: Tone) -> &'static str {
 
 /// A report that was made, without what it says.
 #[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)] // the columns of reports.documents
+#[allow(missing_docs)] // the columns of pointsd.documents
 pub struct Listed {
     pub document: i64,
     pub report: String,
@@ -270,7 +270,7 @@ pub struct Listed {
 
 /// How a mail stands.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[allow(missing_docs)] // the columns of mail.outbox
+#[allow(missing_docs)] // the columns of pointsd.outbox
 pub struct Mail {
     pub mail: i64,
     pub recipient: String,

@@ -226,7 +226,7 @@ fn warn_of(path: &Path, error: &dyn std::error::Error) {
     let (path, error) = (path.display().to_string(), telemetry::chain(error));
     warn!(
         path,
-        error, "{path} with all findings cannot be written: {error}; they are in reports.findings all the same"
+        error, "{path} with all findings cannot be written: {error}; they are in pointsd.findings all the same"
     );
 }
 
@@ -477,8 +477,8 @@ impl Words {
                 || format!("此处列出前 {first} 条，共 {total} 条。完整清单见 {path}。"),
             ),
             None => self.or(
-                || format!("The first {first} of {total}. All of them are in the table reports.findings."),
-                || format!("此处列出前 {first} 条，共 {total} 条。完整清单见数据表 reports.findings。"),
+                || format!("The first {first} of {total}. All of them are in the table pointsd.findings."),
+                || format!("此处列出前 {first} 条，共 {total} 条。完整清单见数据表 pointsd.findings。"),
             ),
         }
     }

@@ -17,7 +17,7 @@ use super::{FIRST_PAUSE, LANES, LONGEST_PAUSE, Stats};
 use crate::database::{self, Database, Dedicated};
 use crate::telemetry;
 
-/// "requests" in ASCII; jobs.ring() has it, too.
+/// "requests" in ASCII; pointsd.announce_requests() has it, too.
 const SLEEP_LOCK: i64 = 0x7265_7175_6573_7473;
 
 /// Before the next attempt to sleep where applications are inserting; doubled up to the longest.
@@ -213,7 +213,7 @@ impl Bell {
 
 async fn listen(database: &Database) -> Result<Dedicated, Box<dyn std::error::Error + Send + Sync>> {
     let connection = database.dedicated().await?;
-    connection.client.batch_execute("LISTEN jobs_requests").await?;
+    connection.client.batch_execute("LISTEN pointsd_requests").await?;
     Ok(connection)
 }
 

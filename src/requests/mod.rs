@@ -1,4 +1,4 @@
-//! The queue: recharges and consumes that an application inserted into `jobs.requests` in a transaction of its own.
+//! The queue: recharges and consumes that an application inserted into `pointsd.requests` in a transaction of its own.
 //!
 //! [`serve`] posts them. They are spread over a few lanes, each account always in the same one. Who has locked a lane's
 //! row takes the lane's next requests as a group, posts it as any other group, and writes down what became of each
@@ -24,7 +24,7 @@ use crate::database::Database;
 use crate::ledger::Rules;
 pub use table::{Listed, PutBack, State, count, enqueue, list, retry};
 
-/// As many as `jobs.lanes` has rows, and the generated column `lane` values: 0 to 3.
+/// As many as `pointsd.request_lanes` has rows, and the generated column `lane` values: 0 to 3.
 const LANES: i16 = 4;
 
 /// While the database is away, before the next try; doubled up to the longest.

@@ -237,7 +237,7 @@ pub async fn retry(client: &Client, ids: &[i64]) -> Result<Vec<PutBack>, tokio_p
         Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => client.query(sql, &[&ids]).await?,
         result => result?,
     };
-    client.batch_execute("NOTIFY jobs_requests").await?;
+    client.batch_execute("NOTIFY pointsd_requests").await?;
     let mut found = std::collections::HashMap::new();
     for row in &rows {
         found.insert(row.try_get::<_, i64>(0)?, State::parse(row.try_get(1)?));

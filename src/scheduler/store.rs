@@ -30,7 +30,7 @@ pub enum Error {
     #[error("the database did not answer in time")]
     Silent,
     /// The tables hold what the scheduler never wrote.
-    #[error("jobs.runs holds a {0} that this program does not know: is another version of it at work?")]
+    #[error("pointsd.runs holds a {0} that this program does not know: is another version of it at work?")]
     Unknown(String),
 }
 
@@ -150,7 +150,7 @@ pub(super) struct Claimed {
 
 /// A run as it stands in the database.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // the columns of jobs.runs
+#[allow(missing_docs)] // the columns of pointsd.runs
 pub struct RunRow {
     pub run: i64,
     pub job: String,

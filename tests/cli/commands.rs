@@ -231,7 +231,7 @@ fn a_sweep_that_meets_a_batch_without_account_says_so() {
     let (mut database, url) = database();
     database.expect_damage();
     call(&url, &["recharge", USER, "70", "--source", "gift", "--expires-at", "2100-01-01T00:00:00Z"]).expect(0);
-    super::wait(async { database.client().await.batch_execute("DELETE FROM ledger.accounts").await.unwrap() });
+    super::wait(async { database.client().await.batch_execute("DELETE FROM pointsd.accounts").await.unwrap() });
     let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z", "--json"]).expect(3);
     assert_eq!(done.json()["orphans"], json!([{ "user": USER, "batches": 1, "points": 70 }]));
     let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z"]).expect(3);

@@ -414,7 +414,7 @@ fn a_producer_that_writes_ahead_has_all_its_replies() {
     wait(async {
         call(&url, &["recharge", USER, "1", "--source", "gift"]).expect(0);
         let client = database.client().await;
-        client.batch_execute("BEGIN; SELECT FROM ledger.accounts FOR UPDATE").await.unwrap();
+        client.batch_execute("BEGIN; SELECT FROM pointsd.accounts FOR UPDATE").await.unwrap();
         let mut running = Running::start(on(&url, &["post", "-", "--json"]));
         running.write(&(good(1) + "\n"));
         let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'";

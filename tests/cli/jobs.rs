@@ -52,7 +52,7 @@ fn a_run_by_hand_is_kept_with_its_counters() {
     );
     // Its entries carry its number, and only they.
     let of_run: i64 = wait(async {
-        let sql = "SELECT count(*) FROM ledger.entries WHERE run = $1 AND type = 'expire'";
+        let sql = "SELECT count(*) FROM pointsd.entries WHERE run = $1 AND type = 'expire'";
         database.client().await.query_one(sql, &[&row["run"].as_i64().unwrap()]).await.unwrap().get(0)
     });
     assert_eq!(of_run, 250);
@@ -80,7 +80,7 @@ fn what_a_run_counted_must_be_what_it_wrote() {
         &format!(
             "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN IF NEW.user_id = '{}' THEN NEW.run := NULL; END IF; RETURN NEW; END $$;
-             CREATE TRIGGER lose BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION lose()",
+             CREATE TRIGGER lose BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION lose()",
             crate::support::user(120)
         ),
     );
@@ -98,22 +98,22 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
     let (database, url) = database();
     sql(
         &database,
-        "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why, error)
+        "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, finished, why, error)
          SELECT job, at, trigger, CASE trigger WHEN 'manual' THEN 'succeeded' ELSE 'missed' END, 1, 1, at, 'why', NULL
          FROM unnest(ARRAY['expiry', 'other']) AS job, unnest(ARRAY['schedule', 'manual']) AS trigger,
               generate_series('2025-01-01'::timestamptz, '2025-03-31', '1 day') AS at",
     );
     sql(
         &database,
-        "INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence)
+        "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence)
          VALUES ('other', '2025-01-01', 'manual', 'running', 1, 1)",
     );
     // Twelve thousand requests, more than two chunks, of which the first 9,000 are old; one in a hundred is parked.
     sql(
         &database,
-        "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+        "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
          SELECT 'consume', gen_random_uuid(), 1, 'tts', n::text FROM generate_series(1, 12000) AS n;
-         UPDATE jobs.requests SET state = CASE WHEN id % 100 = 0 THEN 'parked' ELSE 'refused' END, code = 'x', message = 'x',
+         UPDATE pointsd.requests SET state = CASE WHEN id % 100 = 0 THEN 'parked' ELSE 'refused' END, code = 'x', message = 'x',
              finished_at = CASE WHEN id <= 9000 THEN '2025-03-01'::timestamptz ELSE '2025-03-30' END",
     );
     let folder = Folder::new();
@@ -238,7 +238,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
         let hold = async |user: u32| {
             let holder = database.client().await;
             holder.batch_execute("BEGIN").await.unwrap();
-            let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
+            let sql = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
             holder.execute(sql, &[&crate::support::user(user)]).await.unwrap();
             holder
         };
@@ -281,7 +281,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         let client = database.client().await;
         let holder = database.client().await;
         holder.batch_execute("BEGIN").await.unwrap();
-        let sql = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
+        let sql = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
         holder.execute(sql, &[&crate::support::user(250)]).await.unwrap();
         let running = Running::start(on(&url, &["run", "expiry", "--json"]));
         until_waits_for_a_lock(&client).await;
@@ -310,11 +310,11 @@ fn ctrl_c_cuts_a_long_statement_off() {
         let client = database.client().await;
         let holder = database.client().await;
         for (job, more, table) in [
-            ("reconciliation", "--json", "ledger.batches"),
-            ("reconciliation", "--dry-run", "ledger.batches"),
-            ("arrears", "--json", "reports.arrears"),
-            ("arrears", "--dry-run", "reports.arrears"),
-            ("expiry", "--json", "reports.forecast"), // which its sweep does not read
+            ("reconciliation", "--json", "pointsd.batches"),
+            ("reconciliation", "--dry-run", "pointsd.batches"),
+            ("arrears", "--json", "pointsd.arrears_seen"),
+            ("arrears", "--dry-run", "pointsd.arrears_seen"),
+            ("expiry", "--json", "pointsd.expiry_forecast"), // which its sweep does not read
         ] {
             // It is waited for as long as a very long statement would last: nobody lets it go.
             holder.batch_execute(&format!("BEGIN; LOCK {table} IN ACCESS EXCLUSIVE MODE")).await.unwrap();

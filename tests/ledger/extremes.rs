@@ -165,7 +165,8 @@ async fn nanoseconds_are_cut_off_everywhere() {
 }
 
 async fn set_totals(client: &Client, recharged: i64, consumed: i64, last_batch: i32) {
-    let set = "UPDATE ledger.accounts SET total_recharged = $1::bigint, total_consumed = $2::bigint, total_expired = 0,
+    let set =
+        "UPDATE pointsd.accounts SET total_recharged = $1::bigint, total_consumed = $2::bigint, total_expired = 0,
                    balance = $1::bigint - $2::bigint, last_batch = $3";
     client.execute(set, &[&recharged, &consumed, &last_batch]).await.unwrap();
 }

@@ -247,7 +247,7 @@ async fn an_account_that_a_hand_deleted_is_refused_and_its_neighbours_post() {
     let mut database = TestDatabase::new().await;
     let (client, mut session, rules) = (database.client().await, database.session().await, rules());
     session.post(&[recharge("a", 5, 1, 20)], &rules).await.unwrap();
-    client.execute("DELETE FROM ledger.accounts", &[]).await.unwrap();
+    client.execute("DELETE FROM pointsd.accounts", &[]).await.unwrap();
     let neighbour = Posting::consume(user(2), 3, "tts", "t", day(2));
     let group = [consume("t", 1, 2), recharge("b", 5, 2, 20), neighbour];
     let replies = session.post(&group, &rules).await.unwrap();

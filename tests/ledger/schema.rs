@@ -24,14 +24,14 @@ async fn ledger() -> (TestDatabase, Client) {
 async fn history_is_never_changed() {
     let (_database, client) = ledger().await;
     for change in [
-        "UPDATE ledger.entries SET description = 'x'",
-        "UPDATE ledger.entries SET amount = amount WHERE false",
-        "DELETE FROM ledger.entries",
-        "DELETE FROM ledger.entries WHERE seq = 2",
-        "TRUNCATE ledger.entries",
-        "TRUNCATE ledger.accounts, ledger.batches, ledger.entries",
+        "UPDATE pointsd.entries SET description = 'x'",
+        "UPDATE pointsd.entries SET amount = amount WHERE false",
+        "DELETE FROM pointsd.entries",
+        "DELETE FROM pointsd.entries WHERE seq = 2",
+        "TRUNCATE pointsd.entries",
+        "TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries",
         // What a replica or a data-only restore sets; ordinary triggers stay silent then.
-        "SET session_replication_role = replica; DELETE FROM ledger.entries",
+        "SET session_replication_role = replica; DELETE FROM pointsd.entries",
     ] {
         let error = client.batch_execute(change).await.expect_err(change);
         assert_eq!(
@@ -41,29 +41,29 @@ async fn history_is_never_changed() {
             pointsd::telemetry::chain(&error)
         );
     }
-    let left = client.query_one("SELECT count(*) FROM ledger.entries", &[]).await.unwrap();
+    let left = client.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_constraint_refuses_by_its_name() {
     let (_database, client) = ledger().await;
-    let account = "UPDATE ledger.accounts SET";
-    let batch = "UPDATE ledger.batches SET";
-    let same_batch = "INSERT INTO ledger.batches SELECT * FROM ledger.batches";
+    let account = "UPDATE pointsd.accounts SET";
+    let batch = "UPDATE pointsd.batches SET";
+    let same_batch = "INSERT INTO pointsd.batches SELECT * FROM pointsd.batches";
     let entry = |columns: &str| {
         format!(
-            "INSERT INTO ledger.entries SELECT (e).* FROM (
-                 SELECT jsonb_populate_record(e, '{columns}') AS e FROM ledger.entries e WHERE seq = 2) AS changed"
+            "INSERT INTO pointsd.entries SELECT (e).* FROM (
+                 SELECT jsonb_populate_record(e, '{columns}') AS e FROM pointsd.entries e WHERE seq = 2) AS changed"
         )
     };
     let cases = [
         (
             "accounts_pkey",
-            "INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+            "INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
                                            last_batch)
              SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
-             FROM ledger.accounts"
+             FROM pointsd.accounts"
                 .to_owned(),
         ),
         ("accounts_balance_is_the_sum", format!("{account} balance = balance + 1")),
@@ -103,9 +103,9 @@ async fn each_constraint_refuses_by_its_name() {
     // Each has its case above, so each name is ours.
     let constraints = client
         .query(
-            "SELECT conname::text FROM pg_constraint WHERE connamespace = 'ledger'::regnamespace AND contype <> 'n'
+            "SELECT conname::text FROM pg_constraint WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype <> 'n'
              UNION SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid
-             WHERE indisunique AND relnamespace = 'ledger'::regnamespace",
+             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass)",
             &[],
         )
         .await
@@ -122,47 +122,47 @@ async fn each_invariant_finds_damage() {
     let (_database, client) = ledger().await;
     let replace_consume = |columns: &str| {
         format!(
-            "CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT * FROM ledger.entries WHERE seq = 2;
+            "CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT * FROM pointsd.entries WHERE seq = 2;
              UPDATE changed SET {columns};
-             DELETE FROM ledger.entries WHERE seq = 2;
-             INSERT INTO ledger.entries SELECT * FROM changed"
+             DELETE FROM pointsd.entries WHERE seq = 2;
+             INSERT INTO pointsd.entries SELECT * FROM changed"
         )
     };
     let cases = [
-        ("balance = total_recharged", "UPDATE ledger.accounts SET balance = 7".to_owned()),
-        ("what remains in an account's batches", "UPDATE ledger.batches SET remaining = 5".to_owned()),
-        ("what remains in an account's batches", "DELETE FROM ledger.batches".to_owned()),
-        ("a batch's amount = what remains", "UPDATE ledger.batches SET amount = 11".to_owned()),
-        ("a batch is open exactly", "UPDATE ledger.batches SET open = false".to_owned()),
+        ("balance = total_recharged", "UPDATE pointsd.accounts SET balance = 7".to_owned()),
+        ("what remains in an account's batches", "UPDATE pointsd.batches SET remaining = 5".to_owned()),
+        ("what remains in an account's batches", "DELETE FROM pointsd.batches".to_owned()),
+        ("a batch's amount = what remains", "UPDATE pointsd.batches SET amount = 11".to_owned()),
+        ("a batch is open exactly", "UPDATE pointsd.batches SET open = false".to_owned()),
         ("a consume's allocations", replace_consume("allocated_points = '{3}'")),
         ("allocations name batches that exist", replace_consume("allocated_batches = '{2}'")),
         (
             "allocations name batches that exist",
             replace_consume("allocated_batches = '{1,1}', allocated_points = '{2,2}'"),
         ),
-        ("a recharge opens the batch", "UPDATE ledger.batches SET source = 'card'".to_owned()),
+        ("a recharge opens the batch", "UPDATE pointsd.batches SET source = 'card'".to_owned()),
         ("a recharge opens the batch", replace_consume("type = 'expire'")),
         (
             "a consume draws from no batch past",
-            "UPDATE ledger.batches SET expires_at = '2026-01-01T00:00:00Z'".to_owned(),
+            "UPDATE pointsd.batches SET expires_at = '2026-01-01T00:00:00Z'".to_owned(),
         ),
-        ("entries and batches are numbered", "UPDATE ledger.accounts SET last_seq = 3".to_owned()),
-        ("entries and batches are numbered", "UPDATE ledger.accounts SET last_batch = 2".to_owned()),
+        ("entries and batches are numbered", "UPDATE pointsd.accounts SET last_seq = 3".to_owned()),
+        ("entries and batches are numbered", "UPDATE pointsd.accounts SET last_batch = 2".to_owned()),
         ("entries and batches are numbered", replace_consume("seq = 3")),
         ("entries are chained", replace_consume("balance_before = 11")),
         ("entries are chained", replace_consume("balance_after = 5")),
         ("the sums of entries by type", replace_consume("amount = 5")),
-        ("no batch and no entry without", "DELETE FROM ledger.accounts".to_owned()),
+        ("no batch and no entry without", "DELETE FROM pointsd.accounts".to_owned()),
     ];
     let constraints = client
         .query(
             "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
-                WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'",
+                WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'",
             &[],
         )
         .await
         .unwrap();
-    let mut guards = "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;".to_owned();
+    let mut guards = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;".to_owned();
     for row in constraints {
         guards += &format!("ALTER TABLE {} DROP CONSTRAINT {};", row.get::<_, &str>(0), row.get::<_, &str>(1));
     }
@@ -183,7 +183,7 @@ async fn every_unique_index_begins_with_the_user() {
         .query(
             "SELECT relname::text, (SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid AND attnum = indkey[0])
              FROM pg_index JOIN pg_class ON oid = indexrelid
-             WHERE indisunique AND relnamespace = 'ledger'::regnamespace",
+             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass)",
             &[],
         )
         .await

@@ -158,7 +158,7 @@ async fn the_sweep_finds_what_is_due_by_its_end() {
         Posting::recharge(user(nth), 1, "gift", when).with_key("a")
     };
     session.post(&(0..5_000).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
-    client.batch_execute("VACUUM ANALYZE ledger.batches").await.unwrap();
+    client.batch_execute("VACUUM ANALYZE pointsd.batches").await.unwrap();
     let plan = plan(&client, "due_declare", &statements()["due_declare"]).await;
     let mut found = Vec::new();
     walk(&plan, &mut |node| found.extend(node.get("Index Name").cloned()));

@@ -177,7 +177,7 @@ async fn a_batch_without_an_account_is_told_and_left() {
     fill(&database, USERS).await;
     let (client, mut session) = (database.client().await, database.session().await);
     let hit = [user(0), user(210), user(211)];
-    client.execute("DELETE FROM ledger.accounts WHERE user_id = ANY ($1)", &[&hit.as_slice()]).await.unwrap();
+    client.execute("DELETE FROM pointsd.accounts WHERE user_id = ANY ($1)", &[&hit.as_slice()]).await.unwrap();
     let before = Rows::read(&client).await;
     let orphans: Vec<Orphan> = hit.iter().map(|user| Orphan { user: *user, batches: 2, points: 12 }).collect();
     let expected = Sweep { orphaned: 3, orphans, ..expected(u64::from(USERS) - 3) };

@@ -39,7 +39,7 @@ fn arrived(server: &PostOffice) -> Vec<(String, String)> {
 
 /// The pauses are over.
 async fn hours_later(database: &TestDatabase) {
-    let sql = "UPDATE mail.outbox SET due = written WHERE state = 'waiting'";
+    let sql = "UPDATE pointsd.outbox SET due = written WHERE state = 'waiting'";
     database.client().await.batch_execute(sql).await.unwrap();
 }
 
@@ -93,7 +93,7 @@ async fn the_report_of_a_run_that_failed_is_mailed() {
         .batch_execute(
             "CREATE FUNCTION public.forget() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN NEW.run := NULL; RETURN NEW; END $$;
-             CREATE TRIGGER forget BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION public.forget()",
+             CREATE TRIGGER forget BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION public.forget()",
         )
         .await
         .unwrap();
@@ -114,7 +114,7 @@ async fn a_mail_leaves_though_this_machines_clock_is_behind() {
             "CREATE SCHEMA ahead;
              CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
              $$ SELECT pg_catalog.clock_timestamp() + interval '1 hour' $$;
-             ALTER TABLE mail.outbox ALTER due SET DEFAULT statement_timestamp() + interval '1 hour';
+             ALTER TABLE pointsd.outbox ALTER due SET DEFAULT statement_timestamp() + interval '1 hour';
              DO $$ BEGIN
                  EXECUTE format('ALTER DATABASE %I SET search_path = ahead, pg_catalog, public', current_database());
              END $$",
@@ -161,7 +161,7 @@ async fn a_resend_tells_how_its_own_mails_stand() {
                  END IF;
                  RETURN NEW;
              END $$;
-             CREATE TRIGGER quick BEFORE INSERT ON mail.outbox FOR EACH ROW EXECUTE FUNCTION public.quick()",
+             CREATE TRIGGER quick BEFORE INSERT ON pointsd.outbox FOR EACH ROW EXECUTE FUNCTION public.quick()",
         )
         .await
         .unwrap();

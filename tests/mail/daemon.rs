@@ -96,7 +96,7 @@ async fn a_daemon_killed_between_yes_and_commit_sends_one_copy_more_at_most() {
     door.let_go();
     assert_eq!(office.states().await, ["sending"]);
     // Its time runs out.
-    let expire = "UPDATE mail.outbox SET held_until = clock_timestamp()";
+    let expire = "UPDATE pointsd.outbox SET held_until = clock_timestamp()";
     office.client.execute(expire, &[]).await.unwrap();
     let mut daemon = serve(&url, &config);
     hear(&mut daemon, "arrears mailed to ann@example.com");

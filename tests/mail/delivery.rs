@@ -25,7 +25,7 @@ async fn three_recipients_get_a_mail_each() {
     let number = office.report(&document).await;
     // The job does its slot again.
     assert_eq!(office.write_down(number, &document).await, 0);
-    office.client.execute("UPDATE mail.outbox SET written = $1", &[&at("2026-11-22T20:46:07Z")]).await.unwrap();
+    office.client.execute("UPDATE pointsd.outbox SET written = $1", &[&at("2026-11-22T20:46:07Z")]).await.unwrap();
     assert_eq!(office.round(0).await, delivered(3, 0, 0));
     assert_eq!(office.round(600).await, delivered(0, 0, 0));
     let raw = server.raw();
@@ -105,7 +105,7 @@ async fn a_mail_whose_holder_died_is_sent_by_another() {
     let server = PostOffice::new(&[]);
     let office = Office::new("ann@example.com", &smtp(server.port)).await;
     office.report(&document()).await;
-    let hold = "UPDATE mail.outbox SET state = 'sending', attempts = 1, held_until = clock_timestamp() + $1::float8 * interval '1 second'";
+    let hold = "UPDATE pointsd.outbox SET state = 'sending', attempts = 1, held_until = clock_timestamp() + $1::float8 * interval '1 second'";
     office.client.execute(hold, &[&60.0]).await.unwrap();
     assert_eq!(office.round(600).await, delivered(0, 0, 0));
     office.client.execute(hold, &[&-1.0]).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_row_that_somebody_holds_is_passed_by() {
     let office = Office::new(THREE, "  mode: directory\n").await;
     office.report(&document()).await;
     let hand = office.test.client().await;
-    hand.batch_execute("BEGIN; SELECT FROM mail.outbox WHERE recipient LIKE 'ann%' FOR UPDATE").await.unwrap();
+    hand.batch_execute("BEGIN; SELECT FROM pointsd.outbox WHERE recipient LIKE 'ann%' FOR UPDATE").await.unwrap();
     assert_eq!(office.round(0).await, delivered(2, 0, 0));
     hand.batch_execute("COMMIT").await.unwrap();
     assert_eq!(office.round(0).await, delivered(1, 0, 0));
@@ -139,7 +139,7 @@ async fn a_mail_that_is_asked_for_again_is_a_new_one() {
     assert_eq!(office.resend(number, Some(&to)).await, 2);
     assert_eq!(office.resend(number + 1, None).await, 0);
     assert_eq!(office.round(0).await.sent, 5);
-    let sql = "SELECT recipient, resend FROM mail.outbox WHERE resend > 0 ORDER BY mail";
+    let sql = "SELECT recipient, resend FROM pointsd.outbox WHERE resend > 0 ORDER BY mail";
     let rows = office.client.query(sql, &[]).await.unwrap();
     let again: Vec<(&str, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let expected = [
@@ -169,7 +169,7 @@ async fn a_round_may_be_for_one_document() {
     let second = office.report(&document).await;
     let round = mail::deliver(&office.database, &office.config, Some(second), in_minutes(0)).await.unwrap();
     assert_eq!(round, delivered(1, 0, 0));
-    let sql = "SELECT document FROM mail.outbox WHERE state = 'waiting'";
+    let sql = "SELECT document FROM pointsd.outbox WHERE state = 'waiting'";
     assert_eq!(office.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), first);
 }
 
@@ -192,7 +192,7 @@ async fn mails_become_files() {
     assert_eq!(first[1], "2026-11-22-044500-arrears-ann@example.com.eml");
     let before = files(&folder, "eml");
     // As if it had died before it wrote down that they left.
-    office.client.execute("UPDATE mail.outbox SET state = 'waiting', sent = NULL", &[]).await.unwrap();
+    office.client.execute("UPDATE pointsd.outbox SET state = 'waiting', sent = NULL", &[]).await.unwrap();
     assert_eq!(office.round(0).await, delivered(2, 0, 0));
     assert_eq!((names(), files(&folder, "eml") == before), (first, true), "made again, a mail is the same to the byte");
     assert_eq!(office.resend(number, None).await, 2);
@@ -215,8 +215,8 @@ async fn a_document_that_cannot_be_read_stops_no_other() {
     let strange = office.report(&document).await;
     document.slot += chrono::TimeDelta::days(1);
     office.report(&document).await;
-    office.client.execute("DELETE FROM reports.documents WHERE document = $1", &[&gone]).await.unwrap();
-    let sql = "UPDATE reports.documents SET content = $2 WHERE document = $1";
+    office.client.execute("DELETE FROM pointsd.documents WHERE document = $1", &[&gone]).await.unwrap();
+    let sql = "UPDATE pointsd.documents SET content = $2 WHERE document = $1";
     office.client.execute(sql, &[&strange, &Value::Null]).await.unwrap();
     assert_eq!(office.round(0).await, delivered(1, 1, 1));
     let mails = office.mails().await;

@@ -128,7 +128,9 @@ async fn a_server_that_is_down_is_asked_once_a_round() {
     // Not even one whose holder died is tried then.
     let (held, back) = ("state = 'sending', held_until = clock_timestamp()", "state = 'waiting', held_until = NULL");
     let set = |what: &str| {
-        format!("UPDATE mail.outbox SET {what}, due = (SELECT max(due) FROM mail.outbox) WHERE recipient LIKE 'cai%'")
+        format!(
+            "UPDATE pointsd.outbox SET {what}, due = (SELECT max(due) FROM pointsd.outbox) WHERE recipient LIKE 'cai%'"
+        )
     };
     office.client.batch_execute(&set(held)).await.unwrap();
     assert_eq!(office.round(0).await, delivered(0, 2, 0));

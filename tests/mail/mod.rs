@@ -47,7 +47,7 @@ impl Office {
 
     /// Keeps a document as its report does; returns its number.
     async fn keep(&self, document: &Document) -> i64 {
-        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+        let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                    VALUES ($1, $2, 1, 'good', $3, $4, 'books.example.com', '/var/lib/pointsd/reports/x') RETURNING document";
         let content = serde_json::to_value(document).unwrap();
         let row = self.client.query_one(sql, &[&document.report, &document.slot, &document.headline, &content]).await;
@@ -86,7 +86,7 @@ impl Office {
 
     /// Recipient, state, attempts and answer of each mail.
     async fn mails(&self) -> Vec<(String, String, i32, String)> {
-        let sql = "SELECT recipient, state, attempts, coalesce(answer, '') FROM mail.outbox ORDER BY mail";
+        let sql = "SELECT recipient, state, attempts, coalesce(answer, '') FROM pointsd.outbox ORDER BY mail";
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
     }
@@ -97,7 +97,7 @@ impl Office {
     }
 
     async fn message_ids(&self) -> Vec<String> {
-        let rows = self.client.query("SELECT message_id FROM mail.outbox ORDER BY mail", &[]).await.unwrap();
+        let rows = self.client.query("SELECT message_id FROM pointsd.outbox ORDER BY mail", &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 }

@@ -22,131 +22,131 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
     };
     vec![
         // Accounts.
-        ("UPDATE ledger.accounts SET balance = 180 WHERE user_id = $u", account("account_balance", "175", "180")),
-        ("UPDATE ledger.accounts SET balance = -5 WHERE user_id = $u", account("account_balance", "175", "-5")),
+        ("UPDATE pointsd.accounts SET balance = 180 WHERE user_id = $u", account("account_balance", "175", "180")),
+        ("UPDATE pointsd.accounts SET balance = -5 WHERE user_id = $u", account("account_balance", "175", "-5")),
         (
-            "UPDATE ledger.accounts SET total_recharged = 481 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET total_recharged = 481 WHERE user_id = $u",
             account("account_totals", "recharged 480", "recharged 481"),
         ),
         (
-            "UPDATE ledger.accounts SET total_consumed = 0 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET total_consumed = 0 WHERE user_id = $u",
             account("account_totals", "consumed 245", "consumed 0"),
         ),
         (
-            "UPDATE ledger.accounts SET total_expired = 59 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET total_expired = 59 WHERE user_id = $u",
             account("account_totals", "expired 60", "expired 59"),
         ),
         (
-            "UPDATE ledger.accounts SET total_adjusted = 3 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET total_adjusted = 3 WHERE user_id = $u",
             account("account_totals", "adjusted 0", "adjusted 3"),
         ),
         (
-            "UPDATE ledger.accounts SET last_seq = 13 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = $u",
             account("account_numbers", "last_seq 12", "last_seq 13"),
         ),
         (
-            "UPDATE ledger.accounts SET last_seq = 2 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET last_seq = 2 WHERE user_id = $u",
             account("account_numbers", "last_seq 12", "last_seq 2"),
         ),
         (
-            "UPDATE ledger.accounts SET last_batch = 4 WHERE user_id = $u",
+            "UPDATE pointsd.accounts SET last_batch = 4 WHERE user_id = $u",
             account("account_numbers", "last_batch 5", "last_batch 4"),
         ),
         (
-            "DELETE FROM ledger.accounts WHERE user_id = $u",
+            "DELETE FROM pointsd.accounts WHERE user_id = $u",
             account("account_missing", "an account", "none, but 5 batches and 12 entries"),
         ),
         // Batches.
         (
-            "UPDATE ledger.batches SET remaining = 180 WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET remaining = 180 WHERE user_id = $u AND batch = 5",
             batch("batch_amount", 5, "remaining 175", "remaining 180"),
         ),
         (
-            "UPDATE ledger.batches SET remaining = 0 WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET remaining = 0 WHERE user_id = $u AND batch = 5",
             batch("batch_amount", 5, "remaining 175", "remaining 0"),
         ),
         (
-            "UPDATE ledger.batches SET remaining = 7 WHERE user_id = $u AND batch = 3",
+            "UPDATE pointsd.batches SET remaining = 7 WHERE user_id = $u AND batch = 3",
             batch("batch_amount", 3, "remaining 0", "remaining 7"),
         ),
         (
-            "UPDATE ledger.batches SET remaining = -1 WHERE user_id = $u AND batch = 1",
+            "UPDATE pointsd.batches SET remaining = -1 WHERE user_id = $u AND batch = 1",
             batch("batch_amount", 1, "remaining 0", "remaining -1"),
         ),
         (
-            "UPDATE ledger.batches SET open = false WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET open = false WHERE user_id = $u AND batch = 5",
             batch("batch_state", 5, "open", "closed"),
         ),
         (
-            "UPDATE ledger.batches SET open = true WHERE user_id = $u AND batch = 2",
+            "UPDATE pointsd.batches SET open = true WHERE user_id = $u AND batch = 2",
             batch("batch_state", 2, "closed", "open"),
         ),
         (
-            "UPDATE ledger.batches SET amount = 90 WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET amount = 90 WHERE user_id = $u AND batch = 5",
             both("batch_recharge", 5, 9, "amount 200", "amount 90"),
         ),
         (
-            "UPDATE ledger.batches SET amount = 31 WHERE user_id = $u AND batch = 4",
+            "UPDATE pointsd.batches SET amount = 31 WHERE user_id = $u AND batch = 4",
             both("batch_recharge", 4, 7, "amount 30", "amount 31"),
         ),
         (
-            "UPDATE ledger.batches SET source = 'card' WHERE user_id = $u AND batch = 4",
+            "UPDATE pointsd.batches SET source = 'card' WHERE user_id = $u AND batch = 4",
             both("batch_recharge", 4, 7, "source invite", "source card"),
         ),
         (
-            "UPDATE ledger.batches SET opened_at = expires_at + '1 day' WHERE user_id = $u AND batch = 1",
+            "UPDATE pointsd.batches SET opened_at = expires_at + '1 day' WHERE user_id = $u AND batch = 1",
             both("batch_recharge", 1, 1, "opened_at 2026-01-01 12:00:00 UTC", "opened_at 2026-01-21 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5",
             batch("batch_state", 5, "expires_at after 2026-01-13 12:00:00 UTC", "expires_at 2026-01-13 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.batches SET expires_at = opened_at + '1 day' WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET expires_at = opened_at + '1 day' WHERE user_id = $u AND batch = 5",
             both("entry_batches", 5, 12, "drawn before 2026-01-14 12:00:00 UTC", "drawn at 2026-01-17 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.batches SET expires_at = '2026-02-01 00:00Z' WHERE user_id = $u AND batch = 4",
+            "UPDATE pointsd.batches SET expires_at = '2026-02-01 00:00Z' WHERE user_id = $u AND batch = 4",
             both("entry_batches", 4, 8, "expired from 2026-02-01 00:00:00 UTC", "expired at 2026-01-12 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.batches SET batch = 30 WHERE user_id = $u AND batch = 3",
+            "UPDATE pointsd.batches SET batch = 30 WHERE user_id = $u AND batch = 3",
             both("batch_recharge", 3, 5, "batch 3 of 100 points from gift", "batch 30"),
         ),
         (
-            "UPDATE ledger.batches SET batch = 30 WHERE user_id = $u AND batch = 5",
+            "UPDATE pointsd.batches SET batch = 30 WHERE user_id = $u AND batch = 5",
             both("batch_recharge", 5, 9, "batch 5 of 200 points from card", "batch 30"),
         ),
         (
-            "DELETE FROM ledger.batches WHERE user_id = $u AND batch = 3",
+            "DELETE FROM pointsd.batches WHERE user_id = $u AND batch = 3",
             both("batch_recharge", 3, 5, "batch 3 of 100 points from gift", "no such batch"),
         ),
         (
-            "INSERT INTO ledger.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+            "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
              VALUES ($u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
             batch("batch_recharge", 6, "a recharge that opened it", "none"),
         ),
         // Entries.
-        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 4", entry("entry_numbers", 4, "entry 4", "entry 5")),
-        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 1", entry("entry_numbers", 1, "entry 1", "entry 2")),
+        ("DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 4", entry("entry_numbers", 4, "entry 4", "entry 5")),
+        ("DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 1", entry("entry_numbers", 1, "entry 1", "entry 2")),
         (
-            "DELETE FROM ledger.entries WHERE user_id = $u AND seq = 12",
+            "DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 12",
             entry("entry_numbers", 12, "entry 12", "none, but the account counts 12"),
         ),
         (
-            "DELETE FROM ledger.entries WHERE user_id = $u",
+            "DELETE FROM pointsd.entries WHERE user_id = $u",
             entry("entry_numbers", 1, "entry 1", "none, but the account counts 12"),
         ),
         (
-            "UPDATE ledger.entries SET seq = 40 WHERE user_id = $u AND seq = 4",
+            "UPDATE pointsd.entries SET seq = 40 WHERE user_id = $u AND seq = 4",
             entry("entry_numbers", 4, "entry 4", "entry 5"),
         ),
         (
-            "UPDATE ledger.entries SET seq = 14 WHERE user_id = $u AND seq = 12",
+            "UPDATE pointsd.entries SET seq = 14 WHERE user_id = $u AND seq = 12",
             entry("entry_numbers", 12, "entry 12", "entry 14"),
         ),
         (
-            "UPDATE ledger.entries SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $u AND seq = 3",
             vec![
                 Finding {
                     user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -156,144 +156,144 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             ],
         ),
         (
-            "UPDATE ledger.entries SET balance_before = 149 WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET balance_before = 149 WHERE user_id = $u AND seq = 3",
             entry("entry_chain", 3, "balance_before 150", "balance_before 149"),
         ),
         (
-            "UPDATE ledger.entries SET balance_before = 7 WHERE user_id = $u AND seq = 1",
+            "UPDATE pointsd.entries SET balance_before = 7 WHERE user_id = $u AND seq = 1",
             entry("entry_chain", 1, "balance_before 0", "balance_before 7"),
         ),
         (
-            "UPDATE ledger.entries SET balance_after = 81 WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET balance_after = 81 WHERE user_id = $u AND seq = 3",
             entry("entry_amount", 3, "balance_after 80", "balance_after 81"),
         ),
         (
-            "UPDATE ledger.entries SET balance_after = 0 WHERE user_id = $u AND seq = 12",
+            "UPDATE pointsd.entries SET balance_after = 0 WHERE user_id = $u AND seq = 12",
             entry("entry_amount", 12, "balance_after 175", "balance_after 0"),
         ),
         (
-            "UPDATE ledger.entries SET amount = 71 WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET amount = 71 WHERE user_id = $u AND seq = 3",
             entry("entry_amount", 3, "amount 70", "amount 71"),
         ),
         (
-            "UPDATE ledger.entries SET amount = 1 WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET amount = 1 WHERE user_id = $u AND seq = 5",
             entry("entry_amount", 5, "amount 100", "amount 1"),
         ),
         (
-            "UPDATE ledger.entries SET amount = -30 WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET amount = -30 WHERE user_id = $u AND seq = 8",
             entry("entry_amount", 8, "amount 30", "amount -30"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'refund' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET type = 'refund' WHERE user_id = $u AND seq = 3",
             entry("entry_type", 3, "recharge, consume, expire or adjust", "refund"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'expire' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET type = 'expire' WHERE user_id = $u AND seq = 3",
             entry("entry_type", 3, "expire with no key", "expire with a key"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'consume' WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET type = 'consume' WHERE user_id = $u AND seq = 5",
             entry("entry_type", 5, "consume with no batch", "consume with a batch"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'recharge' WHERE user_id = $u AND seq = 6",
+            "UPDATE pointsd.entries SET type = 'recharge' WHERE user_id = $u AND seq = 6",
             entry("entry_type", 6, "recharge with a batch", "recharge with no batch"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'adjust' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET type = 'adjust' WHERE user_id = $u AND seq = 8",
             entry("entry_type", 8, "adjust with a correction", "adjust with no correction"),
         ),
         (
-            "UPDATE ledger.entries SET type = 'consume' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET type = 'consume' WHERE user_id = $u AND seq = 8",
             entry("entry_type", 8, "consume with a key", "consume with no key"),
         ),
         (
-            "UPDATE ledger.entries SET key = NULL WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET key = NULL WHERE user_id = $u AND seq = 3",
             entry("entry_type", 3, "consume with a key", "consume with no key"),
         ),
         (
-            "UPDATE ledger.entries SET key = gen_random_uuid() WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET key = gen_random_uuid() WHERE user_id = $u AND seq = 8",
             entry("entry_type", 8, "expire with no key", "expire with a key"),
         ),
         (
-            "UPDATE ledger.entries SET correction = '{}' WHERE user_id = $u AND seq = 1",
+            "UPDATE pointsd.entries SET correction = '{}' WHERE user_id = $u AND seq = 1",
             entry("entry_type", 1, "recharge with no correction", "recharge with a correction"),
         ),
         (
-            "UPDATE ledger.entries SET batch = NULL WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET batch = NULL WHERE user_id = $u AND seq = 5",
             entry("entry_type", 5, "recharge with a batch", "recharge with no batch"),
         ),
         (
-            "UPDATE ledger.entries SET batch = 2 WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET batch = 2 WHERE user_id = $u AND seq = 3",
             entry("entry_type", 3, "consume with no batch", "consume with a batch"),
         ),
         (
-            "UPDATE ledger.entries SET batch = 2 WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET batch = 2 WHERE user_id = $u AND seq = 5",
             both("batch_recharge", 3, 5, "batch 3", "batch 2"),
         ),
         (
-            "UPDATE ledger.entries SET batch = 30 WHERE user_id = $u AND seq = 9",
+            "UPDATE pointsd.entries SET batch = 30 WHERE user_id = $u AND seq = 9",
             both("batch_recharge", 5, 9, "batch 5", "batch 30"),
         ),
         (
-            "UPDATE ledger.entries SET at = '2026-01-05 13:00Z' WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET at = '2026-01-05 13:00Z' WHERE user_id = $u AND seq = 5",
             both("batch_recharge", 3, 5, "opened_at 2026-01-05 13:00:00 UTC", "opened_at 2026-01-05 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.entries SET at = '2026-03-05 12:00Z' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET at = '2026-03-05 12:00Z' WHERE user_id = $u AND seq = 3",
             both("entry_batches", 1, 3, "drawn before 2026-01-20 12:00:00 UTC", "drawn at 2026-03-05 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.entries SET at = '2026-01-11 12:00Z' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET at = '2026-01-11 12:00Z' WHERE user_id = $u AND seq = 8",
             both("entry_batches", 4, 8, "expired from 2026-01-12 12:00:00 UTC", "expired at 2026-01-11 12:00:00 UTC"),
         ),
         (
-            "UPDATE ledger.entries SET source_type = 'card' WHERE user_id = $u AND seq = 5",
+            "UPDATE pointsd.entries SET source_type = 'card' WHERE user_id = $u AND seq = 5",
             both("batch_recharge", 3, 5, "source card", "source gift"),
         ),
         (
-            "UPDATE ledger.entries SET source_type = 'card' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET source_type = 'card' WHERE user_id = $u AND seq = 8",
             both("entry_batches", 4, 8, "source invite", "source card"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_points = '{50,21}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_points = '{50,21}' WHERE user_id = $u AND seq = 3",
             entry("entry_allocations", 3, "70 points from batches", "71 points from batches"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_points = '{50}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_points = '{50}' WHERE user_id = $u AND seq = 3",
             entry("entry_allocations", 3, "as many batches as points", "batches {2,1}, points {50}"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_points = '{70,0}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_points = '{70,0}' WHERE user_id = $u AND seq = 3",
             entry("entry_allocations", 3, "points in each batch", "points {70,0}"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_points = '{50,NULL}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_points = '{50,NULL}' WHERE user_id = $u AND seq = 3",
             entry("entry_allocations", 3, "points in each batch", "points {50,NULL}"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_batches = '{2,2}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_batches = '{2,2}' WHERE user_id = $u AND seq = 3",
             entry("entry_allocations", 3, "each batch once", "batches {2,2}"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_batches = '{2,9}' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET allocated_batches = '{2,9}' WHERE user_id = $u AND seq = 3",
             both("entry_allocations", 9, 3, "batch 9", "no such batch"),
         ),
         (
-            "UPDATE ledger.entries SET allocated_batches = '{}' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET allocated_batches = '{}' WHERE user_id = $u AND seq = 8",
             entry("entry_allocations", 8, "as many batches as points", "batches {}, points {30}"),
         ),
         // Two fields that agree with each other, so that nothing but the allocation tells.
         (
-            "UPDATE ledger.entries SET allocated_batches = '{}', allocated_points = '{}' WHERE user_id = $u AND seq = 8",
+            "UPDATE pointsd.entries SET allocated_batches = '{}', allocated_points = '{}' WHERE user_id = $u AND seq = 8",
             entry("entry_allocations", 8, "30 points from batches", "0 points from batches"),
         ),
         (
-            "UPDATE ledger.entries SET amount = 1000000000001, balance_after = 1000000000001, balance_before = 0
+            "UPDATE pointsd.entries SET amount = 1000000000001, balance_after = 1000000000001, balance_before = 0
              WHERE user_id = $u AND seq = 1;
-             UPDATE ledger.entries SET balance_before = 1000000000001, balance_after = 1000000000051
+             UPDATE pointsd.entries SET balance_before = 1000000000001, balance_after = 1000000000051
              WHERE user_id = $u AND seq = 2;
-             UPDATE ledger.entries SET balance_before = 1000000000051 WHERE user_id = $u AND seq = 3",
+             UPDATE pointsd.entries SET balance_before = 1000000000051 WHERE user_id = $u AND seq = 3",
             vec![
                 finding(1, "entry_amount", None, 1, "amount 1 to 1000000000000", "amount 1000000000001"),
                 finding(1, "entry_amount", None, 3, "amount 999999999971", "amount 70"),
@@ -304,26 +304,26 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
 
 /// What a hand does to what the arithmetic of the screens has to tell by itself, where `$u` is user 1.
 const HANDS_THAT_ADD_UP: [&str; 9] = [
-    "UPDATE ledger.entries SET key = NULL WHERE user_id = $u AND seq = 1",
-    "UPDATE ledger.entries SET allocated_batches = '{1}', allocated_points = '{1}' WHERE user_id = $u AND seq = 1",
+    "UPDATE pointsd.entries SET key = NULL WHERE user_id = $u AND seq = 1",
+    "UPDATE pointsd.entries SET allocated_batches = '{1}', allocated_points = '{1}' WHERE user_id = $u AND seq = 1",
     // An expiry that left 10 of 30 points.
-    "UPDATE ledger.entries SET amount = 20, balance_after = balance_after + 10, allocated_points = '{20}'
+    "UPDATE pointsd.entries SET amount = 20, balance_after = balance_after + 10, allocated_points = '{20}'
      WHERE user_id = $u AND seq = 8;
-     UPDATE ledger.entries SET balance_before = balance_before + 10, balance_after = balance_after + 10
+     UPDATE pointsd.entries SET balance_before = balance_before + 10, balance_after = balance_after + 10
      WHERE user_id = $u AND seq > 8;
-     UPDATE ledger.accounts SET balance = balance + 10, total_expired = total_expired - 10 WHERE user_id = $u;
-     UPDATE ledger.batches SET remaining = 10, open = true WHERE user_id = $u AND batch = 4",
+     UPDATE pointsd.accounts SET balance = balance + 10, total_expired = total_expired - 10 WHERE user_id = $u;
+     UPDATE pointsd.batches SET remaining = 10, open = true WHERE user_id = $u AND batch = 4",
     "$adjust, NULL, '{5}', '{0}')",
     "$adjust, NULL, '{5,5}', '{7,-7}')",
-    "$adjust, NULL, '{5}', '{7}'); UPDATE ledger.batches SET remaining = 168 WHERE user_id = $u AND batch = 5",
+    "$adjust, NULL, '{5}', '{7}'); UPDATE pointsd.batches SET remaining = 168 WHERE user_id = $u AND batch = 5",
     "$adjust, NULL, '{5}', '{9000000000000000000}')",
     "$adjust, NULL, '{5,NULL}', '{7,NULL}')",
     "$adjust, gen_random_uuid(), '{}', '{}')",
 ];
 
 /// An adjust entry of nothing behind user 1's last one, up to its key and its allocations.
-const ADJUST: &str = "UPDATE ledger.accounts SET last_seq = 13 WHERE user_id = $u;
-    INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+const ADJUST: &str = "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = $u;
+    INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
         drawing_rule, correction, key, allocated_batches, allocated_points)
     VALUES ($u, 13, 'adjust', 0, 175, 175, 'repair', '2026-01-18 12:00Z', '', 1, '{}'";
 
@@ -482,7 +482,7 @@ async fn extreme_values_are_findings_and_no_errors() {
         let columns = client
             .query(
                 "SELECT column_name::text, data_type::text FROM information_schema.columns
-                 WHERE table_schema = 'ledger' AND table_name = $1 AND column_name <> 'user_id'
+                 WHERE table_schema = 'pointsd' AND table_name = $1 AND column_name <> 'user_id'
                    AND is_generated = 'NEVER'",
                 &[&table],
             )
@@ -522,11 +522,11 @@ async fn extreme_values_are_findings_and_no_errors() {
     // All at once.
     client
         .batch_execute(
-            "UPDATE ledger.accounts SET balance = 9223372036854775807, total_recharged = -9223372036854775808,
+            "UPDATE pointsd.accounts SET balance = 9223372036854775807, total_recharged = -9223372036854775808,
                  total_consumed = 9223372036854775807, last_seq = 9223372036854775807, last_batch = -2147483648;
-             UPDATE ledger.batches SET amount = -9223372036854775808, remaining = 9223372036854775807,
+             UPDATE pointsd.batches SET amount = -9223372036854775808, remaining = 9223372036854775807,
                  opened_at = 'infinity', expires_at = '-infinity';
-             UPDATE ledger.entries SET amount = 9223372036854775807, balance_before = 9223372036854775807,
+             UPDATE pointsd.entries SET amount = 9223372036854775807, balance_before = 9223372036854775807,
                  balance_after = -9223372036854775808, allocated_points = '{9223372036854775807,9223372036854775807}'",
         )
         .await
@@ -535,7 +535,7 @@ async fn extreme_values_are_findings_and_no_errors() {
     client.batch_execute("BEGIN").await.unwrap();
     assert_eq!(suspects(&client, &[user(1)]).await.map(|found| found.contains(&user(1))), [true, true]);
     client.batch_execute("ROLLBACK").await.unwrap();
-    let rows = client.query_one("SELECT count(*) FROM ledger.entries", &[]).await.unwrap();
+    let rows = client.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 15);
 }
 

@@ -19,7 +19,7 @@ async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
 
 /// As if this run had made its report.
 async fn told(client: &Client, run: i64) {
-    let insert = "INSERT INTO reports.documents (report, slot, run, made, tone, headline, content, host, folder)
+    let insert = "INSERT INTO pointsd.documents (report, slot, run, made, tone, headline, content, host, folder)
                   VALUES ('reconciliation', now() + $1::bigint * interval '1 day', $1, now(), 'bad', '', '{}', '', '')";
     client.execute(insert, &[&run]).await.unwrap();
 }

@@ -69,14 +69,14 @@ async fn post(session: &mut Session<Box<Client>>, postings: &[Posting]) {
 async fn note_proved(client: &Client) {
     client
         .batch_execute(
-            "INSERT INTO reports.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed,
+            "INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed,
                  total_expired, total_adjusted, entries_print, batches_print, drawn_print)
              SELECT a.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed,
                     a.total_expired, a.total_adjusted,
-                    (SELECT coalesce(sum(reports.entry_print(e)), 0) FROM ledger.entries AS e WHERE e.user_id = a.user_id),
-                    (SELECT coalesce(sum(reports.batch_print(b)), 0) FROM ledger.batches AS b WHERE b.user_id = a.user_id),
+                    (SELECT coalesce(sum(pointsd.entry_print(e)), 0) FROM pointsd.entries AS e WHERE e.user_id = a.user_id),
+                    (SELECT coalesce(sum(pointsd.batch_print(b)), 0) FROM pointsd.batches AS b WHERE b.user_id = a.user_id),
                     0
-             FROM ledger.accounts AS a",
+             FROM pointsd.accounts AS a",
         )
         .await
         .unwrap();
@@ -87,7 +87,7 @@ async fn unguard(client: &Client) {
     let constraints = client
         .query(
             "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
-             WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'",
+             WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'",
             &[],
         )
         .await
@@ -96,7 +96,7 @@ async fn unguard(client: &Client) {
         let (table, name): (String, String) = (row.get(0), row.get(1));
         client.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await.unwrap();
     }
-    client.batch_execute("ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change").await.unwrap();
+    client.batch_execute("ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change").await.unwrap();
 }
 
 /// A finding in an account of the test's.

@@ -58,7 +58,7 @@ async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, leng
         };
         session.post(&[posting], &rules()).await.unwrap();
     }
-    count(&database.client().await, "SELECT count(*) FROM ledger.entries").await
+    count(&database.client().await, "SELECT count(*) FROM pointsd.entries").await
 }
 
 async fn count(client: &Client, sql: &str) -> u64 {
@@ -73,16 +73,16 @@ async fn run(database: &TestDatabase, full: bool) -> Proof {
 async fn age(client: &Client) {
     client
         .batch_execute(
-            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-             UPDATE ledger.entries SET recorded_at = recorded_at - interval '1 day';
-             ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+            "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+             UPDATE pointsd.entries SET recorded_at = recorded_at - interval '1 day';
+             ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change",
         )
         .await
         .unwrap();
 }
 
 async fn checkpoints(client: &Client) -> Vec<String> {
-    let sql = "SELECT c::text FROM reports.checkpoints c ORDER BY user_id";
+    let sql = "SELECT c::text FROM pointsd.checkpoints c ORDER BY user_id";
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
@@ -93,7 +93,7 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     let entries = post(&database, &mut rng, 20, 300, "a").await;
     age(&client).await;
     let first = run(&database, false).await;
-    let accounts = count(&client, "SELECT count(*) FROM ledger.accounts").await;
+    let accounts = count(&client, "SELECT count(*) FROM pointsd.accounts").await;
     assert_eq!((first.full, first.accounts, first.entries), (true, accounts, entries), "nothing was proved before");
     assert_eq!((first.suspects, first.findings, first.ended), (0, 0, true), "{first:?}");
     assert_eq!(checkpoints(&client).await.len() as u64, accounts);
@@ -111,7 +111,10 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     let full = run(&database, true).await;
     assert_eq!((full.full, full.entries, full.suspects, full.findings), (true, entries + more, 0, 0), "{full:?}");
     assert_eq!(checkpoints(&client).await, by_parts);
-    client.batch_execute("TRUNCATE reports.checkpoints; UPDATE reports.proof SET looked_from = NULL").await.unwrap();
+    client
+        .batch_execute("TRUNCATE pointsd.checkpoints; UPDATE pointsd.proof_state SET looked_from = NULL")
+        .await
+        .unwrap();
     run(&database, true).await;
     assert_eq!(checkpoints(&client).await, by_parts, "from scratch as by parts");
 }
@@ -125,14 +128,14 @@ async fn a_full_proof_does_not_go_on_from_where_a_nightly_one_came() {
     post(&database, &mut rng, 10, 80, "a").await;
     age(&client).await;
     run(&database, false).await;
-    let last = "SELECT user_id FROM ledger.accounts ORDER BY user_id DESC LIMIT 1";
+    let last = "SELECT user_id FROM pointsd.accounts ORDER BY user_id DESC LIMIT 1";
     let cursor: uuid::Uuid = client.query_one(last, &[]).await.unwrap().get(0);
     client
         .batch_execute(
-            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-             UPDATE ledger.entries SET description = 'another'
-             WHERE user_id = (SELECT user_id FROM ledger.accounts ORDER BY user_id LIMIT 1);
-             ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+            "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+             UPDATE pointsd.entries SET description = 'another'
+             WHERE user_id = (SELECT user_id FROM pointsd.accounts ORDER BY user_id LIMIT 1);
+             ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change",
         )
         .await
         .unwrap();
@@ -167,7 +170,7 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     assert!(kept.accounts > 0 && kept.cursor.is_none() && !kept.ended, "{kept:?}");
     let again = prove(&mut database.client().await, &Keeper::default(), true, kept.clone(), |_| true).await.unwrap();
     assert_eq!((again.accounts, again.entries), (kept.accounts, kept.entries));
-    client.batch_execute("UPDATE reports.proof SET looked_from = NULL, full_at = NULL").await.unwrap();
+    client.batch_execute("UPDATE pointsd.proof_state SET looked_from = NULL, full_at = NULL").await.unwrap();
 
     let ended = prove(&mut database.client().await, &Keeper::default(), true, stopped.clone(), |_| true).await.unwrap();
     assert!(ended.ended && !ended.stopped && ended.findings == 0, "{ended:?}");
@@ -186,7 +189,7 @@ async fn a_checkpoint_that_was_changed_is_made_anew() {
     age(&client).await;
     run(&database, false).await;
     let sound = checkpoints(&client).await;
-    client.batch_execute("UPDATE reports.checkpoints SET batches = batches + 1").await.unwrap();
+    client.batch_execute("UPDATE pointsd.checkpoints SET batches = batches + 1").await.unwrap();
     let full = run(&database, true).await;
     assert_eq!((full.suspects as usize, full.findings), (sound.len(), 0), "{full:?}");
     assert_eq!(checkpoints(&client).await, sound);
@@ -219,7 +222,7 @@ async fn postings_go_on_while_a_group_is_open() {
     let mut client = database.client().await;
     let proof = prove(&mut client, &Posts(&database), true, Proof::default(), |_| true).await.unwrap();
     assert!(proof.ended && proof.findings == 0, "{proof:?}");
-    assert!(count(&client, "SELECT count(*) FROM ledger.entries").await > entries);
+    assert!(count(&client, "SELECT count(*) FROM pointsd.entries").await > entries);
     assert_eq!(run(&database, false).await.findings, 0);
 }
 
@@ -232,15 +235,15 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
     assert_eq!(run(&database, true).await.suspects, 0);
     let constraints =
         "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
-                       WHERE connamespace = 'ledger'::regnamespace AND contype = 'c'";
+                       WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'";
     for row in client.query(constraints, &[]).await.unwrap() {
         client.batch_execute(row.get(0)).await.unwrap();
     }
-    client.batch_execute("ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change").await.unwrap();
+    client.batch_execute("ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change").await.unwrap();
     let columns = client
         .query(
             "SELECT attrelid::regclass::text, attname::text, format_type(atttypid, NULL) FROM pg_attribute
-             WHERE attrelid IN ('ledger.accounts'::regclass, 'ledger.batches'::regclass, 'ledger.entries'::regclass)
+             WHERE attrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass)
                AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
             &[],
         )
@@ -277,7 +280,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
         let names = columns_of.join(", ");
         let restore = format!(
             "DELETE FROM {table}; INSERT INTO {table} ({names}) SELECT {names} FROM public.saved;
-             DROP TABLE public.saved; UPDATE reports.findings SET cured = now(), cured_run = 0 WHERE cured IS NULL"
+             DROP TABLE public.saved; UPDATE pointsd.findings SET cured = now(), cured_run = 0 WHERE cured IS NULL"
         );
         client.batch_execute(&restore).await.unwrap();
     }
@@ -293,20 +296,20 @@ async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
     post(&database, &mut rng, 10, 200, "a").await;
     age(&client).await;
     run(&database, false).await;
-    client.batch_execute("DELETE FROM reports.checkpoints").await.unwrap();
+    client.batch_execute("DELETE FROM pointsd.checkpoints").await.unwrap();
     let full = run(&database, true).await;
     assert_eq!((full.suspects, full.findings), (0, 0), "{full:?}");
     assert_eq!(checkpoints(&client).await.len(), 10);
     // Drawn from after its end: no sum tells.
-    let late = "UPDATE ledger.batches AS b SET expires_at = b.opened_at + interval '1 microsecond'
-                WHERE (user_id, batch) = (SELECT user_id, allocated_batches[1] FROM ledger.entries AS e
+    let late = "UPDATE pointsd.batches AS b SET expires_at = b.opened_at + interval '1 microsecond'
+                WHERE (user_id, batch) = (SELECT user_id, allocated_batches[1] FROM pointsd.entries AS e
                                           WHERE type = 'consume' AND allocated_batches <> '{}' AND at > (
-                                              SELECT opened_at + interval '1 hour' FROM ledger.batches AS o
+                                              SELECT opened_at + interval '1 hour' FROM pointsd.batches AS o
                                               WHERE o.user_id = e.user_id AND o.batch = e.allocated_batches[1])
                                           ORDER BY user_id, seq LIMIT 1)
                 RETURNING user_id";
     let user: uuid::Uuid = client.query_one(late, &[]).await.unwrap().get(0);
-    client.execute("DELETE FROM reports.checkpoints WHERE user_id = $1", &[&user]).await.unwrap();
+    client.execute("DELETE FROM pointsd.checkpoints WHERE user_id = $1", &[&user]).await.unwrap();
     let full = run(&database, true).await;
     assert_eq!(full.suspects, 1, "{full:?}");
     assert!(full.findings > 0, "{full:?}");
@@ -320,7 +323,7 @@ async fn what_has_no_account_is_found() {
     post(&database, &mut rng, 4, 60, "a").await;
     age(&client).await;
     run(&database, false).await;
-    client.execute("DELETE FROM ledger.accounts WHERE user_id = $1", &[&user(1)]).await.unwrap();
+    client.execute("DELETE FROM pointsd.accounts WHERE user_id = $1", &[&user(1)]).await.unwrap();
     assert_eq!(run(&database, false).await.suspects, 0, "no entry is new");
     let full = run(&database, true).await;
     assert!(full.suspects == 1 && full.findings > 0, "{full:?}");

@@ -40,7 +40,7 @@ async fn program(url: &str, args: &[&str], status: i32) -> Done {
 
 async fn last_entry(client: &Client) -> tokio_postgres::Row {
     client
-        .query_one("SELECT * FROM ledger.entries WHERE user_id = $1 ORDER BY seq DESC LIMIT 1", &[&user(1)])
+        .query_one("SELECT * FROM pointsd.entries WHERE user_id = $1 ORDER BY seq DESC LIMIT 1", &[&user(1)])
         .await
         .unwrap()
 }
@@ -54,9 +54,9 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     let sound = Rows::read(&client).await;
     hand(
         &client,
-        "UPDATE ledger.accounts SET balance = 999, total_consumed = 1, last_seq = 20, last_batch = 1 WHERE user_id = $u;
-         UPDATE ledger.batches SET remaining = 0, open = true, source = 'invite' WHERE user_id = $u AND batch = 5;
-         UPDATE ledger.batches SET amount = 77, opened_at = '2025-01-01' WHERE user_id = $u AND batch = 1",
+        "UPDATE pointsd.accounts SET balance = 999, total_consumed = 1, last_seq = 20, last_batch = 1 WHERE user_id = $u;
+         UPDATE pointsd.batches SET remaining = 0, open = true, source = 'invite' WHERE user_id = $u AND batch = 5;
+         UPDATE pointsd.batches SET amount = 77, opened_at = '2025-01-01' WHERE user_id = $u AND batch = 1",
     )
     .await;
     let before = found(&client).await;
@@ -120,9 +120,9 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     // 55 more in an old batch, 25 fewer in the live one.
     hand(
         &client,
-        "UPDATE ledger.accounts SET balance = 205, total_recharged = 1 WHERE user_id = $u;
-         UPDATE ledger.batches SET remaining = 55, open = true WHERE user_id = $u AND batch = 3;
-         UPDATE ledger.batches SET remaining = 150 WHERE user_id = $u AND batch = 5",
+        "UPDATE pointsd.accounts SET balance = 205, total_recharged = 1 WHERE user_id = $u;
+         UPDATE pointsd.batches SET remaining = 55, open = true WHERE user_id = $u AND batch = 3;
+         UPDATE pointsd.batches SET remaining = 150 WHERE user_id = $u AND batch = 5",
     )
     .await;
     let (file, plan) = plan(&url, &folder, &args, 0).await;
@@ -146,14 +146,14 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     assert_eq!(found(&client).await, []);
 
     // Downwards, below zero.
-    hand(&client, "UPDATE ledger.accounts SET balance = -20 WHERE user_id = $u").await;
+    hand(&client, "UPDATE pointsd.accounts SET balance = -20 WHERE user_id = $u").await;
     let (file, plan) = self::plan(&url, &folder, &args, 0).await;
     assert_eq!(plan["accounts"][0]["entry"]["amount"], 20);
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
 
     // Rows that do not agree among themselves cannot be kept.
-    hand(&client, "UPDATE ledger.accounts SET balance = 7 WHERE user_id = $u").await;
+    hand(&client, "UPDATE pointsd.accounts SET balance = 7 WHERE user_id = $u").await;
     let (_, plan) = self::plan(&url, &folder, &args, 3).await;
     let reason = plan["unrepairable"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("batches show 0 points, the account a balance of 7"), "{reason}");
@@ -190,25 +190,25 @@ async fn a_changed_history_is_accepted_on_request() {
     unguard(&client).await;
     hand(
         &client,
-        "CREATE TEMPORARY TABLE before AS SELECT description AS d FROM ledger.entries WHERE user_id = $u AND seq = 4",
+        "CREATE TEMPORARY TABLE before AS SELECT description AS d FROM pointsd.entries WHERE user_id = $u AND seq = 4",
     )
     .await;
-    hand(&client, "UPDATE ledger.entries SET description = 'otherwise' WHERE user_id = $u AND seq = 3").await;
+    hand(&client, "UPDATE pointsd.entries SET description = 'otherwise' WHERE user_id = $u AND seq = 3").await;
     assert_eq!(found(&client).await.len(), 1);
     let (file, plan) = plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
     assert_eq!(plan["accounts"][0]["accept_history"], true);
     // What a hand changes after the plan was read is not accepted with it, though no other rule sees it.
-    hand(&client, "UPDATE ledger.entries SET description = 'unread' WHERE user_id = $u AND seq = 4").await;
+    hand(&client, "UPDATE pointsd.entries SET description = 'unread' WHERE user_id = $u AND seq = 4").await;
     let done = apply(&url, &file, 3).await;
     assert!(done.stdout.contains("it has moved on since the plan, or the plan's rows were edited"), "{done:?}");
-    hand(&client, "UPDATE ledger.entries SET description = before.d FROM before WHERE user_id = $u AND seq = 4").await;
+    hand(&client, "UPDATE pointsd.entries SET description = before.d FROM before WHERE user_id = $u AND seq = 4").await;
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
     let entry = last_entry(&client).await;
     assert_eq!((entry.get::<_, &str>("type"), entry.get::<_, i64>("amount")), ("adjust", 0));
     let correction: Value = entry.get("correction");
     assert_eq!(correction["accept_history"], true);
-    let left = client.query_one("SELECT count(*) FROM reports.checkpoints", &[]).await.unwrap();
+    let left = client.query_one("SELECT count(*) FROM pointsd.checkpoints", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 2, "the proof of this account begins anew, the others' stay");
     check_invariants(&client).await;
 }
@@ -221,7 +221,7 @@ async fn an_account_that_moved_on_is_left_alone() {
     write_history(&database).await;
     unguard(&client).await;
     let (me, other) = (user(1).to_string(), user(3).to_string());
-    hand(&client, "UPDATE ledger.accounts SET total_consumed = 1").await;
+    hand(&client, "UPDATE pointsd.accounts SET total_consumed = 1").await;
     let (file, _) = plan(&url, &folder, &["--user", &me, "--user", &other], 0).await;
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 5, 18)]).await;
@@ -236,7 +236,7 @@ async fn an_account_that_moved_on_is_left_alone() {
 
     // A batch that no finding was about counts, too.
     let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
-    hand(&client, "UPDATE ledger.batches SET open = true WHERE user_id = $u AND batch = 1").await;
+    hand(&client, "UPDATE pointsd.batches SET open = true WHERE user_id = $u AND batch = 1").await;
     apply(&url, &file, 3).await;
     let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
     apply(&url, &file, 0).await;
@@ -252,21 +252,21 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
     unguard(&client).await;
     let me = user(1).to_string();
     for (sql, reason) in [
-        ("DELETE FROM ledger.accounts WHERE user_id = $u", "the account's row is missing"),
-        ("DELETE FROM ledger.entries WHERE user_id = $u AND seq = 4", "entry 4 is missing"),
+        ("DELETE FROM pointsd.accounts WHERE user_id = $u", "the account's row is missing"),
+        ("DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 4", "entry 4 is missing"),
         (
-            "UPDATE ledger.entries SET amount = 1 WHERE user_id = $u AND seq = 4",
+            "UPDATE pointsd.entries SET amount = 1 WHERE user_id = $u AND seq = 4",
             "entry 4 itself is wrong (entry_amount)",
         ),
-        ("DELETE FROM ledger.batches WHERE user_id = $u AND batch = 2", "a batch's row is missing"),
-        ("UPDATE ledger.batches SET batch = 20 WHERE user_id = $u AND batch = 2", "does not know batch 20"),
-        ("UPDATE ledger.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5", "does not know batch 5"),
+        ("DELETE FROM pointsd.batches WHERE user_id = $u AND batch = 2", "a batch's row is missing"),
+        ("UPDATE pointsd.batches SET batch = 20 WHERE user_id = $u AND batch = 2", "does not know batch 20"),
+        ("UPDATE pointsd.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5", "does not know batch 5"),
     ] {
         // The hand of before is undone by its mirror: the rows as they were.
         client
             .batch_execute(
-                "CREATE TABLE kept AS TABLE ledger.accounts; CREATE TABLE kept_batches AS TABLE ledger.batches;
-            CREATE TABLE kept_entries AS TABLE ledger.entries",
+                "CREATE TABLE kept AS TABLE pointsd.accounts; CREATE TABLE kept_batches AS TABLE pointsd.batches;
+            CREATE TABLE kept_entries AS TABLE pointsd.entries",
             )
             .await
             .unwrap();
@@ -280,12 +280,12 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
         assert_eq!(found(&client).await, damaged);
         client
             .batch_execute(
-                "DELETE FROM ledger.accounts; DELETE FROM ledger.batches; DELETE FROM ledger.entries;
-                 INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+                "DELETE FROM pointsd.accounts; DELETE FROM pointsd.batches; DELETE FROM pointsd.entries;
+                 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
                      last_batch) SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
                      last_batch FROM kept;
-                 INSERT INTO ledger.batches SELECT * FROM kept_batches;
-                 INSERT INTO ledger.entries SELECT * FROM kept_entries;
+                 INSERT INTO pointsd.batches SELECT * FROM kept_batches;
+                 INSERT INTO pointsd.entries SELECT * FROM kept_entries;
                  DROP TABLE kept, kept_batches, kept_entries",
             )
             .await

@@ -131,7 +131,7 @@ async fn ties_over_reports_with_random_postings_between() {
         post(&mut session, &postings, &config).await;
         let made = report(&database, &config, at(&format!("2026-04-0{round}T00:00:00Z"))).await;
         let counters = &made.counters;
-        let sql = "SELECT coalesce(-sum(least(balance, 0)), 0)::bigint FROM ledger.accounts";
+        let sql = "SELECT coalesce(-sum(least(balance, 0)), 0)::bigint FROM pointsd.accounts";
         let owed: i64 = session.client().query_one(sql, &[]).await.unwrap().get(0);
         assert_eq!((counters.points, counters.unexplained), (owed, 0));
         if round > 1 {
@@ -151,7 +151,7 @@ async fn tells_what_entries_do_not_explain() {
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 5, "a", at("2026-03-01T00:00:00Z"))], &config).await;
     report(&database, &config, at("2026-03-02T00:00:00Z")).await;
-    let sql = "UPDATE ledger.accounts SET balance = balance - 12, total_consumed = total_consumed + 12";
+    let sql = "UPDATE pointsd.accounts SET balance = balance - 12, total_consumed = total_consumed + 12";
     session.client().batch_execute(sql).await.unwrap();
     let made = report(&database, &config, at("2026-03-03T00:00:00Z")).await;
     assert_eq!(made.document.tone, Tone::Bad);
@@ -291,7 +291,7 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
     };
     let documents = || -> i64 {
         crate::program::wait(async {
-            let sql = "SELECT count(*) FROM reports.documents WHERE report = 'arrears'";
+            let sql = "SELECT count(*) FROM pointsd.documents WHERE report = 'arrears'";
             database.client().await.query_one(sql, &[]).await.unwrap().get(0)
         })
     };
@@ -320,16 +320,16 @@ fn what_entries_do_not_explain_is_no_success() {
     call(&url, &["consume", &user, "5", "--source-type", "tts", "--source-id", "1", "--at", "2026-01-02T00:00:00Z"])
         .expect(0);
     job(10, 0);
-    change("UPDATE ledger.accounts SET balance = -17, total_consumed = 17");
+    change("UPDATE pointsd.accounts SET balance = -17, total_consumed = 17");
     let counters = job(11, 3);
     assert_eq!((&counters["unexplained"], &counters["difference"]), (&json!(1), &json!(12)), "{counters}");
     job(12, 0);
-    change("UPDATE reports.arrears_closing SET owed = 20");
+    change("UPDATE pointsd.arrears_closing SET owed = 20");
     let counters = job(13, 3);
     assert_eq!((&counters["unexplained"], &counters["difference"]), (&json!(0), &json!(-3)), "{counters}");
     change(
-        "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-         UPDATE ledger.entries SET balance_before = -1, balance_after = -6",
+        "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+         UPDATE pointsd.entries SET balance_before = -1, balance_after = -6",
     );
     assert_eq!(job(14, 3)["undated"], json!(1));
 }

@@ -55,15 +55,15 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
 
 /// Lets a hand do what history forbids.
 async fn by_hand(client: &Client, sql: &str) {
-    let guarded = "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change";
-    let again = "ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change";
+    let guarded = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change";
+    let again = "ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
     client.batch_execute(&format!("BEGIN; {guarded}; {sql}; {again}; COMMIT")).await.unwrap();
 }
 
 /// Records all entries anew: in the order in which they were, over the days from 26 March to 2 April in Paris, with
 /// gaps of whole days. Some fall on the very instants at which days begin.
 async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
-    let rows = client.query("SELECT user_id, seq FROM ledger.entries ORDER BY recorded_at, user_id, seq", &[]).await;
+    let rows = client.query("SELECT user_id, seq FROM pointsd.entries ORDER BY recorded_at, user_id, seq", &[]).await;
     let rows = rows.unwrap();
     let begin = days::begin_of(day("2026-03-26"), PARIS);
     let empty = days::begin_of(day("2026-03-31"), PARIS)..days::begin_of(day("2026-04-01"), PARIS);
@@ -79,9 +79,9 @@ async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
     instants.sort();
     let users: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let seqs: Vec<i64> = rows.iter().map(|row| row.get(1)).collect();
-    let guard = |what: &str| format!("ALTER TABLE ledger.entries {what} TRIGGER entries_never_change");
+    let guard = |what: &str| format!("ALTER TABLE pointsd.entries {what} TRIGGER entries_never_change");
     client.batch_execute(&guard("DISABLE")).await.unwrap();
-    let sql = "UPDATE ledger.entries AS e SET recorded_at = n.recorded_at
+    let sql = "UPDATE pointsd.entries AS e SET recorded_at = n.recorded_at
                FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS n (user_id, seq, recorded_at)
                WHERE e.user_id = n.user_id AND e.seq = n.seq";
     client.execute(sql, &[&users, &seqs, &instants]).await.unwrap();
@@ -92,24 +92,24 @@ async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
 /// nothing.
 async fn adjust(client: &Client) {
     let row =
-        "SELECT user_id, batch, remaining FROM ledger.batches WHERE open AND remaining > 1 ORDER BY user_id LIMIT 1";
+        "SELECT user_id, batch, remaining FROM pointsd.batches WHERE open AND remaining > 1 ORDER BY user_id LIMIT 1";
     let row = client.query_one(row, &[]).await.unwrap();
     let (one, batch, taken): (uuid::Uuid, i32, i64) = (row.get(0), row.get(1), row.get::<_, i64>(2) - 1);
     let insert = |user: uuid::Uuid, change: i64, batches: &str, points: &str| {
         format!(
-            "INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+            "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
                                          source_type, description, correction, allocated_batches, allocated_points)
              SELECT user_id, last_seq + 1, abs({change}), balance, balance + {change}, now(), 1, 'adjust', 'repair', '',
                     '{{}}', '{batches}', '{points}'
-             FROM ledger.accounts WHERE user_id = '{user}';
-             UPDATE ledger.accounts SET last_seq = last_seq + 1, balance = balance + {change},
+             FROM pointsd.accounts WHERE user_id = '{user}';
+             UPDATE pointsd.accounts SET last_seq = last_seq + 1, balance = balance + {change},
                     total_adjusted = total_adjusted + {change} WHERE user_id = '{user}'"
         )
     };
     client
         .batch_execute(&format!(
-            "UPDATE ledger.batches SET remaining = 1 WHERE user_id = '{one}' AND batch = {batch}; {}; {};
-             UPDATE ledger.batches SET remaining = 2 WHERE user_id = '{one}' AND batch = {batch}; {}",
+            "UPDATE pointsd.batches SET remaining = 1 WHERE user_id = '{one}' AND batch = {batch}; {}; {};
+             UPDATE pointsd.batches SET remaining = 2 WHERE user_id = '{one}' AND batch = {batch}; {}",
             insert(one, -taken, &format!("{{{batch}}}"), &format!("{{{taken}}}")),
             insert(one, 0, "{}", "{}"),
             insert(one, 1, &format!("{{{batch}}}"), "{-1}"),
@@ -117,7 +117,7 @@ async fn adjust(client: &Client) {
         .await
         .unwrap();
     // Who owes is let off a part of it: no batch is concerned.
-    let debtor = "SELECT user_id FROM ledger.accounts WHERE balance < -1 ORDER BY user_id LIMIT 1";
+    let debtor = "SELECT user_id FROM pointsd.accounts WHERE balance < -1 ORDER BY user_id LIMIT 1";
     if let Some(row) = client.query_opt(debtor, &[]).await.unwrap() {
         client.batch_execute(&insert(row.get(0), 1, "{}", "{}")).await.unwrap();
     }
@@ -125,11 +125,11 @@ async fn adjust(client: &Client) {
 
 /// The movements of each day, counted entry by entry.
 async fn counted(client: &Client, zone: Tz) -> BTreeMap<NaiveDate, Movements> {
-    let batches = client.query("SELECT user_id, batch, source FROM ledger.batches", &[]).await.unwrap();
+    let batches = client.query("SELECT user_id, batch, source FROM pointsd.batches", &[]).await.unwrap();
     let source: BTreeMap<(uuid::Uuid, i32), String> =
         batches.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
     let sql = "SELECT user_id, type, amount, balance_before, balance_after, source_type, allocated_batches,
-                      allocated_points, recorded_at FROM ledger.entries";
+                      allocated_points, recorded_at FROM pointsd.entries";
     let mut days: BTreeMap<NaiveDate, Movements> = BTreeMap::new();
     for row in client.query(sql, &[]).await.unwrap() {
         let (user, kind, own): (uuid::Uuid, String, String) = (row.get(0), row.get(1), row.get(5));
@@ -169,7 +169,7 @@ async fn counted(client: &Client, zone: Tz) -> BTreeMap<NaiveDate, Movements> {
 /// What all accounts held when a day was over: what the last entry of each until then left.
 async fn held(client: &Client, ended: DateTime<Utc>) -> i64 {
     let sql = "SELECT coalesce(sum(balance_after), 0)::bigint FROM (
-                   SELECT DISTINCT ON (user_id) balance_after FROM ledger.entries WHERE recorded_at < $1
+                   SELECT DISTINCT ON (user_id) balance_after FROM pointsd.entries WHERE recorded_at < $1
                    ORDER BY user_id, seq DESC) AS last";
     client.query_one(sql, &[&ended]).await.unwrap().get(0)
 }
@@ -203,7 +203,7 @@ async fn days_are_what_their_entries_say() {
     let mut seen = Movement::default();
     for history in 0..6 {
         database.clear(&client).await;
-        client.batch_execute("DELETE FROM reports.days").await.unwrap();
+        client.batch_execute("DELETE FROM pointsd.days").await.unwrap();
         post_random(&database, &mut rng, 0..125).await;
         adjust(&client).await;
         post_random(&database, &mut rng, 125..250).await;
@@ -272,7 +272,7 @@ async fn small(database: &TestDatabase) -> Client {
     let mut client = database.client().await;
     by_hand(
         &client,
-        "UPDATE ledger.entries SET recorded_at = '2026-03-27T12:00:00Z'::timestamptz + seq * interval '1 day'",
+        "UPDATE pointsd.entries SET recorded_at = '2026-03-27T12:00:00Z'::timestamptz + seq * interval '1 day'",
     )
     .await;
     assert_eq!(close(&mut client, at("2026-03-30T12:00:00Z")).await, 2);
@@ -300,15 +300,15 @@ async fn what_does_not_tie_is_found() {
     let of = |user: u32| format!("WHERE user_id = '{}'", crate::support::user(user));
     let found = break_and_look(
         &mut client,
-        &format!("UPDATE ledger.accounts SET balance = balance + 5, total_recharged = total_recharged + 5 {}", of(0)),
-        &format!("UPDATE ledger.accounts SET balance = balance - 5, total_recharged = total_recharged - 5 {}", of(0)),
+        &format!("UPDATE pointsd.accounts SET balance = balance + 5, total_recharged = total_recharged + 5 {}", of(0)),
+        &format!("UPDATE pointsd.accounts SET balance = balance - 5, total_recharged = total_recharged - 5 {}", of(0)),
     )
     .await;
     assert_eq!(rules_of(&found), ["days_balance"]);
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str(), found[0].user), ("60", "65", None));
 
     // A batch, and its source.
-    let set = |what: &str, user: u32| format!("UPDATE ledger.batches SET {what} {}", of(user));
+    let set = |what: &str, user: u32| format!("UPDATE pointsd.batches SET {what} {}", of(user));
     let found = break_and_look(&mut client, &set("remaining = 60", 0), &set("remaining = 70", 0)).await;
     assert_eq!(rules_of(&found), ["days_source"]);
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("wxpay 70", "wxpay 60"));
@@ -317,13 +317,13 @@ async fn what_does_not_tie_is_found() {
     let found = break_and_look(
         &mut client,
         &format!(
-            "UPDATE ledger.accounts SET balance = 0, total_consumed = total_consumed - 30 WHERE balance = -30;
-             UPDATE ledger.accounts SET balance = 40, total_consumed = total_consumed + 30 {}",
+            "UPDATE pointsd.accounts SET balance = 0, total_consumed = total_consumed - 30 WHERE balance = -30;
+             UPDATE pointsd.accounts SET balance = 40, total_consumed = total_consumed + 30 {}",
             of(0)
         ),
         &format!(
-            "UPDATE ledger.accounts SET balance = -30, total_consumed = total_consumed + 30 WHERE balance = 0;
-             UPDATE ledger.accounts SET balance = 70, total_consumed = total_consumed - 30 {}",
+            "UPDATE pointsd.accounts SET balance = -30, total_consumed = total_consumed + 30 WHERE balance = 0;
+             UPDATE pointsd.accounts SET balance = 70, total_consumed = total_consumed - 30 {}",
             of(0)
         ),
     )
@@ -345,13 +345,13 @@ async fn an_adjust_entry_of_nothing_may_move_points_between_sources() {
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
     client
         .batch_execute(
-            "INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+            "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
                                          source_type, description, correction, allocated_batches, allocated_points)
              SELECT user_id, last_seq + 1, 0, balance, balance, now(), 1, 'adjust', 'repair', '', '{}', '{1,2}',
                     '{-10,10}'
-             FROM ledger.accounts;
-             UPDATE ledger.accounts SET last_seq = last_seq + 1;
-             UPDATE ledger.batches SET remaining = remaining + CASE batch WHEN 1 THEN 10 ELSE -10 END",
+             FROM pointsd.accounts;
+             UPDATE pointsd.accounts SET last_seq = last_seq + 1;
+             UPDATE pointsd.batches SET remaining = remaining + CASE batch WHEN 1 THEN 10 ELSE -10 END",
         )
         .await
         .unwrap();
@@ -369,7 +369,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     let mut session = database.session().await;
     let late = Posting::consume(user(0), 5, "tts", "late", at("2026-03-29T00:00:00Z"));
     session.post(&[late], &rules()).await.unwrap();
-    by_hand(&client, "UPDATE ledger.entries SET recorded_at = '2026-03-29T21:59:59Z' WHERE source_id = 'late'").await;
+    by_hand(&client, "UPDATE pointsd.entries SET recorded_at = '2026-03-29T21:59:59Z' WHERE source_id = 'late'").await;
     // Also where only what came lately is looked at: the sums no longer tie, and that has one reason.
     for anew in [false, true] {
         let books = look(&mut client, anew).await;
@@ -385,12 +385,12 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert_eq!(rules_of(&look(&mut client, false).await.findings), ["day_changed"]);
 
     // Set right by somebody who decides so: the days are written anew from the one that changed.
-    client.batch_execute("DELETE FROM reports.days WHERE day >= '2026-03-29'").await.unwrap();
+    client.batch_execute("DELETE FROM pointsd.days WHERE day >= '2026-03-29'").await.unwrap();
     assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 2);
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
 
     // A change that leaves all sums as they are is found when the days are computed anew.
-    by_hand(&client, "UPDATE ledger.entries SET recorded_at = recorded_at - interval '1 day' WHERE source_id = 'a'")
+    by_hand(&client, "UPDATE pointsd.entries SET recorded_at = recorded_at - interval '1 day' WHERE source_id = 'a'")
         .await;
     assert_eq!(look(&mut client, false).await.findings, Vec::new());
     let found = look(&mut client, true).await.findings;
@@ -399,11 +399,11 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert!(found[0].found.starts_with("2026-03-28 owed: consumed 30, "), "{}", found[0].found);
 
     // So is a kept day that a hand has changed, or removed.
-    by_hand(&client, "UPDATE ledger.entries SET recorded_at = recorded_at + interval '1 day' WHERE source_id = 'a'")
+    by_hand(&client, "UPDATE pointsd.entries SET recorded_at = recorded_at + interval '1 day' WHERE source_id = 'a'")
         .await;
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
     client
-        .batch_execute("UPDATE reports.days SET opening = opening + 1, closing = closing + 1 WHERE day = '2026-03-29' AND source = 'gift'")
+        .batch_execute("UPDATE pointsd.days SET opening = opening + 1, closing = closing + 1 WHERE day = '2026-03-29' AND source = 'gift'")
         .await
         .unwrap();
     let found = look(&mut client, true).await.findings;

@@ -243,7 +243,7 @@ async fn tells_batches_without_an_account_and_a_count_that_does_not_hold() {
     let mut session = database.session().await;
     let (begin, end) = (at("2026-03-01T00:00:00Z"), at("2026-03-10T00:00:00Z"));
     post(&mut session, &[recharge(1, 5, "a", begin, end), recharge(2, 6, "a", begin, end)], &config).await;
-    let delete = "DELETE FROM ledger.accounts WHERE user_id = $1";
+    let delete = "DELETE FROM pointsd.accounts WHERE user_id = $1";
     session.client().execute(delete, &[&crate::support::user(1)]).await.unwrap();
     let (sweep, document) = report(&database, &mut session, &config, end, Some("two is not three")).await;
     assert_eq!((sweep.orphaned, document.tone), (1, Tone::Bad));

@@ -152,7 +152,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
     let again = Document { headline: "2 accounts owe 240 points".to_owned(), run: 18, ..first.clone() };
     assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, new: false, mails: 0 });
     assert_eq!(fs::read_to_string(folder.join("report.html")).unwrap(), page);
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
+    assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
     let read = place.with_client(async |client| reports::read(&client, kept.document).await.unwrap());
     assert_eq!(read, Some(first));
 }
@@ -167,7 +167,7 @@ fn what_does_not_commit_was_never_there_and_is_made_again() {
         reports::keep(&transaction, &document(SLOT), &config).await.unwrap();
         transaction.rollback().await.unwrap();
     });
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (0, 0));
+    assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (0, 0));
     let other = Document { headline: "Nobody owes".to_owned(), ..document(SLOT) };
     assert_eq!(place.keep(&[other])[0].mails, 2);
     let text = fs::read_to_string(place.folder.path().join("reports/2026-11-22/arrears-054500/report.txt")).unwrap();
@@ -198,7 +198,7 @@ fn two_at_once_keep_one() {
         (first_kept, second_kept.unwrap())
     });
     assert_eq!(kept.1, Kept { document: kept.0.document, new: false, mails: 0 });
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
+    assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_disk_that_fails_costs_the_files_alone() {
     // Where the folder should be there is a file.
     place.folder.file("reports", "in the way");
     assert_eq!(place.keep(&[document(SLOT)])[0].mails, 2);
-    assert_eq!(place.count("reports.documents"), 1);
+    assert_eq!(place.count("pointsd.documents"), 1);
     let shown = place.call(&["reports", "show", "1"]).expect(0).stdout;
     assert!(shown.contains("1 account owes 120 points"), "{shown}");
 }
@@ -238,7 +238,7 @@ fn no_transaction_is_open_while_files_are_written() {
     page.read_to_end(&mut rest).unwrap();
     assert!(first == *b"<" && rest.trim_ascii_end().ends_with(b"</html>"), "{} bytes", rest.len());
     running.finish().expect(0);
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (1, 2));
+    assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
     assert!(place.files("arrears", SLOT).contains(&"report.xlsx".to_owned()), "{:?}", place.files("arrears", SLOT));
 }
 
@@ -282,9 +282,9 @@ fn reports_are_listed_with_how_their_mails_stand() {
         document(SLOT),
     ]);
     place.execute(
-        "UPDATE mail.outbox SET state = 'sent', sent = '2026-11-21T04:46:00Z' WHERE document = 1;
-         UPDATE mail.outbox SET state = 'parked', answer = '550 no such user' WHERE document = 3 AND recipient LIKE '%boss%';
-         UPDATE mail.outbox SET written = '2026-11-22T04:45:10Z', answer = 'no connection'
+        "UPDATE pointsd.outbox SET state = 'sent', sent = '2026-11-21T04:46:00Z' WHERE document = 1;
+         UPDATE pointsd.outbox SET state = 'parked', answer = '550 no such user' WHERE document = 3 AND recipient LIKE '%boss%';
+         UPDATE pointsd.outbox SET written = '2026-11-22T04:45:10Z', answer = 'no connection'
          WHERE document = 3 AND recipient LIKE '%finance%'",
     );
     let listed = place.call(&["reports"]).expect(0).stdout;
@@ -357,7 +357,7 @@ fn what_cannot_be_mailed_again_is_refused() {
     nobody.keep(&[document(SLOT)]);
     let nobody_got_it = nobody.call(&["reports", "resend", "1"]).expect(2).stderr;
     assert!(nobody_got_it.contains("name somebody with --to, or write mail.to.arrears"), "{nobody_got_it}");
-    assert_eq!(place.count("mail.outbox") + nobody.count("mail.outbox"), 0);
+    assert_eq!(place.count("pointsd.outbox") + nobody.count("pointsd.outbox"), 0);
 }
 
 #[test]
@@ -371,19 +371,19 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     let of_another_day = place.folder.path().join("reports/2025-01-03/notes");
     fs::create_dir(&of_another_day).unwrap();
     place.execute(&format!(
-        "UPDATE reports.documents SET made = slot;
-         UPDATE mail.outbox SET state = 'sent', sent = slot WHERE document <> 2;
+        "UPDATE pointsd.documents SET made = slot;
+         UPDATE pointsd.outbox SET state = 'sent', sent = slot WHERE document <> 2;
          -- Some whose files are not where files of reports are, or not here.
-         INSERT INTO reports.documents (report, slot, run, made, tone, headline, content, host, folder)
-         SELECT 'expiry', slot, run, made, tone, headline, content, host, '{folder}' FROM reports.documents WHERE document = 1
+         INSERT INTO pointsd.documents (report, slot, run, made, tone, headline, content, host, folder)
+         SELECT 'expiry', slot, run, made, tone, headline, content, host, '{folder}' FROM pointsd.documents WHERE document = 1
          UNION ALL
-         SELECT 'reconciliation', slot, run, made, tone, headline, content, host, '{all}' FROM reports.documents WHERE document = 1
+         SELECT 'reconciliation', slot, run, made, tone, headline, content, host, '{all}' FROM pointsd.documents WHERE document = 1
          UNION ALL
-         SELECT 'expiry', slot, run, made, tone, headline, content, 'elsewhere', '{other}' FROM reports.documents WHERE document = 3
+         SELECT 'expiry', slot, run, made, tone, headline, content, 'elsewhere', '{other}' FROM pointsd.documents WHERE document = 3
          UNION ALL
-         SELECT of, slot, run, made, tone, headline, content, 'elsewhere', '' FROM reports.documents,
+         SELECT of, slot, run, made, tone, headline, content, 'elsewhere', '' FROM pointsd.documents,
                 unnest('{{expiry,reconciliation}}'::text[]) AS of WHERE document = 4;
-         INSERT INTO reports.findings (rule, expected, found, since, since_run, seen_run, cured, cured_run) VALUES
+         INSERT INTO pointsd.findings (rule, expected, found, since, since_run, seen_run, cured, cured_run) VALUES
              ('chain', '1', '2', '2025-01-01', 1, 1, '2025-01-02', 2),
              ('chain', '1', '2', '2025-01-01', 1, 1, '2026-11-01', 2),
              ('chain', '1', '2', '2025-01-01', 1, 1, NULL, NULL)",
@@ -395,13 +395,13 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     let would = place.call(&[&prune[..], &["--dry-run"]].concat()).expect(0).json();
     let both = |done: &Value| (done["reports"].as_u64(), done["cured_findings"].as_u64());
     assert_eq!(both(&would), (Some(5), Some(1)), "{would}");
-    assert_eq!((place.count("reports.documents"), place.files("arrears", slots[0]).len()), (9, 5));
+    assert_eq!((place.count("pointsd.documents"), place.files("arrears", slots[0]).len()), (9, 5));
 
     let done = place.call(&prune).expect(0).json();
     assert_eq!(both(&done), (Some(5), Some(1)), "{done}");
     // The second one's mails are still to be sent, the last one is young.
-    assert_eq!((place.count("reports.documents"), place.count("mail.outbox")), (4, 4));
-    assert_eq!(place.count("reports.findings"), 2);
+    assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (4, 4));
+    assert_eq!(place.count("pointsd.findings"), 2);
     let left: Vec<usize> = slots.iter().map(|slot| place.files("arrears", slot).len()).collect();
     assert_eq!(left, [0, 5, 0, 5]);
     assert_eq!(names_in(&place.folder.path().join("reports")), ["2025-01-02", "2025-01-03", "2026-11-22"]);

@@ -39,7 +39,7 @@ fn each_report_is_looked_for_at_its_own_slot() {
         assert_eq!(look(now).await, Standing::default(), "no daemon was ever there");
         client
             .batch_execute(&format!(
-                "INSERT INTO jobs.jobs (job, rule, since)
+                "INSERT INTO pointsd.jobs (job, rule, since)
                  SELECT job, '', '{SINCE}' FROM unnest(ARRAY['expiry', 'reconciliation', 'arrears', 'prune']) AS job"
             ))
             .await
@@ -62,15 +62,15 @@ fn each_report_is_looked_for_at_its_own_slot() {
         );
 
         let document = async |report: &str, slot: DateTime<Utc>| -> i64 {
-            let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+            let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                        VALUES ($1, $2, 1, 'good', '', '{}', '', '') RETURNING document";
             client.query_one(sql, &[&report, &slot]).await.unwrap().get(0)
         };
         let mail = async |document: i64, recipient: &str, state: &str| {
-            let sql = "INSERT INTO mail.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
+            let sql = "INSERT INTO pointsd.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
                        SELECT document, report, slot, $2, n.resend, '', $3, slot + n.resend * interval '1 second',
                               CASE WHEN $3 = 'sent' THEN slot END, 'said ' || $3
-                       FROM reports.documents, (SELECT count(*)::int AS resend FROM mail.outbox) AS n WHERE document = $1";
+                       FROM pointsd.documents, (SELECT count(*)::int AS resend FROM pointsd.outbox) AS n WHERE document = $1";
             client.execute(sql, &[&document, &recipient, &state]).await.unwrap();
         };
         document("expiry", expiry).await;
@@ -92,7 +92,7 @@ fn each_report_is_looked_for_at_its_own_slot() {
         assert_eq!(standing.missing, [lack(1, 1, "said waiting")]);
         // One leaves; for the other somebody saw to it by a resend.
         client
-            .batch_execute("UPDATE mail.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'")
+            .batch_execute("UPDATE pointsd.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'")
             .await
             .unwrap();
         mail(parked, "boss@exmaple.com", "parked").await;
@@ -103,8 +103,8 @@ fn each_report_is_looked_for_at_its_own_slot() {
         // What came due during a pause was left out by somebody; what a rule skipped was not.
         client
             .batch_execute(
-                "DELETE FROM reports.documents;
-                 INSERT INTO jobs.runs (job, slot, trigger, state, attempt, fence, finished, why) VALUES
+                "DELETE FROM pointsd.documents;
+                 INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, finished, why) VALUES
                  ('expiry', '2026-11-22T02:00:00Z', 'schedule', 'skipped', 0, 0, now(), 'the job was paused by me at noon'),
                  ('arrears', '2026-11-22T04:45:00Z', 'schedule', 'skipped', 0, 0, now(), 'run 7 was still under way')",
             )
@@ -112,7 +112,7 @@ fn each_report_is_looked_for_at_its_own_slot() {
             .unwrap();
         let missing: Vec<_> = sorted(look(now).await).missing.iter().map(|missing| missing.report).collect();
         assert_eq!(missing, ["arrears", "reconciliation"]);
-        client.batch_execute("UPDATE jobs.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
+        client.batch_execute("UPDATE pointsd.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
         assert_eq!(look(now).await.missing, []);
     });
 }
@@ -131,14 +131,15 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
         let mut client = database.database().await.connection().await.unwrap();
         let slot = at("2026-11-22T04:45:00Z");
         client
-            .batch_execute(&format!("INSERT INTO jobs.jobs (job, rule, since) VALUES ('arrears', '', '{SINCE}')"))
+            .batch_execute(&format!("INSERT INTO pointsd.jobs (job, rule, since) VALUES ('arrears', '', '{SINCE}')"))
             .await
             .unwrap();
-        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+        let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                    VALUES ('arrears', $1, 1, 'good', '', '{}', '', '') RETURNING document";
         let document: i64 = client.query_one(sql, &[&slot]).await.unwrap().get(0);
         // As the server has it: it knows everybody but one.
-        let leave = "UPDATE mail.outbox SET state = CASE WHEN recipient LIKE 'unknown@%' THEN 'parked' ELSE 'sent' END,
+        let leave =
+            "UPDATE pointsd.outbox SET state = CASE WHEN recipient LIKE 'unknown@%' THEN 'parked' ELSE 'sent' END,
                      sent = CASE WHEN recipient NOT LIKE 'unknown@%' THEN written END, answer = '550 no such user'
                      WHERE state = 'waiting'";
         let given_up = [Missing {
@@ -186,7 +187,7 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
     let file = folder.file("pointsd.yaml", text);
     wait(async {
         let client = database.client().await;
-        let sql = "INSERT INTO jobs.jobs (job, rule, since) VALUES ('arrears', $1, $2)";
+        let sql = "INSERT INTO pointsd.jobs (job, rule, since) VALUES ('arrears', $1, $2)";
         let rule = format!("0 {} * * * (UTC)", slot.hour());
         client.execute(sql, &[&rule, &(slot - TimeDelta::hours(1))]).await.unwrap();
     });
@@ -224,7 +225,7 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
     assert_eq!(format!("missing: {}", heard.body), told["message"].as_str().unwrap());
 
     wait(async {
-        let sql = "INSERT INTO reports.documents (report, slot, run, tone, headline, content, host, folder)
+        let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                    VALUES ('arrears', $1, 1, 'good', '', '{}', '', '')";
         database.client().await.execute(sql, &[&slot]).await.unwrap();
     });

@@ -47,10 +47,9 @@ fn consume(nth: u32, points: i64, key: &str, when: DateTime<Utc>) -> Posting {
 /// A hand takes points off a user's account, and off the batch of this number.
 async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
     let sql =
-        "UPDATE ledger.accounts SET balance = balance - $2, total_consumed = total_consumed + $2 WHERE user_id = $1";
+        "UPDATE pointsd.accounts SET balance = balance - $2, total_consumed = total_consumed + $2 WHERE user_id = $1";
     client.execute(sql, &[&crate::support::user(nth), &points]).await.unwrap();
-    let sql =
-        "UPDATE ledger.batches SET remaining = remaining - $2, open = remaining > $2 WHERE user_id = $1 AND batch = $3";
+    let sql = "UPDATE pointsd.batches SET remaining = remaining - $2, open = remaining > $2 WHERE user_id = $1 AND batch = $3";
     client.execute(sql, &[&crate::support::user(nth), &points, &batch]).await.unwrap();
 }
 

@@ -34,10 +34,10 @@ fn ledger(database: &TestDatabase) {
     crate::program::post(&database.url(), lines).expect(0);
     sql(
         database,
-        "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-         UPDATE ledger.entries SET recorded_at = CASE WHEN seq = 3 THEN now() - interval '1 day'
+        "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+         UPDATE pointsd.entries SET recorded_at = CASE WHEN seq = 3 THEN now() - interval '1 day'
                                                       ELSE now() - interval '2 days' END;
-         ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change",
+         ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change",
     );
 }
 
@@ -172,7 +172,7 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     assert!(full("reports: {full_proof_on: wednesday}\n", &["--at", "2026-11-18T04:30:02Z"]));
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-22T04:30:03Z"]));
     // Where that day's slot was missed or failed, on the next one.
-    sql(&database, "UPDATE reports.proof SET full_at = '2026-11-11T04:29:59Z'");
+    sql(&database, "UPDATE pointsd.proof_state SET full_at = '2026-11-11T04:29:59Z'");
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-18T04:30:03Z"]));
     assert!(full("", &["--at", "2026-11-18T04:30:04Z"]));
     // By the calendar of the job's schedule: in Shanghai Sunday has begun.
@@ -209,21 +209,21 @@ fn sums_beyond_64_bits_are_findings_and_no_failure() {
     let most = i64::MAX;
     for hand in [
         format!(
-            "UPDATE ledger.accounts SET balance = {most}, total_adjusted = {most} - (balance - total_adjusted) WHERE user_id IN ('{one}', '{two}')"
+            "UPDATE pointsd.accounts SET balance = {most}, total_adjusted = {most} - (balance - total_adjusted) WHERE user_id IN ('{one}', '{two}')"
         ),
         format!(
-            "UPDATE ledger.batches SET amount = {most}, remaining = {most}, open = true WHERE user_id IN ('{one}', '{two}')"
+            "UPDATE pointsd.batches SET amount = {most}, remaining = {most}, open = true WHERE user_id IN ('{one}', '{two}')"
         ),
         format!(
-            "ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-             UPDATE ledger.entries SET amount = {most}, balance_before = -9, balance_after = {most} - 9
+            "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+             UPDATE pointsd.entries SET amount = {most}, balance_before = -9, balance_after = {most} - 9
              WHERE seq = 1 AND user_id IN ('{one}', '{two}')"
         ),
         format!(
-            "INSERT INTO ledger.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+            "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
                  description, drawing_rule, allocated_batches, allocated_points, correction)
              SELECT user_id, 4, 'adjust', 0, 170, 170, 'repair', at, '', 1, '{{1,2}}', '{{9000000000000000000,9000000000000000000}}', '{{}}'
-             FROM ledger.entries WHERE seq = 3 AND user_id IN ('{one}', '{two}')"
+             FROM pointsd.entries WHERE seq = 3 AND user_id IN ('{one}', '{two}')"
         ),
     ] {
         sql(&database, &hand);
@@ -246,7 +246,7 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     let user = crate::support::user(3);
     let set = |amount: &str| {
         format!(
-            "UPDATE ledger.accounts SET balance = balance {amount}, total_recharged = total_recharged {amount}
+            "UPDATE pointsd.accounts SET balance = balance {amount}, total_recharged = total_recharged {amount}
              WHERE user_id = '{user}'"
         )
     };
@@ -255,7 +255,7 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     // What would be found is told, and nothing is kept.
     let dry = reconcile(&database, &english, &["--dry-run", "--json"]).expect(3).json();
     assert_eq!((&dry["dry_run"], &dry["run"]), (&json!(true), &Value::Null));
-    let standing = "SELECT count(*) FROM reports.findings";
+    let standing = "SELECT count(*) FROM pointsd.findings";
     assert_eq!(number(&database, standing), 0);
 
     let done = reconcile(&database, &english, &["--full", "--json"]).expect(3);
@@ -316,8 +316,8 @@ fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
         sql(
             &database,
             &format!(
-                "UPDATE reports.days SET recharged = recharged {by}, adjusted = adjusted - ({by}) WHERE source = 'gift'
-                     AND day = (SELECT min(day) FROM reports.days)"
+                "UPDATE pointsd.days SET recharged = recharged {by}, adjusted = adjusted - ({by}) WHERE source = 'gift'
+                     AND day = (SELECT min(day) FROM pointsd.days)"
             ),
         );
     };
@@ -364,13 +364,13 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     // Twenty thousand accounts with a point each, which then is gone from its batch.
     sql(
         &database,
-        "INSERT INTO ledger.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+        "INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
          SELECT md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 20000) AS n;
-         INSERT INTO ledger.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
-         SELECT user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM ledger.accounts;
-         INSERT INTO ledger.entries (user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
+         INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
+         SELECT user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM pointsd.accounts;
+         INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
                                      source_type, description, allocated_batches, allocated_points)
-         SELECT user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM ledger.accounts",
+         SELECT user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM pointsd.accounts",
     );
     let found: i64 = 20_001; // and the sum of all of them
     let folder = Folder::new();
@@ -390,7 +390,7 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     folder.file("reports", "in the way");
     let done = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3);
     let note = table(&document(&done.json()), "findings").note.clone();
-    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the table reports.findings.");
+    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the table pointsd.findings.");
     assert!(done.stderr.contains("findings.csv with all findings cannot be written"), "{done:?}");
 }
 
@@ -409,13 +409,13 @@ fn a_slot_has_one_report() {
     assert_eq!(again.json()["document"], first["document"]);
     let says = format!("run {} had made the report for this slot already; it stays as it was\n", first["run"]);
     assert_eq!(again.stderr, says);
-    assert_eq!(number(&database, "SELECT count(*) FROM reports.documents"), 1);
+    assert_eq!(number(&database, "SELECT count(*) FROM pointsd.documents"), 1);
     // A day was closed once, whatever was run.
-    let days = "SELECT count(*) FROM (SELECT day FROM reports.days GROUP BY day) AS days";
+    let days = "SELECT count(*) FROM (SELECT day FROM pointsd.days GROUP BY day) AS days";
     let before = number(&database, days);
     reconcile(&database, &config, &["--dry-run"]).expect(0);
     assert_eq!(number(&database, days), before);
-    sql(&database, "DELETE FROM reports.days");
+    sql(&database, "DELETE FROM pointsd.days");
     reconcile(&database, &config, &["--dry-run"]).expect(0);
     assert_eq!(number(&database, days), 0, "a dry run keeps nothing");
 }

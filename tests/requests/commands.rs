@@ -117,6 +117,6 @@ fn a_long_file_keeps_its_order() {
     let done = feed(on(&url, &["enqueue", "-", "--json"]), &input).expect(0);
     let ids: Vec<i64> = done.jsons().iter().map(|answer| answer["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (1..=20_000).collect::<Vec<i64>>(), "in the order of the lines");
-    let kept = "SELECT count(*) FROM jobs.requests WHERE source_id = (id - 1)::text";
+    let kept = "SELECT count(*) FROM pointsd.requests WHERE source_id = (id - 1)::text";
     assert_eq!(wait(async { number(&database.client().await, kept).await }), 20_000);
 }

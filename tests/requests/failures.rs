@@ -15,7 +15,7 @@ const SPOIL: &str = "
         END IF;
         RETURN new;
     END $$;
-    CREATE TRIGGER spoil BEFORE INSERT ON ledger.entries FOR EACH ROW EXECUTE FUNCTION spoil()";
+    CREATE TRIGGER spoil BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION spoil()";
 
 /// Whoever fails is found, waits alone with its account, is parked, and comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,28 +25,27 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
     recharge(&database, 20).await;
     client.batch_execute(SPOIL).await.unwrap();
     // Five requests for each of twenty accounts; the eighth account's are 8, 28, 48, 68 and 88.
-    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                   SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 20), 12, '0'))::uuid, 1, 'tts', i::text
                   FROM generate_series(0, 99) AS i";
     client.batch_execute(insert).await.unwrap();
     let server = Server::start(&database, SETTINGS).await;
     let state = |attempts: i32, state: &str, others: &str| {
         format!(
-            "SELECT (SELECT (state, attempts) = ('{state}', {attempts}) FROM jobs.requests WHERE id = 8)
-                AND (SELECT array_agg(state ORDER BY id) = '{others}' FROM jobs.requests WHERE id IN (28, 48, 68, 88))
-                AND (SELECT count(*) = 95 FROM jobs.requests_done WHERE state = 'posted')"
+            "SELECT (SELECT (state, attempts) = ('{state}', {attempts}) FROM pointsd.requests WHERE id = 8)
+                AND (SELECT array_agg(state ORDER BY id) = '{others}' FROM pointsd.requests WHERE id IN (28, 48, 68, 88))
+                AND (SELECT count(*) = 95 FROM pointsd.requests_done WHERE state = 'posted')"
         )
     };
     let pending = "{pending,pending,pending,pending}";
     until(&client, &state(1, "waiting", pending)).await;
-    let why: String = client.query_one("SELECT message FROM jobs.requests WHERE id = 8", &[]).await.unwrap().get(0);
+    let why: String = client.query_one("SELECT message FROM pointsd.requests WHERE id = 8", &[]).await.unwrap().get(0);
     assert!(why.contains("this one is spoilt"), "{why}");
     // The first pause is the configured one, the second twice that.
-    let pause =
-        "SELECT round(extract(epoch FROM retry_at - clock_timestamp()) / 600)::bigint FROM jobs.requests WHERE id = 8";
+    let pause = "SELECT round(extract(epoch FROM retry_at - clock_timestamp()) / 600)::bigint FROM pointsd.requests WHERE id = 8";
     assert_eq!(number(&client, pause).await, 6);
     asleep(&server).await;
-    let time_passes = "UPDATE jobs.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY jobs_requests";
+    let time_passes = "UPDATE pointsd.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY pointsd_requests";
     client.batch_execute(time_passes).await.unwrap();
     until(&client, &state(2, "waiting", pending)).await;
     assert_eq!(number(&client, pause).await, 12);
@@ -54,15 +53,15 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
     // Parked after two further tries: the next one has its turn, and fails as well.
     until(&client, &state(3, "parked", "{waiting,pending,pending,pending}")).await;
     assert_eq!(server.stats.parked(), 1);
-    client.batch_execute("DROP TRIGGER spoil ON ledger.entries").await.unwrap();
+    client.batch_execute("DROP TRIGGER spoil ON pointsd.entries").await.unwrap();
     client.batch_execute(time_passes).await.unwrap();
     all_done(&client).await;
     until(&client, &state(3, "parked", "{posted,posted,posted,posted}").replace("95", "99")).await;
     let put_back = pointsd::requests::retry(&client, &[8]).await.unwrap();
     assert!(put_back[0].done());
     all_done(&client).await;
-    assert_eq!(number(&client, "SELECT count(*) FROM jobs.requests_done WHERE state = 'posted'").await, 100);
-    let late = "SELECT seq FROM jobs.requests WHERE id = 8";
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.requests_done WHERE state = 'posted'").await, 100);
+    let late = "SELECT seq FROM pointsd.requests WHERE id = 8";
     assert_eq!(number(&client, late).await, 6, "a recharge, four consumes, and this");
     assert_eq!(server.stop().await.posted(), 100);
 }
@@ -73,27 +72,27 @@ async fn a_locked_account_holds_up_nobody_else() {
     let database = TestDatabase::new().await;
     let (client, hand) = (database.client().await, database.client().await);
     recharge(&database, 20).await;
-    hand.batch_execute(&format!("BEGIN; SELECT FROM ledger.accounts WHERE user_id = '{}' FOR UPDATE", user(8)))
+    hand.batch_execute(&format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{}' FOR UPDATE", user(8)))
         .await
         .unwrap();
     // All in one lane.
-    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                   SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i * 4), 12, '0'))::uuid, 1, 'tts', 'x'
                   FROM generate_series(0, 3) AS i";
     client.batch_execute(insert).await.unwrap();
     let server = Server::start(&database, SETTINGS).await;
     until(
         &client,
-        "SELECT (SELECT state = 'waiting' AND message LIKE '%lock timeout%' FROM jobs.requests WHERE id = 3)
-                       AND (SELECT count(*) = 3 FROM jobs.requests_done WHERE state = 'posted')",
+        "SELECT (SELECT state = 'waiting' AND message LIKE '%lock timeout%' FROM pointsd.requests WHERE id = 3)
+                       AND (SELECT count(*) = 3 FROM pointsd.requests_done WHERE state = 'posted')",
     )
     .await;
     hand.batch_execute("COMMIT").await.unwrap();
     client
-        .batch_execute("UPDATE jobs.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY jobs_requests")
+        .batch_execute("UPDATE pointsd.requests SET retry_at = now() WHERE state = 'waiting'; NOTIFY pointsd_requests")
         .await
         .unwrap();
-    until(&client, "SELECT state = 'posted' FROM jobs.requests WHERE id = 3").await;
+    until(&client, "SELECT state = 'posted' FROM pointsd.requests WHERE id = 3").await;
     server.stop().await;
 }
 
@@ -103,8 +102,8 @@ async fn an_account_that_was_deleted_by_hand_is_refused() {
     database.expect_damage();
     let client = database.client().await;
     recharge(&database, 10).await;
-    client.batch_execute(&format!("DELETE FROM ledger.accounts WHERE user_id = '{}'", user(7))).await.unwrap();
-    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+    client.batch_execute(&format!("DELETE FROM pointsd.accounts WHERE user_id = '{}'", user(7))).await.unwrap();
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                   SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 1, 'tts', 'x'
                   FROM unnest(ARRAY[3, 7, 3]) AS i";
     client.batch_execute(insert).await.unwrap();
@@ -128,21 +127,22 @@ async fn effect_and_outcome_commit_together() {
              BEGIN
                  SET LOCAL lock_timeout = 0;
                  PERFORM pg_advisory_xact_lock(1);
-                 INSERT INTO seen SELECT current_setting('idle_in_transaction_session_timeout'), count(*) FROM ledger.entries;
+                 INSERT INTO seen SELECT current_setting('idle_in_transaction_session_timeout'), count(*) FROM pointsd.entries;
                  RETURN new;
              END $$;
-             CREATE TRIGGER wait BEFORE INSERT ON jobs.requests_done FOR EACH ROW EXECUTE FUNCTION wait()",
+             CREATE TRIGGER wait BEFORE INSERT ON pointsd.requests_done FOR EACH ROW EXECUTE FUNCTION wait()",
         )
         .await
         .unwrap();
     gate.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
     let server = Server::start(&database, SETTINGS).await;
-    let enqueue = format!("SELECT jobs.enqueue('consume', '{}', 5, source_type => 'tts', source_id => 'x')", user(0));
+    let enqueue =
+        format!("SELECT pointsd.enqueue('consume', '{}', 5, source_type => 'tts', source_id => 'x')", user(0));
     client.batch_execute(&enqueue).await.unwrap();
     let held = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
     for _ in 0..3 {
         until(&client, &format!("SELECT count(*) = 1 {held}")).await;
-        assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 1);
+        assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 1);
         assert_eq!(outcomes(&client).await, ["1 pending"]);
         client.query_one(&format!("SELECT count(pg_terminate_backend(pid, 10000)) {held}"), &[]).await.unwrap();
     }
@@ -150,7 +150,7 @@ async fn effect_and_outcome_commit_together() {
     all_done(&client).await;
     assert_eq!(outcomes(&client).await, ["1 posted 2"]);
     assert_eq!(
-        number(&client, "SELECT attempts::bigint FROM jobs.requests").await,
+        number(&client, "SELECT attempts::bigint FROM pointsd.requests").await,
         0,
         "it was not the request's fault"
     );
@@ -167,17 +167,17 @@ async fn a_lane_that_somebody_holds_waits_for_him_alone() {
     let (client, frozen) = (database.client().await, database.client().await);
     frozen
         .batch_execute(
-            "SET idle_in_transaction_session_timeout = '1s'; BEGIN; SELECT FROM jobs.lanes WHERE lane = 1 FOR UPDATE",
+            "SET idle_in_transaction_session_timeout = '1s'; BEGIN; SELECT FROM pointsd.request_lanes WHERE lane = 1 FOR UPDATE",
         )
         .await
         .unwrap();
     let server = Server::start(&database, SETTINGS).await;
-    let insert = "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                   SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 1, 'tts', 'x'
                   FROM generate_series(0, 3) AS i";
     client.batch_execute(insert).await.unwrap();
-    until(&client, "SELECT count(*) = 3 FROM jobs.requests_done").await;
-    assert_eq!(number(&client, "SELECT lane::bigint FROM jobs.requests_open").await, 1);
+    until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done").await;
+    assert_eq!(number(&client, "SELECT lane::bigint FROM pointsd.requests_open").await, 1);
     // The server ends the session that says nothing.
     all_done(&client).await;
     assert!(frozen.batch_execute("COMMIT").await.is_err());
@@ -203,7 +203,7 @@ async fn every_request_once_and_in_order_whoever_dies() {
                 let account = user(writer + WRITERS * random.u32(0..10));
                 let count = random.u32(1..40).min(REQUESTS - nth);
                 let insert = format!(
-                    "INSERT INTO jobs.requests (op, user_id, points, source, order_id, source_type, source_id)
+                    "INSERT INTO pointsd.requests (op, user_id, points, source, order_id, source_type, source_id)
                      SELECT CASE WHEN i % 3 = 0 THEN 'recharge' ELSE 'consume' END, '{account}', 1 + i % 7,
                             CASE WHEN i % 3 = 0 THEN 'gift' END, CASE WHEN i % 3 = 0 THEN i END,
                             CASE WHEN i % 3 > 0 THEN 'tts' END, CASE WHEN i % 3 > 0 THEN i::text END
@@ -240,13 +240,13 @@ async fn every_request_once_and_in_order_whoever_dies() {
     let total = i64::from(WRITERS * REQUESTS);
     // One that was committed just when its session died counts for nobody.
     assert_eq!(
-        number(&client, "SELECT count(*) FROM jobs.requests_done WHERE state = 'posted' AND attempts = 0").await,
+        number(&client, "SELECT count(*) FROM pointsd.requests_done WHERE state = 'posted' AND attempts = 0").await,
         total
     );
-    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries WHERE key IS NOT NULL").await, total);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries WHERE key IS NOT NULL").await, total);
     let out_of_order = "SELECT count(*) FROM (
                             SELECT id < max(id) OVER (PARTITION BY user_id ORDER BY seq ROWS UNBOUNDED PRECEDING) AS late
-                            FROM jobs.requests_done) AS r WHERE late";
+                            FROM pointsd.requests_done) AS r WHERE late";
     assert_eq!(number(&client, out_of_order).await, 0);
     for server in servers {
         server.stop().await;
@@ -261,32 +261,32 @@ async fn a_hand_in_the_table_stops_no_lane() {
     let client = database.client().await;
     let enqueue = |nth: u32, task: &str| {
         let user = user(nth);
-        format!("SELECT jobs.enqueue('consume', '{user}', 1, source_type => 'tts', source_id => '{task}')")
+        format!("SELECT pointsd.enqueue('consume', '{user}', 1, source_type => 'tts', source_id => '{task}')")
     };
     // One waits for ever, because somebody said so.
     client.batch_execute(&enqueue(1, "held")).await.unwrap();
     client
         .batch_execute(
-            "UPDATE jobs.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1",
+            "UPDATE pointsd.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1",
         )
         .await
         .unwrap();
     let server = Server::start(&database, SETTINGS).await;
     client.batch_execute(&enqueue(5, "same lane")).await.unwrap();
-    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE source_id = 'same lane')").await;
+    until(&client, "SELECT EXISTS (SELECT FROM pointsd.requests_done WHERE source_id = 'same lane')").await;
     // One has the id of another that is over.
     let again = format!(
-        "INSERT INTO jobs.requests (id, op, user_id, points, source_type, source_id) OVERRIDING SYSTEM VALUE
+        "INSERT INTO pointsd.requests (id, op, user_id, points, source_type, source_id) OVERRIDING SYSTEM VALUE
          VALUES (2, 'consume', '{}', 1, 'tts', 'second of its id')",
         user(5)
     );
     client.batch_execute(&again).await.unwrap();
-    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE source_id = 'second of its id')").await;
+    until(&client, "SELECT EXISTS (SELECT FROM pointsd.requests_done WHERE source_id = 'second of its id')").await;
     let below = again.replace("VALUES (2,", "VALUES (0,");
     let error = client.batch_execute(&below).await.unwrap_err();
     assert_eq!(error.as_db_error().unwrap().constraint(), Some("requests_id_positive"));
     assert_eq!(server.stats.stuck(), 0);
-    client.batch_execute("UPDATE jobs.requests SET retry_at = '-infinity' WHERE state = 'waiting'").await.unwrap();
-    until(&client, "SELECT count(*) = 3 FROM jobs.requests_done WHERE state = 'posted'").await;
+    client.batch_execute("UPDATE pointsd.requests SET retry_at = '-infinity' WHERE state = 'waiting'").await.unwrap();
+    until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done WHERE state = 'posted'").await;
     server.stop().await;
 }

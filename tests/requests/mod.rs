@@ -68,7 +68,7 @@ async fn until(client: &Client, query: &str) {
         if Instant::now() > give_up {
             let rows =
                 "SELECT string_agg(concat_ws(' ', id, lane, op, state, attempts, code, message), E'\\n' ORDER BY id)
-                        FROM (SELECT * FROM jobs.requests ORDER BY state, id LIMIT 50) AS r";
+                        FROM (SELECT * FROM pointsd.requests ORDER BY state, id LIMIT 50) AS r";
             let rows: Option<String> = client.query_one(rows, &[]).await.unwrap().get(0);
             panic!("waited in vain for {query}:\n{}", rows.unwrap_or_default());
         }
@@ -87,7 +87,7 @@ async fn asleep(server: &Server) {
 
 /// Waits until nothing is pending.
 async fn all_done(client: &Client) {
-    until(client, "SELECT NOT EXISTS (SELECT FROM jobs.requests_open WHERE state = 'pending')").await;
+    until(client, "SELECT NOT EXISTS (SELECT FROM pointsd.requests_open WHERE state = 'pending')").await;
 }
 
 async fn number(client: &Client, query: &str) -> i64 {
@@ -96,7 +96,7 @@ async fn number(client: &Client, query: &str) -> i64 {
 
 /// `id state code` of every request, in order; those in the books with their entry's number.
 async fn outcomes(client: &Client) -> Vec<String> {
-    let query = "SELECT concat_ws(' ', id, state, seq, code) FROM jobs.requests ORDER BY id";
+    let query = "SELECT concat_ws(' ', id, state, seq, code) FROM pointsd.requests ORDER BY id";
     client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 

@@ -14,17 +14,17 @@ async fn what_is_rolled_back_never_was() {
     asleep(&server).await;
     let enqueue = |task: &str| {
         let user = user(1);
-        format!("SELECT jobs.enqueue('consume', '{user}', 5, source_type => 'tts', source_id => '{task}')")
+        format!("SELECT pointsd.enqueue('consume', '{user}', 5, source_type => 'tts', source_id => '{task}')")
     };
     client.batch_execute(&format!("BEGIN; {}; {}", enqueue("never"), enqueue("never"))).await.unwrap();
     other.batch_execute(&enqueue("once")).await.unwrap();
-    until(&other, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE state = 'posted')").await;
+    until(&other, "SELECT EXISTS (SELECT FROM pointsd.requests_done WHERE state = 'posted')").await;
     client.batch_execute("ROLLBACK").await.unwrap();
     client.batch_execute(&format!("BEGIN; {}; COMMIT", enqueue("twice"))).await.unwrap();
-    until(&client, "SELECT count(*) = 2 FROM jobs.requests_done").await;
+    until(&client, "SELECT count(*) = 2 FROM pointsd.requests_done").await;
     asleep(&server).await;
     assert_eq!(outcomes(&client).await, ["3 posted 1", "4 posted 2"]);
-    assert_eq!(number(&client, "SELECT sum(amount)::bigint FROM ledger.entries").await, 10);
+    assert_eq!(number(&client, "SELECT sum(amount)::bigint FROM pointsd.entries").await, 10);
     let stats = server.stop().await;
     assert_eq!((stats.posted(), stats.refused()), (2, 0));
 }
@@ -83,13 +83,14 @@ async fn each_outcome_and_its_reason() {
     // All in one transaction, so in one group.
     client.batch_execute("BEGIN").await.unwrap();
     for (columns, values, _, _) in &cases {
-        let insert = format!("INSERT INTO jobs.requests (user_id, {columns}) VALUES ('{}', {values})", user(1));
+        let insert = format!("INSERT INTO pointsd.requests (user_id, {columns}) VALUES ('{}', {values})", user(1));
         client.batch_execute(&insert).await.unwrap_or_else(|error| panic!("{insert}: {error:?}"));
     }
     client.batch_execute("COMMIT").await.unwrap();
     let server = Server::start(&database, SETTINGS).await;
     all_done(&client).await;
-    let rows = client.query("SELECT state, code, message, attempts FROM jobs.requests ORDER BY id", &[]).await.unwrap();
+    let rows =
+        client.query("SELECT state, code, message, attempts FROM pointsd.requests ORDER BY id", &[]).await.unwrap();
     for (row, (columns, values, state, reason)) in rows.iter().zip(&cases) {
         let (code, message): (Option<String>, Option<String>) = (row.get(1), row.get(2));
         let said = format!("{}: {}", code.unwrap_or_default(), message.unwrap_or_default());
@@ -97,8 +98,8 @@ async fn each_outcome_and_its_reason() {
         assert!(said.contains(reason), "({columns}) ({values}) should say `{reason}`: {said}");
         assert_eq!(row.get::<_, i32>(3), 0, "({columns}) ({values})");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 5);
-    assert_eq!(number(&client, "SELECT balance FROM ledger.accounts").await, 5);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 5);
+    assert_eq!(number(&client, "SELECT balance FROM pointsd.accounts").await, 5);
     let stats = server.stop().await;
     assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (5, 1, 21, 0));
 }
@@ -109,7 +110,7 @@ async fn what_is_no_request_is_refused_at_once() {
     let client = database.client().await;
     let user = user(1);
     let insert = |columns: &str, values: &str| {
-        format!("INSERT INTO jobs.requests (user_id, points, {columns}) VALUES ('{user}', 1, {values})")
+        format!("INSERT INTO pointsd.requests (user_id, points, {columns}) VALUES ('{user}', 1, {values})")
     };
     let cases = [
         ("requests_op_known", insert("op", "'gift'")),
@@ -120,7 +121,7 @@ async fn what_is_no_request_is_refused_at_once() {
         ("requests_finished_when_over", insert("op, finished_at", "'consume', now()")),
         ("requests_waiting_until", insert("op, retry_at", "'consume', now()")),
         ("requests_not_posted_for_a_reason", insert("op, code, message", "'consume', 'a', 'b'")),
-        ("user_id", "INSERT INTO jobs.requests (op, points) VALUES ('consume', 1)".to_owned()),
+        ("user_id", "INSERT INTO pointsd.requests (op, points) VALUES ('consume', 1)".to_owned()),
         ("id", insert("op, id", "'consume', 7")),
         ("generated column", insert("op, lane", "'consume', 3")),
     ];
@@ -129,7 +130,7 @@ async fn what_is_no_request_is_refused_at_once() {
         let error = error.as_db_error().unwrap();
         assert!(format!("{error:?}").contains(reason), "{statement}: {error:?}");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM jobs.requests").await, 0);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.requests").await, 0);
 }
 
 /// Only the poll can find what was inserted while the triggers were silent, as a restore or a replica leaves them.
@@ -141,7 +142,7 @@ async fn a_lost_ring_is_covered_by_the_poll() {
     asleep(&server).await;
     let insert = format!(
         "SET session_replication_role = replica;
-         INSERT INTO jobs.requests (op, user_id, points, source_type, source_id) VALUES ('consume', '{}', 1, 'tts', 'x')",
+         INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id) VALUES ('consume', '{}', 1, 'tts', 'x')",
         user(1)
     );
     other.batch_execute(&insert).await.unwrap();
@@ -164,14 +165,17 @@ async fn no_ring_is_lost() {
             for nth in 0..100 {
                 let pause = Duration::from_millis(fastrand::u64(0..10));
                 let enqueue = format!(
-                    "SELECT jobs.enqueue('consume', '{}', 1, source_type => 'tts', source_id => '{nth}')",
+                    "SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => '{nth}')",
                     user(writer)
                 );
                 own.batch_execute(&format!("BEGIN; {enqueue}")).await.unwrap();
                 tokio::time::sleep(pause).await;
                 own.batch_execute("COMMIT").await.unwrap();
-                let posted =
-                    format!("SELECT count(*) = {} FROM jobs.requests_done WHERE user_id = '{}'", nth + 1, user(writer));
+                let posted = format!(
+                    "SELECT count(*) = {} FROM pointsd.requests_done WHERE user_id = '{}'",
+                    nth + 1,
+                    user(writer)
+                );
                 until(&own, &posted).await;
             }
         });
@@ -179,7 +183,7 @@ async fn no_ring_is_lost() {
     while let Some(writer) = writers.join_next().await {
         writer.unwrap();
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM ledger.entries").await, 800);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 800);
     assert_eq!(server.stop().await.posted(), 800);
 }
 
@@ -190,22 +194,22 @@ async fn a_lower_number_that_comes_late_is_found() {
     let (client, late) = (database.client().await, database.client().await);
     recharge(&database, 40).await;
     let enqueue =
-        format!("SELECT jobs.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'late')", user(3));
+        format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'late')", user(3));
     late.batch_execute(&format!("BEGIN; {enqueue}")).await.unwrap();
     let many = |from: u32| {
         format!(
-            "INSERT INTO jobs.requests (op, user_id, points, source_type, source_id)
+            "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
              SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 40), 12, '0'))::uuid, 1, 'tts', i::text
              FROM generate_series({from}, {from} + 19999) AS i"
         )
     };
     client.batch_execute(&many(0)).await.unwrap();
     let server = Server::start(&database, SETTINGS).await;
-    until(&client, "SELECT count(*) > 8000 FROM jobs.requests_done").await;
+    until(&client, "SELECT count(*) > 8000 FROM pointsd.requests_done").await;
     late.batch_execute("COMMIT").await.unwrap();
     client.batch_execute(&many(20_000)).await.unwrap();
-    until(&client, "SELECT EXISTS (SELECT FROM jobs.requests_done WHERE id = 1)").await;
-    let behind = number(&client, "SELECT count(*) FROM jobs.requests_open").await;
+    until(&client, "SELECT EXISTS (SELECT FROM pointsd.requests_done WHERE id = 1)").await;
+    let behind = number(&client, "SELECT count(*) FROM pointsd.requests_open").await;
     assert!(behind > 0, "it was only found when the rest was done");
     all_done(&client).await;
     assert_eq!(server.stop().await.posted(), 40_001);

@@ -6,32 +6,32 @@ use tokio_postgres::Client;
 const INVARIANTS: &[(&str, &str)] = &[
     (
         "balance = total_recharged - total_consumed - total_expired + total_adjusted",
-        "SELECT user_id::text FROM ledger.accounts
+        "SELECT user_id::text FROM pointsd.accounts
          WHERE balance <> total_recharged::numeric - total_consumed - total_expired + total_adjusted",
     ),
     (
         "what remains in an account's batches is its balance, or nothing in arrears",
-        "SELECT a.user_id::text FROM ledger.accounts a LEFT JOIN ledger.batches b USING (user_id)
+        "SELECT a.user_id::text FROM pointsd.accounts a LEFT JOIN pointsd.batches b USING (user_id)
          GROUP BY a.user_id, a.balance HAVING coalesce(sum(b.remaining), 0) <> greatest(0, a.balance)",
     ),
     (
         "a batch's amount = what remains and what entries took from it",
         "SELECT b.user_id || ' batch ' || b.batch
-         FROM ledger.batches b LEFT JOIN (
+         FROM pointsd.batches b LEFT JOIN (
              SELECT e.user_id, t.batch, sum(t.points) AS points
-             FROM ledger.entries e, unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+             FROM pointsd.entries e, unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
              GROUP BY e.user_id, t.batch) AS taken USING (user_id, batch)
          WHERE b.amount <> b.remaining + coalesce(taken.points, 0)",
     ),
     (
         "a batch is open exactly while points remain, and those are 0 to its amount",
-        "SELECT user_id || ' batch ' || batch FROM ledger.batches
+        "SELECT user_id || ' batch ' || batch FROM pointsd.batches
          WHERE open <> (remaining > 0) OR remaining < 0 OR remaining > amount",
     ),
     (
         "a consume's allocations and what became arrears, a recharge's and what it settled, are its points",
         "SELECT e.user_id || ' entry ' || e.seq
-         FROM ledger.entries e,
+         FROM pointsd.entries e,
               LATERAL (SELECT coalesce(sum(points), 0) FROM unnest(e.allocated_points) AS t (points)) AS s (allocated)
          WHERE s.allocated <> CASE e.type
              WHEN 'recharge' THEN least(e.amount, greatest(0, -e.balance_before))
@@ -42,38 +42,38 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "allocations name batches that exist, each once, with points",
         "SELECT e.user_id || ' entry ' || e.seq
-         FROM ledger.entries e CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-         LEFT JOIN ledger.batches b ON b.user_id = e.user_id AND b.batch = t.batch
+         FROM pointsd.entries e CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
+         LEFT JOIN pointsd.batches b ON b.user_id = e.user_id AND b.batch = t.batch
          GROUP BY e.user_id, e.seq
          HAVING count(*) <> count(b.batch) OR count(*) <> count(DISTINCT t.batch) OR min(CASE e.type WHEN 'adjust' THEN abs(t.points) ELSE t.points END) < 1",
     ),
     (
         "a recharge opens the batch that it names and settles from no other; an expiry takes one batch",
-        "SELECT e.user_id || ' entry ' || e.seq FROM ledger.entries e
-         LEFT JOIN ledger.batches b
+        "SELECT e.user_id || ' entry ' || e.seq FROM pointsd.entries e
+         LEFT JOIN pointsd.batches b
              ON b.user_id = e.user_id AND b.batch = CASE e.type WHEN 'recharge' THEN e.batch ELSE e.allocated_batches[1] END
          WHERE e.type = 'recharge' AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
             OR e.type = 'recharge' AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
             OR e.type = 'expire' AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
                                       OR b.expires_at > e.at OR e.key IS NOT NULL
                                       OR b.remaining <> 0 AND NOT EXISTS (
-                                          SELECT FROM ledger.entries AS later
+                                          SELECT FROM pointsd.entries AS later
                                           WHERE later.user_id = e.user_id AND later.seq > e.seq
                                             AND later.type = 'adjust'))",
     ),
     (
         "a consume draws from no batch past its time",
         "SELECT e.user_id || ' entry ' || e.seq
-         FROM ledger.entries e, unnest(e.allocated_batches) AS t (batch), ledger.batches b
+         FROM pointsd.entries e, unnest(e.allocated_batches) AS t (batch), pointsd.batches b
          WHERE e.type = 'consume' AND b.user_id = e.user_id AND b.batch = t.batch AND b.expires_at <= e.at",
     ),
     (
         "entries and batches are numbered without gaps, to the account's last",
-        "SELECT a.user_id::text FROM ledger.accounts a
-         WHERE a.last_seq <> (SELECT count(*) FROM ledger.entries e WHERE e.user_id = a.user_id)
-            OR a.last_seq <> (SELECT coalesce(max(seq), 0) FROM ledger.entries e WHERE e.user_id = a.user_id)
-            OR a.last_batch <> (SELECT count(*) FROM ledger.batches b WHERE b.user_id = a.user_id)
-            OR a.last_batch <> (SELECT coalesce(max(batch), 0) FROM ledger.batches b WHERE b.user_id = a.user_id)",
+        "SELECT a.user_id::text FROM pointsd.accounts a
+         WHERE a.last_seq <> (SELECT count(*) FROM pointsd.entries e WHERE e.user_id = a.user_id)
+            OR a.last_seq <> (SELECT coalesce(max(seq), 0) FROM pointsd.entries e WHERE e.user_id = a.user_id)
+            OR a.last_batch <> (SELECT count(*) FROM pointsd.batches b WHERE b.user_id = a.user_id)
+            OR a.last_batch <> (SELECT coalesce(max(batch), 0) FROM pointsd.batches b WHERE b.user_id = a.user_id)",
     ),
     (
         "entries are chained from nothing to the account's balance",
@@ -81,14 +81,14 @@ const INVARIANTS: &[(&str, &str)] = &[
              SELECT a.user_id, e.seq, a.balance, e.balance_before, e.balance_after,
                     lag(e.balance_after, 1, 0) OVER of_account AS expected,
                     lead(e.seq) OVER of_account IS NULL AS last
-             FROM ledger.accounts a LEFT JOIN ledger.entries e USING (user_id)
+             FROM pointsd.accounts a LEFT JOIN pointsd.entries e USING (user_id)
              WINDOW of_account AS (PARTITION BY a.user_id ORDER BY e.seq)
          ) AS chain
          WHERE seq IS NULL OR balance_before <> expected OR last AND balance_after <> balance",
     ),
     (
         "the sums of entries by type are the account's totals",
-        "SELECT a.user_id::text FROM ledger.accounts a LEFT JOIN ledger.entries e USING (user_id)
+        "SELECT a.user_id::text FROM pointsd.accounts a LEFT JOIN pointsd.entries e USING (user_id)
          GROUP BY a.user_id, a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted
          HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted) IS DISTINCT FROM (
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0),
@@ -98,8 +98,8 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
     (
         "no batch and no entry without its account",
-        "SELECT user_id::text FROM (SELECT user_id FROM ledger.batches UNION SELECT user_id FROM ledger.entries) AS u
-         WHERE NOT EXISTS (SELECT FROM ledger.accounts a WHERE a.user_id = u.user_id)",
+        "SELECT user_id::text FROM (SELECT user_id FROM pointsd.batches UNION SELECT user_id FROM pointsd.entries) AS u
+         WHERE NOT EXISTS (SELECT FROM pointsd.accounts a WHERE a.user_id = u.user_id)",
     ),
 ];
 

@@ -196,9 +196,9 @@ impl TestDatabase {
         client
             .batch_execute(
                 "BEGIN;
-                 ALTER TABLE ledger.entries DISABLE TRIGGER entries_never_change;
-                 TRUNCATE ledger.accounts, ledger.batches, ledger.entries;
-                 ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER entries_never_change;
+                 ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+                 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries;
+                 ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
                  COMMIT",
             )
             .await

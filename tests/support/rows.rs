@@ -40,7 +40,7 @@ impl Rows {
         let accounts = client
             .query(
                 "SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
-                 FROM ledger.accounts ORDER BY user_id",
+                 FROM pointsd.accounts ORDER BY user_id",
                 &[],
             )
             .await
@@ -48,7 +48,7 @@ impl Rows {
         let batches = client
             .query(
                 "SELECT user_id, batch, amount, remaining, open, source, opened_at, expires_at
-                 FROM ledger.batches ORDER BY user_id, batch",
+                 FROM pointsd.batches ORDER BY user_id, batch",
                 &[],
             )
             .await
@@ -57,7 +57,7 @@ impl Rows {
             .query(
                 "SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
                         allocated_batches, allocated_points, at, duration, description, key, drawing_rule
-                 FROM ledger.entries ORDER BY user_id, seq",
+                 FROM pointsd.entries ORDER BY user_id, seq",
                 &[],
             )
             .await

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{Gate, Service, pass, until};
 use super::database;
+use super::machine::{Gate, Service, pass, until};
 use crate::program::{PATIENCE, call, post, wait};
-use crate::support;
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
 /// Whatever the time of day, no other job comes sooner.
@@ -17,7 +16,7 @@ fn started_means_ready_and_the_status_says_what_comes_next() {
     let gate = Gate::opened(&database);
     let service = Service::on(&gate, "");
     wait(async {
-        let everything = "DROP SCHEMA mail CASCADE; DROP SCHEMA reports CASCADE; DROP SCHEMA jobs CASCADE; DROP SCHEMA ledger CASCADE; DROP SCHEMA IF EXISTS pointsd CASCADE;";
+        let everything = "DROP SCHEMA pointsd CASCADE;";
         database.client().await.batch_execute(everything).await.unwrap();
     });
     service.configure(EACH_MINUTE);
@@ -101,7 +100,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
     wait(async {
         let (client, holder) = (database.client().await, database.client().await);
         holder.batch_execute("BEGIN").await.unwrap();
-        let lock = "SELECT FROM ledger.accounts WHERE user_id = $1 FOR UPDATE";
+        let lock = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
         holder.execute(lock, &[&crate::support::user(150)]).await.unwrap();
         service.start();
         let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
@@ -122,7 +121,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
             ("ExecMainStatus", "0"),
         ]);
         assert_eq!(service.logged("stopped"), 1);
-        let expired = "SELECT count(*) FROM ledger.accounts WHERE total_expired = total_recharged";
+        let expired = "SELECT count(*) FROM pointsd.accounts WHERE total_expired = total_recharged";
         let expired: i64 = client.query_one(expired, &[]).await.unwrap().get(0);
         assert_eq!(expired, 200, "the group in hand, and no other");
     });
