@@ -450,7 +450,7 @@ async fn what_was_proved_may_not_change() {
         (batches, "expires_at = expires_at + '1 microsecond'"),
     ] {
         client.batch_execute("BEGIN").await.unwrap();
-        let hand = format!("UPDATE ledger.{table} {change} WHERE user_id = '{}' AND {row}", user(1));
+        let hand = format!("UPDATE pointsd.{table} {change} WHERE user_id = '{}' AND {row}", user(1));
         client.batch_execute(&hand).await.unwrap();
         let found = examined(&client, &users).await;
         let print = found.first().and_then(|one| one.found.strip_prefix("changed since, to ")).unwrap_or_default();
@@ -508,7 +508,7 @@ async fn extreme_values_are_findings_and_no_errors() {
                 // A number twice in an account is refused by the primary key; one row is enough then.
                 let one = if column == "seq" { "seq = 5" } else { row };
                 let hand =
-                    format!("UPDATE ledger.{table} SET {column} = {value} WHERE user_id = '{}' AND {one}", user(1));
+                    format!("UPDATE pointsd.{table} SET {column} = {value} WHERE user_id = '{}' AND {one}", user(1));
                 client.batch_execute(&hand).await.unwrap_or_else(|error| panic!("{hand}: {error}"));
                 let found = examined(&client, &[user(1)]).await;
                 if table == "accounts" {

@@ -122,8 +122,8 @@ async fn corrupt(tables: &[(&str, &[(&str, &str)])], proved: bool) {
         let (column, value) = columns[rng.usize(..columns.len())];
         let number = (rng.i64(1..1_000) * if rng.bool() { 1 } else { -1 }).to_string();
         let hand = format!(
-            "UPDATE ledger.{table} SET {column} = {} WHERE ctid = (
-                 SELECT ctid FROM ledger.{table} ORDER BY hashint8(({} + row_number() OVER (ORDER BY ctid))::bigint) LIMIT 1)",
+            "UPDATE pointsd.{table} SET {column} = {} WHERE ctid = (
+                 SELECT ctid FROM pointsd.{table} ORDER BY hashint8(({} + row_number() OVER (ORDER BY ctid))::bigint) LIMIT 1)",
             value.replace("$n", &format!("({number})")),
             rng.u32(..),
         );
