@@ -20,6 +20,7 @@ pub mod proof;
 pub mod render;
 pub mod reports;
 pub mod requests;
+pub mod retry;
 pub mod schedule;
 pub mod scheduler;
 pub mod systemd;

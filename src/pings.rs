@@ -14,11 +14,14 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use uuid::Uuid;
 
+use crate::retry::Backoff;
+
 /// A switch answers at once or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Before the second try; it doubles each time.
+/// The pause before the second attempt, and the cap of the later ones.
 const PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often a ping is tried.
 const TRIES: u32 = 4;
@@ -224,7 +227,7 @@ impl Line {
 
     /// Tries until it has arrived, or cannot. False where it is given up.
     fn send(&self, ping: &Ping, caller: &Caller) -> bool {
-        let mut pause = caller.pause;
+        let mut pauses = Backoff::new(caller.pause, LONGEST_PAUSE).pauses();
         for tried in 1.. {
             let Err(failure) = caller.call(ping) else { return true };
             if tried == TRIES || !failure.may_pass() {
@@ -232,10 +235,9 @@ impl Line {
                 warn!(job, host, tried, reason, "a ping of {job} to {host} is given up: {reason}");
                 return false;
             }
-            if self.is_closed_after(pause) {
+            if self.is_closed_after(pauses.next_pause()) {
                 return false;
             }
-            pause *= 2;
         }
         false
     }

@@ -25,6 +25,7 @@ use crate::ledger::Rules;
 use crate::mail;
 use crate::pings::Pings;
 use crate::requests::{self, Stats};
+use crate::retry::Backoff;
 use crate::scheduler::{self, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
 use crate::telemetry;
@@ -34,9 +35,6 @@ use status::Status;
 /// The loop goes round after so long even if the scheduler does not wake it: a night must not be lost to a silent one, and
 /// the watchdog is fed by the loop alone.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// Between two tries to reach a database that is not there at the start.
-const RETRY_START: Duration = Duration::from_secs(1);
 
 /// A chunk in hand may take so long when the daemon is told to stop: less than the unit's TimeoutStopSec. What is not
 /// done then is left to whoever takes the run over.
@@ -69,6 +67,7 @@ pub async fn serve(
 
 /// The database, migrated, as soon as it is there; none where we are told to stop first.
 async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
+    let mut pauses = Backoff::DATABASE.pauses();
     loop {
         let tried = stop.run_until_cancelled(async {
             let database = Database::open(&Settings::from(config)).await?;
@@ -90,7 +89,7 @@ async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) ->
             Some(Err(error)) if error.is_transient() => status.database_is_away(&error),
             Some(Err(error)) => return Err(error.into()),
         }
-        if stop.run_until_cancelled(tokio::time::sleep(RETRY_START)).await.is_none() {
+        if stop.run_until_cancelled(pauses.sleep()).await.is_none() {
             return Ok(None);
         }
     }

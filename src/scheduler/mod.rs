@@ -316,11 +316,3 @@ fn holder(running: &Running) -> String {
         _ => "its process".to_owned(),
     }
 }
-
-/// The pause after so many failed attempts: doubled each time (the configuration sees to it that this comes to an end),
-/// and up to a half on top, so that what failed together is not tried again together.
-fn backoff(first: Duration, failed: u32) -> Duration {
-    let pause = first.saturating_mul(1 << failed.saturating_sub(1).min(30));
-    let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
-    pause.saturating_add(Duration::from_millis(fastrand::u64(0..=half)))
-}

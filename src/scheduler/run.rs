@@ -18,7 +18,8 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use super::board::Board;
 use super::store::{Claimed, State, Store, Trigger};
-use super::{Event, Job, Observer, What, backoff};
+use super::{Event, Job, Observer, What};
+use crate::retry::Backoff;
 use crate::telemetry;
 use crate::time::time_text;
 
@@ -28,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// While the database is away the outcome of an attempt is kept, and offered again so often.
 const OFFER_EVERY: Duration = Duration::from_millis(500);
+
+/// The cap of the pause before another attempt.
+const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Said where the fence, or a database that stays away, keeps us from writing how an attempt ended.
 const LOST: &str = "was given up: the run was taken over, cancelled, or could not be reached";
@@ -259,7 +263,7 @@ impl Attempt {
             self.end(State::Failed, None, Some(reason), None).await;
             return;
         }
-        let pause = backoff(self.job.settings.retry_pause, failed);
+        let pause = Backoff::new(self.job.settings.retry_pause, LONGEST_PAUSE).pause_after(failed);
         let (job, slot) = (self.job.name, time_text(self.slot));
         if self.offer(Last::Release { pause: Some(pause), error: Some(reason) }).await {
             let again_in_seconds = pause.as_secs();
