@@ -122,6 +122,9 @@ pub enum Error {
 /// `clock` tells the effective time of lines that bring none. When `stop` is cancelled no more lines are read, and the
 /// groups under way are finished.
 ///
+/// `input` is read by a blocking task of the runtime. A read from a terminal or a pipe may never return, so a program that
+/// posts from one should end its runtime with `shutdown_background`: dropping the runtime waits for that task.
+///
 /// # Errors
 /// See [`Error`].
 pub async fn post(
@@ -161,7 +164,7 @@ pub async fn post(
                     reading = false;
                 }
                 None => {
-                    let source = std::io::Error::other("the thread that reads it died");
+                    let source = std::io::Error::other("the task that reads it panicked");
                     failure = Some(Error::Input { after: summary.last_line, source });
                     reading = false;
                 }
@@ -181,10 +184,8 @@ pub(crate) fn read(
     format: Format,
     clock: fn() -> DateTime<Utc>,
 ) -> mpsc::Receiver<FromReader> {
-    // A thread of its own, not one of the runtime's: a read from a terminal or a pipe may never return, and nobody
-    // should have to wait for it in order to stop.
     let (sender, chunks) = mpsc::channel(1);
-    std::thread::spawn(move || {
+    tokio::task::spawn_blocking(move || {
         let end = read_chunks(input, format, clock, &sender);
         let _ = sender.blocking_send(FromReader::End(end));
     });

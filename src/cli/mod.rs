@@ -152,12 +152,16 @@ pub fn run(args: Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return tell(&anyhow::Error::new(error).context("the program cannot start its threads")),
     };
-    match runtime.block_on(execute(args)) {
+    let exit_code = match runtime.block_on(execute(args)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => ExitCode::FAILURE,
         Err(error) => tell(&error),
-    }
+    };
+    // Does not wait for blocking tasks: one may sit in a read from a terminal, in a slow HTTP call, or on a file system that
+    // does not answer. A task whose result matters has been awaited by its caller.
+    runtime.shutdown_background();
+    exit_code
 }
 
 async fn execute(args: Args) -> anyhow::Result<Outcome> {

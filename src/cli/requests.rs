@@ -123,7 +123,7 @@ async fn enqueue(
             }
             Some(Some(FromReader::Lines(lines))) => lines,
             Some(Some(FromReader::End(end))) => return Ok(end?),
-            Some(None) => anyhow::bail!("the thread that reads the input died"),
+            Some(None) => anyhow::bail!("the task that reads the input panicked"),
         };
         let postings: Vec<_> = lines.iter().filter_map(|line| line.posting.clone().ok()).collect();
         // A chunk is a transaction: it is in the queue, or it is not.
