@@ -1,0 +1,151 @@
+//! Measures the ledger against PostgreSQL's own limit, and against the row-at-a-time service that it replaces.
+//!
+//! Everything runs on one private server with the settings that pointsd gives its users. Absolute times say little on
+//! a shared machine with a moody disk, so each figure is a ratio: the work stands between two runs of pgbench (standard
+//! TPC-B script, 16 clients), and is divided by their mean. The first postings after a load are slower (full-page
+//! images after a checkpoint, cold caches), so each database is checkpointed and warmed up before its figure is taken.
+//!
+//! `--quick` does a tenth of the work; the two sizes that prove that memory and cost do not grow are then 10,000 and
+//! 100,000 lines. Results: a table, and JSON in target/bench.json.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_arithmetic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod callers;
+mod daemon;
+mod growth;
+mod naive;
+mod posting;
+mod proof;
+mod queue;
+mod server;
+mod sweep;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server::Bench;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    // `cargo bench` adds --bench.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let only = |name: &str| {
+        let named: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+        named.is_empty() || named.iter().any(|wanted| *wanted == name)
+    };
+    let scale: u64 = if quick { 10 } else { 1 };
+    let bench = Bench::start(if quick { 3 } else { 8 }).await;
+    let mut rows = Vec::new();
+    if only("bulk") {
+        bench.bulk(1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    if only("hot") {
+        bench.hot(500_000 / scale, &mut rows).await;
+    }
+    if only("sweep") {
+        bench.sweep(1_000_000 / scale, &mut rows).await;
+    }
+    if only("single") {
+        bench.single(&mut rows).await;
+    }
+    if only("latency") {
+        bench.latency(600_000 / scale, &mut rows).await;
+    }
+    if only("daemon") {
+        bench.daemon(if quick { 10 } else { 60 }, &mut rows).await;
+    }
+    if only("queue") {
+        bench.queue(500_000 / scale, &mut rows).await;
+    }
+    if only("noop") {
+        bench.noop(if quick { 30_000 } else { 100_000 }, &mut rows).await;
+    }
+    if only("wake") {
+        bench.wake(if quick { 200 } else { 1_000 }, &mut rows).await;
+    }
+    if only("backlog") {
+        bench.backlog(1_000_000, Duration::from_secs(if quick { 30 } else { 600 }), &mut rows).await;
+    }
+    if only("growth") {
+        bench.growth(5_000_000 / scale, 1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    if only("proof") {
+        bench.proof(1_000_000 / scale, &mut rows).await;
+    }
+    bench.report(&rows, quick).await;
+}
+
+/// One line of the result.
+pub struct Row {
+    pub work: String,
+    pub measured: String,
+    pub against: String,
+    /// NaN where there is nothing to divide by.
+    pub ratio: f64,
+    pub least: &'static str,
+    pub aim: &'static str,
+    pub naive: Option<f64>,
+}
+
+impl Bench {
+    async fn report(self, rows: &[Row], quick: bool) {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
+        table.set_header(["work", "measured", "against", "ratio", "at least", "aim", "× naive"]);
+        for row in rows {
+            let naive = row.naive.map(|naive| format!("{naive:.0}")).unwrap_or_default();
+            let ratio = if row.ratio.is_nan() { String::new() } else { format!("{:.2}", row.ratio) };
+            table.add_row([&row.work, &row.measured, &row.against, &ratio, row.least, row.aim, &naive]);
+        }
+        println!("{table}\npg_test_fsync before: {}; after: {}", self.fsync, self.test_fsync());
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        let result = json!({ "quick": quick, "fdatasync": self.fsync, "rows": rows });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench.json");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("target can be made");
+        std::fs::write(&path, format!("{result:#}\n")).expect("target can be written");
+        println!("The same as JSON: target/bench.json");
+        self.server.stop().await.expect("the server stops");
+        std::fs::remove_dir_all(&self.directory).expect("the bench's folder can be removed");
+    }
+}
+
+impl Row {
+    pub fn rate(
+        work: &str,
+        count: u64,
+        seconds: f64,
+        pgbench: f64,
+        (least, aim): (&'static str, &'static str),
+        naive: Option<f64>,
+    ) -> Row {
+        let rate = count as f64 / seconds;
+        let row = Row {
+            work: work.into(),
+            measured: format!("{rate:.0}/s"),
+            against: format!("pgbench {pgbench:.0}/s"),
+            ratio: rate / pgbench,
+            least,
+            aim,
+            naive: naive.map(|naive| rate / naive),
+        };
+        eprintln!("{work}: {rate:.0}/s, pgbench {pgbench:.0}/s, naive {:.0}/s", naive.unwrap_or_default());
+        row
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "work": self.work, "measured": self.measured, "against": self.against, "ratio": self.ratio,
+            "at_least": self.least, "aim": self.aim, "times_naive": self.naive,
+        })
+    }
+}

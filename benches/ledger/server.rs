@@ -1,0 +1,214 @@
+//! The private server of a bench: databases, seeds, files of postings, pgbench.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::{Database, Settings};
+use pointsd::language::Language;
+use pointsd::ledger::{Life, Rules};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::callers::CLIENTS;
+
+/// When every seeded batch was opened; its points expire within the ten days after `EXPIRES`.
+pub const OPENED: &str = "2026-01-01T00:00:00Z";
+pub const EXPIRES: &str = "2026-02-01T00:00:00Z";
+
+pub struct Bench {
+    pub server: EmbeddedServer,
+    pub directory: PathBuf,
+    pub rules: Arc<Rules>,
+    pub pgbench_seconds: u64,
+    pub fsync: String,
+}
+
+impl Bench {
+    pub async fn start(pgbench_seconds: u64) -> Bench {
+        let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
+        let options = Options { state_dir: directory.clone(), bin: None, extra: Vec::new() };
+        let server = EmbeddedServer::start(options).await.expect("a private PostgreSQL");
+        let rules =
+            Rules { recharge_sources: ["gift".to_owned()].into(), life: Life::Days(180), language: Language::English };
+        let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
+        bench.fsync = bench.test_fsync();
+        bench.create("pgbench").await;
+        bench.tool("pgbench", &["-i", "-q", "-s", "16", "pgbench"]);
+        bench.pgbench();
+        bench
+    }
+
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let output = Command::new(self.server.bin_dir().join(name))
+            .args(arguments)
+            .env("PGHOST", self.server.socket_dir())
+            .env("PGUSER", "pointsd")
+            .output()
+            .unwrap_or_else(|error| panic!("{name}: {error}; script/setup installs it"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What an fdatasync of 8 kB costs on this disk now, in the words of pg_test_fsync.
+    pub fn test_fsync(&self) -> String {
+        let file = self.directory.join("fsync");
+        let output = self.tool("pg_test_fsync", &["-s", "1", "-f", file.to_str().unwrap()]);
+        let line = output.lines().find(|line| line.trim_start().starts_with("fdatasync")).unwrap_or_default();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// TPC-B transactions per second at 16 clients.
+    pub fn pgbench(&self) -> f64 {
+        let (clients, seconds) = (CLIENTS.to_string(), self.pgbench_seconds.to_string());
+        let output = self.tool("pgbench", &["-n", "-c", &clients, "-j", "2", "-T", &seconds, "pgbench"]);
+        let line = output.lines().find(|line| line.starts_with("tps = ")).expect("pgbench tells its rate");
+        line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    }
+
+    pub async fn create(&self, database: &str) {
+        let client = self.client("pointsd").await;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await.unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+    }
+
+    pub async fn client(&self, database: &str) -> Client {
+        let mut config = self.server.config();
+        config.dbname(database);
+        let (client, connection) = config.connect(NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        client
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.server.socket_dir().to_str().unwrap().replace('/', "%2F");
+        format!("postgres://pointsd@{socket}/{database}")
+    }
+
+    pub async fn database(&self, name: &str) -> Database {
+        let settings = Settings {
+            url: Some(self.url(name)),
+            ca_file: None,
+            pool_size: 32,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(3_600),
+            state_dir: self.directory.clone(),
+            postgres_bin: None,
+        };
+        Database::open(&settings).await.expect("the database")
+    }
+
+    /// A database of accounts with so many open batches of 1,000 points each, as their recharges would have left them.
+    pub async fn seed(&self, name: &str, accounts: u64, batches: u64) -> Client {
+        self.create(name).await;
+        self.database(name).await.migrate().await.expect("the schema");
+        let client = self.client(name).await;
+        let seed = format!(
+            "INSERT INTO pointsd.accounts
+             SELECT md5(i::text)::uuid, {batches} * 1000, {batches} * 1000, 0, 0, {batches}, {batches}
+             FROM generate_series(1, {accounts}) AS i;
+             INSERT INTO pointsd.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
+             SELECT md5(i::text)::uuid, b, 1000, 1000, '{OPENED}', '{EXPIRES}'::timestamptz + b * interval '1 day', true, 'gift'
+             FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
+             INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
+                 at, description, key, drawing_rule, allocated_batches, allocated_points)
+             SELECT md5(i::text)::uuid, b, 'recharge', 1000, (b - 1) * 1000, b * 1000, 'gift', b,
+                 '{OPENED}', 'Recharge by gift', gen_random_uuid(), 1, '{{}}', '{{}}'
+             FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
+             "
+        );
+        client.batch_execute(&seed).await.expect("the seed");
+        client.batch_execute("VACUUM (ANALYZE) pointsd.accounts").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.batches").await.unwrap();
+        client.batch_execute("VACUUM (ANALYZE) pointsd.entries").await.unwrap();
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        client
+    }
+
+    /// A file of consumes of 1 to 20 points over the accounts `first..first + accounts`, at random. The lines are told
+    /// apart from those of other files by `salt`.
+    pub fn consumes(&self, users: &[Uuid], lines: u64, salt: &str) -> PathBuf {
+        let path = self.directory.join("consumes.ndjson");
+        let mut file = BufWriter::new(File::create(&path).unwrap());
+        let mut random = fastrand::Rng::with_seed(lines);
+        for line in 0..lines {
+            let (user, points) = (random.choice(users).unwrap(), random.u32(1..=20));
+            writeln!(
+                file,
+                r#"{{"op":"consume","user":"{user}","points":{points},"source_type":"tts","source_id":"{salt}-{line}","at":"2026-01-15T00:00:00Z"}}"#
+            )
+            .unwrap();
+        }
+        file.flush().unwrap();
+        path
+    }
+
+    /// Runs the program itself; returns how long it took and the most memory that it had, in MB.
+    pub fn program(&self, database: &str, arguments: &[&str]) -> (f64, f64) {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
+            .args(["--json", "--database-url", &self.url(database)])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("pointsd starts");
+        // The kernel's own high-water mark; read while the process is there, the last reading counts.
+        let mut peak = 0.0;
+        let status = loop {
+            peak = high_water(child.id()).unwrap_or(peak);
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert!(status.success(), "pointsd {arguments:?}: {status}");
+        (began.elapsed().as_secs_f64(), peak)
+    }
+
+    /// Runs `work` between two runs of pgbench; returns what it returns, and their mean rate.
+    pub fn between<T>(&self, work: impl FnOnce() -> T) -> (T, f64) {
+        let before = self.pgbench();
+        let result = work();
+        (result, f64::midpoint(before, self.pgbench()))
+    }
+}
+
+pub fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// The users that `Bench::seed` makes: md5 of their numbers.
+pub fn users(accounts: u64) -> Vec<Uuid> {
+    (1..=accounts).map(|number| Uuid::from_bytes(md5::compute(number.to_string()).0)).collect()
+}
+
+/// The most memory that a living process has had, in MB.
+pub fn high_water(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Seconds of processor time that a process has used.
+pub fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // User and system time, in ticks of a hundredth of a second.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+pub fn percentile_99(mut latencies: Vec<f64>) -> f64 {
+    latencies.sort_by(f64::total_cmp);
+    latencies[latencies.len() * 99 / 100]
+}
