@@ -7,15 +7,15 @@ use uuid::Uuid;
 
 use crate::server::time;
 
-/// The clients that pgbench and the single callers have.
+/// The number of clients of pgbench and of single callers.
 pub const CLIENTS: usize = 16;
 
-/// Sixteen callers, each posting the next when the last is answered. Returns every latency in seconds.
+/// Sixteen callers, each posting again as soon as the reply is there. Returns every latency in seconds.
 pub async fn callers(poster: &Poster, users: &[Uuid], salt: &str, how_long: Duration) -> Vec<f64> {
     drive(poster, users, salt, how_long, CLIENTS, Duration::ZERO).await
 }
 
-/// Four callers who rest 5 ms after each posting: the machine is not busy with them.
+/// Four callers that rest 5 ms after each posting, so that they do not keep the machine busy.
 pub async fn callers_at_ease(poster: &Poster, users: &[Uuid], salt: &str, how_long: Duration) -> Vec<f64> {
     drive(poster, users, salt, how_long, 4, Duration::from_millis(5)).await
 }

@@ -8,7 +8,7 @@ use crate::Row;
 use crate::server::{Bench, cpu_seconds, high_water, median};
 
 impl Bench {
-    /// What an idle daemon costs, and how quickly it is there and gone.
+    /// Memory and processor time of an idle daemon, and how fast it starts and stops.
     pub async fn daemon(&self, idle_seconds: u64, rows: &mut Vec<Row>) {
         self.create("daemon").await;
         self.database("daemon").await.migrate().await.expect("the schema");

@@ -1,12 +1,13 @@
-//! Measures the ledger against PostgreSQL's own limit, and against the row-at-a-time service that it replaces.
+//! Measures pointsd against pgbench and against the row-at-a-time service that it replaces.
 //!
-//! Everything runs on one private server with the settings that pointsd gives its users. Absolute times say little on
-//! a shared machine with a moody disk, so each figure is a ratio: the work stands between two runs of pgbench (standard
-//! TPC-B script, 16 clients), and is divided by their mean. The first postings after a load are slower (full-page
-//! images after a checkpoint, cold caches), so each database is checkpointed and warmed up before its figure is taken.
+//! - One private server runs everything, with the settings that pointsd gives its users.
+//! - Each figure is a ratio, because absolute times say little on a shared machine. The work runs between two runs of pgbench
+//!   (standard TPC-B script, 16 clients) and is divided by their mean.
+//! - Each database is checkpointed and warmed up first: after a load, full-page images and cold caches slow the first
+//!   postings.
+//! - `--quick` does a tenth of the work.
 //!
-//! `--quick` does a tenth of the work; the two sizes that prove that memory and cost do not grow are then 10,000 and
-//! 100,000 lines. Results: a table, and JSON in target/bench.json.
+//! The result is a table, and JSON in target/bench.json.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -85,12 +86,12 @@ async fn main() {
     bench.report(&rows, quick).await;
 }
 
-/// One line of the result.
+/// One row of the result.
 pub struct Row {
     pub work: String,
     pub measured: String,
     pub against: String,
-    /// NaN where there is nothing to divide by.
+    /// NaN for a figure without a contender.
     pub ratio: f64,
     pub least: &'static str,
     pub aim: &'static str,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::server::time;
 
-/// Consumes per second as the replaced service did them: one account at a time, one statement at a time.
+/// Consumes per second, one account and one statement at a time.
 pub async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
     let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
     let account = statement("SELECT balance, last_seq FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE").await;
@@ -61,7 +61,7 @@ pub async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
     f64::from(done) / began.elapsed().as_secs_f64()
 }
 
-/// Batches expired per second as the replaced service did it, over the first so many.
+/// Expired batches per second, over this many batches.
 pub async fn naive_expiry(client: &Client, batches: i64) -> f64 {
     let began = Instant::now();
     client.batch_execute("BEGIN").await.unwrap();

@@ -12,7 +12,7 @@ use crate::Row;
 use crate::callers::callers_at_ease;
 use crate::server::{Bench, median, percentile_99, users};
 
-/// Whom the bench's proofs are for.
+/// A run that stores nothing.
 pub struct Nobody;
 
 impl ProofRun for Nobody {
@@ -26,7 +26,7 @@ impl ProofRun for Nobody {
 }
 
 impl Bench {
-    /// The proof of a ledger with five batches and twenty entries an account, which lie in the order of time.
+    /// Proves a ledger with five batches and twenty entries an account, stored in the order of time.
     pub async fn proof(&self, accounts: u64, rows: &mut Vec<Row>) {
         self.create("proof").await;
         let database = self.database("proof").await;
@@ -86,7 +86,7 @@ impl Bench {
             naive: None,
         });
         self.proof_beside(&database, accounts, rows).await;
-        // The first run closes all days there are; a night's closes one. Slots of a Wednesday: what changed is proved.
+        // The first run closes all days, so that the measured one closes a single day. On a Wednesday the proof is not full.
         self.program("proof", &["run", "reconciliation", "--at", "2026-11-18T04:30:00Z"]);
         self.program("proof", &["post", self.consumes(&changed, accounts / 50, "again").to_str().unwrap()]);
         for (work, arguments) in [
@@ -109,7 +109,7 @@ impl Bench {
         }
     }
 
-    /// What single postings notice of a full proof.
+    /// The latency of single postings during a full proof.
     pub async fn proof_beside(&self, database: &Database, accounts: u64, rows: &mut Vec<Row>) {
         let poster = Poster::start(database, &self.rules, 2);
         let users = Arc::new(users(accounts));
@@ -142,7 +142,7 @@ impl Bench {
         });
     }
 
-    /// Seconds that a proof takes; nothing may be found.
+    /// The seconds of a proof, which must find nothing.
     pub async fn proved(&self, full: bool) -> f64 {
         let mut client = self.client("proof").await;
         let began = Instant::now();
@@ -154,7 +154,7 @@ impl Bench {
     }
 }
 
-/// Seconds that the sums by source and type over the three tables take, one after the other, each a scan by one process.
+/// The seconds of the sums by source and type over the three tables: three scans, one after the other, one process each.
 pub async fn bare(client: &Client) -> f64 {
     client.batch_execute("SET max_parallel_workers_per_gather = 0; SET jit = off").await.unwrap();
     let began = Instant::now();
@@ -170,9 +170,9 @@ pub async fn bare(client: &Client) -> f64 {
     seconds
 }
 
-/// Accounts with five recharges of 90 points, each followed by three consumes of 25, soonest expiry first. The entries lie
-/// in the table in the order of time, five days from one of an account to the next, those of all accounts mixed.
-/// The indexes are made afterwards, which is much faster.
+/// Accounts with five recharges of 90 points, each followed by three consumes of 25, soonest expiry first. Entries are stored
+/// in the order of time, five days from one of an account to the next, all accounts mixed. The indexes come last, which is
+/// much faster.
 pub const HISTORY: &str = "
 ALTER TABLE pointsd.entries DROP CONSTRAINT entries_pkey;
 ALTER TABLE pointsd.batches DROP CONSTRAINT batches_pkey;

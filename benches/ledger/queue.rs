@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Row;
 use crate::server::{Bench, median, percentile_99, users};
 
-/// A server of the queue, as the daemon has one.
+/// The part of the daemon that posts the queue.
 pub struct Queue {
     pub stats: Arc<Stats>,
     pub stop: CancellationToken,
@@ -33,7 +33,7 @@ impl Queue {
         Queue { stats, stop, task }
     }
 
-    /// Waits for so many requests, without looking at their table: that would clean up behind them.
+    /// Waits until this many requests are posted. It reads counters only, because a query of the table would prune dead rows.
     pub async fn until_done(self, requests: u64) -> Arc<Stats> {
         while self.stats.posted() < requests {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -46,7 +46,7 @@ impl Queue {
 }
 
 impl Bench {
-    /// Requests that applications inserted beforehand.
+    /// Posts requests that were inserted beforehand.
     pub async fn queue(&self, requests: u64, rows: &mut Vec<Row>) {
         let client = self.seed("queue", 100_000, 3).await;
         enqueue(&client, requests / 10, "warm").await;
@@ -62,8 +62,8 @@ impl Bench {
         rows.push(Row::rate("requests, enqueued to posted", requests, seconds, around, ("2.5", "5"), None));
     }
 
-    /// Requests that do nothing to the ledger (0 points: each is refused, and keeps that as its outcome) beside the no-op
-    /// jobs of two other job runners, all three in turns; see benches/peers.
+    /// No-op requests beside the no-op jobs of two other job runners (benches/peers), all three in turns. A request of 0
+    /// points is refused and stored with its outcome, so it takes the whole way but the ledger.
     pub async fn noop(&self, jobs: u64, rows: &mut Vec<Row>) {
         let peers = build_peers();
         let contenders = ["pointsd", "graphile_worker", "riverqueue"];
@@ -125,7 +125,7 @@ impl Bench {
         answer["rate"].as_f64().expect("a rate")
     }
 
-    /// One request at a time, to a server of the queue that sleeps.
+    /// Wakes the sleeping queue with one request at a time.
     pub async fn wake(&self, requests: u32, rows: &mut Vec<Row>) {
         let client = self.seed("wake", 1_000, 3).await;
         let queue = Queue::start(self, "wake").await;
@@ -156,7 +156,7 @@ impl Bench {
         });
     }
 
-    /// How long it takes to take the next group, by how much waits behind it and by how much went before it.
+    /// The time to take the next group, by the size of the backlog and by the number of earlier requests.
     pub async fn backlog(&self, large: u64, steady: Duration, rows: &mut Vec<Row>) {
         let small = large / 100;
         let client = self.seed("backlog", 100_000, 3).await;
@@ -183,7 +183,7 @@ impl Bench {
         let began = Instant::now();
         let mut round = 0;
         while began.elapsed() < steady {
-            // 2,000 a second, in twenties.
+            // 2,000 requests a second, 20 at a time.
             enqueue(&client, 20, &format!("steady{round}")).await;
             round += 1;
             tokio::time::sleep_until((began + Duration::from_millis(10 * round)).into()).await;
@@ -198,7 +198,7 @@ impl Bench {
         row(format!("taking a group after {} s of 2,000/s", steady.as_secs()), after, before);
     }
 
-    /// Seconds to take a group, on average over backlogs of this size that are worked off.
+    /// The mean seconds to take a group while backlogs of this size are posted.
     pub async fn taking(&self, client: &Client, requests: u64, rounds: u32, salt: &str) -> f64 {
         let (mut groups, mut taking) = (0, Duration::ZERO);
         for round in 0..rounds {
@@ -211,7 +211,7 @@ impl Bench {
     }
 }
 
-/// The program that runs the peers. Its dependencies are its own, and so is its build.
+/// Builds the program that runs the peers: a package of its own, with dependencies of its own.
 pub fn build_peers() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");

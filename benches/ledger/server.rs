@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::callers::CLIENTS;
 
-/// When every seeded batch was opened; its points expire within the ten days after `EXPIRES`.
+/// Every seeded batch opens at `OPENED` and expires within the ten days after `EXPIRES`.
 pub const OPENED: &str = "2026-01-01T00:00:00Z";
 pub const EXPIRES: &str = "2026-02-01T00:00:00Z";
 
@@ -55,7 +55,7 @@ impl Bench {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// What an fdatasync of 8 kB costs on this disk now, in the words of pg_test_fsync.
+    /// The cost of an fdatasync of 8 kB on this disk, as pg_test_fsync prints it.
     pub fn test_fsync(&self) -> String {
         let file = self.directory.join("fsync");
         let output = self.tool("pg_test_fsync", &["-s", "1", "-f", file.to_str().unwrap()]);
@@ -103,7 +103,7 @@ impl Bench {
         Database::open(&settings).await.expect("the database")
     }
 
-    /// A database of accounts with so many open batches of 1,000 points each, as their recharges would have left them.
+    /// Makes a database of accounts with this many open batches of 1,000 points each, as recharges would have left them.
     pub async fn seed(&self, name: &str, accounts: u64, batches: u64) -> Client {
         self.create(name).await;
         self.database(name).await.migrate().await.expect("the schema");
@@ -130,8 +130,7 @@ impl Bench {
         client
     }
 
-    /// A file of consumes of 1 to 20 points over the accounts `first..first + accounts`, at random. The lines are told
-    /// apart from those of other files by `salt`.
+    /// Writes a file of consumes of 1 to 20 points over random users. `salt` keeps the keys of two files apart.
     pub fn consumes(&self, users: &[Uuid], lines: u64, salt: &str) -> PathBuf {
         let path = self.directory.join("consumes.ndjson");
         let mut file = BufWriter::new(File::create(&path).unwrap());
@@ -148,7 +147,7 @@ impl Bench {
         path
     }
 
-    /// Runs the program itself; returns how long it took and the most memory that it had, in MB.
+    /// Runs the program. Returns its seconds and its peak memory in MB.
     pub fn program(&self, database: &str, arguments: &[&str]) -> (f64, f64) {
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
@@ -158,7 +157,7 @@ impl Bench {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("pointsd starts");
-        // The kernel's own high-water mark; read while the process is there, the last reading counts.
+        // The kernel's high-water mark is readable only while the process lives, so the last reading counts.
         let mut peak = 0.0;
         let status = loop {
             peak = high_water(child.id()).unwrap_or(peak);
@@ -171,7 +170,7 @@ impl Bench {
         (began.elapsed().as_secs_f64(), peak)
     }
 
-    /// Runs `work` between two runs of pgbench; returns what it returns, and their mean rate.
+    /// Runs `work` between two runs of pgbench. Returns its result and the mean rate of pgbench.
     pub fn between<T>(&self, work: impl FnOnce() -> T) -> (T, f64) {
         let before = self.pgbench();
         let result = work();
@@ -183,19 +182,19 @@ pub fn time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// The users that `Bench::seed` makes: md5 of their numbers.
+/// The users of `Bench::seed`: the md5 of their numbers.
 pub fn users(accounts: u64) -> Vec<Uuid> {
     (1..=accounts).map(|number| Uuid::from_bytes(md5::compute(number.to_string()).0)).collect()
 }
 
-/// The most memory that a living process has had, in MB.
+/// The peak memory of a living process, in MB.
 pub fn high_water(process: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
-/// Seconds of processor time that a process has used.
+/// The processor time of a process, in seconds.
 pub fn cpu_seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

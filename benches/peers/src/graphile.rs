@@ -1,9 +1,9 @@
 //! graphile_worker, with its tokio-postgres driver.
 //!
-//! Fastest by its guide ("Throughput-oriented worker", "Local Queue", "Completion and failure batching"): local queues,
-//! so that one statement fetches many jobs, and a delay that gathers completions into one statement. The numbers are
-//! those of its own benches/perf_test.rs (concurrency 500, local queue of 5,000, poll and completion delay 5 ms), but for
-//! two local queues in place of one, which its guide names for very small jobs and which was faster here.
+//! The settings follow its guide ("Throughput-oriented worker", "Local Queue", "Completion and failure batching"). Local
+//! queues fetch many jobs in one statement, and a delay batches completions. The numbers are those of its own
+//! benches/perf_test.rs: concurrency 500, local queue of 5,000, poll and completion delay 5 ms. Two local queues replace the
+//! one, as its guide suggests for very small jobs, because that was faster here.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
-//! Measures how many no-op jobs per second two other job runners on PostgreSQL work, each in the fastest setting that
-//! it documents. Prints one line of JSON.
+//! Measures the no-op jobs per second of two other job runners on PostgreSQL, each in the fastest setting that it documents.
+//! Prints one line of JSON.
 //!
-//! The clock starts just before the worker is started and stops when the database, asked by a connection of our own,
-//! shows every job as done. Installing the schema and enqueueing stand before the clock.
+//! The clock starts just before the worker and stops when a separate connection sees every job as done in the database.
+//! Installing the schema and enqueueing are not measured.
 
 mod graphile;
 mod river;
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// How long nothing may move before we give up: far longer than any pause that a healthy worker makes.
+/// Without progress for this long, the run is given up. A healthy worker pauses far less.
 const STALLED: Duration = Duration::from_secs(30);
-/// How often we look. Small against the seconds that a run takes, and rare enough to cost the worker nothing.
+/// The interval of the check: small against a run of seconds, and rare enough to cost the worker nothing.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How often the no-op handler ran, over all jobs.
+/// Calls of the no-op handler.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// Measures how many no-op jobs per second another job runner works.
@@ -37,16 +37,16 @@ struct Arguments {
     /// How many jobs.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
-    /// How many jobs may run at once. This and the settings below default to the fastest that we measured.
+    /// The most jobs at once. This and the settings below default to the fastest that we measured.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
-    /// Milliseconds: graphile_worker gathers completions so long; riverqueue waits so long between two fetches.
+    /// Milliseconds that graphile_worker batches completions, or that riverqueue waits between two fetches.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pause: Option<u16>,
     /// graphile_worker only: jobs that a local queue fetches at once.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: Option<u16>,
-    /// graphile_worker only: how many local queues.
+    /// graphile_worker only: the number of local queues.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     queues: Option<u16>,
 }
@@ -59,7 +59,7 @@ enum Peer {
     Riverqueue,
 }
 
-/// What a peer reports: how long it took to enqueue, how long to work, and with which settings.
+/// The result of a peer: seconds to enqueue, seconds to work, and its settings.
 struct Measured {
     enqueued: Duration,
     worked: Duration,
@@ -68,7 +68,7 @@ struct Measured {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // The peers report their trouble (a failed fetch, a failed batch) only as events, at this level.
+    // The peers report a failed fetch or batch only as events at this level.
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
         .with_writer(std::io::stderr)
@@ -122,7 +122,7 @@ fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }
 
-/// The connection that asks the database how far the jobs are; the worker never uses it.
+/// The connection that reads the progress of the jobs; the worker never uses it.
 struct Judge {
     client: Client,
     jobs: u64,
@@ -140,14 +140,14 @@ impl Judge {
         Ok(Judge { client, jobs })
     }
 
-    /// Leaves the table as autovacuum would, so that a run does not depend on when autovacuum comes.
+    /// Vacuums the table, so that a run does not depend on the moment of autovacuum.
     async fn settle(&self, table: &str) -> Result<()> {
         self.client.batch_execute(&format!("vacuum (analyze) {table}")).await?;
         Ok(())
     }
 
-    /// Waits until `open`, a query for the number of jobs that are not done, answers 0. While the handlers have still
-    /// to run we only watch their counter: a count in the database would take time from the worker.
+    /// Waits until `open`, a query that counts the unfinished jobs, returns 0. Until all handlers have run, only their counter
+    /// is read, because a count in the database would take time from the worker.
     async fn done(&self, open: &str) -> Result<()> {
         let mut last = (0, i64::MAX);
         let mut moved = Instant::now();
@@ -173,7 +173,7 @@ impl Judge {
     }
 }
 
-/// The host and the port of the database, of which there must be one.
+/// Host and port of the database; exactly one host.
 fn host(config: &Config) -> Result<(&Host, u16)> {
     let [host] = config.get_hosts() else { bail!("--database-url must name one host") };
     Ok((host, config.get_ports().first().copied().unwrap_or(5432)))

@@ -1,9 +1,9 @@
 //! riverqueue, which works on sqlx.
 //!
-//! It gathers completions by itself (up to 5,000 a statement, two at once, no setting) and fetches as many jobs as it
-//! has free workers. What is left to set comes from its own benchmark, `riverqueue bench` of riverqueue-cli (2,000
-//! workers, 50 connections, 2 ms between fetches, a poll every 20 ms, jobs inserted by 5,000), but for 5,000 workers and
-//! 5 ms: fewer and larger fetches were faster here.
+//! It batches completions itself (up to 5,000 a statement, two at once) and fetches as many jobs as it has free workers.
+//! The settings are those of its own benchmark, `riverqueue bench` of riverqueue-cli: 50 connections, a poll every 20 ms,
+//! jobs inserted by 5,000. Two differ: 5,000 workers instead of 2,000 and 5 ms between fetches instead of 2, because fewer
+//! and larger fetches were faster here.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -91,7 +91,7 @@ pub async fn measure(arguments: &Arguments, config: &Config, judge: &Judge) -> R
     Ok(Measured { enqueued, worked, settings })
 }
 
-/// The same database for sqlx. It is built from the parts, because the two drivers read a socket's URL differently.
+/// The same database for sqlx, built from its parts, because the two drivers parse the URL of a socket differently.
 fn options(config: &Config) -> Result<PgConnectOptions> {
     let (host, port) = host(config)?;
     let mut options = PgConnectOptions::new_without_pgpass().port(port);
