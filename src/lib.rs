@@ -3,6 +3,7 @@
 //! [`ledger`] is the core and can be used by itself; ARCHITECTURE.md says on which floor each module stands and what
 //! it may know.
 
+pub mod books;
 pub mod bulk;
 pub mod cli;
 pub mod config;

@@ -1,6 +1,8 @@
 //! Instants as they are written and kept everywhere.
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone as _, Utc};
+use chrono::{
+    DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
+};
 use chrono_tz::Tz;
 
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.
@@ -22,6 +24,12 @@ pub fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
         let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
         Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
     })
+}
+
+/// The first instant of a day in `zone`. If the clocks skip midnight, it is the one after the gap; if they show midnight
+/// twice, the first.
+pub fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    from_local(day.and_time(NaiveTime::MIN), zone).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// The local time of day as it stands in names of files: `023000`. Where the clock shows it a second time, because it was

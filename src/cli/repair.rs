@@ -65,11 +65,10 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
     let (plan, whole) = program
         .with_ledger(async |database: &Database| {
             let mut client = database.connection().await?;
-            let mut whole: i64 = 0;
+            let mut whole = 0;
             if users.is_empty() {
                 users = proof::found_users(&client).await?;
-                let sql = include_str!("../../sql/reports/finding_count_whole.sql");
-                whole = client.query_one(sql, &[]).await?.try_get(0)?;
+                whole = proof::count_whole_ledger_findings(&client).await?;
             }
             users.sort_unstable();
             users.dedup();
@@ -77,7 +76,7 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
         })
         .await?;
     let about_the_whole = (whole > 0).then(|| {
-        let findings = counted(whole, "finding", "findings");
+        let findings = counted(i128::from(whole), "finding", "findings");
         format!("{findings} about the ledger as a whole, which no entry sets right: see docs/reconciliation.md")
     });
     let text = match program.json {

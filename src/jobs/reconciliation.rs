@@ -10,11 +10,12 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::{Context, Job, interruptible};
+use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
 use crate::config::Config;
 use crate::document::Document;
-use crate::proof::days;
 use crate::proof::{
-    Finding, FindingCounts, Proof, ProofRun, count_findings, cure_findings, examine, prove, state, write_findings,
+    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, cure_findings, examine,
+    prepare_session, prove, state, write_findings,
 };
 use crate::reports;
 use crate::reports::reconciliation::{REPORT, Subject, document};
@@ -68,21 +69,21 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
         Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
         None => Proof::default(),
     };
+    prepare_session(client).await?;
     let full = so_far.full || is_full(context, run.slot, state(client).await?.full_at);
     let guard = run.guard(client).await?;
 
     let transaction = client.transaction().await?;
     let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
-    days::close_days(transaction.client(), context.config.time_zone, now).await?;
+    close_days(transaction.client(), context.config.time_zone, now).await?;
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
     // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
     // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
-    let standing = include_str!("../../sql/reports/finding_count_whole.sql");
-    let standing: i64 = client.query_one(standing, &[]).await?.try_get(0)?;
+    let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
-    let books = days::books(client, context.config.time_zone, full || standing > 0, proceed).await?;
+    let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
     write_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
@@ -157,13 +158,14 @@ async fn dry_report(
     client: &mut ClientWrapper,
 ) -> anyhow::Result<Option<Value>> {
     const NO_RUN: i64 = 0;
+    prepare_session(client).await?;
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
-    days::close_days(transaction.client(), config.time_zone, now).await?;
-    let anew = days::days_anew(transaction.client(), &mut || !stop.is_cancelled()).await?;
-    let Some(anew) = anew else { return Ok(None) };
-    let books = days::look(transaction.client(), config.time_zone, Some(&anew)).await?;
+    close_days(transaction.client(), config.time_zone, now).await?;
+    let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;
+    let Some(recomputed) = recomputed else { return Ok(None) };
+    let books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
     write_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
     write_findings(transaction.client(), NO_RUN, now, &findings).await?;
     cure_findings(transaction.client(), NO_RUN, now).await?;
@@ -183,7 +185,6 @@ async fn dry_report(
 
 /// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.
 async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
-    client.batch_execute("SET statement_timeout = 0").await?;
     client.execute(include_str!("../../sql/reports/user_declare.sql"), &[]).await?;
     let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM everybody");
     let mut findings = Vec::new();

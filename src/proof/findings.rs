@@ -87,6 +87,15 @@ pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, 
     Ok(FindingCounts { standing: count(0)?, new: count(1)?, cured: count(2)? })
 }
 
+/// How many findings about the ledger as a whole stand.
+///
+/// # Errors
+/// If the database fails.
+pub async fn count_whole_ledger_findings(client: &Client) -> Result<u64, Error> {
+    let row = client.query_one(include_str!("../../sql/proof/finding_count_whole.sql"), &[]).await?;
+    Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
+}
+
 /// Every finding that stands, those first that no report before this run's has told, as they come from the server: memory does not grow with them.
 ///
 /// # Errors

@@ -8,18 +8,19 @@
 //! - A **checkpoint** is what was proved of an account; the next proof goes on from there.
 
 mod checks;
-pub mod days;
 mod findings;
 mod prove;
 mod repair;
+mod session;
 
 pub use checks::{Finding, RULES, Rule, examine};
 pub use findings::{
-    FindingCounts, KeptFinding, count_findings, cure_findings, cured_findings, found_users, standing_findings,
-    write_findings,
+    FindingCounts, KeptFinding, count_findings, count_whole_ledger_findings, cure_findings, cured_findings,
+    found_users, standing_findings, write_findings,
 };
 pub use prove::{Error, Proof, ProofRun, ProofState, prove, state};
 pub use repair::{
     AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
     RepairError, Unrepairable, apply, plan,
 };
+pub use session::prepare_session;

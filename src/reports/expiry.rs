@@ -8,11 +8,12 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::arrears::UNSEEN;
-use super::words::{Words, days_later, midnight, next_monday, number};
+use super::words::{Words, days_later, next_monday, number};
 use super::{Error, Kept, arrears};
 use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::ledger::Sweep;
+use crate::time::start_of_day;
 
 /// The report's name.
 pub const REPORT: &str = "expiry";
@@ -265,7 +266,7 @@ pub async fn build(
     let days: Vec<DateTime<Utc>> = (0..=DAYS).map(|day| days_later(slot, day, zone)).collect();
     let monday = next_monday(slot, zone);
     let weeks: Vec<DateTime<Utc>> = std::iter::once(slot)
-        .chain((0..WEEKS).filter_map(|week| Some(midnight(monday.checked_add_days(Days::new(week * 7))?, zone))))
+        .chain((0..WEEKS).filter_map(|week| Some(start_of_day(monday.checked_add_days(Days::new(week * 7))?, zone))))
         .collect();
 
     let mut last = Vec::new();

@@ -11,11 +11,11 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_postgres::{Client, Error};
 use tracing::warn;
 
+use crate::books::{self, Booked, Books, Movement, Outstanding, RollForward};
 use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::language::Language;
 use crate::numbers::grouped;
-use crate::proof::days::{self, Booked, Books, Movement, Outstanding, RollForward};
 use crate::proof::{self, Finding, KeptFinding, Proof, cured_findings, standing_findings};
 use crate::render::CsvFile;
 use crate::telemetry;
@@ -335,7 +335,7 @@ fn outstanding(books: &Books, words: &Words) -> [Table; 2] {
             words.of("Days since the recharge.", "自充值之日起的天数。"),
             words.of("Age", "账龄"),
             words.ages(),
-            |part| days::STEPS.len().saturating_sub(part.age), // the oldest are number 0
+            |part| books::STEPS.len().saturating_sub(part.age), // the oldest are number 0
         ),
         table(
             "outstanding-by-expiry",
@@ -376,7 +376,7 @@ fn column(title: String, kind: Kind) -> Column {
 
 /// Every rule: its name and what must hold, in English.
 fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
-    proof::RULES.iter().map(|rule| (rule.name, rule.says)).chain(days::RULES)
+    proof::RULES.iter().map(|rule| (rule.name, rule.says)).chain(books::RULES)
 }
 
 /// What must hold, in Chinese.
@@ -552,7 +552,7 @@ impl Words {
             (false, Language::SimplifiedChinese) => format!("{history}，而全部账户余额之和为 {balance}，两者不符。"),
         };
         let mut paragraphs = vec![sentence];
-        if books.anew {
+        if books.recomputed {
             paragraphs.push(self.of(
                 "For this, all closed days were computed anew from their entries.",
                 "为此，所有已结账营业日均已根据分录重新计算。",

@@ -65,11 +65,6 @@ pub(super) fn days_later(instant: DateTime<Utc>, days: u64, zone: Tz) -> DateTim
     later().unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// The begin of a day.
-pub(super) fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    from_local(day.and_time(chrono::NaiveTime::MIN), zone).unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
 /// The Monday after this instant's day, on the calendar.
 pub(super) fn next_monday(instant: DateTime<Utc>, zone: Tz) -> NaiveDate {
     let day = instant.with_timezone(&zone).date_naive();

@@ -35,8 +35,9 @@ fn source_of(module: &str) -> String {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in
-        ["ledger", "demo", "jobs", "reports", "requests", "mail", "checks", "proof"].into_iter().flat_map(statements_in)
+    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests", "mail", "checks", "proof", "books"]
+        .into_iter()
+        .flat_map(statements_in)
     {
         let sql = sql.replace("DECLARE changed SCROLL CURSOR WITH HOLD FOR", "");
         if let Err(error) = client.prepare(&sql).await {
@@ -71,6 +72,10 @@ fn each_is_used() {
     let proof = source_of("proof");
     for name in statements_in("proof").keys() {
         assert!(proof.contains(&format!("sql/proof/{name}.sql\")")), "sql/proof/{name}.sql is used by nobody");
+    }
+    let books = source_of("books");
+    for name in statements_in("books").keys() {
+        assert!(books.contains(&format!("sql/books/{name}.sql\")")), "sql/books/{name}.sql is used by nobody");
     }
     let requests = source_of("requests");
     for name in statements_in("requests").keys() {

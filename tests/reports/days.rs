@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
+use pointsd::books::{Books, Movement, Movements, RollForward, close_days, load_days, load_last_day, tie_out};
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, Posting, Rules};
 use pointsd::proof::Finding;
-use pointsd::proof::days::{self, Books, Movement, Movements, RollForward};
+use pointsd::time::start_of_day;
 use tokio_postgres::Client;
 
 use crate::program::DEFAULTS;
@@ -65,12 +66,12 @@ async fn by_hand(client: &Client, sql: &str) {
 async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
     let rows = client.query("SELECT user_id, seq FROM pointsd.entries ORDER BY recorded_at, user_id, seq", &[]).await;
     let rows = rows.unwrap();
-    let begin = days::begin_of(day("2026-03-26"), PARIS);
-    let empty = days::begin_of(day("2026-03-31"), PARIS)..days::begin_of(day("2026-04-01"), PARIS);
+    let begin = start_of_day(day("2026-03-26"), PARIS);
+    let empty = start_of_day(day("2026-03-31"), PARIS)..start_of_day(day("2026-04-01"), PARIS);
     let mut instants: Vec<DateTime<Utc>> = (0..rows.len())
         .map(|_| match rng.u8(..100) {
-            0..4 => days::begin_of(day("2026-03-26") + Days::new(rng.u64(0..8)), PARIS),
-            4..8 => days::begin_of(day("2026-03-26") + Days::new(rng.u64(1..8)), PARIS) - TimeDelta::microseconds(1),
+            0..4 => start_of_day(day("2026-03-26") + Days::new(rng.u64(0..8)), PARIS),
+            4..8 => start_of_day(day("2026-03-26") + Days::new(rng.u64(1..8)), PARIS) - TimeDelta::microseconds(1),
             _ => begin + TimeDelta::microseconds(rng.i64(0..7 * 86_400_000_000)),
         })
         // One day without entries.
@@ -176,13 +177,13 @@ async fn held(client: &Client, ended: DateTime<Utc>) -> i64 {
 
 async fn close(client: &mut Client, now: DateTime<Utc>) -> u64 {
     let transaction = client.transaction().await.unwrap();
-    let closed = days::close_days(transaction.client(), PARIS, now).await.unwrap();
+    let closed = close_days(transaction.client(), PARIS, now).await.unwrap();
     transaction.commit().await.unwrap();
     closed
 }
 
 async fn look(client: &mut Client, anew: bool) -> Books {
-    days::books(client, PARIS, anew, || true).await.unwrap().unwrap()
+    tie_out(client, PARIS, anew, || true).await.unwrap().unwrap()
 }
 
 fn rules_of(findings: &[Finding]) -> Vec<&str> {
@@ -210,25 +211,25 @@ async fn days_are_what_their_entries_say() {
         record_over_days(&client, &mut rng).await;
 
         // In several goes, as nights would have it; the last day, 1 April, stays open until ten minutes after its end.
-        let ended = days::begin_of(day("2026-04-02"), PARIS);
+        let ended = start_of_day(day("2026-04-02"), PARIS);
         let early = ended - TimeDelta::hours(rng.i64(30..200));
         close(&mut client, early).await;
         close(&mut client, ended + TimeDelta::minutes(10) - TimeDelta::microseconds(1)).await;
-        let kept = days::all_days(&client).await.unwrap();
+        let kept = load_days(&client).await.unwrap();
         assert_eq!(kept.last().unwrap().day, day("2026-03-31"), "history {history}");
         let books = look(&mut client, true).await;
         assert_eq!(rules_of(&books.findings), Vec::<&str>::new(), "history {history}: {:?}", books.findings);
 
         assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 1);
         assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 0);
-        let kept = days::all_days(&client).await.unwrap();
+        let kept = load_days(&client).await.unwrap();
         let expected = counted(&client, PARIS).await;
         let mut before: BTreeMap<String, i64> = BTreeMap::new();
         let mut date = kept[0].day;
         for of_day in &kept {
             assert_eq!(of_day.day, date, "a day is missing, history {history}");
             date = date.succ_opt().unwrap();
-            assert_eq!(of_day.ended, days::begin_of(date, PARIS));
+            assert_eq!(of_day.ended, start_of_day(date, PARIS));
             let expected = expected.get(&of_day.day).cloned().unwrap_or_default();
             let expected: Movements = expected.into_iter().filter(|(_, moved)| *moved != Movement::default()).collect();
             assert_eq!(moved(of_day), expected, "left found, right expected, history {history}, {}", of_day.day);
@@ -285,7 +286,7 @@ async fn what_does_not_tie_is_found() {
     database.expect_damage();
     let mut client = small(&database).await;
     let books = look(&mut client, false).await;
-    assert_eq!((books.findings, books.anew, books.expected), (Vec::new(), false, 60));
+    assert_eq!((books.findings, books.recomputed, books.expected), (Vec::new(), false, 60));
     assert_eq!((books.balance, books.owed), (60, 30));
 
     // A balance: the accounts are not what the entries say.
@@ -363,7 +364,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     let mut database = TestDatabase::new().await;
     database.expect_damage();
     let mut client = small(&database).await;
-    let kept = days::all_days(&client).await.unwrap();
+    let kept = load_days(&client).await.unwrap();
 
     // One who was slow: recorded on a closed day, committed after its closing.
     let mut session = database.session().await;
@@ -374,13 +375,13 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     for anew in [false, true] {
         let books = look(&mut client, anew).await;
         assert_eq!(rules_of(&books.findings), ["day_changed"], "{:?}", books.findings);
-        assert!(books.anew);
+        assert!(books.recomputed);
         assert_eq!(books.findings[0].expected, "2026-03-29 wxpay: consumed 30");
         assert_eq!(books.findings[0].found, "2026-03-29 wxpay: consumed 35");
         assert_eq!((books.expected, books.balance), (55, 55));
     }
     assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 1);
-    let now = days::all_days(&client).await.unwrap();
+    let now = load_days(&client).await.unwrap();
     assert_eq!(now[..2], kept, "a closed day is never healed in silence");
     assert_eq!(rules_of(&look(&mut client, false).await.findings), ["day_changed"]);
 
@@ -423,18 +424,18 @@ async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
     // From Paris to Shanghai: the next day ends there, and begins where the last one ended.
     let transaction = client.transaction().await.unwrap();
     let zone = chrono_tz::Asia::Shanghai;
-    let early = days::close_days(transaction.client(), zone, at("2026-03-30T16:09:59Z")).await.unwrap();
-    let closed = days::close_days(transaction.client(), zone, at("2026-03-30T16:10:00Z")).await.unwrap();
+    let early = close_days(transaction.client(), zone, at("2026-03-30T16:09:59Z")).await.unwrap();
+    let closed = close_days(transaction.client(), zone, at("2026-03-30T16:10:00Z")).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!((early, closed), (0, 1));
-    let last = days::last_day(&client).await.unwrap().unwrap();
+    let last = load_last_day(&client).await.unwrap().unwrap();
     assert_eq!((last.day, last.ended), (day("2026-03-30"), at("2026-03-30T16:00:00Z")));
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
 }
 
 #[test]
 fn a_day_begins_at_its_first_instant() {
-    let begin = |text: &str, zone| days::begin_of(day(text), zone);
+    let begin = |text: &str, zone| start_of_day(day(text), zone);
     assert_eq!(begin("2026-03-29", PARIS), at("2026-03-28T23:00:00Z"));
     assert_eq!(begin("2026-03-30", PARIS), at("2026-03-29T22:00:00Z"));
     // Cairo skips the hour after midnight: its day begins at one o'clock.

@@ -1,0 +1,182 @@
+//! The table `pointsd.days`: closes business days and loads closed ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
+use tokio_postgres::{Client, Error, Row};
+
+use super::{ARREARS, Booked, Movement, Movements, RollForward};
+use crate::time::start_of_day;
+
+/// An entry's time of recording is taken when it is inserted, and its transaction commits a moment later. So what was
+/// under way at midnight belongs to the day that has ended. A group of postings takes seconds at most; ten minutes is
+/// twice what the server lets a statement take by default. An entry that comes later still is told as a finding.
+const CLOSED_AFTER: TimeDelta = TimeDelta::minutes(10);
+
+/// Closes every business day that has ended, from the day after the last closed one, or from the first entry's day.
+/// Returns the number of days closed. Runs in the transaction that is open on `client`.
+///
+/// A day whose numbers cannot be added up stays open, and so do the days after it, until its entries are set right.
+///
+/// # Errors
+/// If the database fails.
+pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result<u64, Error> {
+    let Some(open) = load_open(client, zone).await? else { return Ok(0) };
+    let ended = open.ended_days(zone, now);
+    let Some(&(_, to)) = ended.last() else { return Ok(0) };
+    let ends: Vec<DateTime<Utc>> = ended.iter().map(|(_, end)| *end).collect();
+    let moved = load_movements(client, open.begin, Some(to), &ends).await?;
+    let mut carried = open.carried;
+    let mut closed = Vec::new();
+    for (&(day, ended), moved) in ended.iter().zip(moved) {
+        let rows = carry(&carried, &moved);
+        if !rows.values().all(Booked::is_countable) {
+            break;
+        }
+        let day = RollForward { day, ended, rows };
+        carried = day.closings();
+        closed.push(day);
+    }
+    insert_days(client, &closed).await?;
+    Ok(closed.len() as u64)
+}
+
+/// The first business day that is not closed.
+struct OpenDay {
+    day: NaiveDate,
+    /// Where the closed days end; none before the first one.
+    begin: Option<DateTime<Utc>>,
+    /// The closings of the last closed day.
+    carried: BTreeMap<String, i64>,
+}
+
+impl OpenDay {
+    /// This day and those after it that have ended, each with the first instant after it.
+    fn ended_days(&self, zone: Tz, now: DateTime<Utc>) -> Vec<(NaiveDate, DateTime<Utc>)> {
+        let (mut day, mut ended) = (self.day, self.begin);
+        let mut days = Vec::new();
+        while let Some(next) = day.succ_opt() {
+            // After a change of business.time_zone, a day may end before the day before it did: then it is empty.
+            let end = ended.map_or(start_of_day(next, zone), |ended| start_of_day(next, zone).max(ended));
+            if end + CLOSED_AFTER > now {
+                break;
+            }
+            days.push((day, end));
+            (day, ended) = (next, Some(end));
+        }
+        days
+    }
+}
+
+async fn load_open(client: &Client, zone: Tz) -> Result<Option<OpenDay>, Error> {
+    if let Some(last) = load_last_day(client).await? {
+        let open = |day| OpenDay { day, begin: Some(last.ended), carried: last.closings() };
+        return Ok(last.day.succ_opt().map(open));
+    }
+    let row = client.query_one(include_str!("../../sql/books/day_first.sql"), &[]).await?;
+    let first: Option<DateTime<Utc>> = row.try_get(0)?;
+    let open = |at: DateTime<Utc>| OpenDay {
+        day: at.with_timezone(&zone).date_naive(),
+        begin: None,
+        carried: BTreeMap::new(),
+    };
+    Ok(first.map(open))
+}
+
+/// The rows of the day after closings of `carried`. A source without points and movements has no row; arrears always have
+/// one.
+pub(super) fn carry(carried: &BTreeMap<String, i64>, moved: &Movements) -> BTreeMap<String, Booked> {
+    let sources: BTreeSet<&str> = carried.keys().chain(moved.keys()).map(String::as_str).chain([ARREARS]).collect();
+    let mut rows = BTreeMap::new();
+    for source in sources {
+        let opening = carried.get(source).copied().unwrap_or_default();
+        let moved = moved.get(source).copied().unwrap_or_default();
+        let closing = moved.closing(opening);
+        if source == ARREARS || opening != 0 || moved != Movement::default() {
+            rows.insert(source.to_owned(), Booked { opening, moved, closing });
+        }
+    }
+    rows
+}
+
+async fn insert_days(client: &Client, closed: &[RollForward]) -> Result<(), Error> {
+    let (mut days, mut sources, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers: [Vec<i64>; 7] = Default::default();
+    for (day, (source, row)) in closed.iter().flat_map(|day| day.rows.iter().map(move |row| (day, row))) {
+        days.push(day.day);
+        sources.push(source.as_str());
+        ends.push(day.ended);
+        let Booked { opening, moved, closing } = *row;
+        let of_row = [opening, moved.recharged, moved.settled, moved.consumed, moved.expired, moved.adjusted, closing];
+        numbers.iter_mut().zip(of_row).for_each(|(column, number)| column.push(number));
+    }
+    let [opening, recharged, settled, consumed, expired, adjusted, closing] = &numbers;
+    let sql = include_str!("../../sql/books/day_insert.sql");
+    client
+        .execute(sql, &[&days, &sources, &ends, opening, recharged, settled, consumed, expired, adjusted, closing])
+        .await?;
+    Ok(())
+}
+
+/// The movements recorded from `from` up to `to`, without it: one for each day that ends at one of `ends`, and a last one
+/// for the time after them.
+pub(super) async fn load_movements(
+    client: &Client,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    ends: &[DateTime<Utc>],
+) -> Result<Vec<Movements>, Error> {
+    let mut moved = vec![Movements::new(); ends.len() + 1];
+    for row in client.query(include_str!("../../sql/books/day_movement.sql"), &[&from, &to, &ends]).await? {
+        let nth = usize::try_from(row.try_get::<_, i32>("nth")?).unwrap_or_default();
+        if let Some(day) = moved.get_mut(nth) {
+            day.insert(row.try_get("source")?, movement_from(&row)?);
+        }
+    }
+    Ok(moved)
+}
+
+fn movement_from(row: &Row) -> Result<Movement, Error> {
+    Ok(Movement {
+        recharged: row.try_get("recharged")?,
+        settled: row.try_get("settled")?,
+        consumed: row.try_get("consumed")?,
+        expired: row.try_get("expired")?,
+        adjusted: row.try_get("adjusted")?,
+    })
+}
+
+/// Loads the last closed day.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_last_day(client: &Client) -> Result<Option<RollForward>, Error> {
+    let rows = client.query(include_str!("../../sql/books/day_last.sql"), &[]).await?;
+    Ok(days_from(&rows)?.pop())
+}
+
+/// Loads all closed days, in order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_days(client: &Client) -> Result<Vec<RollForward>, Error> {
+    let rows = client.query(include_str!("../../sql/books/day_list.sql"), &[]).await?;
+    days_from(&rows)
+}
+
+fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, Error> {
+    let mut days: Vec<RollForward> = Vec::new();
+    for row in rows {
+        let (day, ended) = (row.try_get("day")?, row.try_get("ended")?);
+        if days.last().is_none_or(|last| last.day != day) {
+            days.push(RollForward { day, ended, rows: BTreeMap::new() });
+        }
+        let booked =
+            Booked { opening: row.try_get("opening")?, moved: movement_from(row)?, closing: row.try_get("closing")? };
+        if let Some(last) = days.last_mut() {
+            last.rows.insert(row.try_get("source")?, booked);
+        }
+    }
+    Ok(days)
+}

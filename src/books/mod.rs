@@ -1,0 +1,141 @@
+//! The books of business days: a roll-forward for each day, by source of the points, carried from day to day.
+//!
+//! - A day holds the entries that were recorded on it (`recorded_at`), not the ones whose effective time falls on it. So a
+//!   closed day stays as it is, even if something is posted later for an earlier time.
+//! - A day is **closed** once: its rows are written from its entries and never changed ([`close_days`]).
+//! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches ([`tie_out`]). A full
+//!   one also computes every closed day again from the entries ([`recompute_days`]).
+
+mod days;
+mod outstanding;
+mod recompute;
+mod tie_out;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+pub use days::{close_days, load_days, load_last_day};
+pub use outstanding::{Outstanding, STEPS};
+pub use recompute::{RecomputedDays, recompute_days};
+pub use tie_out::{Books, tie_out, tie_out_in};
+
+/// The rules about the ledger as a whole: name and sentence.
+pub const RULES: [(&str, &str); 3] = [
+    (DAYS_BALANCE, "The entries of all business days come to the sum of the accounts' balances."),
+    (DAYS_SOURCE, "By source, the entries of all business days come to what is left in batches, and to what is owed."),
+    (DAY_CHANGED, "A business day that was closed stays as it was closed."),
+];
+const DAYS_BALANCE: &str = "days_balance";
+const DAYS_SOURCE: &str = "days_source";
+const DAY_CHANGED: &str = "day_changed";
+
+/// In place of a source: the arrears of all accounts, which belong to no source. Its points are zero or below.
+pub const ARREARS: &str = "";
+
+/// The largest number that a closed day may hold. Seven of them still fit into 64 bits, and a million entries with the most
+/// points that an entry may have come to less.
+const MOST_BOOKED: u64 = 1 << 60;
+
+/// Points that moved on a day or since one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Movement {
+    /// Recharged.
+    pub recharged: i64,
+    /// Recharged points that paid arrears at once. For [`ARREARS`] below zero: less is owed.
+    pub settled: i64,
+    /// Consumed. For [`ARREARS`]: consumed beyond the points in the batches.
+    pub consumed: i64,
+    /// Expired.
+    pub expired: i64,
+    /// Moved by adjust entries, up or down.
+    pub adjusted: i64,
+}
+
+impl Movement {
+    /// The closing that follows from `opening`, clamped to 64 bits.
+    pub fn closing(&self, opening: i64) -> i64 {
+        let [plus, minus] = [[opening, self.recharged, self.adjusted], [self.settled, self.consumed, self.expired]]
+            .map(|parts| parts.into_iter().map(i128::from).sum::<i128>());
+        clamp(plus - minus)
+    }
+
+    fn plus(&self, other: &Movement) -> Movement {
+        Movement {
+            recharged: self.recharged.saturating_add(other.recharged),
+            settled: self.settled.saturating_add(other.settled),
+            consumed: self.consumed.saturating_add(other.consumed),
+            expired: self.expired.saturating_add(other.expired),
+            adjusted: self.adjusted.saturating_add(other.adjusted),
+        }
+    }
+}
+
+/// Movements by source of the points, and by [`ARREARS`].
+pub type Movements = BTreeMap<String, Movement>;
+
+/// The row of a source in a roll-forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Booked {
+    /// Points at the begin of the day.
+    pub opening: i64,
+    /// Points that moved on the day.
+    pub moved: Movement,
+    /// Points at the end of the day.
+    pub closing: i64,
+}
+
+impl Booked {
+    /// Whether every number is small enough for sums of them to fit into 64 bits.
+    fn is_countable(&self) -> bool {
+        let Movement { recharged, settled, consumed, expired, adjusted } = self.moved;
+        let numbers = [self.opening, recharged, settled, consumed, expired, adjusted, self.closing];
+        numbers.iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)
+    }
+}
+
+/// The books of a business day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollForward {
+    /// The day.
+    pub day: NaiveDate,
+    /// The first instant after it.
+    pub ended: DateTime<Utc>,
+    /// A row for each source, and one for [`ARREARS`].
+    pub rows: BTreeMap<String, Booked>,
+}
+
+impl RollForward {
+    /// The sum of all rows. Its closing is the sum of the accounts' balances.
+    pub fn totals(&self) -> Booked {
+        self.rows.values().fold(Booked::default(), |sum, row| Booked {
+            opening: sum.opening.saturating_add(row.opening),
+            moved: sum.moved.plus(&row.moved),
+            closing: sum.closing.saturating_add(row.closing),
+        })
+    }
+
+    /// The closing of each row.
+    fn closings(&self) -> BTreeMap<String, i64> {
+        self.rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect()
+    }
+}
+
+/// A sum, clamped to 64 bits. Larger sums come only from rows that were changed by hand, and a report of them must not fail.
+fn clamp(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// The points of each source after `moved`.
+fn roll(mut points: BTreeMap<String, i64>, moved: &Movements) -> BTreeMap<String, i64> {
+    for (source, moved) in moved {
+        let sum = points.entry(source.clone()).or_default();
+        *sum = moved.closing(*sum);
+    }
+    points
+}
+
+/// The name of a source in a finding.
+fn name_of(source: &str) -> &str {
+    if source == ARREARS { "owed" } else { source }
+}

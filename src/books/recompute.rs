@@ -1,0 +1,96 @@
+//! Computes the closed days again from the entries, and finds those that have changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use tokio_postgres::{Client, Error};
+
+use super::days::{carry, load_days, load_movements};
+use super::tie_out::{list, whole_ledger_finding};
+use super::{Booked, DAY_CHANGED, Movement, RollForward, name_of, roll};
+use crate::proof::Finding;
+
+/// Days that one statement computes. Each statement reads the batches once; the job can be stopped between two of them.
+const DAYS_AT_ONCE: usize = 92;
+
+/// The closed days, computed again from the entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecomputedDays {
+    /// The points of each source at the end of the last closed day.
+    pub(super) closing: BTreeMap<String, i64>,
+    /// The days that differ from their rows.
+    pub(super) changed: Option<Finding>,
+}
+
+/// Computes all closed days again from the entries; `None` if `proceed`, asked before each statement, said no. Entries
+/// never change, so it needs no snapshot; and it should hold none, because it reads the whole history.
+///
+/// # Errors
+/// If the database fails.
+pub async fn recompute_days(
+    client: &Client,
+    proceed: &mut impl FnMut() -> bool,
+) -> Result<Option<RecomputedDays>, Error> {
+    let days = load_days(client).await?;
+    // The first day has no begin: every entry recorded before its end belongs to it.
+    let mut from = None;
+    let mut closing = BTreeMap::new();
+    let mut before = BTreeMap::new();
+    let mut differences = Vec::new();
+    for days in days.chunks(DAYS_AT_ONCE) {
+        if !proceed() {
+            return Ok(None);
+        }
+        let ends: Vec<DateTime<Utc>> = days.iter().map(|day| day.ended).collect();
+        let to = ends.last().copied();
+        let moved = load_movements(client, from, to, &ends).await?;
+        from = to;
+        for (closed, moved) in days.iter().zip(moved) {
+            differences.extend(differences_of(closed, &carry(&before, &moved)));
+            // Go on from the closed row: a changed day is one finding, and the days after it are not found for its sake.
+            before = closed.closings();
+            closing = roll(closing, &moved);
+        }
+    }
+    let (expected, found): (Vec<String>, Vec<String>) = differences.into_iter().unzip();
+    let changed = (!found.is_empty()).then(|| whole_ledger_finding(DAY_CHANGED, list(expected), list(found)));
+    Ok(Some(RecomputedDays { closing, changed }))
+}
+
+/// The rows in which a closed day differs from the recomputed one: what was closed, and what the entries say.
+fn differences_of(closed: &RollForward, recomputed: &BTreeMap<String, Booked>) -> Vec<(String, String)> {
+    let sources: BTreeSet<&String> = closed.rows.keys().chain(recomputed.keys()).collect();
+    let mut differences = Vec::new();
+    for source in sources {
+        let was = closed.rows.get(source).copied().unwrap_or_default();
+        let is = recomputed.get(source).copied().unwrap_or_default();
+        if (was.opening, was.moved) != (is.opening, is.moved) {
+            differences.push(difference(closed.day, source, &was, &is));
+        }
+    }
+    differences
+}
+
+/// Two rows of a source on a day, in words: only the columns that differ.
+fn difference(day: NaiveDate, source: &str, was: &Booked, is: &Booked) -> (String, String) {
+    let columns = |row: &Booked| {
+        let Movement { recharged, settled, consumed, expired, adjusted } = row.moved;
+        [
+            ("opening", row.opening),
+            ("recharged", recharged),
+            ("settled", settled),
+            ("consumed", consumed),
+            ("expired", expired),
+            ("adjusted", adjusted),
+        ]
+    };
+    let place = format!("{day} {}:", name_of(source));
+    let (mut expected, mut found) = (place.clone(), place);
+    for ((column, was), (_, is)) in columns(was).into_iter().zip(columns(is)).filter(|(was, is)| was != is) {
+        // Writing to a String cannot fail.
+        let _ = write!(expected, " {column} {was}");
+        let _ = write!(found, " {column} {is}");
+    }
+    (expected, found)
+}
