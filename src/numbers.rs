@@ -16,3 +16,9 @@ pub fn grouped(number: impl Into<i128>) -> String {
     }
     text
 }
+
+/// `1 batch`, `2 batches`.
+pub fn counted(number: impl Into<i128>, one: &str, many: &str) -> String {
+    let number: i128 = number.into();
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}

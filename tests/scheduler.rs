@@ -51,7 +51,7 @@ where
 }
 
 fn quick(settings: config::Job) -> (Job, Arc<Mutex<Vec<String>>>) {
-    job(settings, |_| async { Ok(Ended::Done(json!({}))) })
+    job(settings, |_| async { Ok(Ended::Done(json!({}).into())) })
 }
 
 struct Stage {
@@ -233,7 +233,7 @@ async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up
         async move {
             assert_ne!(nth, 2, "the second attempt panics");
             anyhow::ensure!(run.slot != at("2026-03-02T02:00:00Z") || nth > 3, "no luck at attempt {nth}");
-            Ok(Ended::Done(json!({ "nth": nth })))
+            Ok(Ended::Done(json!({ "nth": nth }).into()))
         }
     });
     let daemon = stage.daemon(&job);
@@ -274,7 +274,7 @@ async fn it_tells_what_becomes_of_each_run() {
     let (job, _) = job(settings("0 2 * * *", "UTC"), |run| async move {
         match run.slot {
             slot if slot == at("2026-03-02T02:00:00Z") => anyhow::bail!("no luck"),
-            slot if slot == at("2026-03-03T02:00:00Z") => Ok(Ended::Done(json!({ "points": 7 }))),
+            slot if slot == at("2026-03-03T02:00:00Z") => Ok(Ended::Done(json!({ "points": 7 }).into())),
             _ => std::future::pending().await,
         }
     });
@@ -301,7 +301,7 @@ async fn it_tells_what_becomes_of_each_run() {
     }
     round(&first, at("2026-03-03T02:00:00Z")).await;
     let slot = "2026-03-03T02:00:00Z";
-    assert_eq!(heard(), [of(2, slot, What::Began), of(2, slot, What::Succeeded(json!({ "points": 7 })))]);
+    assert_eq!(heard(), [of(2, slot, What::Began), of(2, slot, What::Succeeded(json!({ "points": 7 }).into()))]);
     // One whose daemons die is told of by the one that gives it up, and by no other.
     let slot = "2026-03-04T02:00:00Z";
     let mut dead = Vec::new();
@@ -377,7 +377,7 @@ fn counting(settings: config::Job, database: &Database, gate: &Arc<Gate>) -> Job
                 guard.keep(transaction.client(), (done, 5), &json!({ "done": done })).await?;
                 transaction.commit().await?;
             }
-            Ok(Ended::Done(json!({ "done": done })))
+            Ok(Ended::Done(json!({ "done": done }).into()))
         }
     });
     job
@@ -514,7 +514,7 @@ async fn a_run_that_kills_its_daemons_fails_in_the_end() {
 async fn counters_that_are_disproved_fail_the_run_at_once() {
     let stage = Stage::set().await;
     let (job, called) = job(settings("0 2 * * *", "UTC"), |_| async {
-        Ok(Ended::Disproved { counters: json!({ "points": 7 }), reason: "the entries say 6".to_owned() })
+        Ok(Ended::Disproved { counters: json!({ "points": 7 }).into(), reason: "the entries say 6".to_owned() })
     });
     let daemon = stage.daemon(&job);
     daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
@@ -568,7 +568,7 @@ async fn slots_that_come_due_during_a_run_are_skipped_or_wait() {
                     arrived.notify_one();
                     gate.notified().await;
                 }
-                Ok(Ended::Done(Value::Null))
+                Ok(Ended::Done(Value::Null.into()))
             }
         });
         let daemon = stage.daemon(&job);
@@ -605,7 +605,7 @@ async fn a_run_by_hand_stands_beside_the_slots_and_one_is_under_way_at_most() {
                 gate.notified().await;
             }
             anyhow::ensure!(run.slot != at("2026-03-04T00:00:00Z"), "not today");
-            Ok(Ended::Done(Value::Null))
+            Ok(Ended::Done(Value::Null.into()))
         }
     });
     let daemon = stage.daemon(&job);

@@ -27,7 +27,7 @@ use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, Summary};
 use crate::config::{Config, MailWay, Source};
 use crate::database::{Database, Settings};
-use crate::jobs::{Job, arrears, expiry, reconciliation};
+use crate::jobs::{Context, RegisteredJob, arrears, expiry, reconciliation};
 use crate::ledger::{Expired, Poster, Rules, Sweep};
 use crate::mail;
 use crate::reports;
@@ -132,7 +132,7 @@ fn own_configuration(given: &Config) -> anyhow::Result<String> {
 }
 
 /// The jobs whose reports finance gets.
-const REPORTS: [&Job; 3] = [&expiry::JOB, &reconciliation::JOB, &arrears::JOB];
+const REPORTS: [&RegisteredJob; 3] = [&expiry::JOB, &reconciliation::JOB, &arrears::JOB];
 
 /// Posts the year, sweeps, reports, and counts. None if it was interrupted.
 async fn play(
@@ -229,13 +229,13 @@ const CLOSING: TimeDelta = TimeDelta::minutes(10);
 
 /// Runs a job for a slot; none if it was interrupted.
 async fn run_job(
-    job: &Job,
+    job: &RegisteredJob,
     slot: DateTime<Utc>,
     stage: &Stage,
     database: &Database,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<RunRow>> {
-    match run::here(job, database, &stage.config, slot, true, stop).await? {
+    match run::run_job(job, &Context::new(&stage.config, database), slot, true, stop).await? {
         Asked::Ran(row) if row.state == State::Succeeded => Ok(Some(*row)),
         Asked::Ran(row) if row.state == State::Failed => {
             bail!("{} failed for {}: {}", job.name, time_text(slot), row.error.unwrap_or_default())

@@ -4,11 +4,11 @@ use chrono::{DateTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 use serde_json::{Value, json as object};
 
-use super::output::{counted, facts, grouped, json, say, table};
+use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, WrongCall};
 use crate::config;
 use crate::database::Database;
-use crate::jobs::{Job, REGISTRY, reconciliation};
+use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
 use crate::scheduler::{self, JobRow, RunRow, State, Store};
 use crate::time::time_text;
 
@@ -28,19 +28,19 @@ enum JobsCommand {
     Explain {
         /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
-        job: &'static Job,
+        job: &'static RegisteredJob,
     },
     /// Lets a job's slots pass, on every daemon, until it is resumed
     Pause {
         /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
-        job: &'static Job,
+        job: &'static RegisteredJob,
     },
     /// Ends a pause: the next slot is run
     Resume {
         /// Which job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
-        job: &'static Job,
+        job: &'static RegisteredJob,
     },
     /// Cancels a run that is under way; what it has done stays
     Cancel {
@@ -49,8 +49,8 @@ enum JobsCommand {
     },
 }
 
-pub(super) fn job_named(name: &str) -> Result<&'static Job, String> {
-    Job::named(name).ok_or_else(|| {
+pub(super) fn job_named(name: &str) -> Result<&'static RegisteredJob, String> {
+    RegisteredJob::named(name).ok_or_else(|| {
         let names: Vec<&str> = REGISTRY.iter().map(|job| job.name).collect();
         format!("there is no such job; there are {}", names.join(", "))
     })
@@ -149,7 +149,7 @@ fn under_way(run: &RunRow) -> String {
     }
 }
 
-async fn pause(store: &Store, job: &Job, by: Option<&str>, program: &Program) -> anyhow::Result<Outcome> {
+async fn pause(store: &Store, job: &RegisteredJob, by: Option<&str>, program: &Program) -> anyhow::Result<Outcome> {
     if !store.pause(job.name, by).await? {
         // No daemon has ever known it: the first one is to find it paused.
         store.add(job.name, (job.settings)(&program.config), (program.clock)()).await?;
@@ -175,21 +175,21 @@ async fn cancel(store: &Store, run: i64, program: &Program) -> anyhow::Result<Ou
     if program.json {
         json(&object!({ "cancelled": cancelled, "run": run_json(&row) }))?;
     } else if cancelled {
-        say(format_args!("Run {run} of {} is cancelled. What it has done stays: {}", row.job, counters(&row)))?;
+        say(format_args!("Run {run} of {} is cancelled. What it has done stays: {}", row.job, summary(&row)))?;
     } else {
         say(format_args!("Run {run} of {} is over already: it {}.", row.job, row.state.as_str()))?;
     }
     Ok(if cancelled { Outcome::Done } else { Outcome::No })
 }
 
-fn explain(job: &Job, program: &Program) -> anyhow::Result<()> {
+fn explain(job: &RegisteredJob, program: &Program) -> anyhow::Result<()> {
     let settings = (job.settings)(&program.config);
     let (schedule, zone) = (&settings.schedule, settings.schedule.zone());
     let now = (program.clock)();
     let slots: Vec<DateTime<Utc>> = schedule.between(now, DateTime::<Utc>::MAX_UTC).take(10).collect();
     let changes = schedule.next_clock_changes(now);
     let outage = scheduler::outage(job.name, settings, now - OUTAGE, now);
-    let full_on = (job.name == reconciliation::JOB.name).then_some(program.config.reports.full_proof_on);
+    let full_on = job.takes_full.then_some(program.config.reports.full_proof_on);
     if program.json {
         let mut answer = object!({
             "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": zone.name(),
@@ -278,7 +278,7 @@ pub(super) fn weekday(day: Weekday) -> &'static str {
 pub struct Runs {
     /// Only of this job
     #[arg(long, value_parser = job_named)]
-    job: Option<&'static Job>,
+    job: Option<&'static RegisteredJob>,
     /// Only in this state: running, succeeded, failed, skipped, missed or cancelled
     #[arg(long, value_parser = state_named)]
     state: Option<State>,
@@ -321,7 +321,7 @@ fn run_cells(run: &RunRow) -> Vec<String> {
     let took = run.started.zip(run.finished).map(|(started, finished)| in_words(finished - started));
     let what = match run.state {
         State::Running => under_way(run),
-        State::Succeeded => counters(run),
+        State::Succeeded => summary(run),
         State::Failed => run.error.clone().unwrap_or_default(),
         State::Skipped | State::Missed | State::Cancelled => run.why.clone().unwrap_or_default(),
     };
@@ -337,12 +337,11 @@ fn run_cells(run: &RunRow) -> Vec<String> {
     ]
 }
 
-/// The plain numbers among a run's counters.
-pub(super) fn counters(run: &RunRow) -> String {
-    let counters = run.counters.as_ref().and_then(Value::as_object).into_iter().flatten();
-    let numbers = counters.filter_map(|(name, value)| Some(format!("{} {name}", grouped(value.as_i64()?))));
-    let numbers: Vec<String> = numbers.filter(|text| !text.starts_with("0 ")).collect();
-    if numbers.is_empty() { "nothing to do".to_owned() } else { numbers.join(", ") }
+/// What a run did, in a sentence. Counters that this version cannot read are shown as they are.
+pub(super) fn summary(run: &RunRow) -> String {
+    let Some(counters) = &run.counters else { return "nothing yet".to_owned() };
+    let counted = RegisteredJob::named(&run.job).and_then(|job| (job.counted)(counters.clone()).ok());
+    counted.map_or_else(|| counters.to_string(), |counted| counted.counters.summary())
 }
 
 pub(super) fn run_json(run: &RunRow) -> Value {

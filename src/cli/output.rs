@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-pub use crate::numbers::grouped;
+pub use crate::numbers::{counted, grouped};
 
 /// Prints one JSON object on a line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -30,12 +30,6 @@ pub fn whisper(text: Option<String>) {
     if let Some(text) = text {
         eprintln!("{text}");
     }
-}
-
-/// `1 batch`, `2 batches`.
-pub fn counted(number: impl Into<i128>, one: &str, many: &str) -> String {
-    let number: i128 = number.into();
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 /// A name and its value on each line, aligned.

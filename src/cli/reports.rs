@@ -130,7 +130,7 @@ fn cell(text: &str, longest: usize) -> String {
 
 async fn show(database: &Database, id: i64, html: bool, program: &Program) -> anyhow::Result<Outcome> {
     let client = database.connection().await?;
-    let Some(document) = reports::read(&client, id).await? else { return Err(unknown(&client, id, program).await) };
+    let Some(document) = reports::load(&client, id).await? else { return Err(unknown(&client, id, program).await) };
     let templates = program.config.reports.templates.as_deref();
     if program.json {
         json(&document)?;

@@ -9,7 +9,6 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::database::Database;
-use crate::jobs;
 use crate::pings::{Ping, Pings, Signal};
 use crate::reports::missing::{self, Missing, Standing};
 use crate::scheduler::{Event, Observer, Store, What};
@@ -27,8 +26,10 @@ pub(super) fn observer(config: watch::Receiver<Arc<Config>>, pings: &Arc<Pings>)
         let slot = time_text(slot);
         let (signal, body) = match what {
             What::Began => (Signal::Start, format!("run {run} for {slot}")),
-            What::Succeeded(counters) if jobs::is_answer_no(&counters) => (Signal::AnswerIsNo, counters.to_string()),
-            What::Succeeded(counters) => (Signal::Success, counters.to_string()),
+            What::Succeeded(done) => {
+                let signal = if done.needs_attention { Signal::AnswerIsNo } else { Signal::Success };
+                (signal, done.counters.to_string())
+            }
             What::Failed(reason) => (Signal::Fail, reason),
         };
         pings.tell(Ping { job, url, signal, run: Some(Ping::run_id(job, run, &slot)), body });

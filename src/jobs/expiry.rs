@@ -1,28 +1,87 @@
 //! Expires what is due at the slot, and reports it.
 
-use anyhow::Context as _;
-use deadpool_postgres::{ClientWrapper, Object};
-use tokio_postgres::{Client, IsolationLevel};
+use chrono::{DateTime, Utc};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
-use super::{Context, Job, interruptible};
+use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
+use crate::config::{self, Config};
 use crate::ledger::{Progress, Session, Sweep, SweepRun};
-use crate::reports::{self, expiry};
+use crate::numbers::counted;
+use crate::reports::expiry;
 use crate::scheduler::{Ended, Guard, Run};
 
 /// The nightly sweep.
-pub const JOB: Job = Job {
-    name: expiry::REPORT,
-    about: "expires the points that are due",
-    settings: |config| &config.jobs.expiry,
-    work: |context, run| Box::pin(work(context, run)),
-    dry_run: |context, slot, stop| {
-        Box::pin(async move {
-            let mut session = Session::connect(&context.database).await?;
-            let sweep = session.sweep(slot, true, &context.rules, |_| !stop.is_cancelled()).await?;
-            Ok(serde_json::to_value(sweep)?)
+pub struct Expiry;
+
+/// Its entry in the registry.
+pub const JOB: RegisteredJob = RegisteredJob::of::<Expiry>();
+
+impl Job for Expiry {
+    const NAME: &'static str = expiry::REPORT;
+    const ABOUT: &'static str = "expires the points that are due";
+    const MAKES_REPORT: bool = true;
+    /// The report is for finance; the operator wants to see what the sweep did.
+    const PRINTS_REPORT: bool = false;
+    type Counters = Sweep;
+
+    fn settings(config: &Config) -> &config::Job {
+        &config.jobs.expiry
+    }
+
+    /// Sweeps, compares the counters with the entries, and reports. A failed report lets the run be tried again: the next
+    /// attempt finds nothing more to sweep, goes on from the kept counters, and reports.
+    async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Sweep>> {
+        let Some(sweep) = sweep(&context, &run).await? else { return Ok(Ended::Stopped) };
+        let disproved = disproved(&context, &run, &sweep).await?;
+        let report = expiry::Expiry { sweep: &sweep, disproved: disproved.as_deref() };
+        if context.publish(&run, &report).await?.is_none() {
+            return Ok(Ended::Stopped);
+        }
+        Ok(match disproved {
+            None => Ended::Done(sweep),
+            Some(reason) => Ended::Disproved { counters: sweep, reason },
         })
-    },
-};
+    }
+
+    async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Sweep>> {
+        let mut session = Session::connect(&context.database).await?;
+        let counters = session.sweep(slot, true, &context.rules, |_| !stop.is_cancelled()).await?;
+        anyhow::ensure!(!counters.stopped, INTERRUPTED);
+        Ok(DryRun { counters, document: None })
+    }
+}
+
+impl Counters for Sweep {
+    fn needs_attention(&self) -> bool {
+        self.orphaned > 0
+    }
+
+    fn summary(&self) -> String {
+        let Sweep { batches, accounts, points, orphaned, .. } = *self;
+        let mut text = match batches {
+            0 => "no points expired".to_owned(),
+            _ => {
+                let (points, batches) = (counted(points, "point", "points"), counted(batches, "batch", "batches"));
+                format!("{points} expired ({batches}, {})", counted(accounts, "account", "accounts"))
+            }
+        };
+        if orphaned > 0 {
+            let users = counted(orphaned, "user has", "users have");
+            text.push_str(&format!("; {users} due batches but no account: these batches were left as they are"));
+        }
+        text
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let said = |points, batches| {
+            format!("{} ({})", counted(points, "point", "points"), counted(batches, "batch", "batches"))
+        };
+        let sources = self.by_source.iter().map(|(source, of)| (source.clone(), said(of.points, of.batches)));
+        let orphans = self.orphans.iter().map(|orphan| (orphan.user.to_string(), said(orphan.points, orphan.batches)));
+        sources.chain(orphans).collect()
+    }
+}
 
 /// Keeps in each group's transaction what the run has done so far.
 impl SweepRun for Guard {
@@ -35,63 +94,30 @@ impl SweepRun for Guard {
     }
 }
 
-async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
-    let so_far = match run.counters.clone() {
-        Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
-        None => Sweep::default(),
-    };
+/// Expires what is due; None if the run was told to stop.
+async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
     let mut session = Session::connect(&context.database).await?;
     let guard = run.guard(session.client()).await?;
     let proceed = |_| !run.stop.is_cancelled();
-    let sweep = session.sweep_for(&guard, run.slot, so_far, &context.rules, proceed).await?;
-    if sweep.stopped {
-        return Ok(Ended::Stopped);
-    }
-    let wrote = session.swept_by(run.run).await?;
-    let counters = serde_json::to_value(&sweep)?;
+    let sweep = session.sweep_for(&guard, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
+    Ok((!sweep.stopped).then_some(sweep))
+}
+
+/// What disagrees, if the entries of the run say something else than its counters.
+async fn disproved(context: &Context, run: &Run, sweep: &Sweep) -> anyhow::Result<Option<String>> {
+    let wrote = Session::connect(&context.database).await?.swept_by(run.run).await?;
     if wrote == sweep.by_source {
-        let reported = report(&context, &run, &sweep, None).await?;
-        return Ok(reported.map_or(Ended::Stopped, |()| Ended::Done(counters)));
+        return Ok(None);
     }
     let (batches, points) =
         wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
-    let reason = format!(
-        "it counted {} batches with {} points, but the entries that it wrote say {batches} batches with {points} points: \
-         see pointsd.entries where run = {}",
-        sweep.batches, sweep.points, run.run
-    );
-    // Finance hears of it too, since no other report will tell.
-    let reported = report(&context, &run, &sweep, Some(&reason)).await?;
-    Ok(reported.map_or(Ended::Stopped, |()| Ended::Disproved { counters, reason }))
-}
-
-/// Makes and keeps the report, in the run: where that fails the run is tried again, finds nothing more to sweep, goes on
-/// with the counters that it kept, and comes here again.
-///
-/// None where it was told to stop.
-async fn report(context: &Context, run: &Run, sweep: &Sweep, disproved: Option<&str>) -> anyhow::Result<Option<()>> {
-    let mut client = Object::take(context.database.connection().await?);
-    let token = client.cancel_token();
-    let work = make(context, run, sweep, disproved, &mut client);
-    interruptible(&context.database, token, &run.stop, work).await
-}
-
-async fn make(
-    context: &Context,
-    run: &Run,
-    sweep: &Sweep,
-    disproved: Option<&str>,
-    client: &mut ClientWrapper,
-) -> anyhow::Result<()> {
-    let guard = run.guard(client).await?;
-    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
-    let snapshot = snapshot.await?;
-    let made = expiry::build(&snapshot, &context.config, run.slot, run.run, sweep, disproved).await?;
-    snapshot.rollback().await?;
-    reports::write_files(client, &made.document, &context.config).await?;
-    // What is kept goes with the run's fence; its row changes with every sign of life, so not under the snapshot.
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-    expiry::keep(&transaction, &made, &context.config).await?;
-    Guard::keep(&guard, transaction.client(), (sweep.accounts, sweep.accounts), sweep).await?;
-    Ok(transaction.commit().await?)
+    let in_words = |batches: u64, points: i64| {
+        format!("{} with {}", counted(batches, "batch", "batches"), counted(points, "point", "points"))
+    };
+    Ok(Some(format!(
+        "it counted {}, but its entries say {}: see pointsd.entries where run = {}",
+        in_words(sweep.batches, sweep.points),
+        in_words(batches, points),
+        run.run
+    )))
 }

@@ -1,4 +1,7 @@
-//! The jobs: what pointsd does for each slot of a schedule. One file a job, one registry.
+//! The jobs: what pointsd does at each slot of a schedule. Each job is a type in a file of its own; `REGISTRY` lists all.
+//!
+//! A job states by its type what the command line and the daemon need: its counters, whether an operator must look at
+//! them, what they say in a sentence, and what it can be asked for. No caller compares job names or reads JSON fields.
 
 pub mod arrears;
 pub mod expiry;
@@ -9,8 +12,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
 use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
@@ -18,50 +25,177 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::database::Database;
+use crate::document::Document;
 use crate::ledger::Rules;
-use crate::scheduler::{self, Run, Work};
+use crate::reports::pipeline::{Made, Pipeline, Report};
+use crate::scheduler::{self, Completed, Ended, Run, Work};
 
 /// What a job works with.
 #[derive(Clone)]
 pub struct Context {
     /// The ledger's database, migrated.
     pub database: Database,
-    /// The business's choices.
+    /// The rules of the ledger.
     pub rules: Arc<Rules>,
     /// The whole configuration.
     pub config: Arc<Config>,
-    /// Somebody asked for the whole of it, where the job would do a part: prove everything from the first entry on.
+    /// Whether `--full` was given, for a job that takes it.
     pub full: bool,
 }
 
 impl Context {
-    /// What the configuration says, on this database.
+    /// The context that the configuration describes, on this database.
     pub fn new(config: &Config, database: &Database) -> Context {
         let rules = Arc::new(Rules::from(config));
         Context { database: database.clone(), rules, config: Arc::new(config.clone()), full: false }
     }
 }
 
-/// A job: its file, and what the scheduler and the command line need of it.
-pub struct Job {
-    /// Its name in the configuration, in the log and on the command line.
-    pub name: &'static str,
-    /// What it does, in a few words.
-    pub about: &'static str,
-    /// When it runs, and how.
-    pub settings: fn(&Config) -> &config::Job,
-    /// Does the work of a slot. Doing a slot twice changes nothing that was done.
-    pub work: fn(Context, Run) -> Work,
-    /// Counts what the work of a slot would do: the same code, rolled back.
-    pub dry_run: fn(Context, DateTime<Utc>, CancellationToken) -> BoxFuture<'static, anyhow::Result<Value>>,
+impl Context {
+    /// Makes and keeps a report for a run. None if the run was told to stop.
+    async fn publish<R: Report>(&self, run: &Run, report: &R) -> anyhow::Result<Option<Made<R>>> {
+        let mut client = Object::take(self.database.connection().await?);
+        let (token, pipeline) =
+            (client.cancel_token(), Pipeline { config: &self.config, slot: run.slot, run: run.run });
+        let work = async {
+            let guard = run.guard(&client).await?;
+            Ok(pipeline.publish(report, &mut client, Some(&guard)).await?)
+        };
+        interruptible(&self.database, token, &run.stop, work).await
+    }
+
+    /// Makes a report and rolls everything back.
+    async fn rehearse<R: Report>(
+        &self,
+        slot: DateTime<Utc>,
+        stop: &CancellationToken,
+        report: &R,
+    ) -> anyhow::Result<Made<R>> {
+        const NO_RUN: i64 = 0;
+        let mut client = Object::take(self.database.connection().await?);
+        let (token, pipeline) = (client.cancel_token(), Pipeline { config: &self.config, slot, run: NO_RUN });
+        let work = async { Ok(pipeline.rehearse(report, &mut client).await?) };
+        interruptible(&self.database, token, stop, work).await?.context(INTERRUPTED)
+    }
 }
 
-/// Every job that there is.
-pub const REGISTRY: &[Job] = &[expiry::JOB, reconciliation::JOB, arrears::JOB, prune::JOB];
+/// What a job counts in a run. The run log keeps it as JSON, and a later attempt goes on from it.
+pub trait Counters: Send + Sync {
+    /// Whether an operator must look at the result of a run that succeeded. `pointsd run` then exits with 3, and the
+    /// dead man's switch gets the same status.
+    fn needs_attention(&self) -> bool {
+        false
+    }
 
-impl Job {
+    /// The result in a sentence for the operator, without a full stop.
+    fn summary(&self) -> String;
+
+    /// The parts of the result: a label and a value each.
+    fn details(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// What a dry run found.
+pub struct DryRun<C> {
+    /// What a run would count.
+    pub counters: C,
+    /// The report that a run would make, if it can be made beforehand.
+    pub document: Option<Document>,
+}
+
+/// A job. Its name is the same in the configuration, in the run log, on the command line and on its report.
+pub trait Job: Send + Sync + 'static {
+    /// The name.
+    const NAME: &'static str;
+    /// What the job does, in a few words.
+    const ABOUT: &'static str;
+    /// Whether each run makes a report.
+    const MAKES_REPORT: bool;
+    /// Whether the command line prints the report itself. Otherwise it prints the counters and the report's number.
+    const PRINTS_REPORT: bool = Self::MAKES_REPORT;
+    /// Whether the job reports on the present, so that a slot in the future makes no sense.
+    const REPORTS_ON_PRESENT: bool = false;
+    /// Whether the job normally does a part of its work, and all of it with `--full`.
+    const TAKES_FULL: bool = false;
+
+    /// What the job counts.
+    type Counters: Counters + Serialize + DeserializeOwned;
+
+    /// When the job runs, and how.
+    fn settings(config: &Config) -> &config::Job;
+
+    /// Does the work of a slot. Work that is done twice changes nothing the second time.
+    fn work(context: Context, run: Run) -> impl Future<Output = anyhow::Result<Ended<Self::Counters>>> + Send;
+
+    /// Runs the same code and rolls it back.
+    fn dry_run(
+        context: Context,
+        slot: DateTime<Utc>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<DryRun<Self::Counters>>> + Send;
+}
+
+/// Counters of a job whose type the caller does not know.
+pub struct Counted {
+    /// The counters as the run log keeps them.
+    pub json: Value,
+    /// What they say.
+    pub counters: Box<dyn Counters>,
+}
+
+impl Counted {
+    fn new<C: Counters + Serialize + 'static>(counters: C) -> anyhow::Result<Counted> {
+        Ok(Counted { json: serde_json::to_value(&counters)?, counters: Box::new(counters) })
+    }
+}
+
+/// A [`Job`] without its type: an entry of the registry.
+pub struct RegisteredJob {
+    /// [`Job::NAME`].
+    pub name: &'static str,
+    /// [`Job::ABOUT`].
+    pub about: &'static str,
+    /// [`Job::MAKES_REPORT`].
+    pub makes_report: bool,
+    /// [`Job::PRINTS_REPORT`].
+    pub prints_report: bool,
+    /// [`Job::REPORTS_ON_PRESENT`].
+    pub reports_on_present: bool,
+    /// [`Job::TAKES_FULL`].
+    pub takes_full: bool,
+    /// [`Job::settings`].
+    pub settings: fn(&Config) -> &config::Job,
+    /// [`Job::work`].
+    pub work: fn(Context, Run) -> Work,
+    /// [`Job::dry_run`].
+    pub dry_run: fn(Context, DateTime<Utc>, CancellationToken) -> BoxFuture<'static, anyhow::Result<DryRun<Counted>>>,
+    /// Reads counters that the run log kept.
+    pub counted: fn(Value) -> anyhow::Result<Counted>,
+}
+
+/// Every job.
+pub const REGISTRY: &[RegisteredJob] = &[expiry::JOB, reconciliation::JOB, arrears::JOB, prune::JOB];
+
+impl RegisteredJob {
+    /// The entry of a job.
+    pub const fn of<J: Job>() -> RegisteredJob {
+        RegisteredJob {
+            name: J::NAME,
+            about: J::ABOUT,
+            makes_report: J::MAKES_REPORT,
+            prints_report: J::PRINTS_REPORT,
+            reports_on_present: J::REPORTS_ON_PRESENT,
+            takes_full: J::TAKES_FULL,
+            settings: J::settings,
+            work: |context, run| Box::pin(work::<J>(context, run)),
+            dry_run: |context, slot, stop| Box::pin(dry_run::<J>(context, slot, stop)),
+            counted: |json| Counted::new(serde_json::from_value::<J::Counters>(json)?),
+        }
+    }
+
     /// The job of this name.
-    pub fn named(name: &str) -> Option<&'static Job> {
+    pub fn named(name: &str) -> Option<&'static RegisteredJob> {
         REGISTRY.iter().find(|job| job.name == name)
     }
 
@@ -73,12 +207,49 @@ impl Job {
     }
 }
 
-/// A statement that was cancelled, and went on all the same, is cancelled again after this time: it had ended when the
-/// server heard of it, and the next one had begun.
+async fn work<J: Job>(context: Context, run: Run) -> anyhow::Result<Ended> {
+    let completed = |counters: J::Counters| {
+        let (needs_attention, summary) = (counters.needs_attention(), counters.summary());
+        anyhow::Ok(Completed { counters: serde_json::to_value(counters)?, needs_attention, summary })
+    };
+    Ok(match J::work(context, run).await? {
+        Ended::Done(counters) => Ended::Done(completed(counters)?),
+        Ended::Stopped => Ended::Stopped,
+        Ended::Disproved { counters, reason } => Ended::Disproved { counters: completed(counters)?, reason },
+    })
+}
+
+async fn dry_run<J: Job>(
+    context: Context,
+    slot: DateTime<Utc>,
+    stop: CancellationToken,
+) -> anyhow::Result<DryRun<Counted>> {
+    let DryRun { counters, document } = J::dry_run(context, slot, stop).await?;
+    Ok(DryRun { counters: Counted::new(counters)?, document })
+}
+
+/// All jobs as the scheduler sees them.
+pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Job> {
+    let context = Context::new(config, database);
+    REGISTRY.iter().map(|job| job.scheduled(config, &context)).collect()
+}
+
+/// The counters that earlier attempts of a run kept, or none counted yet.
+fn counters_so_far<C: DeserializeOwned + Default>(run: &Run) -> anyhow::Result<C> {
+    match run.counters.clone() {
+        Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt"),
+        None => Ok(C::default()),
+    }
+}
+
+/// Why a dry run has no result.
+const INTERRUPTED: &str = "it was interrupted; nothing was changed";
+
+/// A cancelled statement may have ended before the server got the request. The next statement is cancelled after this time.
 const CANCEL_EVERY: Duration = Duration::from_secs(1);
 
-/// Does work whose statements may take minutes. When `stop` is cancelled, so is what is under way on the connection of
-/// `token`, until the work has ended; None where it was cut off by that.
+/// Does work whose statements may take minutes. Once `stop` is cancelled, so is every statement on the connection of
+/// `token` until the work has ended. Returns None if the cancellation cut the work off.
 async fn interruptible<T>(
     database: &Database,
     token: CancelToken,
@@ -102,18 +273,4 @@ async fn interruptible<T>(
 fn was_cancelled(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
     causes.any(|cause| cause.code() == Some(&SqlState::QUERY_CANCELED))
-}
-
-/// Whether a run succeeded and found what somebody should look at, by its counters: due batches that have no account,
-/// findings of a proof, arrears that entries do not explain. `pointsd run` ends with 3 then.
-pub fn is_answer_no(counters: &Value) -> bool {
-    ["orphaned", "findings", "unexplained", "undated", "difference"]
-        .iter()
-        .any(|name| counters.get(name).and_then(Value::as_i64).is_some_and(|count| count != 0))
-}
-
-/// All of them as the scheduler sees them.
-pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Job> {
-    let context = Context::new(config, database);
-    REGISTRY.iter().map(|job| job.scheduled(config, &context)).collect()
 }

@@ -7,8 +7,9 @@ use deadpool_postgres::{Object, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Job};
-use crate::config::Config;
+use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
+use crate::config::{self, Config};
+use crate::numbers::grouped;
 use crate::reports;
 use crate::scheduler::{Ended, Guard, Run};
 
@@ -18,24 +19,62 @@ const CHUNK: i64 = 5_000;
 /// Reports deleted in one transaction: each may have a few megabytes, and a folder of files.
 const REPORTS: i64 = 100;
 
-/// The tidying up.
-pub const JOB: Job = Job {
-    name: "prune",
-    about: "deletes runs, requests and reports that are long over",
-    settings: |config| &config.jobs.prune,
-    work: |context, run| Box::pin(work(context, run)),
-    dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
-};
+/// The deletion of old rows and files.
+pub struct Prune;
+
+/// Its entry in the registry.
+pub const JOB: RegisteredJob = RegisteredJob::of::<Prune>();
+
+impl Job for Prune {
+    const NAME: &'static str = "prune";
+    const ABOUT: &'static str = "deletes runs, requests, reports and resolved findings after their retention";
+    const MAKES_REPORT: bool = false;
+    type Counters = Pruned;
+
+    fn settings(config: &Config) -> &config::Job {
+        &config.jobs.prune
+    }
+
+    async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
+        work(context, run).await
+    }
+
+    async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Pruned>> {
+        dry_run(context, slot, stop).await
+    }
+}
 
 /// What was deleted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Pruned {
-    runs: u64,
-    requests: u64,
-    reports: u64,
-    /// Not `findings`: that somebody is to look at.
-    cured_findings: u64,
+pub struct Pruned {
+    /// Runs that ended long ago.
+    pub runs: u64,
+    /// Requests that were answered long ago.
+    pub requests: u64,
+    /// Reports, with their mails and files.
+    pub reports: u64,
+    /// Findings that were resolved long ago.
+    pub findings: u64,
+}
+
+impl Counters for Pruned {
+    fn summary(&self) -> String {
+        let Pruned { runs, requests, reports, findings } = *self;
+        if runs + requests + reports + findings == 0 {
+            return "nothing to delete".to_owned();
+        }
+        let parts = self.details().into_iter().filter(|(_, count)| count != "0");
+        let parts: Vec<String> = parts.map(|(what, count)| format!("{count} {what}")).collect();
+        format!("deleted {}", parts.join(", "))
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let Pruned { runs, requests, reports, findings } = *self;
+        [("runs", runs), ("requests", requests), ("reports", reports), ("findings", findings)]
+            .map(|(what, count)| (what.to_owned(), grouped(count)))
+            .into()
+    }
 }
 
 /// What is to be deleted, and how far that is.
@@ -103,7 +142,7 @@ impl Pruning {
             }
             What::Findings => {
                 let findings = reports::prune_findings(transaction, self.reports_before, CHUNK).await?;
-                pruned.cured_findings += findings;
+                pruned.findings += findings;
                 self.go_on(findings > 0, What::Nothing);
             }
             What::Nothing => {}
@@ -122,8 +161,8 @@ impl Pruning {
     }
 }
 
-async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
-    let mut pruned: Pruned = run.counters.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
+async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
+    let mut pruned: Pruned = counters_so_far(&run)?;
     let mut pruning = Pruning::new(&context, run.slot);
     let mut client = Object::take(context.database.connection().await?);
     let guard = run.guard(&client).await?;
@@ -134,24 +173,25 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
         let transaction = client.transaction().await?;
         let folders = pruning.chunk(&transaction, &context.config, &mut pruned).await?;
         // How much there is to delete is not known beforehand.
-        let done = pruned.runs + pruned.requests + pruned.reports + pruned.cured_findings;
+        let done = pruned.runs + pruned.requests + pruned.reports + pruned.findings;
         Guard::keep(&guard, transaction.client(), (done, done), &pruned).await?;
         // Before the rows are gone: who is killed here, or whose commit fails, finds them again.
         tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
         transaction.commit().await?;
         if pruning.is_done() {
-            return Ok(Ended::Done(serde_json::to_value(pruned)?));
+            return Ok(Ended::Done(pruned));
         }
     }
 }
 
-async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<serde_json::Value> {
+async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Pruned>> {
     let mut client = context.database.connection().await?;
     let transaction = client.transaction().await?;
     let (mut pruned, mut pruning) = (Pruned::default(), Pruning::new(&context, slot));
-    while !stop.is_cancelled() && !pruning.is_done() {
+    while !pruning.is_done() {
+        anyhow::ensure!(!stop.is_cancelled(), INTERRUPTED);
         pruning.chunk(&transaction, &context.config, &mut pruned).await?;
     }
     transaction.rollback().await?;
-    Ok(serde_json::to_value(pruned)?)
+    Ok(DryRun { counters: pruned, document: None })
 }

@@ -3,34 +3,66 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object, Transaction};
-use serde_json::{Value, json};
 use tokio_postgres::{Client, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use uuid::Uuid;
 
-use super::{Context, Job, interruptible};
-use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
-use crate::config::Config;
+use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
+use crate::books::{Books, close_days, recompute_days, tie_out, tie_out_in};
+use crate::config::{self, Config};
 use crate::document::Document;
+use crate::numbers::{counted, grouped};
 use crate::proof::{
     Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, cure_findings, examine,
     prepare_session, prove, state, write_findings,
 };
 use crate::reports;
+use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, Subject, document};
 use crate::scheduler::{Ended, Guard, Run};
 
 /// The proof of the books.
-pub const JOB: Job = Job {
-    name: REPORT,
-    about: "proves the books and reports the roll-forward of the points owed",
-    settings: |config| &config.jobs.reconciliation,
-    work: |context, run| Box::pin(work(context, run)),
-    dry_run: |context, slot, stop| Box::pin(dry_run(context, slot, stop)),
-};
+pub struct Reconciliation;
 
-const UNREAD: &str = "what the report tells could not be read";
+/// Its entry in the registry.
+pub const JOB: RegisteredJob = RegisteredJob::of::<Reconciliation>();
+
+impl Job for Reconciliation {
+    const NAME: &'static str = REPORT;
+    const ABOUT: &'static str = "proves the books and reports the points roll-forward";
+    const MAKES_REPORT: bool = true;
+    const REPORTS_ON_PRESENT: bool = true;
+    const TAKES_FULL: bool = true;
+    type Counters = Proof;
+
+    fn settings(config: &Config) -> &config::Job {
+        &config.jobs.reconciliation
+    }
+
+    async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
+        work(context, run).await
+    }
+
+    async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Proof>> {
+        dry_run(context, slot, stop).await
+    }
+}
+
+impl Counters for Proof {
+    fn needs_attention(&self) -> bool {
+        self.findings > 0
+    }
+
+    fn summary(&self) -> String {
+        let Proof { accounts, entries, findings, new, .. } = *self;
+        let (accounts, entries) = (counted(accounts, "account", "accounts"), counted(entries, "entry", "entries"));
+        match findings {
+            0 => format!("no exceptions ({accounts}, {entries})"),
+            _ => format!("{}, {} new", counted(findings, "exception", "exceptions"), grouped(new)),
+        }
+    }
+}
 
 /// Accounts that a dry run examines at once.
 const EXAMINED_AT_ONCE: usize = 1_000;
@@ -57,18 +89,15 @@ fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>
     context.full || weekly
 }
 
-async fn work(context: Context, run: Run) -> anyhow::Result<Ended> {
+async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
     let mut client = Object::take(context.database.connection().await?);
     let token = client.cancel_token();
     let ended = interruptible(&context.database, token, &run.stop, report(&context, &run, &mut client)).await?;
     Ok(ended.unwrap_or(Ended::Stopped))
 }
 
-async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended> {
-    let so_far: Proof = match run.counters.clone() {
-        Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt")?,
-        None => Proof::default(),
-    };
+async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
+    let so_far: Proof = counters_so_far(run)?;
     prepare_session(client).await?;
     let full = so_far.full || is_full(context, run.slot, state(client).await?.full_at);
     let guard = run.guard(client).await?;
@@ -95,41 +124,52 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
         return Ok(Ended::Stopped);
     }
 
-    let snapshot = snapshot_of(client).await?;
-    let proof = with_counts(proof, count_findings(snapshot.client(), run.run).await?);
-    // A slot that is done again keeps the report that it has, and its files.
-    let has_report = include_str!("../../sql/reports/document_of_slot.sql");
-    let folder = match snapshot.query_opt(has_report, &[&REPORT, &run.slot]).await? {
-        Some(_) => None,
-        None => Some(reports::folder_of(&context.config, REPORT, run.slot)),
-    };
-    let subject = Subject {
-        config: &context.config,
-        slot: run.slot,
-        run: run.run,
-        proof: &proof,
-        books: &books,
-        folder: folder.as_deref(),
-    };
-    let document = document(snapshot.client(), &subject).await.context(UNREAD)?;
-    snapshot.commit().await?;
-    reports::write_files(client, &document, &context.config).await?;
-    let transaction = client.transaction().await?;
-    reports::keep(&transaction, &document, &context.config).await?;
-    Guard::keep(&guard, transaction.client(), (proof.accounts, proof.accounts), &proof).await?;
-    transaction.commit().await?;
-    alert(run, &proof, &document);
-    Ok(Ended::Done(serde_json::to_value(&proof)?))
+    let pipeline = Pipeline { config: &context.config, slot: run.slot, run: run.run };
+    let made = pipeline.publish(&ProvedBooks { proof: &proof, books: &books }, client, Some(&guard)).await?;
+    alert(run, &made.counters, &made.document);
+    Ok(Ended::Done(made.counters))
+}
+
+/// The proof and the books that the report is made from.
+struct ProvedBooks<'a> {
+    proof: &'a Proof,
+    books: &'a Books,
+}
+
+impl Report for ProvedBooks<'_> {
+    const NAME: &'static str = REPORT;
+    type Facts = (Proof, Document);
+    type Counters = Proof;
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<(Proof, Document), reports::Error> {
+        let client = snapshot.client();
+        let counts = count_findings(client, scope.run).await?;
+        // The counts come from the table, because findings about the books as a whole are among them.
+        let FindingCounts { standing, new, cured } = counts;
+        let proof = Proof { findings: standing, new, cured, ..self.proof.clone() };
+        let Scope { config, slot, run, folder, .. } = scope;
+        let (slot, run, folder) = (*slot, *run, folder.as_deref());
+        let document =
+            document(client, &Subject { config, slot, run, proof: &proof, books: self.books, folder }).await?;
+        Ok((proof, document))
+    }
+
+    fn document(&self, (_, document): &(Proof, Document), _: &Scope<'_>) -> Document {
+        document.clone()
+    }
+
+    fn counters(&self, (proof, _): &(Proof, Document)) -> Proof {
+        proof.clone()
+    }
+
+    fn accounts(&self, (proof, _): &(Proof, Document)) -> u64 {
+        proof.accounts
+    }
 }
 
 /// A transaction that sees the database as it is now until its end.
 async fn snapshot_of(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
     client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
-}
-
-/// Counted from the table: what the books as a whole showed is among it.
-fn with_counts(proof: Proof, counts: FindingCounts) -> Proof {
-    Proof { findings: counts.standing, new: counts.new, cured: counts.cured, ..proof }
 }
 
 /// A run with findings has succeeded; somebody is to know all the same.
@@ -142,12 +182,12 @@ fn alert(run: &Run, proof: &Proof, document: &Document) {
 
 /// Examines every account, with the checks and without the screens before them, and makes the report in one transaction at
 /// the end that is rolled back: a run that comes meanwhile hardly waits for its rows.
-async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<Value> {
+async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Proof>> {
     let mut client = Object::take(context.database.connection().await?);
     let token = client.cancel_token();
     let work = dry_report(&context.config, slot, &stop, &mut client);
     let done = interruptible(&context.database, token, &stop, work).await?;
-    done.flatten().context("it was interrupted; nothing was changed")
+    done.flatten().context(INTERRUPTED)
 }
 
 /// None where it was told to stop.
@@ -156,7 +196,7 @@ async fn dry_report(
     slot: DateTime<Utc>,
     stop: &CancellationToken,
     client: &mut ClientWrapper,
-) -> anyhow::Result<Option<Value>> {
+) -> anyhow::Result<Option<DryRun<Proof>>> {
     const NO_RUN: i64 = 0;
     prepare_session(client).await?;
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
@@ -172,15 +212,11 @@ async fn dry_report(
     let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
-    let proof = with_counts(proof, count_findings(transaction.client(), NO_RUN).await?);
-    let subject = Subject { config, slot, run: NO_RUN, proof: &proof, books: &books, folder: None };
-    let document = document(transaction.client(), &subject).await.context(UNREAD)?;
+    let scope = Scope { config, slot, run: NO_RUN, as_of: books.as_of, folder: None };
+    let report = ProvedBooks { proof: &proof, books: &books };
+    let (proof, document) = report.gather(&transaction, &scope).await?;
     transaction.rollback().await?;
-    let mut counters = serde_json::to_value(&proof)?;
-    if let Some(counters) = counters.as_object_mut() {
-        counters.insert("document".to_owned(), json!(document));
-    }
-    Ok(Some(counters))
+    Ok(Some(DryRun { counters: proof, document: Some(document) }))
 }
 
 /// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.

@@ -5,13 +5,14 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use deadpool_postgres::Transaction;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::Error;
+use super::pipeline::{Report, Scope};
 use super::words::{Words, number};
-use super::{Error, Kept};
 use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::numbers::grouped;
@@ -153,7 +154,7 @@ pub(super) async fn plan_for_few(transaction: &Transaction<'_>) -> Result<(), to
 }
 
 /// What a run counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Accounts in arrears.
     pub accounts: u64,
@@ -176,6 +177,9 @@ pub struct Counters {
     /// Points owed that neither the last report nor entries since account for.
     pub difference: i64,
 }
+
+/// The report on arrears.
+pub struct Arrears;
 
 /// A report and what the next one has to know.
 #[derive(Clone, Debug)]
@@ -245,13 +249,8 @@ struct Changes {
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn build(
-    transaction: &Transaction<'_>,
-    config: &Config,
-    slot: DateTime<Utc>,
-    run: i64,
-    folder: Option<&Path>,
-) -> Result<Made, Error> {
+async fn build(transaction: &Transaction<'_>, scope: &Scope<'_>) -> Result<Made, Error> {
+    let Scope { config, slot, run, ref folder, .. } = *scope;
     plan_for_few(transaction).await?;
     let row = transaction.query_one(include_str!("../../sql/reports/arrears_last.sql"), &[]).await?;
     let now: DateTime<Utc> = row.try_get(0)?;
@@ -259,12 +258,8 @@ pub async fn build(
         (Some(as_of), Some(accounts), Some(owed)) => Some(Closing { as_of, accounts, owed }),
         _ => None,
     };
-    // The file of a slot that has its document stays what it is.
-    let known =
-        transaction.query_opt(include_str!("../../sql/reports/document_of_slot.sql"), &[&REPORT, &slot]).await?;
-    let folder = folder.filter(|_| known.is_none());
     let words = Words(config.language);
-    let standing = Standing::read(transaction, config, slot, words, folder).await?;
+    let standing = Standing::read(transaction, config, slot, words, folder.as_deref()).await?;
     let changes = Changes::read(transaction, now, last.as_ref(), words).await?;
 
     let opening = last.as_ref().map_or(standing.points, |last| last.owed);
@@ -303,15 +298,21 @@ pub async fn build(
     Ok(Made { document, counters, remember: changes.remember, forget: changes.forget })
 }
 
-/// Keeps the report and what the next one has to know of it, in the transaction that is open. Where the slot has its
-/// document already nothing is changed: what is new and what is cured is told once.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
-    let Made { document, counters, remember, forget } = made;
-    let kept = super::keep(transaction, document, config).await?;
-    if kept.new {
+impl Report for Arrears {
+    const NAME: &'static str = REPORT;
+    type Facts = Made;
+    type Counters = Counters;
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Made, Error> {
+        build(snapshot, scope).await
+    }
+
+    fn document(&self, facts: &Made, _: &Scope<'_>) -> Document {
+        facts.document.clone()
+    }
+
+    async fn remember(&self, transaction: &Transaction<'_>, facts: &Made, _: &Scope<'_>) -> Result<(), Error> {
+        let Made { document, counters, remember, forget } = facts;
         transaction.execute(include_str!("../../sql/reports/arrears_forget.sql"), &[forget]).await?;
         let statement = transaction.prepare(include_str!("../../sql/reports/arrears_remember.sql")).await?;
         for part in remember.chunks(MOST_ROWS) {
@@ -323,8 +324,16 @@ pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -
         let accounts = i64::try_from(counters.accounts).unwrap_or(i64::MAX);
         let close = include_str!("../../sql/reports/arrears_close.sql");
         transaction.execute(close, &[&document.slot, &document.as_of, &accounts, &counters.points]).await?;
+        Ok(())
     }
-    Ok(kept)
+
+    fn counters(&self, facts: &Made) -> Counters {
+        facts.counters.clone()
+    }
+
+    fn accounts(&self, facts: &Made) -> u64 {
+        facts.counters.accounts
+    }
 }
 
 impl Standing {

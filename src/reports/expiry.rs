@@ -8,9 +8,9 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::arrears::UNSEEN;
+use super::pipeline::{Report, Scope};
 use super::words::{Words, days_later, next_monday, number};
-use super::{Error, Kept, arrears};
-use crate::config::Config;
+use super::{Error, arrears};
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::ledger::Sweep;
 use crate::time::start_of_day;
@@ -21,6 +21,15 @@ pub const REPORT: &str = "expiry";
 const WEEKS: u64 = 13;
 /// The days that a forecast is kept for, as many as those weeks: a report that comes later has nothing to compare.
 const DAYS: u64 = WEEKS * 7;
+
+/// The report on a sweep that is done.
+#[derive(Clone, Copy)]
+pub struct Expiry<'a> {
+    /// What the sweep did.
+    pub sweep: &'a Sweep,
+    /// What disagrees, if the sweep's counters disagree with its entries.
+    pub disproved: Option<&'a str>,
+}
 
 /// A report and what the next one has to know.
 #[derive(Clone, Debug)]
@@ -253,14 +262,8 @@ fn explained(difference: i64, repairs: &[Repair]) -> i64 {
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn build(
-    transaction: &Transaction<'_>,
-    config: &Config,
-    slot: DateTime<Utc>,
-    run: i64,
-    sweep: &Sweep,
-    disproved: Option<&str>,
-) -> Result<Made, Error> {
+async fn build(transaction: &Transaction<'_>, scope: &Scope<'_>, report: &Expiry<'_>) -> Result<Made, Error> {
+    let (Scope { config, slot, run, .. }, Expiry { sweep, disproved }) = (scope.clone(), *report);
     let (words, zone) = (Words(config.language), config.time_zone);
     let now: DateTime<Utc> = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
     let days: Vec<DateTime<Utc>> = (0..=DAYS).map(|day| days_later(slot, day, zone)).collect();
@@ -380,15 +383,21 @@ pub async fn build(
     Ok(Made { document, forecast, seen })
 }
 
-/// Keeps the report and its forecast, in the transaction that is open. Where the slot has its document already nothing
-/// is changed.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -> Result<Kept, Error> {
-    let Made { document, forecast, seen } = made;
-    let kept = super::keep(transaction, document, config).await?;
-    if kept.new {
+impl Report for Expiry<'_> {
+    const NAME: &'static str = REPORT;
+    type Facts = Made;
+    type Counters = Sweep;
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Made, Error> {
+        build(snapshot, scope, self).await
+    }
+
+    fn document(&self, facts: &Made, _: &Scope<'_>) -> Document {
+        facts.document.clone()
+    }
+
+    async fn remember(&self, transaction: &Transaction<'_>, facts: &Made, _: &Scope<'_>) -> Result<(), Error> {
+        let Made { document, forecast, seen } = facts;
         let column = |value: fn(&Forecast) -> i64| forecast.iter().map(value).collect::<Vec<i64>>();
         let ends: Vec<DateTime<Utc>> = forecast.iter().map(|day| day.ends).collect();
         let (batches, points) = (column(|day| day.held.batches), column(|day| day.held.points));
@@ -403,8 +412,16 @@ pub async fn keep(transaction: &Transaction<'_>, made: &Made, config: &Config) -
         transaction.execute(include_str!("../../sql/reports/expiry_forget.sql"), &[]).await?;
         let remember = include_str!("../../sql/reports/expiry_remember.sql");
         transaction.execute(remember, &[&sources, &by_sweep, &batches, &points]).await?;
+        Ok(())
     }
-    Ok(kept)
+
+    fn counters(&self, _: &Made) -> Sweep {
+        self.sweep.clone()
+    }
+
+    fn accounts(&self, _: &Made) -> u64 {
+        self.sweep.accounts
+    }
 }
 
 fn facts(expired: &Expired, sweep: &Sweep, within: &impl Fn(u64) -> Held, late: Held, words: Words) -> Vec<Fact> {

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -27,7 +26,7 @@ pub use board::{Board, Shown};
 use plan::plan;
 pub use plan::{Outage, PAUSED_BY, outage};
 use run::Attempt;
-pub use run::{Ended, Guard, Run, Work};
+pub use run::{Completed, Ended, Guard, Run, Work};
 use store::{Claimed, Known, Running};
 pub use store::{Error, JobRow, Paused, RunRow, State, Store, Trigger};
 
@@ -64,8 +63,8 @@ pub struct Event {
 pub enum What {
     /// Its first attempt begins.
     Began,
-    /// It succeeded, with these counters; that is written.
-    Succeeded(Value),
+    /// It succeeded with this result; that is written.
+    Succeeded(Completed),
     /// It failed for this reason and is not tried again; that is written.
     Failed(String),
 }

@@ -53,18 +53,35 @@ pub struct Run {
     board: Arc<Board>,
 }
 
-/// How a job's work ended where nothing failed.
+/// What a job did in a run, as the scheduler passes it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completed {
+    /// The job's counters, as the run log keeps them.
+    pub counters: Value,
+    /// Whether an operator must look at the result, although the run succeeded.
+    pub needs_attention: bool,
+    /// The result in a sentence, without a full stop.
+    pub summary: String,
+}
+
+impl From<Value> for Completed {
+    fn from(counters: Value) -> Completed {
+        Completed { counters, ..Completed::default() }
+    }
+}
+
+/// How a job's work ended, if it did not fail. Jobs return their own counters as `T`.
 #[derive(Debug)]
-pub enum Ended {
-    /// Done; these are its counters.
-    Done(Value),
-    /// It was told to stop, and there is more to do.
+pub enum Ended<T = Completed> {
+    /// The work is done.
+    Done(T),
+    /// The job was told to stop before its work was done.
     Stopped,
-    /// Done, but what it counted is not what it did: trying again would not help.
+    /// The work is done, but its counters disagree with what it wrote. A retry would not help.
     Disproved {
-        /// What it counted.
-        counters: Value,
-        /// What does not agree.
+        /// The job's counters.
+        counters: T,
+        /// What disagrees.
         reason: String,
     },
 }
@@ -240,18 +257,20 @@ impl Attempt {
         let late = || format!("it took longer than its timeout of {seconds} s");
         match outcome {
             None => self.fail(&format!("{}, and did not end when it was told to", late())).await,
-            Some(Ok(Ended::Done(counters))) => self.succeed(&counters).await,
+            Some(Ok(Ended::Done(completed))) => self.succeed(completed).await,
             Some(Ok(Ended::Stopped)) if fate == Some(Fate::TimedOut) => self.fail(&late()).await,
             Some(Ok(Ended::Stopped)) => self.let_go().await,
             Some(Ok(Ended::Disproved { counters, reason })) => {
-                self.end(State::Failed, Some(&counters), Some(&reason), None).await;
+                self.end(State::Failed, Some(&counters.counters), Some(&reason), None).await;
             }
             Some(Err(reason)) => self.fail(&format!("{reason:#}")).await,
         }
     }
 
-    async fn succeed(&self, counters: &Value) {
-        self.end(State::Succeeded, Some(counters), None, None).await;
+    async fn succeed(&self, completed: Completed) {
+        if self.end(State::Succeeded, Some(&completed.counters), None, None).await {
+            self.tell(What::Succeeded(completed));
+        }
     }
 
     /// Ends the run, or leaves it for another attempt.
@@ -296,13 +315,14 @@ impl Attempt {
         }
     }
 
-    async fn end(&self, state: State, counters: Option<&Value>, reason: Option<&str>, why: Option<&str>) {
+    /// Returns whether the end was written: false where the run is no longer ours.
+    async fn end(&self, state: State, counters: Option<&Value>, reason: Option<&str>, why: Option<&str>) -> bool {
         let Claimed { run, attempt, .. } = self.claimed;
         let (job, slot) = (self.job.name, time_text(self.slot));
-        match (self.offer(Last::Finish { state, counters, reason, why }).await, state) {
+        let written = self.offer(Last::Finish { state, counters, reason, why }).await;
+        match (written, state) {
             (false, _) => warn!(job, run_id = run, slot, attempt, "{job} {LOST}"),
             (true, State::Succeeded) => {
-                self.tell(What::Succeeded(counters.cloned().unwrap_or_default()));
                 let counters = counters.map(Value::to_string);
                 info!(job, run_id = run, slot, attempt, counters, "{job} succeeded");
             }
@@ -314,6 +334,7 @@ impl Attempt {
                 info!(job, run_id = run, slot, attempt, why, "{job} {}: {}", state.as_str(), why.unwrap_or_default());
             }
         }
+        written
     }
 
     /// Writes an outcome; waits for a database that is away, unless we are to stop: then the run is simply found

@@ -66,7 +66,7 @@ fn a_run_by_hand_is_kept_with_its_counters() {
     assert_eq!(call(&url, &["runs", "--job", "prune"]).expect(0).stdout, "No run yet.\n");
     assert_eq!(call(&url, &["runs", "--state", "failed", "--json"]).expect(0).stdout, "");
     let table = call(&url, &["runs"]).expect(0).stdout;
-    assert!(table.contains("manual") && table.contains("250 batches, 1,750 points"), "{table}");
+    assert!(table.contains("manual") && table.contains("1,750 points expired (250 batches"), "{table}");
 }
 
 #[test]
@@ -85,8 +85,7 @@ fn what_a_run_counted_must_be_what_it_wrote() {
         ),
     );
     let done = call(&url, &["run", "expiry"]).expect(1);
-    let says =
-        "it counted 150 batches with 1050 points, but the entries that it wrote say 149 batches with 1043 points";
+    let says = "it counted 150 batches with 1,050 points, but its entries say 149 batches with 1,043 points";
     assert!(done.stderr.contains(says), "{}", done.stderr);
     let row = call(&url, &["runs", "--json"]).expect(0).json();
     assert_eq!((&row["state"], &row["counters"]["batches"]), (&json!("failed"), &json!(150)));

@@ -1,29 +1,25 @@
 //! Who owes, since when, and what changed from one report to the next.
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Tone};
 use pointsd::proof::Keep;
-use pointsd::reports::arrears::{self, Made};
+use pointsd::reports::Pipeline;
+use pointsd::reports::arrears::Arrears;
+use pointsd::reports::pipeline::Made;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::Client;
 
 use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
 
 /// Makes and keeps a report as the job does.
-async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made {
+async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made<Arrears> {
     let database = database.database().await;
-    let mut client = database.connection().await.unwrap();
-    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-    let snapshot = snapshot.start().await.unwrap();
-    let made = arrears::build(&snapshot, config, slot, 1, Some(config.state_dir.as_path())).await.unwrap();
-    snapshot.rollback().await.unwrap();
-    let transaction = client.transaction().await.unwrap();
-    arrears::keep(&transaction, &made, config).await.unwrap();
-    transaction.commit().await.unwrap();
-    drop(client);
+    let mut client = Object::take(database.connection().await.unwrap());
+    let made = Pipeline { config, slot, run: 1 }.publish(&Arrears, &mut client, None).await.unwrap();
     database.close().await.unwrap();
     made
 }

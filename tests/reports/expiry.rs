@@ -1,12 +1,14 @@
 //! What expired, what will, and what became of the last forecast.
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
 use pointsd::ledger::{Progress, Rules, Session, Sweep, SweepRun};
 use pointsd::proof::Keep;
-use pointsd::reports::expiry;
-use tokio_postgres::{Client, IsolationLevel};
+use pointsd::reports::Pipeline;
+use pointsd::reports::expiry::Expiry;
+use tokio_postgres::Client;
 
 use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 use crate::program::Folder;
@@ -48,15 +50,9 @@ async fn made(
     disproved: Option<&str>,
 ) -> Document {
     let database = database.database().await;
-    let mut client = database.connection().await.unwrap();
-    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-    let snapshot = snapshot.start().await.unwrap();
-    let made = expiry::build(&snapshot, config, slot, 1, sweep, disproved).await.unwrap();
-    snapshot.rollback().await.unwrap();
-    let transaction = client.transaction().await.unwrap();
-    expiry::keep(&transaction, &made, config).await.unwrap();
-    transaction.commit().await.unwrap();
-    drop(client);
+    let mut client = Object::take(database.connection().await.unwrap());
+    let report = Expiry { sweep, disproved };
+    let made = Pipeline { config, slot, run: 1 }.publish(&report, &mut client, None).await.unwrap();
     database.close().await.unwrap();
     made.document
 }

@@ -153,7 +153,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
     assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, new: false, mails: 0 });
     assert_eq!(fs::read_to_string(folder.join("report.html")).unwrap(), page);
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
-    let read = place.with_client(async |client| reports::read(&client, kept.document).await.unwrap());
+    let read = place.with_client(async |client| reports::load(&client, kept.document).await.unwrap());
     assert_eq!(read, Some(first));
 }
 
@@ -393,7 +393,7 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     ));
     let prune = ["run", "prune", "--at", "2026-11-23T00:00:00Z", "--json"];
     let would = place.call(&[&prune[..], &["--dry-run"]].concat()).expect(0).json();
-    let both = |done: &Value| (done["reports"].as_u64(), done["cured_findings"].as_u64());
+    let both = |done: &Value| (done["reports"].as_u64(), done["findings"].as_u64());
     assert_eq!(both(&would), (Some(5), Some(1)), "{would}");
     assert_eq!((place.count("pointsd.documents"), place.files("arrears", slots[0]).len()), (9, 5));
 

@@ -182,7 +182,7 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
 
     for job in ["expiry", "arrears", "prune"] {
         let done = call(&database.url(), &["run", job, "--full"]).expect(2);
-        let says = format!("pointsd: --full is for reconciliation: {job} always does the whole of it; leave it out\n");
+        let says = format!("pointsd: --full is not for {job}, which always does all of its work; leave it out\n");
         assert_eq!((done.stderr, done.stdout.as_str()), (says, ""));
     }
     for job in ["reconciliation", "arrears"] {

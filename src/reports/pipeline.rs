@@ -1,0 +1,153 @@
+//! The one way of all reports, from a snapshot to the outbox.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::{ClientWrapper, Transaction};
+use serde::Serialize;
+use tokio_postgres::IsolationLevel;
+
+use super::{Error, files, store};
+use crate::config::Config;
+use crate::document::Document;
+use crate::scheduler::Guard;
+
+/// What is particular to a report.
+pub trait Report: Sync {
+    /// The report's name: that of its job.
+    const NAME: &'static str;
+
+    /// What the report tells.
+    type Facts: Send + Sync;
+    /// What the run log keeps of it.
+    type Counters: Serialize + std::fmt::Debug + Send + Sync;
+
+    /// Reads the facts from a snapshot, which is REPEATABLE READ.
+    fn gather(
+        &self,
+        snapshot: &Transaction<'_>,
+        scope: &Scope<'_>,
+    ) -> impl Future<Output = Result<Self::Facts, Error>> + Send;
+
+    /// Puts the facts into words and tables.
+    fn document(&self, facts: &Self::Facts, scope: &Scope<'_>) -> Document;
+
+    /// Writes what the next report must know, in the transaction that keeps this one. A slot that has its report already
+    /// remembers nothing new, so that each change is told once.
+    fn remember(
+        &self,
+        _transaction: &Transaction<'_>,
+        _facts: &Self::Facts,
+        _scope: &Scope<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
+    /// The run's counters.
+    fn counters(&self, facts: &Self::Facts) -> Self::Counters;
+
+    /// How many accounts the report covers, for the run's progress.
+    fn accounts(&self, facts: &Self::Facts) -> u64;
+}
+
+/// What a report is made for.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The slot.
+    pub slot: DateTime<Utc>,
+    /// The run.
+    pub run: i64,
+    /// The instant that the report shows: every entry recorded until then is in the snapshot, and none comes later.
+    pub as_of: DateTime<Utc>,
+    /// Where a table is written in full that is too long for a document. None for a dry run, and for a slot that has its
+    /// report and its files already.
+    pub folder: Option<PathBuf>,
+}
+
+/// A report that was made.
+pub struct Made<R: Report> {
+    /// What it says.
+    pub document: Document,
+    /// The run's counters.
+    pub counters: R::Counters,
+    facts: R::Facts,
+}
+
+/// Makes reports for a slot.
+pub struct Pipeline<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The slot.
+    pub slot: DateTime<Utc>,
+    /// The run, or 0 for a dry run.
+    pub run: i64,
+}
+
+impl Pipeline<'_> {
+    /// Makes a report, writes its files, keeps it and writes its mails to the outbox. The last statement of the transaction
+    /// checks the run's fence.
+    ///
+    /// # Errors
+    /// If the database fails, or the fence is stale.
+    pub async fn publish<R: Report>(
+        &self,
+        report: &R,
+        client: &mut ClientWrapper,
+        guard: Option<&Guard>,
+    ) -> Result<Made<R>, Error> {
+        let (scope, made) = self.make(report, client, true).await?;
+        files::write_files(client, &made.document, self.config).await?;
+        let transaction = keep(report, client, &scope, &made).await?;
+        if let Some(guard) = guard {
+            let accounts = report.accounts(&made.facts);
+            Guard::keep(guard, transaction.client(), (accounts, accounts), &made.counters).await?;
+        }
+        transaction.commit().await?;
+        Ok(made)
+    }
+
+    /// Makes a report without files, keeps it and rolls that back.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn rehearse<R: Report>(&self, report: &R, client: &mut ClientWrapper) -> Result<Made<R>, Error> {
+        let (scope, made) = self.make(report, client, false).await?;
+        keep(report, client, &scope, &made).await?.rollback().await?;
+        Ok(made)
+    }
+
+    async fn make<R: Report>(
+        &self,
+        report: &R,
+        client: &mut ClientWrapper,
+        with_files: bool,
+    ) -> Result<(Scope<'_>, Made<R>), Error> {
+        let as_of = client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?;
+        let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let snapshot = snapshot.start().await?;
+        let is_kept = store::find_by_slot(snapshot.client(), R::NAME, self.slot).await?.is_some();
+        let folder = (with_files && !is_kept).then(|| files::folder_of(self.config, R::NAME, self.slot));
+        let scope = Scope { config: self.config, slot: self.slot, run: self.run, as_of, folder };
+        let facts = report.gather(&snapshot, &scope).await?;
+        snapshot.rollback().await?;
+        let (document, counters) = (report.document(&facts, &scope), report.counters(&facts));
+        Ok((scope, Made { document, counters, facts }))
+    }
+}
+
+/// Keeps a report in a transaction that is left open. It is not the snapshot's transaction: the run's row changes with each
+/// heartbeat, which a REPEATABLE READ transaction would take for a conflict.
+async fn keep<'a, R: Report>(
+    report: &R,
+    client: &'a mut ClientWrapper,
+    scope: &Scope<'_>,
+    made: &Made<R>,
+) -> Result<Transaction<'a>, Error> {
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    if store::keep(&transaction, &made.document, scope.config).await?.new {
+        report.remember(&transaction, &made.facts, scope).await?;
+    }
+    Ok(transaction)
+}
