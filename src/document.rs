@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::language::Language;
+use crate::messages::Messages;
 
 /// A report, complete: renderers add nothing but form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +105,140 @@ impl Table {
     }
 }
 
+/// Makes a table of records of type `R`. A column is its header in the catalogue and a function from a record to its
+/// cell, so that no cell can stand under the wrong header.
+pub struct TableBuilder<'a, R> {
+    messages: Messages,
+    table: Table,
+    columns: Vec<ColumnOf<'a, R>>,
+}
+
+struct ColumnOf<'a, R> {
+    cell: Box<dyn Fn(&R) -> Cell + Send + Sync + 'a>,
+    total: Total,
+}
+
+enum Total {
+    /// The column has none.
+    None,
+    /// The sum of the rows that are here.
+    Sum(i64),
+    /// Known to the caller, who may have left out rows.
+    Given(i64),
+}
+
+impl<'a, R> TableBuilder<'a, R> {
+    /// A table of this name (see [`Table::name`]) under this heading.
+    pub fn new(messages: Messages, name: &str, title: String) -> TableBuilder<'a, R> {
+        let table = Table {
+            name: name.to_owned(),
+            title,
+            note: String::new(),
+            columns: Vec::new(),
+            rows: Vec::new(),
+            rows_in_all: 0,
+            totals: Vec::new(),
+            rows_in_body: usize::MAX,
+            if_empty: String::new(),
+        };
+        TableBuilder { messages, table, columns: Vec::new() }
+    }
+
+    /// A sentence below the heading.
+    pub fn note(mut self, note: String) -> Self {
+        self.table.note = note;
+        self
+    }
+
+    /// The sentence that stands in place of a table without rows. By default, such a table is left out.
+    pub fn if_empty(mut self, sentence: String) -> Self {
+        self.table.if_empty = sentence;
+        self
+    }
+
+    /// The most rows that a mail's body shows; all of them by default.
+    pub fn rows_in_body(mut self, most: usize) -> Self {
+        self.table.rows_in_body = most;
+        self
+    }
+
+    /// The number of rows, where the table holds the first ones only.
+    pub fn rows_in_all(mut self, count: u64) -> Self {
+        self.table.rows_in_all = count;
+        self
+    }
+
+    /// A column without a total. `title` is a key of the catalogue.
+    pub fn column<C: Into<Cell>>(self, title: &str, kind: Kind, cell: impl Fn(&R) -> C + Send + Sync + 'a) -> Self {
+        self.add(title, kind, Total::None, cell)
+    }
+
+    /// A column of numbers whose total is the sum of its rows.
+    pub fn summed<C: Into<Cell>>(self, title: &str, cell: impl Fn(&R) -> C + Send + Sync + 'a) -> Self {
+        self.add(title, Kind::Number, Total::Sum(0), cell)
+    }
+
+    /// A column of numbers whose total over all rows, including those left out, is given.
+    pub fn totalled<C: Into<Cell>>(self, title: &str, total: i64, cell: impl Fn(&R) -> C + Send + Sync + 'a) -> Self {
+        self.add(title, Kind::Number, Total::Given(total), cell)
+    }
+
+    fn add<C: Into<Cell>>(
+        mut self,
+        title: &str,
+        kind: Kind,
+        total: Total,
+        cell: impl Fn(&R) -> C + Send + Sync + 'a,
+    ) -> Self {
+        self.table.columns.push(Column { title: self.messages.label(title), kind });
+        self.columns.push(ColumnOf { cell: Box::new(move |record| cell(record).into()), total });
+        self
+    }
+
+    /// The columns so far.
+    pub fn columns(&self) -> &[Column] {
+        &self.table.columns
+    }
+
+    /// The cells of a record, which is not added: for a file that holds rows that the table leaves out.
+    pub fn cells(&self, record: &R) -> Vec<Cell> {
+        self.columns.iter().map(|column| (column.cell)(record)).collect()
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, record: &R) {
+        let cells = self.cells(record);
+        for (column, cell) in self.columns.iter_mut().zip(&cells) {
+            if let (Total::Sum(sum), Cell::Number(number)) = (&mut column.total, cell) {
+                *sum = sum.saturating_add(*number);
+            }
+        }
+        self.table.rows.push(cells);
+    }
+
+    /// Adds rows.
+    pub fn rows<'r>(mut self, records: impl IntoIterator<Item = &'r R>) -> Self
+    where
+        R: 'r,
+    {
+        records.into_iter().for_each(|record| self.row(record));
+        self
+    }
+
+    /// The table.
+    pub fn build(self) -> Table {
+        let totals = self.columns.iter().map(|column| match column.total {
+            Total::None => None,
+            Total::Sum(total) | Total::Given(total) => Some(total),
+        });
+        let totals: Vec<Option<i64>> = totals.collect();
+        let mut table = self.table;
+        table.rows_in_all = table.rows_in_all.max(table.rows.len() as u64);
+        table.totals = if totals.iter().any(Option::is_some) { totals } else { Vec::new() };
+        table
+    }
+}
+
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
@@ -144,6 +280,60 @@ pub enum Cell {
     Instant(DateTime<Utc>),
 }
 
+impl From<i64> for Cell {
+    fn from(number: i64) -> Cell {
+        Cell::Number(number)
+    }
+}
+
+impl From<i32> for Cell {
+    fn from(number: i32) -> Cell {
+        Cell::Number(number.into())
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(count: u64) -> Cell {
+        Cell::Number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell::Text(text)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Cell {
+        Cell::Text(text.to_owned())
+    }
+}
+
+impl From<Uuid> for Cell {
+    fn from(identifier: Uuid) -> Cell {
+        Cell::Text(identifier.to_string())
+    }
+}
+
+impl From<NaiveDate> for Cell {
+    fn from(day: NaiveDate) -> Cell {
+        Cell::Date(day)
+    }
+}
+
+impl From<DateTime<Utc>> for Cell {
+    fn from(instant: DateTime<Utc>) -> Cell {
+        Cell::Instant(instant)
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Cell {
+        value.map_or(Cell::Empty, Into::into)
+    }
+}
+
 /// A picture of numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chart {
@@ -176,4 +366,33 @@ pub struct Bar {
     pub label: String,
     /// How high it is, or for the inner bars of a waterfall how far it goes up or down.
     pub value: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_totals_follow_the_columns() {
+        let table = TableBuilder::new(Messages::new(Language::English), "owing", "Owing".to_owned())
+            .column("total", Kind::Text, |(user, _, _): &(&str, i64, i64)| *user)
+            .summed("total", |(_, points, _)| *points)
+            .totalled("total", 70, |(_, _, all)| *all)
+            .rows_in_all(9)
+            .rows(&[("ann", 1, 3), ("bob", 2, 4)])
+            .build();
+        assert_eq!(table.rows, [[Cell::from("ann"), 1.into(), 3.into()], ["bob".into(), 2.into(), 4.into()]]);
+        assert_eq!(table.totals, [None, Some(3), Some(70)]);
+        assert_eq!((table.rows_in_all, table.is_whole()), (9, false));
+        assert_eq!(table.columns.len(), 3);
+    }
+
+    #[test]
+    fn a_table_of_columns_without_totals_has_no_line_of_totals() {
+        let table = TableBuilder::new(Messages::new(Language::English), "names", String::new())
+            .column("total", Kind::Text, |name: &&str| *name)
+            .rows(&["ann"])
+            .build();
+        assert_eq!((table.totals, table.rows_in_all), (Vec::new(), 1));
+    }
 }

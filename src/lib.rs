@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod language;
 pub mod ledger;
 pub mod mail;
+pub mod messages;
 pub mod numbers;
 pub mod pings;
 pub mod prices;

@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
+use crate::messages::{Messages, args};
 use crate::numbers::grouped;
 
 /// Writes numbers and dates for one document.
@@ -41,68 +42,46 @@ impl Words {
         }
     }
 
-    pub(super) fn total(self) -> &'static str {
-        self.say("Total", "合计")
+    pub(super) fn total(self) -> String {
+        Messages::new(self.language).label("total")
     }
 
-    /// Below a table of a mail that lacks `hidden` rows here, `attached` of which are in the attachment.
+    /// The line below a table of a mail that lacks `hidden` rows here, `attached` of which are in the attachment.
     pub(super) fn more(self, hidden: u64, attached: u64) -> String {
-        match (self.language, attached) {
-            (_, 0) => self.more_rows(hidden),
-            (Language::English, _) if attached == hidden => format!("{} in the attachment", self.more_rows(hidden)),
-            (Language::English, _) => {
-                format!("{}, {} of them in the attachment", self.more_rows(hidden), grouped(attached))
-            }
-            (Language::SimplifiedChinese, _) if attached == hidden => format!("{}，见附件", self.more_rows(hidden)),
-            (Language::SimplifiedChinese, _) => {
-                format!("{}，其中 {} 行见附件", self.more_rows(hidden), grouped(attached))
-            }
+        let messages = Messages::new(self.language);
+        match attached {
+            0 => messages.text("more-rows", args![rows = hidden]),
+            _ if attached == hidden => messages.text("more-rows-attached", args![rows = hidden]),
+            _ => messages.text("more-rows-partly-attached", args![rows = hidden, attached = attached]),
         }
     }
 
-    /// Below a table of a page that lacks `hidden` rows here. A file has the table only where it is whole; where it is
-    /// not, its note says where the rest is.
+    /// The line below a table of a page that lacks `hidden` rows here. Only a whole table has a file; the note of a table
+    /// that is cut says where the rest is.
     pub(super) fn more_in_file(self, hidden: u64, file: Option<&str>) -> String {
-        let more = self.more_rows(hidden);
-        match (self.language, file) {
-            (_, None) => more,
-            (Language::English, Some(file)) => format!("{more} in {file} of the report's folder"),
-            (Language::SimplifiedChinese, Some(file)) => format!("{more}，见报告目录中的 {file}"),
+        let messages = Messages::new(self.language);
+        match file {
+            None => messages.text("more-rows", args![rows = hidden]),
+            Some(file) => messages.text("more-rows-in-file", args![rows = hidden, file = file]),
         }
     }
 
-    fn more_rows(self, hidden: u64) -> String {
-        let (count, rows) = (grouped(hidden), if hidden == 1 { "row" } else { "rows" });
-        match self.language {
-            Language::English => format!("and {count} more {rows}"),
-            Language::SimplifiedChinese => format!("另有 {count} 行"),
-        }
-    }
-
-    /// Below a sheet that lacks rows.
+    /// The line below a sheet that lacks rows.
     pub(super) fn cut(self, shown: u64, all: u64, summed: bool) -> String {
-        let (shown, all) = (grouped(shown), grouped(all));
-        let sum = match summed {
-            true => self.say(" The sums that are formulas are over these rows.", "公式合计只含这些行。"),
-            false => "",
-        };
-        match self.language {
-            Language::English => format!("These are the first {shown} of {all} rows.{sum}"),
-            Language::SimplifiedChinese => format!("此表仅列出 {all} 行中的前 {shown} 行。{sum}"),
+        let messages = Messages::new(self.language);
+        match summed {
+            true => messages.text("sheet-cut-summed", args![shown = shown, all = all]),
+            false => messages.text("sheet-cut", args![shown = shown, all = all]),
         }
     }
 
-    /// Before the sums over all rows, also those that a sheet lacks.
+    /// Heads the totals over all rows, including those that a sheet lacks.
     pub(super) fn total_of_all(self, all: u64) -> String {
-        let all = grouped(all);
-        match self.language {
-            Language::English => format!("Total of all {all} rows"),
-            Language::SimplifiedChinese => format!("全部 {all} 行合计"),
-        }
+        Messages::new(self.language).text("total-of-all", args![rows = all])
     }
 
-    pub(super) fn summary(self) -> &'static str {
-        self.say("Summary", "摘要")
+    pub(super) fn summary(self) -> String {
+        Messages::new(self.language).label("summary")
     }
 
     /// On the clock of the zone; at the very ends of the calendar, which no zone reaches, in UTC.

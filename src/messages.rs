@@ -1,0 +1,347 @@
+//! The message catalogue: every sentence that a business reads, in each language, from `locales/*.ftl`.
+//!
+//! The catalogues are in Fluent's format and are compiled in. Counts are handed over as numbers: the catalogue picks the
+//! plural form, and the text shows them grouped.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use chrono::{Datelike, NaiveDate, NaiveDateTime};
+use fluent_bundle::concurrent::FluentBundle;
+use fluent_bundle::{FluentArgs, FluentResource, FluentValue};
+use tracing::warn;
+use unic_langid::LanguageIdentifier;
+
+use crate::language::Language;
+use crate::numbers::grouped;
+
+const ENGLISH: &str = include_str!("../locales/en.ftl");
+const SIMPLIFIED_CHINESE: &str = include_str!("../locales/zh-CN.ftl");
+
+type Bundle = FluentBundle<FluentResource>;
+
+/// The messages in one reader's language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Messages {
+    language: Language,
+}
+
+/// The value of a variable in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Text, shown as it is.
+    Text(String),
+    /// A whole number: decides the plural form, shown grouped.
+    Number(i128),
+}
+
+/// The arguments of a message by name: `args![accounts = 3, business = name]`.
+macro_rules! args {
+    ($($name:ident = $value:expr),* $(,)?) => {
+        &[$((stringify!($name), $crate::messages::Argument::from($value))),*]
+    };
+}
+pub(crate) use args;
+
+impl Messages {
+    /// The messages in this language.
+    pub fn new(language: Language) -> Messages {
+        Messages { language }
+    }
+
+    /// The language.
+    pub fn language(self) -> Language {
+        self.language
+    }
+
+    /// The message of this key, which takes no arguments.
+    pub fn label(self, key: &str) -> String {
+        self.text(key, &[])
+    }
+
+    /// The message of this key with these arguments. A missing message or argument shows its name and is logged: a
+    /// report with a flawed sentence is better than none. Tests hold every call to the catalogues.
+    pub fn text(self, key: &str, arguments: &[(&str, Argument)]) -> String {
+        let bundle = bundle(self.language);
+        let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
+            warn!(key, language = self.language.tag(), "the message `{key}` is missing in the catalogue");
+            return key.to_owned();
+        };
+        let arguments: FluentArgs = arguments.iter().map(|(name, value)| (*name, FluentValue::from(value))).collect();
+        let mut errors = Vec::new();
+        let text = bundle.format_pattern(pattern, Some(&arguments), &mut errors).into_owned();
+        if let Some(error) = errors.first() {
+            warn!(key, language = self.language.tag(), "the message `{key}` is flawed: {error}");
+        }
+        text
+    }
+
+    /// A day: `1 October 2026`, `2026年10月1日`.
+    pub fn day(self, day: NaiveDate) -> String {
+        match self.language {
+            Language::English => day.format("%-d %B %Y").to_string(),
+            Language::SimplifiedChinese => format!("{}年{}月{}日", day.year(), day.month(), day.day()),
+        }
+    }
+
+    /// A day as headlines have it: `1 October 2026`, `10月1日`.
+    pub fn headline_day(self, day: NaiveDate) -> String {
+        match self.language {
+            Language::English => self.day(day),
+            Language::SimplifiedChinese => format!("{}月{}日", day.month(), day.day()),
+        }
+    }
+
+    /// A day and the time on a local clock: `1 October 2026, 04:30`, `2026年10月1日 04:30`.
+    pub fn moment(self, local: NaiveDateTime) -> String {
+        let comma = match self.language {
+            Language::English => ",",
+            Language::SimplifiedChinese => "",
+        };
+        format!("{}{comma} {}", self.day(local.date()), local.format("%H:%M"))
+    }
+}
+
+/// The messages of a language, parsed once.
+fn bundle(language: Language) -> &'static Bundle {
+    static BUNDLES: LazyLock<[Bundle; 2]> =
+        LazyLock::new(|| [parse(Language::English, ENGLISH), parse(Language::SimplifiedChinese, SIMPLIFIED_CHINESE)]);
+    let [english, simplified_chinese] = &*BUNDLES;
+    match language {
+        Language::English => english,
+        Language::SimplifiedChinese => simplified_chinese,
+    }
+}
+
+fn parse(language: Language, source: &str) -> Bundle {
+    let resource = FluentResource::try_new(source.to_owned()).unwrap_or_else(|(resource, errors)| {
+        warn!(?errors, "the catalogue {} cannot be parsed whole", language.tag());
+        resource
+    });
+    let mut bundle =
+        Bundle::new_concurrent(vec![language.tag().parse().unwrap_or_else(|_| LanguageIdentifier::default())]);
+    // The marks around arguments that keep their direction of writing show as boxes in some mail programs.
+    bundle.set_use_isolating(false);
+    bundle.set_formatter(Some(|value, _| match value {
+        FluentValue::Number(number) => Some(grouped(number.value as i128)),
+        _ => None,
+    }));
+    if let Err(errors) = bundle.add_resource(resource) {
+        warn!(?errors, "the catalogue {} has a key twice", language.tag());
+    }
+    bundle
+}
+
+impl<'a> From<&'a Argument> for FluentValue<'a> {
+    /// Fluent counts with 64-bit floats. A number that they do not hold exactly becomes text: it is shown exactly, and
+    /// takes the plural form `other`, which is right for it in both languages.
+    fn from(argument: &'a Argument) -> FluentValue<'a> {
+        const EXACT: u128 = 1 << 53;
+        match argument {
+            Argument::Text(text) => FluentValue::String(Cow::Borrowed(text)),
+            Argument::Number(number) if number.unsigned_abs() <= EXACT => FluentValue::from(*number),
+            Argument::Number(number) => FluentValue::String(Cow::Owned(grouped(*number))),
+        }
+    }
+}
+
+impl From<String> for Argument {
+    fn from(text: String) -> Argument {
+        Argument::Text(text)
+    }
+}
+
+impl From<&String> for Argument {
+    fn from(text: &String) -> Argument {
+        Argument::Text(text.clone())
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(text: &str) -> Argument {
+        Argument::Text(text.to_owned())
+    }
+}
+
+macro_rules! from_numbers {
+    ($($number:ty),*) => {
+        $(impl From<$number> for Argument {
+            fn from(number: $number) -> Argument {
+                Argument::Number(number.into())
+            }
+        })*
+    };
+}
+from_numbers!(i32, u32, i64, u64, i128);
+
+impl From<usize> for Argument {
+    fn from(number: usize) -> Argument {
+        Argument::Number(number as i128)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+
+    use fluent_bundle::FluentError;
+    use fluent_syntax::ast::{Entry, Expression, InlineExpression, Pattern, PatternElement};
+
+    use super::*;
+
+    /// Each key of a catalogue with the variables that its message names.
+    fn keys(source: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let resource = fluent_syntax::parser::parse(source).unwrap_or_else(|(_, errors)| panic!("{errors:?}"));
+        let messages = resource.body.iter().map(|entry| match entry {
+            Entry::Message(message) => {
+                let mut variables = BTreeSet::new();
+                let value = message.value.as_ref().unwrap_or_else(|| panic!("{} says nothing", message.id.name));
+                variables_of(value, &mut variables);
+                Some((message.id.name.to_owned(), variables))
+            }
+            Entry::Comment(_) | Entry::GroupComment(_) | Entry::ResourceComment(_) => None,
+            entry => panic!("neither a message nor a comment: {entry:?}"),
+        });
+        let messages: Vec<_> = messages.flatten().collect();
+        let keys: BTreeMap<_, _> = messages.iter().cloned().collect();
+        assert_eq!(keys.len(), messages.len(), "a key stands twice");
+        keys
+    }
+
+    fn variables_of(pattern: &Pattern<&str>, variables: &mut BTreeSet<String>) {
+        for element in &pattern.elements {
+            match element {
+                PatternElement::TextElement { .. } => {}
+                PatternElement::Placeable { expression: Expression::Inline(inline) } => variable(inline, variables),
+                PatternElement::Placeable { expression: Expression::Select { selector, variants } } => {
+                    variable(selector, variables);
+                    variants.iter().for_each(|variant| variables_of(&variant.value, variables));
+                }
+            }
+        }
+    }
+
+    fn variable(inline: &InlineExpression<&str>, variables: &mut BTreeSet<String>) {
+        match inline {
+            InlineExpression::VariableReference { id } => {
+                variables.insert(id.name.to_owned());
+            }
+            InlineExpression::StringLiteral { .. } => {}
+            other => panic!("messages are of text and variables alone: {other:?}"),
+        }
+    }
+
+    /// The text of every file in `src` but this one.
+    fn sources(folder: &Path, found: &mut String) {
+        for entry in fs::read_dir(folder).expect("src") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("messages.rs") {
+                found.push_str(&fs::read_to_string(&path).expect("a source"));
+            }
+        }
+    }
+
+    /// The calls with a literal key: the key, and the names of the arguments.
+    fn calls(source: &str) -> Vec<(String, BTreeSet<String>)> {
+        let mut calls = Vec::new();
+        for (start, call) in [".text(", ".label("].iter().flat_map(|call| source.match_indices(call)) {
+            let rest = &source[start + call.len()..];
+            let Some(literal) = rest.trim_start().strip_prefix('"') else { continue };
+            let (key, after) = literal.split_once('"').expect("the end of a literal");
+            let arguments = after.trim_start_matches([',', ' ', '\n']).strip_prefix("args![").unwrap_or("");
+            calls.push((key.to_owned(), names(arguments)));
+        }
+        calls
+    }
+
+    /// The names before `=` in `a = f(1, 2), b = 3]…`.
+    fn names(arguments: &str) -> BTreeSet<String> {
+        let (mut names, mut name, mut depth) = (BTreeSet::new(), String::new(), 0_usize);
+        for c in arguments.chars() {
+            match c {
+                ']' | ')' | '}' if depth == 0 => break,
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                ',' if depth == 0 => name.clear(),
+                '=' if depth == 0 => drop(names.insert(name.trim().to_owned())),
+                c => name.push(c),
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn both_catalogues_have_the_same_keys_with_the_same_arguments() {
+        let (english, chinese) = (keys(ENGLISH), keys(SIMPLIFIED_CHINESE));
+        for (key, variables) in &english {
+            assert_eq!(chinese.get(key), Some(variables), "`{key}` in zh-CN.ftl");
+        }
+        for key in chinese.keys() {
+            assert!(english.contains_key(key), "`{key}` is in zh-CN.ftl alone");
+        }
+    }
+
+    #[test]
+    fn every_message_that_is_used_exists_and_every_message_is_used() {
+        let catalogue = keys(ENGLISH);
+        let mut source = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut source);
+        for (key, names) in calls(&source) {
+            assert_eq!(catalogue.get(&key), Some(&names), "the arguments of `{key}`, or its place in the catalogue");
+        }
+        // A key made of parts, such as `rule-{name}`: its users have a test that goes through all names.
+        let made = |key: &str| key.match_indices('-').any(|(at, _)| source.contains(&format!("\"{}-{{", &key[..at])));
+        for key in catalogue.keys() {
+            assert!(source.contains(&format!("\"{key}\"")) || made(key), "`{key}` is not used");
+        }
+    }
+
+    #[test]
+    fn every_message_can_be_written_with_its_arguments() {
+        for (language, source) in [(Language::English, ENGLISH), (Language::SimplifiedChinese, SIMPLIFIED_CHINESE)] {
+            for (key, variables) in keys(source) {
+                for number in [0, 1, 2] {
+                    let arguments = variables.iter().map(|name| (name.as_str(), FluentValue::from(number))).collect();
+                    let mut errors: Vec<FluentError> = Vec::new();
+                    let bundle = bundle(language);
+                    let pattern = bundle.get_message(&key).and_then(|message| message.value()).expect("a message");
+                    let text = bundle.format_pattern(pattern, Some(&arguments), &mut errors);
+                    assert!(errors.is_empty(), "{key}: {errors:?}");
+                    assert!(!text.contains(['{', '\u{2068}', '\u{2069}']), "{key}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_missing_is_shown() {
+        assert_eq!(Messages::new(Language::English).label("no-such-key"), "no-such-key");
+    }
+
+    #[test]
+    fn numbers_are_exact_and_grouped() {
+        let value = |number: i128| match FluentValue::from(&Argument::Number(number)) {
+            FluentValue::Number(value) => grouped(value.value as i128),
+            FluentValue::String(text) => text.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        for number in [0, 1, -1_234_567, 1 << 53, (1 << 53) + 1, i128::from(i64::MAX), i128::from(i64::MIN)] {
+            assert_eq!(value(number), grouped(number));
+        }
+    }
+
+    #[test]
+    fn days_and_moments() {
+        let day = NaiveDate::from_ymd_opt(2026, 10, 1).expect("a day");
+        let local = day.and_hms_opt(4, 30, 0).expect("a time");
+        let (english, chinese) = (Messages::new(Language::English), Messages::new(Language::SimplifiedChinese));
+        assert_eq!((english.day(day), chinese.day(day)), ("1 October 2026".into(), "2026年10月1日".into()));
+        assert_eq!(chinese.headline_day(day), "10月1日");
+        assert_eq!(english.moment(local), "1 October 2026, 04:30");
+        assert_eq!(chinese.moment(local), "2026年10月1日 04:30");
+    }
+}
