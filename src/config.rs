@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc, Weekday};
-use chrono_tz::{TZ_VARIANTS, Tz};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::{self, Error as _};
@@ -25,6 +24,7 @@ pub use self::mail::{Mail, MailWay, Secret, Security, Smtp};
 use crate::language::Language;
 use crate::prices::PriceList;
 use crate::schedule::Schedule;
+use crate::time::Zone;
 use crate::yaml::{self, Lines};
 
 /// The defaults and their documentation, as text: what `config/pointsd.yaml` holds.
@@ -46,7 +46,7 @@ pub struct Config {
     /// `database`
     pub database: Database,
     /// `business.time_zone`
-    pub time_zone: Tz,
+    pub time_zone: Zone,
     /// `business.language`
     pub language: Language,
     /// `business.name`: empty where nobody is named.
@@ -248,8 +248,6 @@ pub struct Job {
     pub retries: u32,
     /// Before the first of them; it doubles each time.
     pub retry_pause: Duration,
-    /// A slot is begun up to so much later.
-    pub jitter: Duration,
     /// Told of each run.
     pub ping_url: Option<String>,
 }
@@ -461,7 +459,7 @@ impl Config {
                 (Source::File(path.clone()), PriceList::from_yaml(&path.display().to_string(), &text)?)
             }
         };
-        let Zone(time_zone) = file.business.time_zone;
+        let FileZone(time_zone) = file.business.time_zone;
         let jobs = Jobs {
             takeover: file.jobs.takeover,
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
@@ -633,7 +631,7 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileBusiness {
-    time_zone: Zone,
+    time_zone: FileZone,
     language: Language,
     #[serde(deserialize_with = "business_name")]
     name: Option<String>,
@@ -661,7 +659,7 @@ struct FileJobs {
 #[serde(deny_unknown_fields)]
 struct FileJob {
     schedule: String,
-    time_zone: Option<Zone>,
+    time_zone: Option<FileZone>,
     enabled: bool,
     #[serde(deserialize_with = "catch_up")]
     catch_up: FileCatchUp,
@@ -675,8 +673,6 @@ struct FileJob {
     retries: u32,
     #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
     retry_pause: Duration,
-    #[serde(deserialize_with = "between::<0, 3600, _, _>")]
-    jitter_seconds: u64,
     #[serde(deserialize_with = "ping_url")]
     ping_url: Option<String>,
 }
@@ -710,9 +706,9 @@ enum FileCatchUp {
 /// outlast the universe.
 const LONGEST_PAUSE: Duration = Duration::from_secs(604_800);
 
-fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, yaml::Error> {
+fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job, yaml::Error> {
     let path = |key: &str| format!("jobs.{name}.{key}");
-    let zone = file.time_zone.map_or(time_zone, |Zone(zone)| zone);
+    let zone = file.time_zone.map_or(time_zone, |FileZone(zone)| zone);
     let schedule = Schedule::parse(&file.schedule, zone).map_err(|error| {
         let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
         lines.error(&path("schedule"), error, remedy)
@@ -731,21 +727,6 @@ fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, y
             return Err(lines.error(&path("catch_up_limit"), what, "write null, or catch_up: all"));
         }
     };
-    let jitter = Duration::from_secs(file.jitter_seconds);
-    // Only this needs the distance, which takes some milliseconds.
-    let shortest = if jitter.is_zero() { Duration::MAX } else { schedule.shortest_distance() };
-    if jitter >= shortest {
-        let (jitter, shortest) = (jitter.as_secs(), shortest.as_secs());
-        let what = format_args!(
-            "{jitter} is too much for {:?}: with only {shortest} s from one slot to the next, they could change places",
-            schedule.rule()
-        );
-        let remedy = match shortest {
-            ..=1 => "write 0".to_owned(),
-            _ => format!("write 0 to {}", shortest - 1),
-        };
-        return Err(lines.error(&path("jitter_seconds"), what, remedy));
-    }
     retries(&format!("jobs.{name}"), file.retries, file.retry_pause, lines)?;
     Ok(Job {
         schedule,
@@ -755,7 +736,6 @@ fn job(name: &str, file: FileJob, time_zone: Tz, lines: &Lines) -> Result<Job, y
         timeout: file.timeout,
         retries: file.retries,
         retry_pause: file.retry_pause,
-        jitter,
         ping_url: file.ping_url,
     })
 }
@@ -849,13 +829,13 @@ fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D:
 
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Zone(Tz);
+struct FileZone(Zone);
 
-impl TryFrom<String> for Zone {
+impl TryFrom<String> for FileZone {
     type Error = String;
 
-    fn try_from(written: String) -> Result<Zone, String> {
-        written.parse().map(Zone).map_err(|_| match nearest_time_zone(&written) {
+    fn try_from(written: String) -> Result<FileZone, String> {
+        written.parse().map(FileZone).map_err(|_| match nearest_time_zone(&written) {
             Some(name) => format!("{written:?} is no time zone; did you mean {name}?"),
             None => {
                 format!("{written:?} is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai")
@@ -923,14 +903,16 @@ fn recharge_sources(written: Vec<String>, lines: &Lines) -> Result<BTreeSet<Stri
 }
 
 /// The zone that was probably meant: the same name in other letters, the city alone, or a misspelling.
-fn nearest_time_zone(written: &str) -> Option<&'static str> {
+fn nearest_time_zone(written: &str) -> Option<String> {
     let written = written.trim().replace(' ', "_").to_lowercase();
-    let names = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let names = Zone::names();
+    let names = || names.iter().map(String::as_str);
     let city = |name: &str| name.rsplit('/').next().map(str::to_lowercase);
     names()
         .find(|name| name.to_lowercase() == written)
         .or_else(|| names().find(|name| city(name).as_deref() == Some(written.as_str())))
         .or_else(|| yaml::nearest(&written, names()))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -957,7 +939,7 @@ mod tests {
         assert_eq!(config.database.pool_size, 8);
         assert_eq!(config.database.connect_timeout, Duration::from_secs(10));
         assert_eq!(config.database.statement_timeout, Duration::from_secs(300));
-        assert_eq!((config.time_zone, config.language), (Tz::UTC, Language::English));
+        assert_eq!((config.time_zone, config.language), (Zone::UTC, Language::English));
         assert_eq!(config.recharge_sources.len(), 6);
         assert_eq!(config.expiry, Expiry { days: 180, calendar_days: false });
         assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (UTC)");
@@ -977,7 +959,10 @@ mod tests {
              state_dir: ../data\njobs:\nlog: {format: json, level: debug}\n",
         )
         .unwrap();
-        assert_eq!((config.time_zone, config.language), (Tz::Asia__Shanghai, Language::SimplifiedChinese));
+        assert_eq!(
+            (config.time_zone, config.language),
+            ("Asia/Shanghai".parse().unwrap(), Language::SimplifiedChinese)
+        );
         assert_eq!(config.expiry, Expiry { days: 180, calendar_days: true });
         assert_eq!(config.recharge_sources, BTreeSet::from(["cash".to_owned()]));
         assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (Asia/Shanghai)");
@@ -1184,23 +1169,6 @@ mod tests {
                 "retention: {runs_days: 0}",
                 "1: retention.runs_days: 0 is out of bounds; write a whole number from 1 to 36500",
             ),
-            (
-                "jobs:\n  expiry:\n    schedule: '*/5 * * * *'\n    jitter_seconds: 300",
-                "4: jobs.expiry.jitter_seconds: 300 is too much for \"*/5 * * * *\": with only 300 s from one slot to the next, they could change places; write 0 to 299",
-            ),
-            (
-                "jobs: {expiry: {schedule: '* * * * * *', jitter_seconds: 1}}",
-                "1: jobs.expiry.jitter_seconds: 1 is too much for \"* * * * * *\": with only 1 s from one slot to the next, they could change places; write 0",
-            ),
-            (
-                "jobs: {expiry: {schedule: '0 0 */12 * * *', jitter_seconds: 3601}}",
-                "1: jobs.expiry.jitter_seconds: 3601 is out of bounds; write a whole number from 0 to 3600",
-            ),
-            // 02:30 comes due at 03:00 when the clocks go forward.
-            (
-                "jobs: {expiry: {schedule: '10,30 2,3 * * *', time_zone: Europe/Paris, jitter_seconds: 600}}",
-                "1: jobs.expiry.jitter_seconds: 600 is too much for \"10,30 2,3 * * *\": with only 600 s from one slot to the next, they could change places; write 0 to 599",
-            ),
             ("jobs: {expiri: {}}", "1: jobs.expiri: unknown key; did you mean `expiry`?"),
             ("mail: {mode: post}", "1: mail.mode: \"post\" is none of the words; write smtp, directory or none"),
             (
@@ -1286,14 +1254,13 @@ mod tests {
     fn policies_that_make_sense_load() {
         let config = load(
             "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
-             \x20 prune: {schedule: '10,30 2,3 * * *', jitter_seconds: 600, enabled: false, catch_up: none, retries: 16}\n\
+             \x20 prune: {schedule: '10,30 2,3 * * *', enabled: false, catch_up: none, retries: 16}\n\
              requests: {retries: 8, retry_seconds: 3600}\n",
         )
         .unwrap();
         let Jobs { expiry, prune, .. } = &config.jobs;
         assert_eq!((expiry.catch_up, expiry.overlap), (CatchUp::All(1000), Overlap::Queue));
-        // In UTC the times are twenty minutes apart.
-        assert_eq!((prune.catch_up, prune.jitter), (CatchUp::None, Duration::from_secs(600)));
+        assert_eq!(prune.catch_up, CatchUp::None);
         assert_eq!(config.requests.retries, 8);
     }
 

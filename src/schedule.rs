@@ -9,13 +9,13 @@ mod words;
 
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use croner::Cron;
 use croner::Weekday;
 use croner::parser::{CronParser, Seconds, Year};
+
+use crate::time::Zone;
 
 /// The years for which instants are computed.
 const YEARS: Range<i32> = 1..5000;
@@ -24,10 +24,6 @@ const DAY: i64 = 86_400;
 
 /// After so many days the calendar repeats itself, weekdays and leap years included.
 const CALENDAR: i64 = 146_097;
-
-/// How finely a zone's offset is looked at to find where it changes. No zone changes its clocks twice within so many
-/// seconds; `tests/schedules.rs` holds that against a finer walk.
-const PROBE: i64 = DAY;
 
 /// A rule with all these hours goes by the hour, not by the day.
 const EVERY_HOUR: u64 = (1 << 24) - 1;
@@ -52,7 +48,7 @@ const EVERY_HOUR: u64 = (1 << 24) - 1;
 #[derive(Clone)]
 pub struct Schedule {
     cron: Cron,
-    zone: Tz,
+    zone: Zone,
     text: String,
     /// The values of the time fields, one bit each.
     hours: u64,
@@ -110,7 +106,7 @@ impl Schedule {
     ///
     /// # Errors
     /// A rule that cannot be read, and one that never comes due, such as the 30th of February.
-    pub fn parse(cron: &str, zone: Tz) -> Result<Schedule, ScheduleError> {
+    pub fn parse(cron: &str, zone: Zone) -> Result<Schedule, ScheduleError> {
         // One setting for the whole program: the same text always means the same instants.
         let parser = CronParser::builder()
             .seconds(Seconds::Optional)
@@ -145,17 +141,17 @@ impl Schedule {
     pub fn next_after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         YEARS.contains(&time.year()).then_some(())?;
         let mut now = time.timestamp();
-        let mut offset = self.offset(now)?;
+        let mut offset = self.zone.seconds_ahead(now);
         let mut from = now + offset + 1;
         if self.once_a_day()
-            && let Some(change) = self.last_change(now - DAY, now)
+            && let Some(change) = self.zone.last_change(now - DAY, now)
         {
             // What happens a second time has come due the first time.
             from = from.max(change.local_before());
         }
         loop {
             let local = self.local_from(from)?;
-            let Some(change) = self.first_change(now, local - offset) else { return instant(local - offset) };
+            let Some(change) = self.zone.first_change(now, local - offset) else { return instant(local - offset) };
             if self.once_a_day() {
                 if local < change.local_after() {
                     return instant(change.at);
@@ -173,14 +169,14 @@ impl Schedule {
     pub fn previous_or_at(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         YEARS.contains(&time.year()).then_some(())?;
         let mut now = time.timestamp();
-        let mut offset = self.offset(now)?;
+        let mut offset = self.zone.seconds_ahead(now);
         let mut until = now + offset;
         loop {
             let local = self.local_until(until)?;
             let found = local - offset;
             // A change shortly before may make this the second time of an instant that came due already.
             let since = if self.once_a_day() { found - DAY } else { found };
-            let change = self.last_change(since, now);
+            let change = self.zone.last_change(since, now);
             let Some(change) = change.filter(|change| change.at > found || local < change.local_before()) else {
                 return instant(found);
             };
@@ -196,46 +192,6 @@ impl Schedule {
     /// The instants after `after`, up to and including `until`, in order; from the back, the last one first.
     pub fn between(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Slots<'_> {
         Slots { schedule: self, after, until }
-    }
-
-    /// The shortest time that passes between two slots, at least a second; around the clock changes, too. More than a
-    /// day is told only as [`Duration::MAX`].
-    pub fn shortest_distance(&self) -> Duration {
-        let Some((first, last)) = self.time_from(0).zip(self.time_until(DAY - 1)) else { return Duration::MAX };
-        // Within a day.
-        let mut shortest = i64::MAX;
-        let mut time = first;
-        while let Some(next) = self.time_from(time + 1)
-            && shortest > 1
-        {
-            shortest = shortest.min(next - time);
-            time = next;
-        }
-        // From one day to the next, where there are two days in a row.
-        let overnight = first + DAY - last;
-        let day = |number: i64| instant(number * DAY).is_some_and(|day| self.on(day.date_naive()));
-        if overnight < shortest && (0..CALENDAR).any(|number| day(number) && day(number + 1)) {
-            shortest = overnight;
-        }
-        if shortest > DAY {
-            return Duration::MAX;
-        }
-        // Elsewhere slots are as far apart as on the wall; only around a change they are not.
-        let (mut now, end) = KNOWN_CHANGES;
-        while shortest > 1
-            && let Some(change) = self.first_change(now, end)
-        {
-            let at_change = [change.at - 1].into_iter().filter_map(instant);
-            let around = at_change.filter_map(|before| {
-                let last = self.previous_or_at(before)?;
-                let first = self.next_after(before)?;
-                let second = self.next_after(first)?;
-                Some((first - last).min(second - first).num_seconds())
-            });
-            shortest = around.fold(shortest, i64::min);
-            now = change.at;
-        }
-        Duration::from_secs(shortest.unsigned_abs())
     }
 
     /// The next time that the clocks go forward and the next time that they go back, the sooner first. Empty for a zone
@@ -257,9 +213,10 @@ impl Schedule {
     fn clock_changes(&self, after: DateTime<Utc>, days: i64) -> impl Iterator<Item = ClockChange> {
         let (mut now, end) = (after.timestamp(), after.timestamp().saturating_add(days * DAY));
         std::iter::from_fn(move || {
-            let change = self.first_change(now, end)?;
+            let change = self.zone.first_change(now, end)?;
             now = change.at;
-            change.public()
+            let (at, before, after) = change.to_chrono()?;
+            Some(ClockChange { at, before, after })
         })
     }
 
@@ -269,7 +226,7 @@ impl Schedule {
     }
 
     /// The zone in which the rule's fields are read.
-    pub fn zone(&self) -> Tz {
+    pub fn zone(&self) -> Zone {
         self.zone
     }
 
@@ -366,78 +323,6 @@ impl Schedule {
             }
         }
         Some(last_bit(self.hours, hour - 1)? * 3600 + last_minute * 60 + last_second)
-    }
-
-    /// By how many seconds the zone's clocks are ahead of UTC at a timestamp.
-    fn offset(&self, at: i64) -> Option<i64> {
-        let offset = self.zone.offset_from_utc_datetime(&instant(at)?.naive_utc());
-        Some(offset.fix().local_minus_utc().into())
-    }
-
-    /// The first change after `after`, up to and including `until`.
-    fn first_change(&self, after: i64, until: i64) -> Option<Change> {
-        let (mut low, before) = (after, self.offset(after)?);
-        while low < until {
-            let high = until.min(low + PROBE);
-            if self.offset(high)? != before {
-                return self.change_within(low, high);
-            }
-            low = high;
-        }
-        None
-    }
-
-    /// The last change after `after`, up to and including `until`.
-    fn last_change(&self, after: i64, until: i64) -> Option<Change> {
-        let (mut high, now) = (until, self.offset(until)?);
-        while high > after {
-            let low = after.max(high - PROBE);
-            if self.offset(low)? != now {
-                return self.change_within(low, high);
-            }
-            high = low;
-        }
-        None
-    }
-
-    /// The change between two instants with different offsets.
-    fn change_within(&self, mut low: i64, mut high: i64) -> Option<Change> {
-        let (before, after) = (self.offset(low)?, self.offset(high)?);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.offset(middle)? == before {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Some(Change { at: high, before, after })
-    }
-}
-
-/// What chrono-tz knows: the coming changes up to the year 2100, as timestamps. Those before 2020 will not come back.
-const KNOWN_CHANGES: (i64, i64) = (1_577_836_800, 4_102_444_800);
-
-/// A [`ClockChange`] in seconds.
-#[derive(Debug, Clone, Copy)]
-struct Change {
-    at: i64,
-    before: i64,
-    after: i64,
-}
-
-impl Change {
-    fn local_before(&self) -> i64 {
-        self.at + self.before
-    }
-
-    fn local_after(&self) -> i64 {
-        self.at + self.after
-    }
-
-    fn public(&self) -> Option<ClockChange> {
-        let offset = |seconds: i64| FixedOffset::east_opt(i32::try_from(seconds).ok()?);
-        Some(ClockChange { at: instant(self.at)?, before: offset(self.before)?, after: offset(self.after)? })
     }
 }
 
@@ -783,9 +668,9 @@ mod tests {
             "@never",
             "0/10 * * * *",
         ] {
-            assert!(matches!(Schedule::parse(rule, Tz::UTC), Err(ScheduleError::NotARule { .. })), "{rule}");
+            assert!(matches!(Schedule::parse(rule, Zone::UTC), Err(ScheduleError::NotARule { .. })), "{rule}");
         }
-        let never = Schedule::parse("0 0 30 2 *", Tz::UTC).unwrap_err().to_string();
+        let never = Schedule::parse("0 0 30 2 *", Zone::UTC).unwrap_err().to_string();
         assert_eq!(never, "\"0 0 30 2 *\" never comes due: no such day is in the calendar");
     }
 
@@ -822,34 +707,9 @@ mod tests {
             ("0,,5 2 * * *", "\"0,,5\" does not fit the minute"),
             ("@fortnightly", "there are only @yearly, "),
         ] {
-            let error = Schedule::parse(rule, Tz::UTC).unwrap_err().to_string();
+            let error = Schedule::parse(rule, Zone::UTC).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{rule:?} is no cron rule: {says}")), "{error}");
         }
-    }
-
-    #[test]
-    fn the_shortest_distance() {
-        for (rule, zone, seconds) in [
-            ("* * * * * *", "UTC", 1),
-            ("* * * * *", "UTC", 60),
-            ("*/7 * * * *", "UTC", 240),
-            ("0,55 * * * *", "UTC", 300),
-            ("0 2 * * *", "UTC", 86_400),
-            // From one day to the next, where there are two in a row.
-            ("0,50 0,23 * * *", "UTC", 600),
-            ("0,50 0,23 * * MON", "UTC", 3000),
-            // 02:30 comes due at 03:00 once a year.
-            ("30 2,3 * * *", "UTC", 3600),
-            ("30 2,3 * * *", "Europe/Paris", 1800),
-            ("59 1-3 * * *", "Europe/Paris", 60),
-            ("0 3 * * *", "Europe/Paris", 82_800),
-            ("0 * * * *", "Europe/Paris", 3600),
-            // Half an hour back, and 01:45 again.
-            ("45 * * * *", "Australia/Lord_Howe", 1800),
-        ] {
-            assert_eq!(schedule(rule, zone).shortest_distance().as_secs(), seconds, "{rule} {zone}");
-        }
-        assert_eq!(schedule("0 2 * * MON", "UTC").shortest_distance(), Duration::MAX);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Instants as they are written and kept everywhere.
 
+mod zone;
+
 use chrono::{
     DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
 };
-use chrono_tz::Tz;
+
+pub(crate) use zone::Change;
+pub use zone::{UnknownZone, Zone, ZoneOffset};
 
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.
 pub fn time_text(value: DateTime<Utc>) -> String {
@@ -18,7 +22,7 @@ pub fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {
 
 /// The first instant at which clocks in `zone` show `local` or, where they leave that time out, what comes after it; `None`
 /// beyond the calendar.
-pub fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+pub fn from_local(local: NaiveDateTime, zone: Zone) -> Option<DateTime<Utc>> {
     // The widest gap known is a whole day (Samoa skipped 30 December 2011).
     (0..=24 * 60).find_map(|minutes| {
         let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
@@ -28,13 +32,13 @@ pub fn from_local(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
 
 /// The first instant of a day in `zone`. If the clocks skip midnight, it is the one after the gap; if they show midnight
 /// twice, the first.
-pub fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+pub fn start_of_day(day: NaiveDate, zone: Zone) -> DateTime<Utc> {
     from_local(day.and_time(NaiveTime::MIN), zone).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// The local time of day as it stands in names of files: `023000`. Where the clock shows it a second time, because it was
 /// put back, `023000+0100`: no two instants of a zone have the same date and this.
-pub fn time_of_day_for_names(value: DateTime<Utc>, zone: Tz) -> String {
+pub fn time_of_day_for_names(value: DateTime<Utc>, zone: Zone) -> String {
     let local = value.with_timezone(&zone);
     let second = match zone.from_local_datetime(&local.naive_local()) {
         MappedLocalTime::Ambiguous(first, _) => first != local,

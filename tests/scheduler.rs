@@ -31,7 +31,6 @@ fn settings(rule: &str, zone: &str) -> config::Job {
         timeout: Duration::from_secs(60),
         retries: 2,
         retry_pause: Duration::from_secs(3600),
-        jitter: Duration::ZERO,
         ping_url: None,
     }
 }

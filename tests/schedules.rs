@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Offset, TimeDelta, TimeZone, Utc};
-use chrono_tz::{TZ_VARIANTS, Tz};
 use pointsd::schedule::Schedule;
+use pointsd::time::Zone;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
@@ -20,11 +20,11 @@ fn at(timestamp: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(timestamp, 0).unwrap()
 }
 
-fn schedule(rule: &str, zone: Tz) -> Schedule {
+fn schedule(rule: &str, zone: Zone) -> Schedule {
     Schedule::parse(rule, zone).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn offset(zone: Tz, timestamp: i64) -> i64 {
+fn offset(zone: Zone, timestamp: i64) -> i64 {
     zone.offset_from_utc_datetime(&at(timestamp).naive_utc()).fix().local_minus_utc().into()
 }
 
@@ -37,7 +37,7 @@ struct Change {
 }
 
 /// Every change of the years 2024 to 2037: hours by the quarter of a day, minutes where the two ends differ.
-fn changes(zone: Tz) -> Vec<Change> {
+fn changes(zone: Zone) -> Vec<Change> {
     let (mut now, end) = (utc("2024-01-01T00:00:00Z").timestamp(), utc("2038-01-01T00:00:00Z").timestamp());
     let mut found = Vec::new();
     let mut before = offset(zone, now);
@@ -59,8 +59,9 @@ fn changes(zone: Tz) -> Vec<Change> {
 }
 
 /// The zones with their changes.
-static ZONES: LazyLock<Vec<(Tz, Vec<Change>)>> =
-    LazyLock::new(|| TZ_VARIANTS.into_iter().map(|zone| (zone, changes(zone))).collect());
+static ZONES: LazyLock<Vec<(Zone, Vec<Change>)>> = LazyLock::new(|| {
+    Zone::names().iter().map(|name| name.parse().unwrap()).map(|zone| (zone, changes(zone))).collect()
+});
 
 /// A rule, and what it says in terms of its own.
 struct Rule {
@@ -269,7 +270,7 @@ fn the_next_clock_changes_are_those_of_a_walk() {
     }
     println!("{found} changes told");
     assert!(found > 9000, "{found}");
-    assert_eq!(schedule("0 2 * * *", Tz::UTC).next_clock_changes(utc("2026-01-01T00:00:00Z")), []);
+    assert_eq!(schedule("0 2 * * *", Zone::UTC).next_clock_changes(utc("2026-01-01T00:00:00Z")), []);
 }
 
 /// Wherever the clock jumps to, the slot before and the slot after are neighbours of each other.
@@ -281,7 +282,7 @@ fn after_any_jump_of_the_clock_the_slots_are_the_same() {
     let mut random = fastrand::Rng::with_seed(20_260_329);
     let second = TimeDelta::seconds(1);
     for _ in 0..5_000 {
-        let (zone, text) = (*random.choice(TZ_VARIANTS.iter()).unwrap(), *random.choice(&texts).unwrap());
+        let (zone, text) = (random.choice(ZONES.iter()).unwrap().0, *random.choice(&texts).unwrap());
         let (from, to) =
             (utc("2024-01-01T00:00:00Z").timestamp_millis(), utc("2038-01-01T00:00:00Z").timestamp_millis());
         let now = DateTime::from_timestamp_millis(random.i64(from..to)).unwrap();
@@ -297,7 +298,7 @@ fn after_any_jump_of_the_clock_the_slots_are_the_same() {
 
 #[test]
 fn outages_from_a_second_to_a_year() {
-    let paris: Tz = "Europe/Paris".parse().unwrap();
+    let paris: Zone = "Europe/Paris".parse().unwrap();
     // From a Monday, 01:30 in Paris.
     let start = utc("2026-01-05T00:30:00Z");
     let count = |rule: &str, outage: i64| {

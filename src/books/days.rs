@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use chrono_tz::Tz;
 use tokio_postgres::{Client, Error, Row};
 
 use super::{ARREARS, Booked, Movement, Movements, RollForward};
-use crate::time::start_of_day;
+use crate::time::{Zone, start_of_day};
 
 /// An entry's time of recording is taken when it is inserted, and its transaction commits a moment later. So what was
 /// under way at midnight belongs to the day that has ended. A group of postings takes seconds at most; ten minutes is
@@ -21,7 +20,7 @@ const CLOSED_AFTER: TimeDelta = TimeDelta::minutes(10);
 ///
 /// # Errors
 /// If the database fails.
-pub async fn close_days(client: &Client, zone: Tz, now: DateTime<Utc>) -> Result<u64, Error> {
+pub async fn close_days(client: &Client, zone: Zone, now: DateTime<Utc>) -> Result<u64, Error> {
     let Some(open) = load_open(client, zone).await? else { return Ok(0) };
     let ended = open.ended_days(zone, now);
     let Some(&(_, to)) = ended.last() else { return Ok(0) };
@@ -53,7 +52,7 @@ struct OpenDay {
 
 impl OpenDay {
     /// This day and those after it that have ended, each with the first instant after it.
-    fn ended_days(&self, zone: Tz, now: DateTime<Utc>) -> Vec<(NaiveDate, DateTime<Utc>)> {
+    fn ended_days(&self, zone: Zone, now: DateTime<Utc>) -> Vec<(NaiveDate, DateTime<Utc>)> {
         let (mut day, mut ended) = (self.day, self.begin);
         let mut days = Vec::new();
         while let Some(next) = day.succ_opt() {
@@ -69,7 +68,7 @@ impl OpenDay {
     }
 }
 
-async fn load_open(client: &Client, zone: Tz) -> Result<Option<OpenDay>, Error> {
+async fn load_open(client: &Client, zone: Zone) -> Result<Option<OpenDay>, Error> {
     if let Some(last) = load_last_day(client).await? {
         let open = |day| OpenDay { day, begin: Some(last.ended), carried: last.closings() };
         return Ok(last.day.succ_opt().map(open));

@@ -1,10 +1,9 @@
 //! The points left in open batches, by source, age and time to expiry.
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use chrono_tz::Tz;
 use tokio_postgres::{Client, Error, Row};
 
-use crate::time::start_of_day;
+use crate::time::{Zone, start_of_day};
 
 /// The days at which a batch counts as older, or its expiry as later: 0-30, 31-90, 91-180, and more.
 pub const STEPS: [u64; 3] = [30, 90, 180];
@@ -27,7 +26,7 @@ pub struct Outstanding {
 /// Loads what is outstanding at `as_of`. Ages and times to expiry count in calendar days of `zone`.
 pub(super) async fn load_outstanding(
     client: &Client,
-    zone: Tz,
+    zone: Zone,
     as_of: DateTime<Utc>,
 ) -> Result<Vec<Outstanding>, Error> {
     let today = as_of.with_timezone(&zone).date_naive();

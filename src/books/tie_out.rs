@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use tokio_postgres::{Client, Error, IsolationLevel};
 
 use super::days::{load_last_day, load_movements};
@@ -11,6 +10,7 @@ use super::outstanding::{Outstanding, load_outstanding};
 use super::recompute::{RecomputedDays, recompute_days};
 use super::{ARREARS, DAYS_BALANCE, DAYS_SOURCE, Movements, RollForward, clamp, name_of, roll};
 use crate::proof::Finding;
+use crate::time::Zone;
 
 /// The most places that one finding names.
 const MOST_PLACES: usize = 10;
@@ -50,7 +50,7 @@ pub struct Books {
 /// If the database fails.
 pub async fn tie_out(
     client: &mut Client,
-    zone: Tz,
+    zone: Zone,
     recompute: bool,
     mut proceed: impl FnMut() -> bool,
 ) -> Result<Option<Books>, Error> {
@@ -80,7 +80,7 @@ pub async fn tie_out(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn tie_out_in(client: &Client, zone: Tz, recomputed: Option<&RecomputedDays>) -> Result<Books, Error> {
+pub async fn tie_out_in(client: &Client, zone: Zone, recomputed: Option<&RecomputedDays>) -> Result<Books, Error> {
     let as_of: DateTime<Utc> = client.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     let last = load_last_day(client).await?;
     let since = load_movements(client, last.as_ref().map(|last| last.ended), None, &[]).await?;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,7 +31,7 @@ use crate::ledger::{Expired, Poster, Rules, Sweep};
 use crate::mail;
 use crate::reports;
 use crate::scheduler::{Asked, RunRow, State, Store};
-use crate::time::time_text;
+use crate::time::{Zone, time_text};
 
 /// Shows pointsd at work: makes up a year of a business, posts it, expires what is due tonight, proves the books, writes
 /// the mails to finance, and tells.
@@ -501,7 +500,7 @@ impl Figures {
         Ok(())
     }
 
-    fn in_words(&self, zone: Tz) -> String {
+    fn in_words(&self, zone: Zone) -> String {
         let tables = [self.lines_table(), self.points_table(), self.accounts_table(), self.tonight_table()];
         let mut text = tables.join("\n\n");
         text.push_str("\n\n");
@@ -598,7 +597,7 @@ impl Figures {
         table(&["will expire if unused", "in 7 days", "in 30 days", "in 90 days", "outstanding"], &rows)
     }
 
-    fn arrears_table(&self, zone: Tz) -> String {
+    fn arrears_table(&self, zone: Zone) -> String {
         let rows: Vec<_> = self
             .arrears
             .iter()
@@ -623,7 +622,7 @@ fn shortened(headline: &str) -> String {
     if headline.chars().count() > LONGEST { format!("{text}…") } else { text }
 }
 
-fn local(time: DateTime<Utc>, zone: Tz) -> String {
+fn local(time: DateTime<Utc>, zone: Zone) -> String {
     format!("{} ({zone})", time.with_timezone(&zone).format("%Y-%m-%d %H:%M"))
 }
 

@@ -1,7 +1,6 @@
 //! What an operator asks about jobs and their runs: `jobs`, `runs`.
 
 use chrono::{DateTime, TimeDelta, Utc, Weekday};
-use chrono_tz::Tz;
 use serde_json::{Value, json as object};
 
 use super::output::{counted, facts, json, say, table};
@@ -10,7 +9,7 @@ use crate::config;
 use crate::database::Database;
 use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
 use crate::scheduler::{self, JobRow, RunRow, State, Store};
-use crate::time::time_text;
+use crate::time::{Zone, time_text};
 
 /// The outage that `jobs explain` plays through.
 const OUTAGE: TimeDelta = TimeDelta::hours(36);
@@ -188,7 +187,7 @@ fn explain(job: &RegisteredJob, program: &Program) -> anyhow::Result<()> {
     let now = (program.clock)();
     let slots: Vec<DateTime<Utc>> = schedule.between(now, DateTime::<Utc>::MAX_UTC).take(10).collect();
     let changes = schedule.next_clock_changes(now);
-    let outage = scheduler::outage(job.name, settings, now - OUTAGE, now);
+    let outage = scheduler::outage(settings, now - OUTAGE, now);
     let full_on = job.takes_full.then_some(program.config.reports.full_proof_on);
     if program.json {
         let mut answer = object!({
@@ -355,7 +354,7 @@ pub(super) fn run_json(run: &RunRow) -> Value {
 }
 
 /// `Mon 2026-11-23 02:00 CET`
-pub(super) fn local(time: DateTime<Utc>, zone: Tz) -> String {
+pub(super) fn local(time: DateTime<Utc>, zone: Zone) -> String {
     let time = time.with_timezone(&zone);
     let seconds = time.format("%S").to_string() != "00";
     time.format(if seconds { "%a %Y-%m-%d %H:%M:%S %Z" } else { "%a %Y-%m-%d %H:%M %Z" }).to_string()

@@ -11,7 +11,7 @@ use super::{Outcome, Program, stop_on_signal};
 use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Reports, Security};
 use crate::daemon;
 use crate::database::{self, Database};
-use crate::time::time_text;
+use crate::time::{Zone, time_text};
 
 /// The database's schema.
 #[derive(clap::Subcommand)]
@@ -165,7 +165,7 @@ fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
         "next_slot": next.map(time_text), "next_slot_local": next.map(|slot| local(job, slot)),
         "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.overlap.to_string(),
         "timeout_seconds": job.timeout.as_secs(), "retries": job.retries, "retry_seconds": job.retry_pause.as_secs(),
-        "jitter_seconds": job.jitter.as_secs(), "pings": job.ping_url.as_deref().map(host_of),
+        "pings": job.ping_url.as_deref().map(host_of),
     })
 }
 
@@ -177,9 +177,9 @@ fn host_of(url: &str) -> &str {
 }
 
 /// A job's schedule and policies, for people.
-fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 8] {
+fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 7] {
     let next = match next_slot(job, now) {
-        Some(slot) if job.schedule.zone() == chrono_tz::UTC => time_text(slot),
+        Some(slot) if job.schedule.zone() == Zone::UTC => time_text(slot),
         Some(slot) => format!("{}, which is {}", local(job, slot), time_text(slot)),
         None => format!("none, it is not enabled; `pointsd run {name}` still runs it"),
     };
@@ -196,14 +196,10 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
     let pause = lasting(job.retry_pause);
     let retries = match job.retries {
         0 => "none".to_owned(),
-        1 => format!("1, after {pause} or up to half as much again"),
+        1 => format!("1, after {pause} or up to as much again"),
         count => {
-            format!("{count}, the first after {pause}, then twice as long each time; each up to half as much again")
+            format!("{count}, the first after {pause}, then twice as long each time; each up to as much again")
         }
-    };
-    let jitter = match job.jitter {
-        Duration::ZERO => "none".to_owned(),
-        jitter => format!("each slot is begun up to {} later", lasting(jitter)),
     };
     [
         ("rule", job.schedule.describe()),
@@ -212,7 +208,6 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         ("overlap", overlap.to_owned()),
         ("time-out", format!("an attempt has failed after {}", lasting(job.timeout))),
         ("retries", retries),
-        ("jitter", jitter),
         ("pings", job.ping_url.as_deref().map_or_else(|| "nobody".to_owned(), |url| host_of(url).to_owned())),
     ]
 }

@@ -1,6 +1,5 @@
 //! `reports`: what was made for finance, what it says, and how its mails stand.
 
-use chrono_tz::Tz;
 use lettre::message::Mailbox;
 use serde_json::json as object;
 
@@ -12,6 +11,7 @@ use crate::database::Database;
 use crate::mail;
 use crate::reports::{self, Listed, Mail};
 use crate::scheduler::Store;
+use crate::time::Zone;
 
 /// The reports that were made, the newest first, and how their mails stand.
 #[derive(clap::Args)]
@@ -85,7 +85,7 @@ async fn list(database: &Database, report: Option<&str>, limit: u32, program: &P
     Ok(Outcome::Done)
 }
 
-fn row(report: &Listed, zone: Tz) -> Vec<String> {
+fn row(report: &Listed, zone: Zone) -> Vec<String> {
     // What needs somebody stands out without being read.
     let mark = match report.tone.as_str() {
         "bad" => "!! ",
@@ -102,7 +102,7 @@ fn row(report: &Listed, zone: Tz) -> Vec<String> {
 }
 
 /// `3 sent, 1 waits since 02:45 (timed out)`.
-fn mails(mails: &[Mail], zone: Tz) -> String {
+fn mails(mails: &[Mail], zone: Zone) -> String {
     let of = |states: &[&str]| mails.iter().filter(|mail| states.contains(&mail.state.as_str())).collect::<Vec<_>>();
     let (sent, waiting, parked) = (of(&["sent"]), of(&["waiting", "sending"]), of(&["parked"]));
     let why = |mails: &[&Mail]| {

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use tracing::{error, info, warn};
 
 use crate::requests::Stats;
 use crate::scheduler::{self, Board, Shown, Tick};
 use crate::systemd::Notifier;
 use crate::telemetry;
+use crate::time::Zone;
 
 /// The daemon's state, as it was last told.
 pub(super) struct Status {
@@ -128,7 +128,7 @@ fn running(run: &Shown) -> String {
 }
 
 /// The time of day, with the date where that is not within a day.
-fn soon(slot: DateTime<Tz>, now: DateTime<Utc>) -> String {
+fn soon(slot: DateTime<Zone>, now: DateTime<Utc>) -> String {
     let near = slot.with_timezone(&Utc) - now < TimeDelta::days(1);
     slot.format(if near { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }

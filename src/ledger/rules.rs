@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
-use chrono_tz::Tz;
 
 use super::posting::{Kind, Posting};
 use crate::config::Config;
 use crate::language::Language;
-use crate::time::from_local;
+use crate::time::{Zone, from_local};
 
 /// Version of the rule by which a consume draws: soonest expiry first, then the older batch. Each entry keeps it, so
 /// that a later rule does not change how an old history reads.
@@ -32,7 +31,7 @@ pub enum Life {
     Days(u32),
     /// So many days on the calendar of a zone, to the same local time of day. Where a clock change leaves that time
     /// out, the first instant after the gap; where it comes twice, the earlier.
-    CalendarDays(u32, Tz),
+    CalendarDays(u32, Zone),
 }
 
 impl Life {
@@ -91,24 +90,25 @@ impl From<&Config> for Rules {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use chrono_tz::{Europe, Pacific};
     use uuid::Uuid;
 
     use super::*;
 
     #[test]
     fn a_life_in_calendar_days_keeps_the_local_time() {
+        let zone = |name: &str| name.parse().unwrap();
+        let (paris, apia) = (zone("Europe/Paris"), zone("Pacific/Apia"));
         let cases = [
             // 02:30 in Paris the day before the clocks go forward: 02:30 does not come, 03:00 is the first after it.
-            (Europe::Paris, 1, "2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z"),
+            (paris, 1, "2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z"),
             // The day before they go back: 02:30 comes twice, the earlier one counts.
-            (Europe::Paris, 1, "2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"),
+            (paris, 1, "2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"),
             // Across a change the day has 23 or 25 hours, and local noon stays noon.
-            (Europe::Paris, 1, "2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z"),
-            (Europe::Paris, 180, "2026-01-01T11:00:00Z", "2026-06-30T10:00:00Z"),
+            (paris, 1, "2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z"),
+            (paris, 180, "2026-01-01T11:00:00Z", "2026-06-30T10:00:00Z"),
             // Samoa had no 30 December 2011: what would have ended at that noon ends when the 31st begins.
-            (Pacific::Apia, 1, "2011-12-29T22:00:00Z", "2011-12-30T10:00:00Z"),
-            (chrono_tz::UTC, 180, "2026-01-01T00:00:00Z", "2026-06-30T00:00:00Z"),
+            (apia, 1, "2011-12-29T22:00:00Z", "2011-12-30T10:00:00Z"),
+            (Zone::UTC, 180, "2026-01-01T00:00:00Z", "2026-06-30T00:00:00Z"),
         ];
         for (zone, days, from, to) in cases {
             let end = Life::CalendarDays(days, zone).expires_at(from.parse().unwrap());
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_life_beyond_the_calendar_has_no_end() {
-        for life in [Life::Days(u32::MAX), Life::CalendarDays(u32::MAX, chrono_tz::UTC)] {
+        for life in [Life::Days(u32::MAX), Life::CalendarDays(u32::MAX, Zone::UTC)] {
             assert_eq!(life.expires_at(DateTime::<Utc>::MAX_UTC), None, "{life:?}");
         }
     }

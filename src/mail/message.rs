@@ -1,6 +1,5 @@
 //! A document as a mail: which parts it has, and what its header says.
 
-use chrono_tz::Tz;
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, ContentType, Header, HeaderName, HeaderValue};
@@ -14,7 +13,7 @@ use crate::document::{Chart, Document, Section, Tone};
 use crate::language::Language;
 use crate::render::{self, Renderer};
 use crate::telemetry;
-use crate::time::time_of_day_for_names;
+use crate::time::{Zone, time_of_day_for_names};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 const CSV: &str = "text/csv; charset=utf-8";
@@ -62,7 +61,7 @@ struct File {
 /// Makes what the mails of a document have in common. That takes its time: charts are drawn, tables written.
 pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Rendered, Unfit> {
     let mut document: Document = serde_json::from_str(&kept.content).map_err(Unfit::Unreadable)?;
-    let zone = document.time_zone.parse().unwrap_or(Tz::UTC);
+    let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
     let local = document.slot.with_timezone(&zone);
     let stem = format!("{}-{}", file_part(&document.report), local.format("%Y-%m-%d"));
     let limit = config.mail.attachments_limit;

@@ -5,11 +5,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{Offset, SecondsFormat, TimeZone, Utc};
-use chrono_tz::Tz;
 
 use super::Error;
 use super::words::Words;
 use crate::document::{Cell, Column, Document, Table};
+use crate::time::Zone;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -39,7 +39,7 @@ impl CsvFile {
     ///
     /// # Errors
     /// Where the file cannot be made, as in a folder that is not there.
-    pub fn create(path: &Path, columns: &[Column], zone: Tz) -> Result<CsvFile, Error> {
+    pub fn create(path: &Path, columns: &[Column], zone: Zone) -> Result<CsvFile, Error> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.unfinished", std::process::id()));
         let unfinished = path.with_file_name(name);
@@ -91,11 +91,11 @@ impl Drop for CsvFile {
 
 struct Lines<W: Write> {
     writer: csv::Writer<W>,
-    zone: Tz,
+    zone: Zone,
 }
 
 impl<W: Write> Lines<W> {
-    fn new(mut to: W, columns: &[Column], zone: Tz) -> Result<Lines<W>, Error> {
+    fn new(mut to: W, columns: &[Column], zone: Zone) -> Result<Lines<W>, Error> {
         to.write_all(BYTE_ORDER_MARK).map_err(|error| Error::Csv(error.into()))?;
         let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to);
         let mut lines = Lines { writer, zone };

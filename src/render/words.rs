@@ -1,24 +1,24 @@
 //! Numbers, dates and the small words around a document, in the reader's language.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
-use chrono_tz::Tz;
 
 use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
 use crate::messages::{Messages, args};
 use crate::numbers::grouped;
+use crate::time::Zone;
 
 /// Writes numbers and dates for one document.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words {
     pub(super) language: Language,
-    pub(super) zone: Tz,
+    pub(super) zone: Zone,
 }
 
 impl Words {
     /// For this document. A zone that nobody knows is read as UTC, and then named so.
     pub(super) fn of(document: &Document) -> Words {
-        Words { language: document.language, zone: document.time_zone.parse().unwrap_or(Tz::UTC) }
+        Words { language: document.language, zone: document.time_zone.parse().unwrap_or(Zone::UTC) }
     }
 
     /// One of two texts.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
@@ -18,6 +17,7 @@ use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Sect
 use crate::numbers::grouped;
 use crate::render::CsvFile;
 use crate::telemetry;
+use crate::time::Zone;
 
 /// The report's name.
 pub const REPORT: &str = "arrears";
@@ -59,7 +59,7 @@ pub struct Since {
 
 impl Owing {
     /// For how many days of the calendar it has been in arrears at an instant; none before they began.
-    pub fn days(&self, at: DateTime<Utc>, zone: Tz) -> Option<i64> {
+    pub fn days(&self, at: DateTime<Utc>, zone: Zone) -> Option<i64> {
         let day = |instant: DateTime<Utc>| instant.with_timezone(&zone).date_naive();
         self.since.as_ref().map(|since| (day(at) - day(since.at)).num_days().max(0))
     }
@@ -376,7 +376,7 @@ impl Standing {
 /// The file with everybody, where there are more than a document keeps. Begun with the first row too many.
 struct Whole<'a> {
     folder: Option<&'a Path>,
-    zone: Tz,
+    zone: Zone,
     file: Option<CsvFile>,
 }
 
@@ -581,7 +581,7 @@ fn owing_row(owing: Owing, days: Option<i64>) -> Vec<Cell> {
     ]
 }
 
-fn sections(standing: Standing, changes: &Changes, last: Option<&Closing>, zone: Tz, words: Words) -> Vec<Section> {
+fn sections(standing: Standing, changes: &Changes, last: Option<&Closing>, zone: Zone, words: Words) -> Vec<Section> {
     let mut sections = vec![Section::Chart(chart(&standing, words)), Section::Table(ages(&standing, words))];
     if changes.unexplained_accounts > 0 || standing.ages[4].0 > 0 {
         sections.push(findings(&standing, changes, words));
@@ -728,7 +728,7 @@ fn worst(standing: &Standing, words: Words) -> Table {
     }
 }
 
-fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Tz, words: Words) -> Table {
+fn roll_forward(standing: &Standing, changes: &Changes, last: &Closing, zone: Zone, words: Words) -> Table {
     let difference = standing.points.saturating_sub(changes.expected(last.owed));
     let row = |english: &str, chinese: &str, points: i64| {
         vec![Cell::Text(words.of(english, chinese).to_owned()), Cell::Number(points)]

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, Utc};
-use chrono_tz::Tz;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
@@ -13,7 +12,7 @@ use super::words::{Words, days_later, next_monday, number};
 use super::{Error, arrears};
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::ledger::Sweep;
-use crate::time::start_of_day;
+use crate::time::{Zone, start_of_day};
 
 /// The report's name.
 pub const REPORT: &str = "expiry";
@@ -449,7 +448,7 @@ fn wrong(
     sweep: &Sweep,
     left: Held,
     unexplained: &[&Compared],
-    zone: Tz,
+    zone: Zone,
     words: Words,
 ) -> Vec<Section> {
     let mut paragraphs = Vec::new();
@@ -503,7 +502,7 @@ fn wrong(
 }
 
 /// What expired, by source and by what took it.
-fn by_way(expired: &Expired, zone: Tz, words: Words) -> Table {
+fn by_way(expired: &Expired, zone: Zone, words: Words) -> Table {
     let numbers = |both: &Both| {
         let together = both.together();
         [together.batches, both.sweep.points, both.postings.points, together.points]
@@ -566,7 +565,7 @@ fn orphans(sweep: &Sweep, words: Words) -> Option<Table> {
     })
 }
 
-fn by_source(outlook: &Outlook, slot: DateTime<Utc>, zone: Tz, words: Words) -> Table {
+fn by_source(outlook: &Outlook, slot: DateTime<Utc>, zone: Zone, words: Words) -> Table {
     let numbers = |source: Option<&str>| {
         let all = outlook.between(source, None, None);
         let within = |days| outlook.between(source, Some(slot), Some(days_later(slot, days, zone))).points;
@@ -611,7 +610,7 @@ fn later(outlook: &Outlook, weeks: &[DateTime<Utc>]) -> Held {
     weeks.last().map_or_else(Held::default, |end| outlook.between(None, Some(*end), None))
 }
 
-fn chart(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> Chart {
+fn chart(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Zone, words: Words) -> Chart {
     let bar = |(begins, held): (DateTime<Utc>, Held)| Bar {
         label: begins.with_timezone(&zone).format("%m-%d").to_string(),
         value: held.points,
@@ -631,7 +630,7 @@ fn chart(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> 
     }
 }
 
-fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Tz, words: Words) -> Table {
+fn by_week(outlook: &Outlook, weeks: &[DateTime<Utc>], zone: Zone, words: Words) -> Table {
     let row = |(begins, held): (DateTime<Utc>, Held)| {
         vec![
             Cell::Date(begins.with_timezone(&zone).date_naive()),

@@ -110,8 +110,7 @@ impl Display for Missing {
 
 /// The slot whose report ought to be there by now; none where the job has no slots.
 pub fn due_slot(job: &config::Job, missing_after: TimeDelta, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let jitter = TimeDelta::from_std(job.jitter).unwrap_or_default();
-    job.schedule.previous_or_at(now - missing_after - jitter).filter(|_| job.enabled)
+    job.schedule.previous_or_at(now - missing_after).filter(|_| job.enabled)
 }
 
 /// What is missing of the report for `slot`, as it stands at `now`.
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_slot_that_is_due_is_the_last_one_that_had_its_time() {
-        let job = |rule: &str, jitter: u64| config::Job {
+        let job = |rule: &str| config::Job {
             schedule: Schedule::parse(rule, "Europe/Paris".parse().unwrap()).unwrap(),
             enabled: true,
             catch_up: CatchUp::Latest,
@@ -216,18 +215,13 @@ mod tests {
             timeout: Duration::from_secs(60),
             retries: 0,
             retry_pause: Duration::from_secs(1),
-            jitter: Duration::from_secs(jitter),
             ping_url: None,
         };
         let due = |job: &config::Job, now| due_slot(job, TimeDelta::hours(6), at(now)).unwrap();
-        let daily = job("45 2 * * *", 0);
+        let daily = job("45 2 * * *");
         // 02:45 in Paris is 01:45 UTC in winter.
         assert_eq!(due(&daily, "2026-11-22T07:44:59Z"), at("2026-11-21T01:45:00Z"));
         assert_eq!(due(&daily, "2026-11-22T07:45:00Z"), at("2026-11-22T01:45:00Z"));
-        // Begun up to an hour later, it is due up to an hour later.
-        let jittered = job("45 2 * * *", 3600);
-        assert_eq!(due(&jittered, "2026-11-22T08:44:59Z"), at("2026-11-21T01:45:00Z"));
-        assert_eq!(due(&jittered, "2026-11-22T08:45:00Z"), at("2026-11-22T01:45:00Z"));
         assert_eq!(due_slot(&config::Job { enabled: false, ..daily }, TimeDelta::hours(6), at(NOW)), None);
     }
 

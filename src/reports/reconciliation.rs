@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_postgres::{Client, Error};
 use tracing::warn;
@@ -19,6 +18,7 @@ use crate::numbers::grouped;
 use crate::proof::{self, Finding, KeptFinding, Proof, cured_findings, standing_findings};
 use crate::render::CsvFile;
 use crate::telemetry;
+use crate::time::Zone;
 
 /// The report's name: that of its job.
 pub const REPORT: &str = "reconciliation";
@@ -196,7 +196,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn begin(folder: &Path, columns: &[Column], zone: Tz) -> Option<Whole> {
+    fn begin(folder: &Path, columns: &[Column], zone: Zone) -> Option<Whole> {
         let path = folder.join("findings.csv");
         if let Err(error) = fs::create_dir_all(folder) {
             warn_of(&path, &error);
@@ -253,7 +253,7 @@ fn booked_cells(row: &Booked) -> [i64; 7] {
 }
 
 /// Before a business day was closed: what has moved so far.
-fn first_day_so_far(books: &Books, zone: Tz) -> RollForward {
+fn first_day_so_far(books: &Books, zone: Zone) -> RollForward {
     let booked = |moved: &Movement| Booked { opening: 0, moved: *moved, closing: moved.closing(0) };
     let rows = books.since.iter().map(|(source, moved)| (source.clone(), booked(moved)));
     RollForward { day: books.as_of.with_timezone(&zone).date_naive(), ended: books.as_of, rows: rows.collect() }
@@ -456,7 +456,7 @@ impl Words {
         )
     }
 
-    fn range(&self, proof: &Proof, zone: Tz) -> String {
+    fn range(&self, proof: &Proof, zone: Zone) -> String {
         match proof.looked_from {
             Some(from) if !proof.full => {
                 let from = from.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string();

@@ -1,12 +1,11 @@
 //! What the reports share of writing: a pick by language, counts, and the parts of a document.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
-use chrono_tz::Tz;
 
 use crate::document::{Cell, Column, Fact, Kind};
 use crate::language::Language;
 use crate::numbers::grouped;
-use crate::time::from_local;
+use crate::time::{Zone, from_local};
 
 /// Picks between the languages: each sentence stands with its translation.
 #[derive(Clone, Copy)]
@@ -47,7 +46,7 @@ impl Words {
     }
 
     /// An instant by the clock of the business.
-    pub fn instant(self, instant: DateTime<Utc>, zone: Tz) -> String {
+    pub fn instant(self, instant: DateTime<Utc>, zone: Zone) -> String {
         let local = instant.with_timezone(&zone);
         let format = self.of("%Y-%m-%d %H:%M", "%Y年%-m月%-d日 %H:%M");
         local.format(format).to_string()
@@ -60,13 +59,13 @@ pub(super) fn number(count: u64) -> Cell {
 }
 
 /// So many days on the calendar later, at the same time of day.
-pub(super) fn days_later(instant: DateTime<Utc>, days: u64, zone: Tz) -> DateTime<Utc> {
+pub(super) fn days_later(instant: DateTime<Utc>, days: u64, zone: Zone) -> DateTime<Utc> {
     let later = || from_local(instant.with_timezone(&zone).naive_local().checked_add_days(Days::new(days))?, zone);
     later().unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// The Monday after this instant's day, on the calendar.
-pub(super) fn next_monday(instant: DateTime<Utc>, zone: Tz) -> NaiveDate {
+pub(super) fn next_monday(instant: DateTime<Utc>, zone: Zone) -> NaiveDate {
     let day = instant.with_timezone(&zone).date_naive();
     let left = 7 - u64::from(day.weekday().num_days_from_monday());
     day.checked_add_days(Days::new(left)).unwrap_or(NaiveDate::MAX)

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Timelike, Utc};
 
-use super::{Change, DAY, EVERY_HOUR, Schedule, first_bit, instant};
+use super::{DAY, EVERY_HOUR, Schedule, first_bit, instant};
+use crate::time::Change;
 
 /// For how long ahead a warning looks at the clock changes.
 const WARNED_DAYS: i64 = 3 * 366;
@@ -46,7 +47,7 @@ impl Schedule {
     pub fn clock_change_warnings(&self, from: DateTime<Utc>) -> Vec<String> {
         let (mut forward, mut back) = (None, None);
         let (mut now, end) = (from.timestamp(), from.timestamp().saturating_add(WARNED_DAYS * DAY));
-        while let Some(change) = self.first_change(now, end) {
+        while let Some(change) = self.zone.first_change(now, end) {
             let told = if change.after > change.before { &mut forward } else { &mut back };
             *told = told.take().or_else(|| Some((change.at, self.effect(&change)?)));
             if forward.is_some() && back.is_some() {

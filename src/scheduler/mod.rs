@@ -17,7 +17,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -31,7 +30,7 @@ use store::{Claimed, Known, Running};
 pub use store::{Error, JobRow, Paused, RunRow, State, Store, Trigger};
 
 use crate::config;
-use crate::time::time_text;
+use crate::time::{Zone, time_text};
 
 /// A job as the scheduler sees it.
 #[derive(Clone)]
@@ -208,7 +207,7 @@ impl Scheduler {
     }
 
     async fn settle(&self, job: &Job, known: &Known, now: DateTime<Utc>) -> Result<bool, Error> {
-        let plan = plan(job.name, &job.settings, known, now);
+        let plan = plan(&job.settings, known, now);
         if let Some(first) = plan.settled.first()
             // Another daemon may have been quicker, and has told it.
             && let slots @ 1.. = self.store.record(job.name, &plan.settled).await?
@@ -252,7 +251,7 @@ pub struct Tick {
     /// Whether there is more to do at once.
     pub more: bool,
     /// The next slot of all jobs that are neither disabled nor paused, in its zone.
-    pub next: Option<(&'static str, DateTime<Tz>)>,
+    pub next: Option<(&'static str, DateTime<Zone>)>,
 }
 
 /// What came of [`run_now`].

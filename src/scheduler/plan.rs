@@ -3,10 +3,7 @@
 //! Slots are settled strictly in their order: each is run, skipped or missed before the next one is looked at. So the
 //! last slot that has a row tells from where to go on, whatever happened in between.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
-use sha2::{Digest, Sha256};
 
 use super::store::{Known, State, Trigger};
 use crate::config::{CatchUp, Job, Overlap};
@@ -44,7 +41,7 @@ pub(super) struct Settled {
 pub const PAUSED_BY: &str = "the job was paused by";
 
 /// Decides about the slots that are due at `now`.
-pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
+pub(super) fn plan(job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
     let mut plan = Plan::default();
     let last = known.last_slot.map_or(known.since, |last| last.max(known.since));
     // From here on no slot can be told to be missed: it came due less than a moment ago.
@@ -56,8 +53,7 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
     let queued = |slot: DateTime<Utc>| queued_to.is_some_and(|to| slot <= to);
     let mut after = last;
     while let Some(slot) = job.schedule.next_after(after) {
-        let due = slot + jitter(name, slot, job.jitter);
-        if due > now {
+        if slot > now {
             break;
         }
         if plan.settled.len() == MOST_SETTLED {
@@ -73,7 +69,7 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
             let came_during = running.trigger != Trigger::Manual && slot > running.started;
             if job.overlap == Overlap::Queue || !came_during {
                 let latest = job.schedule.previous_or_at(now);
-                plan.queue = (due >= on_time || queued(slot)) && !latest.is_some_and(queued);
+                plan.queue = (slot >= on_time || queued(slot)) && !latest.is_some_and(queued);
                 break;
             }
             settle(
@@ -81,16 +77,16 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
                 format!("run {} for the slot {} was still under way", running.run, time_text(running.slot)),
             )
         } else {
-            let late = due < on_time && !queued(slot);
+            let late = slot < on_time && !queued(slot);
             if !late
                 || caught_up
-                    .get_or_insert_with(|| caught_up_from(name, job, last, on_time, now))
+                    .get_or_insert_with(|| caught_up_from(job, last, on_time, now))
                     .is_some_and(|from| slot >= from)
             {
                 plan.begin = Some((slot, if late { Trigger::CatchUp } else { Trigger::Schedule }));
                 break;
             }
-            settle(State::Missed, missed(job, due, now))
+            settle(State::Missed, missed(job, slot, now))
         };
         plan.settled.push(settled);
         after = slot;
@@ -98,43 +94,27 @@ pub(super) fn plan(name: &str, job: &Job, known: &Known, now: DateTime<Utc>) -> 
     plan
 }
 
-fn missed(job: &Job, due: DateTime<Utc>, now: DateTime<Utc>) -> String {
+fn missed(job: &Job, slot: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let policy = match job.catch_up {
         CatchUp::None => "catch_up is none".to_owned(),
         CatchUp::Latest => "catch_up is latest, and a later slot was due".to_owned(),
         CatchUp::All(limit) => format!("catch_up is all, and more than {limit} were due"),
     };
-    format!("no daemon was there at {}; at {}, {policy}", time_text(due), time_text(now))
+    format!("no daemon was there at {}; at {}, {policy}", time_text(slot), time_text(now))
 }
 
 /// The first of the late slots that are run after all, if any.
-fn caught_up_from(
-    name: &str,
-    job: &Job,
-    last: DateTime<Utc>,
-    on_time: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let due = |slot: DateTime<Utc>| slot + jitter(name, slot, job.jitter);
-    let is_late = |slot: &DateTime<Utc>| due(*slot) < on_time;
-    let late = || job.schedule.between(last, on_time).rev().filter(is_late);
+fn caught_up_from(job: &Job, last: DateTime<Utc>, on_time: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let late = || job.schedule.between(last, on_time).rev().filter(|slot| *slot < on_time);
     match job.catch_up {
         CatchUp::None => None,
         // One that is due right now is later still.
         CatchUp::Latest => {
             let latest = late().next()?;
-            job.schedule.next_after(latest).is_none_or(|next| due(next) > now).then_some(latest)
+            job.schedule.next_after(latest).is_none_or(|next| next > now).then_some(latest)
         }
         CatchUp::All(limit) => late().take(limit).last(),
     }
-}
-
-/// How much later than its slot a run begins: any part of `most`, the same for every daemon.
-pub(super) fn jitter(name: &str, slot: DateTime<Utc>, most: Duration) -> TimeDelta {
-    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    let digest = Sha256::digest(format!("{name} {}", slot.timestamp_millis()));
-    let random = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    TimeDelta::milliseconds(i64::try_from(random % most.saturating_add(1)).unwrap_or(0))
 }
 
 /// What would become of a job's slots if no daemon were there from `down` until `up`.
@@ -147,11 +127,11 @@ pub struct Outage {
 }
 
 /// Plays an outage through, with the very rules that a daemon goes by.
-pub fn outage(name: &str, job: &Job, down: DateTime<Utc>, up: DateTime<Utc>) -> Outage {
+pub fn outage(job: &Job, down: DateTime<Utc>, up: DateTime<Utc>) -> Outage {
     let mut outage = Outage::default();
     let mut known = Known { since: down, last_slot: None, queued_to: None, paused: None, running: None, ahead: false };
     loop {
-        let plan = plan(name, job, &known, up);
+        let plan = plan(job, &known, up);
         outage.missed += plan.settled.len() as u64;
         let settled = plan.settled.last().map(|last| last.slot);
         let begun = plan.begin.map(|(slot, _)| slot);
@@ -166,6 +146,8 @@ pub fn outage(name: &str, job: &Job, down: DateTime<Utc>, up: DateTime<Utc>) -> 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+    use std::time::Duration;
 
     use super::super::store::{Paused, Running};
     use super::*;
@@ -184,7 +166,6 @@ mod tests {
             timeout: Duration::from_secs(60),
             retries: 0,
             retry_pause: Duration::from_secs(1),
-            jitter: Duration::ZERO,
             ping_url: None,
         }
     }
@@ -219,7 +200,7 @@ mod tests {
 
     /// `run 2026-03-02T02:00:00Z schedule`, in order; reasons left out.
     fn decided(job: &Job, known: &Known, now: &str) -> Vec<String> {
-        let plan = plan("test", job, known, at(now));
+        let plan = plan(job, known, at(now));
         assert!(!plan.more);
         let settled = plan.settled.iter().map(|one| format!("{} {}", one.state.as_str(), time_text(one.slot)));
         let begin = plan.begin.map(|(slot, trigger)| format!("{} {}", trigger.as_str(), time_text(slot)));
@@ -279,7 +260,7 @@ mod tests {
     #[test]
     fn why_says_what_happened_and_by_which_rule() {
         let known = known("2026-03-01T12:00:00Z", None);
-        let plan = plan("test", &daily(CatchUp::None), &known, at("2026-03-02T09:00:00Z"));
+        let plan = plan(&daily(CatchUp::None), &known, at("2026-03-02T09:00:00Z"));
         assert_eq!(
             plan.settled[0].why,
             "no daemon was there at 2026-03-02T02:00:00Z; at 2026-03-02T09:00:00Z, catch_up is none"
@@ -332,26 +313,8 @@ mod tests {
             decided(&job, &known, "2026-03-03T02:00:00Z"),
             ["skipped 2026-03-02T02:00:00Z", "skipped 2026-03-03T02:00:00Z"]
         );
-        let plan = plan("test", &job, &known, at("2026-03-02T02:00:00Z"));
+        let plan = plan(&job, &known, at("2026-03-02T02:00:00Z"));
         assert_eq!(plan.settled[0].why, "the job was paused by ann at 2026-03-01T13:00:00Z");
-    }
-
-    #[test]
-    fn jitter_delays_each_slot_by_the_same_for_everybody() {
-        let mut job = daily(CatchUp::None);
-        job.jitter = Duration::from_secs(600);
-        let known = known("2026-03-01T12:00:00Z", None);
-        let slot = at("2026-03-02T02:00:00Z");
-        let delay = jitter("test", slot, job.jitter);
-        assert!(delay > TimeDelta::zero() && delay <= TimeDelta::seconds(600), "{delay}");
-        let due = slot + delay;
-        assert_eq!(decided(&job, &known, &(due - TimeDelta::milliseconds(1)).to_rfc3339()), Vec::<String>::new());
-        assert_eq!(decided(&job, &known, &due.to_rfc3339()), ["schedule 2026-03-02T02:00:00Z"]);
-        assert_eq!(decided(&job, &known, &(due + LATE).to_rfc3339()), ["schedule 2026-03-02T02:00:00Z"]);
-        let delays: std::collections::BTreeSet<_> =
-            (0..100).map(|day| jitter("test", slot + TimeDelta::days(day), job.jitter)).collect();
-        assert!(delays.len() > 90 && delays.iter().all(|delay| delay.num_seconds() <= 600), "{delays:?}");
-        assert_ne!(jitter("other", slot, job.jitter), delay);
     }
 
     #[test]
@@ -361,7 +324,7 @@ mod tests {
         let now = at("2026-03-02T00:00:30Z");
         let (mut slots, mut pieces) = (0, 0);
         let begun = loop {
-            let plan = plan("test", &job, &known, now);
+            let plan = plan(&job, &known, now);
             assert!(plan.settled.iter().all(|one| one.state == State::Missed));
             slots += plan.settled.len();
             pieces += 1;
@@ -388,7 +351,7 @@ mod tests {
             (CatchUp::All(2), days(&[3, 4]), 1),
             (CatchUp::All(9), days(&[2, 3, 4]), 0),
         ] {
-            assert_eq!(outage("test", &daily(catch_up), down, up), Outage { run, missed }, "{catch_up:?}");
+            assert_eq!(outage(&daily(catch_up), down, up), Outage { run, missed }, "{catch_up:?}");
         }
     }
 

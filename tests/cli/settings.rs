@@ -142,25 +142,25 @@ fn config_check_shows_what_is_in_force_without_a_database() {
                     "schedule": "0 2 * * * (Asia/Shanghai)", "rule": "0 2 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 02:00, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
+                    "retry_seconds": 10, "pings": null,
                 },
                 "reconciliation": {
                     "schedule": "30 4 * * * (Asia/Shanghai)", "rule": "30 4 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 04:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
+                    "retry_seconds": 10, "pings": null,
                 },
                 "arrears": {
                     "schedule": "45 4 * * * (Asia/Shanghai)", "rule": "45 4 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 04:45, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
+                    "retry_seconds": 10, "pings": null,
                 },
                 "prune": {
                     "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "every day at 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
-                    "retry_seconds": 10, "jitter_seconds": 0, "pings": null,
+                    "retry_seconds": 10, "pings": null,
                 },
             },
             "reports": { "full_proof_on": "sunday", "templates": null, "missing_after_hours": 6 },
@@ -220,14 +220,13 @@ fn config_check_says_what_a_change_of_the_clocks_does_to_a_job() {
         "pointsd.yaml",
         "business: {time_zone: Europe/Paris}\n\
          jobs:\n  expiry:\n    schedule: '30 2 * * *'\n    catch_up: all\n    catch_up_limit: 7\n\
-         \x20   jitter_seconds: 90\n  prune: {enabled: false, retries: 0}\n",
+         \x20 prune: {enabled: false, retries: 0}\n",
     );
     let done = run(pointsd(&["config", "check", "--config", &file])).expect(0);
     for line in [
         "Job expiry: every day at 02:30, Europe/Paris",
         "  rule            30 2 * * * (Europe/Paris)",
         "  after downtime  all of the missed slots are run, up to the latest 7",
-        "  jitter          each slot is begun up to 90 seconds later",
         "Job prune: every day at 03:30, Europe/Paris",
         "  next slot       none, it is not enabled; `pointsd run prune` still runs it",
         "  retries         none",

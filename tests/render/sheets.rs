@@ -4,10 +4,10 @@ use std::fs;
 use std::io::Cursor;
 
 use calamine::{Data, Range, Reader, Xlsx};
-use chrono_tz::Tz;
 use pointsd::document::{Cell, Document, Kind, Section};
 use pointsd::language::Language::{English, SimplifiedChinese};
 use pointsd::render::{CsvFile, csv, xlsx};
+use pointsd::time::Zone;
 
 use super::samples::{LANGUAGES, arrears, column, extreme, instant, reconciliation, tables, text};
 
@@ -127,19 +127,19 @@ fn a_csv_file_has_its_name_when_it_is_whole() {
     let columns = [column("User", Kind::Identifier), column("At", Kind::Instant)];
     let names = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
 
-    let mut file = CsvFile::create(&path, &columns, Tz::Asia__Shanghai).unwrap();
+    let mut file = CsvFile::create(&path, &columns, "Asia/Shanghai".parse().unwrap()).unwrap();
     file.row(&[text("=a"), Cell::Instant(instant("2026-11-20T03:15:00Z"))]).unwrap();
     assert!(!path.exists() && names().len() == 1);
     drop(file);
     assert!(names().is_empty(), "what was not finished is gone");
 
-    let mut file = CsvFile::create(&path, &columns, Tz::Asia__Shanghai).unwrap();
+    let mut file = CsvFile::create(&path, &columns, "Asia/Shanghai".parse().unwrap()).unwrap();
     file.row(&[text("=a"), Cell::Instant(instant("2026-11-20T03:15:00Z"))]).unwrap();
     file.finish().unwrap();
     assert_eq!(names(), ["findings.csv"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "\u{feff}User,At\r\n'=a,2026-11-20T11:15:00+08:00\r\n");
 
-    let error = CsvFile::create(&folder.join("none/findings.csv"), &columns, Tz::UTC).err().unwrap().to_string();
+    let error = CsvFile::create(&folder.join("none/findings.csv"), &columns, Zone::UTC).err().unwrap().to_string();
     assert!(error.contains("none/findings.csv") && error.contains("could not be written"), "{error}");
     fs::remove_dir_all(&folder).unwrap();
 }
