@@ -1,9 +1,9 @@
--- An account's balance is what its last entry left.
--- Where it is the last entry's balance_after that does not follow from the entry, and the account's would, that entry
--- is what entry_amount finds.
+-- An account's balance is the balance_after of its last entry.
+-- Left to entry_amount: a last entry whose balance_after does not follow from the entry, while the account's balance does.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.after, 0)::text AS expected,
-       a.balance::text AS found
+       a.balance::text AS found,
+       pointsd.clamp_bigint(a.balance - coalesce(last.after, 0)::numeric) AS points
 FROM pointsd.accounts AS a
 LEFT JOIN LATERAL (
     SELECT e.balance_after AS after,

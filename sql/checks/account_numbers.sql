@@ -1,10 +1,11 @@
--- An account knows the number of its last entry, and of its last batch: there are as many as there are recharges.
+-- An account's last_seq is the number of its last entry, and its last_batch is the number of its recharges.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(', ', CASE WHEN a.last_seq <> s.last_seq THEN 'last_seq ' || s.last_seq END,
                        CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || s.last_batch END) AS expected,
        concat_ws(', ', CASE WHEN a.last_seq <> s.last_seq THEN 'last_seq ' || a.last_seq END,
-                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || a.last_batch END) AS found
+                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || a.last_batch END) AS found,
+       NULL::bigint AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type = 'recharge') AS last_batch

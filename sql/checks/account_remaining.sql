@@ -1,7 +1,7 @@
--- What remains in an account's batches is its balance, or nothing where it is in arrears.
+-- The points that remain in an account's batches are its balance, or none if it is in arrears.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, greatest(0, a.balance)::text AS expected,
-       s.remaining::text AS found
+       s.remaining::text AS found, pointsd.clamp_bigint(s.remaining - greatest(0, a.balance)) AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(b.remaining), 0) AS remaining FROM pointsd.batches AS b WHERE b.user_id = a.user_id

@@ -1,4 +1,4 @@
--- An account's totals are the sums of its entries by type; of adjust entries, of what they moved the balance by.
+-- An account's totals are the sums of its entries by type. Adjust entries count by how they moved the balance.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(', ', CASE WHEN a.total_recharged <> s.recharged THEN 'recharged ' || s.recharged END,
@@ -8,7 +8,12 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(', ', CASE WHEN a.total_recharged <> s.recharged THEN 'recharged ' || a.total_recharged END,
                        CASE WHEN a.total_consumed <> s.consumed THEN 'consumed ' || a.total_consumed END,
                        CASE WHEN a.total_expired <> s.expired THEN 'expired ' || a.total_expired END,
-                       CASE WHEN a.total_adjusted <> s.adjusted THEN 'adjusted ' || a.total_adjusted END) AS found
+                       CASE WHEN a.total_adjusted <> s.adjusted THEN 'adjusted ' || a.total_adjusted END) AS found,
+       -- Of several totals, the first one that differs.
+       pointsd.clamp_bigint(CASE WHEN a.total_recharged <> s.recharged THEN a.total_recharged - s.recharged
+                                 WHEN a.total_consumed <> s.consumed THEN a.total_consumed - s.consumed
+                                 WHEN a.total_expired <> s.expired THEN a.total_expired - s.expired
+                                 ELSE a.total_adjusted - s.adjusted END) AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,

@@ -1,5 +1,5 @@
--- A batch's amount is what remains of it and what entries took: consumed, settled, expired, adjusted.
--- A batch that no recharge opened is what batch_recharge finds.
+-- A batch's amount is what remains plus what entries took: consumed, settled, expired, adjusted.
+-- Left to batch_recharge: a batch that no recharge opened.
 -- $1 uuid[]: the users
 WITH taken AS (
     SELECT e.user_id, t.batch, sum(t.points) AS points
@@ -11,7 +11,8 @@ WITH taken AS (
     SELECT DISTINCT user_id, batch FROM pointsd.entries WHERE user_id = ANY ($1::uuid[]) AND batch IS NOT NULL
 )
 SELECT b.user_id, b.batch, NULL::bigint AS seq,
-       'remaining ' || (b.amount - coalesce(taken.points, 0)) AS expected, 'remaining ' || b.remaining AS found
+       'remaining ' || (b.amount - coalesce(taken.points, 0)) AS expected, 'remaining ' || b.remaining AS found,
+       pointsd.clamp_bigint(b.remaining - (b.amount - coalesce(taken.points, 0))) AS points
 FROM pointsd.batches AS b
 JOIN opened ON opened.user_id = b.user_id AND opened.batch = b.batch
 LEFT JOIN taken ON taken.user_id = b.user_id AND taken.batch = b.batch

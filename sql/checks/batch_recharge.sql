@@ -1,6 +1,5 @@
--- The nth recharge of an account opened its batch n, which has the recharge's points, source and time; no batch came
--- otherwise.
--- A batch under another number is told once, as what was found in place of the one that is missing.
+-- The nth recharge of an account opened batch n, with the recharge's points, source and time. No batch was opened otherwise.
+-- A batch under another number is one finding: it is told as found in place of the missing one.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, batch AS named, amount, source_type AS source, at,
@@ -28,7 +27,8 @@ SELECT o.user_id, b.batch, o.seq,
                        CASE WHEN b.amount <> o.amount THEN 'amount ' || b.amount END,
                        CASE WHEN b.source <> o.source THEN 'source ' || b.source END,
                        CASE WHEN b.opened_at <> o.at THEN 'opened_at ' || (b.opened_at AT TIME ZONE 'UTC') || ' UTC' END)
-           AS found
+           AS found,
+       CASE WHEN b.amount <> o.amount THEN pointsd.clamp_bigint(b.amount::numeric - o.amount) END AS points
 FROM opened AS o
 JOIN pointsd.batches AS b ON b.user_id = o.user_id AND b.batch = o.batch
 WHERE o.named <> o.batch OR b.amount <> o.amount OR b.source <> o.source OR b.opened_at <> o.at
@@ -37,10 +37,11 @@ SELECT m.user_id, m.batch::integer, m.seq, format('batch %s of %s points from %s
        coalesce('batch ' || (SELECT min(s.batch)
                              FROM strange AS s
                              WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at)),
-                'no such batch')
+                'no such batch'),
+       NULL
 FROM missing AS m
 UNION ALL
-SELECT s.user_id, s.batch, NULL, 'a recharge that opened it', 'none'
+SELECT s.user_id, s.batch, NULL, 'a recharge that opened it', 'none', NULL
 FROM strange AS s
 WHERE NOT EXISTS (SELECT FROM missing AS m
                   WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at))

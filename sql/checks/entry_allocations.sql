@@ -1,6 +1,6 @@
--- An entry's allocations name batches that are there, each once, with points, and come to what the entry took from
--- batches: its amount, less what it put into arrears or, for a recharge, what went past them. An adjust entry's are
--- signed: above zero was taken out of the batch, below zero put back.
+-- An entry's allocations name existing batches, each once and with points. Together they come to what the entry took from
+-- batches: its amount, less the part that went into arrears. A recharge allocates only the part that settled arrears.
+-- The allocations of an adjust entry are signed: above zero was taken out of a batch, below zero put back.
 -- $1 uuid[]: the users
 WITH entry AS (
     SELECT e.user_id, e.seq, e.type, e.allocated_batches, e.allocated_points,
@@ -32,6 +32,8 @@ SELECT user_id, CASE WHEN batches = points AND named = batches THEN missing END 
             WHEN named <> batches THEN 'batches ' || allocated_batches::text
             WHEN missing IS NOT NULL THEN 'no such batch'
             WHEN pointless > 0 THEN 'points ' || allocated_points::text
-            ELSE allocated || ' points from batches' END AS found
+            ELSE allocated || ' points from batches' END AS found,
+       CASE WHEN batches = points AND named = batches AND missing IS NULL AND pointless = 0
+            THEN pointsd.clamp_bigint(allocated - owed) END AS points
 FROM entry
 WHERE batches <> points OR batches < 0 OR named <> batches OR missing IS NOT NULL OR pointless > 0 OR allocated <> owed

@@ -1,7 +1,7 @@
--- An entry has 1 to 1,000,000,000,000 points, an adjust entry also 0, and its balance_after is its balance_before moved
--- by them, in the direction of its type (an adjust entry in either).
--- Where it would be with the predecessor's balance_after, it is the entry's balance_before that is wrong: entry_chain
--- finds it. What comes next in the account tells which of amount and balance_after is wrong.
+-- An entry has 1 to 1,000,000,000,000 points (an adjust entry also 0). Its balance_after is its balance_before moved by them,
+-- in the direction of its type; an adjust entry moves either way.
+-- Left to entry_chain: an entry that would be right with its predecessor's balance_after, so its balance_before is wrong.
+-- The next balance of the account decides which of amount and balance_after is wrong.
 -- $1 uuid[]: the users
 WITH entry AS (
     SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after,
@@ -34,5 +34,8 @@ SELECT user_id, NULL::integer AS batch, seq,
             WHEN after_is_wrong THEN 'balance_after ' || follows
             ELSE 'amount ' || moved END AS expected,
        CASE WHEN moved = amount OR after_is_wrong IS NOT TRUE THEN 'amount ' || amount
-            ELSE 'balance_after ' || balance_after END AS found
+            ELSE 'balance_after ' || balance_after END AS found,
+       CASE WHEN moved = amount THEN NULL
+            WHEN after_is_wrong THEN pointsd.clamp_bigint(balance_after - follows)
+            ELSE pointsd.clamp_bigint(amount - moved) END AS points
 FROM wrong

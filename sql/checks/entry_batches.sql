@@ -1,6 +1,7 @@
--- A recharge settles from its own batch only; a consume draws from no batch past its time; an expiry takes one batch,
--- of its source, past its time, and all that was left in it; no entry touches a batch that was opened after it.
--- Of several entries that break it with the same batch the first is told, of several batches of an entry the lowest.
+-- A recharge settles from its own batch only. A consume draws from no expired batch. An expiry takes one expired batch, of its
+-- source, and all that was left in it. No entry touches a batch that was opened after it.
+-- Several entries that break this with the same batch are one finding, at the first of them; several batches of one entry
+-- are one finding, at the lowest batch.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
@@ -27,16 +28,18 @@ WITH opened AS (
                 WHEN a.type = 'expire' AND b.source <> a.source_type THEN ARRAY[
                     'source ' || b.source, 'source ' || a.source_type]
                 WHEN a.type = 'expire' AND a.taken <> b.amount THEN ARRAY[
-                    'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told
+                    'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told,
+           a.taken - b.amount AS beyond
     FROM allocation AS a
     JOIN pointsd.batches AS b ON b.user_id = a.user_id AND b.batch = a.batch
     LEFT JOIN opened AS o ON o.user_id = a.user_id AND o.batch = a.batch
 ), first_of_batch AS (
-    SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told
+    SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told, beyond
     FROM wrong
     WHERE told IS NOT NULL
     ORDER BY user_id, batch, seq
 )
-SELECT DISTINCT ON (user_id, seq) user_id, batch, seq, told[1] AS expected, told[2] AS found
+SELECT DISTINCT ON (user_id, seq) user_id, batch, seq, told[1] AS expected, told[2] AS found,
+       CASE WHEN told[1] LIKE 'the rest of %' THEN pointsd.clamp_bigint(beyond) END AS points
 FROM first_of_batch
 ORDER BY user_id, seq, batch

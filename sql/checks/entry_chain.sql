@@ -1,9 +1,8 @@
--- An entry's balance_before is its predecessor's balance_after, and 0 for the first.
--- Where it is the predecessor's balance_after that does not follow from the predecessor, and this balance_before would,
--- the predecessor is what entry_amount finds.
+-- An entry's balance_before is its predecessor's balance_after; the first entry's is 0.
+-- Left to entry_amount: a predecessor whose balance_after does not follow from it, while this balance_before does.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq, 'balance_before ' || before AS expected,
-       'balance_before ' || balance_before AS found
+       'balance_before ' || balance_before AS found, pointsd.clamp_bigint(balance_before::numeric - before) AS points
 FROM (
     SELECT user_id, seq, balance_before,
            lag(balance_after, 1, 0::bigint) OVER chain AS before,

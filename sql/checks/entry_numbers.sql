@@ -1,6 +1,6 @@
--- Entries are numbered 1, 2, 3 … without gaps. Told is an account's first gap.
--- Entries are missing at the end, too, where the account counts more of them and its totals hold more than the rest
--- adds up to. Where only its count is higher, the count is what account_numbers finds.
+-- Entries are numbered 1, 2, 3 … without gaps. The finding is an account's first gap.
+-- Entries are also missing at the end if the account counts more entries and its totals hold more than the rest adds up to.
+-- Left to account_numbers: an account that only counts too many.
 -- $1 uuid[]: the users
 WITH numbered AS (
     SELECT user_id, seq, lag(seq, 1, 0::bigint) OVER (PARTITION BY user_id ORDER BY seq) AS before
@@ -12,10 +12,11 @@ WITH numbered AS (
     WHERE seq <> before::numeric + 1
     ORDER BY user_id, seq
 )
-SELECT user_id, NULL::integer AS batch, missing::bigint AS seq, 'entry ' || missing AS expected, 'entry ' || seq AS found
+SELECT user_id, NULL::integer AS batch, missing::bigint AS seq, 'entry ' || missing AS expected, 'entry ' || seq AS found,
+       NULL::bigint AS points
 FROM gap
 UNION ALL
-SELECT a.user_id, NULL, s.last_seq + 1, 'entry ' || s.last_seq + 1, 'none, but the account counts ' || a.last_seq
+SELECT a.user_id, NULL, s.last_seq + 1, 'entry ' || s.last_seq + 1, 'none, but the account counts ' || a.last_seq, NULL
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(max(e.seq), 0) AS last_seq,

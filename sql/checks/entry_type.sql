@@ -1,5 +1,5 @@
--- An entry's type is known; a key stands in recharges and consumes, a batch in recharges, a correction in adjust
--- entries, and nowhere else.
+-- An entry's type is known. Recharges and consumes have a key, recharges a batch, adjust entries a correction; other entries
+-- have none of these.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq,
        CASE WHEN NOT known THEN 'recharge, consume, expire or adjust'
@@ -15,7 +15,8 @@ SELECT user_id, NULL::integer AS batch, seq,
                 CASE WHEN opens <> needs_batch THEN CASE WHEN opens THEN 'a batch' ELSE 'no batch' END END,
                 CASE WHEN corrects <> needs_correction
                     THEN CASE WHEN corrects THEN 'a correction' ELSE 'no correction' END END)
-       END AS found
+       END AS found,
+       NULL::bigint AS points
 FROM (
     SELECT user_id, seq, type, type IN ('recharge', 'consume', 'expire', 'adjust') AS known,
            key IS NOT NULL AS keyed, type IN ('recharge', 'consume') AS needs_key,

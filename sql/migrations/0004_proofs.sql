@@ -226,18 +226,19 @@ CREATE TABLE pointsd.findings (
     seq        bigint,               -- null: not about an entry
     expected   text        NOT NULL,
     found      text        NOT NULL,
+    points     bigint,               -- found less expected; null: not about a number of points
     since      timestamptz NOT NULL, -- when it was first found
     since_run  bigint      NOT NULL, -- by which run
     seen_run   bigint      NOT NULL, -- the last run that found it
-    cured      timestamptz,          -- when it was found gone
-    cured_run  bigint,
+    resolved_at  timestamptz,        -- when a run no longer found it; null: it stands
+    resolved_run bigint,
     CONSTRAINT findings_pkey PRIMARY KEY (finding),
-    CONSTRAINT findings_cured_by_a_run CHECK ((cured IS NULL) = (cured_run IS NULL))
+    CONSTRAINT findings_resolved_by_a_run CHECK ((resolved_at IS NULL) = (resolved_run IS NULL))
 );
 CREATE UNIQUE INDEX findings_stand_once
     ON pointsd.findings (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
-    WHERE cured IS NULL;
-CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE cured IS NULL;
+    WHERE resolved_at IS NULL;
+CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE resolved_at IS NULL;
 
 -- One row: from when on entries have not been looked at, and when everything was last proved.
 CREATE TABLE pointsd.proof_state (

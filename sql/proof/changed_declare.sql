@@ -7,6 +7,6 @@ DECLARE changed SCROLL CURSOR WITH HOLD FOR
 SELECT user_id, bool_or(found) AS found
 FROM (SELECT user_id, false AS found FROM pointsd.entries WHERE recorded_at > $1::timestamptz - interval '1 hour'
       UNION ALL
-      SELECT user_id, true FROM pointsd.findings WHERE cured IS NULL AND user_id IS NOT NULL) AS all_of_them
+      SELECT user_id, true FROM pointsd.findings WHERE resolved_at IS NULL AND user_id IS NOT NULL) AS all_of_them
 WHERE $2::uuid IS NULL OR user_id > $2
 GROUP BY user_id ORDER BY user_id

@@ -1,9 +1,10 @@
--- How many findings stand, how many of those no report has told yet, and how many are gone that one has told: counted from
--- the last run that made a report, because one that was cut off may have found or cured some.
+-- Counts the findings that stand; of those, the ones that no earlier report has told; and the ones resolved since then.
+-- "Since then" goes back to the last run that made a report: a run that was interrupted before its report may have recorded
+-- or resolved findings, too.
 -- $1 bigint: the run
 WITH told AS (SELECT coalesce(max(run), 0) AS run FROM pointsd.documents WHERE report = 'reconciliation' AND run <> $1)
-SELECT count(*) FILTER (WHERE cured IS NULL) AS standing,
-       count(*) FILTER (WHERE cured IS NULL AND (since_run = $1 OR since_run > told.run)) AS new,
-       count(*) FILTER (WHERE cured_run = $1 OR cured_run > told.run) AS cured
+SELECT count(*) FILTER (WHERE resolved_at IS NULL) AS standing,
+       count(*) FILTER (WHERE resolved_at IS NULL AND (since_run = $1 OR since_run > told.run)) AS new,
+       count(*) FILTER (WHERE resolved_run = $1 OR resolved_run > told.run) AS resolved
 FROM pointsd.findings, told
-WHERE cured IS NULL OR cured_run = $1 OR cured_run > told.run
+WHERE resolved_at IS NULL OR resolved_run = $1 OR resolved_run > told.run

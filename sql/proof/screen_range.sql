@@ -56,7 +56,7 @@ WITH entry AS (
     FROM account AS a FULL JOIN entry AS e USING (user_id) FULL JOIN batch AS b USING (user_id)
          FULL JOIN checkpoint AS c USING (user_id)
          LEFT JOIN (SELECT DISTINCT t.user_id FROM out_of_time AS t) AS o USING (user_id)
-         LEFT JOIN (SELECT DISTINCT s.user_id FROM pointsd.findings AS s WHERE s.cured IS NULL) AS f USING (user_id)
+         LEFT JOIN (SELECT DISTINCT s.user_id FROM pointsd.findings AS s WHERE s.resolved_at IS NULL) AS f USING (user_id)
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_adjusted, entries_print, batches_print, drawn_print)

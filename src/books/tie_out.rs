@@ -134,7 +134,10 @@ fn differences(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if total != balance {
-        findings.push(whole_ledger_finding(DAYS_BALANCE, total.to_string(), balance.to_string()));
+        findings.push(Finding {
+            points: Some(clamp(i128::from(balance) - i128::from(total))),
+            ..whole_ledger_finding(DAYS_BALANCE, total.to_string(), balance.to_string())
+        });
     }
     let points = |of: &BTreeMap<String, i64>, source: &str| of.get(source).copied().unwrap_or_default();
     let sources: BTreeSet<&str> = expected.keys().chain(found.keys()).map(String::as_str).collect();
@@ -148,7 +151,11 @@ fn differences(
         let list_of = |of: &BTreeMap<String, i64>| {
             list(differing.iter().map(|source| format!("{} {}", name_of(source), points(of, source))))
         };
-        findings.push(whole_ledger_finding(DAYS_SOURCE, list_of(expected), list_of(found)));
+        let off = |source: &str| clamp(i128::from(points(found, source)) - i128::from(points(expected, source)));
+        findings.push(Finding {
+            points: if let [source] = *differing { Some(off(source)) } else { None },
+            ..whole_ledger_finding(DAYS_SOURCE, list_of(expected), list_of(found))
+        });
     }
     findings
 }
@@ -165,5 +172,5 @@ pub(super) fn list(places: impl IntoIterator<Item = String>) -> String {
 }
 
 pub(super) fn whole_ledger_finding(rule: &str, expected: String, found: String) -> Finding {
-    Finding { rule: rule.to_owned(), user: None, batch: None, seq: None, expected, found }
+    Finding { rule: rule.to_owned(), user: None, batch: None, seq: None, expected, found, points: None }
 }

@@ -67,7 +67,7 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
             let mut client = database.connection().await?;
             let mut whole = 0;
             if users.is_empty() {
-                users = proof::found_users(&client).await?;
+                users = proof::load_users_with_findings(&client).await?;
                 whole = proof::count_whole_ledger_findings(&client).await?;
             }
             users.sort_unstable();

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::config::{self, Config};
 use crate::numbers::grouped;
+use crate::proof::prune_findings;
 use crate::reports;
 use crate::scheduler::{Ended, Guard, Run};
 
@@ -141,7 +142,7 @@ impl Pruning {
                 self.go_on(old.documents > 0, What::Findings);
             }
             What::Findings => {
-                let findings = reports::prune_findings(transaction, self.reports_before, CHUNK).await?;
+                let findings = prune_findings(transaction.client(), self.reports_before, CHUNK).await?;
                 pruned.findings += findings;
                 self.go_on(findings > 0, What::Nothing);
             }

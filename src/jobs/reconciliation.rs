@@ -14,8 +14,8 @@ use crate::config::{self, Config};
 use crate::document::Document;
 use crate::numbers::{counted, grouped};
 use crate::proof::{
-    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, cure_findings, examine,
-    prepare_session, prove, state, write_findings,
+    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, examine, prepare_session,
+    prove, record_findings, resolve_findings, state,
 };
 use crate::reports;
 use crate::reports::pipeline::{Pipeline, Report, Scope};
@@ -109,13 +109,13 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     transaction.commit().await?;
 
     // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
-    // did not find. One that stands has the days computed anew, so that it is not taken for cured unasked.
+    // did not find. While one stands, the days are recomputed: it must not be resolved without a look.
     let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
-    write_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
+    record_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
@@ -145,8 +145,8 @@ impl Report for ProvedBooks<'_> {
         let client = snapshot.client();
         let counts = count_findings(client, scope.run).await?;
         // The counts come from the table, because findings about the books as a whole are among them.
-        let FindingCounts { standing, new, cured } = counts;
-        let proof = Proof { findings: standing, new, cured, ..self.proof.clone() };
+        let FindingCounts { standing, new, resolved } = counts;
+        let proof = Proof { findings: standing, new, resolved, ..self.proof.clone() };
         let Scope { config, slot, run, folder, .. } = scope;
         let (slot, run, folder) = (*slot, *run, folder.as_deref());
         let document =
@@ -206,9 +206,9 @@ async fn dry_report(
     let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;
     let Some(recomputed) = recomputed else { return Ok(None) };
     let books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
-    write_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
-    write_findings(transaction.client(), NO_RUN, now, &findings).await?;
-    cure_findings(transaction.client(), NO_RUN, now).await?;
+    record_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
+    record_findings(transaction.client(), NO_RUN, now, &findings).await?;
+    resolve_findings(transaction.client(), NO_RUN, now).await?;
     let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };

@@ -24,6 +24,9 @@ pub struct Finding {
     pub expected: String,
     /// What is there.
     pub found: String,
+    /// By how many points it is off: found less expected. None if the finding is not about a number of points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<i64>,
 }
 
 /// An invariant, and how it is checked.
@@ -163,11 +166,12 @@ pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, to
 fn finding(rule: &Rule, row: &Row) -> Result<Finding, tokio_postgres::Error> {
     Ok(Finding {
         rule: rule.name.to_owned(),
-        user: row.try_get(0)?,
-        batch: row.try_get(1)?,
-        seq: row.try_get(2)?,
-        expected: row.try_get(3)?,
-        found: row.try_get(4)?,
+        user: row.try_get("user_id")?,
+        batch: row.try_get("batch")?,
+        seq: row.try_get("seq")?,
+        expected: row.try_get("expected")?,
+        found: row.try_get("found")?,
+        points: row.try_get("points")?,
     })
 }
 

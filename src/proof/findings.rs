@@ -1,5 +1,7 @@
-//! What was found, kept in `pointsd.findings`: a finding stands from the run that finds it first to the run that no
-//! longer finds it.
+//! The table `pointsd.findings`: records findings and resolves them.
+//!
+//! A finding **stands** from the run that records it ([`record_findings`]) to the first run that does not find it again
+//! ([`resolve_findings`]). It is **new** until a report has told it.
 
 use std::collections::BTreeMap;
 
@@ -12,50 +14,51 @@ use uuid::Uuid;
 
 use super::checks::Finding;
 
-/// A finding as it is kept.
+/// A row of `pointsd.findings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KeptFinding {
-    /// What was found, as it was seen last.
+pub struct RecordedFinding {
+    /// The finding, with the values that were seen last.
     #[serde(flatten)]
     pub finding: Finding,
-    /// When it was found first.
+    /// When it was first found.
     pub since: DateTime<Utc>,
-    /// By which run.
+    /// The run that found it first.
     pub since_run: i64,
-    /// When it was found gone; none while it stands.
-    pub cured: Option<DateTime<Utc>>,
+    /// When it was resolved; none while it stands.
+    pub resolved_at: Option<DateTime<Utc>>,
     /// Whether it stands and no report has told it yet.
     pub new: bool,
 }
 
-/// How many findings there are, as a run leaves them.
+/// The number of findings at the end of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FindingCounts {
-    /// That stand.
+    /// Findings that stand.
     pub standing: u64,
-    /// Of those, the ones that no report before the run's has told.
+    /// Of those, the ones that no earlier report has told.
     pub new: u64,
-    /// That are gone since that report.
-    pub cured: u64,
+    /// Findings resolved since the last report.
+    pub resolved: u64,
 }
 
-/// Writes down what a run found, in the transaction that is open: new ones are inserted, standing ones are marked as
-/// seen and told as they are now. Doing it again changes nothing.
+/// Records what a run found, in the transaction that is open: new findings are inserted, standing ones get the values found
+/// now. Recording the same findings again changes nothing.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn write_findings(client: &Client, run: i64, at: DateTime<Utc>, findings: &[Finding]) -> Result<(), Error> {
-    // One row cannot be written twice by one statement.
+/// If the database fails.
+pub async fn record_findings(client: &Client, run: i64, at: DateTime<Utc>, findings: &[Finding]) -> Result<(), Error> {
+    // A statement cannot write the same row twice.
     let once: BTreeMap<_, &Finding> = findings.iter().map(|f| ((&f.rule, f.user, f.batch, f.seq), f)).collect();
     if once.is_empty() {
         return Ok(());
     }
-    let of = |text: fn(&Finding) -> &str| once.values().map(|finding| text(finding)).collect::<Vec<&str>>();
-    let (rules, expected, found) = (of(|f| &f.rule), of(|f| &f.expected), of(|f| &f.found));
+    let texts = |text: fn(&Finding) -> &str| once.values().map(|finding| text(finding)).collect::<Vec<&str>>();
+    let (rules, expected, found) = (texts(|f| &f.rule), texts(|f| &f.expected), texts(|f| &f.found));
     let users: Vec<Option<Uuid>> = once.values().map(|finding| finding.user).collect();
     let batches: Vec<Option<i32>> = once.values().map(|finding| finding.batch).collect();
     let seqs: Vec<Option<i64>> = once.values().map(|finding| finding.seq).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
+    let points: Vec<Option<i64>> = once.values().map(|finding| finding.points).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
         (&run, Type::INT8),
         (&at, Type::TIMESTAMPTZ),
         (&rules, Type::TEXT_ARRAY),
@@ -64,84 +67,97 @@ pub async fn write_findings(client: &Client, run: i64, at: DateTime<Utc>, findin
         (&seqs, Type::INT8_ARRAY),
         (&expected, Type::TEXT_ARRAY),
         (&found, Type::TEXT_ARRAY),
+        (&points, Type::INT8_ARRAY),
     ];
-    client.query_typed(include_str!("../../sql/proof/finding_write.sql"), &parameters).await?;
+    client.query_typed(include_str!("../../sql/proof/finding_record.sql"), &parameters).await?;
     Ok(())
 }
 
-/// Marks as cured what stands and was not seen by this run, which must have looked at all that stood; returns how many.
+/// Resolves every standing finding that this run did not record again; returns their number. The run must have examined all
+/// accounts with findings before.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn cure_findings(client: &Client, run: i64, at: DateTime<Utc>) -> Result<u64, Error> {
-    client.execute(include_str!("../../sql/proof/finding_cure.sql"), &[&run, &at]).await
+/// If the database fails.
+pub async fn resolve_findings(client: &Client, run: i64, at: DateTime<Utc>) -> Result<u64, Error> {
+    client.execute(include_str!("../../sql/proof/finding_resolve.sql"), &[&run, &at]).await
 }
 
-/// How many findings stand, and how many are new and gone since the last report before this run's.
+/// Counts standing findings, and those that are new or resolved since the last report before this run's.
 ///
 /// # Errors
-/// Where the database fails.
+/// If the database fails.
 pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, Error> {
     let row = client.query_one(include_str!("../../sql/proof/finding_count.sql"), &[&run]).await?;
-    let count = |place: usize| Ok::<_, Error>(u64::try_from(row.try_get::<_, i64>(place)?).unwrap_or(0));
-    Ok(FindingCounts { standing: count(0)?, new: count(1)?, cured: count(2)? })
+    Ok(FindingCounts { standing: count(&row, 0)?, new: count(&row, 1)?, resolved: count(&row, 2)? })
 }
 
-/// How many findings about the ledger as a whole stand.
+/// Counts the standing findings about the ledger as a whole.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn count_whole_ledger_findings(client: &Client) -> Result<u64, Error> {
-    let row = client.query_one(include_str!("../../sql/proof/finding_count_whole.sql"), &[]).await?;
-    Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
+    count(&client.query_one(include_str!("../../sql/proof/finding_count_whole_ledger.sql"), &[]).await?, 0)
 }
 
-/// Every finding that stands, those first that no report before this run's has told, as they come from the server: memory does not grow with them.
+/// Streams every standing finding, new ones first: memory does not grow with their number.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn standing_findings(
+/// If the database fails.
+pub async fn load_standing_findings(
     client: &Client,
     run: i64,
-) -> Result<impl Stream<Item = Result<KeptFinding, Error>> + use<>, Error> {
+) -> Result<impl Stream<Item = Result<RecordedFinding, Error>> + use<>, Error> {
     let rows = client.query_raw(include_str!("../../sql/proof/finding_standing.sql"), [run]).await?;
-    Ok(rows.map(|row| kept(&row?)))
+    Ok(rows.map(|row| recorded_finding_from(&row?)))
 }
 
-/// Every finding that is gone since the last report before this run's, as they come from the server.
+/// Streams every finding that was resolved since the last report before this run's.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn cured_findings(
+/// If the database fails.
+pub async fn load_resolved_findings(
     client: &Client,
     run: i64,
-) -> Result<impl Stream<Item = Result<KeptFinding, Error>> + use<>, Error> {
-    let rows = client.query_raw(include_str!("../../sql/proof/finding_cured.sql"), [run]).await?;
-    Ok(rows.map(|row| kept(&row?)))
+) -> Result<impl Stream<Item = Result<RecordedFinding, Error>> + use<>, Error> {
+    let rows = client.query_raw(include_str!("../../sql/proof/finding_resolved.sql"), [run]).await?;
+    Ok(rows.map(|row| recorded_finding_from(&row?)))
 }
 
-/// The accounts with findings that stand, in order.
+/// Loads the users whose accounts have standing findings, in order.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn found_users(client: &Client) -> Result<Vec<Uuid>, Error> {
+/// If the database fails.
+pub async fn load_users_with_findings(client: &Client) -> Result<Vec<Uuid>, Error> {
     let rows = client.query(include_str!("../../sql/proof/finding_users.sql"), &[]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-fn kept(row: &Row) -> Result<KeptFinding, Error> {
-    Ok(KeptFinding {
+/// Deletes findings that were resolved before `before`, `limit` at most; returns their number.
+///
+/// # Errors
+/// If the database fails.
+pub async fn prune_findings(client: &Client, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
+    client.execute(include_str!("../../sql/proof/finding_prune.sql"), &[&before, &limit]).await
+}
+
+fn count(row: &Row, column: usize) -> Result<u64, Error> {
+    Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0))
+}
+
+fn recorded_finding_from(row: &Row) -> Result<RecordedFinding, Error> {
+    Ok(RecordedFinding {
         finding: Finding {
-            rule: row.try_get(0)?,
-            user: row.try_get(1)?,
-            batch: row.try_get(2)?,
-            seq: row.try_get(3)?,
-            expected: row.try_get(4)?,
-            found: row.try_get(5)?,
+            rule: row.try_get("rule")?,
+            user: row.try_get("user_id")?,
+            batch: row.try_get("batch")?,
+            seq: row.try_get("seq")?,
+            expected: row.try_get("expected")?,
+            found: row.try_get("found")?,
+            points: row.try_get("points")?,
         },
-        since: row.try_get(6)?,
-        since_run: row.try_get(7)?,
-        cured: row.try_get(8)?,
-        new: row.try_get(9)?,
+        since: row.try_get("since")?,
+        since_run: row.try_get("since_run")?,
+        resolved_at: row.try_get("resolved_at")?,
+        new: row.try_get("new")?,
     })
 }

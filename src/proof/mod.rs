@@ -15,8 +15,8 @@ mod session;
 
 pub use checks::{Finding, RULES, Rule, examine};
 pub use findings::{
-    FindingCounts, KeptFinding, count_findings, count_whole_ledger_findings, cure_findings, cured_findings,
-    found_users, standing_findings, write_findings,
+    FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
+    load_standing_findings, load_users_with_findings, prune_findings, record_findings, resolve_findings,
 };
 pub use prove::{Error, Proof, ProofRun, ProofState, prove, state};
 pub use repair::{

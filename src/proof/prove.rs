@@ -10,7 +10,7 @@ use tokio_postgres::{Client, IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::checks::examine;
-use super::findings::{count_findings, cure_findings, write_findings};
+use super::findings::{count_findings, record_findings, resolve_findings};
 use crate::database;
 
 /// Accounts in a group of a range. Entries lie in the order of time, so a group meets nearly every page of them that there
@@ -72,8 +72,8 @@ pub struct Proof {
     pub findings: u64,
     /// Of those, the ones that it was the first to find.
     pub new: u64,
-    /// Findings that stood before and are gone.
-    pub cured: u64,
+    /// Findings resolved since the last report.
+    pub resolved: u64,
     /// When it began, by the database's clock; one that is continued keeps it.
     pub began: Option<DateTime<Utc>>,
     /// From when on entries had not been looked at when it began; one that is continued keeps it. None before the first.
@@ -374,7 +374,7 @@ impl<R: ProofRun> Way<'_, R> {
         let sound: Vec<Uuid> = users.iter().copied().filter(|user| !unsound.contains(user)).collect();
         let nobody: &[Uuid] = &[];
         let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-        write_findings(transaction.client(), run.run(), began, &findings).await?;
+        record_findings(transaction.client(), run.run(), began, &findings).await?;
         // Their whole history has just been read, so their checkpoint may begin anew: one that a hand has changed would
         // have them suspected for ever.
         let forget = "DELETE FROM pointsd.checkpoints WHERE user_id = ANY ($1)";
@@ -390,14 +390,14 @@ impl<R: ProofRun> Way<'_, R> {
         let transaction =
             self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         let number = self.run.run();
-        cure_findings(transaction.client(), number, self.began).await?;
+        resolve_findings(transaction.client(), number, self.began).await?;
         let counts = count_findings(transaction.client(), number).await?;
         let update = include_str!("../../sql/proof/state_update.sql");
         transaction.execute(update, &[&self.began, &self.proof.full]).await?;
         let proof = Proof {
             findings: counts.standing,
             new: counts.new,
-            cured: counts.cured,
+            resolved: counts.resolved,
             cursor: None,
             ended: true,
             ..self.proof.clone()

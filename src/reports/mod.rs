@@ -17,7 +17,7 @@ mod words;
 
 pub use files::{folder_of, page, remove_files, text, write_files};
 pub use pipeline::{Pipeline, Report};
-pub use store::{Kept, Listed, Mail, Old, find, find_by_slot, keep, list, load, prune, prune_findings};
+pub use store::{Kept, Listed, Mail, Old, find, find_by_slot, keep, list, load, prune};
 
 use crate::mail;
 

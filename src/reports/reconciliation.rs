@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
 use crate::language::Language;
 use crate::numbers::grouped;
-use crate::proof::{self, Finding, KeptFinding, Proof, cured_findings, standing_findings};
+use crate::proof::{self, Finding, Proof, RecordedFinding, load_resolved_findings, load_standing_findings};
 use crate::render::CsvFile;
 use crate::telemetry;
 use crate::time::Zone;
@@ -115,7 +115,7 @@ fn facts(subject: &Subject<'_>, full_at: Option<DateTime<Utc>>, words: &Words) -
         (words.of("Entries looked at", "核对分录数"), count(proof.entries)),
         (words.of("Findings that stand", "现有差异"), count(proof.findings)),
         (words.of("New findings", "新增差异"), count(proof.new)),
-        (words.of("Findings that are gone", "已消除差异"), count(proof.cured)),
+        (words.of("Findings that are gone", "已消除差异"), count(proof.resolved)),
         (words.of("Points that all accounts hold", "全部账户余额合计"), Cell::Number(books.balance)),
         (words.of("Points that are owed", "其中欠费合计"), Cell::Number(books.owed)),
     ]);
@@ -136,8 +136,9 @@ fn finding_columns(words: &Words) -> Vec<Column> {
     ]
 }
 
-fn finding_cells(kept: KeptFinding, words: &Words) -> Vec<Cell> {
-    let KeptFinding { finding: Finding { rule, user, batch, seq, expected, found }, since, since_run, .. } = kept;
+fn finding_cells(kept: RecordedFinding, words: &Words) -> Vec<Cell> {
+    let RecordedFinding { finding: Finding { rule, user, batch, seq, expected, found, .. }, since, since_run, .. } =
+        kept;
     vec![
         Cell::Text(words.rule(&rule)),
         Cell::Text(rule),
@@ -161,7 +162,7 @@ async fn standing(client: &Client, subject: &Subject<'_>, words: &Words) -> Resu
         Some(folder) if total > MOST_FINDINGS as u64 => Whole::begin(folder, &columns, subject.config.time_zone),
         _ => None,
     };
-    let mut found = pin!(standing_findings(client, subject.run).await?);
+    let mut found = pin!(load_standing_findings(client, subject.run).await?);
     let mut rows = Vec::new();
     while let Some(kept) = found.try_next().await? {
         let new = kept.new;
@@ -231,7 +232,7 @@ fn warn_of(path: &Path, error: &dyn std::error::Error) {
 }
 
 async fn cured(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<Table, Error> {
-    let found = cured_findings(client, subject.run).await?.take(MOST_CURED);
+    let found = load_resolved_findings(client, subject.run).await?.take(MOST_CURED);
     let rows = found.map_ok(|kept| finding_cells(kept, words)).try_collect().await?;
     Ok(Table {
         name: "cured".to_owned(),
@@ -239,7 +240,7 @@ async fn cured(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<
         note: String::new(),
         columns: finding_columns(words),
         rows,
-        rows_in_all: subject.proof.cured,
+        rows_in_all: subject.proof.resolved,
         totals: Vec::new(),
         rows_in_body: ROWS_IN_BODY,
         if_empty: String::new(),

@@ -203,12 +203,3 @@ pub async fn prune(
     let documents = transaction.execute(&delete, &[&numbers]).await?;
     Ok(Old { documents, folders: folders.into_iter().collect() })
 }
-
-/// Deletes at most `limit` findings that were resolved before `before`; returns how many.
-///
-/// # Errors
-/// If the database fails.
-pub async fn prune_findings(transaction: &Transaction<'_>, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
-    let statement = transaction.prepare_cached(include_str!("../../sql/reports/finding_prune.sql")).await?;
-    Ok(transaction.execute(&statement, &[&before, &limit]).await?)
-}

@@ -1,20 +1,21 @@
-//! Findings over several runs: new, standing, cured.
+//! Findings over several runs: new, standing, resolved.
 
 use futures_util::TryStreamExt;
 use pointsd::proof::{
-    Finding, KeptFinding, count_findings, cure_findings, cured_findings, found_users, standing_findings, write_findings,
+    Finding, RecordedFinding, count_findings, load_resolved_findings, load_standing_findings, load_users_with_findings,
+    record_findings, resolve_findings,
 };
 use tokio_postgres::Client;
 
 use super::{TestDatabase, day, finding, user};
 
-async fn standing(client: &Client, run: i64) -> Vec<KeptFinding> {
-    standing_findings(client, run).await.unwrap().try_collect().await.unwrap()
+async fn standing(client: &Client, run: i64) -> Vec<RecordedFinding> {
+    load_standing_findings(client, run).await.unwrap().try_collect().await.unwrap()
 }
 
 async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
     let counts = count_findings(client, run).await.unwrap();
-    (counts.standing, counts.new, counts.cured)
+    (counts.standing, counts.new, counts.resolved)
 }
 
 /// As if this run had made its report.
@@ -36,24 +37,24 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     // Written twice, as after a resume, and told twice: it is one.
     for _ in 0..2 {
         let found = [balance.clone(), amount.clone(), balance.clone(), books.clone()];
-        write_findings(&client, 1, day(1), &found).await.unwrap();
+        record_findings(&client, 1, day(1), &found).await.unwrap();
     }
-    assert_eq!(cure_findings(&client, 1, day(1)).await.unwrap(), 0);
+    assert_eq!(resolve_findings(&client, 1, day(1)).await.unwrap(), 0);
     assert_eq!(counts(&client, 1).await, (3, 3, 0));
-    assert_eq!(found_users(&client).await.unwrap(), [user(1), user(2)]);
+    assert_eq!(load_users_with_findings(&client).await.unwrap(), [user(1), user(2)]);
     told(&client, 1).await;
 
     let chain = finding(1, "entry_chain", None, 3, "balance_before 1", "balance_before 2");
-    write_findings(&client, 2, day(2), &[worse.clone(), chain.clone()]).await.unwrap();
-    write_findings(&client, 2, day(2), &[]).await.unwrap();
-    assert_eq!(cure_findings(&client, 2, day(2)).await.unwrap(), 2);
-    assert_eq!(cure_findings(&client, 2, day(2)).await.unwrap(), 0);
+    record_findings(&client, 2, day(2), &[worse.clone(), chain.clone()]).await.unwrap();
+    record_findings(&client, 2, day(2), &[]).await.unwrap();
+    assert_eq!(resolve_findings(&client, 2, day(2)).await.unwrap(), 2);
+    assert_eq!(resolve_findings(&client, 2, day(2)).await.unwrap(), 0);
     assert_eq!(counts(&client, 2).await, (2, 1, 2));
     let now = standing(&client, 2).await;
     let listed: Vec<_> = now.iter().map(|kept| (&kept.finding, kept.since, kept.new)).collect();
     assert_eq!(listed, [(&chain, day(2), true), (&worse, day(1), false)]);
-    let cured: Vec<KeptFinding> = cured_findings(&client, 2).await.unwrap().try_collect().await.unwrap();
-    let listed: Vec<_> = cured.iter().map(|kept| (&kept.finding, kept.since, kept.cured)).collect();
+    let resolved: Vec<RecordedFinding> = load_resolved_findings(&client, 2).await.unwrap().try_collect().await.unwrap();
+    let listed: Vec<_> = resolved.iter().map(|kept| (&kept.finding, kept.since, kept.resolved_at)).collect();
     assert_eq!(listed, [(&books, day(1), Some(day(2))), (&amount, day(1), Some(day(2)))]);
 
     // That run was cut off before its report: the next one has to tell of it, and nobody twice.
@@ -61,9 +62,9 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     told(&client, 2).await;
     assert_eq!(counts(&client, 3).await, (2, 0, 0));
 
-    // What was cured and is there again is new.
-    write_findings(&client, 3, day(3), std::slice::from_ref(&amount)).await.unwrap();
-    assert_eq!(cure_findings(&client, 3, day(3)).await.unwrap(), 2);
+    // A resolved finding that is found again is new.
+    record_findings(&client, 3, day(3), std::slice::from_ref(&amount)).await.unwrap();
+    assert_eq!(resolve_findings(&client, 3, day(3)).await.unwrap(), 2);
     assert_eq!(counts(&client, 3).await, (1, 1, 2));
     assert_eq!(standing(&client, 3).await[0].since, day(3));
 }

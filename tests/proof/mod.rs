@@ -115,5 +115,25 @@ fn finding(
         seq: seq.into(),
         expected: expected.to_owned(),
         found: found.to_owned(),
+        points: points_off(rule, expected, found),
     }
+}
+
+/// By how many points a finding is off: `remaining 188` less `remaining 133`, for the rules that compare points.
+fn points_off(rule: &str, expected: &str, found: &str) -> Option<i64> {
+    const OF_POINTS: [&str; 8] = [
+        "account_balance",
+        "account_identity",
+        "account_remaining",
+        "account_totals",
+        "batch_amount",
+        "entry_allocations",
+        "entry_amount",
+        "entry_chain",
+    ];
+    let of_points = OF_POINTS.contains(&rule) || rule == "batch_recharge" && expected.starts_with("amount");
+    let words = |text: &str| text.replace(|c: char| c.is_ascii_digit() || c == '-', "");
+    let number = |text: &str| text.split(' ').find_map(|word| word.parse::<i64>().ok());
+    (of_points && words(expected) == words(found)).then_some(())?;
+    Some(number(found)? - number(expected)?)
 }

@@ -280,7 +280,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
         let names = columns_of.join(", ");
         let restore = format!(
             "DELETE FROM {table}; INSERT INTO {table} ({names}) SELECT {names} FROM public.saved;
-             DROP TABLE public.saved; UPDATE pointsd.findings SET cured = now(), cured_run = 0 WHERE cured IS NULL"
+             DROP TABLE public.saved; UPDATE pointsd.findings SET resolved_at = now(), resolved_run = 0 WHERE resolved_at IS NULL"
         );
         client.batch_execute(&restore).await.unwrap();
     }

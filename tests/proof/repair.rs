@@ -1,6 +1,6 @@
 //! Repair, through the program: a plan that is read, applied where the account is as it was seen, and recorded.
 
-use pointsd::proof::{Finding, examine, write_findings};
+use pointsd::proof::{Finding, examine, record_findings};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -66,7 +66,7 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     assert_eq!(empty["accounts"], serde_json::json!([]));
     let done = apply(&url, &file, 0).await;
     assert!(done.stdout.contains("Nothing to do"), "{done:?}");
-    write_findings(&client, 1, day(20), &before).await.unwrap();
+    record_findings(&client, 1, day(20), &before).await.unwrap();
 
     let damaged = Rows::read(&client).await;
     let (file, plan) = plan(&url, &folder, &[], 0).await;
@@ -169,7 +169,7 @@ async fn what_stands_about_the_whole_ledger_is_told() {
     let (client, url, folder) = (database.client().await, database.url(), Folder::new());
     write_history(&database).await;
     let whole = |rule: &str| Finding { user: None, ..finding(1, rule, None, None, "10", "11") };
-    write_findings(&client, 1, day(20), &[whole("days_balance"), whole("day_changed")]).await.unwrap();
+    record_findings(&client, 1, day(20), &[whole("days_balance"), whole("day_changed")]).await.unwrap();
     let told = "2 findings about the ledger as a whole, which no entry sets right: see docs/reconciliation.md";
     let done = program(&url, &["repair", "plan"], 3).await;
     assert!(done.stdout.contains(&format!("\n# {told}\n")) && done.stderr.is_empty(), "{done:?}");

@@ -383,7 +383,7 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
          UNION ALL
          SELECT of, slot, run, made, tone, headline, content, 'elsewhere', '' FROM pointsd.documents,
                 unnest('{{expiry,reconciliation}}'::text[]) AS of WHERE document = 4;
-         INSERT INTO pointsd.findings (rule, expected, found, since, since_run, seen_run, cured, cured_run) VALUES
+         INSERT INTO pointsd.findings (rule, expected, found, since, since_run, seen_run, resolved_at, resolved_run) VALUES
              ('chain', '1', '2', '2025-01-01', 1, 1, '2025-01-02', 2),
              ('chain', '1', '2', '2025-01-01', 1, 1, '2026-11-01', 2),
              ('chain', '1', '2', '2025-01-01', 1, 1, NULL, NULL)",

@@ -95,7 +95,7 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     );
     let answer = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(0).json();
     for (counter, value) in
-        [("accounts", 10), ("batches", 20), ("entries", 30), ("findings", 0), ("new", 0), ("cured", 0)]
+        [("accounts", 10), ("batches", 20), ("entries", 30), ("findings", 0), ("new", 0), ("resolved", 0)]
     {
         assert_eq!(answer[counter], value, "{counter}");
     }
@@ -284,7 +284,7 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     // Standing, on a night on which little is looked at; in Chinese.
     let chinese = config(&folder, "business: {language: zh-CN, time_zone: Asia/Shanghai}\n");
     let answer = reconcile(&database, &chinese, &["--at", WEDNESDAY, "--json"]).expect(3).json();
-    assert_eq!((&answer["findings"], &answer["new"], &answer["cured"]), (&json!(found), &json!(0), &json!(0)));
+    assert_eq!((&answer["findings"], &answer["new"], &answer["resolved"]), (&json!(found), &json!(0), &json!(0)));
     let made = document(&answer);
     assert_eq!((made.title.as_str(), made.language), ("积分对账报告", Language::SimplifiedChinese));
     assert_eq!(made.headline, format!("账目有 {found} 处差异，其中 0 处为新发现"));
@@ -297,11 +297,11 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     sql(&database, &set("- 7"));
     let english = config(&folder, "");
     let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
-    assert_eq!((&answer["findings"], &answer["cured"]), (&json!(0), &json!(found)));
+    assert_eq!((&answer["findings"], &answer["resolved"]), (&json!(0), &json!(found)));
     let made = document(&answer);
     assert_eq!((made.tone, table(&made, "cured").rows.len() as u64), (Tone::Good, found));
     let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
-    assert_eq!(answer["cured"], 0);
+    assert_eq!(answer["resolved"], 0);
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
     change("+ 7");
     let night = |arguments: &[&str], status| {
         let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(status).json();
-        ["findings", "new", "cured"].map(|counter| answer[counter].as_u64().unwrap())
+        ["findings", "new", "resolved"].map(|counter| answer[counter].as_u64().unwrap())
     };
     assert_eq!(night(&["--at", WEDNESDAY], 0), [0, 0, 0], "nobody looked");
     assert_eq!(night(&["--full"], 3), [1, 1, 0]);
