@@ -52,7 +52,7 @@ CREATE TABLE pointsd.entries (
     balance_before    bigint      NOT NULL,
     balance_after     bigint      NOT NULL,
     at                timestamptz NOT NULL, -- when the thing happened, as the caller says
-    recorded_at       timestamptz NOT NULL DEFAULT statement_timestamp(), -- after the account's lock was taken
+    recorded_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- read while the table is locked: see ledger::cutoff
     key               uuid,                 -- version-5 UUID of the posting's key; null for an expiry
     batch             integer,              -- the batch that a recharge opened
     drawing_rule      smallint    NOT NULL, -- version of the rule by which points were allocated to batches

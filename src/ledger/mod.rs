@@ -8,6 +8,7 @@
 //!
 //! It reads no clock and knows no job: every instant comes from the caller.
 
+mod cutoff;
 mod decide;
 mod poster;
 mod posting;
@@ -17,6 +18,7 @@ mod rules;
 mod session;
 mod sweep;
 
+pub use cutoff::cutoff;
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};

@@ -36,6 +36,19 @@ pub enum Error {
     /// Somebody else opened one of the group's accounts meanwhile. Only told where that happened again and again.
     #[error("other groups kept opening the same accounts")]
     LostRace,
+    /// Transactions that have written entries stay open, so the history is not complete up to any recent instant.
+    #[error(
+        "{transactions} transactions have written entries and not ended within {seconds} s{}: commit or end them",
+        process.map(|process| format!(", one of them in the server's process {process} (see pg_stat_activity)")).unwrap_or_default()
+    )]
+    Uncommitted {
+        /// How many they are.
+        transactions: usize,
+        /// The server process of one of them. A prepared transaction has none (see `pg_prepared_xacts`).
+        process: Option<i32>,
+        /// How long they were waited for.
+        seconds: u64,
+    },
     /// The [`Poster`](super::Poster) ended, or an earlier part of the same feed failed. Whether this was posted is not
     /// known.
     #[error("posting was stopped; post it again under the same key, what was written replays")]
@@ -48,7 +61,7 @@ impl Error {
         match self {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
-            Error::LostRace => true,
+            Error::LostRace | Error::Uncommitted { .. } => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
     }

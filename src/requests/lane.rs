@@ -469,7 +469,7 @@ fn is_outage(error: &ledger::Error) -> bool {
         }
         (ledger::Error::Database(error), None) => database::is_transient(error),
         (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,
-        (ledger::Error::Corrupt(_), _) => false,
+        (ledger::Error::Corrupt(_) | ledger::Error::Uncommitted { .. }, _) => false,
     }
 }
 

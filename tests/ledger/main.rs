@@ -15,6 +15,7 @@ mod support;
 
 mod cancellation;
 mod concurrency;
+mod cutoff;
 mod extremes;
 mod groups;
 mod histories;
