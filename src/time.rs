@@ -2,6 +2,8 @@
 
 mod zone;
 
+use std::time::Duration;
+
 use chrono::{
     DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
 };
@@ -12,6 +14,17 @@ pub use zone::{UnknownZone, Zone, ZoneOffset};
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.
 pub fn time_text(value: DateTime<Utc>) -> String {
     value.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// A duration in its largest whole unit: `2 hours`, `90 minutes`, `1 second`.
+pub fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (count, unit) = match seconds {
+        _ if seconds % 3600 == 0 => (seconds / 3600, "hour"),
+        _ if seconds % 60 == 0 => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Cuts an instant to the microsecond that PostgreSQL would keep, so that a decision taken in memory and one taken

@@ -1,7 +1,5 @@
 //! What an operator calls: `db`, `config`, `serve`.
 
-use std::time::Duration;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json as object;
 
@@ -11,7 +9,7 @@ use super::{Outcome, Program, stop_on_signal};
 use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Reports, Security};
 use crate::daemon;
 use crate::database::{self, Database};
-use crate::time::{Zone, time_text};
+use crate::time::{Zone, duration_text, time_text};
 
 /// The database's schema.
 #[derive(clap::Subcommand)]
@@ -193,7 +191,7 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         Overlap::Skip => "a slot is skipped while an earlier one runs",
         Overlap::Queue => "a slot waits while an earlier one runs",
     };
-    let pause = lasting(job.retry_pause);
+    let pause = duration_text(job.retry_pause);
     let retries = match job.retries {
         0 => "none".to_owned(),
         1 => format!("1, after {pause} or up to as much again"),
@@ -206,7 +204,7 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         ("next slot", next),
         ("after downtime", after_downtime),
         ("overlap", overlap.to_owned()),
-        ("time-out", format!("an attempt has failed after {}", lasting(job.timeout))),
+        ("time-out", format!("an attempt has failed after {}", duration_text(job.timeout))),
         ("retries", retries),
         ("pings", job.ping_url.as_deref().map_or_else(|| "nobody".to_owned(), |url| host_of(url).to_owned())),
     ]
@@ -251,7 +249,7 @@ fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
             "missing",
             format!(
                 "what was not made, or has not reached everybody, {} after its slot",
-                lasting(reports.missing_after)
+                duration_text(reports.missing_after)
             ),
         ),
     ]
@@ -283,20 +281,11 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
     }
     let tries = format!(
         "after {}, then twice as long each time, up to 4 hours; given up after {}",
-        lasting(mail.retry_pause),
-        lasting(mail.give_up_after)
+        duration_text(mail.retry_pause),
+        duration_text(mail.give_up_after)
     );
     facts.push(("retries", tries));
     facts
-}
-
-/// `4 hours`, `90 seconds`.
-fn lasting(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds if seconds % 3600 == 0 => counted(seconds / 3600, "hour", "hours"),
-        seconds if seconds % 60 == 0 => counted(seconds / 60, "minute", "minutes"),
-        seconds => counted(seconds, "second", "seconds"),
-    }
 }
 
 /// Runs the daemon: every job on its schedule, until SIGTERM or Ctrl-C.

@@ -140,25 +140,25 @@ fn config_check_shows_what_is_in_force_without_a_database() {
             "jobs": {
                 "expiry": {
                     "schedule": "0 2 * * * (Asia/Shanghai)", "rule": "0 2 * * *", "time_zone": "Asia/Shanghai",
-                    "in_words": "every day at 02:00, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "in_words": "At 02:00, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
                 "reconciliation": {
                     "schedule": "30 4 * * * (Asia/Shanghai)", "rule": "30 4 * * *", "time_zone": "Asia/Shanghai",
-                    "in_words": "every day at 04:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "in_words": "At 04:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 14400, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
                 "arrears": {
                     "schedule": "45 4 * * * (Asia/Shanghai)", "rule": "45 4 * * *", "time_zone": "Asia/Shanghai",
-                    "in_words": "every day at 04:45, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "in_words": "At 04:45, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
                 "prune": {
                     "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
-                    "in_words": "every day at 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "in_words": "At 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
@@ -224,10 +224,10 @@ fn config_check_says_what_a_change_of_the_clocks_does_to_a_job() {
     );
     let done = run(pointsd(&["config", "check", "--config", &file])).expect(0);
     for line in [
-        "Job expiry: every day at 02:30, Europe/Paris",
+        "Job expiry: At 02:30, Europe/Paris",
         "  rule            30 2 * * * (Europe/Paris)",
         "  after downtime  all of the missed slots are run, up to the latest 7",
-        "Job prune: every day at 03:30, Europe/Paris",
+        "Job prune: At 03:30, Europe/Paris",
         "  next slot       none, it is not enabled; `pointsd run prune` still runs it",
         "  retries         none",
         "2 warnings:",
