@@ -128,7 +128,7 @@ fn tell_interrupted(summary: &Summary) {
     );
 }
 
-fn in_words(summary: &Summary, seconds: f64) -> String {
+pub(super) fn in_words(summary: &Summary, seconds: f64) -> String {
     let mut rows = vec![
         vec!["posted".to_owned(), grouped(summary.posted)],
         vec!["replayed".to_owned(), grouped(summary.replayed)],

@@ -1,2 +1,0 @@
--- Whether anybody has an account.
-SELECT EXISTS (SELECT FROM pointsd.accounts)
