@@ -134,7 +134,7 @@ async fn helper() {
 impl Helper {
     fn spawn(folder: &Path) -> Child {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "helper", "--nocapture"])
+            .args(["--exact", "embedded::helper", "--nocapture"])
             .env(HELPER, folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
