@@ -1,6 +1,6 @@
 //! The database's schema, brought up to date in steps.
 //!
-//! Each file in `sql/migrations` is compiled in, runs once, in its own transaction together with the
+//! Each file in `sql/schema` is compiled in, runs once, in its own transaction together with the
 //! row that says so, in `pointsd.migrations`. A lock that belongs to the session keeps two
 //! processes that start at once apart. What was applied is never changed: its checksum is kept.
 
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::{Database, Error};
 
-/// One step of the schema: the file `sql/migrations/NNNN_name.sql`.
+/// One step of the schema: the file `sql/schema/NNNN_name.sql`.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     /// The number at the start of the file's name.
@@ -25,12 +25,13 @@ pub struct Migration {
 
 /// All migrations of this program, in order.
 pub const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "ledger", sql: include_str!("../../sql/migrations/0001_ledger.sql") },
-    Migration { version: 2, name: "jobs", sql: include_str!("../../sql/migrations/0002_jobs.sql") },
-    Migration { version: 3, name: "requests", sql: include_str!("../../sql/migrations/0003_requests.sql") },
-    Migration { version: 4, name: "proofs", sql: include_str!("../../sql/migrations/0004_proofs.sql") },
-    Migration { version: 5, name: "reports", sql: include_str!("../../sql/migrations/0005_reports.sql") },
-    Migration { version: 6, name: "mail", sql: include_str!("../../sql/migrations/0006_mail.sql") },
+    Migration { version: 1, name: "ledger", sql: include_str!("../../sql/schema/0001_ledger.sql") },
+    Migration { version: 2, name: "runs", sql: include_str!("../../sql/schema/0002_runs.sql") },
+    Migration { version: 3, name: "requests", sql: include_str!("../../sql/schema/0003_requests.sql") },
+    Migration { version: 4, name: "proof", sql: include_str!("../../sql/schema/0004_proof.sql") },
+    Migration { version: 5, name: "books", sql: include_str!("../../sql/schema/0005_books.sql") },
+    Migration { version: 6, name: "reports", sql: include_str!("../../sql/schema/0006_reports.sql") },
+    Migration { version: 7, name: "mail", sql: include_str!("../../sql/schema/0007_mail.sql") },
 ];
 
 /// A migration that was just applied.
@@ -173,7 +174,7 @@ fn check(migrations: &[Migration], applied: &[Row]) -> Result<(), Error> {
         };
         if migration.sha256() != row.sha256 {
             return refuse(format!(
-                "sql/migrations/{}.sql was changed after it was applied (as {name}, at {}): \
+                "sql/schema/{}.sql was changed after it was applied (as {name}, at {}): \
                  restore the file and put the change into a new migration",
                 migration.full_name(),
                 row.applied_at.to_rfc3339()
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_file_is_listed_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/migrations");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/schema");
         let mut files: Vec<String> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();

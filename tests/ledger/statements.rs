@@ -143,7 +143,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("export_accounts", &["accounts_pkey"]),
     ("export_batches", &["batches_pkey"]),
     ("export_entries", &["entries_pkey"]),
-    ("lane_lock", &["lanes_pkey"]),
+    ("lane_lock", &["request_lanes_pkey"]),
     ("request_fail", &["requests_open_by_id"]),
     ("request_finish", &["requests_open_pkey"]),
     ("request_take", &["requests_open_pkey", "requests_waiting"]),

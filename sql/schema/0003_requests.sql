@@ -1,7 +1,7 @@
--- The queue: recharges and consumes that an application inserts in a transaction of its own, and that a daemon posts.
+-- The queue: recharges and consumes that an application inserts in its own transaction, and that a daemon posts.
 --
--- What is still to be done lives in a small partition, what is over in another one that only grows: finishing a request
--- moves its row. So the part that is searched and vacuumed all day stays as small as the backlog.
+-- Open requests live in a small partition, finished ones in another that only grows: finishing a request moves its row.
+-- So the part that is searched and vacuumed all day stays as small as the backlog.
 
 CREATE TABLE pointsd.requests (
     id          bigint      GENERATED ALWAYS AS IDENTITY,
@@ -12,9 +12,10 @@ CREATE TABLE pointsd.requests (
     expires_at  timestamptz,
     enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     retry_at    timestamptz,                                    -- while it waits: when it is tried again
-    finished_at timestamptz,                                    -- null while it is still to be done
+    finished_at timestamptz,                                    -- null while it is open
     seq         bigint,                                         -- the entry that it became
     attempts    integer     NOT NULL DEFAULT 0,                 -- tries that failed
+    bucket      smallint    NOT NULL DEFAULT 0,                 -- the account's
     -- Requests of one account are always in the same lane. Any spread will do; the last byte of most user ids is random.
     lane        smallint    NOT NULL GENERATED ALWAYS AS ((get_byte(uuid_send(user_id), 15) % 4)::smallint) STORED,
     op          text        NOT NULL,
@@ -25,7 +26,7 @@ CREATE TABLE pointsd.requests (
     key         text,
     description text,
     duration    numeric,
-    code        text,                                           -- why it is not in the books, in a word …
+    code        text,                                           -- why it was not posted, in a word …
     message     text,                                           -- … and in words
     CONSTRAINT requests_id_positive CHECK (id > 0),
     CONSTRAINT requests_op_known CHECK (op IN ('recharge', 'consume')),
@@ -37,8 +38,8 @@ CREATE TABLE pointsd.requests (
         CHECK ((code IS NOT NULL AND message IS NOT NULL) = (state IN ('waiting', 'refused', 'parked')))
 ) PARTITION BY LIST (state);
 
--- All of it is new, taken once and gone: it is vacuumed after so many rows and not after a share of the table, at full
--- speed, because what is dead stands in the way of what is next.
+-- Each row is new, taken once and gone. So autovacuum starts after a number of rows, not after a share of the table, and
+-- works at full speed: dead rows stand in front of the next ones.
 CREATE TABLE pointsd.requests_open PARTITION OF pointsd.requests (
     CONSTRAINT requests_open_pkey PRIMARY KEY (lane, id)
 ) FOR VALUES IN ('pending', 'waiting') WITH (
@@ -46,31 +47,33 @@ CREATE TABLE pointsd.requests_open PARTITION OF pointsd.requests (
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000
 );
--- For who asks after one request. It has no order, so that no plan can take the next ones of a lane from it, and pass by
--- those of the other lanes.
+-- Finds one request. A hash has no order, so no plan can take the next requests of a lane from it and skip over those of
+-- the other lanes.
 CREATE INDEX requests_open_by_id ON pointsd.requests_open USING hash (id);
--- Hardly ever more than a few rows: requests that failed, by whom they hold up. The only index of its kind, so that no
--- plan made while there were none asks another one for each request.
+-- Finds the failed requests that hold up an account; hardly ever more than a few. It is the only partial index here, so a
+-- plan made while it was empty cannot choose another one for this look-up.
 CREATE INDEX requests_waiting ON pointsd.requests_open (user_id, id) WHERE state = 'waiting';
 
-CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
--- Not unique: a hand may have given an id a second time, and that must not keep a request from being finished.
-CREATE INDEX requests_done_by_id ON pointsd.requests_done (id);
--- What somebody should look at.
+-- The key includes finished_at: an id that was given a second time by hand must not keep a request from being finished.
+CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
+    finished_at NOT NULL,
+    CONSTRAINT requests_done_pkey PRIMARY KEY (id, finished_at)
+) FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
+-- Lists the requests that a person should look at.
 CREATE INDEX requests_done_for_a_reason ON pointsd.requests_done (state, id) WHERE state IN ('refused', 'parked');
 
--- One row per lane. Who locks it works on the lane: one transaction at a time, however many daemons there are. So the
--- requests of an account keep their order, and no request needs a lock of its own.
+-- One row a lane. A daemon locks the row while it works on the lane: one transaction at a time, in all daemons together.
+-- So the requests of an account keep their order, and no request needs a lock of its own.
 CREATE TABLE pointsd.request_lanes (
     lane smallint NOT NULL,
-    CONSTRAINT lanes_pkey PRIMARY KEY (lane)
+    CONSTRAINT request_lanes_pkey PRIMARY KEY (lane)
 );
 INSERT INTO pointsd.request_lanes SELECT generate_series(0, 3);
 
--- Rings for a daemon that sleeps, and only then: a NOTIFY makes all transactions that send one commit one after the
--- other. Who sleeps holds the advisory lock ("requests" in ASCII). Who finds it free holds a share of it until the end
--- of the transaction, and nobody goes to sleep before that has ended; so no request is overlooked.
-CREATE FUNCTION pointsd.announce_requests() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Notifies a daemon that sleeps, and only then, because transactions with a NOTIFY commit one after the other. A sleeping
+-- daemon holds the advisory lock ("requests" in ASCII). Where the lock is free, the inserting transaction shares it to its
+-- end, and a daemon goes to sleep only after that end. So no request is overlooked.
+CREATE FUNCTION pointsd.announce_requests() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM inserted WHERE state <> 'pending' OR attempts <> 0) THEN
         RAISE EXCEPTION 'a request is inserted as pending, with no attempts'
@@ -86,9 +89,9 @@ $$;
 CREATE TRIGGER requests_ring AFTER INSERT ON pointsd.requests
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION pointsd.announce_requests();
 
--- Gives the transaction its number before its requests get theirs. So a daemon can tell from which number on requests
--- may still turn up: none below those that were given when the oldest transaction under way was not begun yet.
-CREATE FUNCTION pointsd.number_transaction() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Gives the transaction its number before its requests get their ids. From this a daemon knows a watermark: the last id
+-- that was given before the oldest open transaction began. No request with a smaller id can turn up later.
+CREATE FUNCTION pointsd.number_transaction() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_current_xact_id();
     RETURN NULL;
@@ -98,13 +101,13 @@ $$;
 CREATE TRIGGER requests_number_transaction BEFORE INSERT ON pointsd.requests
     FOR EACH STATEMENT EXECUTE FUNCTION pointsd.number_transaction();
 
--- For those who would rather call than insert; returns the request's id.
+-- The same as an INSERT, as a call; returns the request's id.
 CREATE FUNCTION pointsd.enqueue(
     op text, user_id uuid, points bigint,
     source text DEFAULT NULL, order_id bigint DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
     source_type text DEFAULT NULL, source_id text DEFAULT NULL, duration numeric DEFAULT NULL,
     key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now()
-) RETURNS bigint LANGUAGE sql AS $$
+) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
                                description, at)
     VALUES (enqueue.op, enqueue.user_id, enqueue.points, enqueue.source, enqueue.order_id, enqueue.expires_at,

@@ -1,56 +1,31 @@
--- What proves the ledger: entries that set right what was found wrong, what was proved of each account, what was found,
--- and the books of each business day.
+-- The proofs: what was proved of each account, the fingerprints by which changes are found, and the findings.
 
--- An adjust entry is posted by a person, never by a job. Its amount is what it moves the balance by, up or down, and may
--- be nothing: then it only records that rows were set back to what the history says.
-ALTER TABLE pointsd.accounts
-    ADD COLUMN total_adjusted bigint NOT NULL DEFAULT 0, -- by adjust entries; below zero where they took points away
-    DROP CONSTRAINT accounts_balance_is_the_sum,
-    ADD CONSTRAINT accounts_balance_is_the_sum
-        CHECK (balance = total_recharged - total_consumed - total_expired + total_adjusted);
-
-ALTER TABLE pointsd.entries
-    ADD COLUMN correction jsonb, -- what an adjust entry set right: before, after, who and why
-    DROP CONSTRAINT entries_type_known,
-    DROP CONSTRAINT entries_amount_positive,
-    DROP CONSTRAINT entries_balances_chain,
-    ADD CONSTRAINT entries_type_known CHECK (type IN ('recharge', 'consume', 'expire', 'adjust')),
-    ADD CONSTRAINT entries_amount_positive CHECK (amount > 0 OR (type = 'adjust' AND amount = 0)),
-    ADD CONSTRAINT entries_balances_chain CHECK (
-        CASE type
-            WHEN 'recharge' THEN balance_after = balance_before + amount
-            WHEN 'adjust' THEN abs(balance_after - balance_before) = amount
-            ELSE balance_after = balance_before - amount
-        END),
-    ADD CONSTRAINT entries_correction_of_adjust CHECK ((correction IS NOT NULL) = (type = 'adjust'));
-
--- What was written lately is found by this: entries lie in the order in which they were recorded, so a summary of each
--- stretch of pages is enough, and it costs a posting nearly nothing.
-CREATE INDEX entries_by_recording ON pointsd.entries USING brin (recorded_at) WITH (autosummarize = on);
-
--- What was proved of an account: its history up to an entry, and what the account and its batches were then.
+-- The checkpoint of an account: its history is proved up to an entry, with the account and its batches as they were then.
 CREATE TABLE pointsd.checkpoints (
-    user_id         uuid    NOT NULL,
-    seq             bigint  NOT NULL, -- the last entry that was proved
-    batches         integer NOT NULL, -- the account's last batch then
-    balance         bigint  NOT NULL, -- after that entry
-    total_recharged bigint  NOT NULL,
-    total_consumed  bigint  NOT NULL,
-    total_expired   bigint  NOT NULL,
-    total_adjusted  bigint  NOT NULL,
-    entries_print   numeric NOT NULL, -- fingerprint of what the entries say …
-    batches_print   numeric NOT NULL, -- … of what never changes about the batches …
-    drawn_print     numeric NOT NULL, -- … and of what had been taken from each batch
+    user_id         uuid     NOT NULL,
+    seq             bigint   NOT NULL, -- the last entry that was proved
+    balance         bigint   NOT NULL, -- after that entry
+    total_recharged bigint   NOT NULL,
+    total_consumed  bigint   NOT NULL,
+    total_expired   bigint   NOT NULL,
+    total_adjusted  bigint   NOT NULL,
+    batches         integer  NOT NULL, -- the account's last batch then
+    bucket          smallint NOT NULL DEFAULT 0, -- the account's
+    entries_print   numeric  NOT NULL, -- fingerprint of what the entries say …
+    batches_print   numeric  NOT NULL, -- … of what never changes about the batches …
+    drawn_print     numeric  NOT NULL, -- … and of what had been taken from each batch
     CONSTRAINT checkpoints_pkey PRIMARY KEY (user_id)
 );
 
--- Fingerprints. Each column's hash is the seed of the next one's, the user's and the row's number among them, so a sum of
--- them changes with any value in any row, and does not depend on the order. Whole numbers go into the seed: there a hash
--- takes in all 64 bits. The columns are named, so that a column added later leaves the
--- prints of what was proved as they are. The planner puts the text of the functions in SQL into the statement that calls
--- them. Arrays are looked at as seldom as can be: each look unpacks them.
+-- Fingerprints. The hash of each column is the seed of the next one's hash; the user and the row's number are among them.
+-- So a sum of fingerprints changes with any value in any row, and does not depend on the order of the rows. Whole numbers
+-- go into the seed, where a hash takes in all 64 bits. The functions name the columns: a column added later leaves the
+-- fingerprints as they are. `bucket` is left out, because an account may move to another one.
+--
+-- The planner puts the text of these SQL functions into the statement that calls them (inlining). A SET clause would
+-- prevent that, so they have none. Arrays are read as seldom as possible: each access unpacks them.
 
--- Everything that an entry says.
+-- All that an entry says.
 CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash_extended(e.user_id, hashint8extended(1, e.seq # hashint8extended(2, e.amount
         # hashint8extended(3, e.balance_before # hashint8extended(4, e.balance_after #
@@ -71,14 +46,14 @@ CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE s
         timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 1))))))
 $$;
 
--- Accounts that are held together against what was proved of them. Few enough that their sums stay in a processor's cache:
--- with a sum for each of a million accounts, most of the time went into waiting for memory.
+-- The group of accounts whose sums are compared together with their checkpoints. There are 4096 groups: their sums stay
+-- in a processor's cache. With a sum for each of a million accounts, most of the time went into waiting for memory.
 CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash($1) & 4095
 $$;
 
--- What a recharge and the batch that it opened both say. Cut to 61 bits, as the next one is: so the parts of a sum do not
--- overflow it.
+-- What a recharge and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
+-- an entry cannot overflow.
 CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
@@ -90,18 +65,19 @@ CREATE FUNCTION pointsd.chain_print(seq bigint, balance bigint) RETURNS bigint L
     SELECT hashint8extended($1, $2) >> 3
 $$;
 
--- By what a batch's points are multiplied: about 20 bits, so that 10^12 of them do not overflow.
+-- The factor by which a batch's points are multiplied: about 20 bits, so that 10^12 points do not overflow.
 CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) & 1048575) + 1
 $$;
 
--- Several allocations, weighted; null where they are not sound: no batch twice, positive parts that come to `points`.
+-- Several allocations, weighted. Null where they are not sound: each batch at most once, all parts positive, `points` in
+-- total.
 CREATE FUNCTION pointsd.parts_proof(account uuid, batches integer[], parts bigint[], points bigint) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     left_over bigint := points;
     weighted bigint := 0;
-    many boolean := cardinality(parts) > 50; -- from here on a query is quicker than looking at all those before
+    many boolean := cardinality(parts) > 50; -- from here on a query is quicker than a comparison with all earlier ones
 BEGIN
     IF array_lower(batches, 1) <> 1 OR array_lower(parts, 1) <> 1 THEN RETURN NULL; END IF;
     IF many AND (SELECT count(DISTINCT b) <> count(*) FROM unnest(batches) AS b) THEN RETURN NULL; END IF;
@@ -117,8 +93,8 @@ BEGIN
 END
 $$;
 
--- The allocations of an adjust entry, which may give points back to a batch; null where they are not sound: no batch twice,
--- none without points, and together `points`. Sums are made before any bound is known, so they are numeric.
+-- The allocations of an adjust entry, which may give points back to a batch. Null where they are not sound: each batch at
+-- most once, no part of 0, `points` in total. The sums are made before any bound is known, so they are numeric.
 CREATE FUNCTION pointsd.adjust_proof(account uuid, batches integer[], parts bigint[], points numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN coalesce(sum(p), 0) = $4 AND count(DISTINCT b) = count(*) AND count(p) = count(*)
@@ -127,9 +103,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     FROM unnest($2, $3) AS t (b, p)
 $$;
 
--- What an account's entries must come to in sum: the chain of their balances; their points, weighted by type; the batches
--- that recharges opened; what was taken from each. A row that is not sound in itself spoils the sum by a number of its
--- own. Nothing is multiplied or added before its bounds are known: a value out of them must not be an error.
+-- An entry's part of the sum that proves an account: the chain of balances; the points, weighted by type; the batch that a
+-- recharge opened; what was taken from each batch. A row that is not sound in itself spoils the sum by a fixed number.
+-- Nothing is multiplied or added before its bounds are known: a value beyond them must not be an error.
 CREATE FUNCTION pointsd.entry_proof(e pointsd.entries)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
@@ -144,8 +120,8 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                             WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before > 0 AND e.allocated_points[1] = least(e.amount, e.balance_before)
                                              THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
-                            -- Here and not by the function below, which takes ten times as long: every fourth consume meets the
-                            -- end of a batch.
+                            -- Written out, because the function below takes ten times as long and every fourth consume meets
+                            -- the end of a batch.
                             WHEN 2 THEN CASE WHEN e.allocated_points[1] BETWEEN 1 AND least(e.amount, e.balance_before) - 1
                                                   AND e.allocated_points[2] = least(e.amount, e.balance_before) - e.allocated_points[1]
                                                   AND e.allocated_batches[1] <> e.allocated_batches[2]
@@ -179,7 +155,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         END, 4503599627370517)
 $$;
 
--- The part of that sum which the account has.
+-- The account's part of that sum.
 CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
                      AND a.total_expired >= 0
@@ -189,7 +165,7 @@ CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUA
         + 1000033::numeric * a.total_expired + 1000037::numeric * a.total_adjusted END
 $$;
 
--- What was taken from a batch; a batch that is not sound in itself spoils the sum.
+-- A batch's part: what was taken from it. A batch that is not sound in itself spoils the sum.
 CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
@@ -197,14 +173,14 @@ CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE s
              THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining) END, 4503599627370449)
 $$;
 
--- That part as it was when an account was proved: what later entries come to begins there.
+-- The account's part as it was at the checkpoint. The sum of later entries begins there.
 CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
         + 1000033::numeric * c.total_expired + 1000037::numeric * c.total_adjusted
 $$;
 
--- Whether an entry took from a batch what it may, and when: a consume before the batch's end; an expiry after it, and all
--- that was left.
+-- Whether an entry took points from a batch in time: a consume before the batch's end, an expiry after it, and then all
+-- points that were left.
 CREATE FUNCTION pointsd.drew_in_time(e pointsd.entries, b pointsd.batches) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
@@ -212,18 +188,19 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                                 ELSE true END, false)
 $$;
 
--- A sum as far as 64 bits count. Beyond them are only numbers that somebody made up: a report must tell them, not fail.
+-- A sum, cut to 64 bits. Only rows that were changed by hand come to more: a report must show them, not fail.
 CREATE FUNCTION pointsd.clamp_bigint(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint
 $$;
 
--- What does not hold. A finding stands until a later proof no longer finds it.
+-- The findings of proofs. A finding stands until a later proof no longer finds it.
 CREATE TABLE pointsd.findings (
     finding    bigint      GENERATED ALWAYS AS IDENTITY,
     rule       text        NOT NULL, -- the name of the check in sql/checks
     user_id    uuid,                 -- null: the ledger as a whole
     batch      integer,              -- null: not about a batch
     seq        bigint,               -- null: not about an entry
+    bucket     smallint    NOT NULL DEFAULT 0, -- the account's; 0 for the ledger as a whole
     expected   text        NOT NULL,
     found      text        NOT NULL,
     points     bigint,               -- found less expected; null: not about a number of points
@@ -235,9 +212,11 @@ CREATE TABLE pointsd.findings (
     CONSTRAINT findings_pkey PRIMARY KEY (finding),
     CONSTRAINT findings_resolved_by_a_run CHECK ((resolved_at IS NULL) = (resolved_run IS NULL))
 );
+-- A finding stands once, however many proofs see it.
 CREATE UNIQUE INDEX findings_stand_once
     ON pointsd.findings (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
     WHERE resolved_at IS NULL;
+-- Finds what stands against an account.
 CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE resolved_at IS NULL;
 
 -- One row: from when on entries have not been looked at, and when everything was last proved.
@@ -245,25 +224,7 @@ CREATE TABLE pointsd.proof_state (
     one         boolean     NOT NULL DEFAULT true,
     looked_from timestamptz,          -- the begin of the last proof that came to its end
     full_at     timestamptz,          -- the begin of the last full one
-    CONSTRAINT proof_pkey PRIMARY KEY (one),
-    CONSTRAINT proof_is_one_row CHECK (one)
+    CONSTRAINT proof_state_pkey PRIMARY KEY (one),
+    CONSTRAINT proof_state_is_one_row CHECK (one)
 );
 INSERT INTO pointsd.proof_state DEFAULT VALUES;
-
--- The books of each business day that is over: what was recorded on it, by source of the batches concerned. Source ''
--- is what accounts owe, which belongs to no source: it has a row on every day, a source from its first movement until
--- nothing is left of it. A day's rows are written once; entries found in it later are told as a finding.
-CREATE TABLE pointsd.days (
-    day       date        NOT NULL,
-    source    text        NOT NULL,
-    ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
-    opening   bigint      NOT NULL,
-    recharged bigint      NOT NULL, -- nothing for ''
-    settled   bigint      NOT NULL, -- recharged points that paid arrears at once; for '' below zero: less is owed
-    consumed  bigint      NOT NULL, -- for '': what consumes took beyond the points that were there
-    expired   bigint      NOT NULL,
-    adjusted  bigint      NOT NULL, -- by adjust entries, up or down
-    closing   bigint      NOT NULL,
-    CONSTRAINT days_pkey PRIMARY KEY (day, source),
-    CONSTRAINT days_add_up CHECK (closing = opening + recharged - settled - consumed - expired + adjusted)
-);

@@ -1,6 +1,6 @@
 -- The reports that were made.
 
--- One document for a report and a slot, kept as it was first made: doing a slot again changes nothing.
+-- One document for a report and a slot, stored as it was first made: a repeated run of the slot changes nothing.
 CREATE TABLE pointsd.documents (
     document bigint      GENERATED ALWAYS AS IDENTITY,
     report   text        NOT NULL, -- the name of the job
@@ -10,8 +10,8 @@ CREATE TABLE pointsd.documents (
     tone     text        NOT NULL,
     headline text        NOT NULL,
     content  jsonb       NOT NULL, -- the whole document
-    host     text        NOT NULL, -- where its files are …
-    folder   text        NOT NULL, -- … and in which folder there
+    host     text        NOT NULL, -- the machine with its files …
+    folder   text        NOT NULL, -- … and their folder there
     CONSTRAINT documents_pkey PRIMARY KEY (document),
     CONSTRAINT documents_tone_known CHECK (tone IN ('good', 'attention', 'bad')),
     CONSTRAINT documents_one_per_slot UNIQUE (report, slot)
@@ -64,8 +64,3 @@ CREATE TABLE pointsd.expired_seen (
     points   bigint  NOT NULL,
     CONSTRAINT expired_pkey PRIMARY KEY (source, by_sweep)
 );
-
--- Who is in arrears is found by a mark that changes only when an account falls into them or leaves them: an index on the
--- balance itself would have every posting write to it.
-ALTER TABLE pointsd.accounts ADD COLUMN in_arrears boolean GENERATED ALWAYS AS (balance < 0) STORED;
-CREATE INDEX accounts_in_arrears ON pointsd.accounts (user_id) WHERE in_arrears;

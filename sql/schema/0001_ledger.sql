@@ -1,0 +1,121 @@
+-- The ledger: accounts, the batches of points that they hold, and the entries of their history.
+--
+-- `bucket` says in which part of the ledger an account lies. On one plain server all accounts lie in bucket 0. On several
+-- servers a bucket lies on one of them with all its rows, so every key and every index that a posting uses begins with it.
+--
+-- There are no foreign keys: each would cost a look-up a row, and the account's row lock already guards what it would
+-- check. Rows without an account, left by changes by hand, are found by the sweep and the proofs.
+--
+-- Columns stand by size, the fixed ones first, so that no space is lost between them.
+
+-- One row a user. Every change of the user's points locks this row first.
+-- A posting changes no indexed column, and half of each page is kept free: so nearly every update is heap-only.
+CREATE TABLE pointsd.accounts (
+    user_id         uuid     NOT NULL,
+    balance         bigint   NOT NULL, -- below zero: arrears
+    total_recharged bigint   NOT NULL,
+    total_consumed  bigint   NOT NULL,
+    total_expired   bigint   NOT NULL,
+    total_adjusted  bigint   NOT NULL DEFAULT 0, -- by adjust entries; below zero where they took points away
+    last_seq        bigint   NOT NULL, -- number of the account's last entry
+    last_batch      integer  NOT NULL, -- number of the account's last batch
+    bucket          smallint NOT NULL DEFAULT 0,
+    in_arrears      boolean  GENERATED ALWAYS AS (balance < 0) STORED,
+    CONSTRAINT accounts_pkey PRIMARY KEY (user_id),
+    CONSTRAINT accounts_balance_is_the_sum
+        CHECK (balance = total_recharged - total_consumed - total_expired + total_adjusted),
+    CONSTRAINT accounts_totals_not_negative CHECK (total_recharged >= 0 AND total_consumed >= 0 AND total_expired >= 0),
+    CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0)
+) WITH (fillfactor = 50);
+
+-- Finds the accounts in arrears. The mark changes only when an account falls into arrears or leaves them. With an index on
+-- the balance, every posting would write to it.
+CREATE INDEX accounts_in_arrears ON pointsd.accounts (user_id) WHERE in_arrears;
+
+-- Points recharged together. `open` is the mark that the indexes use. It changes once in a batch's life, so a consume,
+-- which changes only `remaining`, touches no index.
+CREATE TABLE pointsd.batches (
+    user_id    uuid        NOT NULL,
+    amount     bigint      NOT NULL,
+    remaining  bigint      NOT NULL,
+    opened_at  timestamptz NOT NULL, -- effective time of the recharge
+    expires_at timestamptz NOT NULL, -- first instant at which the points are gone
+    batch      integer     NOT NULL, -- 1, 2, 3 … within the account, in order of creation
+    bucket     smallint    NOT NULL DEFAULT 0, -- the account's
+    open       boolean     NOT NULL,
+    source     text        NOT NULL,
+    CONSTRAINT batches_pkey PRIMARY KEY (user_id, batch),
+    CONSTRAINT batches_number_positive CHECK (batch > 0),
+    CONSTRAINT batches_remaining_within_amount CHECK (remaining >= 0 AND remaining <= amount),
+    CONSTRAINT batches_open_while_points_remain CHECK (open = (remaining > 0)),
+    CONSTRAINT batches_expire_after_opening CHECK (expires_at > opened_at)
+) WITH (fillfactor = 80);
+
+-- A posting asks for the open batches of its accounts.
+CREATE INDEX batches_open_by_user ON pointsd.batches (user_id, expires_at) WHERE open;
+-- The sweep asks for the accounts with open batches that are due. The user is only included. With the user as a key column,
+-- a plan made on empty tables takes this index for a posting too, and then reads every open batch of the ledger for it.
+CREATE INDEX batches_open_by_expiry ON pointsd.batches (expires_at) INCLUDE (user_id) WHERE open;
+
+-- The history: numbered without gaps within an account, chained by its balances, never changed.
+--
+-- An adjust entry is posted by a person, never by a job. Its amount is what it moves the balance by, up or down. An amount
+-- of 0 records that rows were set back to what the history says.
+CREATE TABLE pointsd.entries (
+    user_id           uuid        NOT NULL,
+    seq               bigint      NOT NULL, -- 1, 2, 3 … within the account
+    amount            bigint      NOT NULL,
+    balance_before    bigint      NOT NULL,
+    balance_after     bigint      NOT NULL,
+    at                timestamptz NOT NULL, -- when the thing happened, as the caller says
+    recorded_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- read while the table is locked: see ledger::cutoff
+    run               bigint,               -- the run that wrote it: proves what the run says that it did
+    key               uuid,                 -- version-5 UUID of the posting's idempotency key; null for expire and adjust
+    batch             integer,              -- the batch that a recharge opened
+    drawing_rule      smallint    NOT NULL, -- version of the rule by which points were allocated to batches
+    bucket            smallint    NOT NULL DEFAULT 0, -- the account's
+    type              text        NOT NULL,
+    source_type       text        NOT NULL, -- a recharge's or an expired batch's source, or the kind of service used
+    source_id         text,                 -- the order or the task
+    description       text        NOT NULL,
+    duration          numeric,              -- seconds, where the service is charged by time
+    allocated_batches integer[]   NOT NULL, -- batches drawn, settled or expired …
+    allocated_points  bigint[]    NOT NULL, -- … and how many points of each
+    correction        jsonb,                -- what an adjust entry set right: before, after, by whom and why
+    CONSTRAINT entries_pkey PRIMARY KEY (user_id, seq),
+    CONSTRAINT entries_seq_positive CHECK (seq > 0),
+    CONSTRAINT entries_amount_positive CHECK (amount > 0 OR (type = 'adjust' AND amount = 0)),
+    CONSTRAINT entries_type_known CHECK (type IN ('recharge', 'consume', 'expire', 'adjust')),
+    CONSTRAINT entries_balances_chain CHECK (
+        CASE type
+            WHEN 'recharge' THEN balance_after = balance_before + amount
+            WHEN 'adjust' THEN abs(balance_after - balance_before) = amount
+            ELSE balance_after = balance_before - amount
+        END),
+    CONSTRAINT entries_allocations_paired CHECK (cardinality(allocated_batches) = cardinality(allocated_points)),
+    CONSTRAINT entries_batch_of_recharge CHECK ((batch IS NOT NULL) = (type = 'recharge')),
+    CONSTRAINT entries_correction_of_adjust CHECK ((correction IS NOT NULL) = (type = 'adjust'))
+);
+
+-- Refuses a key that is posted twice. The account's lock already serialises postings, so this only stands behind it.
+-- Sixteen bytes stand for the key, because a wide text index halves the posting rate. Entries without a key stay out.
+CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (user_id, key) WHERE key IS NOT NULL;
+
+-- Finds what a run wrote.
+CREATE INDEX entries_by_run ON pointsd.entries (run) WHERE run IS NOT NULL;
+
+-- Finds what was recorded lately. Entries lie in the order of their recording, so a summary of each stretch of pages is
+-- enough, and it costs a posting nearly nothing.
+CREATE INDEX entries_by_recording ON pointsd.entries USING brin (recorded_at) WITH (autosummarize = on);
+
+CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% of pointsd.% is refused: history is never changed', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation', HINT = 'Post an entry that corrects it.';
+END
+$$;
+
+-- ALWAYS: it fires also where a replica or a restore switches ordinary triggers off.
+CREATE TRIGGER entries_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON pointsd.entries
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change();
+ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;

@@ -1,0 +1,19 @@
+-- The books of business days.
+
+-- The roll-forward of each business day that is over, by source of the batches concerned. A source has rows from its first
+-- movement until nothing is left of it. Source '' stands for arrears, which belong to no source; it has a row every day.
+-- A day's rows are written once. An entry that is found in a closed day is reported as a finding.
+CREATE TABLE pointsd.days (
+    day       date        NOT NULL,
+    source    text        NOT NULL,
+    ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
+    opening   bigint      NOT NULL,
+    recharged bigint      NOT NULL, -- 0 for ''
+    settled   bigint      NOT NULL, -- recharged points that paid arrears at once; for '' below zero, because arrears shrink
+    consumed  bigint      NOT NULL, -- for '': what consumes took beyond the points that the account had
+    expired   bigint      NOT NULL,
+    adjusted  bigint      NOT NULL, -- by adjust entries, up or down
+    closing   bigint      NOT NULL,
+    CONSTRAINT days_pkey PRIMARY KEY (day, source),
+    CONSTRAINT days_add_up CHECK (closing = opening + recharged - settled - consumed - expired + adjusted)
+);
