@@ -1,2 +1,2 @@
--- How many accounts there are.
+-- Counts all accounts.
 SELECT count(*) FROM pointsd.accounts

@@ -1,2 +1,2 @@
--- How far the proofs have come, and the time.
-SELECT looked_from, full_at, clock_timestamp() AS now FROM pointsd.proof_state
+-- Loads how far the proofs have come.
+SELECT proved_until, full_until FROM pointsd.proof_state

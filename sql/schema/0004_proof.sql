@@ -219,11 +219,11 @@ CREATE UNIQUE INDEX findings_stand_once
 -- Finds what stands against an account.
 CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE resolved_at IS NULL;
 
--- One row: from when on entries have not been looked at, and when everything was last proved.
+-- One row: how far the proofs have come.
 CREATE TABLE pointsd.proof_state (
-    one         boolean     NOT NULL DEFAULT true,
-    looked_from timestamptz,          -- the begin of the last proof that came to its end
-    full_at     timestamptz,          -- the begin of the last full one
+    one          boolean     NOT NULL DEFAULT true,
+    proved_until timestamptz,          -- entries recorded until then are proved; null: there was no proof yet
+    full_until   timestamptz,          -- the same of the last full proof
     CONSTRAINT proof_state_pkey PRIMARY KEY (one),
     CONSTRAINT proof_state_is_one_row CHECK (one)
 );

@@ -14,8 +14,8 @@ use crate::config::{self, Config};
 use crate::document::Document;
 use crate::numbers::{counted, grouped};
 use crate::proof::{
-    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, examine, prepare_session,
-    prove, record_findings, resolve_findings, state,
+    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, examine, load_state,
+    prepare_session, prove, record_findings, resolve_findings,
 };
 use crate::reports;
 use crate::reports::pipeline::{Pipeline, Report, Scope};
@@ -99,7 +99,7 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
 async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
     let so_far: Proof = counters_so_far(run)?;
     prepare_session(client).await?;
-    let full = so_far.full || is_full(context, run.slot, state(client).await?.full_at);
+    let full = so_far.full || is_full(context, run.slot, load_state(client).await?.full_until);
     let guard = run.guard(client).await?;
 
     let transaction = client.transaction().await?;

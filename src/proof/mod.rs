@@ -11,16 +11,19 @@ mod checks;
 mod findings;
 mod prove;
 mod repair;
+mod screen;
 mod session;
+mod state;
 
 pub use checks::{Finding, RULES, Rule, examine};
 pub use findings::{
     FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
     load_standing_findings, load_users_with_findings, prune_findings, record_findings, resolve_findings,
 };
-pub use prove::{Error, Proof, ProofRun, ProofState, prove, state};
+pub use prove::{Error, Proof, ProofRun, prove};
 pub use repair::{
     AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
     RepairError, Unrepairable, apply, plan,
 };
 pub use session::prepare_session;
+pub use state::{ProofState, load_state};

@@ -1,49 +1,38 @@
-//! The way over all accounts, in groups: each is screened in one snapshot, and who may not be sound is examined. No row of
-//! the ledger is locked, so no posting waits.
+//! The way of a proof over the accounts, in groups. No row of the ledger is locked, so no posting waits.
+//!
+//! Each group is screened. Suspects are examined by every check; sound accounts get their checkpoints moved. The cursor
+//! moves last: a group that was interrupted is done again.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, IsolationLevel, Row};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::checks::examine;
 use super::findings::{count_findings, record_findings, resolve_findings};
+use super::screen::{Range, Screened, Size, compare_range, screen_range, screen_users};
+use super::session::{Access, begin};
+use super::state::{load_state, move_state};
 use crate::database;
 
-/// Accounts in a group of a range. Entries lie in the order of time, so a group meets nearly every page of them that there
-/// is, and is read by a scan of them all: with 20,000,000 entries 2 of its 20 seconds, and in the first proof, in ten groups
-/// instead of one, half of its time. More accounts would hold one snapshot longer.
+/// Accounts in a group of a full proof. Entries lie in the order of time, so a group meets nearly every page of them, and
+/// is read by a scan of them all: with 20,000,000 entries this takes 2 of the 20 seconds of a proof. With ten groups instead
+/// of one, the scans took half the time of a first proof. More accounts would hold one snapshot longer.
 const GROUP_ACCOUNTS: i64 = 1_000_000;
 
-/// Accounts in a group where only those that changed are proved. They are found by index, one by one.
+/// Accounts in a group of a nightly proof. They are found by index, one by one.
 const GROUP_CHANGED: usize = 2_000;
 
-/// Suspects examined in one snapshot: their whole histories are read by every check.
+/// Suspects that are examined in one snapshot: every check reads their whole histories.
 const GROUP_SUSPECTS: usize = 500;
-
-/// A group of many accounts is read and summed up as a whole. Custom plans, because the range decides on the way. Without
-/// plain index scans, which would go to a page of the entries for each of them. On one processor: postings want the others.
-const WHOLE: &str = "SET plan_cache_mode = force_custom_plan; SET jit = off; SET max_parallel_workers_per_gather = 0; \
-                     SET work_mem = '256MB'; SET enable_seqscan = on; SET enable_hashjoin = on; SET enable_sort = off; \
-                     SET enable_indexscan = off";
-
-/// The comparison pays for being compiled: 17 s of a processor instead of 22, with 20,000,000 entries. The screen's longer
-/// expressions do not.
-const COMPILED: &str = "SET jit = on";
-
-/// Everything is reached by an index, account by account.
-const ONE_BY_ONE: &str = "SET plan_cache_mode = force_custom_plan; SET jit = off; \
-                          SET max_parallel_workers_per_gather = 0; SET enable_seqscan = off; SET enable_hashjoin = off; \
-                          SET enable_mergejoin = off; SET enable_sort = on; SET enable_indexscan = on";
 
 /// Why a proof did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database refused or did not answer. What was kept stays, and the proof goes on from there.
-    #[error("the database did not let the ledger be proved")]
+    /// The database refused or did not answer. What was written stays, and the proof goes on from there.
+    #[error("the database failed during the proof of the ledger")]
     Database(#[from] tokio_postgres::Error),
 }
 
@@ -55,38 +44,47 @@ impl Error {
     }
 }
 
-/// What a proof did.
+/// What a proof has done; the counters of its run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Whether every account was proved from its first entry on.
+    /// Whether every account is proved, from its first entry on.
     pub full: bool,
-    /// Accounts looked at.
+    /// Accounts read.
     pub accounts: u64,
-    /// Batches looked at.
+    /// Batches read.
     pub batches: u64,
-    /// Entries looked at.
+    /// Entries read.
     pub entries: u64,
-    /// Users who may not have been sound by their sums, or had findings, and were examined.
+    /// Accounts that were examined, because their sums were off or because they had findings.
     pub suspects: u64,
     /// Findings that stand at its end.
     pub findings: u64,
-    /// Of those, the ones that it was the first to find.
+    /// Of those, the ones that no earlier report has told.
     pub new: u64,
     /// Findings resolved since the last report.
     pub resolved: u64,
-    /// When it began, by the database's clock; one that is continued keeps it.
-    pub began: Option<DateTime<Utc>>,
-    /// From when on entries had not been looked at when it began; one that is continued keeps it. None before the first.
-    pub looked_from: Option<DateTime<Utc>>,
-    /// Whom it goes on with: behind this user where it proves what changed, else from this user on.
+    /// A nightly proof takes the accounts with entries recorded after this instant, where the proof before it ended …
+    pub since: Option<DateTime<Utc>>,
+    /// … and until this one. A proof that is continued keeps both.
+    pub until: Option<DateTime<Utc>>,
+    /// Where it goes on: a nightly proof after this user, a full one from this user on.
     pub cursor: Option<Uuid>,
-    /// Whether it was asked to stop before it had seen every account.
+    /// Whether it was asked to stop.
     pub stopped: bool,
     /// Whether it came to its end.
     pub ended: bool,
 }
 
-/// Who a proof is done for, and answers for it.
+impl Proof {
+    fn add(&mut self, size: Size, suspects: usize) {
+        self.accounts += size.accounts;
+        self.batches += size.batches;
+        self.entries += size.entries;
+        self.suspects += suspects as u64;
+    }
+}
+
+/// The run that a proof belongs to.
 pub trait ProofRun {
     /// The number by which findings name it.
     fn run(&self) -> i64;
@@ -101,35 +99,15 @@ pub trait ProofRun {
     ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
 }
 
-/// How far the proofs have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProofState {
-    /// From when on entries have not been looked at: the begin of the last proof that ended. None before the first.
-    pub looked_from: Option<DateTime<Utc>>,
-    /// The begin of the last one that looked at everything.
-    pub full_at: Option<DateTime<Utc>>,
-    /// The time, by the database's clock.
-    pub now: DateTime<Utc>,
-}
-
-/// Reads how far the proofs have come.
+/// Proves the accounts that changed since the last proof, and those with findings. With `full`, or if nothing was proved
+/// yet, it proves all accounts from their first entry on.
+///
+/// `so_far` is what an earlier attempt of the same run wrote, else the default. `proceed` is asked before each group, with
+/// the number of accounts done and of accounts in all; if it says no, the proof stops there. The connection must be one that
+/// [`prepare_session`](super::prepare_session) made ready.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn state(client: &Client) -> Result<ProofState, Error> {
-    let row = client.query_one(include_str!("../../sql/proof/state_read.sql"), &[]).await?;
-    Ok(ProofState { looked_from: row.try_get(0)?, full_at: row.try_get(1)?, now: row.try_get(2)? })
-}
-
-/// Proves the accounts that changed since the last proof and those with findings, or with `full`, as where nothing was
-/// proved yet, all of them from their first entry on.
-///
-/// `so_far` is what an earlier attempt of the same run kept, else the default. `proceed` is asked before each group and
-/// told how far the proof came: accounts done, and accounts in all; when it says no, the proof ends there. The connection
-/// must be the run's own: settings stay on it.
-///
-/// # Errors
-/// Where the database fails, or the run may not go on. What was kept by then stays.
+/// If the database fails, or if the run lost its claim. What was written by then stays.
 pub async fn prove(
     client: &mut Client,
     run: &impl ProofRun,
@@ -140,24 +118,26 @@ pub async fn prove(
     if so_far.ended && (so_far.full || !full) {
         return Ok(so_far);
     }
-    // A group takes as long as it takes: a run has a time of its own after which it is given up.
-    client.batch_execute("SET statement_timeout = 0").await?;
-    let state = state(client).await?;
-    let began = so_far.began.unwrap_or(state.now);
-    let looked_from = so_far.began.map_or(state.looked_from, |_| so_far.looked_from);
-    let all = full || state.looked_from.is_none();
-    // Whom a nightly one was done with, it did not prove from the first entry on; and one that was cut off behind its last
-    // group begins again, too.
-    let again = all && (!so_far.full || so_far.cursor.is_none());
-    let so_far = if again { Proof::default() } else { so_far };
-    let proof = Proof { full: all, began: Some(began), looked_from, stopped: false, ..so_far };
-    let mut way = Way { client, run, proof, began, done: 0, total: 0, first: state.looked_from.is_none() };
-    // A full proof brings the checkpoints up to date first: then whoever moved on since is nobody but those who did it
-    // while it was under way. One that is continued has done so.
-    if let Some(looked_from) = state.looked_from
+    let state = load_state(client).await?;
+    let until = match so_far.until {
+        Some(until) => until,
+        None => client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?,
+    };
+    let since = if so_far.until.is_some() { so_far.since } else { state.proved_until };
+    let all = full || state.proved_until.is_none();
+    // A nightly proof checks only what changed, so its accounts still need a full proof. A full proof that was interrupted
+    // after its last group starts over.
+    let starts_over = all && (!so_far.full || so_far.cursor.is_none());
+    let so_far = if starts_over { Proof::default() } else { so_far };
+    let proof = Proof { full: all, since, until: Some(until), stopped: false, ..so_far };
+    let first_proof = state.proved_until.is_none();
+    let mut way = Way { client, run, proof, until, first_proof, done: 0, total: 0 };
+    // A full proof first moves the checkpoints of the accounts that changed. Then only those that change while it is under way
+    // differ from their checkpoints. A full proof that is continued has done so.
+    if let Some(since) = state.proved_until
         && !(all && way.proof.cursor.is_some())
     {
-        way.prove_changed(looked_from, all, &mut proceed).await?;
+        way.prove_changed(since, &mut proceed).await?;
     }
     if all && !way.proof.stopped {
         way.prove_all(&mut proceed).await?;
@@ -169,60 +149,50 @@ pub async fn prove(
     Ok(way.proof)
 }
 
-/// The users that a screen is over.
-enum Group<'a> {
-    Range(Uuid, Option<Uuid>),
-    Users(&'a [Uuid], &'a [Uuid]),
-}
-
 /// A proof under way.
 struct Way<'a, R> {
     client: &'a mut Client,
     run: &'a R,
     proof: Proof,
-    began: DateTime<Utc>,
+    until: DateTime<Utc>,
+    first_proof: bool,
+    /// Accounts done, and accounts in all.
     done: u64,
     total: u64,
-    /// Whether nothing was proved yet.
-    first: bool,
 }
 
 impl<R: ProofRun> Way<'_, R> {
-    /// Proves what changed. Before a full proof it is not counted and moves no cursor: everything is looked at again.
+    /// Proves the accounts that changed. Before a full proof this counts nothing and moves no cursor.
     async fn prove_changed(
         &mut self,
-        looked_from: DateTime<Utc>,
-        before_all: bool,
+        since: DateTime<Utc>,
         proceed: &mut impl FnMut((u64, u64)) -> bool,
     ) -> Result<(), Error> {
-        let behind = self.proof.cursor;
-        // A list that an earlier proof, cut off on the same connection, left behind.
-        self.client.batch_execute("CLOSE ALL; RESET enable_seqscan; RESET enable_hashjoin").await?;
-        let transaction = self.client.transaction().await?;
+        // An earlier proof that was interrupted on this connection may have left its cursor.
+        self.client.batch_execute("CLOSE ALL").await?;
         let declare = include_str!("../../sql/proof/changed_declare.sql");
-        transaction.execute(declare, &[&looked_from, &behind]).await?;
-        transaction.commit().await?;
+        self.client.execute(declare, &[&since, &self.proof.cursor]).await?;
         self.total = self.client.execute("MOVE FORWARD ALL FROM changed", &[]).await?;
         self.client.batch_execute("MOVE ABSOLUTE 0 FROM changed").await?;
-        self.client.batch_execute(ONE_BY_ONE).await?;
         let fetch = format!("FETCH FORWARD {GROUP_CHANGED} FROM changed");
         loop {
             let rows = self.client.query(&fetch, &[]).await?;
-            let Some(last) = rows.last() else { break };
+            let (mut users, mut with_findings) = (Vec::new(), Vec::new());
+            for row in &rows {
+                let user: Uuid = row.try_get("user_id")?;
+                users.push(user);
+                if row.try_get("has_finding")? {
+                    with_findings.push(user);
+                }
+            }
+            if users.is_empty() {
+                break;
+            }
             if !proceed((self.done, self.total)) {
                 self.proof.stopped = true;
                 break;
             }
-            let last: Uuid = last.try_get(0)?;
-            let users = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
-            let mut found = Vec::new();
-            for row in &rows {
-                if row.try_get(1)? {
-                    found.push(row.try_get(0)?);
-                }
-            }
-            let cursor = if before_all { None } else { Some(last) };
-            self.prove_group(Group::Users(&users, &found), !before_all, cursor, users.len() as u64, proceed).await?;
+            self.prove_users(&users, &with_findings, proceed).await?;
             if self.proof.stopped {
                 break;
             }
@@ -231,169 +201,129 @@ impl<R: ProofRun> Way<'_, R> {
         Ok(())
     }
 
-    /// Proves everything from the cursor on. Users without an account lie between those with one: nobody is left out.
+    async fn prove_users(
+        &mut self,
+        users: &[Uuid],
+        with_findings: &[Uuid],
+        proceed: &mut impl FnMut((u64, u64)) -> bool,
+    ) -> Result<(), Error> {
+        let transaction = begin(self.client, Access::Index).await?;
+        let screened = screen_users(transaction.client(), users, with_findings).await?;
+        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+        transaction.commit().await?;
+        let mut after = self.proof.clone();
+        if !self.proof.full {
+            after.add(screened.size, screened.suspects.len());
+            after.cursor = users.last().copied();
+        }
+        let done = self.done + users.len() as u64;
+        self.end_group(screened.suspects, after, done, proceed).await
+    }
+
+    /// Proves everything from the cursor on. Ranges go by user, so that users without an account are proved, too.
     async fn prove_all(&mut self, proceed: &mut impl FnMut((u64, u64)) -> bool) -> Result<(), Error> {
         let count = self.client.query_one(include_str!("../../sql/proof/account_count.sql"), &[]).await?;
-        (self.done, self.total) = (self.proof.accounts, number(&count, 0)?);
-        let mut from = self.proof.cursor.unwrap_or(Uuid::nil());
+        self.total = u64::try_from(count.try_get::<_, i64>(0)?).unwrap_or(0);
+        self.done = self.proof.accounts;
+        let mut first = self.proof.cursor.unwrap_or(Uuid::nil());
         loop {
             if !proceed((self.done, self.total)) {
                 self.proof.stopped = true;
                 return Ok(());
             }
-            let before = self.proof.accounts;
             let end = include_str!("../../sql/proof/range_end.sql");
-            self.client.batch_execute("RESET enable_indexscan; RESET enable_sort").await?;
-            let end = self.client.query_opt(end, &[&from, &GROUP_ACCOUNTS]).await?;
+            let end = self.client.query_opt(end, &[&first, &GROUP_ACCOUNTS]).await?;
             let end: Option<Uuid> = end.map(|row| row.try_get(0)).transpose()?;
-            self.client.batch_execute(WHOLE).await?;
-            self.prove_group(Group::Range(from, end), true, end, 0, proceed).await?;
-            self.done += self.proof.accounts - before;
+            self.prove_range(Range { first, end }, proceed).await?;
             match end {
-                Some(end) if !self.proof.stopped => from = end,
+                Some(end) if !self.proof.stopped => first = end,
                 _ => return Ok(()),
             }
         }
     }
 
-    /// Screens a group; examines its suspects and writes down what is found. Afterwards, and not before, the cursor moves:
-    /// a group that was cut off is done again.
-    async fn prove_group(
+    /// In a first proof, a range is screened account by account. Later its sums are compared with the checkpoints, and only
+    /// the digest groups that differ are screened.
+    async fn prove_range(&mut self, range: Range, proceed: &mut impl FnMut((u64, u64)) -> bool) -> Result<(), Error> {
+        let (size, suspects) = if self.first_proof {
+            let screened = self.screen_range(range, None).await?;
+            (screened.size, screened.suspects)
+        } else {
+            let transaction = begin(self.client, Access::ComparePass).await?;
+            let compared = compare_range(transaction.client(), range).await?;
+            transaction.commit().await?;
+            let mut suspects = BTreeSet::new();
+            for users in compared.moved_on.chunks(GROUP_CHANGED) {
+                let transaction = begin(self.client, Access::Index).await?;
+                suspects.extend(screen_users(transaction.client(), users, &[]).await?.suspects);
+                self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+                transaction.commit().await?;
+            }
+            if !compared.differing.is_empty() {
+                suspects.extend(self.screen_range(range, Some(&compared.differing)).await?.suspects);
+            }
+            (compared.size, suspects.into_iter().collect())
+        };
+        let mut after = self.proof.clone();
+        after.add(size, suspects.len());
+        after.cursor = range.end;
+        let done = after.accounts;
+        self.end_group(suspects, after, done, proceed).await
+    }
+
+    async fn screen_range(&mut self, range: Range, digest_groups: Option<&[i32]>) -> Result<Screened, Error> {
+        let transaction = begin(self.client, Access::ScreenPass).await?;
+        let screened = screen_range(transaction.client(), range, self.first_proof, digest_groups).await?;
+        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+        transaction.commit().await?;
+        Ok(screened)
+    }
+
+    /// Examines the suspects of a group, then moves the cursor behind it.
+    async fn end_group(
         &mut self,
-        group: Group<'_>,
-        counted: bool,
-        cursor: Option<Uuid>,
-        accounts: u64,
+        suspects: Vec<Uuid>,
+        after: Proof,
+        done: u64,
         proceed: &mut impl FnMut((u64, u64)) -> bool,
     ) -> Result<(), Error> {
-        let begun = (self.done, self.total);
-        let mut after = self.proof.clone();
-        let transaction =
-            self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-        let mut suspects: Vec<Uuid> = Vec::new();
-        // Where everything was proved before, sums of whole buckets are held against what was proved, and only what lies in
-        // those that differ is screened account by account.
-        let mut compared = None;
-        let row = match group {
-            Group::Range(from, end) => {
-                let (first, mut buckets) = (self.first, None);
-                if !first {
-                    let compare = include_str!("../../sql/proof/range_compare.sql");
-                    let range: [(&(dyn ToSql + Sync), Type); 2] = [(&from, Type::UUID), (&end, Type::UUID)];
-                    transaction.batch_execute(COMPILED).await?;
-                    if let Some(row) = one(transaction.query_typed(compare, &range).await?) {
-                        buckets = Some(row.try_get::<_, Vec<i32>>(3)?);
-                        let moved_on: Vec<Uuid> = row.try_get(4)?;
-                        transaction.batch_execute(ONE_BY_ONE).await?;
-                        for users in moved_on.chunks(GROUP_CHANGED) {
-                            let screen = include_str!("../../sql/proof/screen_users.sql");
-                            let nobody: &[Uuid] = &[];
-                            let of: [(&(dyn ToSql + Sync), Type); 2] =
-                                [(&users, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)];
-                            if let Some(row) = one(transaction.query_typed(screen, &of).await?) {
-                                suspects.extend(row.try_get::<_, Vec<Uuid>>(3)?);
-                            }
-                        }
-                        transaction.batch_execute(WHOLE).await?;
-                        compared = Some(row);
-                    }
-                }
-                if buckets.as_ref().is_some_and(Vec::is_empty) {
-                    None
-                } else {
-                    let screen = include_str!("../../sql/proof/screen_range.sql");
-                    let range: [(&(dyn ToSql + Sync), Type); 4] =
-                        [(&from, Type::UUID), (&end, Type::UUID), (&first, Type::BOOL), (&buckets, Type::INT4_ARRAY)];
-                    one(transaction.query_typed(screen, &range).await?)
-                }
-            }
-            Group::Users(users, found) => {
-                let screen = include_str!("../../sql/proof/screen_users.sql");
-                let of: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&found, Type::UUID_ARRAY)];
-                one(transaction.query_typed(screen, &of).await?)
-            }
-        };
-        if let Some(row) = &row {
-            suspects.extend(row.try_get::<_, Vec<Uuid>>(3)?);
-        }
-        if let Some(row) = compared.as_ref().or(row.as_ref())
-            && counted
-        {
-            after.accounts += number(row, 0)?;
-            after.batches += number(row, 1)?;
-            after.entries += number(row, 2)?;
-            after.suspects += suspects.len() as u64;
-        }
-        after.cursor = cursor;
-        let done = match group {
-            Group::Range(..) => after.accounts,
-            Group::Users(..) => self.done + accounts,
-        };
-        let progress = (done, self.total);
-        let kept = if suspects.is_empty() { (&after, progress) } else { (&self.proof, begun) };
-        self.run.keep(transaction.client(), kept.0, kept.1).await?;
-        transaction.commit().await?;
-        if !suspects.is_empty() {
-            self.client.batch_execute(ONE_BY_ONE).await?;
-        }
-        suspects.sort_unstable();
-        suspects.dedup();
-        let chunks = suspects.chunks(GROUP_SUSPECTS);
-        let last = chunks.len();
-        for (nth, users) in (1..).zip(chunks) {
-            if nth > 1 && !proceed(begun) {
+        for (nth, users) in suspects.chunks(GROUP_SUSPECTS).enumerate() {
+            if nth > 0 && !proceed((self.done, self.total)) {
                 self.proof.stopped = true;
                 return Ok(());
             }
-            let kept = if nth == last { (&after, progress) } else { (&self.proof, begun) };
-            Self::examine(self.client, self.run, self.began, users, kept).await?;
+            self.examine_suspects(users).await?;
         }
-        self.proof = after;
-        if matches!(group, Group::Users(..)) {
-            self.done = done;
-        }
+        self.run.keep(self.client, &after, (done, self.total)).await?;
+        (self.proof, self.done) = (after, done);
         Ok(())
     }
 
-    /// Examines suspects in one snapshot, writes down what is found, and moves the checkpoints of those who are sound.
-    async fn examine(
-        client: &mut Client,
-        run: &R,
-        began: DateTime<Utc>,
-        users: &[Uuid],
-        (kept, progress): (&Proof, (u64, u64)),
-    ) -> Result<(), Error> {
-        let snapshot =
-            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-        // A check reads all entries and batches of these users and joins them: one by one, an account with many would take
-        // the square of their number.
-        snapshot.batch_execute("SET LOCAL enable_hashjoin = on").await?;
+    /// Examines suspects in one snapshot, records the findings, and makes new checkpoints of the sound accounts.
+    async fn examine_suspects(&mut self, users: &[Uuid]) -> Result<(), Error> {
+        let snapshot = begin(self.client, Access::Examine).await?;
         let findings = examine(snapshot.client(), users).await?;
         snapshot.commit().await?;
         let unsound: BTreeSet<Uuid> = findings.iter().filter_map(|finding| finding.user).collect();
         let sound: Vec<Uuid> = users.iter().copied().filter(|user| !unsound.contains(user)).collect();
-        let nobody: &[Uuid] = &[];
-        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-        record_findings(transaction.client(), run.run(), began, &findings).await?;
-        // Their whole history has just been read, so their checkpoint may begin anew: one that a hand has changed would
-        // have them suspected for ever.
-        let forget = "DELETE FROM pointsd.checkpoints WHERE user_id = ANY ($1)";
-        transaction.execute(forget, &[&sound]).await?;
-        let screen = include_str!("../../sql/proof/screen_users.sql");
-        transaction.query_typed(screen, &[(&sound, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)]).await?;
-        run.keep(transaction.client(), kept, progress).await?;
+
+        let transaction = begin(self.client, Access::Index).await?;
+        record_findings(transaction.client(), self.run.run(), self.until, &findings).await?;
+        // The whole history of these accounts was just read, so their checkpoints begin anew. A checkpoint that was changed by
+        // hand would otherwise make its account a suspect for ever.
+        transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&sound]).await?;
+        screen_users(transaction.client(), &sound, &[]).await?;
+        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
         transaction.commit().await?;
         Ok(())
     }
 
+    /// Resolves the findings that were not found again, and moves the state of the proofs.
     async fn end(&mut self) -> Result<(), Error> {
-        let transaction =
-            self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-        let number = self.run.run();
-        resolve_findings(transaction.client(), number, self.began).await?;
-        let counts = count_findings(transaction.client(), number).await?;
-        let update = include_str!("../../sql/proof/state_update.sql");
-        transaction.execute(update, &[&self.began, &self.proof.full]).await?;
+        let transaction = self.client.transaction().await?;
+        resolve_findings(transaction.client(), self.run.run(), self.until).await?;
+        let counts = count_findings(transaction.client(), self.run.run()).await?;
+        move_state(transaction.client(), self.until, self.proof.full).await?;
         let proof = Proof {
             findings: counts.standing,
             new: counts.new,
@@ -407,13 +337,4 @@ impl<R: ProofRun> Way<'_, R> {
         self.proof = proof;
         Ok(())
     }
-}
-
-/// The row of a statement that answers with one.
-fn one(rows: Vec<Row>) -> Option<Row> {
-    rows.into_iter().next()
-}
-
-fn number(row: &Row, place: usize) -> Result<u64, tokio_postgres::Error> {
-    Ok(u64::try_from(row.try_get::<_, i64>(place)?).unwrap_or(0))
 }

@@ -280,7 +280,7 @@ pub async fn apply(
         )
         .await?;
     if change.accept_history {
-        transaction.execute(include_str!("../../sql/proof/repair_checkpoint.sql"), &[&user]).await?;
+        transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&[user].as_slice()]).await?;
     }
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {

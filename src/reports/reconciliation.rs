@@ -56,8 +56,7 @@ pub struct Subject<'a> {
 pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document, Error> {
     let Subject { config, slot, run, proof, books, .. } = subject;
     let words = Words(config.language);
-    let state = client.query_one(include_str!("../../sql/proof/state_read.sql"), &[]).await?;
-    let full_at: Option<DateTime<Utc>> = state.try_get("full_at")?;
+    let full_at = proof::load_state(client).await?.full_until;
     let tone = if proof.findings > 0 { Tone::Bad } else { Tone::Good };
     let mut sections = vec![
         Section::Table(standing(client, subject, &words).await?),
@@ -458,7 +457,7 @@ impl Words {
     }
 
     fn range(&self, proof: &Proof, zone: Zone) -> String {
-        match proof.looked_from {
+        match proof.since {
             Some(from) if !proof.full => {
                 let from = from.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string();
                 self.or(

@@ -172,7 +172,7 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     assert!(full("reports: {full_proof_on: wednesday}\n", &["--at", "2026-11-18T04:30:02Z"]));
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-22T04:30:03Z"]));
     // Where that day's slot was missed or failed, on the next one.
-    sql(&database, "UPDATE pointsd.proof_state SET full_at = '2026-11-11T04:29:59Z'");
+    sql(&database, "UPDATE pointsd.proof_state SET full_until = '2026-11-11T04:29:59Z'");
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-18T04:30:03Z"]));
     assert!(full("", &["--at", "2026-11-18T04:30:04Z"]));
     // By the calendar of the job's schedule: in Shanghai Sunday has begun.

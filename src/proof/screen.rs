@@ -1,0 +1,81 @@
+//! The screens: one statement over many accounts that moves the checkpoints of sound accounts and returns the suspects.
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
+
+/// The outcome of a screen.
+#[derive(Debug, Default)]
+pub(super) struct Screened {
+    pub(super) size: Size,
+    /// The users whose accounts may not be sound.
+    pub(super) suspects: Vec<Uuid>,
+}
+
+/// The number of rows that were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    pub(super) accounts: u64,
+    pub(super) batches: u64,
+    pub(super) entries: u64,
+}
+
+/// The outcome of comparing a range with its checkpoints.
+#[derive(Debug)]
+pub(super) struct Compared {
+    pub(super) size: Size,
+    /// The digest groups whose sums differ from their checkpoints.
+    pub(super) differing: Vec<i32>,
+    /// The users whose accounts have entries after their checkpoint, or have no checkpoint.
+    pub(super) moved_on: Vec<Uuid>,
+}
+
+/// The users from `first` up to `end`, without it; to the last one if there is no end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) first: Uuid,
+    pub(super) end: Option<Uuid>,
+}
+
+/// Compares a range with its checkpoints.
+pub(super) async fn compare_range(client: &Client, Range { first, end }: Range) -> Result<Compared, Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&first, Type::UUID), (&end, Type::UUID)];
+    let rows = client.query_typed(include_str!("../../sql/proof/range_compare.sql"), &parameters).await?;
+    let mut compared = Compared { size: Size::default(), differing: Vec::new(), moved_on: Vec::new() };
+    for row in &rows {
+        compared = Compared {
+            size: size_from(row)?,
+            differing: row.try_get("differing")?,
+            moved_on: row.try_get("moved_on")?,
+        };
+    }
+    Ok(compared)
+}
+
+/// Screens a range, or only its users in these digest groups. `first_proof`: nothing was proved before.
+pub(super) async fn screen_range(
+    client: &Client,
+    Range { first, end }: Range,
+    first_proof: bool,
+    digest_groups: Option<&[i32]>,
+) -> Result<Screened, Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&first, Type::UUID), (&end, Type::UUID), (&first_proof, Type::BOOL), (&digest_groups, Type::INT4_ARRAY)];
+    screened_from(&client.query_typed(include_str!("../../sql/proof/screen_range.sql"), &parameters).await?)
+}
+
+/// Screens these users. Those `with_findings` are suspects in any case.
+pub(super) async fn screen_users(client: &Client, users: &[Uuid], with_findings: &[Uuid]) -> Result<Screened, Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&with_findings, Type::UUID_ARRAY)];
+    screened_from(&client.query_typed(include_str!("../../sql/proof/screen_users.sql"), &parameters).await?)
+}
+
+fn screened_from(rows: &[Row]) -> Result<Screened, Error> {
+    let Some(row) = rows.first() else { return Ok(Screened::default()) };
+    Ok(Screened { size: size_from(row)?, suspects: row.try_get("suspects")? })
+}
+
+fn size_from(row: &Row) -> Result<Size, Error> {
+    let count = |column: &str| row.try_get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
+    Ok(Size { accounts: count("accounts")?, batches: count("batches")?, entries: count("entries")? })
+}
