@@ -19,12 +19,10 @@ use serde::{Deserialize, Deserializer};
 use tokio_postgres::config::Host;
 
 mod mail;
-mod settings;
 
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp};
 use crate::language::Language;
 use crate::prices::PriceList;
-use crate::requests;
 use crate::schedule::Schedule;
 use crate::time::Zone;
 use crate::yaml::{self, Lines};
@@ -68,7 +66,7 @@ pub struct Config {
     /// `mail`
     pub mail: Mail,
     /// `requests`
-    pub requests: requests::Settings,
+    pub requests: Requests,
     /// `retention`
     pub retention: Retention,
     /// `log`
@@ -302,6 +300,23 @@ pub struct Reports {
     pub templates: Option<PathBuf>,
     /// How long after its slot a report is missing that was not made, or not delivered.
     pub missing_after: Duration,
+}
+
+/// The queue of postings in `pointsd.requests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// Whether this daemon takes any.
+    pub enabled: bool,
+    /// How often the queue is looked at even if nobody rang.
+    #[serde(rename = "poll_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub poll: Duration,
+    /// Further tries after one that failed for a reason that may pass.
+    #[serde(deserialize_with = "between::<0, 100, _, _>")]
+    pub retries: u32,
+    /// Before the first of them; it doubles each time.
+    #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub retry_pause: Duration,
 }
 
 /// For how many days what is over is kept.
@@ -608,8 +623,7 @@ struct File {
     jobs: FileJobs,
     reports: FileReports,
     mail: mail::FileMail,
-    #[serde(with = "settings::Requests")]
-    requests: requests::Settings,
+    requests: Requests,
     retention: Retention,
     log: Log,
 }

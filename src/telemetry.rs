@@ -13,7 +13,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::config::LogFormat;
-pub use crate::errors::chain;
 
 /// Names what to log, in the form of tracing's filters; it comes before the configured level.
 const FILTER: &str = "POINTSD_LOG";
@@ -98,6 +97,18 @@ fn filter(level: Level, asked: Option<&str>) -> Result<EnvFilter, String> {
     }
     let text = if names_a_level { asked.to_owned() } else { format!("{},{asked}", base(level)) };
     EnvFilter::builder().parse(text).map_err(|error: ParseError| error.to_string())
+}
+
+/// An error and its causes on one line, for a log: Display of an error of ours never includes its source.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,23 +1,32 @@
--- What entries did to the batches that expire between borders: points that came (what a recharge settled at once never
--- came into its batch), that were spent, and that expired.
--- $1 timestamptz: entries recorded later; $2 timestamptz[]: the borders, in order
-SELECT width_bucket(b.expires_at - interval '1 microsecond', $2::timestamptz[]) AS part,
-       coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0)::bigint
-           - coalesce(sum(e.points) FILTER (WHERE e.type = 'recharge'), 0)::bigint AS recharged,
-       coalesce(sum(e.points) FILTER (WHERE e.type = 'consume'), 0)::bigint AS spent,
-       coalesce(sum(e.points) FILTER (WHERE e.type = 'expire'), 0)::bigint AS expired
-FROM (
-    SELECT e.user_id, e.type, e.batch, e.amount,
-           (SELECT coalesce(sum(p), 0) FROM unnest(e.allocated_points) AS p) AS points
-    FROM pointsd.entries AS e
-    WHERE e.recorded_at > $1 AND e.type = 'recharge'
-    UNION ALL
-    SELECT e.user_id, e.type, part.batch, 0, part.points
-    FROM pointsd.entries AS e
-    CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
-    WHERE e.recorded_at > $1 AND e.type IN ('consume', 'expire')
-) AS e
+-- What entries recorded in a span did to batches, by the borders between which these expire: points that were issued (a
+-- recharge's settled part never came into its batch), used and expired, and by how much repairs changed the batches' rows.
+-- OFFSET 0 keeps the look-ups to those batches.
+-- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order
+SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[]) AS part,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)::bigint AS issued,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'consume'), 0)::bigint AS used,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'expire'), 0)::bigint AS expired,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'adjust'), 0)::bigint AS corrected
+FROM pointsd.entries AS e
 CROSS JOIN LATERAL (
-    SELECT b.expires_at FROM pointsd.batches AS b WHERE b.user_id = e.user_id AND b.batch = e.batch OFFSET 0
+    SELECT e.batch, e.amount - (SELECT coalesce(sum(settled), 0) FROM unnest(e.allocated_points) AS settled) AS points
+    WHERE e.type = 'recharge'
+    UNION ALL
+    SELECT part.batch, part.points
+    FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
+    WHERE e.type IN ('consume', 'expire')
+    UNION ALL
+    SELECT (c.change ->> 'batch')::integer,
+           CASE WHEN (c.change -> 'after' ->> 'open')::boolean THEN (c.change -> 'after' ->> 'remaining')::bigint ELSE 0 END
+           - CASE WHEN (c.change -> 'before' ->> 'open')::boolean THEN (c.change -> 'before' ->> 'remaining')::bigint ELSE 0 END
+    FROM jsonb_array_elements(e.correction -> 'batches') AS c (change)
+    WHERE e.type = 'adjust'
+) AS f
+CROSS JOIN LATERAL (
+    SELECT b.expires_at
+    FROM pointsd.batches AS b
+    WHERE b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = f.batch
+    OFFSET 0
 ) AS b
+WHERE e.recorded_at > $1 AND e.recorded_at <= $2
 GROUP BY 1

@@ -1,2 +1,2 @@
--- A new forecast takes the place of the last.
+-- Deletes the last forecast: a new one takes its place.
 DELETE FROM pointsd.expiry_forecast

@@ -1,2 +1,2 @@
--- What the last report on expiry said would expire.
-SELECT ends, slot, as_of, points, recharged, spent, expired FROM pointsd.expiry_forecast ORDER BY ends
+-- The forecast of the last report on expiry.
+SELECT ends, as_of, points FROM pointsd.expiry_forecast ORDER BY ends

@@ -60,14 +60,14 @@ impl Arrears {
                 let since = owing.since.as_ref();
                 let row = object!({
                     "user": owing.user, "owed": owing.owed,
-                    "since": since.map(|since| time_text(since.at)), "days": days, "age": Age::of(days),
+                    "since": since.map(|since| time_text(since.at)), "days": days, "age": Age::of_days(days),
                     "seq": since.map(|since| since.seq), "source_type": since.map(|since| &since.source_type),
                     "last_posting": owing.last.map(time_text),
                 });
                 serde_json::to_writer(&mut out, &row).map_err(io::Error::from)?;
                 Ok::<_, Error>(out.write_all(b"\n")?)
             };
-            arrears::owing(&snapshot, each).await?;
+            arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await?;
         } else if self.csv {
             let mut csv = csv::Writer::from_writer(&mut out);
             csv.write_record(COLUMNS.map(|(name, _)| name))?;
@@ -76,7 +76,7 @@ impl Arrears {
                 let fields = fields(owing, days, |number| number.to_string());
                 Ok::<_, Error>(csv.write_record(fields.iter().map(|field| guarded(field)))?)
             };
-            let written = arrears::owing(&snapshot, each).await;
+            let written = arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await;
             csv.flush()?;
             written?;
         } else {
@@ -89,9 +89,9 @@ impl Arrears {
                 let days = owing.days(at, zone);
                 Ok::<_, Error>(write_aligned(&mut out, fields(owing, days, grouped), &COLUMNS)?)
             };
-            arrears::owing(&snapshot, each).await?;
+            arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await?;
             match accounts {
-                0 => writeln!(out, "Nobody owes points.")?,
+                0 => writeln!(out, "No accounts in arrears.")?,
                 _ => {
                     let (points, accounts) =
                         (counted(points, "point", "points"), counted(accounts, "account", "accounts"));

@@ -25,6 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::Config as Configuration;
 use embedded::EmbeddedServer;
 pub use migrate::{Applied, MigrationStatus};
 
@@ -46,6 +47,21 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The folder with `initdb`, `pg_ctl` and `postgres`. `None`: look for it.
     pub postgres_bin: Option<PathBuf>,
+}
+
+impl From<&Configuration> for Settings {
+    fn from(config: &Configuration) -> Settings {
+        let database = &config.database;
+        Settings {
+            url: database.url.as_ref().map(|url| url.reveal().to_owned()),
+            ca_file: database.ca_file.clone(),
+            pool_size: database.pool_size,
+            connect_timeout: database.connect_timeout,
+            statement_timeout: database.statement_timeout,
+            state_dir: config.state_dir.clone(),
+            postgres_bin: database.postgres_bin.clone(),
+        }
+    }
 }
 
 /// What can go wrong between pointsd and its database. The cause is the error's source, not a part

@@ -47,12 +47,12 @@ impl super::Counters for Counters {
     }
 
     fn summary(&self) -> String {
-        let Counters { accounts, points, new, cured, .. } = *self;
+        let Counters { accounts, points, new, cleared, .. } = *self;
         let owed = counted(points, "point", "points");
         let accounts = counted(accounts, "account", "accounts");
-        let mut text = format!("{owed} owed by {accounts}, {new} new, {cured} cleared");
+        let mut text = format!("{owed} in arrears ({accounts}); {new} new, {cleared} cleared");
         if self.needs_attention() {
-            text.push_str("; the entries do not explain it");
+            text.push_str("; unreconciled difference");
         }
         text
     }

@@ -7,18 +7,20 @@
 //! - [`missing::look`] finds reports that are overdue, or whose mails were not sent.
 
 pub mod arrears;
+mod calendar;
 pub mod expiry;
 mod files;
 pub mod missing;
 pub mod pipeline;
 pub mod reconciliation;
+mod rows_file;
 mod store;
-mod words;
 
 pub use files::{folder_of, page, remove_files, text, write_files};
 pub use pipeline::{Pipeline, Report};
 pub use store::{Kept, Listed, Mail, Old, find, find_by_slot, keep, list, load, prune};
 
+use crate::ledger;
 use crate::mail;
 
 /// Every report, by the name of the job that makes it, in the order of a night.
@@ -30,15 +32,18 @@ pub enum Error {
     /// The database failed.
     #[error("the report could not be kept in the database, or read there")]
     Database(#[from] tokio_postgres::Error),
-    /// Its mails could not be written down.
-    #[error("the report's mails could not be written down")]
+    /// The ledger's history is not complete up to an instant.
+    #[error("the report cannot begin")]
+    Cutoff(#[from] ledger::Error),
+    /// Its mails could not be written to the outbox.
+    #[error("the report's mails could not be written to the outbox")]
     Mail(#[from] mail::Error),
-    /// The table holds what this program never wrote.
+    /// The database holds a document that this version cannot read.
     #[error("report {document} cannot be read: was it made by a newer version?")]
     Unreadable {
         /// The document's number.
         document: i64,
-        /// What does not fit.
+        /// Why it cannot be read.
         source: serde_json::Error,
     },
 }

@@ -1,6 +1,7 @@
 //! The one way of all reports, from a snapshot to the outbox.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Transaction};
@@ -9,8 +10,13 @@ use tokio_postgres::IsolationLevel;
 
 use super::{Error, files, store};
 use crate::config::Config;
-use crate::document::Document;
+use crate::document::{Document, Tone};
+use crate::ledger;
 use crate::scheduler::Guard;
+
+/// How long a report waits for transactions that are writing entries. Postings take milliseconds; a transaction that takes
+/// minutes is better looked at than waited for.
+const WRITERS_WITHIN: Duration = Duration::from_secs(120);
 
 /// What is particular to a report.
 pub trait Report: Sync {
@@ -64,6 +70,26 @@ pub struct Scope<'a> {
     /// Where a table is written in full that is too long for a document. None for a dry run, and for a slot that has its
     /// report and its files already.
     pub folder: Option<PathBuf>,
+}
+
+impl Scope<'_> {
+    /// A document for this scope that says nothing yet.
+    pub fn blank_document(&self, report: &str) -> Document {
+        Document {
+            report: report.to_owned(),
+            language: self.config.language,
+            business: self.config.business.clone(),
+            title: String::new(),
+            slot: self.slot,
+            run: self.run,
+            as_of: self.as_of,
+            time_zone: self.config.time_zone.name().to_owned(),
+            tone: Tone::Good,
+            headline: String::new(),
+            facts: Vec::new(),
+            sections: Vec::new(),
+        }
+    }
 }
 
 /// A report that was made.
@@ -124,7 +150,7 @@ impl Pipeline<'_> {
         client: &mut ClientWrapper,
         with_files: bool,
     ) -> Result<(Scope<'_>, Made<R>), Error> {
-        let as_of = client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?;
+        let as_of = ledger::cutoff(client, WRITERS_WITHIN).await?;
         let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let snapshot = snapshot.start().await?;
         let is_kept = store::find_by_slot(snapshot.client(), R::NAME, self.slot).await?.is_some();

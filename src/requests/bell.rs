@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FIRST_PAUSE, LANES, LONGEST_PAUSE, Stats};
 use crate::database::{self, Database, Dedicated};
-use crate::errors;
+use crate::telemetry;
 
 /// "requests" in ASCII; pointsd.announce_requests() has it, too.
 const SLEEP_LOCK: i64 = 0x7265_7175_6573_7473;
@@ -84,7 +84,7 @@ impl Bell {
                         pause = FIRST_PAUSE;
                         let Lost = self.serve(&mut connection).await;
                     }
-                    Err(error) => tracing::debug!("nobody hears the queue's bell: {}", errors::chain(&*error)),
+                    Err(error) => tracing::debug!("nobody hears the queue's bell: {}", telemetry::chain(&*error)),
                 }
             };
             if stop.run_until_cancelled(listening).await.is_none() {

@@ -18,9 +18,10 @@ use uuid::Uuid;
 use super::bell::{FIRST_REST, LONGEST_REST, Order, Report};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Stats};
 use crate::bulk::{Fields, Op};
+use crate::config;
 use crate::database::{self, Database};
 use crate::ledger::{self, GROUP_POSTINGS, Posting, Refusal, Reply, Rules, Session, Source};
-use crate::{errors, prices};
+use crate::{prices, telemetry};
 
 /// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
 /// free. A row that somebody else holds (a hand, in a transaction left open) must not stop a lane for longer than that
@@ -49,7 +50,7 @@ pub struct Lane {
     pub number: i16,
     pub database: Database,
     pub rules: watch::Receiver<Arc<Rules>>,
-    pub settings: super::Settings,
+    pub settings: config::Requests,
     pub stats: Arc<Stats>,
     pub stop: CancellationToken,
     pub orders: watch::Receiver<Order>,
@@ -147,7 +148,7 @@ impl Lane {
                     connection = None;
                     self.stats.set_stuck(self.number, true);
                     self.report(order, false, None);
-                    let text = errors::chain(&error);
+                    let text = telemetry::chain(&error);
                     if error.is_transient() || told {
                         tracing::debug!(lane = self.number, "the queue waits for the database: {text}");
                     } else {
@@ -362,7 +363,7 @@ impl Lane {
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
                 // Where not even the taking went well, it was not for a request.
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
-                Ok(Err(error)) => Failure::Group(errors::chain(&error)),
+                Ok(Err(error)) => Failure::Group(telemetry::chain(&error)),
                 Err(_) => Failure::Group("posting it made the program panic".to_owned()),
             };
             // A panic may have left anything behind on the connection, and so may whatever ended it.

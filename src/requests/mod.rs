@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config;
 use crate::database::Database;
 use crate::ledger::Rules;
 pub use table::{Listed, PutBack, State, count, enqueue, list, retry};
@@ -29,19 +30,6 @@ const LANES: i16 = 4;
 /// While the database is away, before the next try; doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// How a daemon works on the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Whether this daemon posts requests at all.
-    pub enabled: bool,
-    /// The longest sleep between two looks at the queue.
-    pub poll: Duration,
-    /// Further attempts after one that failed for a reason that may pass.
-    pub retries: u32,
-    /// The pause before the first of them. It doubles with each attempt.
-    pub retry_pause: Duration,
-}
 
 /// What a daemon can say of its queue; all since it started.
 #[derive(Debug)]
@@ -140,7 +128,7 @@ impl Stats {
 pub async fn serve(
     database: &Database,
     rules: watch::Receiver<Arc<Rules>>,
-    settings: Settings,
+    settings: config::Requests,
     stats: Arc<Stats>,
     stop: CancellationToken,
 ) {

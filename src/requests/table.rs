@@ -9,8 +9,7 @@ use uuid::Uuid;
 use crate::ledger::{Kind, Posting};
 
 /// What has become of a request.
-#[cfg_attr(feature = "service", derive(clap::ValueEnum))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not taken yet.

@@ -311,8 +311,8 @@ fn ctrl_c_cuts_a_long_statement_off() {
         for (job, more, table) in [
             ("reconciliation", "--json", "pointsd.batches"),
             ("reconciliation", "--dry-run", "pointsd.batches"),
-            ("arrears", "--json", "pointsd.arrears_seen"),
-            ("arrears", "--dry-run", "pointsd.arrears_seen"),
+            ("arrears", "--json", "pointsd.arrears_closing"),
+            ("arrears", "--dry-run", "pointsd.arrears_closing"),
             ("expiry", "--json", "pointsd.expiry_forecast"), // which its sweep does not read
         ] {
             // It is waited for as long as a very long statement would last: nobody lets it go.

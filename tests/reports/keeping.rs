@@ -168,10 +168,10 @@ fn what_does_not_commit_was_never_there_and_is_made_again() {
         transaction.rollback().await.unwrap();
     });
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (0, 0));
-    let other = Document { headline: "Nobody owes".to_owned(), ..document(SLOT) };
+    let other = Document { headline: "No accounts in arrears".to_owned(), ..document(SLOT) };
     assert_eq!(place.keep(&[other])[0].mails, 2);
     let text = fs::read_to_string(place.folder.path().join("reports/2026-11-22/arrears-054500/report.txt")).unwrap();
-    assert!(text.contains("Nobody owes"), "{text}");
+    assert!(text.contains("No accounts in arrears"), "{text}");
 }
 
 #[test]

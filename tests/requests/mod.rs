@@ -7,9 +7,10 @@ mod outcomes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pointsd::config;
 use pointsd::language::Language;
 use pointsd::ledger::{Kind, Life, Posting, Rules};
-use pointsd::requests::{self, Stats, serve};
+use pointsd::requests::{Stats, serve};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -21,7 +22,7 @@ use crate::support::{TestDatabase, at, rng, user};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The queue is looked at when somebody rings, and hardly ever else; nothing is tried again by itself.
-const SETTINGS: requests::Settings = requests::Settings {
+const SETTINGS: config::Requests = config::Requests {
     enabled: true,
     poll: Duration::from_secs(3_600),
     retries: 2,
@@ -40,7 +41,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(database: &TestDatabase, settings: requests::Settings) -> Server {
+    async fn start(database: &TestDatabase, settings: config::Requests) -> Server {
         let (database, stats, stop) = (database.database().await, Arc::new(Stats::default()), CancellationToken::new());
         let (kept, stopped) = (Arc::clone(&stats), stop.clone());
         let task = tokio::spawn(async move {

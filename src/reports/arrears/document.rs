@@ -1,0 +1,271 @@
+//! The document of the report on arrears.
+
+use crate::time::Zone;
+use chrono::{DateTime, Utc};
+
+use super::{ALL_ROWS, Age, AgeTotal, Closing, Facts, List, Moved, Owing, REPORT};
+use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
+use crate::messages::{Messages, args};
+use crate::reports::pipeline::Scope;
+
+/// The most rows of a list in a mail's body.
+const ROWS_IN_BODY: usize = 20;
+
+/// How many of the largest balances stand apart.
+const LARGEST: usize = 10;
+
+pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
+    let messages = Messages::new(scope.config.language);
+    let counters = facts.counters();
+    let wrong = counters.unexplained > 0 || counters.undated > 0 || counters.difference != 0;
+    let tone = match (wrong, facts.owing.count) {
+        (true, _) => Tone::Bad,
+        (false, 0) => Tone::Good,
+        (false, _) => Tone::Attention,
+    };
+    let mut sections = vec![Section::Chart(chart(facts, messages)), Section::Table(ages(facts, messages))];
+    if wrong {
+        sections.push(exceptions(facts, messages));
+        sections.push(Section::Table(unexplained(facts, messages)));
+    }
+    sections.push(Section::Table(largest(facts, scope, messages)));
+    match &facts.last {
+        None => sections.push(Section::Text {
+            title: messages.label("arrears-changes"),
+            paragraphs: vec![messages.label("arrears-first-report")],
+        }),
+        Some(last) => {
+            sections.push(Section::Table(roll_forward(facts, last, scope.config.time_zone, messages)));
+            sections.push(Section::Table(new(&facts.new, messages)));
+            sections.push(Section::Table(cleared(&facts.cleared, messages)));
+        }
+    }
+    sections.push(Section::Table(all(facts, scope, messages)));
+    Document {
+        title: messages.label("arrears-title"),
+        tone,
+        headline: headline(facts, wrong, messages),
+        facts: summary(facts, messages),
+        sections,
+        ..scope.blank_document(REPORT)
+    }
+}
+
+fn headline(facts: &Facts, wrong: bool, messages: Messages) -> String {
+    let (accounts, new, cleared) = (facts.owing.count, facts.new.count, facts.cleared.count);
+    let mut text = match accounts {
+        0 => messages.label("arrears-headline-none"),
+        _ => messages.text("arrears-headline", args![points = facts.owing.points, accounts = accounts]),
+    };
+    if facts.last.is_some() && (accounts > 0 || cleared > 0) {
+        text.push_str(&messages.text("arrears-headline-changes", args![new = new, cleared = cleared]));
+    }
+    if wrong {
+        text.push_str(&messages.label("arrears-headline-difference"));
+    }
+    text
+}
+
+fn summary(facts: &Facts, messages: Messages) -> Vec<Fact> {
+    let fact = |key: &str, value| Fact { label: messages.label(key), value };
+    let oldest = facts.oldest.map_or_else(|| messages.label("none").into(), Into::into);
+    let mut summary = vec![
+        fact("arrears-points", facts.owing.points.into()),
+        fact("arrears-accounts", facts.owing.count.into()),
+        fact("arrears-oldest", oldest),
+    ];
+    if let Some(last) = &facts.last {
+        summary.extend([
+            fact("arrears-new-accounts", facts.new.count.into()),
+            fact("arrears-cleared-accounts", facts.cleared.count.into()),
+            fact("arrears-last-report", last.as_of.into()),
+        ]);
+    }
+    summary
+}
+
+fn age_name(age: Age, messages: Messages) -> String {
+    messages.label(match age {
+        Age::Week => "arrears-age-week",
+        Age::Month => "arrears-age-month",
+        Age::Quarter => "arrears-age-quarter",
+        Age::Older => "arrears-age-older",
+        Age::Unknown => "arrears-age-unknown",
+    })
+}
+
+/// The unknown age only if an account has it.
+fn shown_ages(facts: &Facts) -> impl Iterator<Item = &AgeTotal> {
+    facts.ages.iter().filter(|total| total.age != Age::Unknown || total.accounts > 0)
+}
+
+fn chart(facts: &Facts, messages: Messages) -> Chart {
+    Chart {
+        name: "arrears-by-age".to_owned(),
+        title: messages.label("arrears-chart"),
+        description: messages.label("arrears-chart-description"),
+        form: Form::Bars,
+        bars: shown_ages(facts)
+            .map(|total| Bar { label: age_name(total.age, messages), value: total.points })
+            .collect(),
+    }
+}
+
+fn ages(facts: &Facts, messages: Messages) -> Table {
+    TableBuilder::new(messages, "ages", messages.label("arrears-ages"))
+        .note(messages.label("arrears-ages-note"))
+        .column("age", Kind::Text, move |total: &AgeTotal| age_name(total.age, messages))
+        .summed("accounts", |total| total.accounts)
+        .summed("points", |total| total.points)
+        .rows(shown_ages(facts))
+        .build()
+}
+
+/// What an operator must look at.
+fn exceptions(facts: &Facts, messages: Messages) -> Section {
+    let counters = facts.counters();
+    let mut paragraphs = Vec::new();
+    if counters.unexplained > 0 {
+        paragraphs.push(messages.text("arrears-unexplained-text", args![accounts = counters.unexplained]));
+    }
+    if counters.undated > 0 {
+        paragraphs.push(messages.text("arrears-undated-text", args![accounts = counters.undated]));
+    }
+    if counters.difference != 0 {
+        paragraphs.push(messages.text("arrears-difference-text", args![points = counters.difference]));
+    }
+    Section::Text { title: messages.label("exceptions"), paragraphs }
+}
+
+fn unexplained(facts: &Facts, messages: Messages) -> Table {
+    let mut table = TableBuilder::new(messages, "unexplained", messages.label("arrears-unexplained"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(facts.unexplained.count)
+        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
+        .column("opening", Kind::Number, |moved| moved.opening)
+        .column("arrears-drawn", Kind::Number, |moved| moved.drawn)
+        .column("arrears-repaid", Kind::Number, |moved| moved.repaid);
+    // Corrections are rare, and a mail is narrow.
+    if facts.has_corrections {
+        table = table.column("corrections", Kind::Number, |moved| moved.corrected);
+    }
+    table
+        .column("arrears-expected", Kind::Number, Moved::expected)
+        .column("arrears-actual", Kind::Number, |moved| moved.closing)
+        .rows(&facts.unexplained.rows)
+        .build()
+}
+
+/// The table of all accounts in arrears, without rows. `points` is the total over all accounts.
+pub(super) fn owing_table(messages: Messages, scope: &Scope<'_>, points: i64) -> TableBuilder<'static, Owing> {
+    table_of_owing(messages, scope, ("owing", messages.label("arrears-all")), points)
+}
+
+fn table_of_owing(
+    messages: Messages,
+    scope: &Scope<'_>,
+    (name, title): (&str, String),
+    points: i64,
+) -> TableBuilder<'static, Owing> {
+    let (slot, zone) = (scope.slot, scope.config.time_zone);
+    TableBuilder::new(messages, name, title)
+        .rows_in_body(ROWS_IN_BODY)
+        .column("account", Kind::Identifier, |owing: &Owing| owing.user)
+        .totalled("arrears-owed", points, |owing| owing.owed)
+        .column("arrears-since", Kind::Instant, |owing| owing.since.as_ref().map(|since| since.at))
+        .column("days", Kind::Number, move |owing| owing.days(slot, zone))
+        .column("arrears-cause", Kind::Text, |owing| owing.since.as_ref().map(|since| since.source_type.clone()))
+        .column("entry", Kind::Number, |owing| owing.since.as_ref().map(|since| since.seq))
+        .column("arrears-last-entry", Kind::Instant, |owing| owing.last)
+}
+
+fn largest(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let title = messages.label("arrears-largest");
+    let table = table_of_owing(messages, scope, ("largest", title), 0).rows(facts.owing.rows.iter().take(LARGEST));
+    // The total over all accounts stands in the table of all.
+    Table { totals: Vec::new(), ..table.build() }
+}
+
+fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let (shown, count) = (facts.owing.rows.len(), facts.owing.count);
+    let note = match (count > shown as u64, facts.in_file) {
+        (false, _) => String::new(),
+        (true, true) => messages.text("arrears-all-in-file", args![shown = shown as u64, file = ALL_ROWS]),
+        (true, false) => messages.text("arrears-all-not-in-file", args![shown = shown as u64]),
+    };
+    owing_table(messages, scope, facts.owing.points)
+        .note(note)
+        .if_empty(messages.label("arrears-headline-none"))
+        .rows_in_all(count)
+        .rows(&facts.owing.rows)
+        .build()
+}
+
+/// From the closing of the last report to this one's: the rows add up to the last.
+fn roll_forward(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -> Table {
+    let difference = facts.owing.points.saturating_sub(facts.expected());
+    let earlier = last.booked.saturating_sub(last.owed);
+    let rows = [
+        Some(("arrears-opening", last.owed)),
+        (earlier != 0).then_some(("arrears-earlier-difference", earlier)),
+        Some(("arrears-drawn", facts.drawn)),
+        Some(("arrears-repaid", facts.repaid.saturating_neg())),
+        facts.has_corrections.then_some(("corrections", facts.corrected)),
+        (difference != 0).then_some(("unreconciled-difference", difference)),
+        Some(("arrears-closing", facts.owing.points)),
+    ];
+    let rows: Vec<(&str, i64)> = rows.into_iter().flatten().collect();
+    TableBuilder::new(messages, "roll-forward", messages.label("arrears-roll-forward"))
+        .note(roll_forward_note(facts, last, zone, messages))
+        .column("item", Kind::Text, move |(key, _): &(&str, i64)| messages.label(key))
+        .column("points", Kind::Number, |(_, points)| *points)
+        .rows(&rows)
+        .build()
+}
+
+fn roll_forward_note(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -> String {
+    let since = local_moment(last.as_of, zone, messages);
+    let mut note = messages.text("arrears-roll-forward-note", args![since = since, accounts = last.accounts]);
+    if facts.passing > 0 {
+        note.push_str(&messages.text("arrears-passing", args![accounts = facts.passing]));
+    }
+    note
+}
+
+fn local_moment(instant: DateTime<Utc>, zone: Zone, messages: Messages) -> String {
+    messages.moment(instant.with_timezone(&zone).naive_local())
+}
+
+fn new(list: &List<Moved>, messages: Messages) -> Table {
+    TableBuilder::new(messages, "new", messages.label("arrears-new"))
+        .if_empty(messages.label("arrears-new-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(list.count)
+        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
+        .totalled("arrears-owed", list.points, |moved| moved.closing)
+        .rows(&list.rows)
+        .build()
+}
+
+fn cleared(list: &List<Moved>, messages: Messages) -> Table {
+    TableBuilder::new(messages, "cleared", messages.label("arrears-cleared"))
+        .if_empty(messages.label("arrears-cleared-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(list.count)
+        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
+        .totalled("opening", list.points, |moved| moved.opening)
+        .column("arrears-cleared-by", Kind::Text, move |moved| cleared_by(moved, messages))
+        .column("arrears-cleared-at", Kind::Instant, |moved| moved.cleared.as_ref().map(|cleared| cleared.at))
+        .rows(&list.rows)
+        .build()
+}
+
+fn cleared_by(moved: &Moved, messages: Messages) -> String {
+    match &moved.cleared {
+        Some(cleared) if cleared.kind == "recharge" => {
+            messages.text("arrears-cleared-by-recharge", args![source = cleared.source.clone()])
+        }
+        Some(_) => messages.label("correction"),
+        None => messages.label("arrears-cleared-by-nothing"),
+    }
+}

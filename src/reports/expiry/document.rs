@@ -1,0 +1,251 @@
+//! The document of the report on expiry.
+
+use crate::time::Zone;
+use chrono::{DateTime, Utc};
+
+use super::{Compared, Expired, Expiry, Facts, Held, REPORT, Week};
+use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
+use crate::ledger::{Orphan, Sweep};
+use crate::messages::{Messages, args};
+use crate::reports::pipeline::Scope;
+
+/// The most rows of a list in a mail's body.
+const ROWS_IN_BODY: usize = 20;
+
+pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) -> Document {
+    let Expiry { sweep, disproved } = *report;
+    let (messages, zone) = (Messages::new(scope.config.language), scope.config.time_zone);
+    let overdue = overdue_of_accounts(facts, sweep);
+    let differing = facts.differing();
+    let tone = match () {
+        () if disproved.is_some() || sweep.orphaned > 0 => Tone::Bad,
+        () if !differing.is_empty() || overdue.batches > 0 => Tone::Attention,
+        () => Tone::Good,
+    };
+    let exceptions = [
+        disproved.map(|reason| messages.text("expiry-disproved-text", args![reason = reason])),
+        (sweep.orphaned > 0).then(|| messages.text("expiry-orphans-text", args![accounts = sweep.orphaned])),
+        (overdue.batches > 0)
+            .then(|| messages.text("expiry-overdue-text", args![points = overdue.points, batches = overdue.batches])),
+        difference_text(&differing, zone, messages),
+    ];
+    let paragraphs: Vec<String> = exceptions.into_iter().flatten().collect();
+    let exceptions = Section::Text { title: messages.label("exceptions"), paragraphs };
+    let sections = [
+        (tone != Tone::Good).then_some(exceptions),
+        Some(Section::Table(expired(facts, zone, messages))),
+        (sweep.orphaned > 0).then(|| Section::Table(orphans(sweep, messages))),
+        Some(Section::Table(outstanding(facts, messages))),
+        Some(Section::Chart(chart(facts, zone, messages))),
+        Some(Section::Table(weeks(facts, zone, messages))),
+        Some(forecast(facts, messages)),
+    ];
+    Document {
+        title: messages.label("expiry-title"),
+        tone,
+        headline: headline(report, facts, overdue, messages),
+        facts: summary(facts, sweep, messages),
+        sections: sections.into_iter().flatten().collect(),
+        ..scope.blank_document(REPORT)
+    }
+}
+
+/// What is overdue and has an account; batches without an account are an exception of their own.
+fn overdue_of_accounts(facts: &Facts, sweep: &Sweep) -> Held {
+    if sweep.orphaned > sweep.orphans.len() as u64 {
+        return Held::default();
+    }
+    sweep.orphans.iter().fold(facts.overdue, |rest, orphan| {
+        rest.minus(Held { batches: i64::try_from(orphan.batches).unwrap_or(i64::MAX), points: orphan.points })
+    })
+}
+
+fn headline(report: &Expiry<'_>, facts: &Facts, overdue: Held, messages: Messages) -> String {
+    let Held { batches, points } = facts.total_expired().total();
+    let mut text = match batches {
+        0 => messages.label("expiry-headline-none"),
+        _ => messages.text("expiry-headline", args![points = points, batches = batches]),
+    };
+    text.push_str(&messages.text("expiry-headline-due", args![points = facts.within(None, 30).points]));
+    let exceptions = [
+        (report.disproved.is_some(), "expiry-headline-disproved"),
+        (report.sweep.orphaned > 0, "expiry-headline-orphans"),
+        (overdue.batches > 0, "expiry-headline-overdue"),
+        (!facts.differing().is_empty(), "expiry-headline-difference"),
+    ];
+    exceptions.iter().filter(|(holds, _)| *holds).for_each(|(_, key)| text.push_str(&messages.label(key)));
+    text
+}
+
+fn summary(facts: &Facts, sweep: &Sweep, messages: Messages) -> Vec<Fact> {
+    let fact = |key: &str, value: Cell| Fact { label: messages.label(key), value };
+    let expired = facts.total_expired();
+    let mut summary = vec![
+        fact("expiry-points", expired.total().points.into()),
+        fact("expiry-by-sweep", expired.by_sweep.points.into()),
+        fact("expiry-on-activity", expired.on_activity.points.into()),
+        fact("expiry-batches", expired.total().batches.into()),
+        fact("expiry-accounts", sweep.accounts.into()),
+        fact("expiry-due-7", facts.within(None, 7).points.into()),
+        fact("expiry-due-30", facts.within(None, 30).points.into()),
+        fact("expiry-due-90", facts.within(None, 90).points.into()),
+    ];
+    if facts.overdue.batches > 0 {
+        summary.push(fact("expiry-overdue", facts.overdue.points.into()));
+    }
+    summary
+}
+
+fn moment(instant: DateTime<Utc>, zone: Zone, messages: Messages) -> String {
+    messages.moment(instant.with_timezone(&zone).naive_local())
+}
+
+/// How much of the forecast the entries do not explain, and of which days.
+fn difference_text(differing: &[&Compared], zone: Zone, messages: Messages) -> Option<String> {
+    let (first, last) = (differing.first()?, differing.last()?);
+    let points = differing.iter().fold(0_i64, |sum, day| sum.saturating_add(day.difference.saturating_abs()));
+    let (first, last) = (moment(first.ends, zone, messages), moment(last.ends, zone, messages));
+    Some(if first == last {
+        messages.text("expiry-difference-text", args![points = points, day = first])
+    } else {
+        messages.text("expiry-differences-text", args![points = points, first = first, last = last])
+    })
+}
+
+fn expired(facts: &Facts, zone: Zone, messages: Messages) -> Table {
+    let note = match facts.since {
+        None => messages.label("expiry-first-report"),
+        Some(since) => messages.text("expiry-expired-note", args![since = moment(since, zone, messages)]),
+    };
+    TableBuilder::new(messages, "expired", messages.label("expiry-expired"))
+        .note(note)
+        .if_empty(messages.label("expiry-expired-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .column("source", Kind::Text, |of: &Expired| of.source.clone())
+        .summed("batches", |of| of.total().batches)
+        .summed("expiry-by-sweep", |of| of.by_sweep.points)
+        .summed("expiry-on-activity", |of| of.on_activity.points)
+        .summed("total", |of| of.total().points)
+        .rows(&facts.expired)
+        .build()
+}
+
+fn orphans(sweep: &Sweep, messages: Messages) -> Table {
+    TableBuilder::new(messages, "without-account", messages.label("expiry-orphans"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(sweep.orphaned)
+        .column("account", Kind::Identifier, |orphan: &Orphan| orphan.user)
+        .column("batches", Kind::Number, |orphan| orphan.batches)
+        .column("points", Kind::Number, |orphan| orphan.points)
+        .rows(&sweep.orphans)
+        .build()
+}
+
+fn outstanding(facts: &Facts, messages: Messages) -> Table {
+    let held = |source: &str| facts.outlook.between(Some(source), None, None);
+    let within = |days| move |source: &&str| facts.within(Some(source), days).points;
+    TableBuilder::new(messages, "outstanding", messages.label("expiry-outstanding"))
+        .note(messages.label("expiry-outstanding-note"))
+        .if_empty(messages.label("expiry-outstanding-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .column("source", Kind::Text, |source: &&str| *source)
+        .summed("batches", move |source| held(source).batches)
+        .summed("expiry-outstanding-points", move |source| held(source).points)
+        .summed("expiry-within-7", within(7))
+        .summed("expiry-within-30", within(30))
+        .summed("expiry-within-90", within(90))
+        .rows(&facts.outlook.sources())
+        .build()
+}
+
+fn chart(facts: &Facts, zone: Zone, messages: Messages) -> Chart {
+    let label = |week: &Week| match week.is_last {
+        true => messages.label("expiry-later"),
+        false => week.begins.with_timezone(&zone).format("%m-%d").to_string(),
+    };
+    Chart {
+        name: "points-by-week".to_owned(),
+        title: messages.label("expiry-chart"),
+        description: messages.label("expiry-chart-description"),
+        form: Form::Bars,
+        bars: facts.weeks.iter().map(|week| Bar { label: label(week), value: week.held.points }).collect(),
+    }
+}
+
+fn weeks(facts: &Facts, zone: Zone, messages: Messages) -> Table {
+    let begins = move |week: &Week| match week.is_last {
+        true => Cell::from(messages.label("expiry-later")),
+        false => Cell::from(week.begins.with_timezone(&zone).date_naive()),
+    };
+    TableBuilder::new(messages, "weeks", messages.label("expiry-weeks"))
+        .note(messages.label("expiry-weeks-note"))
+        .column("expiry-week", Kind::Date, begins)
+        .summed("batches", |week| week.held.batches)
+        .summed("points", |week| week.held.points)
+        .rows(&facts.weeks)
+        .build()
+}
+
+/// A row of the comparison: a day of the forecast, or what expired already of days that are not over.
+#[derive(Clone, Copy)]
+enum ForecastRow<'a> {
+    Day(&'a Compared),
+    NotOver(i64),
+}
+
+impl ForecastRow<'_> {
+    fn day<T>(&self, value: impl Fn(&Compared) -> T) -> Option<T> {
+        match self {
+            ForecastRow::Day(day) => Some(value(day)),
+            ForecastRow::NotOver(_) => None,
+        }
+    }
+
+    fn expired(&self) -> i64 {
+        match self {
+            ForecastRow::Day(day) => day.flows.expired,
+            ForecastRow::NotOver(expired) => *expired,
+        }
+    }
+}
+
+/// The last forecast beside what came of it. The expired points of the report stand here as well, each in one row.
+fn forecast(facts: &Facts, messages: Messages) -> Section {
+    let title = messages.label("expiry-forecast");
+    let text = |key: &str| Section::Text { title: title.clone(), paragraphs: vec![messages.label(key)] };
+    if facts.since.is_none() {
+        return text("expiry-forecast-first");
+    }
+    // The first row is what was due by the last slot already: mostly nothing.
+    let days = facts.compared.iter().enumerate().filter(|(nth, day)| *nth > 0 || !day.is_empty());
+    let mut rows: Vec<ForecastRow> = days.map(|(_, day)| ForecastRow::Day(day)).collect();
+    let compared = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.expired()));
+    let not_over = facts.total_expired().total().points.saturating_sub(compared);
+    let mut note = messages.label("expiry-forecast-note");
+    if not_over != 0 {
+        rows.push(ForecastRow::NotOver(not_over));
+        note.push_str(&messages.label("expiry-forecast-not-over-note"));
+    }
+    if rows.is_empty() {
+        return text("expiry-forecast-none");
+    }
+    let ends = move |row: &ForecastRow| {
+        row.day(|day| day.ends).map_or_else(|| messages.label("expiry-forecast-not-over").into(), Cell::from)
+    };
+    let mut table = TableBuilder::new(messages, "forecast", title.clone())
+        .note(note)
+        .rows_in_body(ROWS_IN_BODY)
+        .column("expiry-by", Kind::Instant, ends)
+        .summed("expiry-forecast-points", |row: &ForecastRow| row.day(|day| day.forecast))
+        .summed("expiry-issued-since", |row| row.day(|day| day.flows.issued))
+        .summed("expiry-used-since", |row| row.day(|day| day.flows.used));
+    // Corrections are rare, and a mail is narrow.
+    if facts.compared.iter().any(|day| day.flows.corrected != 0) {
+        table = table.summed("corrections", |row| row.day(|day| day.flows.corrected));
+    }
+    let table = table
+        .summed("expiry-expired-points", ForecastRow::expired)
+        .summed("expiry-overdue", |row| row.day(|day| day.overdue))
+        .summed("unreconciled-difference", |row| row.day(|day| day.difference));
+    Section::Table(table.rows(&rows).build())
+}

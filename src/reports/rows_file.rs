@@ -1,0 +1,55 @@
+//! A file with all rows of a table that is too long for its document.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::time::Zone;
+use tracing::warn;
+
+use crate::document::{Cell, Column};
+use crate::render::{CsvFile, Error};
+use crate::telemetry;
+
+/// Writes rows as they come. A file that cannot be written is only warned of: the report is worth having without it.
+pub(super) struct RowsFile {
+    path: PathBuf,
+    file: Option<CsvFile>,
+}
+
+impl RowsFile {
+    /// Begins `name` in the folder. Without a folder, the rows go nowhere.
+    pub fn begin(folder: Option<&Path>, name: &str, columns: &[Column], zone: Zone) -> RowsFile {
+        let mut rows = RowsFile { path: folder.map(|folder| folder.join(name)).unwrap_or_default(), file: None };
+        if let Some(folder) = folder {
+            let begun = fs::create_dir_all(folder)
+                .map_err(|source| Error::File { path: folder.to_owned(), source })
+                .and_then(|()| CsvFile::create(&rows.path, columns, zone));
+            match begun {
+                Ok(file) => rows.file = Some(file),
+                Err(error) => rows.give_up(&error),
+            }
+        }
+        rows
+    }
+
+    /// Writes a row.
+    pub fn row(&mut self, cells: &[Cell]) {
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.row(cells)
+        {
+            self.give_up(&error);
+        }
+    }
+
+    /// Ends the file. False if it is not there as a whole.
+    pub fn finish(mut self) -> bool {
+        let Some(file) = self.file.take() else { return false };
+        file.finish().inspect_err(|error| self.give_up(error)).is_ok()
+    }
+
+    fn give_up(&mut self, error: &Error) {
+        let (path, reason) = (self.path.display().to_string(), telemetry::chain(error).to_string());
+        warn!(path, reason, "{path} with all rows cannot be written: {reason}");
+        self.file = None;
+    }
+}
