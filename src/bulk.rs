@@ -9,15 +9,14 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
-use rust_decimal::Decimal;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::ledger::{self, Feed, GROUP_POSTINGS, Kind, Poster, Posting, Refusal, Reply};
+use crate::fields::{COLUMNS, Operation, PostingFields};
+use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply};
 use crate::prices;
+use crate::time::parse_time;
 
 /// The longest line that is read, in bytes: several times the longest that can be posted.
 const MAX_LINE: usize = 1 << 20;
@@ -361,89 +360,12 @@ impl<R: Read> LineReader<R> {
     }
 }
 
-/// What a line may say.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fields {
-    pub op: Op,
-    pub user: Uuid,
-    pub points: i64,
-    pub source: Option<String>,
-    pub source_type: Option<String>,
-    pub source_id: Option<String>,
-    pub order_id: Option<i64>,
-    pub key: Option<String>,
-    #[serde(default, deserialize_with = "json_time")]
-    pub expires_at: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "json_duration")]
-    pub duration: Option<Decimal>,
-    pub description: Option<String>,
-    #[serde(default, deserialize_with = "json_time")]
-    pub at: Option<DateTime<Utc>>,
-}
-
-/// The columns that a CSV header may name: the fields above.
-const COLUMNS: [&str; 12] = [
-    "op",
-    "user",
-    "points",
-    "source",
-    "source_type",
-    "source_id",
-    "order_id",
-    "key",
-    "expires_at",
-    "duration",
-    "description",
-    "at",
-];
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Op {
-    Recharge,
-    Consume,
-}
-
-impl Fields {
-    pub fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
-        let unfit = |field: &str, op: &str, set: bool| {
-            if set { Err(format!("{field} does not belong to a {op}")) } else { Ok(()) }
-        };
-        let missing = |field: &str, op: &str| format!("{field} is missing, a {op} needs it");
-        let kind = match self.op {
-            Op::Recharge => {
-                unfit("source_type", "recharge; it has a source", self.source_type.is_some())?;
-                unfit("source_id", "recharge; it has an order_id", self.source_id.is_some())?;
-                unfit("duration", "recharge", self.duration.is_some())?;
-                let source = self.source.ok_or_else(|| missing("source", "recharge"))?;
-                Kind::Recharge { source, order_id: self.order_id, expires_at: self.expires_at }
-            }
-            Op::Consume => {
-                unfit("source", "consume; it has a source_type", self.source.is_some())?;
-                unfit("order_id", "consume; it has a source_id", self.order_id.is_some())?;
-                unfit("expires_at", "consume", self.expires_at.is_some())?;
-                let source_type = self.source_type.ok_or_else(|| missing("source_type", "consume"))?;
-                let source_id = self.source_id.ok_or_else(|| missing("source_id", "consume"))?;
-                Kind::Consume { source_type, source_id, duration: self.duration }
-            }
-        };
-        let at = self.at.unwrap_or_else(clock);
-        let posting =
-            Posting { user: self.user, points: self.points, kind, key: self.key, description: self.description, at };
-        match posting.malformed() {
-            Some(why) => Err(why),
-            None => Ok(posting),
-        }
-    }
-}
-
 fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
     // Serde would take an array, too, as the fields in the order in which they stand above.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(json_reason(line, None));
     }
-    match serde_json::from_slice::<Fields>(line) {
+    match serde_json::from_slice::<PostingFields>(line) {
         Ok(fields) => fields.into_posting(clock),
         Err(error) => Err(json_reason(line, Some(&error))),
     }
@@ -463,34 +385,12 @@ fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
     // The line number that serde_json counts is always 1 here; the reader's is told beside it.
     let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
     let mut json = serde_json::Deserializer::from_slice(line);
-    match serde_path_to_error::deserialize::<_, Fields>(&mut json) {
+    match serde_path_to_error::deserialize::<_, PostingFields>(&mut json) {
         Err(error) if error.path().iter().next().is_some() => {
             without_line(format!("{}: {}", error.path(), error.inner()))
         }
         _ => without_line(error.to_string()),
     }
-}
-
-/// Reads an instant in RFC 3339, such as `2026-01-31T09:30:00Z`.
-///
-/// # Errors
-/// Says what was wrong and what to give instead.
-pub fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.with_timezone(&Utc))
-        .map_err(|_| format!("`{}` is not a time; write RFC 3339, such as 2026-01-31T09:30:00Z", shorten(text.into())))
-}
-
-fn json_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| parse_time(&text)).transpose().map_err(serde::de::Error::custom)
-}
-
-/// A JSON number by its own digits: a detour over a float could change them.
-fn json_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Decimal>, D::Error> {
-    let number = Option::<Box<RawValue>>::deserialize(deserializer)?;
-    let seconds = number.map(|number| prices::parse_seconds(number.get().trim_matches('"')));
-    seconds.transpose().map_err(serde::de::Error::custom)
 }
 
 /// The column that each field of a record belongs to.
@@ -539,14 +439,19 @@ fn read_csv(line: &[u8], columns: &[&'static str], clock: fn() -> DateTime<Utc>)
     let integer = |name: &str, value: &str| {
         value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
     };
-    let time = |name: &str| field(name).map(parse_time).transpose().map_err(|why| format!("{name}: {why}"));
+    let time = |name: &str| {
+        field(name)
+            .map(|text| parse_time(&shorten(text.to_owned())))
+            .transpose()
+            .map_err(|why| format!("{name}: {why}"))
+    };
     let op = match needed("op")? {
-        "recharge" => Op::Recharge,
-        "consume" => Op::Consume,
+        "recharge" => Operation::Recharge,
+        "consume" => Operation::Consume,
         other => return Err(format!("op: `{}` is neither recharge nor consume", shorten(other.to_owned()))),
     };
     let user = needed("user")?;
-    let fields = Fields {
+    let fields = PostingFields {
         op,
         user: Uuid::parse_str(user).map_err(|error| format!("user: {error}"))?,
         points: integer("points", needed("points")?)?,

@@ -319,6 +319,12 @@ pub struct Requests {
     pub retry_pause: Duration,
 }
 
+impl From<Requests> for crate::requests::Settings {
+    fn from(Requests { enabled, poll, retries, retry_pause }: Requests) -> crate::requests::Settings {
+        crate::requests::Settings { enabled, poll, retries, retry_pause }
+    }
+}
+
 /// For how many days what is over is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod database;
 pub mod document;
+mod fields;
 pub mod jobs;
 pub mod language;
 pub mod ledger;

@@ -27,6 +27,16 @@ pub fn duration_text(duration: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Reads an instant in RFC 3339, such as `2026-01-31T09:30:00Z`.
+///
+/// # Errors
+/// Says what was wrong and what to give instead.
+pub fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.with_timezone(&Utc))
+        .map_err(|_| format!("`{text}` is not a time; write RFC 3339, such as 2026-01-31T09:30:00Z"))
+}
+
 /// Cuts an instant to the microsecond that PostgreSQL would keep, so that a decision taken in memory and one taken
 /// from the stored value are the same.
 pub fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {

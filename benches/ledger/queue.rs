@@ -5,8 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsd::config;
-use pointsd::requests::{self, Stats};
+use pointsd::requests::{self, Settings, Stats};
 use serde_json::Value;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,7 @@ impl Queue {
         let (stats, stop) = (Arc::new(Stats::default()), CancellationToken::new());
         let (_, rules) = tokio::sync::watch::channel(Arc::clone(&bench.rules));
         let second = Duration::from_secs(1);
-        let settings = config::Requests { enabled: true, poll: 5 * second, retries: 8, retry_pause: 5 * second };
+        let settings = Settings { enabled: true, poll: 5 * second, retries: 8, retry_pause: 5 * second };
         let (kept, stopped) = (Arc::clone(&stats), stop.clone());
         let task = tokio::spawn(async move { requests::serve(&database, rules, settings, kept, stopped).await });
         Queue { stats, stop, task }

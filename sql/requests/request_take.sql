@@ -1,8 +1,8 @@
--- The next requests of a locked lane, in the order of their ids, after $2. Those of an account that has an earlier one
--- waiting for its next try wait, too.
--- No row can upset the driver: an instant that it cannot hold comes as one that the ledger refuses, a number as its
--- digits, and of a text that is too long just so much that this shows.
--- $1 smallint: the lane; $2 bigint: the id; $3 bigint: how many at most
+-- The requests of a locked lane after $2 and up to $3, in the order of their ids: the next ones, or certain ones. Among certain
+-- ones is also a request whose pause after a failed try is over. A request with an earlier one of its account waiting is left out.
+-- No row can upset the driver. An instant that it cannot hold comes as one that the ledger refuses, a number as its digits, and of
+-- a text that is too long only enough to show that.
+-- $1 smallint: the lane; $2, $3 bigint: ids; $4 bigint: how many at most; $5 bigint[]: only these ids, or null
 SELECT
        r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id,
        CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
@@ -13,9 +13,11 @@ SELECT
        CASE WHEN isfinite(r.enqueued_at)
             THEN (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint ELSE 0 END AS age
 FROM pointsd.requests_open AS r
-WHERE r.lane = $1 AND r.id > $2 AND r.state = 'pending'
+WHERE r.lane = $1 AND r.id > $2 AND r.id <= $3
+  AND ($5::bigint[] IS NULL OR r.id = ANY ($5::bigint[]))
+  AND (r.state = 'pending' OR $5::bigint[] IS NOT NULL AND r.retry_at <= clock_timestamp())
   AND NOT EXISTS (SELECT FROM pointsd.requests_open AS w
                   WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
                   OFFSET 0) -- asked by the index for each row: as a join it would be planned once, for no rows at all
 ORDER BY r.id
-LIMIT $3
+LIMIT $4

@@ -27,7 +27,7 @@ use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
 use crate::ledger::Rules;
 use crate::prices::PriceError;
-use crate::time::to_microsecond;
+use crate::time::{parse_time, to_microsecond};
 
 /// A ledger of points that expire, kept honest in PostgreSQL.
 #[derive(Parser)]
@@ -136,7 +136,7 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Time, String> {
-        crate::bulk::parse_time(text).map(Time)
+        parse_time(text).map(Time)
     }
 }
 

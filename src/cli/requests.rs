@@ -30,14 +30,19 @@ pub struct Enqueue {
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Requests {
-    /// Only those in this state
-    #[arg(long, value_enum)]
+    /// Only requests in this state: pending, waiting, posted, replayed, refused or parked
+    #[arg(long, value_parser = state_named)]
     state: Option<State>,
     /// The newest so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+fn state_named(name: &str) -> Result<State, String> {
+    let names = || State::ALL.map(State::as_str).join(", ");
+    State::parse(name).ok_or_else(|| format!("there is no such state; there are {}", names()))
 }
 
 #[derive(clap::Subcommand)]
@@ -181,8 +186,8 @@ impl Requests {
         }
         let (counts, listed) = program
             .with_ledger(async |database: &Database| {
-                let client = database.connection().await?;
-                Ok((requests::count(&client).await?, requests::list(&client, self.state, self.limit).await?))
+                let mut client = database.connection().await?;
+                Ok((requests::count(&client).await?, requests::list(&mut client, self.state, self.limit).await?))
             })
             .await?;
         if program.json {

@@ -15,12 +15,12 @@ use tokio_postgres::{Client, Row, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::bell::{FIRST_REST, LONGEST_REST, Order, Report};
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Stats};
-use crate::bulk::{Fields, Op};
-use crate::config;
+use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
+use super::{Settings, Stats};
 use crate::database::{self, Database};
+use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, GROUP_POSTINGS, Posting, Refusal, Reply, Rules, Session, Source};
+use crate::retry::{Backoff, Pauses};
 use crate::{prices, telemetry};
 
 /// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
@@ -50,11 +50,11 @@ pub struct Lane {
     pub number: i16,
     pub database: Database,
     pub rules: watch::Receiver<Arc<Rules>>,
-    pub settings: config::Requests,
+    pub settings: Settings,
     pub stats: Arc<Stats>,
     pub stop: CancellationToken,
-    pub orders: watch::Receiver<Order>,
-    pub reports: mpsc::UnboundedSender<Report>,
+    pub instructions: watch::Receiver<Instruction>,
+    pub reports: mpsc::UnboundedSender<LaneReport>,
 }
 
 /// A session and what the queue needs beside it, on one connection.
@@ -69,7 +69,6 @@ struct Statements {
     snapshot: Statement,
     waiting: Statement,
     take: Statement,
-    take_again: Statement,
     finish: Statement,
     fail: Statement,
 }
@@ -127,84 +126,82 @@ enum Step {
     /// Nothing is left between the position and the end; the start was not looked at.
     NothingNew,
     /// Nothing is left.
-    Empty { again: Option<Instant> },
+    Empty { retry_at: Option<Instant> },
     /// Somebody else has the lane.
     Elsewhere,
 }
 
 impl Lane {
-    /// Works until it is stopped; the group in hand is finished.
+    /// Works until it is stopped, and finishes the group under way.
     pub async fn run(mut self) {
         let mut connection = None;
         let mut position = Position::new();
-        let (mut pause, mut rest) = (FIRST_PAUSE, FIRST_REST);
-        let mut told = false;
+        let (mut outage, mut idle) = (Backoff::DATABASE.pauses(), IDLE.pauses());
+        let mut logged = false;
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
-            let order = *self.orders.borrow_and_update();
+            let instruction = *self.instructions.borrow_and_update();
             let step = match self.step(&mut connection, &mut position).await {
                 Ok(step) => step,
                 Err(error) => {
                     connection = None;
                     self.stats.set_stuck(self.number, true);
-                    self.report(order, false, None);
+                    self.send_report(instruction, false, None);
                     let text = telemetry::chain(&error);
-                    if error.is_transient() || told {
+                    if error.is_transient() || logged {
                         tracing::debug!(lane = self.number, "the queue waits for the database: {text}");
                     } else {
                         tracing::error!(lane = self.number, "the queue cannot work, and tries again: {text}");
-                        told = true;
+                        logged = true;
                     }
-                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    stop.run_until_cancelled(outage.sleep()).await;
                     continue;
                 }
             };
             self.stats.set_stuck(self.number, false);
-            if told {
+            outage.reset();
+            if std::mem::take(&mut logged) {
                 tracing::info!(lane = self.number, "the queue works again");
             }
-            (pause, told) = (FIRST_PAUSE, false);
             match step {
                 Step::Worked => {
-                    rest = FIRST_REST;
-                    self.report(order, false, None);
+                    idle.reset();
+                    self.send_report(instruction, false, None);
                 }
                 Step::NothingNew => {
-                    let wait = position.start_at.saturating_duration_since(Instant::now()).min(FIRST_REST);
+                    let wait = position.start_at.saturating_duration_since(Instant::now()).min(IDLE_FIRST);
                     stop.run_until_cancelled(tokio::time::sleep(wait)).await;
                 }
-                Step::Empty { again } => {
+                Step::Empty { retry_at } => {
                     self.stats.set_lag(self.number, 0);
-                    self.report(order, true, again);
-                    self.rest(order.sleep, &mut rest).await;
+                    self.send_report(instruction, true, retry_at);
+                    self.pause(instruction.sleep, &mut idle).await;
                 }
                 Step::Elsewhere => {
-                    self.report(order, false, None);
-                    self.rest(false, &mut rest).await;
+                    self.send_report(instruction, false, None);
+                    self.pause(false, &mut idle).await;
                 }
             }
         }
     }
 
-    fn report(&self, order: Order, empty: bool, again: Option<Instant>) {
-        // Nobody reads it any more where the queue is stopping.
-        let _ = self.reports.send(Report { lane: self.number, look: order.look, empty, again });
+    fn send_report(&self, Instruction { poll, .. }: Instruction, empty: bool, retry_at: Option<Instant>) {
+        // Sending fails only while the queue is stopping.
+        let _ = self.reports.send(LaneReport { lane: self.number, poll, empty, retry_at });
     }
 
-    /// Waits for the next order; where there is none to sleep, not for long.
-    async fn rest(&mut self, sleep: bool, rest: &mut Duration) {
+    /// Waits for the next instruction, and unless told to sleep, no longer than a pause.
+    async fn pause(&mut self, sleep: bool, idle: &mut Pauses) {
         let pause = async {
-            if sleep {
-                std::future::pending::<()>().await;
+            match sleep {
+                true => std::future::pending().await,
+                false => idle.sleep().await,
             }
-            tokio::time::sleep(*rest).await;
-            *rest = (*rest * 2).min(LONGEST_REST);
         };
         tokio::select! {
             () = self.stop.cancelled() => (),
-            // None can come any more where the queue is stopping.
-            changed = self.orders.changed() => if changed.is_err() { self.stop.cancelled().await },
+            // An error means that the queue is stopping, so that no instruction follows.
+            changed = self.instructions.changed() => if changed.is_err() { self.stop.cancelled().await },
             () = pause => (),
         }
     }
@@ -265,7 +262,8 @@ impl Lane {
         }
         let next = taken.waiting.iter().map(|(_, due_in)| *due_in).find(|due_in| *due_in > 0);
         let next = next.and_then(|due_in| u64::try_from(due_in).ok());
-        Ok(Step::Empty { again: next.and_then(|due_in| Instant::now().checked_add(Duration::from_millis(due_in))) })
+        let retry_at = next.and_then(|due_in| Instant::now().checked_add(Duration::from_millis(due_in)));
+        Ok(Step::Empty { retry_at })
     }
 
     /// Takes a group apart until those that spoil it are alone; posts the others, in the order of their ids within each
@@ -416,17 +414,16 @@ impl Connection {
     async fn open(database: &Database) -> Result<Connection, ledger::Error> {
         let client = Arc::new(database.dedicated().await?.client);
         let session = Session::open(Arc::clone(&client)).await?;
-        let ((), lock, snapshot, waiting, take, take_again, finish, fail) = try_join!(
+        let ((), lock, snapshot, waiting, take, finish, fail) = try_join!(
             client.batch_execute(SETTINGS),
             client.prepare(include_str!("../../sql/requests/lane_lock.sql")),
             client.prepare(include_str!("../../sql/requests/snapshot_read.sql")),
             client.prepare(include_str!("../../sql/requests/request_waiting.sql")),
             client.prepare(include_str!("../../sql/requests/request_take.sql")),
-            client.prepare(include_str!("../../sql/requests/request_take_again.sql")),
             client.prepare(include_str!("../../sql/requests/request_finish.sql")),
             client.prepare(include_str!("../../sql/requests/request_fail.sql")),
         )?;
-        let statements = Arc::new(Statements { lock, snapshot, waiting, take, take_again, finish, fail });
+        let statements = Arc::new(Statements { lock, snapshot, waiting, take, finish, fail });
         Ok(Connection { session, client, statements })
     }
 }
@@ -548,8 +545,14 @@ impl Source for Taking<'_> {
         let began = Instant::now();
         let rows = async {
             match self.wanted {
-                Wanted::After(id) => client.query(&statements.take, &[&lane, id, &most]).await,
-                Wanted::These(ids) => client.query(&statements.take_again, &[&lane, ids]).await,
+                Wanted::After(id) => {
+                    client.query(&statements.take, &[&lane, id, &i64::MAX, &most, &None::<Vec<i64>>]).await
+                }
+                Wanted::These(ids) => {
+                    let first = ids.first().copied().unwrap_or_default();
+                    let last = ids.last().copied().unwrap_or_default();
+                    client.query(&statements.take, &[&lane, &(first - 1), &last, &most, &Some(ids)]).await
+                }
             }
         };
         // Queued in this order and sent together.
@@ -620,15 +623,15 @@ impl Source for Taking<'_> {
 /// The posting that a row asks for, or why it asks for none.
 fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Error> {
     let op = match row.try_get::<_, &str>("op")? {
-        "recharge" => Op::Recharge,
-        _ => Op::Consume,
+        "recharge" => Operation::Recharge,
+        _ => Operation::Consume,
     };
     let duration: Option<&str> = row.try_get("duration")?;
     let duration = match duration.map(prices::parse_seconds).transpose() {
         Ok(duration) => duration,
         Err(error) => return Ok(Err(format!("duration: {error}"))),
     };
-    let fields = Fields {
+    let fields = PostingFields {
         op,
         user: row.try_get("user_id")?,
         points: row.try_get("points")?,

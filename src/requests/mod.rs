@@ -1,13 +1,15 @@
 //! The queue: recharges and consumes that an application inserted into `pointsd.requests` in a transaction of its own.
 //!
-//! [`serve`] posts them. They are spread over a few lanes, each account always in the same one. Who has locked a lane's
-//! row takes the lane's next requests as a group, posts it as any other group, and writes down what became of each
-//! request, all in one transaction. A request that fails for a reason of its own is found by halving its group; it is
-//! tried again later and parked in the end, and meanwhile only its own account waits for it.
+//! [`serve`] posts them. The queue has a few lanes, and an account always belongs to the same one. A daemon that has locked a lane's
+//! row takes the next requests of that lane as a group. It posts the group and writes the outcome of each request in one
+//! transaction.
 //!
-//! [`enqueue`], [`list`], [`count`] and [`retry`] are what the command line needs.
+//! If a request fails for a reason of its own, halving its group finds it. The request is tried again later and parked in the
+//! end. Meanwhile only its own account waits for it.
+//!
+//! The command line uses [`enqueue`], [`list`], [`count`] and [`retry`].
 
-mod bell;
+mod coordinator;
 mod lane;
 mod table;
 
@@ -19,19 +21,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
 use crate::ledger::Rules;
 pub use table::{Listed, PutBack, State, count, enqueue, list, retry};
 
-/// As many as `pointsd.request_lanes` has rows, and the generated column `lane` values: 0 to 3.
+/// `pointsd.request_lanes` has as many rows, and the generated column `lane` as many values: 0 to 3.
 const LANES: i16 = 4;
 
-/// While the database is away, before the next try; doubled up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How a daemon works on the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether this daemon takes requests.
+    pub enabled: bool,
+    /// How often the lanes poll without a notification.
+    pub poll: Duration,
+    /// Further tries of a request that failed.
+    pub retries: u32,
+    /// The pause before the first of them; it doubles each time.
+    pub retry_pause: Duration,
+}
 
-/// What a daemon can say of its queue; all since it started.
+/// What a daemon can say of its queue, since it started.
 #[derive(Debug)]
 pub struct Stats {
     posted: AtomicU64,
@@ -81,23 +92,23 @@ impl Stats {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Requests given up until somebody puts them back.
+    /// Requests parked: given up until an operator puts them back.
     pub fn parked(&self) -> u64 {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Groups that were posted, and how long taking them from the queue took, all together.
+    /// Groups posted, and how long taking them from the queue took in total.
     pub fn groups(&self) -> (u64, Duration) {
         (self.groups.load(Ordering::Relaxed), Duration::from_micros(self.taking.load(Ordering::Relaxed)))
     }
 
-    /// Whether it has nothing to do, and waits until somebody rings.
+    /// Whether it has nothing to do and waits for a notification.
     pub fn asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// How far the queue is behind: how long the oldest request of the last group had waited when it was taken. Zero where
-    /// every lane has come to its end.
+    /// How far the queue is behind: how long the oldest request of the last group had waited when it was taken. Zero if every lane
+    /// is empty.
     pub fn lag(&self) -> Duration {
         let longest = self.lags.iter().map(|lag| lag.load(Ordering::Relaxed)).max();
         Duration::from_millis(longest.unwrap_or(0))
@@ -121,21 +132,22 @@ impl Stats {
     }
 }
 
-/// Takes requests and posts them until `stop` is cancelled and the groups in hand are finished. It waits out a database
-/// that is away, and says so at debug level only: others tell it.
+/// Takes requests and posts them until `stop` is cancelled and the groups under way are finished. It waits while the database is
+/// away, and logs that at debug level only, because the daemon logs it already.
 ///
-/// Where the settings do not enable the queue it only waits for `stop`. `rules` may change meanwhile; a group is posted under those that are in force when it is taken.
+/// If the settings do not enable the queue, it only waits for `stop`. `rules` may change meanwhile; a group is posted under the
+/// rules that are in force when it is taken.
 pub async fn serve(
     database: &Database,
     rules: watch::Receiver<Arc<Rules>>,
-    settings: config::Requests,
+    settings: Settings,
     stats: Arc<Stats>,
     stop: CancellationToken,
 ) {
     if !settings.enabled {
         return stop.cancelled().await;
     }
-    let (order, orders) = watch::channel(bell::Order::default());
+    let (instruct, instructions) = watch::channel(Instruction::default());
     let (report, reports) = mpsc::unbounded_channel();
     let mut lanes = JoinSet::new();
     for number in 0..LANES {
@@ -146,15 +158,15 @@ pub async fn serve(
             settings,
             stats: Arc::clone(&stats),
             stop: stop.clone(),
-            orders: orders.clone(),
+            instructions: instructions.clone(),
             reports: report.clone(),
         };
         lanes.spawn(lane.run());
     }
-    let bell = bell::Bell::new(database.clone(), settings.poll, Arc::clone(&stats), order, reports);
+    let coordinator = Coordinator::new(database.clone(), settings.poll, Arc::clone(&stats), instruct, reports);
     tokio::select! {
-        () = bell.run(&stop) => {}
-        // A lane ends before it is told to where it panics; without it the queue is no queue.
+        () = coordinator.run(&stop) => {}
+        // A lane that ends early has panicked. Its accounts would wait for ever, so the queue ends.
         Some(Err(panic)) = lanes.join_next() => {
             tracing::error!(%panic, "a lane of the queue died");
             return;

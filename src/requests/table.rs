@@ -1,4 +1,4 @@
-//! The queue's table, for the command line: put in, look, put back.
+//! The queue's table, for the command line: insert requests, list them, put them back.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,21 +8,21 @@ use uuid::Uuid;
 
 use crate::ledger::{Kind, Posting};
 
-/// What has become of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+/// The state of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not taken yet.
     Pending,
-    /// Failed, and to be tried again.
+    /// A try failed; another one is due later.
     Waiting,
-    /// In the books.
+    /// Posted, newly.
     Posted,
-    /// Was in the books already.
+    /// Posted before, under the same key.
     Replayed,
-    /// Not in the books, for a reason of the ledger's.
+    /// Rejected by the ledger.
     Refused,
-    /// Failed too often; `retry` puts it back.
+    /// Failed too often. `retry` puts it back.
     Parked,
 }
 
@@ -43,24 +43,25 @@ impl State {
         }
     }
 
-    fn parse(text: &str) -> Option<State> {
+    /// The state that is written so.
+    pub fn parse(text: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// A request as it is shown. Serialises to the JSON of `pointsd requests`; instants are text, because there may be some
-/// that nothing but PostgreSQL can hold.
+/// A request as `pointsd requests --json` shows it. Instants are text, because some may be beyond what this program's types
+/// can hold.
 #[derive(Debug, Serialize)]
 pub struct Listed {
-    /// Its number; later ones are higher.
+    /// The request's number; a later request has a higher one.
     pub id: i64,
-    /// What has become of it.
+    /// See [`State`].
     pub state: String,
-    /// Whose points.
+    /// The account.
     pub user: Uuid,
     /// `recharge` or `consume`.
     pub op: String,
-    /// How many.
+    /// Points to post.
     pub points: i64,
     /// A recharge's source.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,37 +75,37 @@ pub struct Listed {
     /// A consume's kind of service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_type: Option<String>,
-    /// A consume's piece of work.
+    /// A consume's task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
-    /// Seconds, where the service is charged by time.
+    /// Seconds that the task took, for a service charged by time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<Box<RawValue>>,
-    /// The caller's own key.
+    /// The idempotency key that the application gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// For people.
+    /// A description for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// When it happened.
+    /// The effective time.
     pub at: String,
-    /// When it was inserted.
+    /// When the request was inserted.
     pub enqueued_at: String,
-    /// Tries that failed.
+    /// Failed tries.
     pub attempts: i32,
-    /// When it is tried again.
+    /// When the next try is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
-    /// When its outcome was written.
+    /// When the outcome was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<String>,
-    /// The entry that it became.
+    /// The number of the posted entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
-    /// Why it is not in the books, in a word.
+    /// Why the request is not posted, as a code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The same in words.
+    /// Why the request is not posted, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -112,23 +113,23 @@ pub struct Listed {
 /// What [`retry`] found for an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutBack {
-    /// Whose request.
+    /// The request's number.
     pub id: i64,
-    /// The state it was in; none where there is no such request.
+    /// The state before; none if there is no such request.
     pub was: Option<State>,
 }
 
 impl PutBack {
-    /// Whether it is pending again.
+    /// Whether the request is pending again.
     pub fn done(self) -> bool {
         matches!(self.was, Some(State::Waiting | State::Refused | State::Parked))
     }
 }
 
-/// Inserts requests, all or none; returns their ids, in the same order.
+/// Inserts requests, all or none. Returns their ids in the same order.
 ///
 /// # Errors
-/// Where the database does not take them.
+/// If the database does not take them.
 pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, tokio_postgres::Error> {
     let kinds = || postings.iter().map(|posting| &posting.kind);
     let ops: Vec<&str> =
@@ -161,16 +162,18 @@ pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, 
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// The newest requests first, at most `limit`, only those of a state where one is given.
+/// Lists at most `limit` requests, the newest first; with `state`, only requests in that state.
 ///
 /// # Errors
-/// Where the database does not answer.
-pub async fn list(client: &Client, state: Option<State>, limit: u32) -> Result<Vec<Listed>, tokio_postgres::Error> {
+/// If the database does not answer.
+pub async fn list(client: &mut Client, state: Option<State>, limit: u32) -> Result<Vec<Listed>, tokio_postgres::Error> {
     let state = state.map(State::as_str);
-    // Planned for this state: only so its own partition and index are found.
-    client.batch_execute("SET plan_cache_mode = force_custom_plan").await?;
-    let rows = client.query(include_str!("../../sql/requests/request_list.sql"), &[&state, &i64::from(limit)]).await?;
-    client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;
+    let transaction = client.transaction().await?;
+    // Only a plan for this very state uses the state's own partition and index.
+    transaction.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    let sql = include_str!("../../sql/requests/request_list.sql");
+    let rows = transaction.query(sql, &[&state, &i64::from(limit)]).await?;
+    transaction.commit().await?;
     rows.iter().map(listed_from).collect()
 }
 
@@ -191,7 +194,7 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
         expires_at: time("expires_at")?,
         source_type: row.try_get("source_type")?,
         source_id: row.try_get("source_id")?,
-        // What is no JSON number, such as NaN, is shown as text.
+        // NaN and the like are no JSON numbers, so they are shown as text.
         duration: duration.and_then(|digits| {
             RawValue::from_string(digits.clone()).or_else(|_| RawValue::from_string(format!("\"{digits}\""))).ok()
         }),
@@ -208,10 +211,10 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     })
 }
 
-/// How many requests there are in each state, in the order of [`State::ALL`].
+/// Counts the requests that are not posted, by state, in the order of [`State::ALL`].
 ///
 /// # Errors
-/// Where the database does not answer.
+/// If the database does not answer.
 pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres::Error> {
     let rows = client.query(include_str!("../../sql/requests/request_count.sql"), &[]).await?;
     let mut counts: Vec<(State, i64)> =
@@ -225,15 +228,15 @@ pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres:
     Ok(counts)
 }
 
-/// Puts requests that are parked, refused or waiting back to pending, with all their tries before them, and wakes the
-/// daemon. Tells what was found for each id, in their order.
+/// Puts parked, refused and waiting requests back to pending, with all their tries anew, and wakes the daemon. Returns what was
+/// found for each id, in their order.
 ///
 /// # Errors
-/// Where the database does not answer.
+/// If the database does not answer.
 pub async fn retry(client: &Client, ids: &[i64]) -> Result<Vec<PutBack>, tokio_postgres::Error> {
     let sql = include_str!("../../sql/requests/request_retry.sql");
     let rows = match client.query(sql, &[&ids]).await {
-        // A lane finished one of them just now: its row is in the other partition.
+        // A lane has just finished one of them, which moved its row to the other partition.
         Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => client.query(sql, &[&ids]).await?,
         result => result?,
     };

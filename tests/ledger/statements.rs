@@ -147,7 +147,6 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("request_fail", &["requests_open_by_id"]),
     ("request_finish", &["requests_open_pkey"]),
     ("request_take", &["requests_open_pkey", "requests_waiting"]),
-    ("request_take_again", &["requests_open_pkey", "requests_waiting"]),
     ("request_waiting", &["requests_waiting"]),
 ];
 

@@ -7,10 +7,9 @@ mod outcomes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsd::config;
 use pointsd::language::Language;
 use pointsd::ledger::{Kind, Life, Posting, Rules};
-use pointsd::requests::{Stats, serve};
+use pointsd::requests::{Settings, Stats, serve};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -22,12 +21,8 @@ use crate::support::{TestDatabase, at, rng, user};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The queue is looked at when somebody rings, and hardly ever else; nothing is tried again by itself.
-const SETTINGS: config::Requests = config::Requests {
-    enabled: true,
-    poll: Duration::from_secs(3_600),
-    retries: 2,
-    retry_pause: Duration::from_secs(3_600),
-};
+const SETTINGS: Settings =
+    Settings { enabled: true, poll: Duration::from_secs(3_600), retries: 2, retry_pause: Duration::from_secs(3_600) };
 
 fn rules() -> Rules {
     Rules { recharge_sources: ["gift".to_owned()].into(), life: Life::Days(180), language: Language::English }
@@ -41,7 +36,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(database: &TestDatabase, settings: config::Requests) -> Server {
+    async fn start(database: &TestDatabase, settings: Settings) -> Server {
         let (database, stats, stop) = (database.database().await, Arc::new(Stats::default()), CancellationToken::new());
         let (kept, stopped) = (Arc::clone(&stats), stop.clone());
         let task = tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsd::config;
+use pointsd::requests::Settings;
 
 use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
 
@@ -138,7 +138,7 @@ async fn what_is_no_request_is_refused_at_once() {
 async fn a_lost_ring_is_covered_by_the_poll() {
     let database = TestDatabase::new().await;
     let (client, other) = (database.client().await, database.client().await);
-    let server = Server::start(&database, config::Requests { poll: Duration::from_millis(200), ..SETTINGS }).await;
+    let server = Server::start(&database, Settings { poll: Duration::from_millis(200), ..SETTINGS }).await;
     asleep(&server).await;
     let insert = format!(
         "SET session_replication_role = replica;
