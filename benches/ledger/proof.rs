@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsd::database::Database;
-use pointsd::ledger::Poster;
-use pointsd::proof::{Proof, ProofRun, prove};
+use pointsd::ledger::{Poster, cutoff};
+use pointsd::proof::{Proof, ProofRun, prepare_session, prove};
 use tokio_postgres::Client;
 
 use crate::Row;
@@ -146,7 +146,9 @@ impl Bench {
     pub async fn proved(&self, full: bool) -> f64 {
         let mut client = self.client("proof").await;
         let began = Instant::now();
-        let proof = prove(&mut client, &Nobody, full, Proof::default(), |_| true).await.expect("the proof");
+        prepare_session(&client).await.expect("the session");
+        let cutoff = cutoff(&client, Duration::from_secs(60)).await.expect("the cutoff");
+        let proof = prove(&mut client, &Nobody, full, cutoff, Proof::default(), |_| true).await.expect("the proof");
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!((proof.findings, proof.stopped), (0, false), "{proof:?}");
         eprintln!("proved {} accounts, {} entries in {seconds:.2} s", proof.accounts, proof.entries);

@@ -2,27 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::{Client, Error, Row};
 
 use super::{ARREARS, Booked, Movement, Movements, RollForward};
 use crate::time::{Zone, start_of_day};
 
-/// An entry's time of recording is taken when it is inserted, and its transaction commits a moment later. So what was
-/// under way at midnight belongs to the day that has ended. A group of postings takes seconds at most; ten minutes is
-/// twice what the server lets a statement take by default. An entry that comes later still is told as a finding.
-const CLOSED_AFTER: TimeDelta = TimeDelta::minutes(10);
-
-/// Closes every business day that has ended, from the day after the last closed one, or from the first entry's day.
+/// Closes every business day that ended at `cutoff` or before, from the day after the last closed one, or from the first entry's day.
 /// Returns the number of days closed. Runs in the transaction that is open on `client`.
+///
+/// `cutoff` must come from [`ledger::cutoff`](crate::ledger::cutoff), called before the transaction began: then no entry of a
+/// closed day commits later.
 ///
 /// A day whose numbers cannot be added up stays open, and so do the days after it, until its entries are set right.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn close_days(client: &Client, zone: Zone, now: DateTime<Utc>) -> Result<u64, Error> {
+pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> Result<u64, Error> {
     let Some(open) = load_open(client, zone).await? else { return Ok(0) };
-    let ended = open.ended_days(zone, now);
+    let ended = open.ended_days(zone, cutoff);
     let Some(&(_, to)) = ended.last() else { return Ok(0) };
     let ends: Vec<DateTime<Utc>> = ended.iter().map(|(_, end)| *end).collect();
     let moved = load_movements(client, open.begin, Some(to), &ends).await?;
@@ -51,14 +49,14 @@ struct OpenDay {
 }
 
 impl OpenDay {
-    /// This day and those after it that have ended, each with the first instant after it.
-    fn ended_days(&self, zone: Zone, now: DateTime<Utc>) -> Vec<(NaiveDate, DateTime<Utc>)> {
+    /// This day and those after it that ended at `cutoff` or before, each with the first instant after it.
+    fn ended_days(&self, zone: Zone, cutoff: DateTime<Utc>) -> Vec<(NaiveDate, DateTime<Utc>)> {
         let (mut day, mut ended) = (self.day, self.begin);
         let mut days = Vec::new();
         while let Some(next) = day.succ_opt() {
             // After a change of business.time_zone, a day may end before the day before it did: then it is empty.
             let end = ended.map_or(start_of_day(next, zone), |ended| start_of_day(next, zone).max(ended));
-            if end + CLOSED_AFTER > now {
+            if end > cutoff {
                 break;
             }
             days.push((day, end));

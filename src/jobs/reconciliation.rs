@@ -1,5 +1,7 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object, Transaction};
@@ -12,6 +14,7 @@ use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters
 use crate::books::{Books, close_days, recompute_days, tie_out, tie_out_in};
 use crate::config::{self, Config};
 use crate::document::Document;
+use crate::ledger::cutoff;
 use crate::numbers::{counted, grouped};
 use crate::proof::{
     Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, examine, load_state,
@@ -67,6 +70,9 @@ impl Counters for Proof {
 /// Accounts that a dry run examines at once.
 const EXAMINED_AT_ONCE: usize = 1_000;
 
+/// How long to wait for transactions that were writing entries at the cutoff. A group of postings takes seconds at most.
+const CUTOFF_WITHIN: Duration = Duration::from_secs(60);
+
 /// Keeps in each group's transaction what was proved so far.
 impl ProofRun for Guard {
     fn run(&self) -> i64 {
@@ -102,14 +108,14 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     let full = so_far.full || is_full(context, run.slot, load_state(client).await?.full_until);
     let guard = run.guard(client).await?;
 
+    let cutoff = cutoff(client, CUTOFF_WITHIN).await?;
     let transaction = client.transaction().await?;
-    let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
-    close_days(transaction.client(), context.config.time_zone, now).await?;
+    close_days(transaction.client(), context.config.time_zone, cutoff).await?;
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    // The findings about the ledger as a whole come before the proof of the accounts: at its end it cures what this run
-    // did not find. While one stands, the days are recomputed: it must not be resolved without a look.
+    // The findings about the ledger as a whole come before the proof of the accounts: at its end, it resolves
+    // every finding that this run did not record. While one stands, the days are recomputed: it must not be resolved without a look.
     let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
@@ -119,7 +125,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    let proof = prove(client, &guard, full, so_far, |_| !run.stop.is_cancelled()).await?;
+    let proof = prove(client, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;
     if proof.stopped {
         return Ok(Ended::Stopped);
     }
@@ -200,8 +206,8 @@ async fn dry_report(
     const NO_RUN: i64 = 0;
     prepare_session(client).await?;
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
+    let now = cutoff(client, CUTOFF_WITHIN).await?;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
-    let now: DateTime<Utc> = transaction.query_one("SELECT statement_timestamp()", &[]).await?.try_get(0)?;
     close_days(transaction.client(), config.time_zone, now).await?;
     let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;
     let Some(recomputed) = recomputed else { return Ok(None) };

@@ -102,6 +102,7 @@ pub trait ProofRun {
 /// Proves the accounts that changed since the last proof, and those with findings. With `full`, or if nothing was proved
 /// yet, it proves all accounts from their first entry on.
 ///
+/// `cutoff` comes from [`ledger::cutoff`](crate::ledger::cutoff): entries recorded later are left to the next proof.
 /// `so_far` is what an earlier attempt of the same run wrote, else the default. `proceed` is asked before each group, with
 /// the number of accounts done and of accounts in all; if it says no, the proof stops there. The connection must be one that
 /// [`prepare_session`](super::prepare_session) made ready.
@@ -112,6 +113,7 @@ pub async fn prove(
     client: &mut Client,
     run: &impl ProofRun,
     full: bool,
+    cutoff: DateTime<Utc>,
     so_far: Proof,
     mut proceed: impl FnMut((u64, u64)) -> bool,
 ) -> Result<Proof, Error> {
@@ -119,10 +121,7 @@ pub async fn prove(
         return Ok(so_far);
     }
     let state = load_state(client).await?;
-    let until = match so_far.until {
-        Some(until) => until,
-        None => client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?,
-    };
+    let until = so_far.until.unwrap_or(cutoff);
     let since = if so_far.until.is_some() { so_far.since } else { state.proved_until };
     let all = full || state.proved_until.is_none();
     // A nightly proof checks only what changed, so its accounts still need a full proof. A full proof that was interrupted
@@ -171,7 +170,7 @@ impl<R: ProofRun> Way<'_, R> {
         // An earlier proof that was interrupted on this connection may have left its cursor.
         self.client.batch_execute("CLOSE ALL").await?;
         let declare = include_str!("../../sql/proof/changed_declare.sql");
-        self.client.execute(declare, &[&since, &self.proof.cursor]).await?;
+        self.client.execute(declare, &[&since, &self.until, &self.proof.cursor]).await?;
         self.total = self.client.execute("MOVE FORWARD ALL FROM changed", &[]).await?;
         self.client.batch_execute("MOVE ABSOLUTE 0 FROM changed").await?;
         let fetch = format!("FETCH FORWARD {GROUP_CHANGED} FROM changed");

@@ -482,7 +482,7 @@ async fn extreme_values_are_findings_and_no_errors() {
         let columns = client
             .query(
                 "SELECT column_name::text, data_type::text FROM information_schema.columns
-                 WHERE table_schema = 'pointsd' AND table_name = $1 AND column_name <> 'user_id'
+                 WHERE table_schema = 'pointsd' AND table_name = $1 AND column_name NOT IN ('user_id', 'bucket')
                    AND is_generated = 'NEVER'",
                 &[&table],
             )

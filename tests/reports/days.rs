@@ -215,18 +215,18 @@ async fn days_are_what_their_entries_say() {
         post_random(&database, &mut rng, 125..250).await;
         record_over_days(&client, &mut rng).await;
 
-        // In several goes, as nights would have it; the last day, 1 April, stays open until ten minutes after its end.
+        // In several goes, as nights would have it; the last day, 1 April, stays open until its end.
         let ended = start_of_day(day("2026-04-02"), paris());
         let early = ended - TimeDelta::hours(rng.i64(30..200));
         close(&mut client, early).await;
-        close(&mut client, ended + TimeDelta::minutes(10) - TimeDelta::microseconds(1)).await;
+        close(&mut client, ended - TimeDelta::microseconds(1)).await;
         let kept = load_days(&client).await.unwrap();
         assert_eq!(kept.last().unwrap().day, day("2026-03-31"), "history {history}");
         let books = look(&mut client, true).await;
         assert_eq!(rules_of(&books.findings), Vec::<&str>::new(), "history {history}: {:?}", books.findings);
 
-        assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 1);
-        assert_eq!(close(&mut client, ended + TimeDelta::minutes(10)).await, 0);
+        assert_eq!(close(&mut client, ended).await, 1);
+        assert_eq!(close(&mut client, ended).await, 0);
         let kept = load_days(&client).await.unwrap();
         let expected = counted(&client, paris()).await;
         let mut before: BTreeMap<String, i64> = BTreeMap::new();
@@ -429,8 +429,8 @@ async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
     // From Paris to Shanghai: the next day ends there, and begins where the last one ended.
     let transaction = client.transaction().await.unwrap();
     let zone: Zone = zone("Asia/Shanghai");
-    let early = close_days(transaction.client(), zone, at("2026-03-30T16:09:59Z")).await.unwrap();
-    let closed = close_days(transaction.client(), zone, at("2026-03-30T16:10:00Z")).await.unwrap();
+    let early = close_days(transaction.client(), zone, at("2026-03-30T15:59:59Z")).await.unwrap();
+    let closed = close_days(transaction.client(), zone, at("2026-03-30T16:00:00Z")).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!((early, closed), (0, 1));
     let last = load_last_day(&client).await.unwrap().unwrap();
