@@ -46,6 +46,19 @@ opening = Opening
 corrections = Corrections
 correction = correction
 unreconciled-difference = Unreconciled difference
+batch = Batch
+issued = Issued
+used = Used
+applied-to-arrears = Applied to arrears
+expired = Expired
+closing = Closing
+arrears-receivable = Arrears (receivable)
+overdue-not-expired = Overdue, not yet expired
+days-0-30 = 0-30 days
+days-31-90 = 31-90 days
+days-91-180 = 91-180 days
+days-over-180 = Over 180 days
+list-separator = {", "}
 
 ## Arrears
 
@@ -205,3 +218,189 @@ expiry-forecast-points = Forecast
 expiry-issued-since = Issued since
 expiry-used-since = Used since
 expiry-expired-points = Expired
+
+## Reconciliation
+
+reconciliation = Reconciliation
+
+# The headline.
+reconciliation-full = Reconciliation, { $day }: no exceptions ({ $accounts ->
+    [one] { $accounts } account
+   *[other] { $accounts } accounts
+}, { $entries ->
+    [one] { $entries } entry
+   *[other] { $entries } entries
+})
+reconciliation-changes = Reconciliation, { $day }: no exceptions ({ $accounts ->
+    [one] { $accounts } changed account
+   *[other] { $accounts } changed accounts
+}, { $entries ->
+    [one] { $entries } entry
+   *[other] { $entries } entries
+})
+reconciliation-no-changes = Reconciliation, { $day }: no exceptions (no changes since the previous reconciliation)
+reconciliation-exceptions = Reconciliation, { $day }: { $exceptions ->
+    [one] { $exceptions } exception
+   *[other] { $exceptions } exceptions
+}, { $new } new
+
+# The summary.
+scope = Scope
+scope-full = All accounts, from the first entry on
+scope-changes = Changes since { $from }, and accounts with open exceptions
+balances-as-of = Balances as of
+last-full-reconciliation = Last full reconciliation
+last-full-reconciliation-never = None yet
+accounts-checked = Accounts checked
+batches-checked = Batches checked
+entries-checked = Entries checked
+new-exceptions = New exceptions
+unused-points-liability = Unused points (liability)
+net-balance = Net balance (liability less arrears)
+
+# Exceptions.
+open-exceptions = Open exceptions
+resolved-exceptions = Resolved exceptions
+no-exceptions = No exceptions.
+only-the-first = The first { $shown } of { $all }. All of them are in { $place }.
+in-database-table = the database table { $table }
+exception = Exception
+next-step = Next step
+points-difference = Points difference
+expected = Expected
+found = Found
+failed-check = Failed check
+found-since = Found on
+found-by-run = First found by run
+status = Status
+status-new = new
+status-open = open
+all-accounts = all accounts
+
+next-repair = pointsd repair plan --user { $account }
+next-reconcile = Repair the accounts with exceptions, then: pointsd run reconciliation
+next-day-changed = Compare the day with its entries: docs/reconciliation.md, "When a closed day has changed"
+
+# What an exception says, for each check. $direction is `more` or `fewer`.
+finding-account_missing = Account { $account } does not exist, but it has batches or entries
+finding-entry_numbers = Account { $account }: entry { $entry } is missing
+finding-entry_type = Entry { $entry } of account { $account }: its fields do not belong to its type ({ $found }, expected { $expected })
+finding-entry_chain = Entry { $entry } of account { $account }: the opening balance is { $points ->
+    [one] { $points } point
+   *[other] { $points } points
+} { $direction ->
+    [more] higher
+   *[fewer] lower
+} than the previous entry's closing balance ({ $found }, expected { $expected })
+finding-entry_amount = Entry { $entry } of account { $account }: its points do not match the change in balance ({ $found }, expected { $expected })
+finding-batch_recharge = Batch { $batch } of account { $account } does not match the entry that issued it ({ $found }, expected { $expected })
+finding-entry_allocations = Entry { $entry } of account { $account }: its points do not match those taken from batches ({ $found }, expected { $expected })
+finding-batch_amount = Batch { $batch } of account { $account }: { $points ->
+    [one] { $points } point { $direction ->
+        [more] more remains
+       *[fewer] fewer remains
+    }
+   *[other] { $points } points { $direction ->
+        [more] more remain
+       *[fewer] fewer remain
+    }
+} than the entries explain ({ $found }, expected { $expected })
+finding-batch_state = Batch { $batch } of account { $account }: its status, points or dates contradict each other ({ $found }, expected { $expected })
+finding-entry_batches = Entry { $entry } of account { $account }: it takes points from batch { $batch }, which it may not ({ $found }, expected { $expected })
+finding-account_balance = Account { $account }: the balance is { $points ->
+    [one] { $points } point
+   *[other] { $points } points
+} { $direction ->
+    [more] higher
+   *[fewer] lower
+} than the last entry shows ({ $found }, expected { $expected })
+finding-account_totals = Account { $account }: the lifetime totals differ from the sums of its entries ({ $found }, expected { $expected })
+finding-account_numbers = Account { $account }: the number of its last entry or last batch is wrong ({ $found }, expected { $expected })
+finding-account_identity = Account { $account }: the balance is { $points ->
+    [one] { $points } point
+   *[other] { $points } points
+} { $direction ->
+    [more] higher
+   *[fewer] lower
+} than its lifetime totals explain ({ $found }, expected { $expected })
+finding-account_remaining = Account { $account }: { $points ->
+    [one] { $points } point { $direction ->
+        [more] more remains
+       *[fewer] fewer remains
+    }
+   *[other] { $points } points { $direction ->
+        [more] more remain
+       *[fewer] fewer remain
+    }
+} in its batches than its balance explains ({ $found }, expected { $expected })
+finding-history_changed = Account { $account }: entries or batches have been changed since they were reconciled
+finding-days_balance = All accounts: the net balance is { $points ->
+    [one] { $points } point
+   *[other] { $points } points
+} { $direction ->
+    [more] higher
+   *[fewer] lower
+} than the roll-forward ({ $found }, expected { $expected })
+finding-days_source = All accounts: points by source differ from the roll-forward ({ $found }, expected { $expected })
+finding-day_changed = A closed business day no longer agrees with its entries ({ $found }, expected { $expected })
+finding-other = Check { $check }, { $account }: found { $found }, expected { $expected }
+
+# The values of an exception.
+value-recharged = issued { $value }
+value-consumed = used { $value }
+value-expired = expired { $value }
+value-adjusted = corrections { $value }
+value-last_seq = last entry { $value }
+value-last_batch = last batch { $value }
+value-remaining = remaining { $value }
+value-amount = points { $value }
+value-balance_before = opening balance { $value }
+value-balance_after = closing balance { $value }
+value-batch = batch { $value }
+value-entry = entry { $value }
+
+# The roll-forward.
+roll-forward = Points roll-forward
+roll-forward-of-day = Points roll-forward, { $day }
+roll-forward-note = By the date on which entries were recorded. Applied to arrears: issued points that repaid the account's arrears at once, so that the arrears fall by the same amount.
+roll-forward-in-words = { $day }: opening { $opening }, issued { $issued }, used { $used }, expired { $expired }, corrections { $corrections }, closing { $closing }.
+no-business-day-yet = No business day has ended yet. The figures below are those recorded so far; the first business day is closed shortly after it ends.
+
+# From the last closing to the accounts.
+tie-out = Tie-out to account balances
+closing-of-day = Closing, { $day }
+recorded-since = Recorded since
+expected-net-balance = Expected net balance
+net-balance-of-accounts = Net balance of all accounts
+days-recomputed = All closed business days were recomputed from their entries for this tie-out.
+
+# Unused points.
+unused-by-age = Unused points by age
+unused-by-age-note = Days since the points were issued.
+unused-by-expiry = Unused points by time to expiry
+unused-by-expiry-note = Days until expiry. Overdue points expire in the next nightly run, or with the account's next activity.
+time-to-expiry = Time to expiry
+
+# The checks, and what each requires.
+checks-performed = Checks performed
+check = Check
+requirement = Requirement
+rule-account_missing = Every batch and every entry belongs to an existing account.
+rule-entry_numbers = The entries of an account are numbered 1, 2, 3 … without gaps.
+rule-entry_type = The type of an entry is known, and its fields belong to that type.
+rule-entry_chain = The opening balance of an entry is the closing balance of the previous one.
+rule-entry_amount = An entry changes the balance by its points, which are 1 to 1,000,000,000,000.
+rule-batch_recharge = Each batch matches the entry that issued it: points, source and time. No batch has another origin.
+rule-entry_allocations = The points that an entry takes from batches add up to the entry, and the batches exist.
+rule-batch_amount = The points of a batch are those that remain plus those that entries took.
+rule-batch_state = A batch is open while points remain, never has more points than it was issued with, and expires after it was opened.
+rule-entry_batches = Points are used before they expire, and expire in full once they are due.
+rule-account_balance = The balance of an account is the closing balance of its last entry.
+rule-account_totals = The lifetime totals of an account are the sums of its entries.
+rule-account_numbers = An account records the numbers of its last entry and its last batch correctly.
+rule-account_identity = Balance = issued - used - expired + corrections.
+rule-account_remaining = The points that remain in an account's batches are its balance, or zero if it is in arrears.
+rule-history_changed = Entries and batches have not changed since they were reconciled.
+rule-days_balance = The roll-forward of all business days agrees with the net balance of all accounts.
+rule-days_source = By source, the roll-forward agrees with the points that remain in batches, and with the arrears.
+rule-day_changed = A closed business day does not change.

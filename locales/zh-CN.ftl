@@ -32,6 +32,19 @@ opening = 期初
 corrections = 更正
 correction = 更正
 unreconciled-difference = 未调节差额
+batch = 批次
+issued = 发放
+used = 使用
+applied-to-arrears = 抵扣欠费
+expired = 过期
+closing = 期末
+arrears-receivable = 欠费积分（应收）
+overdue-not-expired = 已到期、尚未过期处理
+days-0-30 = 0-30 天
+days-31-90 = 31-90 天
+days-91-180 = 91-180 天
+days-over-180 = 180 天以上
+list-separator = 、
 
 ## 欠费报告
 
@@ -149,3 +162,150 @@ expiry-forecast-points = 预测
 expiry-issued-since = 其后发放
 expiry-used-since = 其后使用
 expiry-expired-points = 过期
+
+## 对账报告
+
+reconciliation = 积分对账报告
+
+# 标题句。
+reconciliation-full = { $day }对账无差异（{ $accounts } 个账户，{ $entries } 笔分录）
+reconciliation-changes = { $day }对账无差异（有变动的账户 { $accounts } 个，{ $entries } 笔分录）
+reconciliation-no-changes = { $day }对账无差异（自上次对账以来没有变动）
+reconciliation-exceptions = { $day }对账有 { $exceptions } 项差异，其中新增 { $new } 项
+
+# 摘要。
+scope = 对账范围
+scope-full = 自首笔分录起的全部账户
+scope-changes = 自{ $from } 以来的变动，以及有未消除差异的账户
+balances-as-of = 余额时点
+last-full-reconciliation = 上次全面对账
+last-full-reconciliation-never = 尚未进行
+accounts-checked = 核对账户数
+batches-checked = 核对批次数
+entries-checked = 核对分录数
+new-exceptions = 新增差异
+unused-points-liability = 未使用积分（负债）
+net-balance = 净余额（未使用积分减欠费）
+
+# 差异。
+open-exceptions = 未消除的差异
+resolved-exceptions = 已消除的差异
+no-exceptions = 无差异。
+only-the-first = 此处列出前 { $shown } 项，共 { $all } 项。完整清单见{ $place }。
+in-database-table = 数据库表 { $table }
+exception = 差异
+next-step = 下一步
+points-difference = 差异积分
+expected = 应为
+found = 实为
+failed-check = 未通过的核对规则
+found-since = 发现时间
+found-by-run = 首次发现的运行
+status = 状态
+status-new = 新增
+status-open = 未消除
+all-accounts = 全部账户
+
+next-repair = pointsd repair plan --user { $account }
+next-reconcile = 先修复有差异的账户，再执行：pointsd run reconciliation
+next-day-changed = 将该营业日与其分录核对，参见 docs/reconciliation.md 的“When a closed day has changed”一节
+
+# 每项核对规则的差异说明。
+finding-account_missing = 账户 { $account } 不存在，却有其批次或分录
+finding-entry_numbers = 账户 { $account }：缺少第 { $entry } 笔分录
+finding-entry_type = 账户 { $account } 的第 { $entry } 笔分录：字段与分录类型不符（实为 { $found }，应为 { $expected }）
+finding-entry_chain = 账户 { $account } 的第 { $entry } 笔分录：期初余额比上一笔分录的期末余额{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-entry_amount = 账户 { $account } 的第 { $entry } 笔分录：积分数与余额变动不符（实为 { $found }，应为 { $expected }）
+finding-batch_recharge = 账户 { $account } 的批次 { $batch }：与其发放分录不符（实为 { $found }，应为 { $expected }）
+finding-entry_allocations = 账户 { $account } 的第 { $entry } 笔分录：积分数与取自各批次的积分不符（实为 { $found }，应为 { $expected }）
+finding-batch_amount = 账户 { $account } 的批次 { $batch }：剩余积分比分录所示{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-batch_state = 账户 { $account } 的批次 { $batch }：状态、积分或日期相互矛盾（实为 { $found }，应为 { $expected }）
+finding-entry_batches = 账户 { $account } 的第 { $entry } 笔分录：不应从批次 { $batch } 取用积分（实为 { $found }，应为 { $expected }）
+finding-account_balance = 账户 { $account }：余额比最后一笔分录所示{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-account_totals = 账户 { $account }：累计数与各类分录之和不符（实为 { $found }，应为 { $expected }）
+finding-account_numbers = 账户 { $account }：最后分录号或最后批次号有误（实为 { $found }，应为 { $expected }）
+finding-account_identity = 账户 { $account }：余额比按累计数计算的{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-account_remaining = 账户 { $account }：各批次剩余积分之和比余额所示{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-history_changed = 账户 { $account }：已核对过的分录或批次被改动
+finding-days_balance = 全部账户：净余额比积分变动表{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-days_source = 全部账户：按来源统计的积分与积分变动表不符（实为 { $found }，应为 { $expected }）
+finding-day_changed = 已结账的营业日与其分录不再一致（实为 { $found }，应为 { $expected }）
+finding-other = 核对规则 { $check }（{ $account }）：实为 { $found }，应为 { $expected }
+
+# 差异中的数值。
+value-recharged = 发放 { $value }
+value-consumed = 使用 { $value }
+value-expired = 过期 { $value }
+value-adjusted = 更正 { $value }
+value-last_seq = 最后分录号 { $value }
+value-last_batch = 最后批次号 { $value }
+value-remaining = 剩余 { $value }
+value-amount = 积分数 { $value }
+value-balance_before = 期初余额 { $value }
+value-balance_after = 期末余额 { $value }
+value-batch = 批次 { $value }
+value-entry = 分录 { $value }
+
+# 积分变动表。
+roll-forward = 积分变动表
+roll-forward-of-day = { $day }积分变动表
+roll-forward-note = 按分录的入账日期统计。抵扣欠费：发放时直接抵偿该账户欠费的积分，欠费随之等额减少。
+roll-forward-in-words = { $day }：期初 { $opening }，发放 { $issued }，使用 { $used }，过期 { $expired }，更正 { $corrections }，期末 { $closing }。
+no-business-day-yet = 尚无已结束的营业日，以下为截至目前已入账的变动。首个营业日将在结束后不久结账。
+
+# 账户余额核对。
+tie-out = 账户余额核对
+closing-of-day = { $day }期末
+recorded-since = 其后入账的变动
+expected-net-balance = 应有净余额
+net-balance-of-accounts = 全部账户净余额
+days-recomputed = 为此次核对，已根据分录重新计算所有已结账的营业日。
+
+# 未使用积分。
+unused-by-age = 未使用积分（按账龄）
+unused-by-age-note = 自发放之日起的天数。
+unused-by-expiry = 未使用积分（按到期时间）
+unused-by-expiry-note = 距到期的天数。已到期的积分将在下次夜间处理时过期，或在其账户下次交易时过期。
+time-to-expiry = 距到期
+
+# 核对规则及其要求。
+checks-performed = 已执行的核对
+check = 核对规则
+requirement = 要求
+rule-account_missing = 每个批次、每笔分录都属于存在的账户。
+rule-entry_numbers = 账户的分录按 1、2、3……连续编号，没有缺号。
+rule-entry_type = 分录类型有效，各字段与类型相符。
+rule-entry_chain = 每笔分录的期初余额等于上一笔分录的期末余额。
+rule-entry_amount = 每笔分录按其积分数变动余额，积分数为 1 至 1,000,000,000,000。
+rule-batch_recharge = 每个批次与其发放分录的积分、来源和时间一致；批次没有其他来源。
+rule-entry_allocations = 分录取自各批次的积分合计与分录相符，且所列批次均存在。
+rule-batch_amount = 批次的积分等于剩余积分加上各分录已取用的积分。
+rule-batch_state = 批次有剩余积分时为开放状态，剩余积分不超过发放积分，到期时间晚于开立时间。
+rule-entry_batches = 积分在到期前使用，到期后全部过期。
+rule-account_balance = 账户余额等于其最后一笔分录的期末余额。
+rule-account_totals = 账户的各项累计数等于其各类分录之和。
+rule-account_numbers = 账户记录的最后分录号和最后批次号正确。
+rule-account_identity = 余额 = 发放 - 使用 - 过期 + 更正。
+rule-account_remaining = 账户各批次剩余积分之和等于其余额；欠费账户为零。
+rule-history_changed = 已核对过的分录和批次没有改动。
+rule-days_balance = 各营业日的积分变动累计等于全部账户净余额。
+rule-days_source = 按来源，各营业日的积分变动累计等于批次剩余积分及欠费。
+rule-day_changed = 已结账的营业日不再变动。

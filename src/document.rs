@@ -200,6 +200,11 @@ impl<'a, R> TableBuilder<'a, R> {
         &self.table.columns
     }
 
+    /// The rows so far.
+    pub fn added(&self) -> &[Vec<Cell>] {
+        &self.table.rows
+    }
+
     /// The cells of a record, which is not added: for a file that holds rows that the table leaves out.
     pub fn cells(&self, record: &R) -> Vec<Cell> {
         self.columns.iter().map(|column| (column.cell)(record)).collect()

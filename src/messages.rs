@@ -62,18 +62,23 @@ impl Messages {
     /// The message of this key with these arguments. A missing message or argument shows its name and is logged: a
     /// report with a flawed sentence is better than none. Tests hold every call to the catalogues.
     pub fn text(self, key: &str, arguments: &[(&str, Argument)]) -> String {
-        let bundle = bundle(self.language);
-        let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
+        self.find(key, arguments).unwrap_or_else(|| {
             warn!(key, language = self.language.tag(), "the message `{key}` is missing in the catalogue");
-            return key.to_owned();
-        };
+            key.to_owned()
+        })
+    }
+
+    /// The message of a key that may have none.
+    pub fn find(self, key: &str, arguments: &[(&str, Argument)]) -> Option<String> {
+        let bundle = bundle(self.language);
+        let pattern = bundle.get_message(key)?.value()?;
         let arguments: FluentArgs = arguments.iter().map(|(name, value)| (*name, FluentValue::from(value))).collect();
         let mut errors = Vec::new();
         let text = bundle.format_pattern(pattern, Some(&arguments), &mut errors).into_owned();
         if let Some(error) = errors.first() {
             warn!(key, language = self.language.tag(), "the message `{key}` is flawed: {error}");
         }
-        text
+        Some(text)
     }
 
     /// A day: `1 October 2026`, `2026年10月1日`.
@@ -248,10 +253,16 @@ mod tests {
     /// The calls with a literal key: the key, and the names of the arguments.
     fn calls(source: &str) -> Vec<(String, BTreeSet<String>)> {
         let mut calls = Vec::new();
-        for (start, call) in [".text(", ".label("].iter().flat_map(|call| source.match_indices(call)) {
+        for (start, call) in [".text(", ".label(", ".column(", ".summed(", ".totalled("]
+            .iter()
+            .flat_map(|call| source.match_indices(call))
+        {
             let rest = &source[start + call.len()..];
             let Some(literal) = rest.trim_start().strip_prefix('"') else { continue };
             let (key, after) = literal.split_once('"').expect("the end of a literal");
+            if call == ".column(" && !after.trim_start_matches([',', ' ', '\n']).starts_with("Kind::") {
+                continue; // some other type's
+            }
             let arguments = after.trim_start_matches([',', ' ', '\n']).strip_prefix("args![").unwrap_or("");
             calls.push((key.to_owned(), names(arguments)));
         }

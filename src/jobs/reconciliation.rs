@@ -11,18 +11,17 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
-use crate::books::{Books, close_days, recompute_days, tie_out, tie_out_in};
+use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
 use crate::config::{self, Config};
 use crate::document::Document;
 use crate::ledger::cutoff;
 use crate::numbers::{counted, grouped};
 use crate::proof::{
-    Finding, FindingCounts, Proof, ProofRun, count_findings, count_whole_ledger_findings, examine, load_state,
-    prepare_session, prove, record_findings, resolve_findings,
+    Finding, Proof, ProofRun, count_whole_ledger_findings, examine, load_state, prepare_session, prove,
+    record_findings, resolve_findings,
 };
-use crate::reports;
 use crate::reports::pipeline::{Pipeline, Report, Scope};
-use crate::reports::reconciliation::{REPORT, Subject, document};
+use crate::reports::reconciliation::{REPORT, ReconciliationReport};
 use crate::scheduler::{Ended, Guard, Run};
 
 /// The proof of the books.
@@ -105,7 +104,8 @@ async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
 async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
     let so_far: Proof = counters_so_far(run)?;
     prepare_session(client).await?;
-    let full = so_far.full || is_full(context, run.slot, load_state(client).await?.full_until);
+    let full_until = load_state(client).await?.full_until;
+    let full = so_far.full || is_full(context, run.slot, full_until);
     let guard = run.guard(client).await?;
 
     let cutoff = cutoff(client, CUTOFF_WITHIN).await?;
@@ -131,46 +131,11 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     }
 
     let pipeline = Pipeline { config: &context.config, slot: run.slot, run: run.run };
-    let made = pipeline.publish(&ProvedBooks { proof: &proof, books: &books }, client, Some(&guard)).await?;
+    let made = pipeline
+        .publish(&ReconciliationReport { proof: &proof, full_until, books: &books }, client, Some(&guard))
+        .await?;
     alert(run, &made.counters, &made.document);
     Ok(Ended::Done(made.counters))
-}
-
-/// The proof and the books that the report is made from.
-struct ProvedBooks<'a> {
-    proof: &'a Proof,
-    books: &'a Books,
-}
-
-impl Report for ProvedBooks<'_> {
-    const NAME: &'static str = REPORT;
-    type Facts = (Proof, Document);
-    type Counters = Proof;
-
-    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<(Proof, Document), reports::Error> {
-        let client = snapshot.client();
-        let counts = count_findings(client, scope.run).await?;
-        // The counts come from the table, because findings about the books as a whole are among them.
-        let FindingCounts { standing, new, resolved } = counts;
-        let proof = Proof { findings: standing, new, resolved, ..self.proof.clone() };
-        let Scope { config, slot, run, folder, .. } = scope;
-        let (slot, run, folder) = (*slot, *run, folder.as_deref());
-        let document =
-            document(client, &Subject { config, slot, run, proof: &proof, books: self.books, folder }).await?;
-        Ok((proof, document))
-    }
-
-    fn document(&self, (_, document): &(Proof, Document), _: &Scope<'_>) -> Document {
-        document.clone()
-    }
-
-    fn counters(&self, (proof, _): &(Proof, Document)) -> Proof {
-        proof.clone()
-    }
-
-    fn accounts(&self, (proof, _): &(Proof, Document)) -> u64 {
-        proof.accounts
-    }
 }
 
 /// A transaction that sees the database as it is now until its end.
@@ -219,10 +184,11 @@ async fn dry_report(
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
     let scope = Scope { config, slot, run: NO_RUN, as_of: books.as_of, folder: None };
-    let report = ProvedBooks { proof: &proof, books: &books };
-    let (proof, document) = report.gather(&transaction, &scope).await?;
+    let report = ReconciliationReport { proof: &proof, full_until: None, books: &books };
+    let facts = report.gather(&transaction, &scope).await?;
     transaction.rollback().await?;
-    Ok(Some(DryRun { counters: proof, document: Some(document) }))
+    let document = report.document(&facts, &scope);
+    Ok(Some(DryRun { counters: facts.proof, document: Some(document) }))
 }
 
 /// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.

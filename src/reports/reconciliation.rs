@@ -1,601 +1,480 @@
-//! The reconciliation report: whether the books hold, where they do not, and how the points moved on the last business
+//! The reconciliation report: whether the books hold, the exceptions, and the points roll-forward of the last business
 //! day.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
 use futures_util::{StreamExt, TryStreamExt};
-use tokio_postgres::{Client, Error};
-use tracing::warn;
+use tokio_postgres::Client;
 
+use super::Error;
+use super::pipeline::{Report, Scope};
+use super::rows_file::RowsFile;
 use crate::books::{self, Booked, Books, Movement, Outstanding, RollForward};
-use crate::config::Config;
-use crate::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
-use crate::language::Language;
+use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
+use crate::messages::{Messages, args};
 use crate::numbers::grouped;
-use crate::proof::{self, Finding, Proof, RecordedFinding, load_resolved_findings, load_standing_findings};
-use crate::render::CsvFile;
-use crate::telemetry;
+use crate::proof::{
+    self, Finding, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings,
+};
 use crate::time::Zone;
 
 /// The report's name: that of its job.
 pub const REPORT: &str = "reconciliation";
 
-/// The most findings that a document holds; a file has all of them. As much as somebody may look through, and a document
-/// of two and a half megabytes.
-const MOST_FINDINGS: usize = 10_000;
+/// The most open exceptions that a document holds: a document of two and a half megabytes. A file has all of them.
+const MOST_OPEN: usize = 10_000;
 
-/// The most findings that were cured which a document holds; all are counted.
-const MOST_CURED: usize = 1_000;
+/// The most resolved exceptions that a document holds; all are counted.
+const MOST_RESOLVED: usize = 1_000;
 
-/// The most rows of a table that stand in a mail's body.
+/// The file with all open exceptions, if a document cannot hold them.
+const FILE: &str = "findings.csv";
+
+/// The most exceptions in a mail's body.
 const ROWS_IN_BODY: usize = 20;
 
-/// What the report is about.
-pub struct Subject<'a> {
-    /// The configuration.
-    pub config: &'a Config,
-    /// The slot.
-    pub slot: DateTime<Utc>,
-    /// The run.
-    pub run: i64,
-    /// What was proved; its findings are those that stand now.
+/// The report on a proof and a tie-out of the books.
+pub struct ReconciliationReport<'a> {
+    /// The proof, without its counts of findings.
     pub proof: &'a Proof,
-    /// How the books stand.
+    /// Until when all accounts were last proved from the first entry on.
+    pub full_until: Option<DateTime<Utc>>,
+    /// The books that were tied out.
     pub books: &'a Books,
-    /// Where the whole list of findings is written, where a document cannot hold it; none for a dry run.
-    pub folder: Option<&'a Path>,
 }
 
-/// Makes the document, in the transaction that is open on `client`: REPEATABLE READ, so that counts and rows agree.
-///
-/// # Errors
-/// Where the database fails. A file that cannot be written is only warned of: the table of findings has its content.
-pub async fn document(client: &Client, subject: &Subject<'_>) -> Result<Document, Error> {
-    let Subject { config, slot, run, proof, books, .. } = subject;
-    let words = Words(config.language);
-    let full_at = proof::load_state(client).await?.full_until;
-    let tone = if proof.findings > 0 { Tone::Bad } else { Tone::Good };
-    let mut sections = vec![
-        Section::Table(standing(client, subject, &words).await?),
-        Section::Table(cured(client, subject, &words).await?),
-    ];
-    match &books.last {
-        Some(last) => {
-            let totals = last.totals();
-            sections.push(Section::Table(roll_forward(last, &totals, &words)));
-            sections.push(Section::Chart(waterfall(last, &totals, &words)));
-        }
-        None => {
-            sections.push(words.no_day_yet());
-            let so_far = first_day_so_far(books, config.time_zone);
-            if !so_far.rows.is_empty() {
-                let totals = so_far.totals();
-                sections.push(Section::Table(roll_forward(&so_far, &totals, &words)));
-                sections.push(Section::Chart(waterfall(&so_far, &totals, &words)));
-            }
+/// What the report reads from its snapshot.
+pub struct Facts {
+    /// The proof; its findings are those that stand in the snapshot.
+    pub proof: Proof,
+    open: Table,
+    resolved: Table,
+}
+
+impl Report for ReconciliationReport<'_> {
+    const NAME: &'static str = REPORT;
+    type Facts = Facts;
+    type Counters = Proof;
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
+        let client = snapshot.client();
+        // The counts come from the table, because findings about the books as a whole are among them.
+        let FindingCounts { standing, new, resolved } = proof::count_findings(client, scope.run).await?;
+        let messages = Messages::new(scope.config.language);
+        Ok(Facts {
+            proof: Proof { findings: standing, new, resolved, ..self.proof.clone() },
+            open: open_exceptions(client, scope, standing, messages).await?,
+            resolved: resolved_exceptions(client, scope.run, resolved, messages).await?,
+        })
+    }
+
+    fn document(&self, facts: &Facts, scope: &Scope<'_>) -> Document {
+        let Scope { config, slot, run, .. } = scope;
+        let Facts { proof, open, resolved, .. } = facts;
+        let (books, zone) = (self.books, config.time_zone);
+        let messages = Messages::new(config.language);
+        let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
+        sections.extend(roll_forward_sections(books, zone, messages));
+        sections.push(Section::Table(tie_out(books, messages)));
+        sections.push(Section::Table(outstanding_by_age(books, messages)));
+        sections.push(Section::Table(outstanding_by_expiry(books, messages)));
+        sections.push(Section::Table(checks(messages)));
+        Document {
+            report: REPORT.to_owned(),
+            language: config.language,
+            business: config.business.clone(),
+            title: messages.label("reconciliation"),
+            slot: *slot,
+            run: *run,
+            as_of: books.as_of,
+            time_zone: zone.name().to_owned(),
+            tone: if proof.findings > 0 { Tone::Bad } else { Tone::Good },
+            headline: headline(proof, books, zone, messages),
+            facts: summary(proof, self.full_until, books, zone, messages),
+            sections,
         }
     }
-    sections.push(words.tie(books));
-    sections.extend(outstanding(books, &words).map(Section::Table));
-    sections.push(Section::Table(checked(&words)));
-    Ok(Document {
-        report: REPORT.to_owned(),
-        language: config.language,
-        business: config.business.clone(),
-        title: words.of("Reconciliation", "积分对账报告"),
-        slot: *slot,
-        run: *run,
-        as_of: books.as_of,
-        time_zone: config.time_zone.name().to_owned(),
-        tone,
-        headline: words.headline(proof),
-        facts: facts(subject, full_at, &words),
-        sections,
-    })
+
+    fn counters(&self, facts: &Facts) -> Proof {
+        facts.proof.clone()
+    }
+
+    fn accounts(&self, facts: &Facts) -> u64 {
+        facts.proof.accounts
+    }
 }
 
-fn facts(subject: &Subject<'_>, full_at: Option<DateTime<Utc>>, words: &Words) -> Vec<Fact> {
-    let Subject { proof, books, config, .. } = subject;
-    let count = |count: u64| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
-    let mut facts = vec![
-        (words.of("Proved", "核对范围"), Cell::Text(words.range(proof, config.time_zone))),
-        (words.of("Books as of", "数据时点"), Cell::Instant(books.as_of)),
-    ];
+fn headline(proof: &Proof, books: &Books, zone: Zone, messages: Messages) -> String {
+    let Proof { accounts, entries, findings, new, .. } = *proof;
+    let today = books.as_of.with_timezone(&zone).date_naive();
+    let day = messages.headline_day(books.last.as_ref().map_or(today, |last| last.day));
+    if findings > 0 {
+        messages.text("reconciliation-exceptions", args![day = day, exceptions = findings, new = new])
+    } else if proof.full {
+        messages.text("reconciliation-full", args![day = day, accounts = accounts, entries = entries])
+    } else if accounts > 0 {
+        messages.text("reconciliation-changes", args![day = day, accounts = accounts, entries = entries])
+    } else {
+        messages.text("reconciliation-no-changes", args![day = day])
+    }
+}
+
+fn summary(
+    proof: &Proof,
+    full_until: Option<DateTime<Utc>>,
+    books: &Books,
+    zone: Zone,
+    messages: Messages,
+) -> Vec<Fact> {
+    let scope = match proof.since {
+        Some(from) if !proof.full => {
+            let from = messages.moment(from.with_timezone(&zone).naive_local());
+            messages.text("scope-changes", args![from = from])
+        }
+        _ => messages.label("scope-full"),
+    };
+    let mut facts = vec![("scope", Cell::from(scope)), ("balances-as-of", books.as_of.into())];
     if !proof.full {
-        let last = full_at.map_or_else(|| Cell::Text(words.of("never", "尚未进行")), Cell::Instant);
-        facts.push((words.of("Everything was last proved", "上次全面核对"), last));
+        let last = full_until.map_or_else(|| messages.label("last-full-reconciliation-never").into(), Cell::from);
+        facts.push(("last-full-reconciliation", last));
     }
     facts.extend([
-        (words.of("Accounts looked at", "核对账户数"), count(proof.accounts)),
-        (words.of("Batches looked at", "核对批次数"), count(proof.batches)),
-        (words.of("Entries looked at", "核对分录数"), count(proof.entries)),
-        (words.of("Findings that stand", "现有差异"), count(proof.findings)),
-        (words.of("New findings", "新增差异"), count(proof.new)),
-        (words.of("Findings that are gone", "已消除差异"), count(proof.resolved)),
-        (words.of("Points that all accounts hold", "全部账户余额合计"), Cell::Number(books.balance)),
-        (words.of("Points that are owed", "其中欠费合计"), Cell::Number(books.owed)),
+        ("accounts-checked", proof.accounts.into()),
+        ("batches-checked", proof.batches.into()),
+        ("entries-checked", proof.entries.into()),
+        ("open-exceptions", proof.findings.into()),
+        ("new-exceptions", proof.new.into()),
+        ("resolved-exceptions", proof.resolved.into()),
+        ("unused-points-liability", books.balance.saturating_add(books.owed).into()),
+        ("arrears-receivable", books.owed.into()),
+        ("net-balance", books.balance.into()),
     ]);
-    facts.into_iter().map(|(label, value)| Fact { label, value }).collect()
+    facts.into_iter().map(|(label, value)| Fact { label: messages.label(label), value }).collect()
 }
 
-fn finding_columns(words: &Words) -> Vec<Column> {
-    vec![
-        column(words.of("What does not hold", "差异内容"), Kind::Text),
-        column(words.of("Rule", "规则"), Kind::Identifier),
-        column(words.of("Account", "账户"), Kind::Identifier),
-        column(words.of("Batch", "批次"), Kind::Number),
-        column(words.of("Entry", "分录"), Kind::Number),
-        column(words.of("Expected", "应为"), Kind::Text),
-        column(words.of("Found", "实为"), Kind::Text),
-        column(words.of("Since", "发现时间"), Kind::Instant),
-        column(words.of("Found by run", "首次发现的运行"), Kind::Number),
-    ]
-}
-
-fn finding_cells(kept: RecordedFinding, words: &Words) -> Vec<Cell> {
-    let RecordedFinding { finding: Finding { rule, user, batch, seq, expected, found, .. }, since, since_run, .. } =
-        kept;
-    vec![
-        Cell::Text(words.rule(&rule)),
-        Cell::Text(rule),
-        Cell::Text(user.map_or_else(|| words.of("the whole ledger", "整个账本"), |user| user.to_string())),
-        batch.map_or(Cell::Empty, |batch| Cell::Number(i64::from(batch))),
-        seq.map_or(Cell::Empty, Cell::Number),
-        Cell::Text(expected),
-        Cell::Text(found),
-        Cell::Instant(since),
-        Cell::Number(since_run),
-    ]
-}
-
-/// All findings that stand go by here one by one: the first ones into the document, and all of them into a file where
-/// they are more.
-async fn standing(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<Table, Error> {
-    let mut columns = finding_columns(words);
-    columns.push(column(words.of("State", "状态"), Kind::Text));
-    let total = subject.proof.findings;
-    let mut file = match subject.folder {
-        Some(folder) if total > MOST_FINDINGS as u64 => Whole::begin(folder, &columns, subject.config.time_zone),
-        _ => None,
-    };
-    let mut found = pin!(load_standing_findings(client, subject.run).await?);
-    let mut rows = Vec::new();
-    while let Some(kept) = found.try_next().await? {
-        let new = kept.new;
-        let mut cells = finding_cells(kept, words);
-        cells.push(Cell::Text(if new { words.of("new", "新增") } else { words.of("standing", "未消除") }));
-        file = file.and_then(|file| file.row(&cells));
-        if rows.len() < MOST_FINDINGS {
-            rows.push(cells);
-        } else if file.is_none() {
+/// Reads all findings that stand, one by one: the document holds the first ones, and a file all if there are more.
+async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, messages: Messages) -> Result<Table, Error> {
+    let table = TableBuilder::new(messages, "findings", messages.label("open-exceptions"))
+        .if_empty(messages.label("no-exceptions"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(count)
+        .column("exception", Kind::Text, move |recorded: &RecordedFinding| sentence(&recorded.finding, messages))
+        .column("next-step", Kind::Text, move |recorded| next_step(&recorded.finding, messages));
+    let mut table = finding_columns(table, messages).column("status", Kind::Text, move |recorded| {
+        if recorded.new { messages.label("status-new") } else { messages.label("status-open") }
+    });
+    let is_cut = count > MOST_OPEN as u64;
+    let folder = scope.folder.as_deref().filter(|_| is_cut);
+    let mut file = RowsFile::begin(folder, FILE, table.columns(), scope.config.time_zone);
+    let mut found = pin!(load_standing_findings(client, scope.run).await?);
+    while let Some(finding) = found.try_next().await? {
+        let has_room = table.added().len() < MOST_OPEN;
+        if has_room {
+            table.row(&finding);
+        } else if folder.is_none() {
             break;
         }
+        if folder.is_some() {
+            file.row(&table.cells(&finding));
+        }
     }
-    let path = file.and_then(Whole::finish);
-    let note = if total > MOST_FINDINGS as u64 { words.only_the_first(total, path.as_deref()) } else { String::new() };
-    Ok(Table {
-        name: "findings".to_owned(),
-        title: words.of("Where the books do not hold", "账目差异"),
-        note,
-        columns,
-        rows_in_all: total,
-        totals: Vec::new(),
-        rows_in_body: ROWS_IN_BODY,
-        if_empty: words.of("Nowhere: every rule holds.", "无：各项规则全部成立。"),
-        rows,
+    let in_file = file.finish();
+    if is_cut {
+        let path = folder.filter(|_| in_file).map(|folder| folder.join(FILE).display().to_string());
+        let place = path.unwrap_or_else(|| messages.text("in-database-table", args![table = "pointsd.findings"]));
+        table = table.note(messages.text("only-the-first", args![shown = MOST_OPEN, all = count, place = place]));
+    }
+    Ok(table.build())
+}
+
+async fn resolved_exceptions(client: &Client, run: i64, count: u64, messages: Messages) -> Result<Table, Error> {
+    let table = TableBuilder::new(messages, "cured", messages.label("resolved-exceptions"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(count)
+        .column("exception", Kind::Text, move |recorded: &RecordedFinding| sentence(&recorded.finding, messages));
+    let found: Vec<RecordedFinding> =
+        load_resolved_findings(client, run).await?.take(MOST_RESOLVED).try_collect().await?;
+    Ok(finding_columns(table, messages).rows(&found).build())
+}
+
+/// The columns that open and resolved exceptions have in common.
+fn finding_columns(table: TableBuilder<'_, RecordedFinding>, messages: Messages) -> TableBuilder<'_, RecordedFinding> {
+    table
+        .column("account", Kind::Identifier, move |recorded| match recorded.finding.user {
+            Some(user) => user.to_string(),
+            None => messages.label("all-accounts"),
+        })
+        .column("batch", Kind::Number, |recorded| recorded.finding.batch)
+        .column("entry", Kind::Number, |recorded| recorded.finding.seq)
+        .column("points-difference", Kind::Number, |recorded| recorded.finding.points)
+        .column("expected", Kind::Text, move |recorded| value(&recorded.finding.expected, messages))
+        .column("found", Kind::Text, move |recorded| value(&recorded.finding.found, messages))
+        .column("failed-check", Kind::Identifier, |recorded| recorded.finding.rule.clone())
+        .column("found-since", Kind::Instant, |recorded| recorded.since)
+        .column("found-by-run", Kind::Number, |recorded| recorded.since_run)
+}
+
+/// What is wrong, where, and by how many points. A rule without a sentence, such as one of an older version, is named.
+fn sentence(finding: &Finding, messages: Messages) -> String {
+    let Finding { rule, user, batch, seq, expected, found, points } = finding;
+    let account = user.map_or_else(|| messages.label("all-accounts"), |user| user.to_string());
+    let points = points.unwrap_or_default();
+    // The sentences name these two columns themselves.
+    let bare = |text: &str| text.trim_start_matches("remaining ").trim_start_matches("balance_before ").to_owned();
+    let arguments = args![
+        account = account.as_str(),
+        batch = batch.unwrap_or_default(),
+        entry = seq.unwrap_or_default(),
+        points = i128::from(points).abs(),
+        direction = if points > 0 { "more" } else { "fewer" },
+        expected = value_text(&bare(expected), messages),
+        found = value_text(&bare(found), messages),
+    ];
+    messages.find(&format!("finding-{rule}"), arguments).unwrap_or_else(|| {
+        messages.text("finding-other", args![account = account, check = rule, expected = expected, found = found])
     })
 }
 
-/// The file with all findings, as long as it can be written.
-struct Whole {
-    file: CsvFile,
-    path: PathBuf,
+fn next_step(finding: &Finding, messages: Messages) -> String {
+    match (finding.user, finding.rule.as_str()) {
+        (Some(user), _) => messages.text("next-repair", args![account = user.to_string()]),
+        (None, "day_changed") => messages.label("next-day-changed"),
+        (None, _) => messages.label("next-reconcile"),
+    }
 }
 
-impl Whole {
-    fn begin(folder: &Path, columns: &[Column], zone: Zone) -> Option<Whole> {
-        let path = folder.join("findings.csv");
-        if let Err(error) = fs::create_dir_all(folder) {
-            warn_of(&path, &error);
-            return None;
+/// A side of a finding as a cell: a number by itself stays one.
+fn value(text: &str, messages: Messages) -> Cell {
+    text.parse::<i64>().map_or_else(|_| value_text(text, messages).into(), Cell::Number)
+}
+
+/// `recharged 1200, last_seq 7` in the reader's language.
+fn value_text(text: &str, messages: Messages) -> String {
+    let part = |part: &str| {
+        let (name, number) = part.rsplit_once(' ').unwrap_or(("", part));
+        let Ok(number) = number.parse::<i128>() else { return part.to_owned() };
+        if name.is_empty() {
+            return grouped(number);
         }
-        let file = CsvFile::create(&path, columns, zone).map_err(|error| warn_of(&path, &error)).ok()?;
-        Some(Whole { file, path })
+        let named = messages.find(&format!("value-{name}"), args![value = number]);
+        named.unwrap_or_else(|| format!("{name} {}", grouped(number)))
+    };
+    text.split(", ").map(part).collect::<Vec<_>>().join(&messages.label("list-separator"))
+}
+
+/// The roll-forward of the last business day as a table and a chart; before the first one has ended, of what moved so far.
+fn roll_forward_sections(books: &Books, zone: Zone, messages: Messages) -> Vec<Section> {
+    if let Some(last) = &books.last {
+        return vec![Section::Table(roll_forward(last, messages)), Section::Chart(waterfall(last, messages))];
     }
-
-    fn row(mut self, cells: &[Cell]) -> Option<Whole> {
-        match self.file.row(cells) {
-            Ok(()) => Some(self),
-            Err(error) => {
-                warn_of(&self.path, &error);
-                None
-            }
-        }
+    let (title, note) = (messages.label("roll-forward"), messages.label("no-business-day-yet"));
+    let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
+    let so_far = first_day_so_far(books, zone);
+    if !so_far.rows.is_empty() {
+        sections.push(Section::Table(roll_forward(&so_far, messages)));
+        sections.push(Section::Chart(waterfall(&so_far, messages)));
     }
-
-    fn finish(self) -> Option<PathBuf> {
-        self.file.finish().map_err(|error| warn_of(&self.path, &error)).ok()?;
-        Some(self.path)
-    }
+    sections
 }
 
-fn warn_of(path: &Path, error: &dyn std::error::Error) {
-    let (path, error) = (path.display().to_string(), telemetry::chain(error));
-    warn!(
-        path,
-        error, "{path} with all findings cannot be written: {error}; they are in pointsd.findings all the same"
-    );
-}
-
-async fn cured(client: &Client, subject: &Subject<'_>, words: &Words) -> Result<Table, Error> {
-    let found = load_resolved_findings(client, subject.run).await?.take(MOST_CURED);
-    let rows = found.map_ok(|kept| finding_cells(kept, words)).try_collect().await?;
-    Ok(Table {
-        name: "cured".to_owned(),
-        title: words.of("What holds again", "已消除的差异"),
-        note: String::new(),
-        columns: finding_columns(words),
-        rows,
-        rows_in_all: subject.proof.resolved,
-        totals: Vec::new(),
-        rows_in_body: ROWS_IN_BODY,
-        if_empty: String::new(),
-    })
-}
-
-/// What a row of the roll-forward says, signed as it changes the closing.
-fn booked_cells(row: &Booked) -> [i64; 7] {
-    let Movement { recharged, settled, consumed, expired, adjusted } = row.moved;
-    [row.opening, recharged, -settled, -consumed, -expired, adjusted, row.closing]
-}
-
-/// Before a business day was closed: what has moved so far.
 fn first_day_so_far(books: &Books, zone: Zone) -> RollForward {
     let booked = |moved: &Movement| Booked { opening: 0, moved: *moved, closing: moved.closing(0) };
     let rows = books.since.iter().map(|(source, moved)| (source.clone(), booked(moved)));
     RollForward { day: books.as_of.with_timezone(&zone).date_naive(), ended: books.as_of, rows: rows.collect() }
 }
 
-fn roll_forward(last: &RollForward, totals: &Booked, words: &Words) -> Table {
-    let mut columns = vec![column(words.of("Source", "来源"), Kind::Text)];
-    columns.extend(words.movements().map(|title| column(title, Kind::Number)));
-    let row = |(source, row): (&String, &Booked)| {
-        let name = if source.is_empty() { words.of("owed by accounts", "账户欠费") } else { source.clone() };
-        let numbers = booked_cells(row).map(Cell::Number);
-        [Cell::Text(name)].into_iter().chain(numbers).collect()
-    };
-    // What is owed is no source: it comes last.
-    let (owed, sources): (Vec<_>, Vec<_>) = last.rows.iter().partition(|(source, _)| source.is_empty());
-    let rows: Vec<Vec<Cell>> = sources.into_iter().chain(owed).map(row).collect();
-    Table {
-        name: "roll-forward".to_owned(),
-        title: words.roll_forward(last),
-        note: words.roll_forward_note(),
-        columns,
-        rows_in_all: rows.len() as u64,
-        totals: [None].into_iter().chain(booked_cells(totals).map(Some)).collect(),
-        rows_in_body: usize::MAX,
-        if_empty: String::new(),
-        rows,
-    }
+fn roll_forward(last: &RollForward, messages: Messages) -> Table {
+    let day = messages.day(last.day);
+    // Arrears are no source: they come last.
+    let (arrears, sources): (Vec<_>, Vec<_>) = last.rows.iter().partition(|(source, _)| *source == books::ARREARS);
+    let rows: Vec<(&String, &Booked)> = sources.into_iter().chain(arrears).collect();
+    TableBuilder::new(messages, "roll-forward", messages.text("roll-forward-of-day", args![day = day]))
+        .note(messages.label("roll-forward-note"))
+        .column("source", Kind::Text, move |(source, _): &(&String, &Booked)| match source.as_str() {
+            books::ARREARS => messages.label("arrears-receivable"),
+            source => source.to_owned(),
+        })
+        .summed("opening", |(_, row)| row.opening)
+        .summed("issued", |(_, row)| row.moved.recharged)
+        .summed("applied-to-arrears", |(_, row)| -row.moved.settled)
+        .summed("used", |(_, row)| -row.moved.consumed)
+        .summed("expired", |(_, row)| -row.moved.expired)
+        .summed("corrections", |(_, row)| row.moved.adjusted)
+        .summed("closing", |(_, row)| row.closing)
+        .rows(&rows)
+        .build()
 }
 
-fn waterfall(last: &RollForward, totals: &Booked, words: &Words) -> Chart {
-    let titles = words.movements();
-    // Over all rows what was settled comes to nothing: it leaves a source and what is owed alike.
-    let bars = titles.into_iter().zip(booked_cells(totals)).enumerate().filter(|(nth, _)| *nth != 2);
+/// What was applied to arrears comes to nothing over all rows: points leave a source, and arrears fall by as many.
+fn waterfall(last: &RollForward, messages: Messages) -> Chart {
+    let day = messages.day(last.day);
+    let Booked { opening, moved: Movement { recharged, consumed, expired, adjusted, .. }, closing } = last.totals();
+    let bars = [
+        ("opening", opening),
+        ("issued", recharged),
+        ("used", -consumed),
+        ("expired", -expired),
+        ("corrections", adjusted),
+        ("closing", closing),
+    ];
     Chart {
         name: "roll-forward".to_owned(),
-        title: words.roll_forward(last),
-        description: words.waterfall(last, totals),
+        title: messages.text("roll-forward-of-day", args![day = day.as_str()]),
+        description: messages.text(
+            "roll-forward-in-words",
+            args![
+                day = day,
+                opening = opening,
+                issued = recharged,
+                used = -consumed,
+                expired = -expired,
+                corrections = adjusted,
+                closing = closing
+            ],
+        ),
         form: Form::Waterfall,
-        bars: bars.map(|(_, (label, value))| Bar { label, value }).collect(),
+        bars: bars.into_iter().map(|(label, value)| Bar { label: messages.label(label), value }).collect(),
     }
 }
 
-/// What is left in open batches, by age and by time to expiry.
-fn outstanding(books: &Books, words: &Words) -> [Table; 2] {
-    let table =
-        |name: &str, title: String, note: String, head: String, steps: Vec<String>, step: fn(&Outstanding) -> usize| {
-            let mut rows = Vec::new();
-            let (mut all_batches, mut all_points) = (0_i64, 0_i64);
-            for (nth, label) in steps.into_iter().enumerate() {
-                let (mut batches, mut points) = (0_i64, 0_i64);
-                for part in books.outstanding.iter().filter(|part| step(part) == nth) {
-                    batches = batches.saturating_add(part.batches);
-                    points = points.saturating_add(part.points);
-                }
-                all_batches = all_batches.saturating_add(batches);
-                all_points = all_points.saturating_add(points);
-                rows.push(vec![Cell::Text(label), Cell::Number(batches), Cell::Number(points)]);
-            }
-            Table {
-                name: name.to_owned(),
-                title,
-                note,
-                columns: vec![
-                    column(head, Kind::Text),
-                    column(words.of("Batches", "批次数"), Kind::Number),
-                    column(words.of("Points", "积分"), Kind::Number),
-                ],
-                rows_in_all: rows.len() as u64,
-                rows,
-                totals: vec![None, Some(all_batches), Some(all_points)],
-                rows_in_body: usize::MAX,
-                if_empty: String::new(),
-            }
-        };
-    [
-        table(
-            "outstanding-by-age",
-            words.of("Outstanding points by age", "未使用积分（按账龄）"),
-            words.of("Days since the recharge.", "自充值之日起的天数。"),
-            words.of("Age", "账龄"),
-            words.ages(),
-            |part| books::STEPS.len().saturating_sub(part.age), // the oldest are number 0
-        ),
-        table(
-            "outstanding-by-expiry",
-            words.of("Outstanding points by expiry", "未使用积分（按到期时间）"),
-            words.of(
-                "Days until they expire. What is due already expires with the next sweep, or when its account is next touched.",
-                "距到期的天数。已到期的积分将在下次过期处理时，或在其账户下次发生变动时过期。",
-            ),
-            words.of("Expires", "到期"),
-            words.expiries(),
-            |part| part.expiry,
-        ),
-    ]
+/// From the last closing to the balances of the accounts.
+fn tie_out(books: &Books, messages: Messages) -> Table {
+    let since = books.since.values().fold(0_i64, |sum, moved| sum.saturating_add(moved.closing(0)));
+    let difference = books.balance.saturating_sub(books.expected);
+    let closing = match &books.last {
+        Some(last) => messages.text("closing-of-day", args![day = messages.day(last.day)]),
+        None => messages.label("opening"),
+    };
+    let rows = [
+        (closing, books.expected.saturating_sub(since)),
+        (messages.label("recorded-since"), since),
+        (messages.label("expected-net-balance"), books.expected),
+        (messages.label("net-balance-of-accounts"), books.balance),
+        (messages.label("unreconciled-difference"), difference),
+    ];
+    let note = if books.recomputed { messages.label("days-recomputed") } else { String::new() };
+    TableBuilder::new(messages, "tie-out", messages.label("tie-out"))
+        .note(note)
+        .column("item", Kind::Text, |(item, _): &(String, i64)| item.clone())
+        .column("points", Kind::Number, |(_, points)| *points)
+        .rows(&rows)
+        .build()
 }
 
-fn checked(words: &Words) -> Table {
-    let row = |name: &str| vec![Cell::Text(name.to_owned()), Cell::Text(words.rule(name))];
-    let rows: Vec<Vec<Cell>> = rules().map(|(name, _)| row(name)).collect();
-    Table {
-        name: "rules".to_owned(),
-        title: words.of("What was checked", "核对规则"),
-        note: String::new(),
-        columns: vec![
-            column(words.of("Rule", "规则"), Kind::Identifier),
-            column(words.of("What must hold", "应当成立的内容"), Kind::Text),
-        ],
-        rows_in_all: rows.len() as u64,
-        rows,
-        totals: Vec::new(),
-        rows_in_body: usize::MAX,
-        if_empty: String::new(),
-    }
+/// A group of batches by age or time to expiry.
+struct Group {
+    label: String,
+    batches: i64,
+    points: i64,
 }
 
-fn column(title: String, kind: Kind) -> Column {
-    Column { title, kind }
+/// The groups with these labels; `place` tells to which one a part belongs.
+fn groups(books: &Books, labels: &[&str], place: impl Fn(&Outstanding) -> usize, messages: Messages) -> Vec<Group> {
+    let group = |(nth, label): (usize, &&str)| {
+        let parts = books.outstanding.iter().filter(|part| place(part) == nth);
+        let (batches, points) = parts.fold((0_i64, 0_i64), |(batches, points), part| {
+            (batches.saturating_add(part.batches), points.saturating_add(part.points))
+        });
+        Group { label: messages.label(label), batches, points }
+    };
+    labels.iter().enumerate().map(group).collect()
 }
 
-/// Every rule: its name and what must hold, in English.
-fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
-    proof::RULES.iter().map(|rule| (rule.name, rule.says)).chain(books::RULES)
+/// The youngest first; [`Outstanding::age`] counts from the oldest.
+fn outstanding_by_age(books: &Books, messages: Messages) -> Table {
+    let labels = ["days-0-30", "days-31-90", "days-91-180", "days-over-180"];
+    let groups = groups(books, &labels, |part| books::STEPS.len().saturating_sub(part.age), messages);
+    TableBuilder::new(messages, "outstanding-by-age", messages.label("unused-by-age"))
+        .note(messages.label("unused-by-age-note"))
+        .column("age", Kind::Text, |group: &Group| group.label.clone())
+        .summed("batches", |group| group.batches)
+        .summed("points", |group| group.points)
+        .rows(&groups)
+        .build()
 }
 
-/// What must hold, in Chinese.
-const RULES_IN_CHINESE: &[(&str, &str)] = &[
-    ("account_missing", "每个批次、每条分录都有其账户。"),
-    ("entry_numbers", "分录按 1、2、3……连续编号，没有缺号。"),
-    ("entry_type", "分录类型有效；键、批次和更正信息只出现在该类型应有之处。"),
-    ("entry_chain", "每条分录的变动前余额等于上一条分录的变动后余额。"),
-    ("entry_amount", "每条分录按其积分数变动余额，积分数为 1 至 1,000,000,000,000。"),
-    ("batch_recharge", "第 n 次充值开立第 n 个批次，积分、来源和时间一致；批次别无来处。"),
-    ("entry_allocations", "分录的分摊明细所列批次均存在且不重复，合计等于该分录取自批次的积分。"),
-    ("batch_amount", "批次的积分总额等于剩余积分加上各分录已取用的积分。"),
-    ("batch_state", "批次有剩余积分时才处于开放状态，剩余积分在 0 与总额之间，且到期时间晚于开立时间。"),
-    ("entry_batches", "充值只从本批次抵扣欠费；消耗只取未到期批次；过期取走到期批次的全部剩余积分。"),
-    ("account_balance", "账户余额等于其最后一条分录的变动后余额。"),
-    ("account_totals", "账户的各项累计数等于其各类分录之和。"),
-    ("account_numbers", "账户记录的最后分录号和最后批次号正确。"),
-    ("account_identity", "余额 = 充值 - 消耗 - 过期 + 调整。"),
-    ("account_remaining", "账户各批次剩余积分之和等于其余额；欠费账户为零。"),
-    ("history_changed", "已核对过的分录和批次保持原样。"),
-    ("days_balance", "各营业日分录的累计结果等于全部账户余额之和。"),
-    ("days_source", "各营业日分录按来源的累计结果等于该来源批次的剩余积分，以及账户欠费。"),
-    ("day_changed", "已结账的营业日不再变动。"),
-];
-
-/// The words of the report.
-struct Words(Language);
-
-impl Words {
-    fn of(&self, english: &str, chinese: &str) -> String {
-        self.or(|| english.to_owned(), || chinese.to_owned())
-    }
-
-    fn or(&self, english: impl FnOnce() -> String, chinese: impl FnOnce() -> String) -> String {
-        match self.0 {
-            Language::English => english(),
-            Language::SimplifiedChinese => chinese(),
-        }
-    }
-
-    /// What a rule says; the name of one that has no words here, such as one that an older version checked.
-    fn rule(&self, name: &str) -> String {
-        let sentence = match self.0 {
-            Language::English => rules().find(|(rule, _)| *rule == name),
-            Language::SimplifiedChinese => RULES_IN_CHINESE.iter().copied().find(|(rule, _)| *rule == name),
-        };
-        sentence.map_or(name, |(_, sentence)| sentence).to_owned()
-    }
-
-    fn headline(&self, proof: &Proof) -> String {
-        let (accounts, entries) = (grouped(proof.accounts), grouped(proof.entries));
-        let (findings, new) = (grouped(proof.findings), grouped(proof.new));
-        if proof.findings > 0 {
-            let places = if proof.findings == 1 { "place" } else { "places" };
-            return self.or(
-                || format!("{findings} {places} where the books do not hold, {new} new"),
-                || format!("账目有 {findings} 处差异，其中 {new} 处为新发现"),
-            );
-        }
-        if proof.full {
-            let (of, in_all) = (counted(proof.accounts, "account"), counted_in(proof.entries, "entry", "entries"));
-            return self.or(
-                || format!("The books are proved: {of}, {in_all}"),
-                || format!("账目核对无误：共 {accounts} 个账户、{entries} 条分录"),
-            );
-        }
-        if proof.accounts == 0 {
-            return self.of(
-                "The books are proved: nothing has changed since the last proof",
-                "账目核对无误：自上次核对以来没有变动",
-            );
-        }
-        let (of, in_all) = (counted(proof.accounts, "changed account"), counted_in(proof.entries, "entry", "entries"));
-        self.or(
-            || format!("The books are proved: {of}, {in_all}"),
-            || format!("账目核对无误：有变动的账户 {accounts} 个、分录 {entries} 条"),
-        )
-    }
-
-    fn range(&self, proof: &Proof, zone: Zone) -> String {
-        match proof.since {
-            Some(from) if !proof.full => {
-                let from = from.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string();
-                self.or(
-                    || format!("what has changed since {from}, and where something was found before"),
-                    || format!("自 {from} 以来的变动，以及此前有差异之处"),
-                )
-            }
-            _ => self.of("everything, from the first entry on", "自首条分录起的全部账目"),
-        }
-    }
-
-    fn only_the_first(&self, total: u64, whole: Option<&Path>) -> String {
-        let (first, total) = (grouped(MOST_FINDINGS as u64), grouped(total));
-        match whole.map(|path| path.display().to_string()) {
-            Some(path) => self.or(
-                || format!("The first {first} of {total}. All of them are in {path}."),
-                || format!("此处列出前 {first} 条，共 {total} 条。完整清单见 {path}。"),
-            ),
-            None => self.or(
-                || format!("The first {first} of {total}. All of them are in the table pointsd.findings."),
-                || format!("此处列出前 {first} 条，共 {total} 条。完整清单见数据表 pointsd.findings。"),
-            ),
-        }
-    }
-
-    fn movements(&self) -> [String; 7] {
-        let words = match self.0 {
-            Language::English => ["Opening", "Recharged", "Settled", "Consumed", "Expired", "Adjusted", "Closing"],
-            Language::SimplifiedChinese => ["期初", "充值", "抵扣欠费", "消耗", "过期", "调整", "期末"],
-        };
-        words.map(str::to_owned)
-    }
-
-    fn roll_forward(&self, last: &RollForward) -> String {
-        let day = last.day;
-        self.or(|| format!("How the points moved on {day}"), || format!("{day} 积分变动表"))
-    }
-
-    fn roll_forward_note(&self) -> String {
-        self.of(
-            "By when entries were recorded, in the business's time zone. Settled: recharged points that paid at once what \
-             their account owed; what is owed grows less by as much.",
-            "按分录的入账时间及营业时区统计。抵扣欠费：充值时直接用于偿还该账户欠费的积分，账户欠费随之等额减少。",
-        )
-    }
-
-    fn waterfall(&self, last: &RollForward, totals: &Booked) -> String {
-        let [opening, recharged, _, consumed, expired, adjusted, closing] = booked_cells(totals).map(grouped);
-        let day = last.day;
-        self.or(
-            || {
-                format!(
-                    "{day}: opening {opening}, recharged {recharged}, consumed {consumed}, expired {expired}, \
-                     adjusted {adjusted}, closing {closing}."
-                )
-            },
-            || {
-                format!(
-                    "{day}：期初 {opening}，充值 {recharged}，消耗 {consumed}，过期 {expired}，调整 {adjusted}，期末 {closing}。"
-                )
-            },
-        )
-    }
-
-    fn no_day_yet(&self) -> Section {
-        Section::Text {
-            title: self.of("How the points moved", "积分变动表"),
-            paragraphs: vec![self.of(
-                "No business day is over yet: what moved until now is shown. The first one is closed ten minutes after its end.",
-                "尚无已结束的营业日，以下为截至目前的变动。首个营业日将在结束十分钟后结账。",
-            )],
-        }
-    }
-
-    fn tie(&self, books: &Books) -> Section {
-        let (expected, balance) = (grouped(books.expected), grouped(books.balance));
-        let history = match (&books.last, self.0) {
-            (Some(last), Language::English) => {
-                format!("The books up to {} and what was recorded since come to {expected} points", last.day)
-            }
-            (Some(last), Language::SimplifiedChinese) => {
-                format!("截至 {} 的账簿加上其后入账的变动，合计 {expected} 积分", last.day)
-            }
-            (None, Language::English) => format!("What was recorded comes to {expected} points"),
-            (None, Language::SimplifiedChinese) => format!("全部入账变动合计 {expected} 积分"),
-        };
-        let holds = books.expected == books.balance;
-        let sentence = match (holds, self.0) {
-            (true, Language::English) => format!("{history}; so do the balances of all accounts."),
-            (true, Language::SimplifiedChinese) => format!("{history}，与全部账户余额之和一致。"),
-            (false, Language::English) => format!("{history}, but the balances of all accounts come to {balance}."),
-            (false, Language::SimplifiedChinese) => format!("{history}，而全部账户余额之和为 {balance}，两者不符。"),
-        };
-        let mut paragraphs = vec![sentence];
-        if books.recomputed {
-            paragraphs.push(self.of(
-                "For this, all closed days were computed anew from their entries.",
-                "为此，所有已结账营业日均已根据分录重新计算。",
-            ));
-        }
-        Section::Text { title: self.of("From the books to the balances", "账簿与余额的核对"), paragraphs }
-    }
-
-    /// The youngest first.
-    fn ages(&self) -> Vec<String> {
-        let words = match self.0 {
-            Language::English => ["0-30 days", "31-90 days", "91-180 days", "over 180 days"],
-            Language::SimplifiedChinese => ["0-30 天", "31-90 天", "91-180 天", "180 天以上"],
-        };
-        words.map(str::to_owned).to_vec()
-    }
-
-    fn expiries(&self) -> Vec<String> {
-        let mut words = vec![self.of("due already", "已到期")];
-        words.extend(self.ages());
-        words
-    }
+fn outstanding_by_expiry(books: &Books, messages: Messages) -> Table {
+    let labels = ["overdue-not-expired", "days-0-30", "days-31-90", "days-91-180", "days-over-180"];
+    let groups = groups(books, &labels, |part| part.expiry, messages);
+    TableBuilder::new(messages, "outstanding-by-expiry", messages.label("unused-by-expiry"))
+        .note(messages.label("unused-by-expiry-note"))
+        .column("time-to-expiry", Kind::Text, |group: &Group| group.label.clone())
+        .summed("batches", |group| group.batches)
+        .summed("points", |group| group.points)
+        .rows(&groups)
+        .build()
 }
 
-fn counted(number: u64, one: &str) -> String {
-    counted_in(number, one, &format!("{one}s"))
+fn checks(messages: Messages) -> Table {
+    let names: Vec<&str> = rules().collect();
+    TableBuilder::new(messages, "rules", messages.label("checks-performed"))
+        .column("check", Kind::Identifier, |name: &&str| *name)
+        .column("requirement", Kind::Text, move |name| messages.label(&format!("rule-{name}")))
+        .rows(&names)
+        .build()
 }
 
-fn counted_in(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+/// The names of all rules.
+fn rules() -> impl Iterator<Item = &'static str> {
+    let of_accounts = proof::RULES.iter().map(|rule| rule.name);
+    of_accounts.chain(books::RULES.iter().map(|(name, _)| *name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
+
+    const LANGUAGES: [Language; 2] = [Language::English, Language::SimplifiedChinese];
+
+    fn finding(rule: &str, expected: &str, found: &str, points: i64) -> Finding {
+        let user = (!rule.starts_with("day")).then(|| uuid::Uuid::from_u128(7));
+        let (expected, found) = (expected.to_owned(), found.to_owned());
+        Finding { rule: rule.to_owned(), user, batch: Some(1), seq: Some(1234), expected, found, points: Some(points) }
+    }
 
     #[test]
-    fn every_rule_has_words_in_both_languages() {
-        let words = Words(Language::SimplifiedChinese);
-        for (name, english) in rules() {
-            assert!(english.ends_with('.'), "{name}: {english}");
-            assert!(words.rule(name).ends_with('。'), "{name} has no Chinese words");
+    fn every_rule_has_its_sentences_in_both_languages() {
+        for messages in LANGUAGES.map(Messages::new) {
+            for name in rules() {
+                assert!(messages.find(&format!("rule-{name}"), &[]).is_some(), "rule-{name}");
+                let sentence = sentence(&finding(name, "133", "188", 55), messages);
+                assert!(!sentence.contains(name), "finding-{name} is missing: {sentence}");
+            }
         }
-        assert_eq!(rules().count(), RULES_IN_CHINESE.len(), "words for a rule that is not there");
+    }
+
+    #[test]
+    fn a_finding_says_what_is_wrong_by_how_many_points_and_what_to_do() {
+        let [english, chinese] = LANGUAGES.map(Messages::new);
+        let account = "00000000-0000-0000-0000-000000000007";
+        let batch = finding("batch_amount", "remaining 133", "remaining 1188", 1055);
+        let expected = "1,055 points more remain than the entries explain (1,188, expected 133)";
+        assert_eq!(sentence(&batch, english), format!("Batch 1 of account {account}: {expected}"));
+        assert_eq!(next_step(&batch, english), format!("pointsd repair plan --user {account}"));
+        let expected = "剩余积分比分录所示多 1,055 积分（实为 1,188，应为 133）";
+        assert_eq!(sentence(&batch, chinese), format!("账户 {account} 的批次 1：{expected}"));
+        let one = finding("account_balance", "-4", "-5", -1);
+        let expected = "the balance is 1 point lower than the last entry shows (-5, expected -4)";
+        assert_eq!(sentence(&one, english), format!("Account {account}: {expected}"));
+    }
+
+    #[test]
+    fn values_are_told_in_the_readers_language() {
+        let [english, chinese] = LANGUAGES.map(Messages::new);
+        let totals = "recharged 1200, last_seq 7";
+        assert_eq!(value_text(totals, english), "issued 1,200, last entry 7");
+        assert_eq!(value_text(totals, chinese), "发放 1,200、最后分录号 7");
+        assert_eq!(value_text("gift 1200, wxpay -3", english), "gift 1,200, wxpay -3");
+        assert_eq!(value_text("no such batch", english), "no such batch");
+        assert_eq!(value("-151", english), Cell::Number(-151));
+    }
+
+    #[test]
+    fn a_rule_of_another_version_is_named() {
+        let told = sentence(&finding("of_old", "a", "b", 0), Messages::new(Language::English));
+        assert!(told.contains("of_old") && told.contains("expected a"), "{told}");
     }
 }

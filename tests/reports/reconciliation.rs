@@ -81,6 +81,12 @@ fn texts(row: &[Cell]) -> Vec<String> {
         .collect()
 }
 
+/// The cell of a row in the column of this title, as text.
+fn cell(table: &Table, row: &[Cell], title: &str) -> String {
+    let place = table.columns.iter().position(|column| column.title == title);
+    texts(row)[place.unwrap_or_else(|| panic!("{title} in {:?}", table.columns))].clone()
+}
+
 #[test]
 fn books_that_hold_are_reported_with_their_roll_forward() {
     let database = wait(TestDatabase::new());
@@ -105,7 +111,9 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     );
     let made = document(&answer);
     assert_eq!((made.report.as_str(), made.business.as_str(), made.tone), ("reconciliation", "Acme", Tone::Good));
-    assert_eq!(made.headline, "The books are proved: 10 accounts, 30 entries");
+    let yesterday = chrono::Utc::now() + chrono::TimeDelta::hours(hours) - chrono::TimeDelta::days(1);
+    let day = yesterday.format("%-d %B %Y");
+    assert_eq!(made.headline, format!("Reconciliation, {day}: no exceptions (10 accounts, 30 entries)"));
     assert_eq!((made.language, made.slot), (Language::English, crate::support::at(SUNDAY)));
     assert_eq!(json!(made.run), answer["run"]);
 
@@ -115,7 +123,7 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     let expected = [
         ["gift", "1000", "0", "0", "-370", "0", "0", "630"],
         ["wxpay", "1000", "0", "0", "-100", "0", "0", "900"],
-        ["owed by accounts", "0", "0", "0", "-50", "0", "0", "-50"],
+        ["Arrears (receivable)", "0", "0", "0", "-50", "0", "0", "-50"],
     ];
     assert_eq!(rows, expected);
     let totals = [None, Some(2000), Some(0), Some(0), Some(-520), Some(0), Some(0), Some(1480)];
@@ -127,27 +135,35 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     let chart = chart.unwrap();
     let bars: Vec<(&str, i64)> = chart.bars.iter().map(|bar| (bar.label.as_str(), bar.value)).collect();
     let expected =
-        [("Opening", 2000), ("Recharged", 0), ("Consumed", -520), ("Expired", 0), ("Adjusted", 0), ("Closing", 1480)];
+        [("Opening", 2000), ("Issued", 0), ("Used", -520), ("Expired", 0), ("Corrections", 0), ("Closing", 1480)];
     assert_eq!((chart.form, bars.as_slice()), (Form::Waterfall, &expected[..]));
 
     let ages = &table(&made, "outstanding-by-age").totals;
     assert_eq!(ages, &[None, Some(18), Some(1530)]);
     let expiries: Vec<Vec<String>> = table(&made, "outstanding-by-expiry").rows.iter().map(|row| texts(row)).collect();
-    assert_eq!(expiries.last().unwrap(), &["over 180 days", "18", "1530"]);
+    assert_eq!(expiries.last().unwrap(), &["Over 180 days", "18", "1530"]);
     assert_eq!((table(&made, "findings").rows_in_all, table(&made, "cured").rows_in_all), (0, 0));
     assert!(table(&made, "rules").rows.len() > 3);
-    let tie = made.sections.iter().any(|section| {
-        matches!(section, Section::Text { paragraphs, .. }
-            if paragraphs[0].contains("come to 1,480 points; so do the balances of all accounts"))
-    });
-    assert!(tie, "{made:#?}");
+    let tie: Vec<Vec<String>> = table(&made, "tie-out").rows.iter().map(|row| texts(row)).collect();
+    let expected = [
+        [&format!("Closing, {day}"), "1480"],
+        ["Recorded since", "0"],
+        ["Expected net balance", "1480"],
+        ["Net balance of all accounts", "1480"],
+        ["Unreconciled difference", "0"],
+    ];
+    assert_eq!(tie, expected);
+    let fact = |label: &str| made.facts.iter().find(|fact| fact.label == label).map(|fact| fact.value.clone());
+    assert_eq!(fact("Unused points (liability)"), Some(Cell::Number(1530)));
+    assert_eq!(fact("Arrears (receivable)"), Some(Cell::Number(50)));
+    assert_eq!(fact("Net balance (liability less arrears)"), Some(Cell::Number(1480)));
 
     // For people it is the document as text; nothing was mailed, and nothing is said of it.
     let done = reconcile(&database, &config, &["--at", WEDNESDAY]).expect(0);
-    assert!(done.stdout.contains("The books are proved: "), "{done:?}");
+    assert!(done.stdout.contains(": no exceptions ("), "{done:?}");
     let lines: Vec<&str> = done.stdout.lines().collect();
     // The first column is as narrow as it may become.
-    let owed = lines.windows(2).any(|two| two[0].starts_with("owed by ") && two[1].trim_end() == "accounts");
+    let owed = lines.windows(2).any(|two| two[0].starts_with("Arrears ") && two[1].trim_end() == "(receivable)");
     assert!(owed && done.stdout.contains("1,480"), "{}", done.stdout);
     assert_eq!(done.stderr, "");
 }
@@ -161,9 +177,9 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
         let config = config(&folder, more);
         let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(0).json();
         let facts = document(&answer).facts;
-        let range = facts.iter().find(|fact| fact.label == "Proved").map(|fact| fact.value.clone()).unwrap();
+        let range = facts.iter().find(|fact| fact.label == "Scope").map(|fact| fact.value.clone()).unwrap();
         let Cell::Text(range) = range else { panic!("{range:?}") };
-        assert_eq!(range.starts_with("everything"), answer["full"] == true, "{range}");
+        assert_eq!(range.starts_with("All accounts"), answer["full"] == true, "{range}");
         answer["full"].as_bool().unwrap()
     };
     assert!(full("", &["--at", SUNDAY]));
@@ -228,9 +244,10 @@ fn sums_beyond_64_bits_are_findings_and_no_failure() {
     ] {
         sql(&database, &hand);
         let made = document(&reconcile(&database, &config, &["--full", "--json"]).expect(3).json());
-        let rows = &table(&made, "findings").rows;
+        let findings = table(&made, "findings");
         for user in [one, two] {
-            assert!(rows.iter().any(|row| row[2] == Cell::Text(user.to_string())), "{hand}: {rows:?}");
+            let of_user = |row: &Vec<Cell>| cell(findings, row, "Account") == user.to_string();
+            assert!(findings.rows.iter().any(of_user), "{hand}: {:?}", findings.rows);
         }
     }
 }
@@ -272,14 +289,22 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
 
     let made = document(&answer);
     assert_eq!(made.tone, Tone::Bad);
-    assert_eq!(made.headline, format!("{found} places where the books do not hold, {found} new"));
+    assert!(made.headline.ends_with(&format!(": {found} exceptions, {found} new")), "{}", made.headline);
     let findings = table(&made, "findings");
-    let rows: Vec<Vec<String>> = findings.rows.iter().map(|row| texts(row)).collect();
-    let of = |rule: &str| rows.iter().find(|row| row[1] == rule).unwrap_or_else(|| panic!("{rule} in {rows:?}"));
-    let (whole, account) = (of("days_balance"), of("account_balance"));
-    assert_eq!(whole[0], "The entries of all business days come to the sum of the accounts' balances.");
-    assert_eq!((whole[2].as_str(), whole[5].as_str(), whole[6].as_str()), ("the whole ledger", "1480", "1487"));
-    assert_eq!((&account[2], &account[8], account[9].as_str()), (&user.to_string(), &run.to_string(), "new"));
+    let of = |table: &Table, column: &str, rule: &str| {
+        let row = table.rows.iter().find(|row| cell(table, row, column) == rule);
+        row.unwrap_or_else(|| panic!("{rule} in {:?}", table.rows)).clone()
+    };
+    let (whole, account) =
+        (of(findings, "Failed check", "days_balance"), of(findings, "Failed check", "account_balance"));
+    let says = "All accounts: the net balance is 7 points higher than the roll-forward (1,487, expected 1,480)";
+    assert_eq!(cell(findings, &whole, "Exception"), says);
+    let columns = ["Account", "Points difference", "Expected", "Found", "Batch"];
+    assert_eq!(columns.map(|column| cell(findings, &whole, column)), ["all accounts", "7", "1480", "1487", ""]);
+    let columns = ["Account", "Next step", "First found by run", "Status"];
+    let next = format!("pointsd repair plan --user {user}");
+    let expected = [user.to_string(), next, run.to_string(), "new".to_owned()];
+    assert_eq!(columns.map(|column| cell(findings, &account, column)), expected);
 
     // Standing, on a night on which little is looked at; in Chinese.
     let chinese = config(&folder, "business: {language: zh-CN, time_zone: Asia/Shanghai}\n");
@@ -287,10 +312,14 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     assert_eq!((&answer["findings"], &answer["new"], &answer["resolved"]), (&json!(found), &json!(0), &json!(0)));
     let made = document(&answer);
     assert_eq!((made.title.as_str(), made.language), ("积分对账报告", Language::SimplifiedChinese));
-    assert_eq!(made.headline, format!("账目有 {found} 处差异，其中 0 处为新发现"));
-    let row = table(&made, "findings").rows.iter().map(|row| texts(row)).find(|row| row[1] == "days_balance").unwrap();
-    assert_eq!((row[0].as_str(), row[2].as_str()), ("各营业日分录的累计结果等于全部账户余额之和。", "整个账本"));
-    assert_eq!((row[8].as_str(), row[9].as_str()), (run.to_string().as_str(), "未消除"));
+    assert!(made.headline.ends_with(&format!("对账有 {found} 项差异，其中新增 0 项")), "{}", made.headline);
+    let findings = table(&made, "findings");
+    let whole = of(findings, "未通过的核对规则", "days_balance");
+    let says = "全部账户：净余额比积分变动表多 7 积分（实为 1,487，应为 1,480）";
+    assert_eq!(cell(findings, &whole, "差异"), says);
+    let columns = ["账户", "首次发现的运行", "状态"];
+    let expected = ["全部账户".to_owned(), run.to_string(), "未消除".to_owned()];
+    assert_eq!(columns.map(|column| cell(findings, &whole, column)), expected);
     in_one_language(&made);
 
     // Mended: cured, and said so.
@@ -378,7 +407,7 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     let answer = reconcile(&database, &config, &["--at", WEDNESDAY, "--full", "--json"]).expect(3).json();
     assert_eq!(answer["findings"], found);
     let made = document(&answer);
-    assert_eq!(made.headline, "20,001 places where the books do not hold, 20,001 new");
+    assert!(made.headline.ends_with(": 20,001 exceptions, 20,001 new"), "{}", made.headline);
     let findings = table(&made, "findings");
     assert_eq!((findings.rows.len(), findings.rows_in_all), (10_000, 20_001));
     let path = folder.path().join("reports/2026-11-18/reconciliation-043000/findings.csv");
@@ -390,8 +419,8 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     folder.file("reports", "in the way");
     let done = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3);
     let note = table(&document(&done.json()), "findings").note.clone();
-    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the table pointsd.findings.");
-    assert!(done.stderr.contains("findings.csv with all findings cannot be written"), "{done:?}");
+    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the database table pointsd.findings.");
+    assert!(done.stderr.contains("findings.csv with all rows cannot be written"), "{done:?}");
 }
 
 fn lines(path: &Path) -> usize {
