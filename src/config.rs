@@ -19,11 +19,14 @@ use serde::{Deserialize, Deserializer};
 use tokio_postgres::config::Host;
 
 mod mail;
+mod settings;
 
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp};
 use crate::language::Language;
 use crate::prices::PriceList;
+use crate::requests;
 use crate::schedule::Schedule;
+use crate::telemetry::LogFormat;
 use crate::time::Zone;
 use crate::yaml::{self, Lines};
 
@@ -66,7 +69,7 @@ pub struct Config {
     /// `mail`
     pub mail: Mail,
     /// `requests`
-    pub requests: Requests,
+    pub requests: requests::Settings,
     /// `retention`
     pub retention: Retention,
     /// `log`
@@ -302,29 +305,6 @@ pub struct Reports {
     pub missing_after: Duration,
 }
 
-/// The queue of postings in `pointsd.requests`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Requests {
-    /// Whether this daemon takes any.
-    pub enabled: bool,
-    /// How often the queue is looked at even if nobody rang.
-    #[serde(rename = "poll_seconds", deserialize_with = "seconds::<3600, _>")]
-    pub poll: Duration,
-    /// Further tries after one that failed for a reason that may pass.
-    #[serde(deserialize_with = "between::<0, 100, _, _>")]
-    pub retries: u32,
-    /// Before the first of them; it doubles each time.
-    #[serde(rename = "retry_seconds", deserialize_with = "seconds::<3600, _>")]
-    pub retry_pause: Duration,
-}
-
-impl From<Requests> for crate::requests::Settings {
-    fn from(Requests { enabled, poll, retries, retry_pause }: Requests) -> crate::requests::Settings {
-        crate::requests::Settings { enabled, poll, retries, retry_pause }
-    }
-}
-
 /// For how many days what is over is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -349,18 +329,6 @@ pub struct Log {
     pub level: tracing::Level,
     /// How a line looks.
     pub format: LogFormat,
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
 }
 
 /// Why there is no configuration to run with. The command line ends with status 2 for it.
@@ -629,7 +597,8 @@ struct File {
     jobs: FileJobs,
     reports: FileReports,
     mail: mail::FileMail,
-    requests: Requests,
+    #[serde(with = "settings::Requests")]
+    requests: requests::Settings,
     retention: Retention,
     log: Log,
 }

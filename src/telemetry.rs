@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal};
 
 use nix::sys::stat::fstat;
+use serde::Deserialize;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_journald::{Priority, PriorityMappings};
@@ -12,12 +13,24 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-use crate::config::LogFormat;
+pub use crate::errors::chain;
 
 /// Names what to log, in the form of tracing's filters; it comes before the configured level.
 const FILTER: &str = "POINTSD_LOG";
 /// Under which the journal files our lines.
 const IDENTIFIER: &str = "pointsd";
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
 
 /// Starts logging for the life of the process. A second call changes nothing.
 pub fn start(level: Level, format: LogFormat) {
@@ -97,18 +110,6 @@ fn filter(level: Level, asked: Option<&str>) -> Result<EnvFilter, String> {
     }
     let text = if names_a_level { asked.to_owned() } else { format!("{},{asked}", base(level)) };
     EnvFilter::builder().parse(text).map_err(|error: ParseError| error.to_string())
-}
-
-/// An error and its causes on one line, for a log: Display of an error of ours never includes its source.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use chrono::{
     DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
 };
 
-pub(crate) use zone::Change;
+pub use zone::Change;
 pub use zone::{UnknownZone, Zone, ZoneOffset};
 
 /// An instant as RFC 3339 in UTC, `2026-01-01T00:00:00Z`, with as many decimals as it needs.

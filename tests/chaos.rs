@@ -315,7 +315,7 @@ async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> us
                     }
                     break;
                 }
-                Err(error) => assert!(Instant::now() < give_up, "{}", pointsd::telemetry::chain(&*error)),
+                Err(error) => assert!(Instant::now() < give_up, "{}", pointsd::errors::chain(&*error)),
             }
         }
         written += postings.len();

@@ -290,8 +290,8 @@ impl Embedded {
     fn start() -> Embedded {
         let folder = Folder::new();
         let options = Options { state_dir: folder.path().join("state"), bin: None, extra: Vec::new() };
-        let server = wait(EmbeddedServer::start(options))
-            .unwrap_or_else(|error| panic!("{}", pointsd::telemetry::chain(&error)));
+        let server =
+            wait(EmbeddedServer::start(options)).unwrap_or_else(|error| panic!("{}", pointsd::errors::chain(&error)));
         Embedded { server: Some(server), folder }
     }
 
@@ -329,7 +329,7 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         if let Err(error) = wait(self.server.take().unwrap().stop()) {
-            eprintln!("the server was not stopped: {}", pointsd::telemetry::chain(&error));
+            eprintln!("the server was not stopped: {}", pointsd::errors::chain(&error));
         }
     }
 }

@@ -134,7 +134,7 @@ async fn host(
                 status.show(scheduler.board(), &tick, &stats, &missing_now.borrow());
                 if !std::mem::replace(&mut ready, true) {
                     let queue = (database.clone(), rules_in_force.clone(), Arc::clone(&stats), stop.clone());
-                    let settings = config.requests.into();
+                    let settings = config.requests;
                     tasks.spawn(async move {
                         let (database, rules, stats, stop) = queue;
                         requests::serve(&database, rules, settings, stats, stop).await;

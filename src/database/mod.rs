@@ -25,7 +25,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::Config as Configuration;
 use embedded::EmbeddedServer;
 pub use migrate::{Applied, MigrationStatus};
 
@@ -49,18 +48,23 @@ pub struct Settings {
     pub postgres_bin: Option<PathBuf>,
 }
 
-impl From<&Configuration> for Settings {
-    fn from(config: &Configuration) -> Settings {
-        let database = &config.database;
+impl Settings {
+    /// A private PostgreSQL server, which is started in this folder.
+    pub fn private_server(state_dir: impl Into<PathBuf>) -> Settings {
         Settings {
-            url: database.url.as_ref().map(|url| url.reveal().to_owned()),
-            ca_file: database.ca_file.clone(),
-            pool_size: database.pool_size,
-            connect_timeout: database.connect_timeout,
-            statement_timeout: database.statement_timeout,
-            state_dir: config.state_dir.clone(),
-            postgres_bin: database.postgres_bin.clone(),
+            url: None,
+            ca_file: None,
+            pool_size: 8,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(300),
+            state_dir: state_dir.into(),
+            postgres_bin: None,
         }
+    }
+
+    /// The server that this URL names, such as `postgres://user:password@host:5432/database`.
+    pub fn server(url: impl Into<String>) -> Settings {
+        Settings { url: Some(url.into()), ..Settings::private_server("") }
     }
 }
 

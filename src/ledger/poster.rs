@@ -17,7 +17,7 @@ use super::reply::Reply;
 use super::rules::Rules;
 use super::session::{Error, Session};
 use crate::database::Database;
-use crate::telemetry;
+use crate::errors;
 
 /// Postings in one group at most, unless one request alone is larger. Measured with consumes over 20,000 accounts on one
 /// connection: groups of 1, 30, 100, 300, 1,000, 2,000 and 5,000 post 1.2k, 13k, 19k, 23k, 26k, 28k and 31k/s. The rate
@@ -233,7 +233,7 @@ impl Lane {
             if !error.is_transient() || began.elapsed() > KEEP_TRYING {
                 return Err(error);
             }
-            tracing::warn!(postings = postings.len(), "trying a group again: {}", telemetry::chain(&error));
+            tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::posting::{Kind, Posting};
-use crate::config::Config;
 use crate::language::Language;
 use crate::time::{Zone, from_local};
 
@@ -75,15 +74,6 @@ impl Rules {
             Language::English => ("Expiry of ", " points"),
             Language::SimplifiedChinese => ("", " 积分到期"),
         }
-    }
-}
-
-impl From<&Config> for Rules {
-    fn from(config: &Config) -> Rules {
-        let days = config.expiry.days;
-        let life =
-            if config.expiry.calendar_days { Life::CalendarDays(days, config.time_zone) } else { Life::Days(days) };
-        Rules { recharge_sources: config.recharge_sources.clone(), life, language: config.language }
     }
 }
 

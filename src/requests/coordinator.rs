@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LANES, Stats};
 use crate::database::{self, Database, Dedicated};
+use crate::errors;
 use crate::retry::Backoff;
-use crate::telemetry;
 
 /// "requests" in ASCII; the function pointsd.announce_requests() uses the same number.
 const SLEEP_LOCK: i64 = 0x7265_7175_6573_7473;
@@ -95,7 +95,7 @@ impl Coordinator {
                         while let Ok(()) = self.wait_and_sleep(&mut connection).await {}
                     }
                     Err(error) => {
-                        tracing::debug!("notifications of the queue cannot be received: {}", telemetry::chain(&*error));
+                        tracing::debug!("notifications of the queue cannot be received: {}", errors::chain(&*error));
                     }
                 }
             };

@@ -21,7 +21,7 @@ use crate::database::{self, Database};
 use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, GROUP_POSTINGS, Posting, Refusal, Reply, Rules, Session, Source};
 use crate::retry::{Backoff, Pauses};
-use crate::{prices, telemetry};
+use crate::{errors, prices};
 
 /// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
 /// free. A row that somebody else holds (a hand, in a transaction left open) must not stop a lane for longer than that
@@ -147,7 +147,7 @@ impl Lane {
                     connection = None;
                     self.stats.set_stuck(self.number, true);
                     self.send_report(instruction, false, None);
-                    let text = telemetry::chain(&error);
+                    let text = errors::chain(&error);
                     if error.is_transient() || logged {
                         tracing::debug!(lane = self.number, "the queue waits for the database: {text}");
                     } else {
@@ -361,7 +361,7 @@ impl Lane {
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
                 // Where not even the taking went well, it was not for a request.
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
-                Ok(Err(error)) => Failure::Group(telemetry::chain(&error)),
+                Ok(Err(error)) => Failure::Group(errors::chain(&error)),
                 Err(_) => Failure::Group("posting it made the program panic".to_owned()),
             };
             // A panic may have left anything behind on the connection, and so may whatever ended it.

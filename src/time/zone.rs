@@ -53,7 +53,7 @@ impl Zone {
     }
 
     /// The first change of the clocks after `after`, up to and including `until`; both are Unix timestamps in seconds.
-    pub(crate) fn first_change(self, after: i64, until: i64) -> Option<Change> {
+    pub fn first_change(self, after: i64, until: i64) -> Option<Change> {
         let mut before = self.seconds_ahead(after);
         for transition in self.0.zone.following(timestamp(after)) {
             let (at, after) = (transition.timestamp().as_second(), i64::from(transition.offset().seconds()));
@@ -70,7 +70,7 @@ impl Zone {
     }
 
     /// The last change of the clocks after `after`, up to and including `until`.
-    pub(crate) fn last_change(self, after: i64, until: i64) -> Option<Change> {
+    pub fn last_change(self, after: i64, until: i64) -> Option<Change> {
         let transitions = self.0.zone.preceding(timestamp(until.saturating_add(1)));
         let changes = transitions.map(|transition| {
             let at = transition.timestamp().as_second();
@@ -80,7 +80,7 @@ impl Zone {
     }
 
     /// How many seconds the zone's clocks are ahead of UTC at a Unix timestamp.
-    pub(crate) fn seconds_ahead(self, at: i64) -> i64 {
+    pub fn seconds_ahead(self, at: i64) -> i64 {
         self.0.zone.to_offset(timestamp(at)).seconds().into()
     }
 
@@ -217,7 +217,7 @@ impl Debug for ZoneOffset {
 
 /// A change of a zone's clocks, in seconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Change {
+pub struct Change {
     /// The Unix timestamp of the first instant with the new offset.
     pub at: i64,
     /// The offset until then.

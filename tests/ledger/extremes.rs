@@ -125,7 +125,7 @@ async fn texts_times_and_numbers_at_their_bounds() {
     for (name, expected, posting) in cases {
         database.clear(&client).await;
         let replies = session.post(std::slice::from_ref(&posting), &rules()).await;
-        let replies = replies.unwrap_or_else(|error| panic!("{name}: {}", pointsd::telemetry::chain(&error)));
+        let replies = replies.unwrap_or_else(|error| panic!("{name}: {}", pointsd::errors::chain(&error)));
         assert_eq!(code(&replies[0]), expected, "{name}: {replies:?}");
         // What is kept is what was told, and is told again.
         if let [Reply::Posted(entry)] = &replies[..] {

@@ -34,12 +34,7 @@ async fn history_is_never_changed() {
         "SET session_replication_role = replica; DELETE FROM pointsd.entries",
     ] {
         let error = client.batch_execute(change).await.expect_err(change);
-        assert_eq!(
-            error.code(),
-            Some(&SqlState::RESTRICT_VIOLATION),
-            "{change}: {}",
-            pointsd::telemetry::chain(&error)
-        );
+        assert_eq!(error.code(), Some(&SqlState::RESTRICT_VIOLATION), "{change}: {}", pointsd::errors::chain(&error));
     }
     let left = client.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 2);
@@ -98,7 +93,7 @@ async fn each_constraint_refuses_by_its_name() {
     for (constraint, statement) in &cases {
         let error = client.batch_execute(statement).await.expect_err(statement);
         let refused_by = error.as_db_error().and_then(|error| error.constraint());
-        assert_eq!(refused_by, Some(*constraint), "{statement}: {}", pointsd::telemetry::chain(&error));
+        assert_eq!(refused_by, Some(*constraint), "{statement}: {}", pointsd::errors::chain(&error));
     }
     // Each has its case above, so each name is ours.
     let constraints = client

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use pointsd::ledger::{Posting, Session};
 use serde_json::Value;
@@ -10,6 +11,9 @@ use tokio_postgres::Client;
 
 use crate::model::rules;
 use crate::{TestDatabase, at, user};
+
+/// Every folder of sql but the schema.
+const FOLDERS: [&str; 8] = ["ledger", "jobs", "reports", "requests", "mail", "checks", "proof", "books"];
 
 /// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {
@@ -25,71 +29,32 @@ fn statements_in(folder: &str) -> BTreeMap<String, String> {
     files.collect()
 }
 
-/// All files of a module.
-fn source_of(module: &str) -> String {
-    let folder = format!("{}/src/{module}", env!("CARGO_MANIFEST_DIR"));
-    fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+/// The text of all files in a folder and below it.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { sources(&path) } else { fs::read_to_string(path).unwrap() }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for (name, sql) in ["ledger", "demo", "jobs", "reports", "requests", "mail", "checks", "proof", "books"]
-        .into_iter()
-        .flat_map(statements_in)
-    {
+    for (name, sql) in FOLDERS.into_iter().flat_map(statements_in) {
         let sql = sql.replace("DECLARE changed SCROLL CURSOR WITH HOLD FOR", "");
         if let Err(error) = client.prepare(&sql).await {
-            panic!("{name}: {}", pointsd::telemetry::chain(&error));
+            panic!("{name}: {}", pointsd::errors::chain(&error));
         }
     }
 }
 
 #[test]
 fn each_is_used() {
-    let source = source_of("ledger");
-    let (_, listed) = source.split_once("\nstatements! {").expect("a session's list of statements");
-    let (listed, _) = listed.split_once('}').unwrap();
-    for name in statements().keys() {
-        let included = source.contains(&format!("include_str!(\"../../sql/ledger/{name}.sql\")"));
-        let prepared = listed.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name);
-        assert!(included || prepared, "sql/ledger/{name}.sql is used by nobody");
-    }
-    let demo = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.rs")).unwrap();
-    for name in statements_in("demo").keys() {
-        assert!(demo.contains(&format!("sql/demo/{name}.sql\")")), "sql/demo/{name}.sql is used by nobody");
-    }
-    let (scheduler, jobs) = (source_of("scheduler"), source_of("jobs"));
-    for name in statements_in("jobs").keys() {
-        let listed = scheduler.contains(&format!("sql!(\"{name}.sql\")"));
-        let included = |source: &str| source.contains(&format!("sql/jobs/{name}.sql\")"));
-        assert!(listed || included(&scheduler) || included(&jobs), "sql/jobs/{name}.sql is used by nobody");
-    }
-    for name in statements_in("checks").keys() {
-        assert!(pointsd::proof::RULES.iter().any(|rule| rule.name == name), "sql/checks/{name}.sql is used by nobody");
-    }
-    let proof = source_of("proof");
-    for name in statements_in("proof").keys() {
-        assert!(proof.contains(&format!("sql/proof/{name}.sql\")")), "sql/proof/{name}.sql is used by nobody");
-    }
-    let books = source_of("books");
-    for name in statements_in("books").keys() {
-        assert!(books.contains(&format!("sql/books/{name}.sql\")")), "sql/books/{name}.sql is used by nobody");
-    }
-    let requests = source_of("requests");
-    for name in statements_in("requests").keys() {
-        let included = |source: &str| source.contains(&format!("sql/requests/{name}.sql\")"));
-        assert!(included(&requests) || included(&jobs), "sql/requests/{name}.sql is used by nobody");
-    }
-    let reports = source_of("reports");
-    for name in statements_in("reports").keys() {
-        let included = |source: &str| source.contains(&format!("sql/reports/{name}.sql\")"));
-        assert!(included(&reports) || included(&jobs), "sql/reports/{name}.sql is used by nobody");
-    }
-    let mail = source_of("mail");
-    for name in statements_in("mail").keys() {
-        assert!(mail.contains(&format!("sql/mail/{name}.sql\")")), "sql/mail/{name}.sql is used by nobody");
+    let source = sources(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    for folder in FOLDERS {
+        for name in statements_in(folder).keys() {
+            let named = source.contains(&format!("{name}.sql\"")) || source.contains(&format!("\"{name}\""));
+            assert!(named, "no code names sql/{folder}/{name}.sql");
+        }
     }
 }
 

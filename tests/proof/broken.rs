@@ -382,7 +382,7 @@ async fn the_screens_suspect_whatever_a_check_finds() {
 }
 
 async fn examined(client: &Client, users: &[Uuid]) -> Vec<Finding> {
-    examine(client, users).await.unwrap_or_else(|error| panic!("{}", pointsd::telemetry::chain(&error)))
+    examine(client, users).await.unwrap_or_else(|error| panic!("{}", pointsd::errors::chain(&error)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

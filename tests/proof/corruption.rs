@@ -128,10 +128,7 @@ async fn corrupt(tables: &[(&str, &[(&str, &str)])], proved: bool) {
             rng.u32(..),
         );
         client.batch_execute("BEGIN").await.unwrap();
-        client
-            .batch_execute(&hand)
-            .await
-            .unwrap_or_else(|error| panic!("{hand}: {}", pointsd::telemetry::chain(&error)));
+        client.batch_execute(&hand).await.unwrap_or_else(|error| panic!("{hand}: {}", pointsd::errors::chain(&error)));
         assert_ne!(examine(&client, &users).await.unwrap(), [], "{hand}");
         client.batch_execute("ROLLBACK").await.unwrap();
     }

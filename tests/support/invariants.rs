@@ -108,7 +108,7 @@ pub async fn broken(client: &Client) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, query) in INVARIANTS {
         let rows = client.query(&format!("{query} LIMIT 5"), &[]).await;
-        for row in rows.unwrap_or_else(|error| panic!("{name}: {}", pointsd::telemetry::chain(&error))) {
+        for row in rows.unwrap_or_else(|error| panic!("{name}: {}", pointsd::errors::chain(&error))) {
             broken.push(format!("{name}: {}", row.get::<_, String>(0)));
         }
     }

@@ -69,10 +69,9 @@ impl Server {
             return server;
         }
         let extra = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let embedded =
-            EmbeddedServer::start(Options { state_dir: state_dir(), bin: None, extra }).await.unwrap_or_else(|error| {
-                panic!("the tests need a PostgreSQL server: {}", pointsd::telemetry::chain(&error))
-            });
+        let embedded = EmbeddedServer::start(Options { state_dir: state_dir(), bin: None, extra })
+            .await
+            .unwrap_or_else(|error| panic!("the tests need a PostgreSQL server: {}", pointsd::errors::chain(&error)));
         let admin = connect(&embedded.config()).await;
         drop_leftovers(&admin).await;
         let template = make_template(&admin, &embedded.config()).await;
