@@ -5,25 +5,12 @@ use std::time::{Duration, Instant};
 
 use pointsd::database::Database;
 use pointsd::ledger::{Poster, cutoff};
-use pointsd::proof::{Proof, ProofRun, prepare_session, prove};
+use pointsd::proof::{Proof, prepare_session, prove};
 use tokio_postgres::Client;
 
 use crate::Row;
 use crate::callers::callers_at_ease;
 use crate::server::{Bench, median, percentile_99, users};
-
-/// A run that stores nothing.
-pub struct Nobody;
-
-impl ProofRun for Nobody {
-    fn run(&self) -> i64 {
-        1
-    }
-
-    async fn keep(&self, _: &Client, _: &Proof, _: (u64, u64)) -> Result<(), tokio_postgres::Error> {
-        Ok(())
-    }
-}
 
 impl Bench {
     /// Proves a ledger with five batches and twenty entries an account, stored in the order of time.
@@ -148,7 +135,7 @@ impl Bench {
         let began = Instant::now();
         prepare_session(&client).await.expect("the session");
         let cutoff = cutoff(&client, Duration::from_secs(60)).await.expect("the cutoff");
-        let proof = prove(&mut client, &Nobody, full, cutoff, Proof::default(), |_| true).await.expect("the proof");
+        let proof = prove(&mut client, 1, &(), full, cutoff, Proof::default(), |_| true).await.expect("the proof");
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!((proof.findings, proof.stopped), (0, false), "{proof:?}");
         eprintln!("proved {} accounts, {} entries in {seconds:.2} s", proof.accounts, proof.entries);

@@ -1,15 +1,14 @@
 //! Expires what is due at the slot, and reports it.
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::config::{self, Config};
-use crate::ledger::{Progress, Session, Sweep, SweepRun};
+use crate::ledger::{Session, Sweep};
 use crate::numbers::counted;
 use crate::reports::expiry;
-use crate::scheduler::{Ended, Guard, Run};
+use crate::scheduler::{Ended, Run};
 
 /// The nightly sweep.
 pub struct Expiry;
@@ -83,23 +82,12 @@ impl Counters for Sweep {
     }
 }
 
-/// Keeps in each group's transaction what the run has done so far.
-impl SweepRun for Guard {
-    fn run(&self) -> i64 {
-        self.number()
-    }
-
-    async fn keep(&self, client: &Client, so_far: &Sweep, progress: Progress) -> Result<(), tokio_postgres::Error> {
-        Guard::keep(self, client, (progress.done, progress.total), so_far).await
-    }
-}
-
 /// Expires what is due; None if the run was told to stop.
 async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
     let mut session = Session::connect(&context.database).await?;
     let guard = run.guard(session.client()).await?;
     let proceed = |_| !run.stop.is_cancelled();
-    let sweep = session.sweep_for(&guard, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
+    let sweep = session.sweep_for(run.run, &guard, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
     Ok((!sweep.stopped).then_some(sweep))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object, Transaction};
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::IsolationLevel;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use uuid::Uuid;
@@ -17,8 +17,8 @@ use crate::document::Document;
 use crate::ledger::cutoff;
 use crate::numbers::{counted, grouped};
 use crate::proof::{
-    Finding, Proof, ProofRun, count_whole_ledger_findings, examine, load_state, prepare_session, prove,
-    record_findings, resolve_findings,
+    Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
+    resolve_findings,
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
@@ -72,17 +72,6 @@ const EXAMINED_AT_ONCE: usize = 1_000;
 /// How long to wait for transactions that were writing entries at the cutoff. A group of postings takes seconds at most.
 const CUTOFF_WITHIN: Duration = Duration::from_secs(60);
 
-/// Keeps in each group's transaction what was proved so far.
-impl ProofRun for Guard {
-    fn run(&self) -> i64 {
-        self.number()
-    }
-
-    async fn keep(&self, client: &Client, so_far: &Proof, progress: (u64, u64)) -> Result<(), tokio_postgres::Error> {
-        Guard::keep(self, client, progress, so_far).await
-    }
-}
-
 /// Whether a slot is one for which everything is proved: of the day that the configuration names, or a week after the last
 /// such proof, where that day's slot was missed or failed.
 fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>>) -> bool {
@@ -125,7 +114,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    let proof = prove(client, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;
+    let proof = prove(client, run.run, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;
     if proof.stopped {
         return Ok(Ended::Stopped);
     }

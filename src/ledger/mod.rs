@@ -8,6 +8,7 @@
 //!
 //! It reads no clock and knows no job: every instant comes from the caller.
 
+mod also_write;
 mod cutoff;
 mod decide;
 mod poster;
@@ -18,11 +19,12 @@ mod rules;
 mod session;
 mod sweep;
 
+pub use also_write::{AlsoWrite, Progress, SoFar};
 pub use cutoff::cutoff;
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
 pub use reply::{Allocation, Entry, EntryType, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Life, Rules};
-pub use session::{Error, Session, Source};
-pub use sweep::{Expired, Orphan, Progress, Sweep, SweepRun};
+pub use session::{Error, Group, MOST_RACES, Session};
+pub use sweep::{Expired, Orphan, Sweep};

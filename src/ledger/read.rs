@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::reply::Entry;
-use super::session::{BEGIN, Error, Session, Transaction, account_from, batch_from, entry_from};
+use super::session::{Error, Session, Transaction, account_from, batch_from, entry_from};
 use crate::time::{time_text, to_microsecond};
 
 /// Rows that an export holds in memory at a time.
@@ -181,9 +181,8 @@ impl<C: Deref<Target = Client>> Session<C> {
         };
         let (first, last) = user.map_or((Uuid::nil(), Uuid::max()), |user| (user, user));
         let client = self.client();
-        let transaction = Transaction { client, ended: false };
+        let transaction = Transaction::begin(client);
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
-        client.batch_execute(BEGIN).await.map_err(failed)?;
         // Whoever reads the rows may pause as long as they like.
         client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");

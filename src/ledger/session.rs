@@ -10,15 +10,16 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::also_write::AlsoWrite;
 use super::decide::{self, Account, Batch, BatchState, Decision, KnownKeys};
 use super::posting::Posting;
 use super::reply::{Allocation, Entry, EntryType, Reply};
 use super::rules::{DRAWING_RULE, Rules};
 use crate::database::{self, Database};
 
-/// How often a group is decided again because somebody else opened one of its accounts meanwhile. Each time at least
+/// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
-const MOST_RACES: u32 = 20;
+pub const MOST_RACES: u32 = 20;
 
 /// What can go wrong with a group. A refusal is no error, it is a reply.
 #[derive(Debug, thiserror::Error)]
@@ -83,36 +84,8 @@ impl Error {
 pub struct Session<C = ClientWrapper> {
     client: C,
     statements: Statements,
-}
-
-/// Where a group comes from, and where its replies go: within the group's own transaction.
-pub trait Source: Sync {
-    /// Takes the postings of a group; `None` where there is nothing to do. What it asks first is sent together with the
-    /// transaction's BEGIN.
-    fn take(&mut self, client: &Client) -> impl Future<Output = Result<Option<Vec<Posting>>, Error>> + Send;
-
-    /// Writes what became of the postings that were taken last, whose replies these are, in their order. It must send
-    /// all its statements at once: the COMMIT follows them.
-    fn keep(&self, client: &Client, replies: &[Reply]) -> impl Future<Output = Result<(), Error>> + Send;
-}
-
-/// Of a caller who brings the postings along.
-enum Nowhere {}
-
-impl Source for Nowhere {
-    async fn take(&mut self, _: &Client) -> Result<Option<Vec<Posting>>, Error> {
-        match *self {}
-    }
-
-    async fn keep(&self, _: &Client, _: &[Reply]) -> Result<(), Error> {
-        match *self {}
-    }
-}
-
-/// Whether a group's transaction begins with its load, or was begun when the group was taken from its source.
-enum Group<'a, S> {
-    Begins,
-    Taken(&'a S),
+    /// Users that the last load saw with batches but without an account.
+    orphans: Vec<Uuid>,
 }
 
 /// Every statement that a session prepares, and the file of sql/ledger that holds it.
@@ -168,7 +141,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Where the database does not answer, or does not hold the ledger's tables.
     pub async fn open(client: C) -> Result<Session<C>, Error> {
         let ((), statements) = try_join!(client.batch_execute(SETTINGS), Statements::prepare(&client))?;
-        Ok(Session { client, statements })
+        Ok(Session { client, statements, orphans: Vec::new() })
     }
 
     /// The connection, for statements that belong into a transaction of the session's.
@@ -187,106 +160,105 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// # Errors
     /// See [`Error`]. Refusals are replies.
     pub async fn post(&mut self, postings: &[Posting], rules: &Rules) -> Result<Vec<Reply>, Error> {
+        self.orphans.clear();
         let mut races = 0;
-        let mut orphans = Vec::new();
         loop {
-            let transaction = Transaction { client: &self.client, ended: false };
-            match self.post_once(transaction, Group::<Nowhere>::Begins, postings, rules, &mut orphans).await {
+            let result = async {
+                let mut group = self.begin();
+                let (accounts, decision) = group.decide(postings, rules).await?;
+                if decision.entries.is_empty() {
+                    // Unlike a commit of the locks alone, this waits for no disk.
+                    group.transaction.rollback().await?;
+                } else {
+                    group.store(&accounts, &decision, &()).await?;
+                }
+                Ok(decision.replies)
+            };
+            match result.await {
                 Err(Error::LostRace) if races < MOST_RACES => races += 1,
                 result => return result,
             }
         }
     }
 
-    /// Posts a group that is taken from somewhere, and kept there, in the transaction that posts it: both come to pass,
-    /// or neither. `None` where nothing was taken.
-    ///
-    /// One round trip more than [`Session::post`], for the taking. After a lost race it is taken again. A dropped future
-    /// leaves no transaction open.
-    ///
-    /// # Errors
-    /// See [`Error`]. Refusals are replies.
-    pub async fn post_taken(&mut self, rules: &Rules, source: &mut impl Source) -> Result<Option<Vec<Reply>>, Error> {
-        let mut races = 0;
-        let mut orphans = Vec::new();
-        loop {
-            let transaction = Transaction { client: &self.client, ended: false };
-            let begun = self.client.batch_execute(BEGIN).map(|result| result.map_err(Error::from));
-            let ((), taken) = try_join!(begun, source.take(&self.client))?;
-            // Where there is none, the transaction is rolled back without waiting for it.
-            let Some(postings) = taken else { return Ok(None) };
-            let group = Group::Taken(&*source);
-            match self.post_once(transaction, group, &postings, rules, &mut orphans).await {
-                Err(Error::LostRace) if races < MOST_RACES => races += 1,
-                result => return result.map(Some),
-            }
-        }
+    /// Begins the transaction of a group, for a caller that reads the postings, or writes something of its own, in the same
+    /// transaction. BEGIN is sent together with the first statement.
+    pub fn begin(&mut self) -> Group<'_> {
+        let transaction = Transaction::begin(&self.client);
+        Group { transaction, statements: &self.statements, orphans: &mut self.orphans }
+    }
+}
+
+/// The open transaction of a group. Dropping it rolls back.
+pub struct Group<'a> {
+    transaction: Transaction<'a>,
+    statements: &'a Statements,
+    orphans: &'a mut Vec<Uuid>,
+}
+
+impl Group<'_> {
+    /// The connection, for statements that belong into the transaction.
+    pub fn client(&self) -> &Client {
+        self.transaction.client
     }
 
-    /// `orphans` are the users that the load before this one saw with batches but without an account. Who opened an
-    /// account may have committed between two statements of a load; the next load finds it. Only who is seen twice is an
-    /// orphan.
-    async fn post_once(
-        &self,
-        transaction: Transaction<'_>,
-        group: Group<'_, impl Source>,
+    /// Posts the group, lets `also` write along, and commits. The replies come in the order of the postings.
+    ///
+    /// Two round trips: lock and load, then store and commit.
+    ///
+    /// # Errors
+    /// See [`Error`]. Refusals are replies. After [`Error::LostRace`] the caller begins anew on the same session, up to
+    /// [`MOST_RACES`] times.
+    pub async fn post(
+        mut self,
         postings: &[Posting],
         rules: &Rules,
-        orphans: &mut Vec<Uuid>,
+        also: &impl AlsoWrite<[Reply]>,
     ) -> Result<Vec<Reply>, Error> {
+        let (accounts, decision) = self.decide(postings, rules).await?;
+        self.store(&accounts, &decision, also).await?;
+        Ok(decision.replies)
+    }
+
+    /// Loads what the postings touch, and decides them.
+    ///
+    /// A transaction that opened an account may have committed between two statements of the load, which then shows the
+    /// batches without the account. The next load shows both. So only a user that two loads in a row show is an orphan.
+    async fn decide(&mut self, postings: &[Posting], rules: &Rules) -> Result<(Vec<Account>, Decision), Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
-        // What is refused whatever the account holds needs no look at it.
+        // A posting that is refused whatever the account holds loads nothing.
         let asked: Vec<(&Posting, Option<Uuid>)> = postings
             .iter()
             .zip(keys.iter().copied())
             .filter(|(posting, _)| decide::refuse_on_sight(posting, rules).is_none())
             .collect();
-        let (mut accounts, known) = self.load(matches!(group, Group::Begins), &asked).await?;
+        let (mut accounts, known) = self.load(&asked).await?;
         let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
-        if seen.iter().any(|user| !orphans.contains(user)) {
-            transaction.rollback().await?;
-            *orphans = seen;
+        let is_new = seen.iter().any(|user| !self.orphans.contains(user));
+        *self.orphans = seen;
+        if is_new {
             return Err(Error::LostRace);
         }
-        let Decision { entries, replies } = decide::decide(&mut accounts, &known, postings, &keys, rules);
-        if entries.is_empty() && matches!(group, Group::Begins) {
-            transaction.rollback().await?;
-        } else {
-            let kept = async {
-                match group {
-                    Group::Begins => Ok(()),
-                    Group::Taken(source) => source.keep(&self.client, &replies).await,
-                }
-            };
-            self.store(&accounts, &entries, kept).await.map_err(Error::or_lost_race)?;
-            transaction.ended();
-        }
-        Ok(replies)
+        let decision = decide::decide(&mut accounts, &known, postings, &keys, rules);
+        Ok((accounts, decision))
     }
 
-    /// The first round trip, which opens the transaction unless it is open; the accounts come back sorted by user.
-    async fn load(
-        &self,
-        begin: bool,
-        postings: &[(&Posting, Option<Uuid>)],
-    ) -> Result<(Vec<Account>, KnownKeys), Error> {
+    /// The first round trip. The accounts come back sorted by user.
+    async fn load(&self, postings: &[(&Posting, Option<Uuid>)]) -> Result<(Vec<Account>, KnownKeys), Error> {
         let mut users: Vec<Uuid> = postings.iter().map(|(posting, _)| posting.user).collect();
         users.sort_unstable();
         users.dedup();
         let (key_users, keys): (Vec<Uuid>, Vec<Uuid>) =
             postings.iter().filter_map(|(posting, key)| Some((posting.user, (*key)?))).unzip();
 
-        let (client, statements) = (&self.client, &self.statements);
+        if users.is_empty() {
+            return Ok(Default::default());
+        }
+        let (client, statements) = (self.transaction.client, self.statements);
         let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&users], [&key_users, &keys]);
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
-        let begun = async { if begin { client.batch_execute(BEGIN).await } else { Ok(()) } };
-        if users.is_empty() {
-            begun.await?;
-            return Ok(Default::default());
-        }
-        let ((), locked, open, known) = try_join!(
-            begun,
+        let (locked, open, known) = try_join!(
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.batch_open, &of_users),
             client.query(&statements.entry_known, &of_keys),
@@ -316,12 +288,12 @@ impl<C: Deref<Target = Client>> Session<C> {
         Ok((accounts, known.collect::<Result<_, Error>>()?))
     }
 
-    /// The second round trip. What `kept` writes goes with it. Commits.
+    /// The second round trip: writes the accounts and the entries, lets `also` write along, and commits.
     async fn store(
-        &self,
+        self,
         accounts: &[Account],
-        entries: &[Entry],
-        kept: impl Future<Output = Result<(), Error>>,
+        Decision { entries, replies }: &Decision,
+        also: &impl AlsoWrite<[Reply]>,
     ) -> Result<(), Error> {
         let changed = || accounts.iter().filter(|account| account.is_changed());
         let opened = AccountColumns::of(changed().filter(|account| !account.stored));
@@ -329,17 +301,21 @@ impl<C: Deref<Target = Client>> Session<C> {
         let drawn = BatchColumns::of(changed(), BatchState::Changed);
         let new = BatchColumns::of(changed(), BatchState::New);
         let written = EntryColumns::of(entries);
-        let statements = &self.statements;
+        let (client, statements) = (self.transaction.client, self.statements);
         // Accounts first: a lost race for a new one shows before anything else is written.
-        try_join!(
-            self.execute(&statements.account_insert, opened.params(), opened.users.len()),
-            self.execute(&statements.account_update, updated.params(), updated.users.len()),
-            self.execute(&statements.batch_update, drawn.params_of_update(), drawn.users.len()),
-            self.execute(&statements.batch_insert, new.params_of_insert(), new.users.len()),
-            self.execute(&statements.entry_insert, written.params(), entries.len()),
-            kept,
-            self.client.batch_execute("COMMIT").map(|result| result.map_err(Error::from)),
-        )?;
+        let stored = async {
+            try_join!(
+                self.execute(&statements.account_insert, opened.params(), opened.users.len()),
+                self.execute(&statements.account_update, updated.params(), updated.users.len()),
+                self.execute(&statements.batch_update, drawn.params_of_update(), drawn.users.len()),
+                self.execute(&statements.batch_insert, new.params_of_insert(), new.users.len()),
+                self.execute(&statements.entry_insert, written.params(), entries.len()),
+                also.write(client, replies),
+                client.batch_execute("COMMIT"),
+            )
+        };
+        stored.await.map_err(Error::from).map_err(Error::or_lost_race)?;
+        self.transaction.ended();
         Ok(())
     }
 
@@ -349,29 +325,35 @@ impl<C: Deref<Target = Client>> Session<C> {
         statement: &Statement,
         params: [&(dyn ToSql + Sync); N],
         rows: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), tokio_postgres::Error> {
         if rows > 0 {
-            self.client.execute(statement, &params).await?;
+            self.transaction.client.execute(statement, &params).await?;
         }
         Ok(())
     }
 }
 
-/// A database may have another default; rule and statements are made for this one.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-
-/// Rolls back when it is dropped before it ended: a caller may drop a future at any await.
+/// An open transaction. Dropping it before it ended rolls back, because a caller may drop a future at any await.
 pub(super) struct Transaction<'a> {
-    pub(super) client: &'a Client,
-    pub(super) ended: bool,
+    client: &'a Client,
+    ended: bool,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    /// Queues the BEGIN. It goes out with the next statement, whose error tells where it failed.
+    ///
+    /// The isolation level is named because a database may have another default.
+    pub(super) fn begin(client: &'a Client) -> Transaction<'a> {
+        let _ = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").now_or_never();
+        Transaction { client, ended: false }
+    }
+
     pub(super) async fn rollback(mut self) -> Result<(), tokio_postgres::Error> {
         self.ended = true;
         self.client.batch_execute("ROLLBACK").await
     }
 
+    /// The caller has sent a COMMIT or ROLLBACK itself.
     pub(super) fn ended(mut self) {
         self.ended = true;
     }
@@ -380,7 +362,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // One poll puts the message into the connection's queue; nobody needs its answer.
+            // One poll puts the message into the connection's queue. No answer is needed.
             let _ = self.client.batch_execute("ROLLBACK").now_or_never();
         }
     }

@@ -11,8 +11,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::also_write::{AlsoWrite, Progress, SoFar};
 use super::rules::{DRAWING_RULE, Rules};
-use super::session::{BEGIN, Error, Session, Transaction};
+use super::session::{Error, Session, Transaction};
 use crate::time::to_microsecond;
 
 /// Accounts in one transaction. A posting to one of them waits for the group to end, so it is small: with five batches
@@ -62,43 +63,6 @@ pub struct Orphan {
     pub points: i64,
 }
 
-/// How far a sweep has come: accounts done, and accounts that had something due when it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Accounts done.
-    pub done: u64,
-    /// Accounts in all.
-    pub total: u64,
-}
-
-/// Who a sweep is done for, and answers for it.
-pub trait SweepRun {
-    /// The number that its entries carry.
-    fn run(&self) -> i64;
-
-    /// Called last in the transaction of each group, whose COMMIT is sent right behind; an error ends that transaction.
-    /// Told what was done until now, this group included, and how far that is.
-    fn keep(
-        &self,
-        client: &Client,
-        so_far: &Sweep,
-        progress: Progress,
-    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
-}
-
-/// Nobody: the entries carry no number, nothing is kept.
-enum Nobody {}
-
-impl SweepRun for Nobody {
-    fn run(&self) -> i64 {
-        match *self {}
-    }
-
-    async fn keep(&self, _: &Client, _: &Sweep, _: Progress) -> Result<(), tokio_postgres::Error> {
-        match *self {}
-    }
-}
-
 impl<C: Deref<Target = Client>> Session<C> {
     /// Expires every open batch with `expires_at <= at`.
     ///
@@ -114,85 +78,86 @@ impl<C: Deref<Target = Client>> Session<C> {
         rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        self.sweep_groups(at, dry_run, None::<&Nobody>, Sweep::default(), rules, proceed).await
+        self.sweep_groups(at, dry_run, None::<(i64, &())>, Sweep::default(), rules, proceed).await
     }
 
-    /// The same for a run, which goes on counting from what it had done before.
+    /// The same for the run with this number, which its entries carry. It goes on counting from what the run had done
+    /// before, and `also` writes along in the transaction of each group.
     ///
     /// # Errors
-    /// As [`Session::sweep`], and where the run may not go on.
+    /// As [`Session::sweep`], and where `also` fails.
     pub async fn sweep_for(
         &mut self,
-        run: &impl SweepRun,
+        run: i64,
+        also: &impl AlsoWrite<SoFar<Sweep>>,
         at: DateTime<Utc>,
-        so_far: Sweep,
+        counters: Sweep,
         rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        self.sweep_groups(at, false, Some(run), so_far, rules, proceed).await
+        self.sweep_groups(at, false, Some((run, also)), counters, rules, proceed).await
     }
 
     async fn sweep_groups(
         &mut self,
         at: DateTime<Utc>,
         dry_run: bool,
-        run: Option<&impl SweepRun>,
-        so_far: Sweep,
+        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
+        counters: Sweep,
         rules: &Rules,
         mut proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
         let at = to_microsecond(at);
-        let total = self.list_due(at).await?;
+        let progress = Progress { done: 0, total: self.list_due(at).await? };
         let fetch = self.client().prepare(&format!("FETCH FORWARD {GROUP_ACCOUNTS} FROM due")).await?;
         let end = if dry_run { "ROLLBACK" } else { "COMMIT" };
-        // What has no account is found again each time.
-        let mut sweep = Sweep { orphaned: 0, orphans: Vec::new(), stopped: false, ..so_far };
-        let mut done = 0;
+        // Orphans are not expired, so each sweep finds them again and counts them anew.
+        let counters = Sweep { orphaned: 0, orphans: Vec::new(), stopped: false, ..counters };
+        let mut so_far = SoFar { progress, counters };
         let mut users = users_from(&self.client().query(&fetch, &[]).await?)?;
         while !users.is_empty() {
-            if !proceed(Progress { done, total }) {
-                sweep.stopped = true;
+            if !proceed(so_far.progress) {
+                so_far.counters.stopped = true;
                 break;
             }
             let (client, statements) = (self.client(), self.statements());
             let of_users: [&(dyn ToSql + Sync); 1] = [&users];
             let (before, after) = rules.expiry_sentence();
-            let number = run.map(SweepRun::run);
+            let number = run.map(|(number, _)| number);
             let of_group: [&(dyn ToSql + Sync); 6] = [&users, &at, &before, &after, &DRAWING_RULE, &number];
-            let transaction = Transaction { client, ended: false };
+            let transaction = Transaction::begin(client);
             let expire = async {
                 try_join!(
-                    client.batch_execute(BEGIN),
                     client.query(&statements.account_lock, &of_users),
                     client.query(&statements.account_expire, &of_group),
                 )
             };
             let end = async { try_join!(client.batch_execute(end), client.query(&fetch, &[])) };
-            done += users.len() as u64;
+            so_far.progress.done += users.len() as u64;
             let (locked, next) = match run {
                 // One round trip: the group's transaction, and the accounts of the next group behind it.
                 None => {
-                    let (((), locked, expired), ((), next)) = try_join!(expire, end)?;
-                    sweep.add(&expired)?;
+                    let ((locked, expired), ((), next)) = try_join!(expire, end)?;
+                    so_far.counters.add(&expired)?;
                     (locked, next)
                 }
-                // A second one, because what is kept must be known first.
-                Some(run) => {
-                    let ((), locked, expired) = expire.await?;
-                    sweep.add(&expired)?;
-                    let ((), ((), next)) = try_join!(run.keep(client, &sweep, Progress { done, total }), end)?;
+                // Two, because the counters must be known before they are written.
+                Some((_, also)) => {
+                    let (locked, expired) = expire.await?;
+                    so_far.counters.add(&expired)?;
+                    let ((), ((), next)) = try_join!(also.write(client, &so_far), end)?;
                     (locked, next)
                 }
             };
             transaction.ended();
             if locked.len() < users.len() {
-                self.report_orphans(&users, &locked, at, &mut sweep).await?;
+                self.report_orphans(&users, &locked, at, &mut so_far.counters).await?;
             }
             users = users_from(&next)?;
         }
         self.client().batch_execute("CLOSE due").await?;
-        proceed(Progress { done, total });
-        Ok(sweep)
+        proceed(so_far.progress);
+        Ok(so_far.counters)
     }
 
     /// Batches and points by source that the entries of a run say it expired.
@@ -212,8 +177,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         let client = self.client();
         // A list that an earlier sweep, cut off on the same connection, left behind.
         client.batch_execute("CLOSE ALL").await?;
-        let transaction = Transaction { client, ended: false };
-        client.batch_execute(BEGIN).await?;
+        let transaction = Transaction::begin(client);
         client.execute(include_str!("../../sql/ledger/due_declare.sql"), &[&at]).await?;
         client.batch_execute("COMMIT").await?;
         transaction.ended();

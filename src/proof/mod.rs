@@ -20,7 +20,7 @@ pub use findings::{
     FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
     load_standing_findings, load_users_with_findings, prune_findings, record_findings, resolve_findings,
 };
-pub use prove::{Error, Proof, ProofRun, prove};
+pub use prove::{Error, Proof, prove};
 pub use repair::{
     AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
     RepairError, Unrepairable, apply, plan,

@@ -16,6 +16,7 @@ use super::screen::{Range, Screened, Size, compare_range, screen_range, screen_u
 use super::session::{Access, begin};
 use super::state::{load_state, move_state};
 use crate::database;
+use crate::ledger::{AlsoWrite, Progress, SoFar};
 
 /// Accounts in a group of a full proof. Entries lie in the order of time, so a group meets nearly every page of them, and
 /// is read by a scan of them all: with 20,000,000 entries this takes 2 of the 20 seconds of a proof. With ten groups instead
@@ -84,21 +85,6 @@ impl Proof {
     }
 }
 
-/// The run that a proof belongs to.
-pub trait ProofRun {
-    /// The number by which findings name it.
-    fn run(&self) -> i64;
-
-    /// Called last in each transaction that writes; an error ends that transaction. Told what was done until now and how
-    /// far that is: accounts done, and accounts in all.
-    fn keep(
-        &self,
-        client: &Client,
-        so_far: &Proof,
-        progress: (u64, u64),
-    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
-}
-
 /// Proves the accounts that changed since the last proof, and those with findings. With `full`, or if nothing was proved
 /// yet, it proves all accounts from their first entry on.
 ///
@@ -111,7 +97,8 @@ pub trait ProofRun {
 /// If the database fails, or if the run lost its claim. What was written by then stays.
 pub async fn prove(
     client: &mut Client,
-    run: &impl ProofRun,
+    run: i64,
+    also: &impl AlsoWrite<SoFar<Proof>>,
     full: bool,
     cutoff: DateTime<Utc>,
     so_far: Proof,
@@ -130,7 +117,7 @@ pub async fn prove(
     let so_far = if starts_over { Proof::default() } else { so_far };
     let proof = Proof { full: all, since, until: Some(until), stopped: false, ..so_far };
     let first_proof = state.proved_until.is_none();
-    let mut way = Way { client, run, proof, until, first_proof, done: 0, total: 0 };
+    let mut way = Way { client, run, also, proof, until, first_proof, done: 0, total: 0 };
     // A full proof first moves the checkpoints of the accounts that changed. Then only those that change while it is under way
     // differ from their checkpoints. A full proof that is continued has done so.
     if let Some(since) = state.proved_until
@@ -149,9 +136,10 @@ pub async fn prove(
 }
 
 /// A proof under way.
-struct Way<'a, R> {
+struct Way<'a, A> {
     client: &'a mut Client,
-    run: &'a R,
+    run: i64,
+    also: &'a A,
     proof: Proof,
     until: DateTime<Utc>,
     first_proof: bool,
@@ -160,7 +148,7 @@ struct Way<'a, R> {
     total: u64,
 }
 
-impl<R: ProofRun> Way<'_, R> {
+impl<A: AlsoWrite<SoFar<Proof>>> Way<'_, A> {
     /// Proves the accounts that changed. Before a full proof this counts nothing and moves no cursor.
     async fn prove_changed(
         &mut self,
@@ -208,7 +196,7 @@ impl<R: ProofRun> Way<'_, R> {
     ) -> Result<(), Error> {
         let transaction = begin(self.client, Access::Index).await?;
         let screened = screen_users(transaction.client(), users, with_findings).await?;
-        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+        self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
         transaction.commit().await?;
         let mut after = self.proof.clone();
         if !self.proof.full {
@@ -255,7 +243,7 @@ impl<R: ProofRun> Way<'_, R> {
             for users in compared.moved_on.chunks(GROUP_CHANGED) {
                 let transaction = begin(self.client, Access::Index).await?;
                 suspects.extend(screen_users(transaction.client(), users, &[]).await?.suspects);
-                self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+                self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
                 transaction.commit().await?;
             }
             if !compared.differing.is_empty() {
@@ -273,7 +261,7 @@ impl<R: ProofRun> Way<'_, R> {
     async fn screen_range(&mut self, range: Range, digest_groups: Option<&[i32]>) -> Result<Screened, Error> {
         let transaction = begin(self.client, Access::ScreenPass).await?;
         let screened = screen_range(transaction.client(), range, self.first_proof, digest_groups).await?;
-        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+        self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
         transaction.commit().await?;
         Ok(screened)
     }
@@ -293,7 +281,7 @@ impl<R: ProofRun> Way<'_, R> {
             }
             self.examine_suspects(users).await?;
         }
-        self.run.keep(self.client, &after, (done, self.total)).await?;
+        self.also.write(self.client, &so_far(&after, done, self.total)).await?;
         (self.proof, self.done) = (after, done);
         Ok(())
     }
@@ -307,12 +295,12 @@ impl<R: ProofRun> Way<'_, R> {
         let sound: Vec<Uuid> = users.iter().copied().filter(|user| !unsound.contains(user)).collect();
 
         let transaction = begin(self.client, Access::Index).await?;
-        record_findings(transaction.client(), self.run.run(), self.until, &findings).await?;
+        record_findings(transaction.client(), self.run, self.until, &findings).await?;
         // The whole history of these accounts was just read, so their checkpoints begin anew. A checkpoint that was changed by
         // hand would otherwise make its account a suspect for ever.
         transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&sound]).await?;
         screen_users(transaction.client(), &sound, &[]).await?;
-        self.run.keep(transaction.client(), &self.proof, (self.done, self.total)).await?;
+        self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -320,8 +308,8 @@ impl<R: ProofRun> Way<'_, R> {
     /// Resolves the findings that were not found again, and moves the state of the proofs.
     async fn end(&mut self) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
-        resolve_findings(transaction.client(), self.run.run(), self.until).await?;
-        let counts = count_findings(transaction.client(), self.run.run()).await?;
+        resolve_findings(transaction.client(), self.run, self.until).await?;
+        let counts = count_findings(transaction.client(), self.run).await?;
         move_state(transaction.client(), self.until, self.proof.full).await?;
         let proof = Proof {
             findings: counts.standing,
@@ -331,9 +319,14 @@ impl<R: ProofRun> Way<'_, R> {
             ended: true,
             ..self.proof.clone()
         };
-        self.run.keep(transaction.client(), &proof, (self.done, self.total)).await?;
+        self.also.write(transaction.client(), &so_far(&proof, self.done, self.total)).await?;
         transaction.commit().await?;
         self.proof = proof;
         Ok(())
     }
+}
+
+/// What a run writes of a proof in each transaction.
+fn so_far(proof: &Proof, done: u64, total: u64) -> SoFar<Proof> {
+    SoFar { progress: Progress { done, total }, counters: proof.clone() }
 }

@@ -19,7 +19,7 @@ use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
 use crate::database::{self, Database};
 use crate::fields::{Operation, PostingFields};
-use crate::ledger::{self, GROUP_POSTINGS, Posting, Refusal, Reply, Rules, Session, Source};
+use crate::ledger::{self, AlsoWrite, GROUP_POSTINGS, MOST_RACES, Posting, Refusal, Reply, Rules, Session};
 use crate::retry::{Backoff, Pauses};
 use crate::{errors, prices};
 
@@ -61,7 +61,7 @@ pub struct Lane {
 struct Connection {
     session: Session<Arc<Client>>,
     client: Arc<Client>,
-    statements: Arc<Statements>,
+    statements: Statements,
 }
 
 struct Statements {
@@ -339,25 +339,20 @@ impl Lane {
         let mut taken = Taken::default();
         for clash in 1.. {
             let result = match self.connect(connection).await {
-                Ok(Connection { session, statements, .. }) => {
-                    let rules = Arc::clone(&self.rules.borrow());
-                    let statements = Arc::clone(statements);
-                    let taken_now = Taken::default();
-                    let mut taking =
-                        Taking { lane: self.number, wanted: &wanted, waiting, statements, taken: taken_now };
+                Ok(connection) => {
                     // A panic belongs to a request, too.
-                    let result = AssertUnwindSafe(session.post_taken(&rules, &mut taking)).catch_unwind().await;
-                    taken = taking.taken;
-                    result
+                    let posted = self.post_once(connection, &wanted, waiting, &mut taken);
+                    AssertUnwindSafe(posted).catch_unwind().await
                 }
                 Err(error) => Ok(Err(error)),
             };
             let panicked = result.is_err();
             let failure = match result {
                 Ok(Ok(replies)) => {
-                    self.count(&taken, replies.as_deref().unwrap_or_default());
+                    self.count(&taken, &replies);
                     return (taken, Ok(()));
                 }
+                Ok(Err(ledger::Error::LostRace)) if clash < MOST_RACES => continue,
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
                 // Where not even the taking went well, it was not for a request.
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
@@ -372,6 +367,89 @@ impl Lane {
             return (taken, Err(failure));
         }
         (taken, Ok(()))
+    }
+
+    /// Takes requests and posts them, in one transaction that also writes their outcomes. There are no replies if there is
+    /// nothing to post.
+    async fn post_once(
+        &self,
+        Connection { session, statements, .. }: &mut Connection,
+        wanted: &Wanted,
+        waiting: &[i64],
+        taken: &mut Taken,
+    ) -> Result<Vec<Reply>, ledger::Error> {
+        let rules = Arc::clone(&self.rules.borrow());
+        let group = session.begin();
+        *taken = Taken::default();
+        let Some(postings) = self.take(group.client(), statements, wanted, waiting, taken).await? else {
+            return Ok(Vec::new());
+        };
+        let outcomes = WriteOutcomes { lane: self.number, statement: &statements.finish, taken };
+        group.post(&postings, &rules, &outcomes).await
+    }
+
+    /// Reads the next requests and what they ask to be posted. None if there is nothing to do.
+    async fn take(
+        &self,
+        client: &Client,
+        statements: &Statements,
+        wanted: &Wanted,
+        waiting: &[i64],
+        taken: &mut Taken,
+    ) -> Result<Option<Vec<Posting>>, ledger::Error> {
+        let lane = self.number;
+        let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
+        let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
+        let began = Instant::now();
+        let rows = async {
+            match wanted {
+                Wanted::After(id) => {
+                    client.query(&statements.take, &[&lane, id, &i64::MAX, &most, &None::<Vec<i64>>]).await
+                }
+                Wanted::These(ids) => {
+                    let first = ids.first().copied().unwrap_or_default();
+                    let last = ids.last().copied().unwrap_or_default();
+                    client.query(&statements.take, &[&lane, &(first - 1), &last, &most, &Some(ids)]).await
+                }
+            }
+        };
+        // Queued in this order and sent together.
+        let (locked, snapshot, now_waiting, rows) = try_join!(
+            client.query(&statements.lock, &of_lane),
+            client.query_one(&statements.snapshot, &[]),
+            client.query(&statements.waiting, &of_lane),
+            rows,
+        )?;
+        *taken = Taken { took: began.elapsed(), ..Taken::default() };
+        let Some(locked) = locked.first() else {
+            taken.elsewhere = true;
+            return Ok(None);
+        };
+        taken.last_number = locked.try_get(0)?;
+        (taken.oldest, taken.next) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
+        for row in &now_waiting {
+            taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
+        }
+        let waits = |id: &i64| taken.waiting.iter().any(|(waiting, _)| waiting == id);
+        if matches!(wanted, Wanted::After(1..)) && (now_waiting.len() == MOST_WAITING || !waiting.iter().all(waits)) {
+            taken.released = true;
+            return Ok(None);
+        }
+        let mut postings = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut request = Request {
+                id: row.try_get("id")?,
+                user: row.try_get("user_id")?,
+                age: row.try_get::<_, i64>("age")?.try_into().unwrap_or(0),
+                unreadable: None,
+            };
+            match posting_from(row)? {
+                Ok(posting) => postings.push(posting),
+                Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
+            }
+            taken.requests.push(request);
+        }
+        Ok((!rows.is_empty()).then_some(postings))
     }
 
     fn count(&self, taken: &Taken, replies: &[Reply]) {
@@ -423,7 +501,7 @@ impl Connection {
             client.prepare(include_str!("../../sql/requests/request_finish.sql")),
             client.prepare(include_str!("../../sql/requests/request_fail.sql")),
         )?;
-        let statements = Arc::new(Statements { lock, snapshot, waiting, take, finish, fail });
+        let statements = Statements { lock, snapshot, waiting, take, finish, fail };
         Ok(Connection { session, client, statements })
     }
 }
@@ -488,14 +566,6 @@ enum Wanted {
     These(Vec<i64>),
 }
 
-struct Taking<'a> {
-    lane: i16,
-    wanted: &'a Wanted,
-    waiting: &'a [i64],
-    statements: Arc<Statements>,
-    taken: Taken,
-}
-
 /// What was found in a lane.
 #[derive(Default)]
 struct Taken {
@@ -537,66 +607,15 @@ impl Taken {
     }
 }
 
-impl Source for Taking<'_> {
-    async fn take(&mut self, client: &Client) -> Result<Option<Vec<Posting>>, ledger::Error> {
-        let (lane, statements) = (self.lane, Arc::clone(&self.statements));
-        let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
-        let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
-        let began = Instant::now();
-        let rows = async {
-            match self.wanted {
-                Wanted::After(id) => {
-                    client.query(&statements.take, &[&lane, id, &i64::MAX, &most, &None::<Vec<i64>>]).await
-                }
-                Wanted::These(ids) => {
-                    let first = ids.first().copied().unwrap_or_default();
-                    let last = ids.last().copied().unwrap_or_default();
-                    client.query(&statements.take, &[&lane, &(first - 1), &last, &most, &Some(ids)]).await
-                }
-            }
-        };
-        // Queued in this order and sent together.
-        let (locked, snapshot, waiting, rows) = try_join!(
-            client.query(&statements.lock, &of_lane),
-            client.query_one(&statements.snapshot, &[]),
-            client.query(&statements.waiting, &of_lane),
-            rows,
-        )?;
-        self.taken = Taken { took: began.elapsed(), ..Taken::default() };
-        let Some(locked) = locked.first() else {
-            self.taken.elsewhere = true;
-            return Ok(None);
-        };
-        self.taken.last_number = locked.try_get(0)?;
-        (self.taken.oldest, self.taken.next) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
-        for row in &waiting {
-            self.taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
-        }
-        let waits = |id: &i64| self.taken.waiting.iter().any(|(waiting, _)| waiting == id);
-        if matches!(self.wanted, Wanted::After(1..))
-            && (waiting.len() == MOST_WAITING || !self.waiting.iter().all(waits))
-        {
-            self.taken.released = true;
-            return Ok(None);
-        }
-        let mut postings = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut request = Request {
-                id: row.try_get("id")?,
-                user: row.try_get("user_id")?,
-                age: row.try_get::<_, i64>("age")?.try_into().unwrap_or(0),
-                unreadable: None,
-            };
-            match posting_from(row)? {
-                Ok(posting) => postings.push(posting),
-                Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
-            }
-            self.taken.requests.push(request);
-        }
-        Ok((!rows.is_empty()).then_some(postings))
-    }
+/// Writes what became of the requests that were taken.
+struct WriteOutcomes<'a> {
+    lane: i16,
+    statement: &'a Statement,
+    taken: &'a Taken,
+}
 
-    async fn keep(&self, client: &Client, replies: &[Reply]) -> Result<(), ledger::Error> {
+impl AlsoWrite<[Reply]> for WriteOutcomes<'_> {
+    async fn write(&self, client: &Client, replies: &[Reply]) -> Result<(), tokio_postgres::Error> {
         let requests = self.taken.requests.len();
         let mut ids = Vec::with_capacity(requests);
         let mut states = Vec::with_capacity(requests);
@@ -615,7 +634,7 @@ impl Source for Taking<'_> {
             codes.push(refusal.map(Refusal::code));
             messages.push(refusal.map(Refusal::to_string));
         }
-        client.execute(&self.statements.finish, &[&self.lane, &ids, &states, &seqs, &codes, &messages]).await?;
+        client.execute(self.statement, &[&self.lane, &ids, &states, &seqs, &codes, &messages]).await?;
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 use super::board::Board;
 use super::store::{Claimed, State, Store, Trigger};
 use super::{Event, Job, Observer, What};
+use crate::ledger::{AlsoWrite, SoFar};
 use crate::retry::Backoff;
 use crate::telemetry;
 use crate::time::time_text;
@@ -134,6 +135,13 @@ impl Guard {
         client.query(&self.keep, &[&self.run, &self.fence, &progress, &Json(counters)]).await?;
         self.board.show(self.run, done, total);
         Ok(())
+    }
+}
+
+/// Lets a sweep or a proof keep what it has done in each of its transactions.
+impl<C: Serialize + Debug + Sync> AlsoWrite<SoFar<C>> for Guard {
+    async fn write(&self, client: &Client, so_far: &SoFar<C>) -> Result<(), tokio_postgres::Error> {
+        self.keep(client, (so_far.progress.done, so_far.progress.total), &so_far.counters).await
     }
 }
 

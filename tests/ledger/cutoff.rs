@@ -70,3 +70,17 @@ async fn postings_record_after_the_cutoff_that_came_before_them() {
     let row = reader.query_one(count, &[&w]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_prepared_is_waited_for() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (writer, reader) = (database.client().await, database.client().await);
+    // The name of a prepared transaction is one of the whole server.
+    let name: String = writer.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+    writer.batch_execute(&format!("BEGIN; {INSERT}; PREPARE TRANSACTION '{name}'")).await.unwrap();
+    let prepared = cutoff(&reader, Duration::ZERO).await;
+    writer.batch_execute(&format!("COMMIT PREPARED '{name}'")).await.unwrap();
+    assert!(matches!(prepared, Err(Error::Uncommitted { transactions: 1, process: None, .. })), "{prepared:?}");
+    cutoff(&reader, Duration::ZERO).await.unwrap();
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pointsd::language::Language;
-use pointsd::ledger::{Life, Posting, Rules, cutoff};
-use pointsd::proof::{Proof, ProofRun, load_state, prove};
+use pointsd::ledger::{AlsoWrite, Life, Posting, Rules, SoFar, cutoff};
+use pointsd::proof::{Proof, load_state, prove};
 use tokio_postgres::Client;
 
 use super::{TestDatabase, at, rng, user};
@@ -19,15 +19,11 @@ struct Keeper {
     fails_at: Option<usize>,
 }
 
-impl ProofRun for Keeper {
-    fn run(&self) -> i64 {
-        7
-    }
-
-    async fn keep(&self, client: &Client, so_far: &Proof, _: (u64, u64)) -> Result<(), tokio_postgres::Error> {
+impl AlsoWrite<SoFar<Proof>> for Keeper {
+    async fn write(&self, client: &Client, so_far: &SoFar<Proof>) -> Result<(), tokio_postgres::Error> {
         let calls = {
             let mut kept = self.kept.lock().unwrap();
-            kept.push(so_far.clone());
+            kept.push(so_far.counters.clone());
             kept.len()
         };
         if self.fails_at == Some(calls) {
@@ -73,14 +69,14 @@ async fn run(database: &TestDatabase, full: bool) -> Proof {
 /// Proves on a connection of its own, up to a cutoff of now.
 async fn prove_now(
     database: &TestDatabase,
-    run: &impl ProofRun,
+    run: &impl AlsoWrite<SoFar<Proof>>,
     full: bool,
     so_far: Proof,
     proceed: bool,
 ) -> Result<Proof, pointsd::proof::Error> {
     let mut client = database.client().await;
     let cutoff = cutoff(&client, Duration::from_secs(10)).await.unwrap();
-    prove(&mut client, run, full, cutoff, so_far, |_| proceed).await
+    prove(&mut client, 7, run, full, cutoff, so_far, |_| proceed).await
 }
 
 async fn checkpoints(client: &Client) -> Vec<String> {
@@ -198,12 +194,12 @@ async fn a_checkpoint_that_was_changed_is_made_anew() {
 /// Keeps by posting to an account of the group, on another connection.
 struct Posts<'a>(&'a TestDatabase);
 
-impl ProofRun for Posts<'_> {
-    fn run(&self) -> i64 {
-        7
-    }
-
-    async fn keep(&self, _: &Client, so_far: &Proof, _: (u64, u64)) -> Result<(), tokio_postgres::Error> {
+impl AlsoWrite<SoFar<Proof>> for Posts<'_> {
+    async fn write(
+        &self,
+        _: &Client,
+        SoFar { counters: so_far, .. }: &SoFar<Proof>,
+    ) -> Result<(), tokio_postgres::Error> {
         let client = self.0.client().await;
         client.batch_execute("SET lock_timeout = '1s'").await?;
         let mut session = pointsd::ledger::Session::open(Box::new(client)).await.unwrap();

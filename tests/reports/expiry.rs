@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
-use pointsd::ledger::{Progress, Rules, Session, Sweep, SweepRun};
+use pointsd::ledger::{Rules, Session, Sweep};
 use pointsd::proof::Keep;
 use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
@@ -13,19 +13,6 @@ use tokio_postgres::Client;
 use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
-
-/// The entries of a sweep carry a number; nothing is kept between its groups.
-struct Numbered;
-
-impl SweepRun for Numbered {
-    fn run(&self) -> i64 {
-        1
-    }
-
-    async fn keep(&self, _: &Client, _: &Sweep, _: Progress) -> Result<(), tokio_postgres::Error> {
-        Ok(())
-    }
-}
 
 /// Sweeps, then reports, as the job does.
 async fn report(
@@ -36,7 +23,7 @@ async fn report(
     disproved: Option<&str>,
 ) -> (Sweep, Document) {
     let rules = Rules::from(config);
-    let sweep = session.sweep_for(&Numbered, slot, Sweep::default(), &rules, |_| true).await.unwrap();
+    let sweep = session.sweep_for(1, &(), slot, Sweep::default(), &rules, |_| true).await.unwrap();
     let document = made(database, config, slot, &sweep, disproved).await;
     (sweep, document)
 }

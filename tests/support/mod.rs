@@ -39,7 +39,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
 /// What the tests gain in speed by losing the database in a power cut. No replication, so that less is logged.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("fsync", "off"),
     ("synchronous_commit", "off"),
     ("full_page_writes", "off"),
@@ -48,6 +48,7 @@ const SETTINGS: [(&str, &str); 8] = [
     ("shared_buffers", "64MB"),
     ("max_wal_size", "1GB"),
     ("max_connections", "200"),
+    ("max_prepared_transactions", "4"),
 ];
 
 /// Held while the template is made: "template" in ASCII.

@@ -1,0 +1,39 @@
+//! What a caller adds to a transaction of the ledger.
+
+use tokio_postgres::Client;
+
+/// Writes along in a transaction that something else has begun: both are committed, or neither.
+///
+/// The scheduler's guard writes a run's progress and checks its fence this way. A lane of the queue writes the outcome of
+/// its requests. `()` writes nothing.
+pub trait AlsoWrite<T: ?Sized>: Sync {
+    /// Called last in the transaction that is open on `client`, with what the transaction has done. An error ends it.
+    ///
+    /// The COMMIT is sent right behind the first poll. So all statements must be sent at once, without waiting for an
+    /// answer between them.
+    fn write(&self, client: &Client, done: &T) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
+}
+
+impl<T: ?Sized + Sync> AlsoWrite<T> for () {
+    async fn write(&self, _: &Client, _: &T) -> Result<(), tokio_postgres::Error> {
+        Ok(())
+    }
+}
+
+/// How far a sweep or a proof has come, in accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Accounts done.
+    pub done: u64,
+    /// Accounts in all.
+    pub total: u64,
+}
+
+/// What work in several transactions has done so far, the open one included.
+#[derive(Clone, Debug)]
+pub struct SoFar<C> {
+    /// How far it has come.
+    pub progress: Progress,
+    /// What it counted.
+    pub counters: C,
+}
