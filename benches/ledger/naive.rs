@@ -10,18 +10,19 @@ use crate::server::time;
 /// Consumes per second, one account and one statement at a time.
 pub async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
     let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
-    let account = statement("SELECT balance, last_seq FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let account =
+        statement("SELECT balance, last_seq FROM pointsd.accounts WHERE bucket = 0 AND user_id = $1 FOR UPDATE").await;
     let open = statement(
         "SELECT batch, remaining FROM pointsd.batches
-         WHERE user_id = $1 AND open AND expires_at > $2 ORDER BY expires_at FOR UPDATE",
+         WHERE bucket = 0 AND user_id = $1 AND open AND expires_at > $2 ORDER BY expires_at FOR UPDATE",
     )
     .await;
     let draw =
-        statement("UPDATE pointsd.batches SET remaining = $3, open = $3::bigint > 0 WHERE user_id = $1 AND batch = $2")
+        statement("UPDATE pointsd.batches SET remaining = $3, open = $3::bigint > 0 WHERE bucket = 0 AND user_id = $1 AND batch = $2")
             .await;
     let update = statement(
         "UPDATE pointsd.accounts SET balance = balance - $2, total_consumed = total_consumed + $2, last_seq = last_seq + 1
-         WHERE user_id = $1",
+         WHERE bucket = 0 AND user_id = $1",
     )
     .await;
     let insert = statement(
@@ -69,20 +70,23 @@ pub async fn naive_expiry(client: &Client, batches: i64) -> f64 {
     let due = client
         .query(
             "SELECT user_id, batch, remaining, source FROM pointsd.batches
-             WHERE open AND expires_at <= $1 LIMIT $2 FOR UPDATE",
+             WHERE bucket = 0 AND open AND expires_at <= $1 LIMIT $2 FOR UPDATE",
             &[&at, &batches],
         )
         .await
         .unwrap();
     let statement = |sql: &'static str| async move { client.prepare(sql).await.unwrap() };
-    let account = statement("SELECT balance, last_seq FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE").await;
+    let account =
+        statement("SELECT balance, last_seq FROM pointsd.accounts WHERE bucket = 0 AND user_id = $1 FOR UPDATE").await;
     let update = statement(
         "UPDATE pointsd.accounts SET balance = balance - $2, total_expired = total_expired + $2, last_seq = last_seq + 1
-         WHERE user_id = $1",
+         WHERE bucket = 0 AND user_id = $1",
     )
     .await;
-    let close =
-        statement("UPDATE pointsd.batches SET remaining = 0, open = false WHERE user_id = $1 AND batch = $2").await;
+    let close = statement(
+        "UPDATE pointsd.batches SET remaining = 0, open = false WHERE bucket = 0 AND user_id = $1 AND batch = $2",
+    )
+    .await;
     let insert = statement(
         "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
              description, drawing_rule, allocated_batches, allocated_points)

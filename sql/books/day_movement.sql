@@ -18,7 +18,7 @@ WITH by_entry AS (
            sum(a.points) AS points
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS a (batch, points)
-    LEFT JOIN pointsd.batches AS b ON b.user_id = e.user_id AND b.batch = a.batch
+    LEFT JOIN pointsd.batches AS b ON b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = a.batch
     WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
       AND e.type IN ('consume', 'adjust') -- an adjust entry of nothing may move points from one source to another
     GROUP BY 1, 2, 3

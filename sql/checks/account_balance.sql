@@ -18,9 +18,9 @@ LEFT JOIN LATERAL (
                ELSE a.balance = e.balance_before::numeric - e.amount
            END AS account_follows
     FROM pointsd.entries AS e
-    WHERE e.user_id = a.user_id
+    WHERE e.bucket = 0 AND e.user_id = a.user_id
     ORDER BY e.seq DESC
     LIMIT 1
 ) AS last ON true
-WHERE a.user_id = ANY ($1::uuid[]) AND a.balance <> coalesce(last.after, 0)
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND a.balance <> coalesce(last.after, 0)
   AND (NOT last.follows AND last.account_follows) IS NOT TRUE

@@ -6,5 +6,5 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        pointsd.clamp_bigint(a.balance - (a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_adjusted))
            AS points
 FROM pointsd.accounts AS a
-WHERE a.user_id = ANY ($1::uuid[])
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[])
   AND a.balance <> a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_adjusted

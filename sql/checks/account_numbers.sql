@@ -10,6 +10,6 @@ FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type = 'recharge') AS last_batch
     FROM pointsd.entries AS e
-    WHERE e.user_id = a.user_id
+    WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s
-WHERE a.user_id = ANY ($1::uuid[]) AND (a.last_seq <> s.last_seq OR a.last_batch <> s.last_batch)
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND (a.last_seq <> s.last_seq OR a.last_batch <> s.last_batch)

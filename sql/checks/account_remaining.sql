@@ -4,6 +4,6 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, greatest(0, a.bal
        s.remaining::text AS found, pointsd.clamp_bigint(s.remaining - greatest(0, a.balance)) AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(b.remaining), 0) AS remaining FROM pointsd.batches AS b WHERE b.user_id = a.user_id
+    SELECT coalesce(sum(b.remaining), 0) AS remaining FROM pointsd.batches AS b WHERE b.bucket = 0 AND b.user_id = a.user_id
 ) AS s
-WHERE a.user_id = ANY ($1::uuid[]) AND s.remaining <> greatest(0, a.balance)
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND s.remaining <> greatest(0, a.balance)

@@ -21,8 +21,8 @@ CROSS JOIN LATERAL (
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0) AS expired,
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
     FROM pointsd.entries AS e
-    WHERE e.user_id = a.user_id
+    WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s
-WHERE a.user_id = ANY ($1::uuid[])
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[])
   AND (a.total_recharged <> s.recharged OR a.total_consumed <> s.consumed
        OR a.total_expired <> s.expired OR a.total_adjusted <> s.adjusted)

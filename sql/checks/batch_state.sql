@@ -11,5 +11,5 @@ SELECT b.user_id, b.batch, NULL::bigint AS seq,
                            THEN 'expires_at ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC' END) AS found,
        NULL::bigint AS points
 FROM pointsd.batches AS b
-WHERE b.user_id = ANY ($1::uuid[])
+WHERE b.bucket = 0 AND b.user_id = ANY ($1::uuid[])
   AND (b.open <> (b.remaining > 0) OR b.remaining NOT BETWEEN 0 AND b.amount OR b.expires_at <= b.opened_at)

@@ -18,9 +18,9 @@ WITH entry AS (
                    AS pointless,
                min(t.batch) FILTER (WHERE b.batch IS NULL) AS missing
         FROM unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-        LEFT JOIN pointsd.batches AS b ON b.user_id = e.user_id AND b.batch = t.batch
+        LEFT JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = e.user_id AND b.batch = t.batch
     ) AS s
-    WHERE e.user_id = ANY ($1::uuid[])
+    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
 )
 SELECT user_id, CASE WHEN batches = points AND named = batches THEN missing END AS batch, seq,
        CASE WHEN batches <> points OR batches < 0 THEN 'as many batches as points'

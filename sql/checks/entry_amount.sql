@@ -16,8 +16,8 @@ WITH entry AS (
            lag(e.balance_after, 1, 0::bigint) OVER chain AS before,
            coalesce(lead(e.balance_before) OVER chain, a.balance) AS next
     FROM pointsd.entries AS e
-    LEFT JOIN pointsd.accounts AS a ON a.user_id = e.user_id
-    WHERE e.user_id = ANY ($1::uuid[])
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = e.user_id
+    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
     WINDOW chain AS (PARTITION BY e.user_id ORDER BY e.seq)
 ), wrong AS (
     SELECT *, next <> balance_after AND next = follows OR moved NOT BETWEEN least AND 1000000000000 AS after_is_wrong

@@ -6,14 +6,14 @@
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE user_id = ANY ($1::uuid[]) AND type = 'recharge'
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type = 'recharge'
 ), allocation AS (
     SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
            cardinality(e.allocated_batches) AS batches,
            sum(t.points) OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-    WHERE e.user_id = ANY ($1::uuid[])
+    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
 ), wrong AS (
     SELECT a.user_id, a.batch, a.seq,
            CASE WHEN a.type = 'recharge' AND a.own <> a.batch THEN ARRAY['batch ' || a.own, 'batch ' || a.batch]
@@ -31,7 +31,7 @@ WITH opened AS (
                     'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told,
            a.taken - b.amount AS beyond
     FROM allocation AS a
-    JOIN pointsd.batches AS b ON b.user_id = a.user_id AND b.batch = a.batch
+    JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = a.user_id AND b.batch = a.batch
     LEFT JOIN opened AS o ON o.user_id = a.user_id AND o.batch = a.batch
 ), first_of_batch AS (
     SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told, beyond

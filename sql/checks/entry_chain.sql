@@ -8,7 +8,7 @@ FROM (
            lag(balance_after, 1, 0::bigint) OVER chain AS before,
            lag(type) OVER chain AS type, lag(amount) OVER chain AS amount, lag(balance_before) OVER chain AS start
     FROM pointsd.entries
-    WHERE user_id = ANY ($1::uuid[])
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
     WINDOW chain AS (PARTITION BY user_id ORDER BY seq)
 ) AS e
 WHERE balance_before <> before

@@ -5,7 +5,7 @@
 WITH numbered AS (
     SELECT user_id, seq, lag(seq, 1, 0::bigint) OVER (PARTITION BY user_id ORDER BY seq) AS before
     FROM pointsd.entries
-    WHERE user_id = ANY ($1::uuid[])
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
 ), gap AS (
     SELECT DISTINCT ON (user_id) user_id, before::numeric + 1 AS missing, seq
     FROM numbered
@@ -25,9 +25,9 @@ CROSS JOIN LATERAL (
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0) AS expired,
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
     FROM pointsd.entries AS e
-    WHERE e.user_id = a.user_id
+    WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s
-WHERE a.user_id = ANY ($1::uuid[]) AND a.last_seq > s.last_seq
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND a.last_seq > s.last_seq
   AND (a.total_recharged > s.recharged OR a.total_consumed > s.consumed OR a.total_expired > s.expired
        OR a.total_adjusted <> s.adjusted)
   AND NOT EXISTS (SELECT FROM gap WHERE gap.user_id = a.user_id)

@@ -23,6 +23,6 @@ FROM (
            batch IS NOT NULL AS opens, type = 'recharge' AS needs_batch,
            correction IS NOT NULL AS corrects, type = 'adjust' AS needs_correction
     FROM pointsd.entries
-    WHERE user_id = ANY ($1::uuid[])
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
 ) AS e
 WHERE NOT known OR keyed <> needs_key OR opens <> needs_batch OR corrects <> needs_correction

@@ -14,11 +14,11 @@ FROM pointsd.checkpoints AS c
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(pointsd.entry_print(e)), 0) AS print
     FROM pointsd.entries AS e
-    WHERE e.user_id = c.user_id AND e.seq <= c.seq
+    WHERE e.bucket = 0 AND e.user_id = c.user_id AND e.seq <= c.seq
 ) AS e
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(pointsd.batch_print(b)), 0) AS print
     FROM pointsd.batches AS b
-    WHERE b.user_id = c.user_id AND b.batch <= c.batches
+    WHERE b.bucket = 0 AND b.user_id = c.user_id AND b.batch <= c.batches
 ) AS b
-WHERE c.user_id = ANY ($1::uuid[]) AND (e.print <> c.entries_print OR b.print <> c.batches_print)
+WHERE c.bucket = 0 AND c.user_id = ANY ($1::uuid[]) AND (e.print <> c.entries_print OR b.print <> c.batches_print)

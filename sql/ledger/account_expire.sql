@@ -7,19 +7,19 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
            row_number() OVER drawing AS nth,
            (sum(b.remaining) OVER drawing)::bigint AS running
     FROM pointsd.accounts AS a
-    JOIN pointsd.batches AS b ON b.user_id = a.user_id
-    WHERE a.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2
+    JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = a.user_id
+    WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2
     WINDOW drawing AS (PARTITION BY b.user_id ORDER BY b.expires_at, b.batch)
 ), batches_closed AS (
     UPDATE pointsd.batches AS b
     SET remaining = 0, open = false
     FROM due
-    WHERE b.user_id = due.user_id AND b.batch = due.batch
+    WHERE b.bucket = 0 AND b.user_id = due.user_id AND b.batch = due.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a
     SET balance = a.balance - t.points, total_expired = a.total_expired + t.points, last_seq = a.last_seq + t.batches
     FROM (SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points FROM due GROUP BY user_id) AS t
-    WHERE a.user_id = t.user_id
+    WHERE a.bucket = 0 AND a.user_id = t.user_id
 ), entries_written AS (
     INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
                                 description, drawing_rule, run, allocated_batches, allocated_points)

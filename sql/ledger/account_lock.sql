@@ -5,6 +5,6 @@
 -- $1 uuid[]: the users
 SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch, total_adjusted
 FROM pointsd.accounts
-WHERE user_id = ANY ($1::uuid[])
+WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
 ORDER BY user_id
 FOR NO KEY UPDATE

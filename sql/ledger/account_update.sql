@@ -9,4 +9,4 @@ SET balance = c.balance,
     last_batch = c.last_batch
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::integer[])
     AS c (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
-WHERE a.user_id = c.user_id
+WHERE a.bucket = 0 AND a.user_id = c.user_id

@@ -2,4 +2,4 @@
 -- $1 uuid[]: the users
 SELECT user_id, batch, amount, remaining, source, opened_at, expires_at
 FROM pointsd.batches
-WHERE user_id = ANY ($1::uuid[]) AND open
+WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND open

@@ -2,6 +2,6 @@
 -- $1 uuid[]: users without an account; $2 timestamptz: the instant
 SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points
 FROM pointsd.batches
-WHERE user_id = ANY ($1::uuid[]) AND open AND expires_at <= $2
+WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND open AND expires_at <= $2
 GROUP BY user_id
 ORDER BY user_id

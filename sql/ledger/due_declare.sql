@@ -4,4 +4,4 @@
 -- SCROLL, so that it can be counted and read from the start.
 -- $1 timestamptz: what expires at this instant or before is due
 DECLARE due SCROLL CURSOR WITH HOLD FOR
-SELECT DISTINCT user_id FROM pointsd.batches WHERE open AND expires_at <= $1 ORDER BY user_id
+SELECT DISTINCT user_id FROM pointsd.batches WHERE bucket = 0 AND open AND expires_at <= $1 ORDER BY user_id

@@ -3,4 +3,4 @@
 SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after, e.source_type, e.source_id, e.batch,
        e.allocated_batches, e.allocated_points, e.at, e.duration, e.description, e.key, e.drawing_rule
 FROM unnest($1::uuid[], $2::uuid[]) AS asked (user_id, key)
-JOIN pointsd.entries AS e ON e.user_id = asked.user_id AND e.key = asked.key
+JOIN pointsd.entries AS e ON e.bucket = 0 AND e.user_id = asked.user_id AND e.key = asked.key

@@ -2,5 +2,5 @@
 -- $1 bigint: the run
 SELECT source_type, count(*) AS batches, sum(amount)::bigint AS points
 FROM pointsd.entries
-WHERE run = $1 AND type = 'expire'
+WHERE bucket = 0 AND run = $1 AND type = 'expire'
 GROUP BY source_type

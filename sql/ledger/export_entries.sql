@@ -3,5 +3,5 @@ SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, s
        allocated_batches, allocated_points, at, duration, description, key, drawing_rule, recorded_at,
        correction
 FROM pointsd.entries
-WHERE user_id BETWEEN $1 AND $2
+WHERE bucket = 0 AND user_id BETWEEN $1 AND $2
 ORDER BY user_id, seq

@@ -6,7 +6,7 @@ INSERT INTO pointsd.findings AS f
 SELECT rule, user_id, batch, seq, expected, found, points, $2, $1, $1
 FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::bigint[], $7::text[], $8::text[], $9::bigint[])
     AS n (rule, user_id, batch, seq, expected, found, points)
-ON CONFLICT (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
+ON CONFLICT (bucket, rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
     WHERE resolved_at IS NULL
 DO UPDATE SET seen_run = excluded.seen_run, expected = excluded.expected, found = excluded.found,
               points = excluded.points

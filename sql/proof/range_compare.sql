@@ -1,21 +1,21 @@
 -- Holds all users of a range against what was proved of them: reads every entry and every batch, from the first on, and
--- tells in which buckets their sums are not what the checkpoints say. That is the proof anew: rows which are what they were
+-- tells in which groups their sums are not what the checkpoints say. That is the proof anew: rows which are what they were
 -- when their arithmetic was proved still prove it. What was posted since a checkpoint is told apart by its number; whose
 -- account says that there is such, or has no checkpoint yet, is told as well, to be proved like everything that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 WITH entry AS (
-    SELECT pointsd.digest_group(e.user_id) AS bucket, count(*) AS entries, sum(pointsd.entry_print(e)) AS print
+    SELECT pointsd.digest_group(e.user_id) AS part, count(*) AS entries, sum(pointsd.entry_print(e)) AS print
     FROM pointsd.entries AS e
-    WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+    WHERE e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     GROUP BY 1
 ), batch AS (
-    SELECT pointsd.digest_group(b.user_id) AS bucket, count(*) AS batches, sum(pointsd.batch_print(b)) AS print,
+    SELECT pointsd.digest_group(b.user_id) AS part, count(*) AS batches, sum(pointsd.batch_print(b)) AS print,
            sum(pointsd.batch_proof(b)) AS drawn
     FROM pointsd.batches AS b
-    WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
+    WHERE b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
     GROUP BY 1
 ), account AS (
-    SELECT pointsd.digest_group(user_id) AS bucket, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
+    SELECT pointsd.digest_group(user_id) AS part, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
            sum(c.batches_print) AS batches_print, sum(c.drawn_print) AS drawn_print,
            array_agg(user_id) FILTER (WHERE a.last_seq > coalesce(c.seq, 0)) AS moved_on,
            bool_and(coalesce(
@@ -26,31 +26,31 @@ WITH entry AS (
                      c.total_adjusted),
                false)) AS same
     FROM (SELECT * FROM pointsd.accounts
-          WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS a
+          WHERE bucket = 0 AND user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS a
     FULL JOIN (SELECT * FROM pointsd.checkpoints
-               WHERE user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS c USING (user_id)
+               WHERE bucket = 0 AND user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS c USING (user_id)
     GROUP BY 1
 ), later AS (
-    SELECT g.bucket, sum(e.print) AS entries_print, sum(b.print) AS batches_print,
+    SELECT g.part, sum(e.print) AS entries_print, sum(b.print) AS batches_print,
            sum(b.drawn - coalesce(c.drawn_print, 0)) AS drawn_print
     FROM account AS g, unnest(g.moved_on) AS m (user_id)
-    LEFT JOIN LATERAL (SELECT * FROM pointsd.checkpoints AS p WHERE p.user_id = m.user_id OFFSET 0) AS c ON true
+    LEFT JOIN LATERAL (SELECT * FROM pointsd.checkpoints AS p WHERE p.bucket = 0 AND p.user_id = m.user_id OFFSET 0) AS c ON true
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(pointsd.entry_print(n)), 0) AS print
-        FROM pointsd.entries AS n WHERE n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
+        FROM pointsd.entries AS n WHERE n.bucket = 0 AND n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(pointsd.batch_print(o)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
                coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn
-        FROM pointsd.batches AS o WHERE o.user_id = m.user_id) AS b
-    GROUP BY g.bucket
+        FROM pointsd.batches AS o WHERE o.bucket = 0 AND o.user_id = m.user_id) AS b
+    GROUP BY g.part
 )
 SELECT coalesce(sum(accounts), 0)::bigint AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
        coalesce(sum(entries), 0)::bigint AS entries,
-       coalesce(array_agg(bucket) FILTER (
+       coalesce(array_agg(part) FILTER (
            WHERE a.same IS NOT true
               OR coalesce(e.print, 0) <> coalesce(a.entries_print, 0) + coalesce(l.entries_print, 0)
               OR coalesce(b.print, 0) <> coalesce(a.batches_print, 0) + coalesce(l.batches_print, 0)
               OR coalesce(b.drawn, 0) <> coalesce(a.drawn_print, 0) + coalesce(l.drawn_print, 0)), '{}') AS differing,
        (SELECT coalesce(array_agg(m.user_id), '{}') FROM account, unnest(moved_on) AS m (user_id)) AS moved_on
-FROM account AS a FULL JOIN entry AS e USING (bucket) FULL JOIN batch AS b USING (bucket)
-     LEFT JOIN later AS l USING (bucket)
+FROM account AS a FULL JOIN entry AS e USING (part) FULL JOIN batch AS b USING (part)
+     LEFT JOIN later AS l USING (part)

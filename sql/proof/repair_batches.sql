@@ -5,4 +5,4 @@ SET amount = c.amount, remaining = c.remaining, open = c.remaining > 0, source =
     opened_at = c.opened_at::timestamptz
 FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
     AS c (batch, amount, remaining, source, opened_at)
-WHERE b.user_id = $1 AND b.batch = c.batch
+WHERE b.bucket = 0 AND b.user_id = $1 AND b.batch = c.batch

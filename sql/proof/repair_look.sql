@@ -4,7 +4,7 @@
 WITH entry AS MATERIALIZED (
     SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points
     FROM pointsd.entries
-    WHERE user_id = $1
+    WHERE bucket = 0 AND user_id = $1
 ), opened AS (
     SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at
     FROM entry
@@ -20,7 +20,7 @@ SELECT (SELECT jsonb_build_object(
                    'total_expired', a.total_expired, 'total_adjusted', a.total_adjusted, 'last_seq', a.last_seq,
                    'last_batch', a.last_batch)
         FROM pointsd.accounts AS a
-        WHERE a.user_id = $1) AS account,
+        WHERE a.bucket = 0 AND a.user_id = $1) AS account,
        (SELECT jsonb_build_object(
                    'balance', coalesce((SELECT balance_after FROM entry ORDER BY seq DESC LIMIT 1), 0),
                    'total_recharged', coalesce(sum(amount) FILTER (WHERE type = 'recharge'), 0),
@@ -45,4 +45,4 @@ SELECT (SELECT jsonb_build_object(
         FROM pointsd.batches AS b
         LEFT JOIN opened AS o ON o.batch = b.batch
         LEFT JOIN taken AS t ON t.batch = b.batch
-        WHERE b.user_id = $1) AS batches
+        WHERE b.bucket = 0 AND b.user_id = $1) AS batches

@@ -5,11 +5,11 @@
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 -- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well.
 -- Later that was done for everybody with a checkpoint, and who has none is a suspect
--- $4 integer[]: only users in these buckets (null: all)
+-- $4 integer[]: only users in these groups (null: all)
 WITH entry AS (
     SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof
     FROM pointsd.entries AS e
-    WHERE e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+    WHERE e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(e.user_id) = ANY ($4))
     GROUP BY e.user_id
 ), batch AS (
@@ -17,22 +17,22 @@ WITH entry AS (
            sum(pointsd.batch_print(b)) AS print, sum(pointsd.batch_proof(b)) AS drawn,
            sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
     FROM pointsd.batches AS b
-    WHERE b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
+    WHERE b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(b.user_id) = ANY ($4))
     GROUP BY b.user_id
 ), account AS (
     SELECT a.*, pointsd.account_proof(a) AS proof FROM pointsd.accounts AS a
-    WHERE a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
+    WHERE a.bucket = 0 AND a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(a.user_id) = ANY ($4))
 ), checkpoint AS (
     SELECT c.* FROM pointsd.checkpoints AS c
-    WHERE c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
+    WHERE c.bucket = 0 AND c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(c.user_id) = ANY ($4))
 ), out_of_time AS (
     SELECT e.user_id
     FROM pointsd.entries AS e, unnest(e.allocated_batches) AS t (batch), pointsd.batches AS b
-    WHERE $3::boolean AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
-      AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
+    WHERE $3::boolean AND e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+      AND b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
       AND b.user_id = e.user_id AND b.batch = t.batch AND NOT pointsd.drew_in_time(e, b)
 ), judged AS (
     SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
@@ -63,7 +63,7 @@ WITH entry AS (
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
            entries_print, batches_print, drawn_print
     FROM judged WHERE sound AND changed
-    ON CONFLICT (user_id) DO UPDATE
+    ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
         total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
         total_expired = excluded.total_expired, total_adjusted = excluded.total_adjusted,

@@ -3,7 +3,7 @@
 -- $1 uuid[]: the users
 -- $2 uuid[]: of them those with findings that stand, who are suspects whatever their sums are
 WITH judged AS (
-    SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
+    SELECT u.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
            a.total_adjusted, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
            coalesce(c.entries_print, 0) + e.print AS entries_print, b.print AS batches_print, b.drawn AS drawn_print,
            c.user_id IS NULL OR c.seq <> a.last_seq AS changed,
@@ -16,18 +16,18 @@ WITH judged AS (
                AND b.proved_print = coalesce(c.batches_print, 0)
                AND NOT EXISTS (
                    SELECT FROM pointsd.entries AS d, unnest(d.allocated_batches) AS t (batch), pointsd.batches AS of
-                   WHERE d.user_id = u.user_id AND d.seq > coalesce(c.seq, 0) AND of.user_id = u.user_id
+                   WHERE d.bucket = 0 AND d.user_id = u.user_id AND d.seq > coalesce(c.seq, 0) AND of.bucket = 0 AND of.user_id = u.user_id
                      AND of.batch = t.batch AND NOT pointsd.drew_in_time(d, of))
-               AND NOT user_id = ANY ($2::uuid[]),
+               AND NOT u.user_id = ANY ($2::uuid[]),
                false) AS sound
     FROM unnest($1::uuid[]) AS u (user_id)
-    LEFT JOIN pointsd.accounts AS a USING (user_id)
-    LEFT JOIN pointsd.checkpoints AS c USING (user_id)
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = u.user_id
+    LEFT JOIN pointsd.checkpoints AS c ON c.bucket = 0 AND c.user_id = u.user_id
     CROSS JOIN LATERAL (
         SELECT count(*) AS entries, coalesce(sum(pointsd.entry_print(n)), 0) AS print,
                coalesce(sum(pointsd.entry_proof(n)), 0) AS proof
         FROM pointsd.entries AS n
-        WHERE n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
+        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
         SELECT count(*) AS batches, coalesce(max(o.batch), 0) AS last, coalesce(sum(o.remaining), 0) AS remaining,
                coalesce(sum(pointsd.batch_print(o)), 0) AS print, coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn,
@@ -35,14 +35,14 @@ WITH judged AS (
                coalesce(sum(CASE WHEN o.batch <= c.batches THEN 0
                                  ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at) END), 0) AS opened
         FROM pointsd.batches AS o
-        WHERE o.user_id = u.user_id) AS b
+        WHERE o.bucket = 0 AND o.user_id = u.user_id) AS b
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_adjusted, entries_print, batches_print, drawn_print)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
            entries_print, batches_print, drawn_print
     FROM judged WHERE sound AND changed
-    ON CONFLICT (user_id) DO UPDATE
+    ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
         total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
         total_expired = excluded.total_expired, total_adjusted = excluded.total_adjusted,

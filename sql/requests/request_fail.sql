@@ -7,5 +7,5 @@ SET attempts = r.attempts + 1, code = 'failed', message = $5,
     retry_at = CASE WHEN r.attempts < $3::integer
         THEN clock_timestamp() + least($4::bigint * power(2, least(r.attempts, 30)), 86400000) * interval '1 millisecond' END,
     finished_at = CASE WHEN r.attempts >= $3 THEN clock_timestamp() END
-WHERE r.lane = $1 AND r.id = $2 AND r.state IN ('pending', 'waiting')
+WHERE r.bucket = 0 AND r.lane = $1 AND r.id = $2 AND r.state IN ('pending', 'waiting')
 RETURNING state, attempts

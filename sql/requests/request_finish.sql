@@ -9,5 +9,5 @@ SET state = ($3::text[])[width_bucket(r.id, $2::bigint[])],
     code = ($5::text[])[width_bucket(r.id, $2::bigint[])],
     message = ($6::text[])[width_bucket(r.id, $2::bigint[])],
     retry_at = NULL, finished_at = clock_timestamp()
-WHERE r.lane = $1 AND r.id BETWEEN ($2::bigint[])[1] AND ($2::bigint[])[cardinality($2::bigint[])]
+WHERE r.bucket = 0 AND r.lane = $1 AND r.id BETWEEN ($2::bigint[])[1] AND ($2::bigint[])[cardinality($2::bigint[])]
   AND r.id = ($2::bigint[])[width_bucket(r.id, $2::bigint[])] AND r.state IN ('pending', 'waiting')

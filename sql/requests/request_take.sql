@@ -13,11 +13,11 @@ SELECT
        CASE WHEN isfinite(r.enqueued_at)
             THEN (extract(epoch FROM clock_timestamp() - r.enqueued_at) * 1000)::bigint ELSE 0 END AS age
 FROM pointsd.requests_open AS r
-WHERE r.lane = $1 AND r.id > $2 AND r.id <= $3
+WHERE r.bucket = 0 AND r.lane = $1 AND r.id > $2 AND r.id <= $3
   AND ($5::bigint[] IS NULL OR r.id = ANY ($5::bigint[]))
   AND (r.state = 'pending' OR $5::bigint[] IS NOT NULL AND r.retry_at <= clock_timestamp())
   AND NOT EXISTS (SELECT FROM pointsd.requests_open AS w
-                  WHERE w.state = 'waiting' AND w.user_id = r.user_id AND w.id < r.id
+                  WHERE w.state = 'waiting' AND w.bucket = 0 AND w.user_id = r.user_id AND w.id < r.id
                   OFFSET 0) -- asked by the index for each row: as a join it would be planned once, for no rows at all
 ORDER BY r.id
 LIMIT $4

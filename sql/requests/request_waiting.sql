@@ -3,6 +3,6 @@
 SELECT id, CASE WHEN isfinite(retry_at) THEN (extract(epoch FROM retry_at - clock_timestamp()) * 1000)::bigint
                 WHEN retry_at > clock_timestamp() THEN 86400000 ELSE 0 END AS due_in
 FROM pointsd.requests_open
-WHERE lane = $1 AND state = 'waiting'
+WHERE bucket = 0 AND lane = $1 AND state = 'waiting'
 ORDER BY retry_at
 LIMIT 100

@@ -41,7 +41,7 @@ CREATE TABLE pointsd.requests (
 -- Each row is new, taken once and gone. So autovacuum starts after a number of rows, not after a share of the table, and
 -- works at full speed: dead rows stand in front of the next ones.
 CREATE TABLE pointsd.requests_open PARTITION OF pointsd.requests (
-    CONSTRAINT requests_open_pkey PRIMARY KEY (lane, id)
+    CONSTRAINT requests_open_pkey PRIMARY KEY (bucket, lane, id)
 ) FOR VALUES IN ('pending', 'waiting') WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
@@ -52,9 +52,10 @@ CREATE TABLE pointsd.requests_open PARTITION OF pointsd.requests (
 CREATE INDEX requests_open_by_id ON pointsd.requests_open USING hash (id);
 -- Finds the failed requests that hold up an account; hardly ever more than a few. It is the only partial index here, so a
 -- plan made while it was empty cannot choose another one for this look-up.
-CREATE INDEX requests_waiting ON pointsd.requests_open (user_id, id) WHERE state = 'waiting';
+CREATE INDEX requests_waiting ON pointsd.requests_open (bucket, user_id, id) WHERE state = 'waiting';
 
--- The key includes finished_at: an id that was given a second time by hand must not keep a request from being finished.
+-- The key includes finished_at: an id that was given a second time by hand must not keep a request from being finished. It
+-- begins with the id, not with the bucket, because a person asks for a request by its id alone.
 CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
     finished_at NOT NULL,
     CONSTRAINT requests_done_pkey PRIMARY KEY (id, finished_at)
@@ -69,6 +70,14 @@ CREATE TABLE pointsd.request_lanes (
     CONSTRAINT request_lanes_pkey PRIMARY KEY (lane)
 );
 INSERT INTO pointsd.request_lanes SELECT generate_series(0, 3);
+
+-- Tells the planner that all rows lie in one bucket: see the ledger's tables.
+INSERT INTO pointsd.requests_open (id, user_id, points, op) OVERRIDING SYSTEM VALUE
+SELECT nth, gen_random_uuid(), 0, 'consume' FROM generate_series(1, 20) AS nth;
+ANALYZE pointsd.requests_open (bucket);
+SAVEPOINT sample;
+TRUNCATE pointsd.requests_open;
+RELEASE SAVEPOINT sample;
 
 -- Notifies a daemon that sleeps, and only then, because transactions with a NOTIFY commit one after the other. A sleeping
 -- daemon holds the advisory lock ("requests" in ASCII). Where the lock is free, the inserting transaction shares it to its

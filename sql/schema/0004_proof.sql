@@ -14,8 +14,15 @@ CREATE TABLE pointsd.checkpoints (
     entries_print   numeric  NOT NULL, -- fingerprint of what the entries say …
     batches_print   numeric  NOT NULL, -- … of what never changes about the batches …
     drawn_print     numeric  NOT NULL, -- … and of what had been taken from each batch
-    CONSTRAINT checkpoints_pkey PRIMARY KEY (user_id)
+    CONSTRAINT checkpoints_pkey PRIMARY KEY (bucket, user_id)
 );
+
+-- Tells the planner that all rows lie in one bucket: see the ledger's tables.
+INSERT INTO pointsd.checkpoints SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
+ANALYZE pointsd.checkpoints (bucket);
+SAVEPOINT sample;
+TRUNCATE pointsd.checkpoints;
+RELEASE SAVEPOINT sample;
 
 -- Fingerprints. The hash of each column is the seed of the next one's hash; the user and the row's number are among them.
 -- So a sum of fingerprints changes with any value in any row, and does not depend on the order of the rows. Whole numbers
@@ -214,10 +221,11 @@ CREATE TABLE pointsd.findings (
 );
 -- A finding stands once, however many proofs see it.
 CREATE UNIQUE INDEX findings_stand_once
-    ON pointsd.findings (rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0), coalesce(seq, 0))
+    ON pointsd.findings (bucket, rule, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), coalesce(batch, 0),
+                         coalesce(seq, 0))
     WHERE resolved_at IS NULL;
 -- Finds what stands against an account.
-CREATE INDEX findings_standing_by_user ON pointsd.findings (user_id) WHERE resolved_at IS NULL;
+CREATE INDEX findings_standing_by_user ON pointsd.findings (bucket, user_id) WHERE resolved_at IS NULL;
 
 -- One row: how far the proofs have come.
 CREATE TABLE pointsd.proof_state (

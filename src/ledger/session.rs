@@ -121,7 +121,8 @@ statements! {
 /// Every statement here reaches its rows by an index, row by row. The planner must be told: a generic plan made while
 /// the tables were small, or before they were analysed, would read them whole, and stay.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-                        SET plan_cache_mode = force_generic_plan; SET jit = off";
+                        SET plan_cache_mode = force_generic_plan; SET jit = off; \
+                        SET cursor_tuple_fraction = 1"; // the sweep reads its list to the end
 
 impl Session {
     /// A session on a connection of its own. It is taken out of the pool for good, because its settings suit nobody

@@ -3,6 +3,7 @@
 mod commands;
 mod input;
 mod jobs;
+mod publication;
 mod scenarios;
 mod settings;
 mod words;

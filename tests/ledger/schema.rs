@@ -170,21 +170,40 @@ async fn each_invariant_finds_damage() {
     assert_eq!(broken(&client).await, Vec::<String>::new());
 }
 
-/// So that the three tables can be distributed by it.
+/// So that the tables can lie on several servers, cut by bucket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_unique_index_begins_with_the_user() {
+async fn every_key_of_an_account_begins_with_the_bucket() {
     let (_database, client) = ledger().await;
     let rows = client
         .query(
             "SELECT relname::text, (SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid AND attnum = indkey[0])
              FROM pg_index JOIN pg_class ON oid = indexrelid
-             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass)",
+             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass,
+                                                'pointsd.checkpoints'::regclass, 'pointsd.requests_open'::regclass)",
             &[],
         )
         .await
         .unwrap();
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 6);
     for row in rows {
-        assert_eq!(row.get::<_, &str>(1), "user_id", "{}", row.get::<_, &str>(0));
+        assert_eq!(row.get::<_, &str>(1), "bucket", "{}", row.get::<_, &str>(0));
+    }
+}
+
+/// A publication of all tables refuses changes of a table without a primary key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_tables_can_be_published() {
+    let (_database, client) = ledger().await;
+    client.batch_execute("CREATE PUBLICATION everything FOR ALL TABLES").await.unwrap();
+    let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'pointsd'::regnamespace AND relkind = 'r'";
+    let tables: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(tables.len() > 10, "{tables:?}");
+    for table in tables {
+        // Checked before the first row is read.
+        let delete = format!("DELETE FROM pointsd.{table} WHERE false");
+        match client.batch_execute(&delete).await {
+            Err(error) if table == "entries" => assert_eq!(error.code(), Some(&SqlState::RESTRICT_VIOLATION)),
+            result => result.expect(&delete),
+        }
     }
 }
