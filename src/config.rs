@@ -21,7 +21,7 @@ use tokio_postgres::config::Host;
 mod mail;
 mod settings;
 
-pub use self::mail::{Mail, MailWay, Secret, Security, Smtp};
+pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
 use crate::language::Language;
 use crate::prices::PriceList;
 use crate::requests;

@@ -1,10 +1,9 @@
--- How it stands with reports that ought to be there by now. A mail that was parked counts no more once a later one of the
--- same document was sent: whoever asked for that one has seen to it. Mails that were written down together are of one
--- moment, and say nothing of each other.
--- $1 text[], $2 timestamptz[]: report and slot, pairwise; $3 text: with what the reason of a slot begins that was skipped
+-- The state of reports that are due. A parked mail no longer counts once a later mail of the same document was sent: an
+-- operator has sent it again. Mails that were written together have the same time and do not replace each other.
+-- $1 text[], $2 timestamptz[]: report and slot, pairwise; $3 text: the first words of the reason of a slot that was skipped
 -- during a pause
 SELECT w.report, w.slot, j.since,
-       -- What a rule skipped or nobody ran is missing all the same; what came due during a pause was left out by somebody.
+       -- A slot that came due during a pause was left out on purpose. A slot that a rule skipped or no daemon ran was not.
        j.paused_at IS NOT NULL OR coalesce(r.state = 'skipped' AND starts_with(r.why, $3::text), false) AS paused,
        u.started AS running_since, d.document, m.waiting_since, m.waiting, m.parked, m.answer
 FROM unnest($1::text[], $2::timestamptz[]) AS w (report, slot)

@@ -1,4 +1,4 @@
--- Keeps a document; nothing where its slot has one already.
+-- Keeps a document, unless its slot has one already.
 -- $1 text: the report; $2 timestamptz: the slot; $3 bigint: the run; $4 text: the tone; $5 text: the headline; $6 jsonb: the
 -- whole document; $7 text, $8 text: the host and the folder with its files
 INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)

@@ -1,4 +1,4 @@
--- The newest documents first, each with its mails. The content stays where it is: it may be large.
+-- The newest documents first, each with its mails, without the content, which may be large.
 -- $1 text: only of this report, or null; $2 bigint: only this document, or null; $3 bigint: how many at most
 SELECT d.document, d.report, d.slot, d.run, d.made, d.tone, d.headline, d.host, d.folder,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(

@@ -1,6 +1,5 @@
--- Documents that have been kept for long enough. One with a mail that is still to be sent stays until that is over; so
--- does one that somebody has locked, because he asks for it to be sent again. The newest of each report stays: it tells
--- that the report was not missing.
+-- Documents that are past their retention. A document with a mail still to be sent stays, and so does a locked one, which is
+-- being sent again. The newest document of each report stays as well: it shows that the report was made.
 -- $1 timestamptz: made before this instant; $2 bigint: how many at most
 SELECT d.document, d.report, d.slot, d.host, d.folder
 FROM pointsd.documents AS d

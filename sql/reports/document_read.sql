@@ -1,3 +1,3 @@
--- A whole document.
+-- The content of a document.
 -- $1 bigint: its number
 SELECT content FROM pointsd.documents WHERE document = $1

@@ -1,2 +1,2 @@
--- How many accounts, batches and entries there are.
+-- The numbers of accounts, batches and entries.
 SELECT (SELECT count(*) FROM pointsd.accounts), (SELECT count(*) FROM pointsd.batches), (SELECT count(*) FROM pointsd.entries)

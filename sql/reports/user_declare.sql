@@ -1,5 +1,5 @@
--- Every user who has anything in the ledger, also those whose account is missing; found once, kept on the server.
-DECLARE everybody NO SCROLL CURSOR WITH HOLD FOR
+-- Every user of the ledger, also those whose account row is missing. The cursor holds the list on the server.
+DECLARE users NO SCROLL CURSOR WITH HOLD FOR
 SELECT user_id FROM pointsd.accounts
 UNION
 SELECT user_id FROM pointsd.batches

@@ -1,4 +1,4 @@
-//! `arrears`: who owes points at this moment.
+//! `arrears`: lists the accounts that are in arrears now.
 
 use std::io::{self, BufWriter, Write};
 
@@ -13,21 +13,21 @@ use crate::render::guarded;
 use crate::reports::arrears::{self, Age, Owing};
 use crate::time::time_text;
 
-/// Lists who owes points at this moment, since when, and the age of it; who owes most comes first.
+/// Lists the accounts in arrears, since when and for how many days; the highest arrears come first.
 #[derive(clap::Args)]
 pub struct Arrears {
-    /// The instant to count ages to (RFC 3339); by default now. What is owed is always that of this moment
+    /// The instant to count the days to (RFC 3339); by default now. The arrears are always those of now
     #[arg(long)]
     at: Option<Time>,
-    /// Comma-separated values under a header. A text that a spreadsheet would take for a formula begins with '
+    /// Print comma-separated values under a header. A text that a spreadsheet would take for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
 
-/// Why the list ended early.
+/// Why the list was not written to its end.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("who owes points cannot be read")]
+    #[error("the accounts in arrears cannot be read")]
     Report(#[from] crate::reports::Error),
     #[error("the rows cannot be written")]
     Output(#[from] io::Error),
@@ -35,7 +35,10 @@ enum Error {
     Csv(#[from] csv::Error),
 }
 
-/// The columns, with the width that nearly every value fits in. Negative: set to the right.
+/// The list shows all entries that the snapshot has: none is later than this instant.
+const NOW: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+
+/// The columns, with a width that nearly every value fits in. A negative width aligns to the right.
 const COLUMNS: [(&str, i8); 7] =
     [("user", 36), ("owed", -15), ("since", 27), ("days", -6), ("source_type", 14), ("seq", -8), ("last_posting", 27)];
 
@@ -67,7 +70,7 @@ impl Arrears {
                 serde_json::to_writer(&mut out, &row).map_err(io::Error::from)?;
                 Ok::<_, Error>(out.write_all(b"\n")?)
             };
-            arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await?;
+            arrears::for_each_owing(&snapshot, NOW, each).await?;
         } else if self.csv {
             let mut csv = csv::Writer::from_writer(&mut out);
             csv.write_record(COLUMNS.map(|(name, _)| name))?;
@@ -76,7 +79,7 @@ impl Arrears {
                 let fields = fields(owing, days, |number| number.to_string());
                 Ok::<_, Error>(csv.write_record(fields.iter().map(|field| guarded(field)))?)
             };
-            let written = arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await;
+            let written = arrears::for_each_owing(&snapshot, NOW, each).await;
             csv.flush()?;
             written?;
         } else {
@@ -89,13 +92,13 @@ impl Arrears {
                 let days = owing.days(at, zone);
                 Ok::<_, Error>(write_aligned(&mut out, fields(owing, days, grouped), &COLUMNS)?)
             };
-            arrears::for_each_owing(&snapshot, DateTime::<Utc>::MAX_UTC, each).await?;
+            arrears::for_each_owing(&snapshot, NOW, each).await?;
             match accounts {
                 0 => writeln!(out, "No accounts in arrears.")?,
                 _ => {
                     let (points, accounts) =
                         (counted(points, "point", "points"), counted(accounts, "account", "accounts"));
-                    writeln!(out, "\n{points} owed by {accounts}.")?;
+                    writeln!(out, "\n{points} in arrears ({accounts}).")?;
                 }
             }
         }

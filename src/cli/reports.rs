@@ -1,4 +1,4 @@
-//! `reports`: what was made for finance, what it says, and how its mails stand.
+//! `reports`: lists the reports and the state of their mails, shows one, sends one again.
 
 use lettre::message::Mailbox;
 use serde_json::json as object;
@@ -6,21 +6,21 @@ use serde_json::json as object;
 use super::jobs::local;
 use super::output::{counted, json, say, table};
 use super::{Outcome, Program, WrongCall};
-use crate::config::MailWay;
+use crate::config::{MailWay, parse_mailbox};
 use crate::database::Database;
 use crate::mail;
 use crate::reports::{self, Listed, Mail};
 use crate::scheduler::Store;
 use crate::time::Zone;
 
-/// The reports that were made, the newest first, and how their mails stand.
+/// Lists the reports, the newest first, and the state of their mails.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Reports {
     /// Only of this kind: expiry, reconciliation or arrears
     #[arg(long)]
     report: Option<String>,
-    /// The newest so many
+    /// How many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     #[command(subcommand)]
@@ -29,31 +29,26 @@ pub struct Reports {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Prints a report: as text, as an HTML page, or with --json as data
+    /// Prints a report: as text, as an HTML page, or as JSON
     Show {
         /// Its number, see `pointsd reports`
         id: i64,
-        /// As an HTML page, with its pictures in it
+        /// Print an HTML page that contains the pictures
         #[arg(long, conflicts_with = "json")]
         html: bool,
     },
-    /// Mails a report again, to those who got it before or to somebody else
+    /// Mails a report again, to its recipients or to other addresses
     Resend {
         /// Its number, see `pointsd reports`
         id: i64,
-        /// To this address instead; may be given several times
-        #[arg(long, value_name = "ADDRESS", value_parser = address)]
+        /// Send to this address instead; may be given several times
+        #[arg(long, value_name = "ADDRESS", value_parser = parse_mailbox)]
         to: Vec<Mailbox>,
     },
 }
 
-fn address(text: &str) -> Result<Mailbox, String> {
-    let wrong = "this is no mail address; write finance@example.com or \"Finance <finance@example.com>\"";
-    text.parse().map_err(|_| wrong.to_owned())
-}
-
 impl Reports {
-    /// Answers, or does it.
+    /// Runs the command.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         if let Some(report) = self.report.as_deref().filter(|report| !reports::ALL.contains(report)) {
             return Err(WrongCall(format!("there is no report {report}; there are {}", reports::ALL.join(", "))).into());
@@ -79,14 +74,14 @@ async fn list(database: &Database, report: Option<&str>, limit: u32, program: &P
         say("No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.")?;
     } else {
         let zone = program.config.time_zone;
-        let rows: Vec<Vec<String>> = listed.iter().map(|report| row(report, zone)).collect();
+        let rows: Vec<Vec<String>> = listed.iter().map(|report| report_cells(report, zone)).collect();
         say(table(&["id", "report", "slot", "what", "mails"], &rows))?;
     }
     Ok(Outcome::Done)
 }
 
-fn row(report: &Listed, zone: Zone) -> Vec<String> {
-    // What needs somebody stands out without being read.
+fn report_cells(report: &Listed, zone: Zone) -> Vec<String> {
+    // The mark stands out without being read.
     let mark = match report.tone.as_str() {
         "bad" => "!! ",
         "attention" => "! ",
@@ -96,13 +91,13 @@ fn row(report: &Listed, zone: Zone) -> Vec<String> {
         report.document.to_string(),
         report.report.clone(),
         local(report.slot, zone),
-        cell(&format!("{mark}{}", report.headline), 80),
-        cell(&mails(&report.mails, zone), 100),
+        shortened(&format!("{mark}{}", report.headline), 80),
+        shortened(&mail_states(&report.mails, zone), 100),
     ]
 }
 
 /// `3 sent, 1 waits since 02:45 (timed out)`.
-fn mails(mails: &[Mail], zone: Zone) -> String {
+fn mail_states(mails: &[Mail], zone: Zone) -> String {
     let of = |states: &[&str]| mails.iter().filter(|mail| states.contains(&mail.state.as_str())).collect::<Vec<_>>();
     let (sent, waiting, parked) = (of(&["sent"]), of(&["waiting", "sending"]), of(&["parked"]));
     let why = |mails: &[&Mail]| {
@@ -123,7 +118,7 @@ fn mails(mails: &[Mail], zone: Zone) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn cell(text: &str, longest: usize) -> String {
+fn shortened(text: &str, longest: usize) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
     if text.chars().count() > longest { format!("{line}…") } else { line }
 }
@@ -142,7 +137,7 @@ async fn show(database: &Database, id: i64, html: bool, program: &Program) -> an
     Ok(Outcome::Done)
 }
 
-/// Which there are instead.
+/// The error for a report that does not exist, with the newest reports.
 async fn unknown(client: &tokio_postgres::Client, id: i64, program: &Program) -> anyhow::Error {
     let newest = match reports::list(client, None, 3).await {
         Ok(newest) => newest,
@@ -165,7 +160,7 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
     let Some(report) = reports::find(&client, id).await? else { return Err(unknown(&client, id, program).await) };
     if matches!(program.config.mail.way, MailWay::None) {
         return Err(WrongCall(
-            "no mail leaves here, because mail.mode is none: write mail.mode, mail.from and what belongs to them in the \
+            "no mail is sent, because mail.mode is none: set mail.mode, mail.from and the settings of that mode in the \
              configuration"
                 .to_owned(),
         )
@@ -177,8 +172,7 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
     drop(client);
     if written.is_empty() {
         return Err(WrongCall(format!(
-            "nobody got report {id} before: name somebody with --to, or write mail.to.{} in the configuration for the \
-             reports to come",
+            "report {id} has no recipients: name one with --to, or set mail.to.{} in the configuration for later reports",
             report.report
         ))
         .into());
@@ -187,7 +181,7 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
     mail::deliver(database, &program.config, Some(id), now).await?;
     let mails = reports::find(database.connection().await?.as_ref(), id).await?.map(|report| report.mails);
     let mails = mails.unwrap_or_default();
-    // How those stand, and not what our round did: a daemon may have been quicker, and others may have waited before.
+    // The state of these mails, not the result of our round: a daemon may have sent them, and other mails may have waited.
     let ours: Vec<&Mail> = mails.iter().filter(|mail| written.contains(&mail.mail)).collect();
     let [sent, sending, waiting, parked] = ["sent", "sending", "waiting", "parked"]
         .map(|state| ours.iter().filter(|mail| mail.state == state).count() as u64);
@@ -203,11 +197,11 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
         say(format_args!("Report {id}: {} sent.", mail(sent)))?;
         if sending > 0 {
             let are = if sending == 1 { "is" } else { "are" };
-            let hands = format!("{} {are} in a daemon's hands", mail(sending));
-            say(format_args!("{hands}; `pointsd reports` tells how that ends."))?;
+            let sent_by_daemon = format!("{} {are} being sent by a daemon", mail(sending));
+            say(format_args!("{sent_by_daemon}; `pointsd reports` shows the outcome."))?;
         }
         if waiting > 0 {
-            say(format_args!("{} could not leave now{answer}. A daemon goes on trying.", mail(waiting)))?;
+            say(format_args!("{} could not be sent now{answer}. A daemon tries again.", mail(waiting)))?;
         }
         if parked > 0 {
             say(format_args!("{} cannot be delivered{answer}.", mail(parked)))?;

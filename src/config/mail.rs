@@ -266,8 +266,12 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()).map(Secret))
 }
 
-/// lettre's own parser takes the beginning that it understands, and so one address where somebody wrote two.
-fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
+/// Parses one mail address, with or without a name: `Finance <finance@example.com>`. lettre's own parser takes the beginning
+/// that it understands, and so only the first of two addresses.
+///
+/// # Errors
+/// If it is no mail address.
+pub fn parse_mailbox(written: &str) -> Result<Mailbox, String> {
     let (name, address) = match written.trim().strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, address)) => (name.trim(), address),
         None => ("", written.trim()),
@@ -275,13 +279,17 @@ fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
     let quoted = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let name = quoted.unwrap_or(name);
     let plain = !name.contains(|c: char| c.is_control() || matches!(c, '<' | '>' | '"'));
-    // One beyond ASCII many servers do not take.
+    // Many servers refuse an address beyond ASCII.
     match address.parse::<Address>().ok().filter(|_| plain && address.is_ascii()) {
         Some(email) => Ok(Mailbox::new((!name.is_empty()).then(|| name.to_owned()), email)),
-        None => Err(E::custom(format_args!(
-            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\", and several as a list"
-        ))),
+        None => Err(format!(
+            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\""
+        )),
     }
+}
+
+fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
+    parse_mailbox(written).map_err(|error| E::custom(format_args!("{error}, and several as a list")))
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>, D::Error> {

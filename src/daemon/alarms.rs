@@ -10,7 +10,7 @@ use tracing::{error, info};
 use crate::config::Config;
 use crate::database::Database;
 use crate::pings::{Ping, Pings, Signal};
-use crate::reports::missing::{self, Missing, Standing};
+use crate::reports::missing::{self, DueReports, Missing};
 use crate::scheduler::{Event, Observer, Store, What};
 use crate::time::time_text;
 
@@ -67,10 +67,10 @@ pub(super) async fn look_for_reports(
     }
 }
 
-async fn look(database: &Database, store: &Store, config: &Config) -> anyhow::Result<Standing> {
+async fn look(database: &Database, store: &Store, config: &Config) -> anyhow::Result<DueReports> {
     let now = store.now().await?;
     let client = database.connection().await?;
-    Ok(missing::look(&client, config, now).await?)
+    Ok(missing::find_missing(&client, config, now).await?)
 }
 
 /// What was told to be missing and still is.
@@ -78,7 +78,7 @@ async fn look(database: &Database, store: &Store, config: &Config) -> anyhow::Re
 struct Told(Vec<Missing>);
 
 impl Told {
-    fn tell(&mut self, standing: &Standing, config: &Config, pings: &Pings) {
+    fn tell(&mut self, standing: &DueReports, config: &Config, pings: &Pings) {
         for missing in self.news(standing) {
             let (job, slot) = (missing.report, time_text(missing.slot));
             error!(job, slot, "missing: {missing}");
@@ -88,7 +88,7 @@ impl Told {
         }
         for told in &self.0 {
             let (job, slot) = (told.report, time_text(told.slot));
-            if standing.there.contains(&(told.report, told.slot)) {
+            if standing.delivered.contains(&(told.report, told.slot)) {
                 info!(job, slot, "the report {job} for {slot} is not missing any more");
             }
         }
@@ -96,7 +96,7 @@ impl Told {
     }
 
     /// What was not told before.
-    fn news<'a>(&self, standing: &'a Standing) -> Vec<&'a Missing> {
+    fn news<'a>(&self, standing: &'a DueReports) -> Vec<&'a Missing> {
         standing.missing.iter().filter(|missing| !self.0.iter().any(|told| told.is_same(missing))).collect()
     }
 
@@ -121,12 +121,12 @@ mod tests {
         let mails = |parked| Lack::Mails { document: 7, waiting: 0, parked, answer: None };
         let standing = |slot, lack| {
             let missing = vec![Missing { report: "arrears", slot, lack }];
-            Standing { missing, there: Vec::new() }
+            DueReports { missing, delivered: Vec::new() }
         };
         let mut told = Told::default();
         let (config, pings) = (Config::load(None, None), Pings::default());
         let Ok(config) = config else { return assert!(config.is_ok()) };
-        let mut tell = |standing: Standing| {
+        let mut tell = |standing: DueReports| {
             let news = told.news(&standing).len();
             told.tell(&standing, &config, &pings);
             (news, told.in_words())
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(tell(standing(sunday, mails(1))), (1, shown.clone()));
         assert_eq!(tell(standing(sunday, mails(2))), (0, shown));
         assert_eq!(tell(standing(monday, mails(2))).0, 1);
-        assert_eq!(tell(Standing::default()), (0, String::new()));
+        assert_eq!(tell(DueReports::default()), (0, String::new()));
         assert_eq!(tell(standing(monday, mails(2))).0, 1, "again");
     }
 }

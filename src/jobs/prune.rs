@@ -1,4 +1,4 @@
-//! Deletes runs, requests, reports and findings that have been over for long enough.
+//! Deletes runs, requests, reports and resolved findings after their retention.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use crate::proof::prune_findings;
 use crate::reports;
 use crate::scheduler::{Ended, Guard, Run};
 
-/// Rows deleted in one transaction: few enough that nobody waits for it.
+/// Rows deleted in one transaction: few enough that no posting waits for its locks.
 const CHUNK: i64 = 5_000;
 
-/// Reports deleted in one transaction: each may have a few megabytes, and a folder of files.
+/// Reports deleted in one transaction. Each may have a few megabytes and a folder of files.
 const REPORTS: i64 = 100;
 
 /// The deletion of old rows and files.
@@ -37,16 +37,41 @@ impl Job for Prune {
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
-        work(context, run).await
+        let mut pruning = Pruning::new(&context.config, run.slot, counters_so_far(&run)?);
+        let mut client = Object::take(context.database.connection().await?);
+        let guard = run.guard(&client).await?;
+        while !pruning.is_done() {
+            if run.stop.is_cancelled() {
+                return Ok(Ended::Stopped);
+            }
+            let transaction = client.transaction().await?;
+            let folders = pruning.delete_chunk(&transaction).await?;
+            let Pruned { runs, requests, reports, findings } = pruning.pruned;
+            // The total is not known beforehand.
+            let done = runs + requests + reports + findings;
+            Guard::keep(&guard, transaction.client(), (done, done), &pruning.pruned).await?;
+            // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
+            tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
+            transaction.commit().await?;
+        }
+        Ok(Ended::Done(pruning.pruned))
     }
 
     async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Pruned>> {
-        dry_run(context, slot, stop).await
+        let mut client = context.database.connection().await?;
+        let transaction = client.transaction().await?;
+        let mut pruning = Pruning::new(&context.config, slot, Pruned::default());
+        while !pruning.is_done() {
+            anyhow::ensure!(!stop.is_cancelled(), INTERRUPTED);
+            pruning.delete_chunk(&transaction).await?;
+        }
+        transaction.rollback().await?;
+        Ok(DryRun { counters: pruning.pruned, document: None })
     }
 }
 
 /// What was deleted.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pruned {
     /// Runs that ended long ago.
@@ -78,121 +103,86 @@ impl Counters for Pruned {
     }
 }
 
-/// What is to be deleted, and how far that is.
-struct Pruning {
-    runs_before: DateTime<Utc>,
-    requests_before: DateTime<Utc>,
-    reports_before: DateTime<Utc>,
+/// The deletion in progress.
+struct Pruning<'a> {
+    config: &'a Config,
+    slot: DateTime<Utc>,
+    stage: Stage,
     /// The last request that was looked at.
     last_request: i64,
-    next: What,
+    pruned: Pruned,
 }
 
-/// What is looked at, in this order.
-enum What {
+/// What is deleted, in this order.
+enum Stage {
     Runs,
     Requests,
     Reports,
     Findings,
-    Nothing,
+    Done,
 }
 
-impl Pruning {
-    fn new(context: &Context, slot: DateTime<Utc>) -> Pruning {
-        let before = |days: u32| slot - TimeDelta::days(i64::from(days));
-        Pruning {
-            runs_before: before(context.config.retention.runs_days),
-            requests_before: before(context.config.retention.requests_days),
-            reports_before: before(context.config.retention.reports_days),
-            last_request: 0,
-            next: What::Runs,
-        }
+impl Pruning<'_> {
+    fn new(config: &Config, slot: DateTime<Utc>, pruned: Pruned) -> Pruning<'_> {
+        Pruning { config, slot, stage: Stage::Runs, last_request: 0, pruned }
     }
 
-    /// Deletes a chunk. Files of reports are left to the caller.
-    async fn chunk(
-        &mut self,
-        transaction: &Transaction<'_>,
-        config: &Config,
-        pruned: &mut Pruned,
-    ) -> anyhow::Result<Vec<PathBuf>> {
+    fn before(&self, days: u32) -> DateTime<Utc> {
+        self.slot - TimeDelta::days(i64::from(days))
+    }
+
+    /// Deletes a chunk. Returns the folders of deleted reports, which the caller removes.
+    async fn delete_chunk(&mut self, transaction: &Transaction<'_>) -> anyhow::Result<Vec<PathBuf>> {
+        let retention = &self.config.retention;
         let mut folders = Vec::new();
-        match self.next {
-            What::Runs => {
-                let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
-                let runs = transaction.execute(&statement, &[&self.runs_before, &CHUNK]).await?;
-                pruned.runs += runs;
-                self.go_on(runs > 0, What::Requests);
+        let (deleted, next) = match self.stage {
+            Stage::Runs => {
+                let runs = self.delete_runs(transaction, self.before(retention.runs_days)).await?;
+                (runs, Stage::Requests)
             }
-            What::Requests => {
-                let sql = include_str!("../../sql/requests/request_prune.sql");
-                let statement = transaction.prepare_cached(sql).await?;
-                let row =
-                    transaction.query_one(&statement, &[&self.requests_before, &CHUNK, &self.last_request]).await?;
-                let (requests, old, last): (i64, i64, Option<i64>) =
-                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                pruned.requests += u64::try_from(requests)?;
-                self.last_request = last.unwrap_or(self.last_request);
-                self.go_on(old > 0, What::Reports);
+            Stage::Requests => {
+                let looked_at = self.delete_requests(transaction, self.before(retention.requests_days)).await?;
+                (looked_at, Stage::Reports)
             }
-            What::Reports => {
-                let old = reports::prune(transaction, self.reports_before, REPORTS, config).await?;
-                pruned.reports += old.documents;
+            Stage::Reports => {
+                let before = self.before(retention.reports_days);
+                let old = reports::prune(transaction, before, REPORTS, self.config).await?;
+                self.pruned.reports += old.documents;
                 folders = old.folders;
-                self.go_on(old.documents > 0, What::Findings);
+                (old.documents, Stage::Findings)
             }
-            What::Findings => {
-                let findings = prune_findings(transaction.client(), self.reports_before, CHUNK).await?;
-                pruned.findings += findings;
-                self.go_on(findings > 0, What::Nothing);
+            Stage::Findings => {
+                let before = self.before(retention.reports_days);
+                let findings = prune_findings(transaction.client(), before, CHUNK).await?;
+                self.pruned.findings += findings;
+                (findings, Stage::Done)
             }
-            What::Nothing => {}
+            Stage::Done => (0, Stage::Done),
+        };
+        if deleted == 0 {
+            self.stage = next;
         }
         Ok(folders)
     }
 
-    fn go_on(&mut self, more: bool, next: What) {
-        if !more {
-            self.next = next;
-        }
+    async fn delete_runs(&mut self, transaction: &Transaction<'_>, before: DateTime<Utc>) -> anyhow::Result<u64> {
+        let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
+        let runs = transaction.execute(&statement, &[&before, &CHUNK]).await?;
+        self.pruned.runs += runs;
+        Ok(runs)
+    }
+
+    /// Returns how many requests were looked at, because a chunk may have none to delete.
+    async fn delete_requests(&mut self, transaction: &Transaction<'_>, before: DateTime<Utc>) -> anyhow::Result<u64> {
+        let statement = transaction.prepare_cached(include_str!("../../sql/requests/request_prune.sql")).await?;
+        let row = transaction.query_one(&statement, &[&before, &CHUNK, &self.last_request]).await?;
+        let (requests, old, last): (i64, i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        self.pruned.requests += u64::try_from(requests)?;
+        self.last_request = last.unwrap_or(self.last_request);
+        Ok(u64::try_from(old)?)
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.next, What::Nothing)
+        matches!(self.stage, Stage::Done)
     }
-}
-
-async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
-    let mut pruned: Pruned = counters_so_far(&run)?;
-    let mut pruning = Pruning::new(&context, run.slot);
-    let mut client = Object::take(context.database.connection().await?);
-    let guard = run.guard(&client).await?;
-    loop {
-        if run.stop.is_cancelled() {
-            return Ok(Ended::Stopped);
-        }
-        let transaction = client.transaction().await?;
-        let folders = pruning.chunk(&transaction, &context.config, &mut pruned).await?;
-        // How much there is to delete is not known beforehand.
-        let done = pruned.runs + pruned.requests + pruned.reports + pruned.findings;
-        Guard::keep(&guard, transaction.client(), (done, done), &pruned).await?;
-        // Before the rows are gone: who is killed here, or whose commit fails, finds them again.
-        tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
-        transaction.commit().await?;
-        if pruning.is_done() {
-            return Ok(Ended::Done(pruned));
-        }
-    }
-}
-
-async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Pruned>> {
-    let mut client = context.database.connection().await?;
-    let transaction = client.transaction().await?;
-    let (mut pruned, mut pruning) = (Pruned::default(), Pruning::new(&context, slot));
-    while !pruning.is_done() {
-        anyhow::ensure!(!stop.is_cancelled(), INTERRUPTED);
-        pruning.chunk(&transaction, &context.config, &mut pruned).await?;
-    }
-    transaction.rollback().await?;
-    Ok(DryRun { counters: pruned, document: None })
 }

@@ -183,13 +183,13 @@ async fn dry_report(
 /// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.
 async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
     client.execute(include_str!("../../sql/reports/user_declare.sql"), &[]).await?;
-    let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM everybody");
+    let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM users");
     let mut findings = Vec::new();
     loop {
         let rows = client.query(&fetch, &[]).await?;
         let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         if users.is_empty() {
-            client.batch_execute("CLOSE everybody").await?;
+            client.batch_execute("CLOSE users").await?;
             return Ok(Some(findings));
         }
         if stop.is_cancelled() {

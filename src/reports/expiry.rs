@@ -132,19 +132,30 @@ struct Outlook {
 }
 
 impl Outlook {
-    async fn read(
-        transaction: &Transaction<'_>,
-        as_of: DateTime<Utc>,
-        mut borders: Vec<DateTime<Utc>>,
-    ) -> Result<Outlook, Error> {
+    /// What open batches hold now. The report shows all of them, so the table is read whole.
+    async fn read(transaction: &Transaction<'_>, mut borders: Vec<DateTime<Utc>>) -> Result<Outlook, Error> {
         borders.sort_unstable();
         borders.dedup();
-        let rows = transaction.query(include_str!("../../sql/reports/expiry_outlook.sql"), &[&as_of, &borders]).await?;
-        let mut parts = BTreeMap::new();
-        for row in &rows {
-            parts.insert((row.try_get("source")?, part_of(row)?), Held::from_row(row)?);
+        let rows = transaction.query(include_str!("../../sql/reports/expiry_outlook.sql"), &[&borders]).await?;
+        let mut outlook = Outlook { borders, parts: BTreeMap::new() };
+        outlook.add(&rows)?;
+        Ok(outlook)
+    }
+
+    /// Takes back what entries did that were recorded after an instant.
+    async fn take_back(&mut self, transaction: &Transaction<'_>, as_of: DateTime<Utc>) -> Result<(), Error> {
+        let sql = include_str!("../../sql/reports/expiry_later.sql");
+        self.add(&transaction.query(sql, &[&as_of, &self.borders]).await?)?;
+        self.parts.retain(|_, held| *held != Held::default());
+        Ok(())
+    }
+
+    fn add(&mut self, rows: &[Row]) -> Result<(), tokio_postgres::Error> {
+        for row in rows {
+            let held = self.parts.entry((row.try_get("source")?, part_of(row)?)).or_default();
+            *held = held.plus(Held::from_row(row)?);
         }
-        Ok(Outlook { borders, parts })
+        Ok(())
     }
 
     /// What expires after one instant and by another; None is the begin or the end of time. Both must be borders.
@@ -229,11 +240,11 @@ impl Report for Expiry<'_> {
         let weeks: Vec<DateTime<Utc>> = std::iter::once(scope.slot).chain(mondays).collect();
         let compared: Vec<Forecast> = last.as_ref().map(|last| last.forecast.clone()).unwrap_or_default();
         let ends: Vec<DateTime<Utc>> = compared.iter().map(|forecast| forecast.ends).collect();
-        // The report shows every open batch, so the table is read whole, before the planner is told that few rows matter.
-        let borders = [days.as_slice(), &weeks, &ends].concat();
-        let outlook = Outlook::read(snapshot, scope.as_of, borders).await?;
+        let mut outlook = Outlook::read(snapshot, [days.as_slice(), &weeks, &ends].concat()).await?;
 
+        // All other statements read the entries of a span.
         plan_for_few(snapshot).await?;
+        outlook.take_back(snapshot, scope.as_of).await?;
         let since = last.map(|last| last.as_of);
         let expired = match since {
             Some(since) => read_expired(snapshot, since, scope.as_of).await?,

@@ -1,4 +1,4 @@
-//! Which report ought to be there by now, with all its mails sent, and is not.
+//! Finds reports that are overdue, or whose mails were not all sent.
 
 use std::fmt::{self, Display};
 
@@ -10,37 +10,37 @@ use crate::config::{self, Config};
 use crate::scheduler::PAUSED_BY;
 use crate::time::time_text;
 
-/// What has only just begun is given so long before it counts as missing: a run that makes up for an outage, or a mail
-/// that was written a moment ago, is on its way.
+/// A run or a mail that is younger is under way and not missing: a run that catches up after an outage, or a mail that was
+/// written a moment ago.
 const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(10);
 
-/// What the database knows of a report that is due.
+/// The state of a report that is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Slots after this instant count; none where no daemon has ever known the job.
+    /// Slots after this instant count; None if no daemon ever registered the job.
     pub since: Option<DateTime<Utc>>,
-    /// Whether the job is paused now, or was when the slot came due.
+    /// Whether the job is paused, or was when the slot came due.
     pub paused: bool,
-    /// Since when a run for the slot is under way.
+    /// The begin of the run for the slot, if one is under way.
     pub running_since: Option<DateTime<Utc>>,
-    /// The document that was made.
+    /// The number of its document.
     pub document: Option<i64>,
-    /// Its mails that have not been sent yet …
+    /// Mails that are still tried.
     pub waiting: i64,
-    /// … and when the oldest of them was written.
+    /// When the oldest of them was written.
     pub waiting_since: Option<DateTime<Utc>>,
-    /// Its mails that are not tried any more.
+    /// Mails that are not tried any more.
     pub parked: i64,
-    /// Why mails were not sent, as it was said last.
+    /// The last reason why a mail was not sent.
     pub answer: Option<String>,
 }
 
-/// What is missing.
+/// What is missing of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// The report was not made.
     Report,
-    /// It was made, and not delivered to everybody.
+    /// The report was made, but not delivered to every recipient.
     Mails {
         /// The document's number.
         document: i64,
@@ -48,7 +48,7 @@ pub enum Lack {
         waiting: i64,
         /// Mails that are not.
         parked: i64,
-        /// What was said last.
+        /// The last reason.
         answer: Option<String>,
     },
 }
@@ -60,19 +60,19 @@ pub struct Missing {
     pub report: &'static str,
     /// The slot that it is for.
     pub slot: DateTime<Utc>,
-    /// What of it.
+    /// What is missing.
     pub lack: Lack,
 }
 
 impl Missing {
-    /// Whether it is the same that was told of before: a mail more or less is no news.
+    /// Whether this was logged before: one mail more or less is no news.
     pub fn is_same(&self, other: &Missing) -> bool {
         let kind = |lack: &Lack| std::mem::discriminant(lack);
         (self.report, self.slot, kind(&self.lack)) == (other.report, other.slot, kind(&other.lack))
     }
 }
 
-/// What is missing and what to do about it.
+/// What is missing, and the next step.
 impl Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Missing { report, slot, lack } = self;
@@ -80,11 +80,11 @@ impl Display for Missing {
         match lack {
             Lack::Report => write!(
                 f,
-                "the report {report} for {slot} was not made: `pointsd runs --job {report}` tells why, and \
+                "the report {report} for {slot} was not made: `pointsd runs --job {report}` shows why, and \
                  `pointsd run {report} --at {slot}` makes it"
             ),
             Lack::Mails { document, waiting, parked, answer } => {
-                write!(f, "the report {report} for {slot} was not delivered to everybody: ")?;
+                write!(f, "the report {report} for {slot} was not delivered to every recipient: ")?;
                 match (*waiting, *parked) {
                     (waiting, 0) => write!(f, "mails that wait: {waiting}")?,
                     (0, parked) => write!(f, "mails that were given up: {parked}")?,
@@ -93,14 +93,17 @@ impl Display for Missing {
                 if let Some(answer) = answer {
                     write!(f, " ({answer})")?;
                 }
-                // What waits is not to be sent again: it would come twice.
+                // A waiting mail must not be sent again: it would arrive twice.
                 match (*waiting, *parked) {
-                    (_, 0) => write!(f, "; they leave by themselves once that is mended")?,
+                    (_, 0) => write!(f, "; they are sent once that is mended")?,
                     (0, _) => {}
-                    (_, _) => write!(f, "; those that wait leave by themselves once that is mended")?,
+                    (_, _) => write!(f, "; the waiting ones are sent once that is mended")?,
                 }
                 if *parked > 0 {
-                    write!(f, "; `pointsd reports resend {document} --to ADDRESS` sends it to whom it lacks")?;
+                    write!(
+                        f,
+                        "; `pointsd reports resend {document} --to ADDRESS` sends it to the recipients that lack it"
+                    )?;
                 }
                 write!(f, "; see `pointsd reports`")
             }
@@ -108,14 +111,14 @@ impl Display for Missing {
     }
 }
 
-/// The slot whose report ought to be there by now; none where the job has no slots.
+/// The last slot whose report is due by now; None if the job has no slots.
 pub fn due_slot(job: &config::Job, missing_after: TimeDelta, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     job.schedule.previous_or_at(now - missing_after).filter(|_| job.enabled)
 }
 
-/// What is missing of the report for `slot`, as it stands at `now`.
+/// What is missing of the report for `slot` at `now`.
 pub fn lack(known: &Known, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<Lack> {
-    // Whoever came after that slot, or left it out, has nothing to miss.
+    // A paused slot, or one before the job was registered, has no report.
     if known.paused || known.since.is_none_or(|since| slot <= since) {
         return None;
     }
@@ -128,27 +131,27 @@ pub fn lack(known: &Known, slot: DateTime<Utc>, now: DateTime<Utc>) -> Option<La
     (waiting + parked > 0).then(|| Lack::Mails { document, waiting, parked: *parked, answer: answer.clone() })
 }
 
-/// How it stands with the reports that ought to be there.
+/// The reports that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Those that are missing.
+pub struct DueReports {
+    /// Those that are missing or were not delivered.
     pub missing: Vec<Missing>,
-    /// The others, each with its slot.
-    pub there: Vec<(&'static str, DateTime<Utc>)>,
+    /// Those that were delivered, each with its slot.
+    pub delivered: Vec<(&'static str, DateTime<Utc>)>,
 }
 
-/// Looks at every report's latest slot that had its time by `now`, which is the database's.
+/// Checks the latest due slot of every report. `now` is the database's time.
 ///
 /// # Errors
-/// Where the database fails.
-pub async fn look(client: &Client, config: &Config, now: DateTime<Utc>) -> Result<Standing, Error> {
+/// If the database fails.
+pub async fn find_missing(client: &Client, config: &Config, now: DateTime<Utc>) -> Result<DueReports, Error> {
     let after = TimeDelta::from_std(config.reports.missing_after).unwrap_or(TimeDelta::MAX);
     let jobs = config.jobs.by_name().into_iter().filter(|(name, _)| super::ALL.contains(name));
     let (reports, slots): (Vec<&'static str>, Vec<DateTime<Utc>>) =
         jobs.filter_map(|(name, job)| Some((name, due_slot(job, after, now)?))).unzip();
-    let mut standing = Standing::default();
+    let mut due = DueReports::default();
     if reports.is_empty() {
-        return Ok(standing);
+        return Ok(due);
     }
     let rows =
         client.query(include_str!("../../sql/reports/document_due.sql"), &[&reports, &slots, &PAUSED_BY]).await?;
@@ -156,11 +159,11 @@ pub async fn look(client: &Client, config: &Config, now: DateTime<Utc>) -> Resul
         let (name, slot): (&str, DateTime<Utc>) = (row.try_get("report")?, row.try_get("slot")?);
         let Some(report) = reports.iter().copied().find(|report| *report == name) else { continue };
         match lack(&known_from(row)?, slot, now) {
-            Some(lack) => standing.missing.push(Missing { report, slot, lack }),
-            None => standing.there.push((report, slot)),
+            Some(lack) => due.missing.push(Missing { report, slot, lack }),
+            None => due.delivered.push((report, slot)),
         }
     }
-    Ok(standing)
+    Ok(due)
 }
 
 fn known_from(row: &Row) -> Result<Known, tokio_postgres::Error> {
@@ -228,19 +231,19 @@ mod tests {
     #[test]
     fn a_report_that_was_not_made_is_missing() {
         assert_eq!(told(&known()), Some(Lack::Report));
-        // Somebody left it out, or was not there yet.
+        // The slot was paused, or came before the job.
         assert_eq!(told(&Known { paused: true, ..known() }), None);
         assert_eq!(told(&Known { since: None, ..known() }), None);
         assert_eq!(told(&Known { since: Some(at(SLOT)), ..known() }), None);
         assert_eq!(told(&Known { since: Some(at(SLOT) - TimeDelta::seconds(1)), ..known() }), Some(Lack::Report));
-        // A run is making it; one that takes for ever is no excuse.
+        // A run is making it; a run that takes too long is no excuse.
         assert_eq!(told(&Known { running_since: Some(at("2026-11-22T08:50:01Z")), ..known() }), None);
         assert_eq!(told(&Known { running_since: Some(at("2026-11-22T08:50:00Z")), ..known() }), Some(Lack::Report));
     }
 
     #[test]
     fn a_report_that_did_not_arrive_is_missing() {
-        assert_eq!(told(&made()), None, "nobody was to get it, or everybody did");
+        assert_eq!(told(&made()), None, "it has no recipients, or all have it");
         let mails = |waiting, parked, answer: Option<&str>| {
             Some(Lack::Mails { document: 7, waiting, parked, answer: answer.map(str::to_owned) })
         };
@@ -266,23 +269,23 @@ mod tests {
         let mails = |waiting, parked| Lack::Mails { document: 7, waiting, parked, answer: answer.clone() };
         let told = |lack| {
             let told = missing(lack).to_string();
-            let begin = "the report arrears for 2026-11-22T02:45:00Z was not delivered to everybody: ";
+            let begin = "the report arrears for 2026-11-22T02:45:00Z was not delivered to every recipient: ";
             told.strip_prefix(begin).unwrap().to_owned()
         };
-        // To send again what waits would send it twice.
+        // A waiting mail that is sent again would arrive twice.
         assert_eq!(
             told(mails(2, 0)),
-            "mails that wait: 2 (550 no such user); they leave by themselves once that is mended; see `pointsd reports`"
+            "mails that wait: 2 (550 no such user); they are sent once that is mended; see `pointsd reports`"
         );
         assert_eq!(
             told(mails(0, 1)),
-            "mails that were given up: 1 (550 no such user); `pointsd reports resend 7 --to ADDRESS` sends it to whom it \
-             lacks; see `pointsd reports`"
+            "mails that were given up: 1 (550 no such user); `pointsd reports resend 7 --to ADDRESS` sends it to the \
+             recipients that lack it; see `pointsd reports`"
         );
         assert_eq!(
             told(mails(2, 1)),
-            "mails that wait: 2, that were given up: 1 (550 no such user); those that wait leave by themselves once that is \
-             mended; `pointsd reports resend 7 --to ADDRESS` sends it to whom it lacks; see `pointsd reports`"
+            "mails that wait: 2, that were given up: 1 (550 no such user); the waiting ones are sent once that is \
+             mended; `pointsd reports resend 7 --to ADDRESS` sends it to the recipients that lack it; see `pointsd reports`"
         );
         let mails = missing(mails(2, 1));
         assert!(mails.is_same(&missing(Lack::Mails { document: 7, waiting: 0, parked: 1, answer })));

@@ -4,7 +4,7 @@
 //! - [`arrears`], [`expiry`] and [`reconciliation`] hold what is particular to each report.
 //! - [`keep`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
-//! - [`missing::look`] finds reports that are overdue, or whose mails were not sent.
+//! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
 pub mod arrears;
 mod calendar;

@@ -137,7 +137,7 @@ async fn a_resend_tells_how_its_own_mails_stand() {
     let counts = |answer: &Value| ["written", "sent", "sending", "waiting", "parked"].map(|name| answer[name].clone());
     assert_eq!(counts(&again), [3, 0, 0, 3, 0]);
     let again = call(&database, &folder, down, three, &["reports", "resend", "1"]).expect(3).stdout;
-    let said = format!("Report 1: 0 mails sent.\n3 mails could not leave now: 127.0.0.1:{down} cannot be reached");
+    let said = format!("Report 1: 0 mails sent.\n3 mails could not be sent now: 127.0.0.1:{down} cannot be reached");
     assert!(again.starts_with(&said), "{again}");
 
     // What waits leaves with it, or is refused; the answer is of the one that was asked for.
@@ -169,6 +169,6 @@ async fn a_resend_tells_how_its_own_mails_stand() {
     let quick = call(&database, &folder, server.port, three, &two).expect(0).stdout;
     assert_eq!(
         quick,
-        "Report 1: 1 mail sent.\n1 mail is in a daemon's hands; `pointsd reports` tells how that ends.\n"
+        "Report 1: 1 mail sent.\n1 mail is being sent by a daemon; `pointsd reports` shows the outcome.\n"
     );
 }

@@ -224,9 +224,11 @@ async fn reads_neither_accounts_nor_entries_whole() {
         (include_str!("../../sql/reports/arrears_moved.sql"), ["accounts_pkey", "entries_pkey"]),
         (include_str!("../../sql/reports/expiry_flows.sql"), ["batches_pkey", "entries_by_recording"]),
         (include_str!("../../sql/reports/expiry_taken.sql"), ["entries_by_recording"; 2]),
+        (include_str!("../../sql/reports/expiry_later.sql"), ["batches_pkey", "entries_by_recording"]),
     ] {
+        let sql =
+            sql.replace("$2::timestamptz[]", "'{2026-01-01T00:00:00Z}'").replace("$3", "'{2026-01-01T00:00:00Z}'");
         let sql = sql.replace("$1", "'2026-01-01T00:00:00Z'").replace("$2", "'2026-01-02T00:00:00Z'");
-        let sql = sql.replace("$3", "'{2026-01-01T00:00:00Z}'");
         let row = client.query_one(&format!("EXPLAIN (FORMAT JSON) {}", without_comments(&sql)), &[]).await.unwrap();
         let (mut indexes, mut whole) = (Vec::new(), Vec::new());
         walk(&row.get::<_, Value>(0)[0]["Plan"], &mut |node| {
@@ -282,7 +284,7 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
     assert_eq!(csv.lines().next(), Some("user,owed,since,days,source_type,seq,last_posting"));
     assert!(csv.contains(&format!("{},1200,2026-01-02T00:00:00Z,8,tts,1,2026-01-02T00:00:00Z", user(2))), "{csv}");
     let people = call(&url, &asked).expect(0).stdout;
-    assert!(people.contains("1,200") && people.ends_with("\n1,210 points owed by 3 accounts.\n"), "{people}");
+    assert!(people.contains("1,200") && people.ends_with("\n1,210 points in arrears (3 accounts).\n"), "{people}");
 
     let folder = Folder::new();
     let job = |args: &[&str]| {

@@ -350,13 +350,13 @@ fn what_cannot_be_mailed_again_is_refused() {
     assert_eq!(nothing, "pointsd: there is no report 1: none has been made yet\n");
     place.keep(&[document(SLOT)]);
     let nowhere = place.call(&["reports", "resend", "1"]).expect(2).stderr;
-    assert!(nowhere.contains("mail.mode is none: write mail.mode, mail.from"), "{nowhere}");
+    assert!(nowhere.contains("mail.mode is none: set mail.mode, mail.from"), "{nowhere}");
     let wrong = place.call(&["reports", "resend", "1", "--to", "somebody"]).expect(2).stderr;
-    assert!(wrong.contains("this is no mail address"), "{wrong}");
+    assert!(wrong.contains("is no mail address"), "{wrong}");
     let nobody = Place::new("mail: {mode: directory, from: points@example.com}\n");
     nobody.keep(&[document(SLOT)]);
     let nobody_got_it = nobody.call(&["reports", "resend", "1"]).expect(2).stderr;
-    assert!(nobody_got_it.contains("name somebody with --to, or write mail.to.arrears"), "{nobody_got_it}");
+    assert!(nobody_got_it.contains("name one with --to, or set mail.to.arrears"), "{nobody_got_it}");
     assert_eq!(place.count("pointsd.outbox") + nobody.count("pointsd.outbox"), 0);
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use nix::sys::signal::Signal;
 use pointsd::config::Config;
 use pointsd::mail;
-use pointsd::reports::missing::{self, Lack, Missing, Standing, look};
+use pointsd::reports::missing::{self, DueReports, Lack, Missing, find_missing};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -22,7 +22,7 @@ fn config(folder: &Folder, text: &str) -> Config {
 }
 
 #[test]
-fn each_report_is_looked_for_at_its_own_slot() {
+fn each_report_is_due_at_its_own_slot() {
     let folder = Folder::new();
     let config = config(
         &folder,
@@ -35,8 +35,8 @@ fn each_report_is_looked_for_at_its_own_slot() {
         let (expiry, reconciliation, arrears) =
             (at("2026-11-22T02:00:00Z"), at("2026-11-22T04:30:00Z"), at("2026-11-22T04:45:00Z"));
         let now = at("2026-11-22T12:00:00Z");
-        let look = async |now| look(&client, &config, now).await.unwrap();
-        assert_eq!(look(now).await, Standing::default(), "no daemon was ever there");
+        let due_at = async |now| find_missing(&client, &config, now).await.unwrap();
+        assert_eq!(due_at(now).await, DueReports::default(), "no daemon was ever there");
         client
             .batch_execute(&format!(
                 "INSERT INTO pointsd.jobs (job, rule, since)
@@ -44,19 +44,19 @@ fn each_report_is_looked_for_at_its_own_slot() {
             ))
             .await
             .unwrap();
-        let sorted = |mut standing: Standing| {
+        let sorted = |mut standing: DueReports| {
             standing.missing.sort_by_key(|missing| missing.report);
             standing
         };
         let not_made = |report, slot| Missing { report, slot, lack: Lack::Report };
         assert_eq!(
-            sorted(look(now).await).missing,
+            sorted(due_at(now).await).missing,
             [not_made("arrears", arrears), not_made("expiry", expiry), not_made("reconciliation", reconciliation)]
         );
         // Six hours after its slot, to the second.
         let last_moment = at("2026-11-22T10:44:59Z");
         assert_eq!(
-            sorted(look(last_moment).await).missing[0],
+            sorted(due_at(last_moment).await).missing[0],
             not_made("arrears", arrears - TimeDelta::days(1)),
             "the day before is asked for as long as today's had no time"
         );
@@ -80,8 +80,8 @@ fn each_report_is_looked_for_at_its_own_slot() {
         mail(parked, "finance@example.com", "sent").await;
         mail(parked, "boss@exmaple.com", "parked").await;
         mail(parked, "cfo@example.com", "waiting").await;
-        let standing = look(now).await;
-        let mut there = standing.there.clone();
+        let standing = due_at(now).await;
+        let mut there = standing.delivered.clone();
         there.sort();
         assert_eq!(there, [("expiry", expiry), ("reconciliation", reconciliation)]);
         let lack = |waiting, parked_mails, answer: &str| Missing {
@@ -96,9 +96,9 @@ fn each_report_is_looked_for_at_its_own_slot() {
             .await
             .unwrap();
         mail(parked, "boss@exmaple.com", "parked").await;
-        assert_eq!(look(now).await.missing, [lack(0, 1, "said parked")]);
+        assert_eq!(due_at(now).await.missing, [lack(0, 1, "said parked")]);
         mail(parked, "boss@example.com", "sent").await;
-        assert_eq!(look(now).await.missing, []);
+        assert_eq!(due_at(now).await.missing, []);
 
         // What came due during a pause was left out by somebody; what a rule skipped was not.
         client
@@ -110,10 +110,10 @@ fn each_report_is_looked_for_at_its_own_slot() {
             )
             .await
             .unwrap();
-        let missing: Vec<_> = sorted(look(now).await).missing.iter().map(|missing| missing.report).collect();
+        let missing: Vec<_> = sorted(due_at(now).await).missing.iter().map(|missing| missing.report).collect();
         assert_eq!(missing, ["arrears", "reconciliation"]);
         client.batch_execute("UPDATE pointsd.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
-        assert_eq!(look(now).await.missing, []);
+        assert_eq!(due_at(now).await.missing, []);
     });
 }
 
@@ -147,8 +147,8 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
             slot,
             lack: Lack::Mails { document, waiting: 0, parked: 1, answer: Some("550 no such user".to_owned()) },
         }];
-        let look = async |client: &Client| {
-            let found = missing::look(client, &config, at("2026-11-22T12:00:00Z")).await.unwrap().missing;
+        let due_at = async |client: &Client| {
+            let found = missing::find_missing(client, &config, at("2026-11-22T12:00:00Z")).await.unwrap().missing;
             found.into_iter().filter(|missing| missing.report == "arrears").collect::<Vec<_>>()
         };
 
@@ -157,7 +157,7 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
         assert_eq!(mail::write_down(&transaction, document, &made, &config.mail).await.unwrap(), 2);
         transaction.commit().await.unwrap();
         client.batch_execute(leave).await.unwrap();
-        assert_eq!(look(&client).await, given_up);
+        assert_eq!(due_at(&client).await, given_up);
         // Again to both: the same one is given up again.
         for (to, lacks) in [(None, &given_up[..]), (Some(["ann.new@example.com".parse().unwrap()]), &[])] {
             let transaction = client.transaction().await.unwrap();
@@ -165,7 +165,7 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
             mail::resend(&transaction, document, to, &config.mail).await.unwrap();
             transaction.commit().await.unwrap();
             client.batch_execute(leave).await.unwrap();
-            assert_eq!(look(&client).await, lacks, "{to:?}");
+            assert_eq!(due_at(&client).await, lacks, "{to:?}");
         }
     });
 }
