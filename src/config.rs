@@ -26,6 +26,7 @@ use crate::language::Language;
 use crate::prices::PriceList;
 use crate::requests;
 use crate::schedule::Schedule;
+use crate::spelling::nearest;
 use crate::telemetry::LogFormat;
 use crate::time::Zone;
 use crate::yaml::{self, Lines};
@@ -768,12 +769,12 @@ fn retries(path: &str, retries: u32, pause: Duration, lines: &Lines) -> Result<(
 
 fn catch_up<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FileCatchUp, D::Error> {
     let words = [("none", FileCatchUp::None), ("latest", FileCatchUp::Latest), ("all", FileCatchUp::All)];
-    deserializer.deserialize_any(Word { words: &words, remedy: "write none, latest or all" })
+    deserializer.deserialize_any(Word { words: &words, remedy: "none, latest or all" })
 }
 
 fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Overlap, D::Error> {
     let words = [("skip", Overlap::Skip), ("queue", Overlap::Queue)];
-    deserializer.deserialize_any(Word { words: &words, remedy: "write skip or queue" })
+    deserializer.deserialize_any(Word { words: &words, remedy: "skip or queue" })
 }
 
 /// One of a few words; whatever else stands there, the refusal says which.
@@ -793,7 +794,7 @@ impl<T: Copy> de::Visitor<'_> for Word<'_, T> {
         let found = self.words.iter().find(|(word, _)| *word == written);
         found
             .map(|(_, meant)| *meant)
-            .ok_or_else(|| E::custom(format_args!("{written:?} is none of the words; {}", self.remedy)))
+            .ok_or_else(|| E::custom(format_args!("{written:?} is none of the words; write {}", self.remedy)))
     }
 }
 
@@ -886,7 +887,7 @@ fn nearest_time_zone(written: &str) -> Option<String> {
     names()
         .find(|name| name.to_lowercase() == written)
         .or_else(|| names().find(|name| city(name).as_deref() == Some(written.as_str())))
-        .or_else(|| yaml::nearest(&written, names()))
+        .or_else(|| nearest(&written, names()))
         .map(str::to_owned)
 }
 
@@ -963,7 +964,7 @@ mod tests {
                 "database:\n  pool_size: 0",
                 "2: database.pool_size: 0 is out of bounds; write a whole number from 1 to 1000",
             ),
-            ("database:\n  pool_size: many", "2: database.pool_size: a text does not fit here; write a whole number"),
+            ("database:\n  pool_size: many", "2: database.pool_size: expected a whole number, found a text"),
             (
                 "database: {connect_timeout_seconds: -1}",
                 "1: database.connect_timeout_seconds: -1 is out of bounds; write a whole number from 1 to 3600",
@@ -990,7 +991,10 @@ mod tests {
                 "business: {time_zone: +02:00}",
                 "1: business.time_zone: \"+02:00\" is no time zone; write an IANA name such as UTC, Europe/Paris or Asia/Shanghai",
             ),
-            ("business: {time_zone: null}", "1: business.time_zone: nothing (null) does not fit here; write a text"),
+            (
+                "business: {time_zone: null}",
+                "1: business.time_zone: expected a text, in quotes if it looks like a number, found null",
+            ),
             ("business: {language: fr}", "1: business.language: unknown variant `fr`, expected `en` or `zh-CN`"),
             (
                 "ledger: {recharge_sources: []}",
@@ -1018,12 +1022,9 @@ mod tests {
             ),
             (
                 "ledger: {expiry: {calendar_days: yes}}",
-                "1: ledger.expiry.calendar_days: a text does not fit here; write true or false",
+                "1: ledger.expiry.calendar_days: expected true or false, found a text",
             ),
-            (
-                "ledger: {expiry: 30}",
-                "1: ledger.expiry: integer `30` does not fit here; write a mapping (`key: value`)",
-            ),
+            ("ledger: {expiry: 30}", "1: ledger.expiry: expected a mapping (`key: value`), found integer `30`"),
             (
                 "jobs: {expiry: {schedule: '0 0 30 2 *'}}",
                 "1: jobs.expiry.schedule: \"0 0 30 2 *\" never comes due: no such day is in the calendar; write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
@@ -1046,39 +1047,33 @@ mod tests {
             ),
             (
                 "jobs: {expiry: {schedule: 2}}",
-                "1: jobs.expiry.schedule: integer `2` does not fit here; put it in quotes",
+                "1: jobs.expiry.schedule: expected a text, in quotes if it looks like a number, found integer `2`",
             ),
             (
                 "jobs: {expiry: {schedule: ['0 2 * * *']}}",
-                "1: jobs.expiry.schedule: a list does not fit here; write a text",
+                "1: jobs.expiry.schedule: expected a text, in quotes if it looks like a number, found a list",
             ),
-            (
-                "jobs: {expiry: {enabled: 'yes'}}",
-                "1: jobs.expiry.enabled: a text does not fit here; write true or false",
-            ),
+            ("jobs: {expiry: {enabled: 'yes'}}", "1: jobs.expiry.enabled: expected true or false, found a text"),
             (
                 "jobs: {expiry: {catch_up: yes}}",
                 "1: jobs.expiry.catch_up: \"yes\" is none of the words; write none, latest or all",
             ),
             (
                 "jobs: {expiry: {catch_up: true}}",
-                "1: jobs.expiry.catch_up: boolean `true` does not fit here; write none, latest or all",
+                "1: jobs.expiry.catch_up: expected none, latest or all, found boolean `true`",
             ),
-            (
-                "jobs:\n  prune:\n    catch_up: null",
-                "3: jobs.prune.catch_up: nothing (null) does not fit here; write none, latest or all",
-            ),
+            ("jobs:\n  prune:\n    catch_up: null", "3: jobs.prune.catch_up: expected none, latest or all, found null"),
             (
                 "jobs: {expiry: {catch_up: [latest]}}",
-                "1: jobs.expiry.catch_up: a list does not fit here; write none, latest or all",
+                "1: jobs.expiry.catch_up: expected none, latest or all, found a list",
             ),
             (
                 "jobs: {expiry: {catch_up: {all: 3}}}",
-                "1: jobs.expiry.catch_up: a mapping (`key: value`) does not fit here; write none, latest or all",
+                "1: jobs.expiry.catch_up: expected none, latest or all, found a mapping",
             ),
             (
                 "jobs: {expiry: {catch_up: 3}}",
-                "1: jobs.expiry.catch_up: integer `3` does not fit here; write none, latest or all",
+                "1: jobs.expiry.catch_up: expected none, latest or all, found integer `3`",
             ),
             (
                 "jobs: {expiry: {catch_up: All}}",
@@ -1106,7 +1101,7 @@ mod tests {
             ),
             (
                 "jobs: {expiry: {catch_up: all, catch_up_limit: '5'}}",
-                "1: jobs.expiry.catch_up_limit: a text does not fit here; write a whole number",
+                "1: jobs.expiry.catch_up_limit: expected a whole number, found a text",
             ),
             (
                 "jobs: {expiry: {overlap: wait}}",
@@ -1114,7 +1109,7 @@ mod tests {
             ),
             (
                 "jobs: {expiry: {overlap: false}}",
-                "1: jobs.expiry.overlap: boolean `false` does not fit here; write skip or queue",
+                "1: jobs.expiry.overlap: expected skip or queue, found boolean `false`",
             ),
             (
                 "jobs: {expiry: {timeout_seconds: 0}}",
@@ -1122,12 +1117,9 @@ mod tests {
             ),
             (
                 "jobs: {expiry: {timeout_seconds: 4h}}",
-                "1: jobs.expiry.timeout_seconds: a text does not fit here; write a whole number",
+                "1: jobs.expiry.timeout_seconds: expected a whole number, found a text",
             ),
-            (
-                "jobs: {expiry: {retries: '3'}}",
-                "1: jobs.expiry.retries: a text does not fit here; write a whole number",
-            ),
+            ("jobs: {expiry: {retries: '3'}}", "1: jobs.expiry.retries: expected a whole number, found a text"),
             (
                 "jobs:\n  expiry:\n    retries: 30",
                 "3: jobs.expiry.retries: the pause starts at 10 s and doubles each time, so before the last of 30 it would be longer than a week; write at most 16, or a smaller retry_seconds",

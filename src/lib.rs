@@ -72,6 +72,8 @@ pub mod numbers;
 #[doc(hidden)]
 pub mod retry;
 #[doc(hidden)]
+pub mod spelling;
+#[doc(hidden)]
 pub mod time;
 #[doc(hidden)]
 pub mod yaml;

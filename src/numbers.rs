@@ -1,4 +1,6 @@
-//! Numbers as people read them.
+//! Numbers: decimals exactly as they are written, and whole numbers as people read them.
+
+use rust_decimal::Decimal;
 
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: impl Into<i128>) -> String {
@@ -21,4 +23,62 @@ pub fn grouped(number: impl Into<i128>) -> String {
 pub fn counted(number: impl Into<i128>, one: &str, many: &str) -> String {
     let number: i128 = number.into();
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// A decimal number exactly as written: `10`, `0.30`, `1e-3`. None for anything else, and for more digits
+/// than a [`Decimal`] holds without rounding.
+pub fn decimal(text: &str) -> Option<Decimal> {
+    let number_like = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
+    if !text.bytes().all(number_like) || !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match text.split_once(['e', 'E']) {
+        None => Decimal::from_str_exact(text).ok(),
+        Some((digits, _)) => {
+            Decimal::from_str_exact(digits).ok()?;
+            Decimal::from_scientific(text).ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_keep_their_digits() {
+        for (text, expected) in [
+            ("0.1", "0.1"),
+            ("0.30", "0.30"),
+            ("10", "10"),
+            ("1e-3", "0.001"),
+            ("1.5E+3", "1500"),
+            ("12345678901234567.89", "12345678901234567.89"),
+            ("98765432109876543210", "98765432109876543210"),
+        ] {
+            assert_eq!(decimal(text).map(|number| number.to_string()).as_deref(), Some(expected));
+        }
+        for text in [
+            "",
+            ".",
+            "-",
+            "e5",
+            "NaN",
+            ".nan",
+            "inf",
+            "1_000",
+            "0x10",
+            "1e",
+            "1e99",
+            "1 2",
+            "1,5",
+            "٣",
+            "0.12345678901234567890123456789",
+            "1-2",
+            "1.2.3",
+            "--1",
+        ] {
+            assert_eq!(decimal(text), None, "{text}");
+        }
+    }
 }

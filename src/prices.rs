@@ -20,8 +20,12 @@ use std::fmt::{self, Display};
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
-use crate::yaml::{self, Exact};
+use crate::numbers::decimal;
+use crate::spelling::nearest;
+use crate::yaml;
+pub use crate::yaml::Error as FileError;
 
 /// The most points that one price may come to: the most that one entry of the ledger holds.
 pub const POINTS_MAX: i64 = 1_000_000_000_000;
@@ -159,7 +163,7 @@ impl PriceList {
     ///
     /// # Errors
     /// Anything but the shapes that `config/prices.yaml` shows, with the line and what to write instead.
-    pub fn from_yaml(file: &str, text: &str) -> Result<PriceList, yaml::Error> {
+    pub fn from_yaml(file: &str, text: &str) -> Result<PriceList, FileError> {
         let (sections, lines) = yaml::read::<Sections>(file, text)?;
         let fixed = sections.fixed_costs.unwrap_or_default().into_iter();
         let fixed = fixed.map(|(name, points)| (format!("fixed_costs.{name}"), name, Rule::Fixed(points)));
@@ -167,21 +171,20 @@ impl PriceList {
         let timed = timed.map(|(name, rule)| (format!("duration_based_costs.{name}"), name, Rule::ByTime(rule)));
         let free = sections.free_services.unwrap_or_default().into_iter().enumerate();
         let free = free.map(|(position, name)| (format!("free_services[{position}]"), name, Rule::Free));
-        let mut written: Vec<_> = fixed.chain(timed).chain(free).collect();
-        // As the person reads it, so that of a pair the second is refused.
-        written.sort_by_key(|(path, ..)| lines.line(path));
 
         let mut rules = BTreeMap::new();
         let mut paths = BTreeMap::new();
-        for (path, name, rule) in written {
+        for (path, name, rule) in fixed.chain(timed).chain(free) {
             if name.is_empty() || name.trim() != name || name.contains(char::is_control) {
                 let what = format_args!("{name:?} is no name for a service");
                 return Err(lines.error(&path, what, "write a name without spaces around it"));
             }
-            if let Some(first) = paths.insert(name.clone(), path.clone()) {
-                let line = lines.line(&first);
+            if let Some(other) = paths.insert(name.clone(), path.clone()) {
+                let mut both = [(lines.line(&path), path), (lines.line(&other), other)];
+                both.sort_by_key(|(line, _)| *line);
+                let [(line, first), (_, second)] = both;
                 let what = format_args!("the service {name:?} has a price already, {first} in line {line}");
-                return Err(lines.error(&path, what, "keep one of the two"));
+                return Err(lines.error(&second, what, "keep one of the two"));
             }
             rules.insert(name, rule);
         }
@@ -263,7 +266,7 @@ impl PriceList {
     fn hint(&self, service: &str) -> String {
         const SHOWN: usize = 10;
         let names = self.rules.keys().map(String::as_str);
-        if let Some(name) = yaml::nearest(service, names.clone()) {
+        if let Some(name) = nearest(service, names.clone()) {
             return format!("did you mean {name:?}?");
         }
         let shown: Vec<&str> = names.take(SHOWN).collect();
@@ -280,7 +283,7 @@ impl PriceList {
 /// # Errors
 /// [`PriceError::SecondsInvalid`] for anything else, such as a negative number, `NaN` or `inf`.
 pub fn parse_seconds(text: &str) -> Result<Decimal, PriceError> {
-    match yaml::decimal(text.trim()) {
+    match decimal(text.trim()) {
         Some(seconds) if seconds >= Decimal::ZERO => Ok(seconds),
         _ => Err(PriceError::SecondsInvalid { given: text.to_owned() }),
     }
@@ -329,6 +332,31 @@ fn describe<'a>(name: &'a str, rule: &Rule) -> Service<'a> {
         }
     };
     Service { name, kind, rule: text, estimation }
+}
+
+/// A decimal number with the very digits that the file has: serde_yaml hands over a scalar's text to whoever asks for
+/// text, so nothing goes through a float.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exact(Decimal);
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Exact, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Exact;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Exact, E> {
+                decimal(text).map(Exact).ok_or_else(|| E::custom("must be a number; write e.g. 10"))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
 }
 
 /// The file as written.
@@ -631,7 +659,7 @@ free_services: [preview]
             ),
             (
                 rule("min_points: 1\n    divisor: [10]"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: a list does not fit here; write a number",
+                "prices.yaml:4: duration_based_costs.tts.divisor: expected a number, found a list",
             ),
             (
                 rule("min_points: 1\n    divisor: true"),
@@ -661,10 +689,7 @@ free_services: [preview]
                 rule("divisor: 1\n    min_points: 99999999999999999999"),
                 "prices.yaml:4: duration_based_costs.tts.min_points: must be at most 1,000,000,000,000; write whole points, e.g. 5",
             ),
-            (
-                rule("divisor: 1"),
-                "prices.yaml:2: duration_based_costs.tts: the key `min_points` is missing; add `min_points: …`",
-            ),
+            (rule("divisor: 1"), "prices.yaml:2: duration_based_costs.tts: missing key `min_points`"),
             (
                 rule("min_points: 1"),
                 "prices.yaml:2: duration_based_costs.tts: has neither a divisor nor a multiplier; write e.g. `divisor: 10` (seconds per point) or `multiplier: 2` (points per second)",
@@ -675,7 +700,7 @@ free_services: [preview]
             ),
             (
                 rule("[10, 1]"),
-                "prices.yaml:2: duration_based_costs.tts: a list does not fit here; write a mapping (`key: value`)",
+                "prices.yaml:2: duration_based_costs.tts: expected a mapping (`key: value`), found a list",
             ),
             (
                 rule("{divisor: 1, min_points: 1, estimation: {seconds_per_char: -0.3}}"),

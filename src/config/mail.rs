@@ -249,12 +249,12 @@ fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp,
 
 fn mail_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FileMailMode, D::Error> {
     let words = [("none", FileMailMode::None), ("directory", FileMailMode::Directory), ("smtp", FileMailMode::Smtp)];
-    deserializer.deserialize_any(Word { words: &words, remedy: "write smtp, directory or none" })
+    deserializer.deserialize_any(Word { words: &words, remedy: "smtp, directory or none" })
 }
 
 fn security<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Security, D::Error> {
     let words = [("starttls", Security::StartTls), ("tls", Security::Tls), ("none", Security::None)];
-    deserializer.deserialize_any(Word { words: &words, remedy: "write starttls, tls or none" })
+    deserializer.deserialize_any(Word { words: &words, remedy: "starttls, tls or none" })
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
