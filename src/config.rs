@@ -26,6 +26,7 @@ use crate::language::Language;
 use crate::prices::PriceList;
 use crate::requests;
 use crate::schedule::Schedule;
+use crate::scheduler::{CatchUp, JobSettings, Overlap};
 use crate::spelling::nearest;
 use crate::telemetry::LogFormat;
 use crate::time::Zone;
@@ -235,64 +236,13 @@ pub struct Jobs {
     pub prune: Job,
 }
 
-/// What can be configured about any job.
+/// The settings of a job.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// When it runs.
-    pub schedule: Schedule,
-    /// Whether it has slots at all.
-    pub enabled: bool,
-    /// Which slots that came due while no daemon was up are run later.
-    pub catch_up: CatchUp,
-    /// What becomes of a slot that comes due while an earlier one still runs.
-    pub overlap: Overlap,
-    /// After so long an attempt has failed.
-    pub timeout: Duration,
-    /// Further attempts after one that failed.
-    pub retries: u32,
-    /// Before the first of them; it doubles each time.
-    pub retry_pause: Duration,
-    /// Told of each run.
+    /// When it runs, and how.
+    pub settings: JobSettings,
+    /// The dead man's switch that hears of its runs.
     pub ping_url: Option<String>,
-}
-
-/// Which of the slots that came due while no daemon was up are run later. The others are missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CatchUp {
-    /// None of them.
-    None,
-    /// The last one.
-    Latest,
-    /// All, up to so many: the last ones.
-    All(usize),
-}
-
-/// What becomes of a slot that comes due while an earlier one still runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlap {
-    /// It is skipped.
-    Skip,
-    /// It waits.
-    Queue,
-}
-
-impl Display for CatchUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CatchUp::None => f.write_str("none"),
-            CatchUp::Latest => f.write_str("latest"),
-            CatchUp::All(limit) => write!(f, "all, up to {limit}"),
-        }
-    }
-}
-
-impl Display for Overlap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Overlap::Skip => "skip",
-            Overlap::Queue => "queue",
-        })
-    }
 }
 
 /// How reports are made.
@@ -469,11 +419,11 @@ impl Config {
     /// What is allowed, and may still not be meant, each with file, line and path: schedules which a change of the clocks
     /// moves, loses or repeats in the three years after `now`. Nothing stops for it.
     pub fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
-        let jobs = self.jobs.by_name().into_iter().filter(|(_, job)| job.enabled);
+        let jobs = self.jobs.by_name().into_iter().filter(|(_, job)| job.settings.enabled);
         let changes = jobs.flat_map(|(name, job)| {
             let remedy =
                 "if that will not do, write another time of day, or a time_zone whose clocks never change, such as UTC";
-            let told = job.schedule.clock_change_warnings(now).into_iter();
+            let told = job.settings.schedule.clock_change_warnings(now).into_iter();
             told.map(move |what| self.lines.error(&format!("jobs.{name}.schedule"), what, remedy).to_string())
         });
         changes.collect()
@@ -704,7 +654,7 @@ fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job,
         }
     };
     retries(&format!("jobs.{name}"), file.retries, file.retry_pause, lines)?;
-    Ok(Job {
+    let settings = JobSettings {
         schedule,
         enabled: file.enabled,
         catch_up,
@@ -712,8 +662,8 @@ fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job,
         timeout: file.timeout,
         retries: file.retries,
         retry_pause: file.retry_pause,
-        ping_url: file.ping_url,
-    })
+    };
+    Ok(Job { settings, ping_url: file.ping_url })
 }
 
 fn business_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -918,7 +868,7 @@ mod tests {
         assert_eq!((config.time_zone, config.language), (Zone::UTC, Language::English));
         assert_eq!(config.recharge_sources.len(), 6);
         assert_eq!(config.expiry, Expiry { days: 180, calendar_days: false });
-        assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (UTC)");
+        assert_eq!(config.jobs.expiry.settings.schedule.describe(), "0 2 * * * (UTC)");
         assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
         assert_eq!(config.prices_source, Source::BuiltIn);
         // The documented file, copied as it is, means the same as no file.
@@ -941,7 +891,7 @@ mod tests {
         );
         assert_eq!(config.expiry, Expiry { days: 180, calendar_days: true });
         assert_eq!(config.recharge_sources, BTreeSet::from(["cash".to_owned()]));
-        assert_eq!(config.jobs.expiry.schedule.describe(), "0 2 * * * (Asia/Shanghai)");
+        assert_eq!(config.jobs.expiry.settings.schedule.describe(), "0 2 * * * (Asia/Shanghai)");
         assert_eq!(config.state_dir, Path::new("conf/../data"));
         assert_eq!(config.database.ca_file.as_deref(), Some(Path::new("conf/ca.pem")));
         assert_eq!(config.database.pool_size, 8);
@@ -1226,8 +1176,8 @@ mod tests {
         )
         .unwrap();
         let Jobs { expiry, prune, .. } = &config.jobs;
-        assert_eq!((expiry.catch_up, expiry.overlap), (CatchUp::All(1000), Overlap::Queue));
-        assert_eq!(prune.catch_up, CatchUp::None);
+        assert_eq!((expiry.settings.catch_up, expiry.settings.overlap), (CatchUp::All(1000), Overlap::Queue));
+        assert_eq!(prune.settings.catch_up, CatchUp::None);
         assert_eq!(config.requests.retries, 8);
     }
 

@@ -1,14 +1,16 @@
-//! Tells dead man's switches, such as those of healthchecks.io, of runs: who hears of none in time raises the alarm.
+//! Pings dead man's switches, such as those of healthchecks.io, at the events of runs. A switch that hears of no run in time raises the
+//! alarm.
 //!
-//! A switch that hangs, fails or is gone holds up nobody. What is told of a job leaves in order, by a thread of the job's
-//! own: a thread and not a task, because the program does not wait for it when it ends.
+//! A switch that hangs, fails or is gone delays nothing else. The pings of a job leave in order, from a task of the job's own.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Display};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls_native_certs::load_native_certs;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -16,34 +18,34 @@ use uuid::Uuid;
 
 use crate::retry::Backoff;
 
-/// A switch answers at once or not at all.
+/// How long a call may take. A switch answers at once or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The pause before the second attempt, and the cap of the later ones.
 const PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often a ping is tried.
+/// The attempts for a ping.
 const TRIES: u32 = 4;
 
-/// Of a job's pings that wait for a switch which does not answer, the latest count: a job that runs each second must not
-/// fill the memory, nor flood the switch when it is back.
+/// The most pings of a job that wait for its switch; the oldest are dropped. A job that runs each second must not fill the memory, nor
+/// flood the switch when it is back.
 const MOST_WAITING: usize = 8;
 
 /// The longest body: as much as healthchecks.io keeps.
 const LONGEST_BODY: usize = 10_000;
 
-/// What is told.
+/// The event that a ping reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// A run begins: `URL/start`.
+    /// A run began: `URL/start`.
     Start,
-    /// It succeeded: `URL`.
+    /// The run succeeded: `URL`.
     Success,
-    /// It succeeded, and found what somebody should look at: `URL/3`, the status that `pointsd run` ends with then.
-    /// Switches count every status but 0 as a failure.
+    /// The run succeeded, and its result needs attention: `URL/3`, with the exit status of `pointsd run`. Switches count every status
+    /// but 0 as a failure.
     AnswerIsNo,
-    /// It failed: `URL/fail`.
+    /// The run failed: `URL/fail`.
     Fail,
 }
 
@@ -61,20 +63,20 @@ impl Signal {
 /// A message to a switch.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ping {
-    /// The job that it is about.
+    /// The job.
     pub job: &'static str,
-    /// The switch's address, without what says what happened.
+    /// The switch's address, without the part for the event.
     pub url: String,
-    /// What happened.
+    /// The event.
     pub signal: Signal,
-    /// Which run this is about: the same for its begin and its end, so that the switch can tell how long it took.
+    /// The run, the same at its begin and its end, so that the switch can measure how long it took.
     pub run: Option<Uuid>,
-    /// A few words on it.
+    /// A few words about the event.
     pub body: String,
 }
 
 impl Ping {
-    /// The name of a run for switches. Runs of several databases may have the same number.
+    /// The id of a run for switches. Runs of several databases may have the same number, so it depends on the slot, too.
     pub fn run_id(job: &str, run: i64, slot: &str) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("pointsd:{job}:{run}:{slot}").as_bytes())
     }
@@ -84,7 +86,7 @@ impl Ping {
         format!("{}{}{run}", self.url, self.signal.path())
     }
 
-    /// What may be told of the address: who knows the rest of it can ping, too.
+    /// The part of the address that may be logged. The rest is a secret: it allows anyone to ping.
     fn host(&self) -> &str {
         let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
         let host = rest.split('/').next().unwrap_or_default();
@@ -92,10 +94,12 @@ impl Ping {
     }
 }
 
-/// Sends pings. Those of one job keep their order. Dropping it lets go of what was not sent.
+/// Sends pings. Those of one job keep their order. Dropping it drops the pings that were not sent. It needs a tokio runtime.
 pub struct Pings {
     caller: Arc<Caller>,
-    lines: Mutex<HashMap<&'static str, Arc<Line>>>,
+    queues: Mutex<HashMap<&'static str, Arc<Queue>>>,
+    /// A task for each queue; they end when this is dropped.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// How pings are sent.
@@ -104,11 +108,11 @@ struct Caller {
     pause: Duration,
 }
 
-/// A job's pings on their way.
+/// The pings of a job on their way.
 #[derive(Default)]
-struct Line {
+struct Queue {
     state: Mutex<Waiting>,
-    changed: Condvar,
+    filled: Notify,
 }
 
 #[derive(Default)]
@@ -118,8 +122,6 @@ struct Waiting {
     calling: bool,
     /// Whether pings were dropped since the last one that arrived.
     dropping: bool,
-    /// Nobody will tell anything any more.
-    closed: bool,
 }
 
 impl Default for Pings {
@@ -129,18 +131,18 @@ impl Default for Pings {
 }
 
 impl Pings {
-    /// One that waits so long for an answer, and so long before the second of its tries.
+    /// Pings with another time limit for an answer, and another pause before the second attempt.
     pub fn patient(answer: Duration, pause: Duration) -> Pings {
-        Pings { caller: Arc::new(Caller { answer, pause }), lines: Mutex::default() }
+        Pings { caller: Arc::new(Caller { answer, pause }), queues: Mutex::default(), tasks: Mutex::default() }
     }
 
-    /// Sends this, as soon as what was told of the job before is sent or given up. Returns at once.
-    pub fn tell(&self, mut ping: Ping) {
+    /// Sends a ping after the earlier pings of its job. Returns at once.
+    pub fn send(&self, mut ping: Ping) {
         if ping.body.len() > LONGEST_BODY {
             ping.body = ping.body.chars().take(LONGEST_BODY / 4).collect();
         }
-        let Some(line) = self.line(ping.job) else { return };
-        let mut state = line.lock();
+        let queue = self.queue(ping.job);
+        let mut state = lock(&queue.state);
         if state.pings.len() >= MOST_WAITING {
             if !std::mem::replace(&mut state.dropping, true) {
                 let (job, host) = (ping.job, ping.host());
@@ -149,31 +151,25 @@ impl Pings {
             state.pings.pop_front();
         }
         state.pings.push_back(ping);
-        line.changed.notify_all();
+        queue.filled.notify_one();
     }
 
-    /// A job's line, with its thread; none where the system gives us no thread.
-    fn line(&self, job: &'static str) -> Option<Arc<Line>> {
-        let mut lines = lock(&self.lines);
-        if let Some(line) = lines.get(job) {
-            return Some(Arc::clone(line));
-        }
-        let (line, caller) = (Arc::new(Line::default()), Arc::clone(&self.caller));
-        let served = Arc::clone(&line);
-        let thread = std::thread::Builder::new().name(format!("ping {job}")).spawn(move || served.serve(&caller));
-        if let Err(error) = thread {
-            warn!(job, %error, "pings of {job} cannot be sent: {error}");
-            return None;
-        }
-        lines.insert(job, Arc::clone(&line));
-        Some(line)
+    /// The queue of a job, and its task.
+    fn queue(&self, job: &'static str) -> Arc<Queue> {
+        let mut queues = lock(&self.queues);
+        let queue = queues.entry(job).or_insert_with(|| {
+            let queue = Arc::new(Queue::default());
+            lock(&self.tasks).spawn(Arc::clone(&queue).serve(Arc::clone(&self.caller)));
+            queue
+        });
+        Arc::clone(queue)
     }
 
-    /// Waits until everything is sent or given up, for so long at most; false where there is still something.
+    /// Waits until all pings have arrived or are given up, for so long at most. False if some are left.
     pub async fn sent(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
-            let busy = lock(&self.lines).values().any(|line| line.is_busy());
+            let busy = lock(&self.queues).values().any(|queue| queue.is_busy());
             if !busy || Instant::now() >= deadline {
                 return !busy;
             }
@@ -182,74 +178,37 @@ impl Pings {
     }
 }
 
-impl Drop for Pings {
-    fn drop(&mut self) {
-        for line in lock(&self.lines).values() {
-            line.lock().closed = true;
-            line.changed.notify_all();
-        }
-    }
-}
-
-impl Line {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.state)
-    }
-
+impl Queue {
     fn is_busy(&self) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         state.calling || !state.pings.is_empty()
     }
 
-    fn serve(&self, caller: &Caller) {
+    fn next(&self) -> Option<Ping> {
+        let mut state = lock(&self.state);
+        let ping = state.pings.pop_front();
+        state.calling = ping.is_some();
+        ping
+    }
+
+    async fn serve(self: Arc<Queue>, caller: Arc<Caller>) {
         loop {
-            let mut state = self.lock();
-            let ping = loop {
-                if state.closed {
-                    return;
-                }
-                if let Some(ping) = state.pings.pop_front() {
-                    break ping;
-                }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some(ping) = self.next() else {
+                self.filled.notified().await;
+                continue;
             };
-            state.calling = true;
-            drop(state);
-            let arrived = self.send(&ping, caller);
-            let mut state = self.lock();
+            let (job, host) = (ping.job, ping.host().to_owned());
+            let arrived = caller.send(ping).await;
+            let mut state = lock(&self.state);
             state.calling = false;
             if arrived && std::mem::take(&mut state.dropping) {
-                let (job, host) = (ping.job, ping.host());
                 info!(job, host, "{host} takes pings again");
             }
         }
     }
-
-    /// Tries until it has arrived, or cannot. False where it is given up.
-    fn send(&self, ping: &Ping, caller: &Caller) -> bool {
-        let mut pauses = Backoff::new(caller.pause, LONGEST_PAUSE).pauses();
-        for tried in 1.. {
-            let Err(failure) = caller.call(ping) else { return true };
-            if tried == TRIES || !failure.may_pass() {
-                let (job, host, reason) = (ping.job, ping.host(), failure.to_string());
-                warn!(job, host, tried, reason, "a ping of {job} to {host} is given up: {reason}");
-                return false;
-            }
-            if self.is_closed_after(pauses.next_pause()) {
-                return false;
-            }
-        }
-        false
-    }
-
-    fn is_closed_after(&self, pause: Duration) -> bool {
-        let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, pause, |state| !state.closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closed
-    }
 }
 
-/// Why a ping did not arrive. It says nothing of the address.
+/// Why a ping did not arrive. The address is no part of it.
 enum Failure {
     Status(u16),
     Silent(Duration),
@@ -278,11 +237,30 @@ impl Display for Failure {
 }
 
 impl Caller {
+    /// Tries until the ping has arrived, or cannot arrive. False if it is given up.
+    async fn send(self: &Arc<Caller>, ping: Ping) -> bool {
+        let (mut pauses, ping) = (Backoff::new(self.pause, LONGEST_PAUSE).pauses(), Arc::new(ping));
+        for tried in 1.. {
+            let (caller, called) = (Arc::clone(self), Arc::clone(&ping));
+            let answer = tokio::task::spawn_blocking(move || caller.call(&called)).await;
+            let Err(failure) = answer.unwrap_or_else(|panic| Err(Failure::Other(panic.to_string()))) else {
+                return true;
+            };
+            if tried == TRIES || !failure.may_pass() {
+                let (job, host, reason) = (ping.job, ping.host(), failure.to_string());
+                warn!(job, host, tried, reason, "a ping of {job} to {host} is given up: {reason}");
+                return false;
+            }
+            pauses.sleep().await;
+        }
+        false
+    }
+
     fn call(&self, ping: &Ping) -> Result<(), Failure> {
         let encrypted = ping.url.starts_with("https://");
         let mut config = Agent::config_builder()
             .timeout_global(Some(self.answer))
-            // A connection would be closed by the other end long before the job's next slot.
+            // The other end would close a connection long before the job's next slot.
             .max_idle_connections(0)
             .user_agent(concat!("pointsd/", env!("CARGO_PKG_VERSION")));
         if encrypted {
@@ -312,7 +290,7 @@ fn trusted() -> RootCerts {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics is done under these locks.
+    // No code under these locks panics.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

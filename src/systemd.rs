@@ -118,6 +118,7 @@ fn one_line(text: &str) -> String {
 #[derive(Debug)]
 pub struct Health {
     pulse: Arc<Pulse>,
+    interval: Option<Duration>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -131,13 +132,17 @@ impl Health {
     /// It is for a tokio runtime.
     pub fn start(notifier: &Notifier) -> Health {
         let pulse = Arc::new(Pulse { last_beat: Mutex::new(Instant::now()) });
-        let task = sd_notify::watchdog_enabled()
-            .filter(|interval| !interval.is_zero())
-            .map(|interval| tokio::spawn(watch(notifier.clone(), pulse.clone(), interval)));
-        Health { pulse, task }
+        let interval = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero());
+        let task = interval.map(|interval| tokio::spawn(watch(notifier.clone(), pulse.clone(), interval)));
+        Health { pulse, interval, task }
     }
 
-    /// The loop has gone round. It must come more often than the watchdog's interval, whatever the loop waits for.
+    /// How long the loop may sleep between two beats, if there is a watchdog.
+    pub fn longest_sleep(&self) -> Option<Duration> {
+        self.interval.map(|interval| interval / 2)
+    }
+
+    /// The loop has gone round. A beat must come more often than the watchdog's interval, so the loop must not wait for longer.
     pub fn beat(&self) {
         self.pulse.beat(Instant::now());
     }

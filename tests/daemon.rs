@@ -199,8 +199,8 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         holder.batch_execute("COMMIT").await.unwrap();
         let logged = daemon.ended(0);
         let says = |message: &str| logged.iter().find(|line| line["message"] == message);
-        let stopped =
-            says("expiry stopped half way; whoever comes next continues it").unwrap_or_else(|| panic!("{logged:#?}"));
+        let stopped = says("expiry was stopped half way; the next daemon continues it");
+        let stopped = stopped.unwrap_or_else(|| panic!("{logged:#?}"));
         assert_eq!((&stopped["level"], &stopped["job"]), (&json!("WARN"), &json!("expiry")));
         assert_eq!(stopped["run_id"], 1);
         assert_eq!(logged.last().unwrap()["message"], "stopped");

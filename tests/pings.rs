@@ -145,51 +145,50 @@ fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
         let pings = Pings::patient(SOON.0, SOON.1);
         // Two failures, and it arrives.
         let switch = Switch::answering(|nth| Some(if nth < 2 { 500 } else { 200 }));
-        pings.tell(ping(switch.url(), Told::Fail, "the reason"));
+        pings.send(ping(switch.url(), Told::Fail, "the reason"));
         assert!(pings.sent(PATIENCE).await);
         let heard = switch.heard_more();
         assert_eq!(heard.len(), 3, "{heard:?}");
         assert!(heard.iter().all(|one| *one == heard[0]) && heard[0].body == "the reason", "{heard:?}");
         // Never: four tries, and no more.
         let switch = Switch::answering(|_| Some(503));
-        pings.tell(ping(switch.url(), Told::Success, ""));
+        pings.send(ping(switch.url(), Told::Success, ""));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 4);
         // An address that is wrong stays wrong.
         let switch = Switch::answering(|_| Some(404));
-        pings.tell(ping(switch.url(), Told::Success, ""));
+        pings.send(ping(switch.url(), Told::Success, ""));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 1);
         // What was given up keeps nothing else from leaving.
         let switch = Switch::new();
-        pings.tell(ping(&nobody(), Told::Start, ""));
-        pings.tell(ping(switch.url(), Told::Success, "done"));
+        pings.send(ping(&nobody(), Told::Start, ""));
+        pings.send(ping(switch.url(), Told::Success, "done"));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 1);
     });
 }
 
-#[test]
-fn pings_that_nobody_takes_do_not_pile_up() {
-    wait(async {
-        // It takes half a second to find out that nobody answers.
-        let pings = Pings::patient(Duration::from_millis(500), SOON.1);
-        let switch = Switch::answering(|nth| (nth > 0).then_some(200));
-        let began = Instant::now();
-        pings.tell(ping(switch.url(), Told::Start, "0"));
-        assert_eq!(switch.next().body, "0");
-        for number in 1..=1_000 {
-            pings.tell(ping(switch.url(), Told::Start, &number.to_string()));
-        }
-        assert!(began.elapsed() < SOON.0);
-        assert!(!pings.sent(Duration::ZERO).await);
-        // Other jobs have lines of their own.
-        let other = Switch::new();
-        pings.tell(Ping { job: "expiry", ..ping(other.url(), Told::Success, "") });
-        other.next();
-        assert!(pings.sent(PATIENCE).await);
-        let bodies: Vec<String> = switch.heard_more().into_iter().map(|heard| heard.body).collect();
-        let expected: Vec<String> = std::iter::once(0).chain(993..=1_000).map(|number| number.to_string()).collect();
-        assert_eq!(bodies, expected, "the first once more, and the latest");
-    });
+// Two threads, because the test waits for the switch without leaving its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_that_no_switch_takes_do_not_pile_up() {
+    // It takes half a second to find out that nobody answers.
+    let pings = Pings::patient(Duration::from_millis(500), SOON.1);
+    let switch = Switch::answering(|nth| (nth > 0).then_some(200));
+    let began = Instant::now();
+    pings.send(ping(switch.url(), Told::Start, "0"));
+    assert_eq!(switch.next().body, "0");
+    for number in 1..=1_000 {
+        pings.send(ping(switch.url(), Told::Start, &number.to_string()));
+    }
+    assert!(began.elapsed() < SOON.0);
+    assert!(!pings.sent(Duration::ZERO).await);
+    // Other jobs have lines of their own.
+    let other = Switch::new();
+    pings.send(Ping { job: "expiry", ..ping(other.url(), Told::Success, "") });
+    other.next();
+    assert!(pings.sent(PATIENCE).await);
+    let bodies: Vec<String> = switch.heard_more().into_iter().map(|heard| heard.body).collect();
+    let expected: Vec<String> = std::iter::once(0).chain(993..=1_000).map(|number| number.to_string()).collect();
+    assert_eq!(bodies, expected, "the first once more, and the latest");
 }

@@ -123,7 +123,7 @@ async fn play(
 ) -> anyhow::Result<Option<Value>> {
     ensure_unused(database).await?;
     database.migrate().await?;
-    let slot = stage.config.jobs.expiry.schedule.next_after((program.clock)());
+    let slot = stage.config.jobs.expiry.settings.schedule.next_after((program.clock)());
     let slot = slot.context("the job expiry has no further slot; mend jobs.expiry.schedule")?;
     let year = business::make_year(slot)?;
     let show = |text: String| if program.json { Ok(()) } else { say(text) };

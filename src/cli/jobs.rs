@@ -5,10 +5,9 @@ use serde_json::{Value, json as object};
 
 use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, WrongCall};
-use crate::config;
 use crate::database::Database;
 use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
-use crate::scheduler::{self, JobRow, RunRow, State, Store};
+use crate::scheduler::{self, JobRow, JobSettings, RunRow, State, Store};
 use crate::time::{Zone, time_text};
 
 /// The outage that `jobs explain` plays through.
@@ -133,7 +132,7 @@ async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
 }
 
 /// The slot that a daemon would run next.
-fn next_slot(settings: &config::Job, row: Option<&JobRow>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn next_slot(settings: &JobSettings, row: Option<&JobRow>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let settled = row.and_then(|row| row.last_slot).map_or(now, |last| last.max(now));
     settings.enabled.then(|| settings.schedule.next_after(settled)).flatten()
 }

@@ -6,9 +6,10 @@ use serde_json::json as object;
 use super::jobs::{full_proof, weekday};
 use super::output::{counted, facts, json, say, table};
 use super::{Outcome, Program, stop_on_signal};
-use crate::config::{CatchUp, Config, ConfigError, Job, Mail, MailWay, Overlap, Reports, Security};
+use crate::config::{Config, ConfigError, Job, Mail, MailWay, Reports, Security};
 use crate::daemon;
 use crate::database::{self, Database};
+use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
 
 /// The database's schema.
@@ -122,7 +123,7 @@ impl ConfigCommand {
             ("points live", format!("{} {days}", config.expiry.days)),
         ]))?;
         for (name, job) in config.jobs.by_name() {
-            say(format_args!("\nJob {name}: {}", job.schedule.in_words()))?;
+            say(format_args!("\nJob {name}: {}", job.settings.schedule.in_words()))?;
             say(facts(&job_facts(name, job, now)))?;
         }
         say("\nReports")?;
@@ -141,28 +142,28 @@ impl ConfigCommand {
 
 /// The slot that a job comes due at next, if it has slots.
 fn next_slot(job: &Job, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    job.schedule.next_after(now).filter(|_| job.enabled)
+    job.settings.schedule.next_after(now).filter(|_| job.settings.enabled)
 }
 
 /// A slot on the clocks of the job's zone.
 fn local(job: &Job, slot: DateTime<Utc>) -> String {
-    slot.with_timezone(&job.schedule.zone()).to_rfc3339_opts(SecondsFormat::Secs, false)
+    slot.with_timezone(&job.settings.schedule.zone()).to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
 /// A job's schedule and policies, for programs.
 fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
     let next = next_slot(job, now);
-    let (catch_up, limit) = match job.catch_up {
+    let (catch_up, limit) = match job.settings.catch_up {
         CatchUp::None => ("none", None),
         CatchUp::Latest => ("latest", None),
         CatchUp::All(limit) => ("all", Some(limit)),
     };
     object!({
-        "schedule": job.schedule.describe(), "rule": job.schedule.rule(), "time_zone": job.schedule.zone().name(),
-        "in_words": job.schedule.in_words(), "enabled": job.enabled,
+        "schedule": job.settings.schedule.describe(), "rule": job.settings.schedule.rule(), "time_zone": job.settings.schedule.zone().name(),
+        "in_words": job.settings.schedule.in_words(), "enabled": job.settings.enabled,
         "next_slot": next.map(time_text), "next_slot_local": next.map(|slot| local(job, slot)),
-        "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.overlap.to_string(),
-        "timeout_seconds": job.timeout.as_secs(), "retries": job.retries, "retry_seconds": job.retry_pause.as_secs(),
+        "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.settings.overlap.to_string(),
+        "timeout_seconds": job.settings.timeout.as_secs(), "retries": job.settings.retries, "retry_seconds": job.settings.retry_pause.as_secs(),
         "pings": job.ping_url.as_deref().map(host_of),
     })
 }
@@ -177,22 +178,22 @@ fn host_of(url: &str) -> &str {
 /// A job's schedule and policies, for people.
 fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, String); 7] {
     let next = match next_slot(job, now) {
-        Some(slot) if job.schedule.zone() == Zone::UTC => time_text(slot),
+        Some(slot) if job.settings.schedule.zone() == Zone::UTC => time_text(slot),
         Some(slot) => format!("{}, which is {}", local(job, slot), time_text(slot)),
         None => format!("none, it is not enabled; `pointsd run {name}` still runs it"),
     };
-    let after_downtime = match job.catch_up {
+    let after_downtime = match job.settings.catch_up {
         CatchUp::None => "none of the missed slots is run".to_owned(),
         CatchUp::Latest => "the latest of the missed slots is run".to_owned(),
         CatchUp::All(1) => "the latest of the missed slots is run (all, up to 1)".to_owned(),
         CatchUp::All(limit) => format!("all of the missed slots are run, up to the latest {limit}"),
     };
-    let overlap = match job.overlap {
+    let overlap = match job.settings.overlap {
         Overlap::Skip => "a slot is skipped while an earlier one runs",
         Overlap::Queue => "a slot waits while an earlier one runs",
     };
-    let pause = duration_text(job.retry_pause);
-    let retries = match job.retries {
+    let pause = duration_text(job.settings.retry_pause);
+    let retries = match job.settings.retries {
         0 => "none".to_owned(),
         1 => format!("1, after {pause} or up to as much again"),
         count => {
@@ -200,11 +201,11 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
         }
     };
     [
-        ("rule", job.schedule.describe()),
+        ("rule", job.settings.schedule.describe()),
         ("next slot", next),
         ("after downtime", after_downtime),
         ("overlap", overlap.to_owned()),
-        ("time-out", format!("an attempt has failed after {}", duration_text(job.timeout))),
+        ("time-out", format!("an attempt has failed after {}", duration_text(job.settings.timeout))),
         ("retries", retries),
         ("pings", job.ping_url.as_deref().map_or_else(|| "nobody".to_owned(), |url| host_of(url).to_owned())),
     ]

@@ -1,4 +1,4 @@
-//! What the daemon tells by itself: dead man's switches of runs, and everybody of reports that are missing.
+//! Alarms: dead man's switches hear of runs, and the log and the status line name missing reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::pings::{Ping, Pings, Signal};
 use crate::reports::missing::{self, DueReports, Missing};
-use crate::scheduler::{Event, Observer, Store, What};
+use crate::scheduler::{Observer, RunChange, RunEvent, Store};
 use crate::time::time_text;
 
-/// How often reports are looked for. They are missing by the hour.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The time between two searches. A report is missing after hours, so this adds little.
+const SEARCH_EVERY: Duration = Duration::from_secs(10);
 
-/// Tells each job's switch what becomes of its runs.
+/// An observer that pings the switch of a job at the events of its runs.
 pub(super) fn observer(config: watch::Receiver<Arc<Config>>, pings: &Arc<Pings>) -> Observer {
     let pings = Arc::clone(pings);
     Arc::new(move |event| {
-        let Event { job, run, slot, what } = event;
+        let RunEvent { job, run, slot, change } = event;
         let Some(url) = ping_url(&config.borrow(), job) else { return };
         let slot = time_text(slot);
-        let (signal, body) = match what {
-            What::Began => (Signal::Start, format!("run {run} for {slot}")),
-            What::Succeeded(done) => {
+        let (signal, body) = match change {
+            RunChange::Began => (Signal::Start, format!("run {run} for {slot}")),
+            RunChange::Succeeded(done) => {
                 let signal = if done.needs_attention { Signal::AnswerIsNo } else { Signal::Success };
                 (signal, done.counters.to_string())
             }
-            What::Failed(reason) => (Signal::Fail, reason),
+            RunChange::Failed(reason) => (Signal::Fail, reason),
         };
-        pings.tell(Ping { job, url, signal, run: Some(Ping::run_id(job, run, &slot)), body });
+        pings.send(Ping { job, url, signal, run: Some(Ping::run_id(job, run, &slot)), body });
     })
 }
 
@@ -40,9 +40,9 @@ fn ping_url(config: &Config, job: &str) -> Option<String> {
     config.jobs.by_name().into_iter().find(|(name, _)| *name == job)?.1.ping_url.clone()
 }
 
-/// Looks for reports that are missing until `stop` is cancelled: logs each one once, tells its job's switch, and keeps
-/// `shown` for the status line.
-pub(super) async fn look_for_reports(
+/// Searches for missing reports until `stop` is cancelled. Each one is logged once, its job's switch is pinged, and `shown` is kept for
+/// the status line.
+pub(super) async fn find_missing_reports(
     (database, store): (Database, Store),
     config: watch::Receiver<Arc<Config>>,
     pings: Arc<Pings>,
@@ -54,14 +54,15 @@ pub(super) async fn look_for_reports(
         let in_force = Arc::clone(&config.borrow());
         match stop.run_until_cancelled(look(&database, &store, &in_force)).await {
             None => return,
-            // The loop that asks the same database each second has told it.
-            Some(Err(error)) => tracing::debug!("reports cannot be looked for: {error:#}"),
+            // The main loop asks the same database and logs its absence.
+            Some(Err(error)) => tracing::debug!("missing reports cannot be searched for: {error:#}"),
             Some(Ok(standing)) => {
                 told.tell(&standing, &in_force, &pings);
-                shown.send_replace(told.in_words());
+                let line = told.in_words();
+                shown.send_if_modified(|shown| std::mem::replace(shown, line.clone()) != line);
             }
         }
-        if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(SEARCH_EVERY)).await.is_none() {
             return;
         }
     }
@@ -83,7 +84,7 @@ impl Told {
             let (job, slot) = (missing.report, time_text(missing.slot));
             error!(job, slot, "missing: {missing}");
             if let Some(url) = ping_url(config, job) {
-                pings.tell(Ping { job, url, signal: Signal::Fail, run: None, body: missing.to_string() });
+                pings.send(Ping { job, url, signal: Signal::Fail, run: None, body: missing.to_string() });
             }
         }
         for told in &self.0 {

@@ -1,20 +1,30 @@
 //! `pointsd serve`: hosts the jobs, the queue of requests and the sender of mails until it is told to stop.
 //!
-//! Its loop goes round each second: it asks the database for the time, lets the scheduler do what is due, and tells
-//! systemd how things stand. A database that is away is waited for, at the start as later.
+//! The main loop sleeps between its rounds. A round asks the database for the time, lets the scheduler do what is due, and writes the
+//! status line. It is woken by:
+//!
+//! - the next slot, or the next attempt of a failed run: tokio-cron-scheduler, armed anew after each round;
+//! - the end of an attempt in this process, since a slot may have waited for it;
+//! - SIGHUP, SIGTERM, and a report that is found missing;
+//! - its longest sleep, a third of the take-over time. By then it must see a run whose heartbeats stopped, a run that an
+//!   operator cancelled, and a clock that jumped. The watchdog may ask for a shorter one;
+//! - a second, while a run is under way, because the status line shows its progress;
+//! - the retry pause, while the database is away.
+//!
+//! The queue, the mail sender and the search for missing reports have loops of their own.
 
 mod alarms;
 mod status;
+mod waker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::{Job as Waker, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,25 +41,28 @@ use crate::systemd::{Health, Notifier};
 use crate::telemetry;
 use crate::time::time_text;
 use status::Status;
+use waker::Waker;
 
-/// The loop goes round after so long even if the scheduler does not wake it: a night must not be lost to a silent one, and
-/// the watchdog is fed by the loop alone.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The longest sleep of the loop where the take-over time is long.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// A chunk in hand may take so long when the daemon is told to stop: less than the unit's TimeoutStopSec. What is not
-/// done then is left to whoever takes the run over.
+/// The time between two status lines while a run is under way.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the current chunks may take when the daemon is told to stop. It is less than the unit's TimeoutStopSec. Another daemon
+/// takes over the runs that are left.
 const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 
-/// While a chunk in hand keeps the daemon from stopping, systemd is asked for so much more time, again and again.
+/// How much more time systemd is asked for, again and again, while a chunk keeps the daemon from stopping.
 const EXTENSION: Duration = Duration::from_secs(30);
 
-/// What is still to be told to dead man's switches when the daemon stops is given so long.
+/// How long the last pings may take when the daemon stops.
 const LAST_PINGS: Duration = Duration::from_secs(1);
 
-/// Runs until `stop` is cancelled; chunks in hand are finished first. `reload` reads the configuration anew.
+/// Runs until `stop` is cancelled, and finishes the current chunks. `reload` reads the configuration anew.
 ///
 /// # Errors
-/// Where the database cannot be used and waiting for it would not help.
+/// If the database cannot be used and waiting for it would not help.
 pub async fn serve(
     config: &Config,
     reload: impl Fn() -> Result<Config, ConfigError>,
@@ -65,7 +78,7 @@ pub async fn serve(
     Ok(closed?)
 }
 
-/// The database, migrated, as soon as it is there; none where we are told to stop first.
+/// Waits for the database and migrates it. None if the daemon is told to stop first.
 async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
     let mut pauses = Backoff::DATABASE.pauses();
     loop {
@@ -103,54 +116,27 @@ async fn host(
     status: &mut Status,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = Store::new(database, config.jobs.takeover);
-    let (configs, config_in_force) = watch::channel(Arc::new(config.clone()));
-    let pings = Arc::new(Pings::default());
-    let observer = alarms::observer(config_in_force.clone(), &pings);
-    let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone()).observed(observer);
-    let (missing, missing_now) = watch::channel(String::new());
-    let mut look_for_reports = Some(alarms::look_for_reports(
-        (database.clone(), scheduler.store().clone()),
-        config_in_force.clone(),
-        Arc::clone(&pings),
-        missing,
-        stop.clone(),
-    ));
-    let (mut waker, mut woken) = wake_each_second().await?;
-    let (rules, rules_in_force) = watch::channel(Arc::new(Rules::from(config)));
-    let stats = Arc::new(Stats::default());
-    // The queue of requests, the sender of mails, and what looks for reports.
-    let mut tasks = JoinSet::new();
+    let mut host = Host::new(config, database, stop);
+    let mut waker = Waker::start().await?;
     announce(config);
-    let mut registered = false;
-    let mut ready = false;
     let health = Health::start(status.notifier());
+    let longest_sleep =
+        health.longest_sleep().into_iter().fold(LONGEST_SLEEP.min(config.jobs.takeover / 3), Duration::min);
+    let mut outage = Backoff::DATABASE.pauses();
     while !stop.is_cancelled() {
-        let gone_round = go_round(&scheduler, &mut registered).await;
+        let round = host.round().await;
         health.beat();
-        let more = match gone_round {
-            Ok(tick) => {
+        let sleep = match round {
+            Ok((now, tick)) => {
+                outage.reset();
                 status.database_is_there();
-                status.show(scheduler.board(), &tick, &stats, &missing_now.borrow());
-                if !std::mem::replace(&mut ready, true) {
-                    let queue = (database.clone(), rules_in_force.clone(), Arc::clone(&stats), stop.clone());
-                    let settings = config.requests;
-                    tasks.spawn(async move {
-                        let (database, rules, stats, stop) = queue;
-                        requests::serve(&database, rules, settings, stats, stop).await;
-                    });
-                    if let Some(look_for_reports) = look_for_reports.take() {
-                        tasks.spawn(look_for_reports);
-                    }
-                    let sender = (database.clone(), config_in_force.clone(), stop.clone());
-                    tasks.spawn(async move {
-                        let (database, config, stop) = sender;
-                        mail::serve(&database, config, stop).await;
-                    });
-                    info!(database = database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
-                    status.ready();
+                status.show(host.scheduler.board(), &tick, &host.stats, &host.missing.borrow());
+                host.start_services(config, status);
+                waker.arm(tick.due_at, now).await?;
+                if tick.more {
+                    continue;
                 }
-                tick.more
+                if host.scheduler.under_way() > 0 { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
             }
             Err(error) => {
                 if error.is_transient() {
@@ -158,62 +144,127 @@ async fn host(
                 } else {
                     status.trouble(&error);
                 }
-                false
+                outage.next_pause().min(longest_sleep)
             }
         };
-        if tasks.try_join_next().is_some() && !stop.is_cancelled() {
-            anyhow::bail!(
-                "the queue of requests, the sender of mails or what looks for reports has ended by itself; the log says why"
-            );
-        }
-        if more {
-            continue;
-        }
+        host.check_services()?;
         tokio::select! {
             () = stop.cancelled() => {}
-            woken = tokio::time::timeout(LONGEST_SLEEP, woken.recv()) => {
-                anyhow::ensure!(woken != Ok(None), "the scheduler that wakes the jobs is gone");
-            }
-            _ = hangup.recv() => {
-                status.reloading();
-                match reload() {
-                    Ok(new) => {
-                        scheduler.replace(jobs::scheduled(&new, database));
-                        rules.send_replace(Arc::new(Rules::from(&new)));
-                        configs.send_replace(Arc::new(new.clone()));
-                        registered = false;
-                        announce(&new);
-                        info!(config = new.source.to_string(), "reloaded");
-                        warn_of_restart(config, &new);
-                        configs.send_replace(Arc::new(new));
-                        status.reloaded(None);
-                    }
-                    Err(error) => {
-                        let reason = telemetry::chain(&error);
-                        error!(reason, "the new configuration is refused: {reason}");
-                        status.reloaded(Some(reason));
-                    }
-                }
-            }
+            () = waker.woken() => {}
+            () = host.scheduler.attempt_ended() => {}
+            _ = host.missing.changed() => {}
+            _ = hangup.recv() => host.reload(config, reload(), status),
+            () = tokio::time::sleep(sleep) => {}
         }
     }
     info!("stopping");
-    drain(&scheduler, &mut tasks, status).await;
-    pings.sent(LAST_PINGS).await;
-    waker.shutdown().await.context("the scheduler does not stop")
+    drain(&host.scheduler, &mut host.services, status).await;
+    host.pings.sent(LAST_PINGS).await;
+    waker.stop().await
 }
 
-/// One round: nothing here waits for a job.
-async fn go_round(scheduler: &Scheduler, registered: &mut bool) -> Result<Tick, scheduler::Error> {
-    let now = scheduler.store().now().await?;
-    if !*registered {
-        scheduler.register(now).await?;
-        *registered = true;
+/// The parts of the daemon that work at the same time.
+struct Host {
+    database: Database,
+    scheduler: Scheduler,
+    /// Whether the database knows the jobs as they are configured now.
+    registered: bool,
+    config: watch::Sender<Arc<Config>>,
+    rules: watch::Sender<Arc<Rules>>,
+    stats: Arc<Stats>,
+    pings: Arc<Pings>,
+    /// The missing reports, for the status line.
+    missing: watch::Receiver<String>,
+    report_missing: Option<watch::Sender<String>>,
+    /// The queue of requests, the sender of mails, and the search for missing reports.
+    services: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Host {
+    fn new(config: &Config, database: &Database, stop: &CancellationToken) -> Host {
+        let store = Store::new(database, config.jobs.takeover);
+        let configs = watch::Sender::new(Arc::new(config.clone()));
+        let pings = Arc::new(Pings::default());
+        let observer = alarms::observer(configs.subscribe(), &pings);
+        let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone()).observed(observer);
+        let (report_missing, missing) = watch::channel(String::new());
+        Host {
+            database: database.clone(),
+            scheduler,
+            registered: false,
+            config: configs,
+            rules: watch::Sender::new(Arc::new(Rules::from(config))),
+            stats: Arc::default(),
+            pings,
+            missing,
+            report_missing: Some(report_missing),
+            services: JoinSet::new(),
+            stop: stop.clone(),
+        }
     }
-    scheduler.tick(now).await
+
+    /// Does what is due now. Nothing in it waits for a job.
+    async fn round(&mut self) -> Result<(DateTime<Utc>, Tick), scheduler::Error> {
+        let now = self.scheduler.store().now().await?;
+        if !self.registered {
+            self.scheduler.register(now).await?;
+            self.registered = true;
+        }
+        Ok((now, self.scheduler.tick(now).await?))
+    }
+
+    /// Starts the other services after the first round that succeeded, and tells systemd that the daemon is ready.
+    fn start_services(&mut self, config: &Config, status: &Status) {
+        let Some(missing) = self.report_missing.take() else { return };
+        let (database, stop, settings) = (self.database.clone(), self.stop.clone(), config.requests);
+        let (rules, stats) = (self.rules.subscribe(), Arc::clone(&self.stats));
+        self.services.spawn(async move { requests::serve(&database, rules, settings, stats, stop).await });
+        let (database, stop, config) = (self.database.clone(), self.stop.clone(), self.config.subscribe());
+        self.services.spawn(async move { mail::serve(&database, config, stop).await });
+        self.services.spawn(alarms::find_missing_reports(
+            (self.database.clone(), self.scheduler.store().clone()),
+            self.config.subscribe(),
+            Arc::clone(&self.pings),
+            missing,
+            self.stop.clone(),
+        ));
+        info!(database = self.database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
+        status.ready();
+    }
+
+    fn check_services(&mut self) -> anyhow::Result<()> {
+        let ended = self.services.try_join_next().is_some() && !self.stop.is_cancelled();
+        anyhow::ensure!(
+            !ended,
+            "the queue of requests, the sender of mails or the search for missing reports has ended by itself; the log says why"
+        );
+        Ok(())
+    }
+
+    fn reload(&mut self, old: &Config, new: Result<Config, ConfigError>, status: &mut Status) {
+        status.reloading();
+        match new {
+            Ok(new) => {
+                self.scheduler.replace(jobs::scheduled(&new, &self.database));
+                self.registered = false;
+                announce(&new);
+                info!(config = new.source.to_string(), "reloaded");
+                warn_of_restart(old, &new);
+                self.rules.send_replace(Arc::new(Rules::from(&new)));
+                self.config.send_replace(Arc::new(new));
+                status.reloaded(None);
+            }
+            Err(error) => {
+                let reason = telemetry::chain(&error);
+                error!(reason, "the new configuration is refused: {reason}");
+                status.reloaded(Some(reason));
+            }
+        }
+    }
 }
 
-/// Waits for what is under way.
+/// Waits for the current chunks and for the services.
 async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Status) {
     let deadline = tokio::time::Instant::now() + LONGEST_DRAIN;
     let idle = async {
@@ -226,7 +277,7 @@ async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Stat
         tokio::select! {
             () = &mut idle => return,
             () = tokio::time::sleep_until(deadline) => {
-                error!(runs = scheduler.under_way(), "left behind: what is under way does not end; it will be taken over");
+                error!(runs = scheduler.under_way(), "left behind: the runs under way do not end; another daemon will take them over");
                 return;
             }
             () = tokio::time::sleep(EXTENSION / 3) => {}
@@ -234,24 +285,7 @@ async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Stat
     }
 }
 
-/// tokio-cron-scheduler wakes the loop, no more: it freezes a zone's offset when a job is made, so the slots themselves
-/// are computed by our own scheduler.
-async fn wake_each_second() -> anyhow::Result<(JobScheduler, mpsc::Receiver<()>)> {
-    let (wake, woken) = mpsc::channel(1);
-    let scheduler = JobScheduler::new().await.context("the scheduler does not start")?;
-    let waker = Waker::new_async("* * * * * *", move |_, _| {
-        let wake = wake.clone();
-        Box::pin(async move {
-            // A wake-up that waits already will do.
-            let _ = wake.try_send(());
-        })
-    });
-    scheduler.add(waker.context("the wake-up cannot be made")?).await.context("the wake-up cannot be added")?;
-    scheduler.start().await.context("the scheduler does not start")?;
-    Ok((scheduler, woken))
-}
-
-/// Says when each job runs next, and what may surprise.
+/// Logs when each job runs next, and the warnings of the configuration.
 fn announce(config: &Config) {
     let now = Utc::now();
     for warning in config.warnings(now) {
@@ -269,7 +303,7 @@ fn announce(config: &Config) {
     }
 }
 
-/// What a reload cannot change in a daemon that runs.
+/// Warns of settings that a reload does not change.
 fn warn_of_restart(old: &Config, new: &Config) {
     let settings = |config: &Config| {
         let Config { database, state_dir, requests, log, .. } = config;

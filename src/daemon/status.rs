@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 
 use crate::requests::Stats;
-use crate::scheduler::{self, Board, Shown, Tick};
+use crate::scheduler::{self, Board, RunProgress, Tick};
 use crate::systemd::Notifier;
 use crate::telemetry;
 use crate::time::Zone;
@@ -113,7 +113,7 @@ impl Status {
 }
 
 /// `expiry 41 %, 80k/s`
-fn running(run: &Shown) -> String {
+fn running(run: &RunProgress) -> String {
     let mut text = run.job.to_owned();
     if let Some((done, total)) = run.progress
         && let Some(percent) = (done * 100).checked_div(total)

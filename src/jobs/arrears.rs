@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, DryRun, Job, RegisteredJob};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::numbers::counted;
 use crate::reports::arrears::{self, Counters};
-use crate::scheduler::{Ended, Run};
+use crate::scheduler::{Ended, JobSettings, Run};
 
 /// The report on arrears.
 pub struct Arrears;
@@ -22,8 +22,8 @@ impl Job for Arrears {
     const REPORTS_ON_PRESENT: bool = true;
     type Counters = Counters;
 
-    fn settings(config: &Config) -> &config::Job {
-        &config.jobs.arrears
+    fn settings(config: &Config) -> &JobSettings {
+        &config.jobs.arrears.settings
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Counters>> {

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::ledger::{Session, Sweep};
 use crate::numbers::counted;
 use crate::reports::expiry;
-use crate::scheduler::{Ended, Run};
+use crate::scheduler::{Ended, JobSettings, Run};
 
 /// The nightly sweep.
 pub struct Expiry;
@@ -24,8 +24,8 @@ impl Job for Expiry {
     const PRINTS_REPORT: bool = false;
     type Counters = Sweep;
 
-    fn settings(config: &Config) -> &config::Job {
-        &config.jobs.expiry
+    fn settings(config: &Config) -> &JobSettings {
+        &config.jobs.expiry.settings
     }
 
     /// Sweeps, compares the counters with the entries, and reports. A failed report lets the run be tried again: the next

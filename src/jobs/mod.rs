@@ -23,12 +23,12 @@ use tokio_postgres::CancelToken;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::database::Database;
 use crate::document::Document;
 use crate::ledger::Rules;
 use crate::reports::pipeline::{Made, Pipeline, Report};
-use crate::scheduler::{self, Completed, Ended, Run, Work};
+use crate::scheduler::{self, Completed, Ended, JobSettings, Run, Work};
 
 /// What a job works with.
 #[derive(Clone)]
@@ -123,7 +123,7 @@ pub trait Job: Send + Sync + 'static {
     type Counters: Counters + Serialize + DeserializeOwned;
 
     /// When the job runs, and how.
-    fn settings(config: &Config) -> &config::Job;
+    fn settings(config: &Config) -> &JobSettings;
 
     /// Does the work of a slot. Work that is done twice changes nothing the second time.
     fn work(context: Context, run: Run) -> impl Future<Output = anyhow::Result<Ended<Self::Counters>>> + Send;
@@ -165,7 +165,7 @@ pub struct RegisteredJob {
     /// [`Job::TAKES_FULL`].
     pub takes_full: bool,
     /// [`Job::settings`].
-    pub settings: fn(&Config) -> &config::Job,
+    pub settings: fn(&Config) -> &JobSettings,
     /// [`Job::work`].
     pub work: fn(Context, Run) -> Work,
     /// [`Job::dry_run`].
@@ -200,10 +200,10 @@ impl RegisteredJob {
     }
 
     /// The job as the scheduler sees it.
-    pub fn scheduled(&self, config: &Config, context: &Context) -> scheduler::Job {
+    pub fn scheduled(&self, config: &Config, context: &Context) -> scheduler::ScheduledJob {
         let (work, context) = (self.work, context.clone());
         let settings = (self.settings)(config).clone();
-        scheduler::Job { name: self.name, settings, work: Arc::new(move |run| work(context.clone(), run)) }
+        scheduler::ScheduledJob { name: self.name, settings, work: Arc::new(move |run| work(context.clone(), run)) }
     }
 }
 
@@ -229,7 +229,7 @@ async fn dry_run<J: Job>(
 }
 
 /// All jobs as the scheduler sees them.
-pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Job> {
+pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::ScheduledJob> {
     let context = Context::new(config, database);
     REGISTRY.iter().map(|job| job.scheduled(config, &context)).collect()
 }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::numbers::grouped;
 use crate::proof::prune_findings;
 use crate::reports;
-use crate::scheduler::{Ended, Guard, Run};
+use crate::scheduler::{Ended, Guard, JobSettings, Run};
 
 /// Rows deleted in one transaction: few enough that no posting waits for its locks.
 const CHUNK: i64 = 5_000;
@@ -32,8 +32,8 @@ impl Job for Prune {
     const MAKES_REPORT: bool = false;
     type Counters = Pruned;
 
-    fn settings(config: &Config) -> &config::Job {
-        &config.jobs.prune
+    fn settings(config: &Config) -> &JobSettings {
+        &config.jobs.prune.settings
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
@@ -49,7 +49,7 @@ impl Job for Prune {
             let Pruned { runs, requests, reports, findings } = pruning.pruned;
             // The total is not known beforehand.
             let done = runs + requests + reports + findings;
-            Guard::keep(&guard, transaction.client(), (done, done), &pruning.pruned).await?;
+            Guard::save_progress(&guard, transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
             tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
             transaction.commit().await?;
@@ -166,7 +166,7 @@ impl Pruning<'_> {
     }
 
     async fn delete_runs(&mut self, transaction: &Transaction<'_>, before: DateTime<Utc>) -> anyhow::Result<u64> {
-        let statement = transaction.prepare_cached(include_str!("../../sql/jobs/run_prune.sql")).await?;
+        let statement = transaction.prepare_cached(include_str!("../../sql/runs/run_prune.sql")).await?;
         let runs = transaction.execute(&statement, &[&before, &CHUNK]).await?;
         self.pruned.runs += runs;
         Ok(runs)

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
 use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::document::Document;
 use crate::ledger::cutoff;
 use crate::numbers::{counted, grouped};
@@ -22,7 +22,7 @@ use crate::proof::{
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
-use crate::scheduler::{Ended, Guard, Run};
+use crate::scheduler::{Ended, Guard, JobSettings, Run};
 
 /// The proof of the books.
 pub struct Reconciliation;
@@ -38,8 +38,8 @@ impl Job for Reconciliation {
     const TAKES_FULL: bool = true;
     type Counters = Proof;
 
-    fn settings(config: &Config) -> &config::Job {
-        &config.jobs.reconciliation
+    fn settings(config: &Config) -> &JobSettings {
+        &config.jobs.reconciliation.settings
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
@@ -75,7 +75,7 @@ const CUTOFF_WITHIN: Duration = Duration::from_secs(60);
 /// Whether a slot is one for which everything is proved: of the day that the configuration names, or a week after the last
 /// such proof, where that day's slot was missed or failed.
 fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>>) -> bool {
-    let zone = context.config.jobs.reconciliation.schedule.zone();
+    let zone = context.config.jobs.reconciliation.settings.schedule.zone();
     let weekly = context.config.reports.full_proof_on.is_some_and(|day| {
         slot.with_timezone(&zone).weekday() == day
             || full_at.is_none_or(|full_at| slot - full_at >= TimeDelta::weeks(1))
@@ -100,7 +100,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     let cutoff = cutoff(client, CUTOFF_WITHIN).await?;
     let transaction = client.transaction().await?;
     close_days(transaction.client(), context.config.time_zone, cutoff).await?;
-    Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
+    Guard::save_progress(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
     // The findings about the ledger as a whole come before the proof of the accounts: at its end, it resolves
@@ -111,7 +111,7 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
     record_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
-    Guard::keep(&guard, transaction.client(), (0, 0), &so_far).await?;
+    Guard::save_progress(&guard, transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
     let proof = prove(client, run.run, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;

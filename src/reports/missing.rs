@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::{Client, Row};
 
 use super::Error;
-use crate::config::{self, Config};
-use crate::scheduler::PAUSED_BY;
+use crate::config::Config;
+use crate::scheduler::{JobSettings, PAUSED_BY};
 use crate::time::time_text;
 
 /// A run or a mail that is younger is under way and not missing: a run that catches up after an outage, or a mail that was
@@ -112,7 +112,7 @@ impl Display for Missing {
 }
 
 /// The last slot whose report is due by now; None if the job has no slots.
-pub fn due_slot(job: &config::Job, missing_after: TimeDelta, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn due_slot(job: &JobSettings, missing_after: TimeDelta, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     job.schedule.previous_or_at(now - missing_after).filter(|_| job.enabled)
 }
 
@@ -148,7 +148,7 @@ pub async fn find_missing(client: &Client, config: &Config, now: DateTime<Utc>) 
     let after = TimeDelta::from_std(config.reports.missing_after).unwrap_or(TimeDelta::MAX);
     let jobs = config.jobs.by_name().into_iter().filter(|(name, _)| super::ALL.contains(name));
     let (reports, slots): (Vec<&'static str>, Vec<DateTime<Utc>>) =
-        jobs.filter_map(|(name, job)| Some((name, due_slot(job, after, now)?))).unzip();
+        jobs.filter_map(|(name, job)| Some((name, due_slot(&job.settings, after, now)?))).unzip();
     let mut due = DueReports::default();
     if reports.is_empty() {
         return Ok(due);
@@ -186,8 +186,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{CatchUp, Overlap};
     use crate::schedule::Schedule;
+    use crate::scheduler::{CatchUp, Overlap};
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_slot_that_is_due_is_the_last_one_that_had_its_time() {
-        let job = |rule: &str| config::Job {
+        let job = |rule: &str| JobSettings {
             schedule: Schedule::parse(rule, "Europe/Paris".parse().unwrap()).unwrap(),
             enabled: true,
             catch_up: CatchUp::Latest,
@@ -218,14 +218,13 @@ mod tests {
             timeout: Duration::from_secs(60),
             retries: 0,
             retry_pause: Duration::from_secs(1),
-            ping_url: None,
         };
-        let due = |job: &config::Job, now| due_slot(job, TimeDelta::hours(6), at(now)).unwrap();
+        let due = |job: &JobSettings, now| due_slot(job, TimeDelta::hours(6), at(now)).unwrap();
         let daily = job("45 2 * * *");
         // 02:45 in Paris is 01:45 UTC in winter.
         assert_eq!(due(&daily, "2026-11-22T07:44:59Z"), at("2026-11-21T01:45:00Z"));
         assert_eq!(due(&daily, "2026-11-22T07:45:00Z"), at("2026-11-22T01:45:00Z"));
-        assert_eq!(due_slot(&config::Job { enabled: false, ..daily }, TimeDelta::hours(6), at(NOW)), None);
+        assert_eq!(due_slot(&JobSettings { enabled: false, ..daily }, TimeDelta::hours(6), at(NOW)), None);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Pipeline<'_> {
         let transaction = keep(report, client, &scope, &made).await?;
         if let Some(guard) = guard {
             let accounts = report.accounts(&made.facts);
-            Guard::keep(guard, transaction.client(), (accounts, accounts), &made.counters).await?;
+            Guard::save_progress(guard, transaction.client(), (accounts, accounts), &made.counters).await?;
         }
         transaction.commit().await?;
         Ok(made)

@@ -1,4 +1,4 @@
-//! What this process is doing right now, for its status line.
+//! The runs under way in this process, for its status line.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,28 +6,28 @@ use std::time::Instant;
 
 /// The runs under way in this process.
 #[derive(Default)]
-pub struct Board(Mutex<BTreeMap<i64, Shown>>);
+pub struct Board(Mutex<BTreeMap<i64, RunProgress>>);
 
 /// A run under way.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct RunProgress {
     /// The job's name.
     pub job: &'static str,
     /// How much is done, of how much.
     pub progress: Option<(u64, u64)>,
-    /// How much is done each second, since the first progress was told.
+    /// How much is done each second, since the first progress of this attempt.
     pub rate: Option<u64>,
     first: Option<(Instant, u64)>,
 }
 
 impl Board {
     /// The runs under way, the oldest first.
-    pub fn runs(&self) -> Vec<Shown> {
+    pub fn runs(&self) -> Vec<RunProgress> {
         self.lock().values().cloned().collect()
     }
 
     pub(super) fn begin(&self, run: i64, job: &'static str) {
-        self.lock().insert(run, Shown { job, progress: None, rate: None, first: None });
+        self.lock().insert(run, RunProgress { job, progress: None, rate: None, first: None });
     }
 
     pub(super) fn show(&self, run: i64, done: u64, total: u64) {
@@ -44,8 +44,8 @@ impl Board {
         self.lock().remove(&run);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i64, Shown>> {
-        // What is shown stays worth showing, whoever panicked while showing it.
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i64, RunProgress>> {
+        // A panic elsewhere leaves the entries valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

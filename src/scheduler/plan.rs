@@ -3,15 +3,10 @@
 //! Slots are settled strictly in their order: each is run, skipped or missed before the next one is looked at. So the
 //! last slot that has a row tells from where to go on, whatever happened in between.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::store::{Known, State, Trigger};
-use crate::config::{CatchUp, Job, Overlap};
+use super::model::{CatchUp, JobSettings, KnownJob, LATE, Overlap, SettledSlot, State, Trigger};
 use crate::time::time_text;
-
-/// A slot that is begun later than this was missed, because no daemon was there. Less, such as a daemon's restart takes,
-/// is nothing to speak of.
-pub(super) const LATE: TimeDelta = TimeDelta::seconds(60);
 
 /// Slots that one plan settles at most: a year of a rule that comes due each minute is half a million.
 const MOST_SETTLED: usize = 10_000;
@@ -20,7 +15,7 @@ const MOST_SETTLED: usize = 10_000;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Slots that are not run, in their order.
-    pub settled: Vec<Settled>,
+    pub settled: Vec<SettledSlot>,
     /// The slot to run next, once the others are recorded.
     pub begin: Option<(DateTime<Utc>, Trigger)>,
     /// Whether slots have begun to wait behind a run: they must not count as late when it ends.
@@ -29,19 +24,11 @@ pub(super) struct Plan {
     pub more: bool,
 }
 
-/// A slot that is not run.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settled {
-    pub slot: DateTime<Utc>,
-    pub state: State,
-    pub why: String,
-}
-
 /// What the reason of a slot that was skipped because of a pause begins with.
 pub const PAUSED_BY: &str = "the job was paused by";
 
 /// Decides about the slots that are due at `now`.
-pub(super) fn plan(job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
+pub(super) fn plan(job: &JobSettings, known: &KnownJob, now: DateTime<Utc>) -> Plan {
     let mut plan = Plan::default();
     let last = known.last_slot.map_or(known.since, |last| last.max(known.since));
     // From here on no slot can be told to be missed: it came due less than a moment ago.
@@ -60,7 +47,7 @@ pub(super) fn plan(job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
             plan.more = true;
             break;
         }
-        let settle = |state, why| Settled { slot, state, why };
+        let settle = |state, why| SettledSlot { slot, state, why };
         let settled = if let Some(paused) = &known.paused {
             settle(State::Skipped, format!("{PAUSED_BY} {} at {}", paused.by, time_text(paused.at)))
         } else if let Some(running) = &known.running {
@@ -94,7 +81,7 @@ pub(super) fn plan(job: &Job, known: &Known, now: DateTime<Utc>) -> Plan {
     plan
 }
 
-fn missed(job: &Job, slot: DateTime<Utc>, now: DateTime<Utc>) -> String {
+fn missed(job: &JobSettings, slot: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let policy = match job.catch_up {
         CatchUp::None => "catch_up is none".to_owned(),
         CatchUp::Latest => "catch_up is latest, and a later slot was due".to_owned(),
@@ -104,7 +91,12 @@ fn missed(job: &Job, slot: DateTime<Utc>, now: DateTime<Utc>) -> String {
 }
 
 /// The first of the late slots that are run after all, if any.
-fn caught_up_from(job: &Job, last: DateTime<Utc>, on_time: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn caught_up_from(
+    job: &JobSettings,
+    last: DateTime<Utc>,
+    on_time: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
     let late = || job.schedule.between(last, on_time).rev().filter(|slot| *slot < on_time);
     match job.catch_up {
         CatchUp::None => None,
@@ -127,9 +119,10 @@ pub struct Outage {
 }
 
 /// Plays an outage through, with the very rules that a daemon goes by.
-pub fn outage(job: &Job, down: DateTime<Utc>, up: DateTime<Utc>) -> Outage {
+pub fn outage(job: &JobSettings, down: DateTime<Utc>, up: DateTime<Utc>) -> Outage {
     let mut outage = Outage::default();
-    let mut known = Known { since: down, last_slot: None, queued_to: None, paused: None, running: None, ahead: false };
+    let mut known =
+        KnownJob { since: down, last_slot: None, queued_to: None, paused: None, running: None, ahead: false };
     loop {
         let plan = plan(job, &known, up);
         outage.missed += plan.settled.len() as u64;
@@ -149,7 +142,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use super::super::store::{Paused, Running};
+    use super::super::model::{OpenRun, Paused};
     use super::*;
     use crate::schedule::Schedule;
 
@@ -157,8 +150,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn job(rule: &str, zone: &str, catch_up: CatchUp, overlap: Overlap) -> Job {
-        Job {
+    fn job(rule: &str, zone: &str, catch_up: CatchUp, overlap: Overlap) -> JobSettings {
+        JobSettings {
             schedule: Schedule::parse(rule, zone.parse().unwrap()).unwrap(),
             enabled: true,
             catch_up,
@@ -166,25 +159,24 @@ mod tests {
             timeout: Duration::from_secs(60),
             retries: 0,
             retry_pause: Duration::from_secs(1),
-            ping_url: None,
         }
     }
 
-    fn daily(catch_up: CatchUp) -> Job {
+    fn daily(catch_up: CatchUp) -> JobSettings {
         job("0 2 * * *", "UTC", catch_up, Overlap::Skip)
     }
 
-    fn hourly(overlap: Overlap) -> Job {
+    fn hourly(overlap: Overlap) -> JobSettings {
         job("0 * * * *", "UTC", CatchUp::Latest, overlap)
     }
 
-    fn known(since: &str, last: Option<&str>) -> Known {
+    fn known(since: &str, last: Option<&str>) -> KnownJob {
         let last_slot = last.map(at);
-        Known { since: at(since), last_slot, queued_to: None, paused: None, running: None, ahead: false }
+        KnownJob { since: at(since), last_slot, queued_to: None, paused: None, running: None, ahead: false }
     }
 
-    fn running(trigger: Trigger, slot: &str, started: &str) -> Option<Running> {
-        Some(Running {
+    fn running(trigger: Trigger, slot: &str, started: &str) -> Option<OpenRun> {
+        Some(OpenRun {
             run: 7,
             slot: at(slot),
             trigger,
@@ -194,12 +186,13 @@ mod tests {
             host: None,
             pid: None,
             heartbeat: None,
+            resume_at: None,
             free: false,
         })
     }
 
     /// `run 2026-03-02T02:00:00Z schedule`, in order; reasons left out.
-    fn decided(job: &Job, known: &Known, now: &str) -> Vec<String> {
+    fn decided(job: &JobSettings, known: &KnownJob, now: &str) -> Vec<String> {
         let plan = plan(job, known, at(now));
         assert!(!plan.more);
         let settled = plan.settled.iter().map(|one| format!("{} {}", one.state.as_str(), time_text(one.slot)));
