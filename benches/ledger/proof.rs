@@ -204,7 +204,7 @@ BEGIN
 END $$;
 ALTER TABLE pointsd.entries ADD CONSTRAINT entries_pkey PRIMARY KEY (bucket, user_id, seq);
 ALTER TABLE pointsd.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (bucket, user_id, batch);
-CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (bucket, user_id, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (bucket, key) WHERE key IS NOT NULL;
 CREATE INDEX batches_open_by_user ON pointsd.batches (bucket, user_id, expires_at) WHERE open;
 CREATE INDEX batches_open_by_expiry ON pointsd.batches (bucket, expires_at) INCLUDE (user_id) WHERE open;
 ";

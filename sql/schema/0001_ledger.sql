@@ -70,7 +70,7 @@ CREATE TABLE pointsd.entries (
     at                timestamptz NOT NULL, -- when the thing happened, as the caller says
     recorded_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- read while the table is locked: see ledger::cutoff
     run               bigint,               -- the run that wrote it: proves what the run says that it did
-    key               uuid,                 -- version-5 UUID of the posting's idempotency key; null for expire and adjust
+    key               uuid,                 -- version-5 UUID of user and idempotency key; null for expire and adjust
     batch             integer,              -- the batch that a recharge opened
     drawing_rule      smallint    NOT NULL, -- version of the rule by which points were allocated to batches
     bucket            smallint    NOT NULL DEFAULT 0, -- the account's
@@ -98,8 +98,9 @@ CREATE TABLE pointsd.entries (
 );
 
 -- Refuses a key that is posted twice. The account's lock already serialises postings, so this only stands behind it.
--- Sixteen bytes stand for the key, because a wide text index halves the posting rate. Entries without a key stay out.
-CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (bucket, user_id, key) WHERE key IS NOT NULL;
+-- Sixteen bytes stand for user and key, because a wide text index halves the posting rate. With the user in them the index
+-- needs no column for it and is a third smaller. Entries without a key stay out.
+CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (bucket, key) WHERE key IS NOT NULL;
 
 -- Finds what a run wrote.
 CREATE INDEX entries_by_run ON pointsd.entries (bucket, run) WHERE run IS NOT NULL;

@@ -61,8 +61,8 @@ pub(crate) struct Decision {
     pub replies: Vec<Reply>,
 }
 
-/// Entries by account and key: what the database knew of the group's keys.
-pub(crate) type KnownKeys = HashMap<(Uuid, Uuid), Entry>;
+/// The entries that the database has under the keys of a group, by [`Posting::key_id`].
+pub(crate) type KnownKeys = HashMap<Uuid, Entry>;
 
 impl Account {
     /// An account that the database does not have yet.
@@ -269,7 +269,7 @@ pub(crate) fn decide(
     rules: &Rules,
 ) -> Decision {
     let mut entries = Vec::with_capacity(postings.len());
-    let mut posted_here: HashMap<(Uuid, Uuid), usize> = HashMap::with_capacity(postings.len());
+    let mut posted_here: HashMap<Uuid, usize> = HashMap::with_capacity(postings.len());
     let reply_to = |(posting, key): (&Posting, &Option<Uuid>)| {
         if let Some(refusal) = refuse_on_sight(posting, rules) {
             return Reply::Rejected(refusal);
@@ -282,15 +282,13 @@ pub(crate) fn decide(
             return Reply::Rejected(Refusal::Malformed("the posting has no account or no key".to_owned()));
         };
         // A posting that only replays must leave the account alone: nothing may expire on its account either.
-        let first = known
-            .get(&(posting.user, key))
-            .or_else(|| posted_here.get(&(posting.user, key)).and_then(|index| entries.get(*index)));
+        let first = known.get(&key).or_else(|| posted_here.get(&key).and_then(|index| entries.get(*index)));
         if let Some(first) = first {
             return conflict(first, posting).map_or_else(|| Reply::Replayed(first.clone()), Reply::Rejected);
         }
         match account.post(posting, key, rules, &mut entries) {
             Ok(entry) => {
-                posted_here.insert((posting.user, key), entries.len());
+                posted_here.insert(key, entries.len());
                 entries.push(entry.clone());
                 Reply::Posted(entry)
             }

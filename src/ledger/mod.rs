@@ -15,6 +15,7 @@ mod poster;
 mod posting;
 mod read;
 mod reply;
+mod rows;
 mod rules;
 mod session;
 mod sweep;

@@ -107,9 +107,10 @@ impl Posting {
         }
     }
 
-    /// The sixteen bytes that stand for the posting's key: its version-5 UUID. `None` where a posting has no key.
+    /// The sixteen bytes that stand for the user and the idempotency key: the version-5 UUID of both. `None` if the posting
+    /// has no key. With the user in it, one index over it serves all users, and is a third smaller than one over both.
     pub(crate) fn key_id(&self) -> Option<Uuid> {
-        let id = |key: &str| Uuid::new_v5(&KEY_NAMESPACE, key.as_bytes());
+        let id = |key: &str| Uuid::new_v5(&KEY_NAMESPACE, &[self.user.as_bytes(), key.as_bytes()].concat());
         match (&self.key, &self.kind) {
             (Some(key), _) => Some(id(key)),
             (None, Kind::Recharge { source, order_id: Some(order), .. }) => {

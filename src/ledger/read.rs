@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::reply::Entry;
-use super::session::{Error, Session, Transaction, account_from, batch_from, entry_from};
+use super::rows::{account_from, batch_from, entry_from};
+use super::session::{Error, Session, Transaction};
 use crate::time::{time_text, to_microsecond};
 
 /// Rows that an export holds in memory at a time.
@@ -218,7 +219,7 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
         Table::Batches => {
             let batch = batch_from(row)?;
             Exported::Batch(ExportedBatch {
-                user: row.try_get(0)?,
+                user: row.try_get("user_id")?,
                 batch: batch.batch,
                 amount: batch.amount,
                 remaining: batch.remaining,

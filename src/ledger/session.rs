@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::{FutureExt, try_join};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::also_write::AlsoWrite;
 use super::decide::{self, Account, Batch, BatchState, Decision, KnownKeys};
 use super::posting::Posting;
-use super::reply::{Allocation, Entry, EntryType, Reply};
+use super::reply::Reply;
+use super::rows::{
+    AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, NewBatchColumns, Params, account_from, batch_from,
+    entry_from,
+};
 use super::rules::{DRAWING_RULE, Rules};
 use crate::database::{self, Database};
 
@@ -249,14 +252,12 @@ impl Group<'_> {
         let mut users: Vec<Uuid> = postings.iter().map(|(posting, _)| posting.user).collect();
         users.sort_unstable();
         users.dedup();
-        let (key_users, keys): (Vec<Uuid>, Vec<Uuid>) =
-            postings.iter().filter_map(|(posting, key)| Some((posting.user, (*key)?))).unzip();
-
+        let keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).collect();
         if users.is_empty() {
             return Ok(Default::default());
         }
         let (client, statements) = (self.transaction.client, self.statements);
-        let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&users], [&key_users, &keys]);
+        let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) = ([&users], [&keys]);
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
         let (locked, open, known) = try_join!(
@@ -274,7 +275,7 @@ impl Group<'_> {
         }
         let mut batches: HashMap<Uuid, Vec<Batch>> = HashMap::with_capacity(accounts.len());
         for row in &open {
-            batches.entry(row.try_get(0)?).or_default().push(batch_from(row)?);
+            batches.entry(row.try_get("user_id")?).or_default().push(batch_from(row)?);
         }
         for (user, batches) in batches {
             if let Some(account) = find(&mut accounts, user) {
@@ -284,7 +285,7 @@ impl Group<'_> {
         let known = known.iter().map(|row| {
             let entry = entry_from(row)?;
             let key = entry.key.ok_or_else(|| Error::Corrupt("an entry was found by a key it does not have".into()))?;
-            Ok(((entry.user, key), entry))
+            Ok((key, entry))
         });
         Ok((accounts, known.collect::<Result<_, Error>>()?))
     }
@@ -299,18 +300,26 @@ impl Group<'_> {
         let changed = || accounts.iter().filter(|account| account.is_changed());
         let opened = AccountColumns::of(changed().filter(|account| !account.stored));
         let updated = AccountColumns::of(changed().filter(|account| account.stored));
-        let drawn = BatchColumns::of(changed(), BatchState::Changed);
-        let new = BatchColumns::of(changed(), BatchState::New);
-        let written = EntryColumns::of(entries);
+        let batches = |state| {
+            changed().flat_map(move |account| {
+                account.batches().iter().filter(move |batch| batch.state == state).map(|batch| (account.user, batch))
+            })
+        };
+        let drawn = DrawnBatchColumns::of(batches(BatchState::Changed));
+        let new = NewBatchColumns::of(batches(BatchState::New));
+        let mut allocations = Allocations::default();
+        let written = EntryColumns::of(entries.iter().map(|entry| (entry, allocations.append(entry))));
+        let mut entry_params = written.params();
+        entry_params.extend([&allocations.batches as &(dyn ToSql + Sync), &allocations.points, &DRAWING_RULE]);
         let (client, statements) = (self.transaction.client, self.statements);
         // Accounts first: a lost race for a new one shows before anything else is written.
         let stored = async {
             try_join!(
-                self.execute(&statements.account_insert, opened.params(), opened.users.len()),
-                self.execute(&statements.account_update, updated.params(), updated.users.len()),
-                self.execute(&statements.batch_update, drawn.params_of_update(), drawn.users.len()),
-                self.execute(&statements.batch_insert, new.params_of_insert(), new.users.len()),
-                self.execute(&statements.entry_insert, written.params(), entries.len()),
+                self.execute(&statements.account_insert, opened.params(), opened.rows),
+                self.execute(&statements.account_update, updated.params(), updated.rows),
+                self.execute(&statements.batch_update, drawn.params(), drawn.rows),
+                self.execute(&statements.batch_insert, new.params(), new.rows),
+                self.execute(&statements.entry_insert, entry_params, written.rows),
                 also.write(client, replies),
                 client.batch_execute("COMMIT"),
             )
@@ -321,10 +330,10 @@ impl Group<'_> {
     }
 
     /// Runs a statement that has `rows` rows to write, if it has any.
-    async fn execute<const N: usize>(
+    async fn execute(
         &self,
         statement: &Statement,
-        params: [&(dyn ToSql + Sync); N],
+        params: Params<'_>,
         rows: usize,
     ) -> Result<(), tokio_postgres::Error> {
         if rows > 0 {
@@ -372,203 +381,4 @@ impl Drop for Transaction<'_> {
 fn find(accounts: &mut [Account], user: Uuid) -> Option<&mut Account> {
     let index = accounts.binary_search_by_key(&user, |account| account.user).ok()?;
     accounts.get_mut(index)
-}
-
-pub(super) fn account_from(row: &Row) -> Result<Account, Error> {
-    let mut account = Account::missing(row.try_get(0)?);
-    account.stored = true;
-    account.balance = row.try_get(1)?;
-    account.total_recharged = row.try_get(2)?;
-    account.total_consumed = row.try_get(3)?;
-    account.total_expired = row.try_get(4)?;
-    account.last_seq = row.try_get(5)?;
-    account.last_batch = row.try_get(6)?;
-    account.total_adjusted = row.try_get(7)?;
-    Ok(account)
-}
-
-pub(super) fn batch_from(row: &Row) -> Result<Batch, Error> {
-    Ok(Batch {
-        batch: row.try_get(1)?,
-        amount: row.try_get(2)?,
-        remaining: row.try_get(3)?,
-        source: row.try_get(4)?,
-        opened_at: row.try_get(5)?,
-        expires_at: row.try_get(6)?,
-        state: BatchState::Unchanged,
-    })
-}
-
-pub(super) fn entry_from(row: &Row) -> Result<Entry, Error> {
-    let kind: &str = row.try_get("type")?;
-    let kind = EntryType::parse(kind).ok_or_else(|| Error::Corrupt(format!("an entry of type `{kind}`")))?;
-    let (batches, points): (Vec<i32>, Vec<i64>) = (row.try_get("allocated_batches")?, row.try_get("allocated_points")?);
-    Ok(Entry {
-        user: row.try_get("user_id")?,
-        seq: row.try_get("seq")?,
-        kind,
-        amount: row.try_get("amount")?,
-        balance_before: row.try_get("balance_before")?,
-        balance_after: row.try_get("balance_after")?,
-        source_type: row.try_get("source_type")?,
-        source_id: row.try_get("source_id")?,
-        batch: row.try_get("batch")?,
-        allocations: batches.into_iter().zip(points).map(|(batch, points)| Allocation { batch, points }).collect(),
-        at: row.try_get("at")?,
-        duration: row.try_get("duration")?,
-        description: row.try_get("description")?,
-        key: row.try_get("key")?,
-        drawing_rule: row.try_get("drawing_rule")?,
-    })
-}
-
-/// Rows as columns: what `unnest` in the statements puts together again.
-#[derive(Default)]
-struct AccountColumns {
-    users: Vec<Uuid>,
-    balances: Vec<i64>,
-    recharged: Vec<i64>,
-    consumed: Vec<i64>,
-    expired: Vec<i64>,
-    last_seqs: Vec<i64>,
-    last_batches: Vec<i32>,
-}
-
-impl AccountColumns {
-    fn of<'a>(accounts: impl Iterator<Item = &'a Account>) -> AccountColumns {
-        let mut columns = AccountColumns::default();
-        for account in accounts {
-            columns.users.push(account.user);
-            columns.balances.push(account.balance);
-            columns.recharged.push(account.total_recharged);
-            columns.consumed.push(account.total_consumed);
-            columns.expired.push(account.total_expired);
-            columns.last_seqs.push(account.last_seq);
-            columns.last_batches.push(account.last_batch);
-        }
-        columns
-    }
-
-    fn params(&self) -> [&(dyn ToSql + Sync); 7] {
-        [
-            &self.users,
-            &self.balances,
-            &self.recharged,
-            &self.consumed,
-            &self.expired,
-            &self.last_seqs,
-            &self.last_batches,
-        ]
-    }
-}
-
-#[derive(Default)]
-struct BatchColumns<'a> {
-    users: Vec<Uuid>,
-    batches: Vec<i32>,
-    amounts: Vec<i64>,
-    remaining: Vec<i64>,
-    sources: Vec<&'a str>,
-    opened_at: Vec<DateTime<Utc>>,
-    expires_at: Vec<DateTime<Utc>>,
-}
-
-impl<'a> BatchColumns<'a> {
-    fn of(accounts: impl Iterator<Item = &'a Account>, state: BatchState) -> BatchColumns<'a> {
-        let mut columns = BatchColumns::default();
-        for account in accounts {
-            for batch in account.batches().iter().filter(|batch| batch.state == state) {
-                columns.users.push(account.user);
-                columns.batches.push(batch.batch);
-                columns.amounts.push(batch.amount);
-                columns.remaining.push(batch.remaining);
-                columns.sources.push(&batch.source);
-                columns.opened_at.push(batch.opened_at);
-                columns.expires_at.push(batch.expires_at);
-            }
-        }
-        columns
-    }
-
-    fn params_of_update(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.users, &self.batches, &self.remaining]
-    }
-
-    fn params_of_insert(&self) -> [&(dyn ToSql + Sync); 7] {
-        [&self.users, &self.batches, &self.amounts, &self.remaining, &self.sources, &self.opened_at, &self.expires_at]
-    }
-}
-
-#[derive(Default)]
-struct EntryColumns<'a> {
-    users: Vec<Uuid>,
-    seqs: Vec<i64>,
-    types: Vec<&'static str>,
-    amounts: Vec<i64>,
-    before: Vec<i64>,
-    after: Vec<i64>,
-    source_types: Vec<&'a str>,
-    source_ids: Vec<Option<&'a str>>,
-    batches: Vec<Option<i32>>,
-    at: Vec<DateTime<Utc>>,
-    durations: Vec<Option<rust_decimal::Decimal>>,
-    descriptions: Vec<&'a str>,
-    keys: Vec<Option<Uuid>>,
-    allocated_from: Vec<i32>,
-    allocated_to: Vec<i32>,
-    allocated_batches: Vec<i32>,
-    allocated_points: Vec<i64>,
-}
-
-impl<'a> EntryColumns<'a> {
-    fn of(entries: &'a [Entry]) -> EntryColumns<'a> {
-        let mut columns = EntryColumns::default();
-        let mut allocated: i32 = 0;
-        for entry in entries {
-            columns.users.push(entry.user);
-            columns.seqs.push(entry.seq);
-            columns.types.push(entry.kind.as_str());
-            columns.amounts.push(entry.amount);
-            columns.before.push(entry.balance_before);
-            columns.after.push(entry.balance_after);
-            columns.source_types.push(&entry.source_type);
-            columns.source_ids.push(entry.source_id.as_deref());
-            columns.batches.push(entry.batch);
-            columns.at.push(entry.at);
-            columns.durations.push(entry.duration);
-            columns.descriptions.push(&entry.description);
-            columns.keys.push(entry.key);
-            columns.allocated_from.push(allocated + 1);
-            for allocation in &entry.allocations {
-                columns.allocated_batches.push(allocation.batch);
-                columns.allocated_points.push(allocation.points);
-                allocated += 1;
-            }
-            columns.allocated_to.push(allocated);
-        }
-        columns
-    }
-
-    fn params(&self) -> [&(dyn ToSql + Sync); 18] {
-        [
-            &self.users,
-            &self.seqs,
-            &self.types,
-            &self.amounts,
-            &self.before,
-            &self.after,
-            &self.source_types,
-            &self.source_ids,
-            &self.batches,
-            &self.at,
-            &self.durations,
-            &self.descriptions,
-            &self.keys,
-            &self.allocated_from,
-            &self.allocated_to,
-            &self.allocated_batches,
-            &self.allocated_points,
-            &DRAWING_RULE,
-        ]
-    }
 }

@@ -261,7 +261,7 @@ fn key_of(posting: &Posting) -> Uuid {
         Kind::Recharge { source, order_id, .. } => format!("recharge:{source}:{}", order_id.unwrap()),
         Kind::Consume { source_type, source_id, .. } => format!("consume:{source_type}:{source_id}"),
     });
-    Uuid::new_v5(&KEY_NAMESPACE, text.as_bytes())
+    Uuid::new_v5(&KEY_NAMESPACE, &[posting.user.as_bytes(), text.as_bytes()].concat())
 }
 
 fn kind_of(posting: &Posting) -> EntryType {

@@ -1,0 +1,167 @@
+//! The ledger's rows as values, and values as the columns of a statement.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::decide::{Account, Batch, BatchState};
+use super::reply::{Allocation, Entry, EntryType};
+use super::session::Error;
+
+/// Parameters of a statement.
+pub(super) type Params<'a> = Vec<&'a (dyn ToSql + Sync)>;
+
+/// Declares the columns that a statement puts together again with `unnest`: for each its name, its type, and where a row
+/// has the value. `params` gives them in this order.
+macro_rules! columns {
+    ($(#[$doc:meta])* $name:ident$(<$life:lifetime>)? of $(<$each:lifetime>)? $row:ident: $of:ty { $($column:ident: $type:ty = $value:expr),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(super) struct $name$(<$life>)? { pub(super) rows: usize, $($column: Vec<$type>),+ }
+
+        impl$(<$life>)? $name$(<$life>)? {
+            pub(super) fn of$(<$each>)?(rows: impl IntoIterator<Item = $of>) -> Self {
+                let mut columns = Self::default();
+                for $row in rows {
+                    columns.rows += 1;
+                    $(columns.$column.push($value);)+
+                }
+                columns
+            }
+
+            pub(super) fn params(&self) -> Params<'_> {
+                vec![$(&self.$column),+]
+            }
+        }
+    };
+}
+
+columns! {
+    /// Of account_insert and account_update.
+    AccountColumns of <'row> account: &'row Account {
+        user_id: Uuid = account.user,
+        balance: i64 = account.balance,
+        total_recharged: i64 = account.total_recharged,
+        total_consumed: i64 = account.total_consumed,
+        total_expired: i64 = account.total_expired,
+        last_seq: i64 = account.last_seq,
+        last_batch: i32 = account.last_batch,
+    }
+}
+
+columns! {
+    /// Of batch_insert.
+    NewBatchColumns<'a> of row: (Uuid, &'a Batch) {
+        user_id: Uuid = row.0,
+        batch: i32 = row.1.batch,
+        amount: i64 = row.1.amount,
+        remaining: i64 = row.1.remaining,
+        source: &'a str = &row.1.source,
+        opened_at: DateTime<Utc> = row.1.opened_at,
+        expires_at: DateTime<Utc> = row.1.expires_at,
+    }
+}
+
+columns! {
+    /// Of batch_update.
+    DrawnBatchColumns of <'row> row: (Uuid, &'row Batch) {
+        user_id: Uuid = row.0,
+        batch: i32 = row.1.batch,
+        remaining: i64 = row.1.remaining,
+    }
+}
+
+/// An entry, and where its allocations lie in the flat arrays of [`Allocations`].
+type PlacedEntry<'a> = (&'a Entry, (i32, i32));
+
+columns! {
+    /// Of entry_insert, but for the allocations.
+    EntryColumns<'a> of row: PlacedEntry<'a> {
+        user_id: Uuid = row.0.user,
+        seq: i64 = row.0.seq,
+        kind: &'static str = row.0.kind.as_str(),
+        amount: i64 = row.0.amount,
+        balance_before: i64 = row.0.balance_before,
+        balance_after: i64 = row.0.balance_after,
+        source_type: &'a str = &row.0.source_type,
+        source_id: Option<&'a str> = row.0.source_id.as_deref(),
+        batch: Option<i32> = row.0.batch,
+        at: DateTime<Utc> = row.0.at,
+        duration: Option<Decimal> = row.0.duration,
+        description: &'a str = &row.0.description,
+        key: Option<Uuid> = row.0.key,
+        allocated_from: i32 = row.1.0,
+        allocated_to: i32 = row.1.1,
+    }
+}
+
+/// All allocations of a group's entries, one after the other. Of arrays in arrays, PostgreSQL wants equal lengths.
+#[derive(Default)]
+pub(super) struct Allocations {
+    pub(super) batches: Vec<i32>,
+    pub(super) points: Vec<i64>,
+}
+
+impl Allocations {
+    /// Appends the allocations of an entry. Returns the first and last place, from 1 on; of none the last is before the
+    /// first.
+    pub(super) fn append(&mut self, entry: &Entry) -> (i32, i32) {
+        let places = |batches: &Vec<i32>| i32::try_from(batches.len()).unwrap_or(i32::MAX);
+        let before = places(&self.batches);
+        for allocation in &entry.allocations {
+            self.batches.push(allocation.batch);
+            self.points.push(allocation.points);
+        }
+        (before.saturating_add(1), places(&self.batches))
+    }
+}
+
+pub(super) fn account_from(row: &Row) -> Result<Account, Error> {
+    let mut account = Account::missing(row.try_get("user_id")?);
+    account.stored = true;
+    account.balance = row.try_get("balance")?;
+    account.total_recharged = row.try_get("total_recharged")?;
+    account.total_consumed = row.try_get("total_consumed")?;
+    account.total_expired = row.try_get("total_expired")?;
+    account.total_adjusted = row.try_get("total_adjusted")?;
+    account.last_seq = row.try_get("last_seq")?;
+    account.last_batch = row.try_get("last_batch")?;
+    Ok(account)
+}
+
+pub(super) fn batch_from(row: &Row) -> Result<Batch, Error> {
+    Ok(Batch {
+        batch: row.try_get("batch")?,
+        amount: row.try_get("amount")?,
+        remaining: row.try_get("remaining")?,
+        source: row.try_get("source")?,
+        opened_at: row.try_get("opened_at")?,
+        expires_at: row.try_get("expires_at")?,
+        state: BatchState::Unchanged,
+    })
+}
+
+pub(super) fn entry_from(row: &Row) -> Result<Entry, Error> {
+    let kind: &str = row.try_get("type")?;
+    let kind = EntryType::parse(kind).ok_or_else(|| Error::Corrupt(format!("an entry of type `{kind}`")))?;
+    let (batches, points): (Vec<i32>, Vec<i64>) = (row.try_get("allocated_batches")?, row.try_get("allocated_points")?);
+    Ok(Entry {
+        user: row.try_get("user_id")?,
+        seq: row.try_get("seq")?,
+        kind,
+        amount: row.try_get("amount")?,
+        balance_before: row.try_get("balance_before")?,
+        balance_after: row.try_get("balance_after")?,
+        source_type: row.try_get("source_type")?,
+        source_id: row.try_get("source_id")?,
+        batch: row.try_get("batch")?,
+        allocations: batches.into_iter().zip(points).map(|(batch, points)| Allocation { batch, points }).collect(),
+        at: row.try_get("at")?,
+        duration: row.try_get("duration")?,
+        description: row.try_get("description")?,
+        key: row.try_get("key")?,
+        drawing_rule: row.try_get("drawing_rule")?,
+    })
+}
