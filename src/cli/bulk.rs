@@ -1,5 +1,6 @@
-//! `post`: a file or a stream of postings.
+//! `post`: a file or a stream of postings; and what `enqueue` shares with it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -8,51 +9,51 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use super::output::{counted, grouped, progress, say, table};
+use super::output::{counted, grouped, progress, remark, say, table};
 use super::posting::ReplyJson;
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, LineReply, Summary};
 use crate::database::Database;
 use crate::ledger::{Poster, Reply};
 
-/// Connections that post side by side: two at least, so that one's work hides the other's wait for the disk, and no more
-/// than the server may well have cores for. Only two were measured.
+/// Connections that post side by side. With two, one works while the other waits for the disk. More than eight help only a server
+/// with more cores. Only two were measured.
 pub fn lanes() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
 }
 
-/// Posts many: NDJSON lines, or CSV with a header. Ends with 3 if a line was rejected.
+/// Posts a file: NDJSON lines, or CSV with a header. Exit status 3 if a line was rejected.
 ///
 /// A line: {"op":"consume","user":…,"points":…,"source_type":…,"source_id":…} or {"op":"recharge","user":…,"points":…,
-/// "source":…,"order_id":…}; optional: key, expires_at, duration, description, at. Posting a file again is safe: what
-/// was posted replays.
+/// "source":…,"order_id":…}. Optional: key, expires_at, duration, description, at. Posting a file again is safe: posted lines
+/// replay.
 #[derive(clap::Args)]
 pub struct Post {
     #[command(flatten)]
     lines: Lines,
 }
 
-/// The lines that a command is given.
+/// The input of a command that reads lines.
 #[derive(clap::Args)]
 pub(super) struct Lines {
-    /// The file; - for standard input
+    /// The file, or - for standard input
     file: PathBuf,
-    /// Comma-separated values under a header with the same names
+    /// Read comma-separated values, with the names of the fields as header
     #[arg(long)]
     csv: bool,
 }
 
-/// Lines to be read.
+/// An open input.
 pub(super) struct Input {
     pub reader: Box<dyn Read + Send>,
     pub format: Format,
-    /// Whether somebody may be waiting for each answer before the next line comes.
+    /// Standard input: its writer may wait for each answer before it writes the next line.
     pub stdin: bool,
     pub bar: ProgressBar,
 }
 
 impl Lines {
-    /// Opens the input; `what` says on the terminal what is done with it.
+    /// Opens the input; `what` names the work on the progress bar.
     pub(super) fn open(&self, what: &'static str) -> Result<Input, WrongCall> {
         let format = if self.csv { Format::Csv } else { Format::Ndjson };
         if self.file.as_os_str() == "-" {
@@ -70,7 +71,7 @@ impl Lines {
 }
 
 impl Post {
-    /// Posts every line; prints each reply as JSON, or the refused lines and a summary.
+    /// Posts every line. Prints each reply as JSON, or the rejected lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let Input { reader, format, stdin, bar } = self.lines.open("posting")?;
         let stop = stop_on_signal()?;
@@ -101,17 +102,13 @@ impl Post {
         if !program.json {
             say(in_words(&summary, began.elapsed().as_secs_f64()))?;
         }
-        if summary.stopped {
-            tell_interrupted(&summary);
-            return Ok(Outcome::Interrupted);
-        }
-        Ok(if summary.rejected() == 0 { Outcome::Done } else { Outcome::No })
+        Ok(outcome(summary.stopped, summary.last_line, &summary.rejected))
     }
 }
 
 fn write_reply(out: &mut impl Write, reply: &LineReply, as_json: bool, flush: bool) -> io::Result<()> {
     if as_json {
-        serde_json::to_writer(&mut *out, &ReplyJson::of(Some(reply.line), reply.user, &reply.reply))?;
+        serde_json::to_writer(&mut *out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply))?;
         writeln!(out)?;
     } else if let Reply::Rejected(refusal) = &reply.reply {
         writeln!(out, "line {}: rejected ({}): {refusal}", reply.line, refusal.code())?;
@@ -119,23 +116,32 @@ fn write_reply(out: &mut impl Write, reply: &LineReply, as_json: bool, flush: bo
     if flush { out.flush() } else { Ok(()) }
 }
 
-#[expect(clippy::print_stderr, reason = "said beside the replies, not among them")]
-fn tell_interrupted(summary: &Summary) {
-    eprintln!(
-        "pointsd: interrupted; lines 1 to {} have been answered. Post the same input again from its start: what was \
-         posted replays.",
-        summary.last_line
-    );
+/// How a command that reads lines ended. Says on standard error where it was interrupted.
+pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'static str, u64>) -> Outcome {
+    match (stopped, rejected.is_empty()) {
+        (true, _) => {
+            remark(Some(format!(
+                "pointsd: interrupted; lines 1 to {last_line} have been answered. Call again with the same input from its \
+                 start: posted lines replay."
+            )));
+            Outcome::Interrupted
+        }
+        (false, true) => Outcome::Done,
+        (false, false) => Outcome::No,
+    }
 }
 
+/// The summary of `post` as text.
 pub(super) fn in_words(summary: &Summary, seconds: f64) -> String {
-    let mut rows = vec![
-        vec!["posted".to_owned(), grouped(summary.posted)],
-        vec!["replayed".to_owned(), grouped(summary.replayed)],
-    ];
-    for (code, lines) in &summary.rejected {
-        rows.push(vec![format!("rejected: {code}"), grouped(*lines)]);
-    }
-    let lines = counted(summary.lines(), "line", "lines");
+    summary_text(&[("posted", summary.posted), ("replayed", summary.replayed)], &summary.rejected, seconds)
+}
+
+/// Lines by outcome, and rejected lines by code.
+pub(super) fn summary_text(done: &[(&str, u64)], rejected: &BTreeMap<&'static str, u64>, seconds: f64) -> String {
+    let rejected = rejected.iter().map(|(code, lines)| (format!("rejected: {code}"), *lines));
+    let outcomes = done.iter().map(|(outcome, lines)| ((*outcome).to_owned(), *lines)).chain(rejected);
+    let outcomes: Vec<(String, u64)> = outcomes.collect();
+    let lines = counted(outcomes.iter().map(|(_, lines)| lines).sum::<u64>(), "line", "lines");
+    let rows: Vec<_> = outcomes.into_iter().map(|(outcome, lines)| vec![outcome, grouped(lines)]).collect();
     format!("{lines} in {seconds:.1} s.\n{}", table(&["outcome", "lines"], &rows))
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc, Weekday};
 use serde_json::{Value, json as object};
 
 use super::output::{counted, facts, json, say, table};
-use super::{Outcome, Program, WrongCall};
+use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
 use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
 use crate::scheduler::{self, JobRow, JobSettings, RunRow, State, Store};
@@ -66,21 +66,13 @@ impl Jobs {
                 let store = Store::new(database, program.config.jobs.takeover);
                 match self.command {
                     None | Some(JobsCommand::Explain { .. }) => list(&store, program).await,
-                    Some(JobsCommand::Pause { job }) => pause(&store, job, Some(&somebody()), program).await,
+                    Some(JobsCommand::Pause { job }) => pause(&store, job, Some(&caller_name()), program).await,
                     Some(JobsCommand::Resume { job }) => pause(&store, job, None, program).await,
                     Some(JobsCommand::Cancel { run }) => cancel(&store, run, program).await,
                 }
             })
             .await
     }
-}
-
-/// Who sits at the keyboard, as far as that can be told.
-fn somebody() -> String {
-    let named = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
-    let user = named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME"));
-    let account = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    user.or_else(account).unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
 }
 
 async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
@@ -168,7 +160,7 @@ async fn pause(store: &Store, job: &RegisteredJob, by: Option<&str>, program: &P
 }
 
 async fn cancel(store: &Store, run: i64, program: &Program) -> anyhow::Result<Outcome> {
-    let cancelled = store.cancel(run, &somebody()).await?;
+    let cancelled = store.cancel(run, &caller_name()).await?;
     let row = store.run(run).await?.ok_or_else(|| WrongCall(format!("there is no run {run}; see `pointsd runs`")))?;
     if program.json {
         json(&object!({ "cancelled": cancelled, "run": run_json(&row) }))?;

@@ -1,4 +1,4 @@
-//! The command line: what may be called, with what, and which status it ends with.
+//! The command line: its commands, their arguments, and the exit status.
 
 mod arrears;
 mod bulk;
@@ -29,20 +29,19 @@ use crate::ledger::Rules;
 use crate::prices::PriceError;
 use crate::time::{parse_time, to_microsecond};
 
-/// A ledger of points that expire, kept honest in PostgreSQL.
+/// Keeps a ledger of expiring points in PostgreSQL, and proves it every night.
 #[derive(Parser)]
 #[command(
     version,
     about,
-    after_help = "Exit status: 0 done; 1 failed (database, input or output); 2 the call or the \
-configuration is wrong; 3 done, and the answer is no (a posting was rejected, a check was insufficient, \
-the books do not hold)."
+    after_help = "Exit status: 0 done; 1 failed (database, input or output); 2 the call or the configuration is \
+wrong; 3 done, but the answer is no (a posting was rejected, a check was insufficient, a proof found exceptions)."
 )]
 pub struct Args {
-    /// The configuration file; by default /etc/pointsd/pointsd.yaml if it exists, else the built-in defaults
+    /// The configuration file; by default /etc/pointsd/pointsd.yaml if it exists, else the built-in settings
     #[arg(long, global = true, value_name = "FILE", env = "POINTSD_CONFIG")]
     config: Option<PathBuf>,
-    /// The ledger's database; by default what the configuration says, else a private PostgreSQL
+    /// The ledger's database; by default the one in the configuration, else a private PostgreSQL
     #[arg(long, global = true, value_name = "URL", env = "POINTSD_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Print JSON, for programs
@@ -79,23 +78,23 @@ enum Command {
     Demo(demo::Demo),
 }
 
-/// How a command that did not fail ended.
+/// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Done.
     Done,
-    /// Done, and the answer is no.
+    /// Done, but the answer is no: a posting was rejected, or an operator must look.
     No,
-    /// Ended before it was done, because somebody asked for it.
+    /// Stopped early by a signal.
     Interrupted,
 }
 
-/// The call is wrong; what it says is the whole message.
+/// The call is wrong. The text is the whole message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct WrongCall(pub String);
 
-/// What every command works with.
+/// The configuration, the clock and the output form of a call.
 pub(crate) struct Program {
     pub config: Config,
     pub rules: Arc<Rules>,
@@ -104,11 +103,16 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Prints an answer: as JSON for programs, as text for people.
+    pub fn answer(&self, value: impl serde::Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.json { output::json(&value) } else { output::say(text()) }
+    }
+
     pub fn now_or(&self, at: Option<Time>) -> DateTime<Utc> {
         at.map_or_else(self.clock, Time::into)
     }
 
-    /// Does `work` with the ledger's database, its schema up to date.
+    /// Migrates the database and does `work` with it.
     pub async fn with_ledger<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.with_database(async |database: &Database| {
             database.migrate().await?;
@@ -117,7 +121,7 @@ impl Program {
         .await
     }
 
-    /// Does `work` with the database, and closes it however that ended: the private server must not stay behind.
+    /// Does `work` with the database and then closes it, also after a failure, so that no private server is left running.
     pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let database = Database::open(&database::Settings::from(&self.config)).await?;
         let result = work(&database).await;
@@ -126,6 +130,13 @@ impl Program {
         closed?;
         Ok(value)
     }
+}
+
+/// The name of the caller, for what records it: under sudo the name of the user that called sudo.
+pub(crate) fn caller_name() -> String {
+    let sudo_user = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
+    let user = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    sudo_user.or_else(user).unwrap_or_else(|| format!("user {}", nix::unistd::getuid()))
 }
 
 /// An instant on the command line.
@@ -146,17 +157,17 @@ impl From<Time> for DateTime<Utc> {
     }
 }
 
-/// Runs a parsed call to its end and returns the status to exit with. Errors are told on standard error.
+/// Runs a parsed call and returns its exit status. Errors are printed on standard error.
 pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return tell(&anyhow::Error::new(error).context("the program cannot start its threads")),
+        Err(error) => return print_error(&anyhow::Error::new(error).context("the program cannot start its threads")),
     };
     let exit_code = match runtime.block_on(execute(args)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => ExitCode::FAILURE,
-        Err(error) => tell(&error),
+        Err(error) => print_error(&error),
     };
     // Does not wait for blocking tasks: one may sit in a read from a terminal, in a slow HTTP call, or on a file system that
     // does not answer. A task whose result matters has been awaited by its caller.
@@ -169,7 +180,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
     let config = load()?;
     let rules = Arc::new(Rules::from(&config));
     let serving = matches!(args.command, Command::Serve(_));
-    // Commands speak for themselves; only what is wrong is worth a log line beside their answer.
+    // A command prints its own answer, so only warnings and errors are logged beside it.
     let level = if serving { config.log.level } else { config.log.level.min(tracing::Level::WARN) };
     crate::telemetry::start(level, config.log.format);
     let program = Program { config, rules, json: args.json, clock: now };
@@ -196,7 +207,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Cancelled by the first Ctrl-C or SIGTERM; a second one ends the program at once, as it would without us.
+/// A token that the first Ctrl-C or SIGTERM cancels. A second one ends the program at once.
 pub(crate) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -211,11 +222,11 @@ pub(crate) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Prints an error and its causes; returns its exit status.
-#[expect(clippy::print_stderr, reason = "this is where errors are told")]
-fn tell(error: &anyhow::Error) -> ExitCode {
+/// Prints an error and its causes, and returns its exit status.
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+fn print_error(error: &anyhow::Error) -> ExitCode {
     let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    // Whoever read our output has seen enough.
+    // The reader of a pipe closed it: no message is wanted.
     if is(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) {
         return ExitCode::FAILURE;
     }
@@ -223,7 +234,7 @@ fn tell(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain().skip(1) {
         eprintln!("  because: {cause}");
     }
-    // What only shows when the database is reached is wrong configuration all the same: trying again will not help.
+    // Found only when connecting, but still an error of the configuration: trying again does not help.
     let unusable = |cause: &(dyn std::error::Error + 'static)| {
         matches!(cause.downcast_ref(), Some(database::Error::Url { .. } | database::Error::CaFile { .. }))
     };

@@ -1,4 +1,4 @@
-//! How answers look: JSON for programs, tables and plain words for people.
+//! Printing: JSON for programs, tables and text for people.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -24,22 +24,22 @@ pub fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Tells something beside the answer, on standard error; nothing where there is nothing to tell.
+/// Prints a remark beside the answer, on standard error; nothing if there is none.
 #[expect(clippy::print_stderr, reason = "standard output is for the answer")]
-pub fn whisper(text: Option<String>) {
+pub fn remark(text: Option<String>) {
     if let Some(text) = text {
         eprintln!("{text}");
     }
 }
 
-/// A name and its value on each line, aligned.
+/// A name and its value a line, aligned.
 pub fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {value}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A table under a header. Columns whose cells are all numbers are set to the right.
+/// A table under a header. A column of numbers is aligned to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -58,8 +58,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.to_string()
 }
 
-/// A line of columns: each value in its column's width, or wider. Widths below zero set to the right. For what is written
-/// row by row, where no table can be measured first.
+/// Writes a row in columns of fixed width; a negative width aligns to the right. For rows that are written one by one, so that no
+/// table can be measured first.
 pub fn write_aligned(
     out: &mut impl Write,
     row: impl IntoIterator<Item = String>,
@@ -76,7 +76,7 @@ pub fn write_aligned(
     writeln!(out, "{}", line.trim_end())
 }
 
-/// A bar on the terminal; nothing where standard error is none. `unit` says what is counted.
+/// A progress bar on standard error if that is a terminal. `unit` is what is counted.
 pub fn progress(total: u64, what: &'static str, unit: &'static str) -> ProgressBar {
     let count = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
     let template = format!("{{msg:>10}} [{{wide_bar:.cyan/dim}}] {count} {unit}, {{eta}} left");
@@ -84,7 +84,7 @@ pub fn progress(total: u64, what: &'static str, unit: &'static str) -> ProgressB
     ProgressBar::new(total).with_style(style.progress_chars("━╸─")).with_message(what)
 }
 
-/// A sign of life while something of unknown length is done; nothing where standard error is no terminal.
+/// A spinner for work of unknown length, on standard error if that is a terminal.
 pub fn waiting(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(what);
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -1,98 +1,97 @@
-//! `recharge`, `consume`, `balance`, `check`: one account at a time.
+//! `recharge`, `consume`, `balance` and `check`: one account at a time.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::output::{counted, facts, grouped, json, say};
+use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
 use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session};
 use crate::time::time_text;
 
-/// Credits points: opens a batch, after what the account owes was settled.
+/// Credits points to an account; its arrears are settled first.
 #[derive(clap::Args)]
 pub struct Recharge {
-    /// Whose points (a UUID)
+    /// The account's user (a UUID)
     user: Uuid,
-    /// How many, 1 to 1,000,000,000,000
+    /// Points to credit, 1 to 1,000,000,000,000
     #[arg(allow_negative_numbers = true)]
     points: i64,
-    /// Where they come from; one of the configured recharge sources
+    /// The source of the points; one of ledger.recharge_sources in the configuration
     #[arg(long)]
     source: String,
-    /// The order that paid for them; sending the same order again credits nothing twice
+    /// The order that paid for them; the same order is credited only once
     #[arg(long)]
     order_id: Option<i64>,
-    /// When they expire (RFC 3339); by default what the configuration says
+    /// When they expire (RFC 3339); by default as configured
     #[arg(long)]
     expires_at: Option<Time>,
-    /// Names this posting within the account, so that it can be sent again safely. Without --key and --order-id each
-    /// call is a posting of its own
+    /// The idempotency key: posting again under it changes nothing. Without --key and --order-id each call posts anew
     #[arg(long)]
     key: Option<String>,
-    /// For people
+    /// A description for people
     #[arg(long)]
     description: Option<String>,
-    /// When it happened (RFC 3339); by default now
+    /// The effective time (RFC 3339); by default now
     #[arg(long)]
     at: Option<Time>,
 }
 
-/// Spends points after work was done; what the account does not have becomes arrears.
+/// Charges points for a finished task; points that the account lacks become arrears.
 #[derive(clap::Args)]
 pub struct Consume {
-    /// Whose points (a UUID)
+    /// The account's user (a UUID)
     user: Uuid,
-    /// How many; without it the price list says
+    /// Points to charge; by default computed by the price list
     #[arg(allow_negative_numbers = true)]
     points: Option<i64>,
-    /// The kind of service
+    /// The service, such as tts
     #[arg(long)]
     source_type: String,
-    /// Which piece of work; sending the same again charges nothing twice
+    /// The task; the same task is charged only once
     #[arg(long)]
     source_id: String,
-    /// How long the work took, where it is charged by time
+    /// Seconds that the task took, for a service charged by time
     #[arg(long, value_name = "X", value_parser = seconds)]
     seconds: Option<Decimal>,
-    /// Names this posting within the account; by default made of --source-type and --source-id
+    /// The idempotency key; by default made of --source-type and --source-id
     #[arg(long)]
     key: Option<String>,
-    /// For people
+    /// A description for people
     #[arg(long)]
     description: Option<String>,
-    /// When it happened (RFC 3339); by default now
+    /// The effective time (RFC 3339); by default now
     #[arg(long)]
     at: Option<Time>,
 }
 
-/// Shows an account: balance, what is available, arrears, lifetime totals.
+/// Shows an account: its balance, available points, arrears and totals.
 #[derive(clap::Args)]
 pub struct BalanceOf {
-    /// Whose (a UUID)
+    /// The account's user (a UUID)
     user: Uuid,
-    /// The instant at which points must still be alive to be available (RFC 3339); by default now
+    /// Count as available what has not expired by then (RFC 3339); by default now
     #[arg(long)]
     at: Option<Time>,
 }
 
-/// Tells whether an account may start work: it owes nothing and has the points. Ends with 3 if not.
+/// Checks whether an account may start a task: it owes nothing and has the points. Exit status 3 if not.
 #[derive(clap::Args)]
 pub struct CheckOf {
-    /// Whose (a UUID)
+    /// The account's user (a UUID)
     user: Uuid,
-    /// What the work will cost
+    /// Points that the task will cost
     #[arg(allow_negative_numbers = true)]
     points: i64,
 }
 
-/// Reads a number of seconds for clap.
+/// Parses a number of seconds for clap.
 pub fn seconds(text: &str) -> Result<Decimal, String> {
     crate::prices::parse_seconds(text).map_err(|error| error.to_string())
 }
 
-/// A reply as JSON, of one posting or of a line of a file.
+/// A reply as JSON, for one posting or for a line of a file.
 #[derive(Serialize)]
 pub struct ReplyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,8 +112,8 @@ struct RefusalJson {
 }
 
 impl<'a> ReplyJson<'a> {
-    /// `line` for a file's, `user` where it is known.
-    pub fn of(line: Option<u64>, user: Option<Uuid>, reply: &'a Reply) -> ReplyJson<'a> {
+    /// The JSON of a reply; `line` for a line of a file, `user` if it is known.
+    pub fn new(line: Option<u64>, user: Option<Uuid>, reply: &'a Reply) -> ReplyJson<'a> {
         let refused = |refusal: &Refusal| RefusalJson { user, code: refusal.code(), message: refusal.to_string() };
         let (status, entry, refusal) = match reply {
             Reply::Posted(entry) => ("posted", Some(entry), None),
@@ -126,9 +125,9 @@ impl<'a> ReplyJson<'a> {
 }
 
 impl Recharge {
-    /// Posts it.
+    /// Posts the recharge.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        // Somebody at a keyboard who names neither order nor key means a posting of its own.
+        // A call without an order and a key means a new posting each time.
         let own = || self.order_id.is_none().then(|| format!("command:{}", Uuid::new_v4()));
         let posting = Posting {
             user: self.user,
@@ -147,7 +146,7 @@ impl Recharge {
 }
 
 impl Consume {
-    /// Posts it, unless the service is free.
+    /// Posts the consume, unless the service is free.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let points = match self.points {
             Some(points) => points,
@@ -170,17 +169,14 @@ impl Consume {
 }
 
 fn free(consume: &Consume, program: &Program) -> anyhow::Result<()> {
-    if program.json {
-        json(&serde_json::json!({
-            "status": "free", "user": consume.user,
-            "source_type": consume.source_type, "source_id": consume.source_id,
-        }))
-    } else {
-        say(format_args!("{} is free: nothing to post.", consume.source_type))
-    }
+    let Consume { user, source_type, source_id, .. } = consume;
+    let value = serde_json::json!({
+        "status": "free", "user": user, "source_type": source_type, "source_id": source_id,
+    });
+    program.answer(value, || format!("{source_type} is free: nothing to post."))
 }
 
-/// Through a poster, which waits out a database that is restarting.
+/// Posts through a poster, which waits for a database that restarts.
 async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
     let user = posting.user;
     let reply = program
@@ -191,11 +187,7 @@ async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
             Ok(reply?)
         })
         .await?;
-    if program.json {
-        json(&ReplyJson::of(None, Some(user), &reply))?;
-    } else {
-        say(in_words(&reply))?;
-    }
+    program.answer(ReplyJson::new(None, Some(user), &reply), || in_words(&reply))?;
     Ok(if reply.entry().is_some() { Outcome::Done } else { Outcome::No })
 }
 
@@ -203,8 +195,8 @@ fn in_words(reply: &Reply) -> String {
     let (verb, balance, entry) = match reply {
         Reply::Rejected(refusal) => return format!("Rejected ({}): {refusal}.", refusal.code()),
         Reply::Posted(entry) => ("Posted", "balance", entry),
-        // The account may have moved on since.
-        Reply::Replayed(entry) => ("Was in the books already", "balance then", entry),
+        // Later postings may have changed the balance since.
+        Reply::Replayed(entry) => ("Posted before", "balance then", entry),
     };
     let touched = match entry.kind {
         EntryType::Recharge => "settled arrears",
@@ -237,7 +229,7 @@ fn in_words(reply: &Reply) -> String {
 }
 
 impl BalanceOf {
-    /// Asks and shows.
+    /// Prints the balance.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let at = program.now_or(self.at);
         let balance = program
@@ -245,10 +237,8 @@ impl BalanceOf {
                 Ok(Session::connect(database).await?.balance(self.user, at).await?)
             })
             .await?;
-        if program.json {
-            json(&balance)?;
-        } else {
-            say(facts(&[
+        program.answer(&balance, || {
+            facts(&[
                 ("user", balance.user.to_string()),
                 ("balance", grouped(balance.balance)),
                 ("available", grouped(balance.available)),
@@ -257,14 +247,14 @@ impl BalanceOf {
                 ("consumed", grouped(balance.total_consumed)),
                 ("expired", grouped(balance.total_expired)),
                 ("adjusted", grouped(balance.total_adjusted)),
-            ]))?;
-        }
+            ])
+        })?;
         Ok(Outcome::Done)
     }
 }
 
 impl CheckOf {
-    /// Asks and tells.
+    /// Prints the answer.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         if self.points < 0 {
             return Err(WrongCall(format!("{} points cannot be required; give 0 or more", self.points)).into());
@@ -275,9 +265,7 @@ impl CheckOf {
                 Ok(Session::connect(database).await?.check(self.user, self.points, at).await?)
             })
             .await?;
-        if program.json {
-            json(&check)?;
-        } else {
+        program.answer(&check, || {
             let answer = if check.sufficient { "Sufficient" } else { "Insufficient" };
             let (available, required) = (grouped(check.available), grouped(check.required));
             let owes = if check.balance < 0 {
@@ -285,8 +273,8 @@ impl CheckOf {
             } else {
                 String::new()
             };
-            say(format_args!("{answer}: {available} available, {required} required{owes}."))?;
-        }
+            format!("{answer}: {available} available, {required} required{owes}.")
+        })?;
         Ok(if check.sufficient { Outcome::Done } else { Outcome::No })
     }
 }

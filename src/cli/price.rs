@@ -1,4 +1,4 @@
-//! `price`: the price list, the cost of work done, an estimate of work to do.
+//! `price`: the price list, the cost of a task, and an estimate before it begins.
 
 use rust_decimal::Decimal;
 
@@ -6,36 +6,36 @@ use super::output::{counted, json, say, table};
 use super::posting::seconds;
 use super::{Outcome, Program};
 
-/// Asks the price list.
+/// Shows prices, and computes what a task costs
 #[derive(clap::Subcommand)]
 pub enum Price {
-    /// Shows every service and its rule
+    /// Lists the services and their prices
     List,
-    /// What a piece of work cost
+    /// Computes what a finished task costs
     Cost {
-        /// The kind of service
+        /// The service, such as tts
         #[arg(value_name = "TYPE")]
         service: String,
-        /// How long it took, for a service charged by time
+        /// Seconds that the task took, for a service charged by time
         #[arg(long, value_name = "X", value_parser = seconds)]
         seconds: Option<Decimal>,
     },
-    /// What a piece of work will cost, asked before it is done
+    /// Estimates what a task will cost, before it begins
     Estimate {
-        /// The kind of service
+        /// The service, such as tts
         #[arg(value_name = "TYPE")]
         service: String,
-        /// Characters of the input, for a service that is estimated by them
+        /// Characters of the input, for a service estimated by characters
         #[arg(long, value_name = "N")]
         chars: Option<u64>,
-        /// Seconds of the input, for a service that is estimated by them
+        /// Seconds of the input, for a service estimated by time
         #[arg(long, value_name = "X", value_parser = seconds)]
         input_seconds: Option<Decimal>,
     },
 }
 
 impl Price {
-    /// Asks and shows.
+    /// Prints the answer.
     pub fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let prices = &program.config.prices;
         match self {
@@ -64,5 +64,5 @@ impl Price {
 }
 
 fn points(points: i64, program: &Program) -> anyhow::Result<()> {
-    if program.json { json(&serde_json::json!({ "points": points })) } else { say(counted(points, "point", "points")) }
+    program.answer(serde_json::json!({ "points": points }), || counted(points, "point", "points"))
 }

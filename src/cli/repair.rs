@@ -1,4 +1,4 @@
-//! `repair`: sets right what proofs found, by a plan that somebody reads first.
+//! `repair`: corrects what proofs found, by a plan that an operator reads first.
 
 use std::path::{Path, PathBuf};
 
@@ -6,36 +6,35 @@ use anyhow::Context as _;
 use serde_json::json as object;
 use uuid::Uuid;
 
-use super::output::{counted, json, say, whisper};
-use super::{Outcome, Program, WrongCall};
+use super::output::{counted, json, remark, say};
+use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
 use crate::proof::{self, Applied, Finding, Keep, Order, Plan};
 
-/// Sets right what proofs found wrong, by adjust entries that say who did it and why.
+/// Corrects what proofs found, by adjust entries that record the operator and the reason.
 #[derive(clap::Subcommand)]
 pub enum Repair {
-    /// Writes down what would be posted, as YAML (with --json as JSON). Ends with 3 if an account is beyond repair, or
-    /// something stands about the ledger as a whole
+    /// Writes a plan as YAML, or JSON with --json. Exit status 3 if an account is beyond repair, or an exception concerns the
+    /// ledger as a whole
     Plan {
-        /// Only this user's account (a UUID); may stand more than once. By default all with findings that stand
+        /// Only this user's account (a UUID); may be repeated. By default all accounts with open exceptions
         #[arg(long = "user", value_name = "USER")]
         users: Vec<Uuid>,
-        /// What is right: the entries (rows are set back to them), or the balances that customers see (the difference is
-        /// booked)
+        /// Which side is right: entries (rows are set back to them), or balances (customers keep them, the difference is booked)
         #[arg(long, value_enum, default_value_t = Which::Entries)]
         keep: Which,
-        /// Write it to this file
+        /// Write the plan to this file
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Posts what a plan says. Ends with 3 if an account moved on since, or would not be sound: it is left alone
+    /// Posts a plan. Exit status 3 if an account was left alone: it changed since the plan, or would still be wrong
     Apply {
-        /// The plan
+        /// The file of the plan
         plan: PathBuf,
-        /// Why; it stands in every entry
+        /// The reason, which each entry records
         #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
-        /// Who; by default the name of who runs this
+        /// The operator's name; by default the caller's
         #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         by: Option<String>,
     },
@@ -84,7 +83,7 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
         false => in_words(&plan, about_the_whole.as_deref())?,
     };
     if program.json || output.is_some() {
-        whisper(about_the_whole);
+        remark(about_the_whole);
     }
     match output {
         Some(path) => {
@@ -123,14 +122,7 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
             false => format!("Nothing to do: the plan has {beyond} beyond repair and no other."),
         })?;
     }
-    let by = match by {
-        Some(by) => by,
-        None => nix::unistd::User::from_uid(nix::unistd::getuid())
-            .ok()
-            .flatten()
-            .map(|user| user.name)
-            .ok_or_else(|| WrongCall("nobody knows the name of who runs this; say it by --by".to_owned()))?,
-    };
+    let by = by.unwrap_or_else(caller_name);
     let order = Order { by: &by, reason, at: (program.clock)() };
     let all_done = program
         .with_ledger(async |database: &Database| {

@@ -1,4 +1,4 @@
-//! `enqueue` and `requests`: the queue that a daemon posts.
+//! `enqueue` and `requests`: the queue that the daemon posts.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
@@ -9,31 +9,31 @@ use serde_json::json as object;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::bulk::{Input, Lines};
-use super::output::{counted, facts, grouped, json, say, table};
+use super::bulk::{Input, Lines, outcome, summary_text};
+use super::output::{facts, grouped, json, say, table};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, FromReader, Line};
 use crate::database::Database;
 use crate::requests::{self, Listed, PutBack, State};
 
-/// Queues postings for the daemon: the same lines as `post`. Ends with 3 if a line was refused.
+/// Queues postings for the daemon: the same lines as `post`. Exit status 3 if a line was rejected.
 ///
-/// Each line is answered with the number of its request. What becomes of them `pointsd requests` tells. Queueing a file
-/// again is safe: what was posted replays.
+/// With --json each line is answered with the number of its request. `pointsd requests` shows the outcomes. Queueing a file again
+/// is safe: posted lines replay.
 #[derive(clap::Args)]
 pub struct Enqueue {
     #[command(flatten)]
     lines: Lines,
 }
 
-/// The queue: its newest requests, and how many there are in each state.
+/// Shows the queue: its newest requests, and how many there are in each state.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Requests {
     /// Only requests in this state: pending, waiting, posted, replayed, refused or parked
     #[arg(long, value_parser = state_named)]
     state: Option<State>,
-    /// The newest so many
+    /// How many, the newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     #[command(subcommand)]
@@ -47,15 +47,15 @@ fn state_named(name: &str) -> Result<State, String> {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Puts requests that are parked, refused or waiting back to pending
+    /// Puts parked, refused and waiting requests back to pending
     Retry {
-        /// Their numbers
+        /// Numbers of requests, see `pointsd requests`
         #[arg(required = true, value_name = "ID")]
         ids: Vec<i64>,
     },
 }
 
-/// What became of the lines.
+/// The outcomes of the lines.
 #[derive(Default)]
 struct Summary {
     enqueued: u64,
@@ -65,7 +65,7 @@ struct Summary {
 }
 
 impl Enqueue {
-    /// Queues every line; prints each one's answer as JSON, or the refused lines and a summary.
+    /// Queues every line. Prints each answer as JSON, or the rejected lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let Input { reader, format, stdin, bar } = self.lines.open("queueing")?;
         let stop = stop_on_signal()?;
@@ -90,24 +90,20 @@ impl Enqueue {
             return Err(match error.downcast_ref() {
                 Some(bulk::Error::Header(_)) => WrongCall(format!("{error:#}")).into(),
                 _ => error.context(format!(
-                    "lines 1 to {} have been answered; queue the same input again from its start, what was posted \
-                     replays",
+                    "lines 1 to {} have been answered; queue the same input again from its start: posted lines \
+                     replay",
                     summary.last_line
                 )),
             });
         }
         if !program.json {
-            say(in_words(&summary, began.elapsed().as_secs_f64()))?;
+            say(summary_text(&[("enqueued", summary.enqueued)], &summary.refused, began.elapsed().as_secs_f64()))?;
         }
-        if summary.stopped {
-            tell_interrupted(&summary);
-            return Ok(Outcome::Interrupted);
-        }
-        Ok(if summary.refused.is_empty() { Outcome::Done } else { Outcome::No })
+        Ok(outcome(summary.stopped, summary.last_line, &summary.refused))
     }
 }
 
-/// A line and its request's number, or why it has none.
+/// A line, and the number of its request or the reason why it has none.
 type Answer<'a> = (u64, Result<i64, &'a crate::ledger::Refusal>);
 
 async fn enqueue(
@@ -131,7 +127,7 @@ async fn enqueue(
             Some(None) => anyhow::bail!("the task that reads the input panicked"),
         };
         let postings: Vec<_> = lines.iter().filter_map(|line| line.posting.clone().ok()).collect();
-        // A chunk is a transaction: it is in the queue, or it is not.
+        // One statement a chunk: all of it is queued, or nothing.
         let mut ids = requests::enqueue(client, &postings).await?.into_iter();
         for Line { number, posting } in &lines {
             let id = match posting {
@@ -160,26 +156,8 @@ fn write_answer(out: &mut impl Write, (line, id): Answer<'_>, as_json: bool) -> 
     }
 }
 
-#[expect(clippy::print_stderr, reason = "said beside the answers, not among them")]
-fn tell_interrupted(summary: &Summary) {
-    eprintln!(
-        "pointsd: interrupted; lines 1 to {} have been answered. Queue the same input again from its start: what was \
-         posted replays.",
-        summary.last_line
-    );
-}
-
-fn in_words(summary: &Summary, seconds: f64) -> String {
-    let mut rows = vec![vec!["enqueued".to_owned(), grouped(summary.enqueued)]];
-    for (code, lines) in &summary.refused {
-        rows.push(vec![format!("rejected: {code}"), grouped(*lines)]);
-    }
-    let lines = counted(summary.enqueued + summary.refused.values().sum::<u64>(), "line", "lines");
-    format!("{lines} in {seconds:.1} s.\n{}", table(&["outcome", "lines"], &rows))
-}
-
 impl Requests {
-    /// Shows the queue, or puts requests back.
+    /// Shows the queue or puts requests back.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         if let Some(Command::Retry { ids }) = self.command {
             return retry(&ids, program).await;
@@ -206,14 +184,14 @@ impl Requests {
     }
 }
 
-/// As JSON; not by a detour over a value, which would make a float of a duration.
+/// The JSON of `requests`. Not built as a JSON value, which would turn a duration into a float.
 #[derive(serde::Serialize)]
 struct Shown<'a> {
     counts: serde_json::Map<String, serde_json::Value>,
     requests: &'a [Listed],
 }
 
-/// Of a message in a table, in characters; `--json` has it all.
+/// The longest message in a table, in characters; `--json` has the whole.
 const LONGEST_CELL: usize = 60;
 
 fn row(request: &Listed) -> Vec<String> {
@@ -246,7 +224,7 @@ fn row(request: &Listed) -> Vec<String> {
     ]
 }
 
-/// An instant without what is finer than a second.
+/// An instant cut to the second.
 fn second(time: &str) -> &str {
     time.get(..19).unwrap_or(time)
 }
@@ -261,21 +239,21 @@ async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {
         .with_ledger(async |database: &Database| Ok(requests::retry(&*database.connection().await?, ids).await?))
         .await?;
     for request in &found {
-        if program.json {
-            let (id, was) = (request.id, request.was.map(State::as_str));
-            let (status, message) =
-                if request.done() { ("pending", None) } else { ("rejected", Some(why_not(*request))) };
-            json(&object!({ "id": id, "was": was, "status": status, "message": message }))?;
-        } else if let (true, Some(was)) = (request.done(), request.was) {
-            say(format_args!("Request {} is pending again; it was {}.", request.id, was.as_str()))?;
-        } else {
-            say(format_args!("Request {} was left as it is: {}.", request.id, why_not(*request)))?;
-        }
+        let (id, was) = (request.id, request.was.map(State::as_str));
+        let (status, reason) = match request.done() {
+            true => ("pending", None),
+            false => ("rejected", Some(reason_left(*request))),
+        };
+        program.answer(object!({ "id": id, "was": was, "status": status, "message": reason }), || match reason {
+            None => format!("Request {id} is pending again; it was {}.", was.unwrap_or_default()),
+            Some(reason) => format!("Request {id} was left as it is: {reason}."),
+        })?;
     }
     Ok(if found.iter().all(|request| request.done()) { Outcome::Done } else { Outcome::No })
 }
 
-fn why_not(request: PutBack) -> &'static str {
+/// Why a request was not put back.
+fn reason_left(request: PutBack) -> &'static str {
     match request.was {
         None => "there is no such request, or it was pruned",
         Some(State::Pending) => "it is pending already",

@@ -9,7 +9,7 @@ use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::{job_named, run_json, summary};
-use super::output::{counted, facts, json, progress, say, whisper};
+use super::output::{counted, facts, json, progress, remark, say};
 use super::{Outcome, Program, Time, WrongCall, stop_on_signal};
 use crate::database::Database;
 use crate::document::Document;
@@ -105,7 +105,7 @@ impl Run {
         let made_by = report.as_ref().map(|(_, document)| document.run).filter(|made_by| *made_by != row.run);
         let ended = ended(self.job, row, report, began, program);
         // A slot that is run again keeps the report that it has.
-        whisper(made_by.map(|run| format!("run {run} had made the report for this slot already; it stays as it was")));
+        remark(made_by.map(|run| format!("run {run} had made the report for this slot already; it stays as it was")));
         // A run that failed may have kept a report that says so, and its mails must be sent as well.
         let interrupted = matches!(ended, Ok(Outcome::Interrupted));
         let all_sent = interrupted || !self.job.makes_report || deliver(database, program).await;
@@ -133,12 +133,12 @@ async fn deliver(database: &Database, program: &Program) -> bool {
     };
     match round.await {
         Ok(delivered) => {
-            whisper(delivery(&delivered));
+            remark(delivery(&delivered));
             delivered.waiting + delivered.parked == 0
         }
         Err(error) => {
             let reason = telemetry::chain(AsRef::<dyn std::error::Error>::as_ref(&error)).to_string();
-            whisper(Some(format!("the mails wait; the next run of a report or a daemon sends them: {reason}")));
+            remark(Some(format!("the mails wait; the next run of a report or a daemon sends them: {reason}")));
             false
         }
     }

@@ -173,7 +173,7 @@ fn jobs_shows_pauses_and_resumes() {
     assert!(expiry["next_slot"].as_str().unwrap().ends_with("T02:00:00Z"), "{expiry}");
 
     let mut pause = on(&url, &["jobs", "pause", "expiry", "--json"]);
-    pause.env("USER", "ann").env_remove("SUDO_USER");
+    pause.env("SUDO_USER", "ann");
     assert_eq!(run(pause).expect(0).json(), json!({ "job": "expiry", "paused": true }));
     assert_eq!(jobs()["expiry"]["paused"]["by"], "ann");
     assert_eq!(jobs()["prune"]["paused"], Value::Null);

@@ -52,7 +52,7 @@ Posted: consume of 2 points, entry 3
             "consume USER --source-type tts --source-id t2 --seconds 12.50",
             0,
             "\
-Was in the books already: consume of 2 points, entry 3
+Posted before: consume of 2 points, entry 3
   user          USER
   balance then  1,234,564 (was 1,234,566)
   at            2026-01-03T00:00:00Z
