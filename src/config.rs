@@ -16,12 +16,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
-use tokio_postgres::config::Host;
 
 mod mail;
 mod settings;
 
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
+pub use crate::database::{DatabaseUrl, DatabaseUrlError};
 use crate::language::Language;
 use crate::prices::PriceList;
 use crate::requests;
@@ -39,7 +39,6 @@ pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
 
 /// Where the configuration is looked for when no file is named.
 const SYSTEM_FILE: &str = "/etc/pointsd/pointsd.yaml";
-const DATABASE_URL_FORM: &str = "write postgres://user:password@host:5432/database, with characters such as @ : / ? # % of a user or password percent-encoded";
 
 /// Everything that can be configured, checked. The keys are explained in `config/pointsd.yaml`.
 #[derive(Debug, Clone)]
@@ -119,95 +118,6 @@ pub struct Database {
     /// After which the server ends a statement.
     #[serde(rename = "statement_timeout_seconds", deserialize_with = "seconds::<86_400, _>")]
     pub statement_timeout: Duration,
-}
-
-/// A PostgreSQL connection URL that parses. Shown and logged without its password.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct DatabaseUrl {
-    text: String,
-    parsed: tokio_postgres::Config,
-}
-
-impl DatabaseUrl {
-    /// The whole URL with its password. Never log it.
-    pub fn reveal(&self) -> &str {
-        &self.text
-    }
-}
-
-/// What is wrong with a database URL. It repeats nothing of the text, which may hold a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; {1}")]
-pub struct DatabaseUrlError(&'static str, &'static str);
-
-impl TryFrom<String> for DatabaseUrl {
-    type Error = DatabaseUrlError;
-
-    fn try_from(text: String) -> Result<DatabaseUrl, DatabaseUrlError> {
-        let wrong = |what, remedy| Err(DatabaseUrlError(what, remedy));
-        if text.trim().is_empty() {
-            let remedy = "leave it out for the private database, or write postgres://user:password@host:5432/database";
-            return wrong("is empty", remedy);
-        }
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return wrong("is no PostgreSQL URL", DATABASE_URL_FORM);
-        }
-        // libpq knows these two and the driver does not.
-        if text.contains("sslrootcert=") {
-            let remedy = "name the certificates' file as `database.ca_file` in the configuration";
-            return wrong("the option sslrootcert is not understood", remedy);
-        }
-        if text.contains("sslmode=verify-") {
-            let remedy = "write sslmode=require: certificate and host name are always verified";
-            return wrong("sslmode=verify-full and verify-ca are not understood", remedy);
-        }
-        match text.parse::<tokio_postgres::Config>() {
-            Ok(parsed) if parsed.get_hosts().is_empty() => wrong("names no host", DATABASE_URL_FORM),
-            // Else a piece of the password would be taken for the host, and shown as such.
-            Ok(parsed)
-                if parsed.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) =>
-            {
-                wrong("has more than one @", DATABASE_URL_FORM)
-            }
-            Ok(parsed) => Ok(DatabaseUrl { text, parsed }),
-            Err(_) => wrong("cannot be read as a URL", DATABASE_URL_FORM),
-        }
-    }
-}
-
-impl Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("postgres://")?;
-        if let Some(user) = self.parsed.get_user() {
-            write!(f, "{user}@")?;
-        }
-        let ports = self.parsed.get_ports();
-        for (position, host) in self.parsed.get_hosts().iter().enumerate() {
-            if position > 0 {
-                f.write_str(",")?;
-            }
-            match host {
-                Host::Tcp(name) => f.write_str(name)?,
-                #[cfg(unix)]
-                Host::Unix(folder) => write!(f, "{}", folder.display())?,
-            }
-            // One port stands for all hosts.
-            if let Some(port) = ports.get(position).or(ports.first()) {
-                write!(f, ":{port}")?;
-            }
-        }
-        match self.parsed.get_dbname() {
-            Some(name) => write!(f, "/{name}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
 }
 
 /// When recharged points expire.

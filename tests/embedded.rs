@@ -643,7 +643,7 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     };
     let open = |host: &'static str, mode: &str, ca: Option<&str>| {
         let settings = Settings {
-            url: Some(format!("host={host} hostaddr={address} user=pointsd dbname=pointsd {mode}")),
+            url: Some(format!("postgres://pointsd@{host}/pointsd?hostaddr={address}&{mode}")),
             ca_file: ca.map(|name| folder.0.join(name)),
             ..folder.settings()
         };
@@ -657,17 +657,17 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
 
     let server = with_tls("on").await.unwrap();
     let good = "points.example";
-    assert_eq!(open(good, "", None).await.unwrap(), "true");
-    assert_eq!(open("any.example", "", None).await.unwrap(), "true");
+    assert_eq!(open(good, "sslmode=prefer", None).await.unwrap(), "true");
+    assert_eq!(open("any.example", "sslmode=prefer", None).await.unwrap(), "true");
     assert_eq!(open(good, "sslmode=disable", None).await.unwrap(), "false");
-    assert_eq!(open(good, "", Some("ca.pem")).await.unwrap(), "true");
+    assert_eq!(open(good, "sslmode=prefer", Some("ca.pem")).await.unwrap(), "true");
     let require = "sslmode=require";
     assert_eq!(open(good, require, Some("ca.pem")).await.unwrap(), "true");
     for (host, mode, ca, words) in [
         (good, require, None, "as database.ca_file"),
-        ("other.example", "", Some("ca.pem"), "for another host"),
-        (good, "", Some("server.key"), "holds no certificate"),
-        (good, "", Some("missing.pem"), "cannot be read as PEM"),
+        ("other.example", "sslmode=prefer", Some("ca.pem"), "for another host"),
+        (good, "sslmode=prefer", Some("server.key"), "holds no certificate"),
+        (good, "sslmode=prefer", Some("missing.pem"), "cannot be read as PEM"),
     ] {
         let error = open(host, mode, ca).await.err().unwrap();
         assert!(error.to_string().contains(words), "{host} {mode}: {error}");
@@ -676,8 +676,8 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     server.stop().await.unwrap();
 
     let server = with_tls("off").await.unwrap();
-    assert_eq!(open(good, "", None).await.unwrap(), "false");
-    let error = open(good, "", Some("ca.pem")).await.err().unwrap();
+    assert_eq!(open(good, "sslmode=prefer", None).await.unwrap(), "false");
+    let error = open(good, "sslmode=prefer", Some("ca.pem")).await.err().unwrap();
     assert!(!error.is_transient(), "no fall back: {error:?}");
     server.stop().await.unwrap();
 }

@@ -236,7 +236,10 @@ fn print_error(error: &anyhow::Error) -> ExitCode {
     }
     // Found only when connecting, but still an error of the configuration: trying again does not help.
     let unusable = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(database::Error::Url { .. } | database::Error::CaFile { .. }))
+        matches!(
+            cause.downcast_ref(),
+            Some(database::Error::Url(_) | database::Error::CaFileWithoutTls | database::Error::CaFile { .. })
+        )
     };
     let wrong = is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>())
         || error.chain().any(unusable);

@@ -1,8 +1,8 @@
-//! The database's schema, brought up to date in steps.
+//! The database's schema: the files in `sql/schema`, applied in order.
 //!
-//! Each file in `sql/schema` is compiled in, runs once, in its own transaction together with the
-//! row that says so, in `pointsd.migrations`. A lock that belongs to the session keeps two
-//! processes that start at once apart. What was applied is never changed: its checksum is kept.
+//! Each file is compiled in and runs once, in one transaction with the row in `pointsd.migrations` that records it. A lock
+//! of the session keeps processes apart that start at the same time. An applied file must not change: its checksum is
+//! recorded. Before the first one, the server and the database are checked for what the schema needs.
 
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,9 @@ struct Row {
     applied_at: DateTime<Utc>,
 }
 
+/// The oldest server that the schema works on.
+const OLDEST_MAJOR: i32 = 14;
+
 /// The key of the lock: "pointsd" in ASCII.
 const LOCK_KEY: i64 = 0x0070_6f69_6e74_7364;
 
@@ -85,12 +88,10 @@ const LOCK_KEY: i64 = 0x0070_6f69_6e74_7364;
 /// [`Error::Migration`] when an applied one was changed or is unknown to this program,
 /// [`Error::Statement`] when one fails; those before it stay applied, it leaves nothing behind.
 pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Applied>, Error> {
-    // A session of its own: when this future is dropped half way, the session ends and with it the
-    // lock.
+    // A session of its own: if this future is dropped half way, the session ends, and with it the lock.
     let mut client = database.dedicated().await?.client;
-    // The other process may migrate for as long as it needs: wait without limit. Later, building an
-    // index takes as long as it takes, but a lock on a table in use is not waited for endlessly,
-    // because everyone else would queue up behind us.
+    // Another process may take long to migrate, and so may an index: there is no limit of time. But a lock on a table in
+    // use is not waited for without limit, because all later statements on the table would wait behind it.
     client
         .batch_execute(&format!(
             "SET statement_timeout = 0; \
@@ -111,24 +112,30 @@ pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Ap
 }
 
 async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec<Applied>, Error> {
-    client
-        .batch_execute(
-            // Told apart first, because IF NOT EXISTS asks for the right to create even where
-            // nothing is missing.
-            "DO $$ BEGIN
-                IF to_regclass('pointsd.migrations') IS NULL THEN
-                    CREATE SCHEMA IF NOT EXISTS pointsd;
-                    CREATE TABLE pointsd.migrations (
-                        version    integer     PRIMARY KEY,
-                        name       text        NOT NULL,
-                        sha256     text        NOT NULL,
-                        applied_at timestamptz NOT NULL DEFAULT now()
-                    );
-                END IF;
-            END $$",
-        )
-        .await
-        .map_err(Error::statement("creating the table pointsd.migrations"))?;
+    let found = Found::read(client).await?;
+    if let Some(problem) = found.problem() {
+        return Err(Error::Migration { problem });
+    }
+    if !found.migrated {
+        if !found.schema_exists {
+            client
+                .batch_execute("CREATE SCHEMA pointsd")
+                .await
+                .map_err(Error::statement("creating the schema pointsd"))?;
+        }
+        client
+            .batch_execute(
+                "CREATE TABLE pointsd.migrations (
+                     version    integer     NOT NULL,
+                     name       text        NOT NULL,
+                     sha256     text        NOT NULL,
+                     applied_at timestamptz NOT NULL DEFAULT now(),
+                     CONSTRAINT migrations_pkey PRIMARY KEY (version)
+                 )",
+            )
+            .await
+            .map_err(Error::statement("creating the table pointsd.migrations"))?;
+    }
     let applied = rows(client).await?;
     check(migrations, &applied)?;
 
@@ -146,6 +153,103 @@ async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec
     Ok(done)
 }
 
+/// What the server and the database are like, before anything is changed.
+#[derive(Debug)]
+struct Found {
+    /// As 150004 for 15.4.
+    server_version: i32,
+    encoding: String,
+    /// Quoted, to be pasted into a statement.
+    role: String,
+    /// Quoted, to be pasted into a statement.
+    database: String,
+    /// Whether `pointsd.migrations` exists.
+    migrated: bool,
+    schema_exists: bool,
+    /// A table, view, sequence or function in the schema.
+    object: Option<String>,
+    may_create_schema: bool,
+    may_create_objects: bool,
+}
+
+impl Found {
+    async fn read(client: &Client) -> Result<Found, Error> {
+        let read = async {
+            let row = client
+                .query_one(
+                    "SELECT current_setting('server_version_num')::integer AS server_version,
+                            current_setting('server_encoding') AS encoding,
+                            quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
+                            n.oid IS NOT NULL AS schema_exists,
+                            EXISTS (SELECT FROM pg_catalog.pg_class
+                                    WHERE relnamespace = n.oid AND relname = 'migrations') AS migrated,
+                            coalesce((SELECT min(relname::text) FROM pg_catalog.pg_class WHERE relnamespace = n.oid),
+                                     (SELECT min(proname::text) FROM pg_catalog.pg_proc WHERE pronamespace = n.oid))
+                                AS object,
+                            has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
+                            n.oid IS NOT NULL AND has_schema_privilege(n.oid, 'CREATE')
+                                AND has_schema_privilege(n.oid, 'USAGE') AS may_create_objects
+                     FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = 'pointsd'",
+                    &[],
+                )
+                .await?;
+            Ok(Found {
+                server_version: row.try_get("server_version")?,
+                encoding: row.try_get("encoding")?,
+                role: row.try_get("role")?,
+                database: row.try_get("database")?,
+                migrated: row.try_get("migrated")?,
+                schema_exists: row.try_get("schema_exists")?,
+                object: row.try_get("object")?,
+                may_create_schema: row.try_get("may_create_schema")?,
+                may_create_objects: row.try_get("may_create_objects")?,
+            })
+        };
+        read.await.map_err(Error::statement("checking what the migrations need"))
+    }
+
+    /// Why the first migration cannot run, and what to do; `None` where it can, or where it has run.
+    fn problem(&self) -> Option<String> {
+        let Found { role, database, .. } = self;
+        if self.migrated {
+            return None;
+        }
+        if self.server_version < OLDEST_MAJOR * 10_000 {
+            return Some(format!(
+                "PostgreSQL {} is too old: pointsd needs {OLDEST_MAJOR} or newer; upgrade the server, or name another one \
+                 in database.url",
+                self.server_version / 10_000
+            ));
+        }
+        if self.encoding != "UTF8" {
+            return Some(format!(
+                "the database {database} has the encoding {}, and pointsd needs UTF8: create another one with CREATE \
+                 DATABASE name ENCODING 'UTF8' TEMPLATE template0, and name it in database.url",
+                self.encoding
+            ));
+        }
+        if let Some(object) = &self.object {
+            return Some(format!(
+                "the schema pointsd in the database {database} belongs to another program: it holds {object}, but no \
+                 table migrations; rename that schema, or give pointsd a database of its own"
+            ));
+        }
+        if self.schema_exists && !self.may_create_objects {
+            return Some(format!(
+                "the role {role} may not create tables in the schema pointsd: run GRANT CREATE, USAGE ON SCHEMA pointsd \
+                 TO {role} as its owner, or run pointsd db migrate as a role that may"
+            ));
+        }
+        if !self.schema_exists && !self.may_create_schema {
+            return Some(format!(
+                "the role {role} may not create a schema: run GRANT CREATE ON DATABASE {database} TO {role} as its \
+                 owner, or run pointsd db migrate as a role that may"
+            ));
+        }
+        None
+    }
+}
+
 async fn apply(client: &mut Client, migration: &Migration) -> Result<(), Error> {
     let failed = || Error::statement(format!("applying migration {}", migration.full_name()));
     let transaction = client.transaction().await.map_err(failed())?;
@@ -160,7 +264,7 @@ async fn apply(client: &mut Client, migration: &Migration) -> Result<(), Error> 
     transaction.commit().await.map_err(failed())
 }
 
-/// Refuses to go on where the database was made by other files than these.
+/// Refuses a database that was made by other files than these.
 fn check(migrations: &[Migration], applied: &[Row]) -> Result<(), Error> {
     let refuse = |problem: String| Err(Error::Migration { problem });
     for row in applied {
@@ -249,6 +353,25 @@ mod tests {
             let file = format!("{folder}/{}.sql", migration.full_name());
             assert_eq!(std::fs::read_to_string(file).unwrap(), migration.sql);
         }
+    }
+
+    #[test]
+    fn an_old_server_is_refused() {
+        let mut found = Found {
+            server_version: 130_011,
+            encoding: "UTF8".to_owned(),
+            role: "me".to_owned(),
+            database: "points".to_owned(),
+            migrated: false,
+            schema_exists: false,
+            object: None,
+            may_create_schema: true,
+            may_create_objects: false,
+        };
+        let said = found.problem().unwrap();
+        assert!(said.starts_with("PostgreSQL 13 is too old: pointsd needs 14 or newer"), "{said}");
+        found.server_version = 140_000;
+        assert_eq!(found.problem(), None);
     }
 
     #[test]

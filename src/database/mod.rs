@@ -7,9 +7,9 @@
 pub mod embedded;
 pub mod migrate;
 mod tls;
+pub mod url;
 
 use std::error::Error as StdError;
-use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use embedded::EmbeddedServer;
 pub use migrate::{Applied, MigrationStatus};
+pub use url::{DatabaseUrl, DatabaseUrlError};
 
 /// What is needed to reach the ledger's database. Not `Debug`, because the URL may hold a password.
 #[derive(Clone)]
@@ -72,12 +73,12 @@ impl Settings {
 /// of its text.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The connection string cannot be used.
-    #[error("database.url: {problem}")]
-    Url {
-        /// What is wrong and what to write instead.
-        problem: String,
-    },
+    /// The URL cannot be used.
+    #[error("database.url: {0}")]
+    Url(#[from] DatabaseUrlError),
+    /// The URL and `database.ca_file` contradict each other.
+    #[error("database.url: sslmode=disable and database.ca_file contradict each other; leave one out")]
+    CaFileWithoutTls,
     /// The certificates in `database.ca_file` cannot be used.
     #[error("database.ca_file: {problem}")]
     CaFile {
@@ -157,9 +158,12 @@ impl Error {
         match self {
             Self::Connect { source, .. } | Self::Statement { source, .. } => is_transient(source),
             Self::Timeout { .. } | Self::Busy { .. } | Self::EmbeddedDown { .. } => true,
-            Self::Url { .. } | Self::CaFile { .. } | Self::Closed | Self::Embedded { .. } | Self::Migration { .. } => {
-                false
-            }
+            Self::Url(_)
+            | Self::CaFileWithoutTls
+            | Self::CaFile { .. }
+            | Self::Closed
+            | Self::Embedded { .. }
+            | Self::Migration { .. } => false,
         }
     }
 
@@ -244,7 +248,7 @@ impl Database {
     /// Whatever keeps us from a working connection; see [`Error`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
         let (mut config, server) = match &settings.url {
-            Some(url) => (config_from_url(url)?, None),
+            Some(url) => (DatabaseUrl::try_from(url.clone())?.into_config(), None),
             None => {
                 let server = EmbeddedServer::start(embedded::Options {
                     state_dir: settings.state_dir.clone(),
@@ -264,7 +268,7 @@ impl Database {
         let pool = pool(&config, &tls, &session_sql, pool_size, connect_timeout);
         let description = match &server {
             Some(server) => server.describe(),
-            None => describe(&config),
+            None => url::describe(&config),
         };
         let database = Self {
             inner: Arc::new(Inner {
@@ -443,70 +447,6 @@ fn connect_hint(error: &tokio_postgres::Error) -> &'static str {
     }
 }
 
-/// Options that libpq knows and the driver does not, so that they can be named without the risk of
-/// printing a piece of a password that was not percent-encoded.
-const OPTIONS_OF_LIBPQ_ONLY: [&str; 14] = [
-    "passfile",
-    "require_auth",
-    "client_encoding",
-    "fallback_application_name",
-    "replication",
-    "gssencmode",
-    "sslcompression",
-    "sslcert",
-    "sslkey",
-    "sslpassword",
-    "sslcrl",
-    "sslsni",
-    "krbsrvname",
-    "service",
-];
-
-fn config_from_url(url: &str) -> Result<Config, Error> {
-    let problem = match url.parse::<Config>() {
-        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
-            "names no host: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or, for a local \
-             socket, postgresql:///DATABASE?user=USER&host=/var/run/postgresql"
-                .to_owned()
-        }
-        // Else a piece of the password would be taken for the host, and shown as such.
-        Ok(config) if hosts(&config).any(|host| host.contains('@')) => {
-            "has more than one @: percent-encode those in USER and PASSWORD as %40".to_owned()
-        }
-        Ok(config) => return Ok(config),
-        Err(error) => url_problem(url, &error),
-    };
-    Err(Error::Url { problem })
-}
-
-fn url_problem(url: &str, error: &tokio_postgres::Error) -> String {
-    let named = |option: &str| {
-        ['?', '&', ' ', '\n'].iter().any(|before| url.contains(&format!("{before}{option}=")))
-            || url.starts_with(&format!("{option}="))
-    };
-    let source = error.source().map(ToString::to_string).unwrap_or_default();
-    if source.contains("`sslmode`") {
-        return "sslmode may be disable, prefer or require. For verify-ca and verify-full write \
-                sslmode=require: pointsd then always verifies the server's certificate and name; \
-                allow is not known"
-            .to_owned();
-    }
-    if source.contains("`sslrootcert`") && named("sslrootcert") {
-        return "sslrootcert is not known here: give the file as database.ca_file, and write \
-                sslmode=require"
-            .to_owned();
-    }
-    for option in OPTIONS_OF_LIBPQ_ONLY {
-        if source.contains(&format!("`{option}`")) && named(option) {
-            return format!("the option {option} is not known here: leave it out");
-        }
-    }
-    // The driver's own words may quote a part of the password: they are left out.
-    "is no connection string: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special \
-     characters in USER and PASSWORD percent-encoded (an @ as %40, a / as %2F, a ? as %3F)"
-        .to_owned()
-}
-
 /// Fills in what the URL leaves open.
 fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Result<(), Error> {
     if config.get_application_name().is_none() {
@@ -531,9 +471,7 @@ fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Re
         // There is no TLS on a socket of the same machine; libpq ignores sslmode there as well.
         config.ssl_mode(SslMode::Disable);
     } else if with_ca && config.get_ssl_mode() == SslMode::Disable {
-        return Err(Error::Url {
-            problem: "sslmode=disable and database.ca_file contradict each other: leave one out".to_owned(),
-        });
+        return Err(Error::CaFileWithoutTls);
     } else if with_ca {
         // Who names an authority wants its word: no fall back to an open connection.
         config.ssl_mode(SslMode::Require);
@@ -593,88 +531,15 @@ fn pool(
         .map_err(|_| Error::Closed)
 }
 
-/// The hosts' names, or their addresses where there are only those.
-fn hosts(config: &Config) -> impl Iterator<Item = String> {
-    let names = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(folder) => folder.display().to_string(),
-    });
-    let no_names = config.get_hosts().is_empty();
-    let addresses = (config.get_hostaddrs().iter()).filter(move |_| no_names);
-    names.chain(addresses.map(ToString::to_string))
-}
-
-fn describe(config: &Config) -> String {
-    let mut text = String::from("PostgreSQL at ");
-    for (index, host) in hosts(config).enumerate() {
-        let port = config.get_ports().get(index).or(config.get_ports().first());
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(text, "{comma}{host}:{}", port.unwrap_or(&5432));
-    }
-    // The driver, like libpq, takes the user's name where no database is given.
-    let database = config.get_dbname().or(config.get_user()).unwrap_or("");
-    let _ = write!(text, "/{database}");
-    text
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 
-    fn problem(url: &str) -> String {
-        config_from_url(url).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_url_that_cannot_be_used_says_what_to_write_instead() {
-        for (url, words) in [
-            ("postgres://u@h/d?sslmode=verify-full", "write sslmode=require"),
-            ("postgres://u@h/d?sslrootcert=/ca.pem", "database.ca_file"),
-            ("host=h sslmode=require sslrootcert=/ca.pem", "database.ca_file"),
-            ("postgres://u@h/d?sslkey=/k", "option sslkey"),
-            ("postgres:///d", "names no host"),
-            ("", "names no host"),
-            ("mysql://u:p@h/d", "postgresql://USER"),
-            ("postgres://u@h:port/d", "postgresql://USER"),
-        ] {
-            let text = problem(url);
-            assert!(text.contains(words), "{url}: {text}");
-            assert!(text.starts_with("database.url: "), "{url}: {text}");
-        }
-    }
-
-    #[test]
-    fn no_message_holds_a_piece_of_the_password() {
-        let config = config_from_url("postgres://user:hunter2@a:1,b:2/points").unwrap();
-        assert_eq!(describe(&config), "PostgreSQL at a:1,b:2/points");
-        for url in [
-            "postgres://user:hunt@er2@host/d",
-            "postgres://user:hunt@er2@host/d?sslmode=x",
-            "postgres://user:hunt?er2=sslkey&er2@host/d",
-            "host=h password=hunt er2",
-            "host=h password=hunt er2=1",
-            "postgres://user:%hunter2@host:er2/d",
-            "postgres://user:er2@host/d?sslmode=er2",
-            "postgres://user:er2?x@host/d?sslrootcert=x",
-            "postgres://user:hunt/er2@host/d",
-            "postgres://user:hunt#er2@host/d",
-            "postgres://user:hunt?er2@host/d",
-            "postgres://user:hunt,er2@host/d",
-            "postgres://user:hunt:er2@host/d",
-        ] {
-            let said = match config_from_url(url) {
-                Ok(config) => describe(&config),
-                Err(error) => error.to_string(),
-            };
-            assert!(!said.contains("er2") && !said.contains("hunt"), "{url}: {said}");
-        }
-    }
-
     #[test]
     fn what_the_url_leaves_open_is_filled_in() {
         let complete_url = |url: &str, with_ca| {
-            let mut config = config_from_url(url).unwrap();
+            let mut config = DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
             complete(&mut config, Duration::from_secs(3), with_ca).map(|()| config)
         };
         let config = complete_url("postgres://h/d", false).unwrap();
@@ -688,7 +553,7 @@ mod tests {
         assert_eq!(connect_timeout_of_all_hosts(&config), Duration::from_secs(14));
         assert_eq!(config.get_ssl_mode(), SslMode::Require, "a CA means verify");
 
-        let config = complete_url("host=/run/postgresql sslmode=require", true).unwrap();
+        let config = complete_url("postgres:///d?host=/run/postgresql&sslmode=require", true).unwrap();
         assert_eq!(config.get_ssl_mode(), SslMode::Disable, "no TLS on sockets");
 
         let error = complete_url("postgres://h/d?sslmode=disable", true).err();

@@ -19,6 +19,7 @@ mod cutoff;
 mod extremes;
 mod groups;
 mod histories;
+mod migrations;
 mod model;
 mod properties;
 mod round_trips;
