@@ -1,5 +1,5 @@
-//! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is refused with its number and reason,
-//! its neighbours post; memory stays the same however long the input or one of its lines is.
+//! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is rejected with its number and the reason; the other
+//! lines are posted. Memory is bounded, however long the input or a line is.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -18,22 +18,22 @@ use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply}
 use crate::prices;
 use crate::time::parse_time;
 
-/// The longest line that is read, in bytes: several times the longest that can be posted.
+/// The longest line, in bytes: several times the longest that can be posted.
 const MAX_LINE: usize = 1 << 20;
 
-/// Read at a time. Far more than a group of postings, so that a file always fills its groups.
+/// Bytes to read at a time: far more than a group of postings, so that a file always fills its groups.
 const READ_AHEAD: usize = 1 << 20;
 
-/// A chunk ends at so many bytes, whatever its lines hold, so that long descriptions do not add up.
+/// A chunk ends at so many bytes, so that long descriptions do not add up.
 const CHUNK_BYTES: usize = 2 << 20;
 
-/// Chunks handed over and not yet answered: one under way, one waiting behind it.
+/// Chunks under way: one is posted, one waits behind it.
 const CHUNKS_UNDER_WAY: usize = 2;
 
-/// The most of a malformed line's reason that is told: an unknown field's name may be as long as the line.
+/// The longest reason for a malformed line, in characters: an unknown field's name may be as long as the line.
 const LONGEST_REASON: usize = 300;
 
-/// Why the last record of a CSV file is refused when no line end follows it: `…,10` may have been `…,1000`.
+/// Why a last CSV record without a line end is rejected: `…,10` may have been `…,1000`.
 const CUT_OFF: &str = "no line end follows, so the record may be cut off; end the file with a line end";
 
 /// How the lines are written.
@@ -50,41 +50,41 @@ pub enum Format {
 pub struct LineReply {
     /// Line number in the input, from 1.
     pub line: u64,
-    /// Whose posting, where the line could be read.
+    /// The account, if the line could be read.
     pub user: Option<Uuid>,
-    /// What became of it.
+    /// The reply.
     pub reply: Reply,
 }
 
-/// What became of the lines.
+/// The outcomes of the lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Newly in the books.
+    /// Newly posted.
     pub posted: u64,
-    /// In the books before.
+    /// Posted before, under the same key.
     pub replayed: u64,
-    /// Refused, by code.
+    /// Rejected, by code.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// The last line that has a reply; every line before it has one too.
+    /// The last line with a reply; every line before it has one too.
     pub last_line: u64,
-    /// Whether the input was left before its end because somebody asked to stop.
+    /// Whether posting was stopped before the end of the input.
     pub stopped: bool,
 }
 
 impl Summary {
-    /// Lines refused.
+    /// Rejected lines.
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()
     }
 
-    /// Lines that have a reply.
+    /// Lines with a reply.
     pub fn lines(&self) -> u64 {
         self.posted + self.replayed + self.rejected()
     }
 }
 
-/// Why a bulk input was left half way. What `Summary` counts has been answered; a group after it may have been written
-/// too. Posting the same input again from its start is safe: what was written replays.
+/// Why posting ended before the end of the input. The lines that `Summary` counts have been answered; a group after them may be
+/// posted, too. Posting the same input again from its start is safe: posted lines replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The CSV header cannot be understood.
@@ -98,7 +98,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The database failed for longer than it is waited for.
+    /// The database was away for longer than the poster waits.
     #[error("lines 1 to {through} have been answered; the lines after them have not")]
     Ledger {
         /// The last line that was answered.
@@ -109,7 +109,7 @@ pub enum Error {
     /// The replies cannot be written.
     #[error("the reply to line {line} cannot be written")]
     Output {
-        /// Whose reply.
+        /// The line of the reply.
         line: u64,
         /// Why.
         source: std::io::Error,
@@ -118,8 +118,8 @@ pub enum Error {
 
 /// Posts every line of `input` and hands each reply to `on_reply`, in the order of the lines.
 ///
-/// `clock` tells the effective time of lines that bring none. When `stop` is cancelled no more lines are read, and the
-/// groups under way are finished.
+/// `clock` gives the effective time of lines without one. After `stop` is cancelled no more lines are read, and the groups under way
+/// are finished.
 ///
 /// `input` is read by a blocking task of the runtime. A read from a terminal or a pipe may never return, so a program that
 /// posts from one should end its runtime with `shutdown_background`: dropping the runtime waits for that task.
@@ -140,8 +140,7 @@ pub async fn post(
     let mut failure = None;
     let mut reading = true;
     let mut under_way = FuturesOrdered::<Replies>::new();
-    // Replies go out as soon as they are there, so that a slow producer sees them; and while they are written, the next
-    // chunk is on its way.
+    // Replies go out at once, so that a slow producer sees them. While they are written, the next chunk is under way.
     loop {
         tokio::select! {
             biased;
@@ -177,7 +176,7 @@ pub async fn post(
     }
 }
 
-/// Starts to read; the lines come in chunks.
+/// Starts a task that reads the input, and returns its chunks of lines.
 pub(crate) fn read(
     input: impl Read + Send + 'static,
     format: Format,
@@ -195,19 +194,19 @@ fn lost(summary: &Summary, source: Arc<ledger::Error>) -> Error {
     Error::Ledger { through: summary.last_line, source }
 }
 
-/// A line of the input, read.
+/// A parsed line of the input.
 pub(crate) struct Line {
     pub number: u64,
     pub posting: Result<Posting, Refusal>,
 }
 
-/// The lines of a chunk that was handed over: number and user, or why there is nothing to post.
+/// The lines of a chunk that was handed over: each one's number, and its user or the reason why it is not posted.
 type HandedOver = Vec<(u64, Result<Uuid, Refusal>)>;
 
-/// They and their replies, once these are there.
+/// Those lines, and the replies that are awaited.
 type Replies = BoxFuture<'static, (HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)>;
 
-/// Queues a chunk's postings; the future that comes back waits for their replies.
+/// Queues a chunk's postings. The returned future waits for their replies.
 async fn hand_over(lines: Vec<Line>, feed: &Feed) -> Result<Replies, Arc<ledger::Error>> {
     let mut postings = Vec::with_capacity(lines.len());
     let take = |line: Line| {
@@ -247,14 +246,14 @@ fn answer(
     Ok(())
 }
 
-/// What the reading thread sends.
+/// What the reading task sends.
 pub(crate) enum FromReader {
     Lines(Vec<Line>),
-    /// Always the last; without it the thread died.
+    /// Always the last message; if it is missing, the task panicked.
     End(Result<(), Error>),
 }
 
-/// Reads lines into chunks until the input ends or nobody wants more.
+/// Reads lines into chunks until the input ends or the receiver is dropped.
 fn read_chunks(
     input: impl Read,
     format: Format,
@@ -287,7 +286,7 @@ fn read_chunks(
                 })
             }
             Ok(Some(RawLine::TooLong)) => Some(Err(format!("the line is longer than {MAX_LINE} bytes"))),
-            // What was read before the end, or before the error, is posted all the same.
+            // Lines before the end or the error are posted all the same.
             Ok(None) => {
                 let _ = chunks.blocking_send(FromReader::Lines(chunk));
                 return Ok(());
@@ -297,14 +296,14 @@ fn read_chunks(
                 return Err(Error::Input { after: input.number, source });
             }
         };
-        // JSON says itself where it ends; a number at the end of a CSV record does not.
+        // JSON shows where it ends; a number at the end of a CSV record does not.
         let cut_off = format == Format::Csv && !input.ended;
         let parsed = if cut_off { parsed.map(|posting| posting.and(Err(CUT_OFF.to_owned()))) } else { parsed };
         if let Some(posting) = parsed {
             chunk.push(Line { number: input.number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
         }
-        // What is full must go, and so must whatever is there before the next line may have to be waited for: a producer
-        // may write no more until it has its replies. While the poster is busy the input fills up meanwhile.
+        // A full chunk is sent. So is any chunk when the next line is not buffered yet: the producer may wait for its replies before
+        // it writes more.
         let full = chunk.len() >= 2 * GROUP_POSTINGS || bytes >= CHUNK_BYTES;
         let may_wait = !chunk.is_empty() && !input.input.buffer().contains(&b'\n');
         if full || may_wait {
@@ -327,7 +326,7 @@ struct LineReader<R> {
     input: BufReader<R>,
     line: Vec<u8>,
     number: u64,
-    /// Whether a line end followed the last line.
+    /// Whether the last line had its line end.
     ended: bool,
 }
 
@@ -337,7 +336,7 @@ enum RawLine<'a> {
 }
 
 impl<R: Read> LineReader<R> {
-    /// The next line without its end. A longer one than allowed is skipped, never held.
+    /// The next line without its end. A line that is too long is skipped and not held in memory.
     fn next(&mut self) -> std::io::Result<Option<RawLine<'_>>> {
         self.line.clear();
         let read = (&mut self.input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.line)?;
@@ -361,7 +360,7 @@ impl<R: Read> LineReader<R> {
 }
 
 fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
-    // Serde would take an array, too, as the fields in the order in which they stand above.
+    // Serde would also accept an array, as the fields in their order.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(json_reason(line, None));
     }
@@ -371,7 +370,7 @@ fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, Strin
     }
 }
 
-/// Says why a line is no posting. Slower than reading it, so only asked for where reading failed.
+/// Says why a line is no posting. It parses the line again, so it is only called after parsing failed.
 fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
     if let Err(error) = std::str::from_utf8(line) {
         return format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
@@ -382,7 +381,7 @@ fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
     if error.is_eof() {
         return "the line is cut off: its JSON does not end".to_owned();
     }
-    // The line number that serde_json counts is always 1 here; the reader's is told beside it.
+    // serde_json always counts line 1 here; the reply names the input's line.
     let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
     let mut json = serde_json::Deserializer::from_slice(line);
     match serde_path_to_error::deserialize::<_, PostingFields>(&mut json) {
@@ -393,7 +392,7 @@ fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
     }
 }
 
-/// The column that each field of a record belongs to.
+/// The columns that a header names, in its order.
 fn csv_header(header: &[u8]) -> Result<Vec<&'static str>, String> {
     let mut columns = Vec::new();
     for name in csv_record(header)?.iter() {

@@ -1,4 +1,4 @@
--- Takes a lane, unless somebody has it: no row then. What is in the lane is read by later statements, whose snapshots are
--- taken after the lock and so show what the last holder left. Tells the last request's number that was given, too.
+-- Locks a lane; no row if another daemon holds it. Later statements read the lane: their snapshots begin after the lock, so they show
+-- the last holder's work. Returns the last id that was given.
 -- $1 smallint: the lane
 SELECT coalesce(pg_sequence_last_value('pointsd.requests_id_seq'), 0) FROM pointsd.request_lanes WHERE lane = $1 FOR UPDATE SKIP LOCKED

@@ -1,2 +1,2 @@
--- How many requests wait, and how many somebody should look at; what is in the books is a count of the whole history.
+-- How many requests are open, refused or parked. Posted ones are not counted: that would read the whole history.
 SELECT state, count(*) FROM pointsd.requests WHERE state IN ('pending', 'waiting', 'refused', 'parked') GROUP BY state

@@ -1,4 +1,4 @@
--- A try that failed: the request waits for the next one, each time twice as long, a day at most; or it is parked.
+-- Records a failed try. The request waits for the next one, twice as long each time (a day at most), or it is parked.
 -- $1 smallint: the lane; $2 bigint: the id; $3 integer: further tries after the first; $4 bigint: milliseconds before the
 -- first of them; $5 text: why it failed
 UPDATE pointsd.requests AS r

@@ -1,6 +1,6 @@
--- What became of a group's requests, in the transaction that posts them. Their rows move to the other partition.
--- The rows are found between the first and the last id, and their outcomes by the place of the id in the array. A plan
--- made while the queue was empty, which stays, would go through the whole lane to join them.
+-- The outcomes of a group's requests, in the transaction that posts them. Their rows move to the other partition.
+-- The rows are found between the first and the last id, and each outcome by the place of its id in the array. A join would be planned
+-- while the queue is empty, and that plan, which stays, reads the whole lane.
 -- $1 smallint: the lane; $2 bigint[]: the ids, ascending; $3 text[], $4 bigint[], $5 text[], $6 text[]: state, seq, code
 -- and message of each
 UPDATE pointsd.requests AS r

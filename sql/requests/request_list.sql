@@ -1,4 +1,4 @@
--- The newest requests. Instants as text that programs read, because there may be some that the driver cannot hold.
+-- The newest requests. Instants are RFC 3339 texts, because some may be beyond what the driver can hold.
 -- $1 text: only of this state, or null; $2 bigint: how many at most
 SELECT id, user_id, op, points, source, order_id, source_type, source_id, key, description, state, attempts, seq, code,
        message, duration::text AS duration, to_json(at) #>> '{}' AS at, to_json(expires_at) #>> '{}' AS expires_at,

@@ -1,6 +1,6 @@
--- Looks at the next requests that are over, in the order of their ids, which is nearly the order in which they ended, and
--- deletes those that are long over, but for parked ones: somebody has yet to look at those. Tells how many were deleted,
--- how many were old enough, and the last id that was looked at: where none was old enough, what comes is younger.
+-- Reads the next finished requests in the order of their ids, which is nearly the order in which they finished. Deletes the old ones,
+-- except parked ones, which an operator has yet to read. Returns how many were deleted, how many were old, and the last id read. If
+-- none was old, the rest is younger.
 -- $1 timestamptz: over before this instant; $2 bigint: how many to look at; $3 bigint: after this id
 WITH next AS MATERIALIZED (
     SELECT id, state, finished_at < $1 AS old FROM pointsd.requests_done WHERE id > $3 ORDER BY id LIMIT $2

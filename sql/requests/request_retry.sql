@@ -1,5 +1,5 @@
--- Puts requests that are parked, refused or waiting back, as if they had just been inserted. Tells for each id that there
--- is what its state was; what was pending, posted or replayed stays as it is.
+-- Puts parked, refused and waiting requests back to pending, as if they had just been inserted. Returns the state before of each id
+-- that exists. Pending, posted and replayed requests stay as they are.
 -- $1 bigint[]: the ids
 WITH found AS MATERIALIZED (
     SELECT id, state FROM pointsd.requests WHERE id = ANY ($1::bigint[]) FOR UPDATE

@@ -1,4 +1,4 @@
--- The requests of a locked lane that failed, the next to be tried first, and in how many milliseconds that is.
+-- The failed requests of a locked lane and in how many milliseconds each is due, the next one first.
 -- $1 smallint: the lane
 SELECT id, CASE WHEN isfinite(retry_at) THEN (extract(epoch FROM retry_at - clock_timestamp()) * 1000)::bigint
                 WHEN retry_at > clock_timestamp() THEN 86400000 ELSE 0 END AS due_in

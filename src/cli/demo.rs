@@ -167,7 +167,7 @@ async fn play(
     })))
 }
 
-/// The demo's postings belong into no ledger that somebody works with.
+/// Fails if the ledger is in use: the demo's postings must not mix with real ones.
 async fn ensure_unused(database: &Database) -> anyhow::Result<()> {
     let sql = include_str!("../../sql/demo/ledger_in_use.sql");
     let in_use = match database.connection().await?.query_one(sql, &[]).await {

@@ -1,4 +1,4 @@
-//! `export`: whole tables of the ledger, row by row.
+//! `export`: tables of the ledger, row by row.
 
 use std::io::{self, BufWriter, Write};
 
@@ -10,15 +10,15 @@ use crate::database::Database;
 use crate::ledger::{self, Exported, Session, Table};
 use crate::time::time_text;
 
-/// Writes a table of the ledger, a row a line, in order of its key and from one snapshot.
+/// Exports a table of the ledger from one snapshot, a row a line, in the order of its key.
 #[derive(clap::Args)]
 pub struct Export {
-    /// Which table
+    /// The table
     table: Name,
     /// Only this user's rows (a UUID)
     #[arg(long)]
     user: Option<Uuid>,
-    /// Comma-separated values under a header. Texts are as they were posted: a spreadsheet may take one for a formula
+    /// Write comma-separated values. Texts stay as posted, so a spreadsheet may take one for a formula
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -81,7 +81,7 @@ impl Export {
     }
 }
 
-/// Columns in the order of `fields`, with the width that nearly every value fits in. Negative: set to the right.
+/// Columns in the order of `fields`, with a width that fits nearly every value. A negative width aligns to the right.
 fn columns(table: Table) -> &'static [(&'static str, i8)] {
     match table {
         Table::Accounts => &[

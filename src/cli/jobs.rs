@@ -1,4 +1,4 @@
-//! What an operator asks about jobs and their runs: `jobs`, `runs`.
+//! `jobs` and `runs`: schedules, pauses and the history of runs.
 
 use chrono::{DateTime, TimeDelta, Utc, Weekday};
 use serde_json::{Value, json as object};
@@ -10,10 +10,10 @@ use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
 use crate::scheduler::{self, JobRow, JobSettings, RunRow, State, Store};
 use crate::time::{Zone, time_text};
 
-/// The outage that `jobs explain` plays through.
+/// The outage that `jobs explain` simulates.
 const OUTAGE: TimeDelta = TimeDelta::hours(36);
 
-/// The jobs: when each runs next, and how it ended last.
+/// Shows the jobs: when each runs next, and how it ended last.
 #[derive(clap::Args)]
 pub struct Jobs {
     #[command(subcommand)]
@@ -24,23 +24,23 @@ pub struct Jobs {
 enum JobsCommand {
     /// Explains when a job runs: its rule in words, its next slots, clock changes, and what an outage would do
     Explain {
-        /// Which job: expiry, reconciliation, arrears or prune
+        /// The job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static RegisteredJob,
     },
-    /// Lets a job's slots pass, on every daemon, until it is resumed
+    /// Pauses a job: all daemons skip its slots until it is resumed
     Pause {
-        /// Which job: expiry, reconciliation, arrears or prune
+        /// The job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static RegisteredJob,
     },
-    /// Ends a pause: the next slot is run
+    /// Resumes a paused job: its next slot is run
     Resume {
-        /// Which job: expiry, reconciliation, arrears or prune
+        /// The job: expiry, reconciliation, arrears or prune
         #[arg(value_parser = job_named)]
         job: &'static RegisteredJob,
     },
-    /// Cancels a run that is under way; what it has done stays
+    /// Cancels a run under way; finished chunks stay
     Cancel {
         /// The run's number, see `pointsd runs`
         run: i64,
@@ -55,7 +55,7 @@ pub(super) fn job_named(name: &str) -> Result<&'static RegisteredJob, String> {
 }
 
 impl Jobs {
-    /// Answers, or does it.
+    /// Runs the subcommand, or lists the jobs.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         if let Some(JobsCommand::Explain { job }) = self.command {
             explain(job, program)?;

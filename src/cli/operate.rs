@@ -1,4 +1,4 @@
-//! What an operator calls: `db`, `config`, `serve`.
+//! `db`, `config` and `serve`, for operators.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json as object;
@@ -12,12 +12,12 @@ use crate::database::{self, Database};
 use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
 
-/// The database's schema.
+/// Shows or migrates the database's schema.
 #[derive(clap::Subcommand)]
 pub enum Db {
-    /// Brings the schema up to date
+    /// Migrates the schema to this version
     Migrate,
-    /// Shows which migrations are in the database
+    /// Shows which migrations are applied
     Status,
 }
 
@@ -67,15 +67,15 @@ fn status(described: &str, migrations: &[database::MigrationStatus], program: &P
     say(format_args!("{described}\n{}", table(&["migration", "applied at"], &rows)))
 }
 
-/// The configuration.
+/// Checks the configuration.
 #[derive(clap::Subcommand)]
 pub enum ConfigCommand {
-    /// Reads the configuration and the price list, and shows what is in force
+    /// Loads the configuration and the price list, and shows the settings in force
     Check,
 }
 
 impl ConfigCommand {
-    /// A configuration that does not load never comes here.
+    /// Prints the settings. A configuration that does not load has failed earlier.
     pub fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let ConfigCommand::Check = self;
         let config = &program.config;
@@ -168,7 +168,7 @@ fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
     })
 }
 
-/// Of an address to call only where it leads: whoever knows the rest can call it.
+/// The host of an address to ping. The rest is a secret: it suffices to ping in our name.
 fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let place = rest.split('/').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A lane: takes the next requests, posts them as a group, and finds the one that spoils it.
+//! A lane: takes the next requests, posts them as a group, and finds the request that makes a group fail.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -23,27 +23,29 @@ use crate::ledger::{self, AlsoWrite, GROUP_POSTINGS, MOST_RACES, Posting, Refusa
 use crate::retry::{Backoff, Pauses};
 use crate::{errors, prices};
 
-/// Whoever holds a lane and says nothing for so long is frozen, or cut off: the server ends its session, and the lane is
-/// free. A row that somebody else holds (a hand, in a transaction left open) must not stop a lane for longer than that
-/// either: after two seconds the group fails, and only the account in question waits.
-/// A statement of a group takes some milliseconds; one that takes ten seconds does not end.
-/// What is next is read in the order of an index. A plan made while the queue was empty, which stays, would else collect
-/// and sort the whole backlog for each group.
+/// The settings of a lane's session.
+///
+/// - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session, which frees
+///   the lane.
+/// - Another transaction may hold a row of the group. After two seconds the group fails, and then only that account waits.
+/// - A statement of a group takes some milliseconds. One that takes ten seconds would not end by itself.
+/// - The next requests are read in the order of an index. A plan made while the queue was empty stays, and would collect and sort
+///   the whole backlog for each group.
 const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; \
                         SET statement_timeout = '10s'; \
                         SET enable_bitmapscan = off; SET enable_sort = off";
 
-/// How often a group that met a deadlock or the like is posted again before it is taken apart.
+/// How often to post a group that met a deadlock or the like, before halving it.
 const MOST_CLASHES: u32 = 3;
 
-/// A lane is read on from what was done last, because what is dead before that would be passed each time. From its start,
-/// where one may stand that was put back, only so often that it takes up a tenth of the time.
+/// A lane is read on from the last position, because a read from the start passes all dead rows. A request that was put back stands
+/// before that position, so the lane is also read from its start, in at most a tenth of the time.
 const SHARE_FROM_START: u32 = 10;
 
-/// So many waiting requests are read; LIMIT in request_waiting.sql.
+/// How many waiting requests are read; the LIMIT in request_waiting.sql.
 const MOST_WAITING: usize = 100;
 
-/// The most of an error that a request keeps, in characters.
+/// The longest error message that a request keeps, in characters.
 const LONGEST_MESSAGE: usize = 1_000;
 
 pub struct Lane {
@@ -57,7 +59,7 @@ pub struct Lane {
     pub reports: mpsc::UnboundedSender<LaneReport>,
 }
 
-/// A session and what the queue needs beside it, on one connection.
+/// A session of the ledger and the statements of the queue, on one connection.
 struct Connection {
     session: Session<Arc<Client>>,
     client: Arc<Client>,
@@ -75,18 +77,17 @@ struct Statements {
 
 /// How far a lane has been read.
 struct Position {
-    /// What has this number or a lower one is done, unless it was put back or is held up by one that waits.
+    /// Requests up to this id are finished, unless they were put back or wait behind a failed one.
     after: i64,
-    /// When it may be read from its start again.
+    /// When the lane may be read from its start again.
     start_at: Instant,
-    /// No request with this number or a lower one is still to be committed. An application may take its number early and
-    /// commit late: only up to here may the lane be passed by, or a later request of the same account would be first.
+    /// No open transaction can commit a request with this id or a lower one. An application may get its id early and commit late.
+    /// If the lane were passed beyond this id, a later request of the same account would be posted first.
     settled: i64,
-    /// A request's number, and the transaction's number from which on nobody can get that one or a lower: when all before
-    /// it are over, it is settled.
+    /// An id, and a transaction number. Transactions from that number on get higher ids only. The id is settled when all earlier
+    /// transactions are over.
     settling: Option<(i64, i64)>,
-    /// The requests that waited. When one of them waits no more, those that it held up are to be found before what is
-    /// next.
+    /// The waiting requests. When one of them waits no longer, the requests behind it stand before the position.
     waiting: Vec<i64>,
 }
 
@@ -102,7 +103,7 @@ impl Position {
         self.waiting.clear();
     }
 
-    /// Takes in what a lock on the lane told.
+    /// Updates the settled id from a read of the lane.
     fn settle(&mut self, taken: &Taken) {
         if let Some((number, _)) = self.settling.take_if(|(_, before)| taken.oldest >= *before) {
             self.settled = number;
@@ -113,21 +114,21 @@ impl Position {
 
 /// Why a group was not posted.
 enum Failure {
-    /// The database is away, or cannot work at all. No request's fault.
+    /// The database is away or cannot work, which is no request's fault.
     Outage(ledger::Error),
-    /// One of its requests spoils it.
+    /// One of its requests makes it fail.
     Group(String),
 }
 
-/// What came of a step.
+/// The result of a step.
 enum Step {
     /// A group was taken.
     Worked,
-    /// Nothing is left between the position and the end; the start was not looked at.
+    /// Nothing is left after the position. The lane was not read from its start.
     NothingNew,
-    /// Nothing is left.
+    /// Nothing is left in the lane.
     Empty { retry_at: Option<Instant> },
-    /// Somebody else has the lane.
+    /// Another daemon holds the lane.
     Elsewhere,
 }
 
@@ -206,7 +207,7 @@ impl Lane {
         }
     }
 
-    /// Posts a group: the next requests, then those whose time for another try has come.
+    /// Posts the next requests as a group, then the failed requests that are due for another try.
     async fn step(
         &mut self,
         connection: &mut Option<Connection>,
@@ -234,7 +235,7 @@ impl Lane {
                 }
             }
             Err(failure) => {
-                // Whatever is left of the group must not be passed by.
+                // The rest of the group must not be passed.
                 position.restart();
                 let why = failure.into_group()?;
                 self.isolate(connection, std::mem::take(&mut taken.requests), why).await?;
@@ -245,12 +246,12 @@ impl Lane {
                 break;
             }
             let (tried, posted) = self.post(connection, Wanted::These(vec![*id]), &[]).await;
-            // None where it has to wait for an earlier one of its account.
+            // It is left out if an earlier request of its account waits.
             worked |= !tried.requests.is_empty();
             if let Err(failure) = posted {
                 let why = failure.into_group()?;
-                self.fail(connection, *id, &why).await?;
-                // The next group comes first: one after the other they might take long.
+                self.record_failure(connection, *id, &why).await?;
+                // The next group comes first, because many failing requests would take long.
                 break;
             }
         }
@@ -266,8 +267,8 @@ impl Lane {
         Ok(Step::Empty { retry_at })
     }
 
-    /// Takes a group apart until those that spoil it are alone; posts the others, in the order of their ids within each
-    /// account, up to the one that fails.
+    /// Halves a group until each failing request is alone. Posts the others in the order of their ids within each account; an
+    /// account stops at its failing request.
     async fn isolate(
         &mut self,
         connection: &mut Option<Connection>,
@@ -280,7 +281,7 @@ impl Lane {
         loop {
             if let Some((mut requests, why)) = failed.take() {
                 if let [alone] = requests.as_slice() {
-                    self.fail(connection, alone.id, &why).await?;
+                    self.record_failure(connection, alone.id, &why).await?;
                     held_up.insert(alone.user);
                 } else {
                     let middle = middle(&mut requests);
@@ -300,7 +301,7 @@ impl Lane {
             ids.sort_unstable();
             let (taken, posted) = self.post(connection, Wanted::These(ids), &[]).await;
             if taken.elsewhere {
-                // Then the rest is theirs.
+                // Another daemon has taken over the lane, and with it the rest.
                 return Ok(());
             }
             if let Err(failure) = posted {
@@ -309,27 +310,37 @@ impl Lane {
         }
     }
 
-    /// Writes down that a try of a request failed.
-    async fn fail(&mut self, connection: &mut Option<Connection>, id: i64, why: &str) -> Result<(), ledger::Error> {
+    /// Records a failed try of a request.
+    async fn record_failure(
+        &mut self,
+        connection: &mut Option<Connection>,
+        id: i64,
+        why: &str,
+    ) -> Result<(), ledger::Error> {
         let connection = self.connect(connection).await?;
         let retries = i32::try_from(self.settings.retries).unwrap_or(i32::MAX);
         let pause = i64::try_from(self.settings.retry_pause.as_millis()).unwrap_or(i64::MAX);
         let why: String = why.replace('\0', "").chars().take(LONGEST_MESSAGE).collect();
         let statement = &connection.statements.fail;
         let row = connection.client.query_opt(statement, &[&self.number, &id, &retries, &pause, &why]).await?;
-        // Gone where somebody else was faster.
+        // Another daemon has finished the request meanwhile.
         let Some(row) = row else { return Ok(()) };
         let (state, attempts): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
         if state == "parked" {
             self.stats.parked.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(request = id, attempts, why, "a request is parked; see `pointsd requests retry`");
+            tracing::error!(
+                request = id,
+                attempts,
+                why,
+                "a request is parked; mend the cause, then call `pointsd requests retry`"
+            );
         } else {
             tracing::warn!(request = id, attempts, why, "a request failed and is tried again later");
         }
         Ok(())
     }
 
-    /// Takes a group and posts it; takes none where one of those that are known to have been `waiting` waits no more.
+    /// Takes a group and posts it. Takes none if one of the requests in `waiting` waits no longer.
     async fn post(
         &mut self,
         connection: &mut Option<Connection>,
@@ -340,7 +351,7 @@ impl Lane {
         for clash in 1.. {
             let result = match self.connect(connection).await {
                 Ok(connection) => {
-                    // A panic belongs to a request, too.
+                    // A panic is treated as the fault of a request.
                     let posted = self.post_once(connection, &wanted, waiting, &mut taken);
                     AssertUnwindSafe(posted).catch_unwind().await
                 }
@@ -349,17 +360,17 @@ impl Lane {
             let panicked = result.is_err();
             let failure = match result {
                 Ok(Ok(replies)) => {
-                    self.count(&taken, &replies);
+                    self.count_outcomes(&taken, &replies);
                     return (taken, Ok(()));
                 }
                 Ok(Err(ledger::Error::LostRace)) if clash < MOST_RACES => continue,
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
-                // Where not even the taking went well, it was not for a request.
+                // If the requests could not even be read, the cause is no request.
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
                 Ok(Err(error)) => Failure::Group(errors::chain(&error)),
                 Err(_) => Failure::Group("posting it made the program panic".to_owned()),
             };
-            // A panic may have left anything behind on the connection, and so may whatever ended it.
+            // After a panic or an outage the state of the connection is unknown.
             let sound = matches!(failure, Failure::Group(_)) && !panicked;
             if !(sound && connection.as_ref().is_some_and(Connection::is_open)) {
                 *connection = None;
@@ -452,7 +463,7 @@ impl Lane {
         Ok((!rows.is_empty()).then_some(postings))
     }
 
-    fn count(&self, taken: &Taken, replies: &[Reply]) {
+    fn count_outcomes(&self, taken: &Taken, replies: &[Reply]) {
         let (mut posted, mut replayed, mut refused) = (0, 0, 0);
         for (request, reply) in taken.outcomes(replies) {
             match reply {
@@ -507,7 +518,7 @@ impl Connection {
 }
 
 impl Failure {
-    /// Why the group failed; an outage is no failure of the group's.
+    /// Why the group failed; an error if the cause was an outage.
     fn into_group(self) -> Result<String, ledger::Error> {
         match self {
             Failure::Outage(error) => Err(error),
@@ -523,20 +534,20 @@ fn code_of(error: &ledger::Error) -> Option<&SqlState> {
     }
 }
 
-/// Two transactions met, and trying again settles it.
+/// Whether two transactions collided, so that trying again helps.
 fn is_clash(error: &ledger::Error) -> bool {
     let code = code_of(error);
     code == Some(&SqlState::T_R_SERIALIZATION_FAILURE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
-/// Whether no request can be posted just now.
+/// Whether no request can be posted at present.
 fn is_outage(error: &ledger::Error) -> bool {
     match (error, code_of(error)) {
-        // Somebody holds a row, or always the same ones clash: only some of the requests are concerned.
+        // A row is locked, or the same transactions keep colliding: only some requests are concerned.
         (_, Some(&SqlState::LOCK_NOT_AVAILABLE)) => false,
         (error, Some(_)) if is_clash(error) => false,
-        // No memory, no room, too many connections; an operator stepped in; the disk fails. A statement that was ended,
-        // though, may have been ended for one request's sake.
+        // Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
+        // be the cause of a cancelled statement.
         (_, Some(&SqlState::QUERY_CANCELED)) => false,
         (ledger::Error::Database(error), Some(code)) => {
             let class = code.code().get(..2).unwrap_or_default();
@@ -548,7 +559,7 @@ fn is_outage(error: &ledger::Error) -> bool {
     }
 }
 
-/// Where to halve: between two accounts if there are two.
+/// Where to halve a group: between two accounts if it has two.
 fn middle(requests: &mut [Request]) -> usize {
     requests.sort_unstable_by_key(|request| (request.user, request.id));
     let middle = requests.len() / 2;
@@ -559,27 +570,26 @@ fn middle(requests: &mut [Request]) -> usize {
     (middle..requests.len()).find(is_edge).or_else(|| (1..middle).rev().find(is_edge)).unwrap_or(middle)
 }
 
-/// Which requests of a lane.
+/// Which requests to take from a lane.
 enum Wanted {
-    /// The next ones after this id.
+    /// The next requests after this id.
     After(i64),
     These(Vec<i64>),
 }
 
-/// What was found in a lane.
+/// The result of reading a lane.
 #[derive(Default)]
 struct Taken {
-    /// Nothing, because somebody else has it.
+    /// Nothing was taken: another daemon holds the lane.
     elsewhere: bool,
-    /// Nothing, because requests may stand before the position that were held up until now.
+    /// Nothing was taken: a waiting request is gone, so requests before the position may be free now.
     released: bool,
-    /// The last number that a request has been given; every transaction before `oldest` is over, and none from `next` on
-    /// has given one that is not higher.
+    /// The last id that was given. All transactions before `oldest` are over. Transactions from `next` on get higher ids.
     last_number: i64,
     oldest: i64,
     next: i64,
     requests: Vec<Request>,
-    /// Ids of requests that failed, and in how many milliseconds they are to be tried again; the next one first.
+    /// Ids of failed requests, and in how many milliseconds each is due; the next one first.
     waiting: Vec<(i64, i64)>,
     took: Duration,
 }
@@ -587,14 +597,14 @@ struct Taken {
 struct Request {
     id: i64,
     user: Uuid,
-    /// How long it had waited when it was taken, in milliseconds.
+    /// How long the request had waited when it was taken, in milliseconds.
     age: u64,
-    /// Where there is nothing to post: why.
+    /// Why the row describes no posting.
     unreadable: Option<Refusal>,
 }
 
 impl Taken {
-    /// Each request and what became of it, given the replies to those that could be posted.
+    /// Each request with its outcome; `replies` are those to the readable requests.
     fn outcomes<'a>(
         &'a self,
         replies: &'a [Reply],
@@ -607,7 +617,7 @@ impl Taken {
     }
 }
 
-/// Writes what became of the requests that were taken.
+/// Writes the outcomes of the requests in the transaction that posts them.
 struct WriteOutcomes<'a> {
     lane: i16,
     statement: &'a Statement,
@@ -687,7 +697,7 @@ mod tests {
         assert_eq!(settled_after(told(50, 100, 105)), 0);
         assert_eq!(settled_after(told(60, 104, 130)), 0);
         assert_eq!(settled_after(told(70, 105, 140)), 50);
-        // What is looked at next began with the last answer, not before.
+        // The next id to settle comes from the last read, not from an earlier one.
         assert_eq!(settled_after(told(80, 139, 150)), 50);
         assert_eq!(settled_after(told(90, 140, 150)), 70);
     }

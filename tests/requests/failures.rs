@@ -17,7 +17,7 @@ const SPOIL: &str = "
     END $$;
     CREATE TRIGGER spoil BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION spoil()";
 
-/// Whoever fails is found, waits alone with its account, is parked, and comes back.
+/// A failing request is found, holds up only its own account, is parked, and can be put back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poisoned_request_holds_up_its_own_account_only() {
     let database = TestDatabase::new().await;
@@ -66,7 +66,7 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
     assert_eq!(server.stop().await.posted(), 100);
 }
 
-/// A row that somebody holds in a transaction left open fails only its own account.
+/// A row locked by an open transaction fails only the requests of its own account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_account_holds_up_nobody_else() {
     let database = TestDatabase::new().await;
@@ -160,7 +160,7 @@ async fn effect_and_outcome_commit_together() {
     server.stop().await;
 }
 
-/// Whoever holds a lane keeps others out of it, and only of it.
+/// A daemon that holds a lane keeps others out of that lane only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_somebody_holds_waits_for_him_alone() {
     let database = TestDatabase::new().await;
@@ -238,7 +238,7 @@ async fn every_request_once_and_in_order_whoever_dies() {
     assert!(killed > 10, "only {killed} sessions were ended");
     all_done(&client).await;
     let total = i64::from(WRITERS * REQUESTS);
-    // One that was committed just when its session died counts for nobody.
+    // A group that committed just when its session died is counted by no daemon.
     assert_eq!(
         number(&client, "SELECT count(*) FROM pointsd.requests_done WHERE state = 'posted' AND attempts = 0").await,
         total
@@ -254,7 +254,7 @@ async fn every_request_once_and_in_order_whoever_dies() {
     check_invariants(&client).await;
 }
 
-/// What a hand may write into the table holds up nobody else.
+/// Rows that a person wrote into the table hold up no other account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_in_the_table_stops_no_lane() {
     let database = TestDatabase::new().await;

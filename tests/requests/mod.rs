@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDatabase, at, rng, user};
 
-/// Far longer than anything that is waited for takes.
+/// Far longer than any awaited event takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The queue is looked at when somebody rings, and hardly ever else; nothing is tried again by itself.
+/// The lanes poll after a notification and hardly ever else; no failed request is tried again by itself.
 const SETTINGS: Settings =
     Settings { enabled: true, poll: Duration::from_secs(3_600), retries: 2, retry_pause: Duration::from_secs(3_600) };
 
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// Waits until this query says true.
+/// Waits until this query returns true.
 async fn until(client: &Client, query: &str) {
     let give_up = Instant::now() + PATIENCE;
     loop {
@@ -71,7 +71,7 @@ async fn until(client: &Client, query: &str) {
     }
 }
 
-/// Waits until the server sleeps: whoever inserts now has to ring.
+/// Waits until the server sleeps, so that the next insert must notify it.
 async fn asleep(server: &Server) {
     let give_up = Instant::now() + PATIENCE;
     while !server.stats.asleep() {
