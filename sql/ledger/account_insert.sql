@@ -1,5 +1,5 @@
--- Accounts that a group opens. Whoever opened one of them meanwhile makes this fail by accounts_pkey, and the group is
--- decided again. The arrays are in user_id order: two groups that open the same accounts meet at the first of them.
+-- Accounts that a group opens. If another transaction opened one of them meanwhile, this fails by accounts_pkey, and the
+-- group is decided again. The arrays are in user_id order: two groups that open the same accounts meet at the first of them.
 -- $1 uuid[], $2..$7: the columns, pairwise
 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
 SELECT *

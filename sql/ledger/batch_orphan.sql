@@ -1,4 +1,4 @@
--- What is due in batches whose account is missing.
+-- Sums up the due batches of users without an account.
 -- $1 uuid[]: users without an account; $2 timestamptz: the instant
 SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points
 FROM pointsd.batches

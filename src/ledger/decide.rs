@@ -1,6 +1,7 @@
-//! The rules of the ledger as a pure state machine: postings are applied, one after the other, to accounts that were
-//! loaded. It does no I/O and reads no clock, so it cannot fail half way. Every rule about points lives here; only the
-//! sweep's statement says the one about expiry a second time, and a test holds the two together.
+//! The rules of the ledger as a pure state machine. It applies postings, one after the other, to loaded accounts. It does no
+//! I/O and reads no clock, so it cannot fail half way.
+//!
+//! Every rule about points stands here. The sweep's statement repeats the rule of expiry, and a test holds the two together.
 
 use std::collections::HashMap;
 
@@ -22,11 +23,11 @@ pub(crate) struct Account {
     pub total_recharged: i64,
     pub total_consumed: i64,
     pub total_expired: i64,
-    /// For those who read; no posting changes it.
+    /// No posting changes it. It is loaded for readers.
     pub total_adjusted: i64,
     pub last_seq: i64,
     pub last_batch: i32,
-    /// In drawing order. Those before `first_open` were emptied by this group.
+    /// In drawing order. This group has emptied those before `first_open`.
     batches: Vec<Batch>,
     first_open: usize,
     changed: bool,
@@ -44,7 +45,7 @@ pub(crate) struct Batch {
     pub state: BatchState,
 }
 
-/// What the store has to do with a batch.
+/// What the store step does with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchState {
     Unchanged,
@@ -52,7 +53,7 @@ pub(crate) enum BatchState {
     New,
 }
 
-/// What a group of postings comes to.
+/// The outcome of a group of postings.
 #[derive(Debug, Default)]
 pub(crate) struct Decision {
     /// New entries, in the order in which they are to be written.
@@ -83,14 +84,14 @@ impl Account {
         }
     }
 
-    /// Hands the account its open batches, in any order.
+    /// Gives the account its open batches, in any order.
     pub fn load_batches(&mut self, mut batches: Vec<Batch>) {
         batches.sort_unstable_by_key(|batch| (batch.expires_at, batch.batch));
         self.batches = batches;
     }
 
-    /// Whether there are batches without the account's own row: somebody opened the account while it was loaded, or a
-    /// hand deleted it.
+    /// Whether there are batches without the account's own row: another transaction opened the account during the load, or the
+    /// row was deleted by hand.
     pub fn is_orphaned(&self) -> bool {
         !self.stored && self.last_batch == 0 && !self.batches.is_empty()
     }
@@ -105,7 +106,8 @@ impl Account {
         &self.batches
     }
 
-    /// Posts what passed the rules that need no account: refuses it, or expires what is due and then does it.
+    /// Posts a posting that passed the rules without an account: refuses it, or expires the batches that are due and writes
+    /// it.
     fn post(
         &mut self,
         posting: &Posting,
@@ -167,8 +169,8 @@ impl Account {
         }
     }
 
-    /// Opens a batch; what the account owes is settled from it first. Without that a debt would be paid twice: once
-    /// through the balance, once more when the batch, still full on paper, expires.
+    /// Opens a batch. Arrears are settled from it first. Otherwise a debt would be paid twice: through the balance, and again
+    /// when the batch, still full on paper, expires.
     fn recharge(&mut self, points: i64, source: &str, at: DateTime<Utc>, expires_at: DateTime<Utc>) -> Entry {
         let settled = points.min(self.balance.min(0).saturating_neg());
         self.total_recharged += points;
@@ -199,8 +201,8 @@ impl Account {
         entry
     }
 
-    /// Draws from open batches in drawing order; what they do not cover becomes arrears. What was due has been expired
-    /// before, so every open batch may be drawn.
+    /// Draws from open batches in drawing order. Points that no batch covers become arrears. Batches that were due have
+    /// been expired before, so every open batch may be drawn.
     fn consume(&mut self, points: i64, source_type: &str, at: DateTime<Utc>) -> Entry {
         self.total_consumed += points;
         let mut entry = self.entry(EntryType::Consume, points, source_type, at);
@@ -221,7 +223,7 @@ impl Account {
         let balance_before = self.balance;
         self.balance = match kind {
             EntryType::Recharge => balance_before + amount,
-            // Of an adjust entry none comes here: only a repair posts one.
+            // An adjust entry never comes here: only a repair posts one.
             EntryType::Consume | EntryType::Expire | EntryType::Adjust => balance_before - amount,
         };
         self.last_seq += 1;
@@ -256,8 +258,8 @@ impl Batch {
     }
 }
 
-/// Applies `postings` in order to `accounts`, which must hold every user whose posting is not refused on sight, sorted
-/// by user.
+/// Applies `postings` in order to `accounts`. These are sorted by user, and hold the users of all postings that are not
+/// refused on sight.
 ///
 /// `keys` are the postings' keys, one each, as [`Posting::key_id`] gives them; `known` the entries that the database
 /// has under any of them.
@@ -281,7 +283,7 @@ pub(crate) fn decide(
         let (Some(account), Some(key)) = (account, *key) else {
             return Reply::Rejected(Refusal::Malformed("the posting has no account or no key".to_owned()));
         };
-        // A posting that only replays must leave the account alone: nothing may expire on its account either.
+        // A replay changes nothing, so nothing expires on its account either.
         let first = known.get(&key).or_else(|| posted_here.get(&key).and_then(|index| entries.get(*index)));
         if let Some(first) = first {
             return conflict(first, posting).map_or_else(|| Reply::Replayed(first.clone()), Reply::Rejected);
@@ -299,7 +301,7 @@ pub(crate) fn decide(
     Decision { entries, replies }
 }
 
-/// The refusals that need no look at the account.
+/// The refusal of a posting, if it needs no account to be known.
 pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules) -> Option<Refusal> {
     if let Some(why) = posting.malformed() {
         return Some(Refusal::Malformed(why));
@@ -315,8 +317,8 @@ pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules) -> Option<Refusa
     }
 }
 
-/// The refusal of a posting whose key belongs to an entry of other content, if it is other. Content is kind, points,
-/// source and order or task; nothing else.
+/// The refusal of a posting whose key belongs to an entry with other content. Content is kind, points, source, and order or
+/// task.
 fn conflict(first: &Entry, posting: &Posting) -> Option<Refusal> {
     let kind = match posting.kind {
         Kind::Recharge { .. } => EntryType::Recharge,

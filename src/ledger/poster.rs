@@ -1,4 +1,4 @@
-//! Lets many callers post at once: who comes while a group is under way joins the next one.
+//! Lets many callers post at once: postings that arrive while a group is under way form the next one.
 //!
 //! A [`Poster`] has a few lanes, each with a connection of its own. An account always goes to the same lane, so the
 //! postings of one account keep their order and no two lanes wait for each other's locks.
@@ -18,6 +18,7 @@ use super::rules::Rules;
 use super::session::{Error, Session};
 use crate::database::Database;
 use crate::errors;
+use crate::retry::Backoff;
 
 /// Postings in one group at most, unless one request alone is larger. Measured with consumes over 20,000 accounts on one
 /// connection: groups of 1, 30, 100, 300, 1,000, 2,000 and 5,000 post 1.2k, 13k, 19k, 23k, 26k, 28k and 31k/s. The rate
@@ -27,11 +28,9 @@ pub const GROUP_POSTINGS: usize = 1_000;
 /// Requests that wait for a lane before callers have to wait for a place.
 const WAITING_REQUESTS: usize = 256;
 
-/// How long a lane goes on trying when the database is away or broke off, before it hands the error to its callers.
-/// Long enough for a restart or a failover; safe, because a posting that was written replays.
+/// How long a lane tries again while the database is away, before it gives the error to its callers. This is long enough
+/// for a restart or a failover. It is safe, because a posting that was written replays.
 const KEEP_TRYING: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Posts for many callers at once. Cheap to clone; the lanes end when the last clone is gone.
 #[derive(Clone)]
@@ -72,7 +71,7 @@ impl Poster {
         replies.into_iter().next().ok_or_else(lane_gone)
     }
 
-    /// A place to hand over many postings whose order matters.
+    /// Opens a feed, for many postings in an order that matters.
     pub fn feed(&self) -> Feed {
         Feed { poster: self.clone(), failed: Arc::default() }
     }
@@ -96,8 +95,8 @@ impl Poster {
     }
 }
 
-/// One input whose postings come in order. When a part of it fails, nothing that was handed over later is posted: a
-/// consume must not go into arrears because the recharge before it was lost.
+/// An input with postings in order. If a part of it fails, no later part is posted: a consume must not go into arrears
+/// because the recharge before it was lost.
 pub struct Feed {
     poster: Poster,
     failed: Arc<AtomicBool>,
@@ -189,7 +188,7 @@ impl Lane {
         let mut waiting = Vec::with_capacity(group.len());
         for mut request in group {
             if request.failed.load(Ordering::Acquire) {
-                // Nobody may be waiting any more, here and below: that is the caller's choice.
+                // Here and below: a caller that dropped its future waits no longer, and the send fails.
                 let _ = request.answer.send(Err(lane_gone()));
                 continue;
             }
@@ -222,20 +221,19 @@ impl Lane {
     /// Posts a group, and again while the reason for its failure may pass.
     async fn post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let began = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Backoff::DATABASE.pauses();
         loop {
             let error = match self.try_post(postings).await {
                 Ok(replies) => return Ok(replies),
                 Err(error) => error,
             };
-            // Whatever happened, the connection is in doubt.
+            // The connection is in doubt after any error.
             self.session = None;
             if !error.is_transient() || began.elapsed() > KEEP_TRYING {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pauses.sleep().await;
         }
     }
 

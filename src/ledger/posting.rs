@@ -1,4 +1,4 @@
-//! What a caller asks of the ledger: a [`Posting`], and what makes one malformed.
+//! A posting as a caller hands it in, and the checks that need no account.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::time::to_microsecond;
 
-/// The most points that one entry may carry; the least is 1.
+/// The most points that one entry may carry; the least is 1. The schema's checks and the proofs know this number too.
 pub const MAX_POINTS: i64 = 1_000_000_000_000;
 /// The longest source and source type, in characters: they are names, repeated in every entry.
 pub const MAX_NAME: usize = 64;
@@ -15,28 +15,28 @@ pub const MAX_ID: usize = 255;
 /// The longest description, in characters.
 pub const MAX_DESCRIPTION: usize = 1_000;
 
-/// First and last second in which something may happen: the years 1970 to 9999, which RFC 3339 can write.
+/// The seconds in which a posting may happen: the years 1970 to 9999, which RFC 3339 can write.
 const TIME_RANGE: std::ops::RangeInclusive<i64> = 0..=253_402_300_799;
 
 /// Names the key's UUID space; a random constant of this project.
 const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_1f5e_6a3b_4a63_9d0e_7c11_52a8_d40b);
 
-/// A recharge or a consume that somebody wants in the books.
+/// A recharge or a consume that a caller wants posted.
 ///
-/// Any value may be written here: what the rules do not allow comes back as a refusal, not as a crash.
-/// Times are kept to the microsecond, as PostgreSQL does; what is finer is cut off.
+/// Any value may stand here: a value that the rules do not allow comes back as a refusal.
+/// Times are cut to the microsecond, as PostgreSQL stores them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posting {
-    /// Whose points.
+    /// The user that the points belong to.
     pub user: Uuid,
-    /// How many, 1 to [`MAX_POINTS`].
+    /// The points, 1 to [`MAX_POINTS`].
     pub points: i64,
-    /// Recharge or consume, with what belongs to each.
+    /// Recharge or consume, with the fields of each.
     pub kind: Kind,
-    /// Names this posting within its account, so that it can be sent again. Without one it is
+    /// The idempotency key within the account: the posting can be sent again under it. The default is
     /// `consume:{source_type}:{source_id}` or `recharge:{source}:{order_id}`.
     pub key: Option<String>,
-    /// For people; without one the ledger writes a short sentence in the business language.
+    /// A text for people. The default is a short sentence in the business language.
     pub description: Option<String>,
     /// When it happened.
     pub at: DateTime<Utc>,
@@ -45,22 +45,22 @@ pub struct Posting {
 /// What a [`Posting`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Opens a batch of points, after what the account owes was settled from it.
+    /// Opens a batch of points. Arrears of the account are settled from it first.
     Recharge {
         /// Where the points come from; one of the configured recharge sources.
         source: String,
         /// The order that paid for them.
         order_id: Option<i64>,
-        /// First instant at which they are gone; without one the configured life of a batch counts from `at`.
+        /// First instant at which they are expired. The default is the configured life of a batch, counted from `at`.
         expires_at: Option<DateTime<Utc>>,
     },
-    /// Draws points from open batches, soonest expiry first; what they do not cover becomes arrears.
+    /// Draws points from open batches, soonest expiry first. Points that no batch covers become arrears.
     Consume {
         /// The kind of service used.
         source_type: String,
-        /// Which piece of work it was.
+        /// The piece of work, such as a task.
         source_id: String,
-        /// Seconds, where the service is charged by time; kept, not interpreted.
+        /// Seconds, if the service is charged by time. The ledger stores them only.
         duration: Option<Decimal>,
     },
 }
@@ -123,7 +123,7 @@ impl Posting {
         }
     }
 
-    /// Why this posting cannot be read as one at all, if so. What a rule of the ledger refuses is not found here.
+    /// Says why this is no posting at all, if so. The rules of the ledger come later.
     pub(crate) fn malformed(&self) -> Option<String> {
         self.check().err()
     }
@@ -167,7 +167,7 @@ fn text(field: &str, value: Option<&str>, longest: usize) -> Result<(), String> 
 }
 
 fn within(field: &str, value: &str, longest: usize) -> Result<(), String> {
-    // Bytes first: nearly every text passes there, and counting characters is the dearer test.
+    // Bytes first: nearly every text passes this test, and counting characters is slower.
     if value.len() > longest && value.chars().count() > longest {
         return Err(format!("{field} is longer than {longest} characters"));
     }
@@ -181,7 +181,7 @@ fn time(field: &str, value: DateTime<Utc>) -> Result<(), String> {
     if in_range(value) { Ok(()) } else { Err(format!("{field} is outside the years 1970 to 9999")) }
 }
 
-/// Whether the ledger can keep this instant. A leap second is kept as the first of the next minute.
+/// Whether the ledger can store this instant. A leap second is stored as the first second of the next minute.
 pub(crate) fn in_range(value: DateTime<Utc>) -> bool {
     TIME_RANGE.contains(&to_microsecond(value).timestamp())
 }

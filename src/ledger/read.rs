@@ -1,4 +1,4 @@
-//! Questions to the ledger: one account's balance, whether it may start work, and whole tables for export.
+//! Reads of the ledger: an account's balance, whether it covers a piece of work, and whole tables for export.
 
 use std::ops::Deref;
 
@@ -15,13 +15,13 @@ use crate::time::{time_text, to_microsecond};
 /// Rows that an export holds in memory at a time.
 const EXPORT_ROWS: i32 = 2_000;
 
-/// One account's books. All zeros for an account that was never opened.
+/// An account's balance and totals. All are zero for an account that was never opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Whose.
     pub user: Uuid,
-    /// What the books say, as of the last entry: negative in arrears. Points past their time stay in it until a
-    /// posting or the sweep expires them; `available` leaves them out at once.
+    /// The balance after the last entry; below zero in arrears. Points past their expiry stay in it until a posting or the
+    /// sweep expires them. `available` leaves them out at once.
     pub balance: i64,
     /// Points spendable at the instant asked for: what remains in open batches that expire later.
     pub available: i64,
@@ -37,10 +37,10 @@ pub struct Balance {
     pub total_adjusted: i64,
 }
 
-/// Whether an account may start work that will cost `required` points.
+/// Whether an account covers work that will cost `required` points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// It may: it has no arrears, and at least that many points available.
+    /// The account has no arrears, and at least that many points available.
     pub sufficient: bool,
     /// Points spendable now.
     pub available: i64,
@@ -123,13 +123,13 @@ pub struct ExportedEntry {
     pub recorded_at: String,
     /// Version of the rule by which its points were allocated.
     pub drawing_rule: i16,
-    /// Of an adjust entry: what it set right, before and after, who and why.
+    /// Of an adjust entry: the rows before and after, the person and the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correction: Option<serde_json::Value>,
 }
 
 impl<C: Deref<Target = Client>> Session<C> {
-    /// The account's books, and what is available at `at`. One round trip.
+    /// Reads the account's balance and totals, and the points available at `at`. One round trip.
     ///
     /// # Errors
     /// Where the database fails.
@@ -155,7 +155,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         })
     }
 
-    /// Whether the account may start work that will cost `required` points at `at`. One round trip.
+    /// Says whether the account covers work that will cost `required` points at `at`. One round trip.
     ///
     /// # Errors
     /// Where the database fails.
@@ -184,7 +184,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         let client = self.client();
         let transaction = Transaction::begin(client);
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
-        // Whoever reads the rows may pause as long as they like.
+        // The reader of the rows may pause for as long as it likes.
         client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
         client.execute(&declare, &[&first, &last]).await.map_err(failed)?;

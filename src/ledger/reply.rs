@@ -1,4 +1,4 @@
-//! What the ledger answers: an [`Entry`] that was posted or had been before, or a [`Refusal`].
+//! The ledger's answer to a posting: an [`Entry`], new or of an earlier posting, or a [`Refusal`].
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -13,11 +13,11 @@ use crate::time::time_text;
 /// The answer to one posting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is in the books now.
+    /// The posting was written.
     Posted(Entry),
-    /// It was in the books already, under the same key and with the same content; nothing was written.
+    /// An entry with the same key and content was there already. Nothing was written.
     Replayed(Entry),
-    /// It is not in the books, and why.
+    /// The posting was refused, and nothing was written.
     Rejected(Refusal),
 }
 
@@ -31,9 +31,9 @@ impl Reply {
     }
 }
 
-/// Why a posting was refused, in order of precedence: the first that holds is the one that is told.
+/// Why a posting was refused, in order of precedence: the first reason that holds is given.
 ///
-/// Sending the same posting again changes none of them, unless the configuration or the tables were mended meanwhile.
+/// The same posting is refused again, unless the configuration or the tables were repaired meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be read as a posting.
@@ -57,7 +57,7 @@ pub enum Refusal {
         /// Its source type.
         source_type: String,
     },
-    /// A recharge whose points would be gone before they came.
+    /// A recharge with points that would expire before they are there.
     #[error("the points would expire at {expires_at}, which is not after {at}", expires_at = time_text(*expires_at), at = time_text(*at))]
     AlreadyExpired {
         /// When they would expire.
@@ -68,7 +68,7 @@ pub enum Refusal {
     /// A lifetime total of the account would not fit into 64 bits.
     #[error("the account's lifetime total would pass {max}", max = i64::MAX)]
     AccountFull,
-    /// There are open batches, but no account that they belong to: only a hand in the tables can have done that.
+    /// There are open batches without an account. Only a change by hand leaves this.
     #[error("the user's account row is missing, though open batches of it are there; put it back before posting")]
     AccountMissing,
 }
@@ -91,11 +91,11 @@ impl Refusal {
 /// One line of an account's history. Serialises to the JSON that every command shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Whose history.
+    /// The user of the account.
     pub user: Uuid,
     /// 1, 2, 3 … within the account.
     pub seq: i64,
-    /// What it is.
+    /// Its type.
     #[serde(rename = "type")]
     pub kind: EntryType,
     /// Points, 1 or more; the type tells the direction. Of an adjust entry 0 or more, and the balances tell it.
@@ -138,17 +138,17 @@ pub struct Allocation {
     pub points: i64,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryType {
-    /// Points came.
+    /// Points were credited.
     Recharge,
-    /// Points were spent.
+    /// Points were used.
     Consume,
-    /// Points of a batch ran out of time.
+    /// Points of a batch expired.
     Expire,
-    /// A repair that somebody asked for set right what a hand had changed.
+    /// A repair set right what a change by hand had broken.
     Adjust,
 }
 

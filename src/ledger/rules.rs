@@ -1,4 +1,4 @@
-//! What a business decides about its ledger: the sources it knows, how long points live, in which language it writes.
+//! The choices of a business: its recharge sources, how long points live, and the language of descriptions.
 
 use std::collections::BTreeSet;
 
@@ -15,9 +15,9 @@ pub const DRAWING_RULE: i16 = 1;
 /// The business's choices, handed to the state machine with every group.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// What a recharge's source may be.
+    /// The sources that a recharge may have.
     pub recharge_sources: BTreeSet<String>,
-    /// How long a batch lives where the recharge does not say.
+    /// How long a batch lives if the recharge does not say when it expires.
     pub life: Life,
     /// Language of the descriptions that the ledger writes itself.
     pub language: Language,
@@ -47,7 +47,7 @@ impl Life {
 }
 
 impl Rules {
-    /// The sentence that stands in an entry whose posting brought none.
+    /// The description of an entry whose posting has none.
     pub(crate) fn describe(&self, posting: &Posting) -> String {
         match (&posting.kind, self.language) {
             (Kind::Recharge { source, order_id: Some(order), .. }, Language::English) => {
@@ -67,8 +67,8 @@ impl Rules {
         }
     }
 
-    /// What stands before and after the source in the description of an expiry. Two pieces, so that the sweep's
-    /// statement can write the same sentence without knowing the language.
+    /// The text before and after the source in the description of an expiry. In two pieces the sweep's statement can write
+    /// it without knowing the language.
     pub(crate) fn expiry_sentence(&self) -> (&'static str, &'static str) {
         match self.language {
             Language::English => ("Expiry of ", " points"),

@@ -24,7 +24,7 @@ use crate::database::{self, Database};
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
 pub const MOST_RACES: u32 = 20;
 
-/// What can go wrong with a group. A refusal is no error, it is a reply.
+/// Why the ledger did not do what it was asked. A refusal is a reply and no error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database refused or did not answer. Nothing of the group was written, unless the connection broke while
@@ -37,7 +37,8 @@ pub enum Error {
     /// The database holds something that the ledger never writes.
     #[error("the ledger's tables hold what the ledger never wrote: {0}")]
     Corrupt(String),
-    /// Somebody else opened one of the group's accounts meanwhile. Only told where that happened again and again.
+    /// Another transaction opened one of the group's accounts meanwhile. [`Session::post`] returns it only after
+    /// [`MOST_RACES`] attempts.
     #[error("other groups kept opening the same accounts")]
     LostRace,
     /// Transactions that have written entries stay open, so the history is not complete up to any recent instant.
@@ -70,7 +71,7 @@ impl Error {
         }
     }
 
-    /// Tells a race for a new account by the constraint that decided it.
+    /// Turns the violation of the accounts' primary key into a lost race for a new account.
     fn or_lost_race(self) -> Error {
         match &self {
             Error::Database(error) if error.as_db_error().and_then(|e| e.constraint()) == Some("accounts_pkey") => {
@@ -81,7 +82,7 @@ impl Error {
     }
 }
 
-/// A connection made ready for the ledger: its statements are prepared, its planner told what they need.
+/// A connection that is ready for the ledger: the planner is set, the statements are prepared.
 ///
 /// `C` is whatever owns the connection, such as a [`Client`] in a box.
 pub struct Session<C = ClientWrapper> {
@@ -121,15 +122,15 @@ statements! {
     entry_known = "entry_known.sql",
 }
 
-/// Every statement here reaches its rows by an index, row by row. The planner must be told: a generic plan made while
-/// the tables were small, or before they were analysed, would read them whole, and stay.
+/// Every statement here reaches its rows by an index, row by row. A generic plan that was made while the tables were small,
+/// or before they were analysed, would read them whole, and stay. See ADR 4.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                         SET plan_cache_mode = force_generic_plan; SET jit = off; \
                         SET cursor_tuple_fraction = 1"; // the sweep reads its list to the end
 
 impl Session {
-    /// A session on a connection of its own. It is taken out of the pool for good, because its settings suit nobody
-    /// else.
+    /// Opens a session on a connection of its own. The connection leaves the pool for good, because the session's settings
+    /// suit no other work.
     ///
     /// # Errors
     /// Where the database does not answer, or does not hold the ledger's tables.
@@ -139,7 +140,7 @@ impl Session {
 }
 
 impl<C: Deref<Target = Client>> Session<C> {
-    /// Takes over a connection to a migrated database.
+    /// Opens a session on a connection to a migrated database: sets the planner and prepares the statements.
     ///
     /// # Errors
     /// Where the database does not answer, or does not hold the ledger's tables.
@@ -148,7 +149,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         Ok(Session { client, statements, orphans: Vec::new() })
     }
 
-    /// The connection, for statements that belong into a transaction of the session's.
+    /// The connection, for statements of the caller between two groups.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -52,10 +52,10 @@ pub struct Expired {
     pub points: i64,
 }
 
-/// Due batches whose account is missing: no program of ours makes one, so somebody's hand did.
+/// Due batches without an account. Only a change by hand leaves them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
-    /// The user whose account is missing.
+    /// The user without an account.
     pub user: Uuid,
     /// Due batches.
     pub batches: u64,

@@ -1,5 +1,5 @@
-//! Many writers at once on a few accounts, with sweeps in between: nothing is lost, nothing is posted twice, nobody
-//! blocks another for good.
+//! Many writers at once on a few accounts, with sweeps in between: nothing is lost, nothing is posted twice, and no
+//! writer blocks another for good.
 
 use std::collections::HashMap;
 use std::sync::Arc;

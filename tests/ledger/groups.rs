@@ -226,7 +226,7 @@ async fn two_groups_over_the_same_accounts_in_opposite_order() {
     assert!(rows.accounts.iter().all(|account| account.last_seq == i64::from(2 * ROUNDS)), "{:?}", rows.accounts);
 }
 
-/// Both find the accounts missing; whoever comes second decides again on what the first one left.
+/// Both find the accounts missing. The second one decides again on what the first one left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_groups_open_the_same_accounts() {
     const ROUNDS: u32 = 150;

@@ -37,7 +37,7 @@ impl Door {
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.unwrap();
-                // A server that is away is no answer at all to whoever comes.
+                // A caller of a server that is away gets no answer at all.
                 let Ok(server) = UnixStream::connect(&server) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
