@@ -404,3 +404,39 @@ rule-history_changed = Entries and batches have not changed since they were reco
 rule-days_balance = The roll-forward of all business days agrees with the net balance of all accounts.
 rule-days_source = By source, the roll-forward agrees with the points that remain in batches, and with the arrears.
 rule-day_changed = A closed business day does not change.
+
+## Mails and pages
+
+tone-good = No exceptions
+tone-attention = Attention
+tone-bad = Action required
+subject-good = { $headline }
+subject-attention = Attention: { $headline }
+subject-bad = Action required: { $headline }
+named-value = { $name }: { $value }
+footer-as-of = As of { $as_of }. All times are in the time zone { $zone }.
+footer-made-by = Run { $run } of pointsd, scheduled for { $slot }.
+file-first-rows = -first-{ $rows }
+attachment-cut = { $file } has the first { $shown } of { $all } rows.
+report-files = The files of this report are on { $host } in the folder { $folder }. If one of them has all rows, the note above the table names it.
+not-attached = Not attached, because attachments are limited to { $limit } MB in total: { $files }. All files of this report are on { $host } in the folder { $folder }.
+
+# The names of sheets and attachments.
+table-findings = Open exceptions
+table-cured = Resolved exceptions
+table-roll-forward = Roll-forward
+table-tie-out = Tie-out
+table-outstanding-by-age = Unused by age
+table-outstanding-by-expiry = Unused by expiry
+table-rules = Checks
+table-ages = Arrears by age
+table-unexplained = Unreconciled
+table-worst = Largest balances
+table-new = New in arrears
+table-cleared = Cleared
+table-owing = All balances
+table-expired = Expired
+table-without-account = Without account
+table-outstanding = Unused by source
+table-weeks = Due by week
+table-forecast = Forecast and actual

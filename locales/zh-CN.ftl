@@ -309,3 +309,39 @@ rule-history_changed = 已核对过的分录和批次没有改动。
 rule-days_balance = 各营业日的积分变动累计等于全部账户净余额。
 rule-days_source = 按来源，各营业日的积分变动累计等于批次剩余积分及欠费。
 rule-day_changed = 已结账的营业日不再变动。
+
+## 邮件与页面
+
+tone-good = 正常
+tone-attention = 需关注
+tone-bad = 需处理
+subject-good = 【正常】{ $headline }
+subject-attention = 【需关注】{ $headline }
+subject-bad = 【需处理】{ $headline }
+named-value = { $name }：{ $value }
+footer-as-of = 数据截至{ $as_of }，所有时间均为 { $zone } 时区时间。
+footer-made-by = 由 pointsd 第 { $run } 次运行生成，计划时间{ $slot }。
+file-first-rows = -前{ $rows }行
+attachment-cut = { $file } 仅含 { $all } 行中的前 { $shown } 行。
+report-files = 本报告的文件位于主机 { $host } 的文件夹 { $folder }。如其中有包含全部行的文件，表格上方的说明会注明。
+not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附上：{ $files }。本报告的全部文件位于主机 { $host } 的文件夹 { $folder }。
+
+# 工作表与附件的名称。
+table-findings = 未消除的差异
+table-cured = 已消除的差异
+table-roll-forward = 变动表
+table-tie-out = 余额核对
+table-outstanding-by-age = 未使用积分-账龄
+table-outstanding-by-expiry = 未使用积分-到期时间
+table-rules = 核对规则
+table-ages = 欠费账龄
+table-unexplained = 未调节差额
+table-worst = 欠费最多的账户
+table-new = 新增欠费账户
+table-cleared = 已结清账户
+table-owing = 全部欠费账户
+table-expired = 过期积分
+table-without-account = 无账户的批次
+table-outstanding = 未使用积分-来源
+table-weeks = 每周到期
+table-forecast = 预测与实际

@@ -79,6 +79,9 @@ pub enum Section {
 pub struct Table {
     /// Names its files and its sheet: `findings`. Lower-case letters, digits and `-`; unique within the document.
     pub name: String,
+    /// Names its sheet and its attachment in the reader's language; empty: `name`.
+    #[serde(default)]
+    pub label: String,
     /// The heading.
     pub title: String,
     /// A sentence below the heading; empty for none.
@@ -99,6 +102,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// The table's short name in the reader's language.
+    pub fn label(&self) -> &str {
+        if self.label.is_empty() { &self.name } else { &self.label }
+    }
+
     /// Whether all its rows are here: a file of a table that is cut must not be taken for all of it.
     pub fn is_whole(&self) -> bool {
         self.rows.len() as u64 >= self.rows_in_all
@@ -128,10 +136,11 @@ enum Total {
 }
 
 impl<'a, R> TableBuilder<'a, R> {
-    /// A table of this name (see [`Table::name`]) under this heading.
+    /// A table of this name (see [`Table::name`]) under this heading. The catalogue has its label as `table-{name}`.
     pub fn new(messages: Messages, name: &str, title: String) -> TableBuilder<'a, R> {
         let table = Table {
             name: name.to_owned(),
+            label: messages.label(&format!("table-{name}")),
             title,
             note: String::new(),
             columns: Vec::new(),
@@ -394,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_table_of_columns_without_totals_has_no_line_of_totals() {
-        let table = TableBuilder::new(Messages::new(Language::English), "names", String::new())
+        let table = TableBuilder::new(Messages::new(Language::English), "owing", String::new())
             .column("total", Kind::Text, |name: &&str| *name)
             .rows(&["ann"])
             .build();

@@ -312,6 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn every_table_has_a_name_in_the_catalogue() {
+        let catalogue = keys(ENGLISH);
+        let mut source = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/reports"), &mut source);
+        let tables: Vec<&str> =
+            source.split("TableBuilder::new(messages, \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(tables.len() > 10, "{tables:?}");
+        for table in tables {
+            assert!(catalogue.contains_key(&format!("table-{table}")), "table-{table}");
+        }
+    }
+
+    #[test]
+    fn the_font_of_the_charts_has_every_character_of_the_catalogues() {
+        let font = include_bytes!("../assets/fonts/NotoSansSC-Subset.ttf");
+        let face = ttf_parser::Face::parse(font, 0).expect("a font");
+        for c in ENGLISH.chars().chain(SIMPLIFIED_CHINESE.chars()).filter(|c| *c != '\n') {
+            assert!(face.glyph_index(c).is_some(), "{c:?} is missing; assets/fonts/README.md says how to add it");
+        }
+    }
+
+    #[test]
     fn every_message_can_be_written_with_its_arguments() {
         for (language, source) in [(Language::English, ENGLISH), (Language::SimplifiedChinese, SIMPLIFIED_CHINESE)] {
             for (key, variables) in keys(source) {

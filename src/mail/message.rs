@@ -10,7 +10,7 @@ use tracing::error;
 use super::outbox::{Claimed, Kept};
 use crate::config::Config;
 use crate::document::{Chart, Document, Section, Tone};
-use crate::language::Language;
+use crate::messages::{Messages, args};
 use crate::render::{self, Renderer};
 use crate::telemetry;
 use crate::time::{Zone, time_of_day_for_names};
@@ -51,7 +51,10 @@ pub(super) struct Rendered {
 }
 
 struct File {
+    /// Its name in the reader's language.
     name: String,
+    /// The same in plain letters, for mail programs that read no other.
+    plain_name: String,
     kind: &'static str,
     content: Vec<u8>,
     /// What is said where not all rows of its table are in it.
@@ -63,12 +66,13 @@ pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Render
     let mut document: Document = serde_json::from_str(&kept.content).map_err(Unfit::Unreadable)?;
     let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
     let local = document.slot.with_timezone(&zone);
-    let stem = format!("{}-{}", file_part(&document.report), local.format("%Y-%m-%d"));
+    let day = local.format("%Y-%m-%d").to_string();
     let limit = config.mail.attachments_limit;
-    let (attachments, left_out) = within(limit, attachments(&document, &stem)?);
-    let mut paragraphs = cut_note(&attachments, kept, document.language);
+    let messages = Messages::new(document.language);
+    let (attachments, left_out) = within(limit, attachments(&document, &day)?);
+    let mut paragraphs = cut_note(&attachments, kept, messages);
     if !left_out.is_empty() {
-        paragraphs.push(note(&left_out, limit, kept, document.language));
+        paragraphs.push(note(&left_out, limit, kept, messages));
     }
     if !paragraphs.is_empty() {
         document.sections.push(Section::Text { title: String::new(), paragraphs });
@@ -85,7 +89,7 @@ pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Render
     }
     let renderer = Renderer::new(config.reports.templates.as_deref());
     Ok(Rendered {
-        stamp: format!("{}-{}", local.format("%Y-%m-%d"), time_of_day_for_names(document.slot, zone)),
+        stamp: format!("{day}-{}", time_of_day_for_names(document.slot, zone)),
         subject: subject(&document),
         text: renderer.text(&document),
         html: renderer.html(&document, &|chart| format!("cid:{}", content_id(number, chart))),
@@ -94,21 +98,20 @@ pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Render
     })
 }
 
-/// `[Acme Ltd] Attention: 12 accounts owe 3,400 points`, on one line whatever the headline holds.
+/// `[Acme Ltd] Attention: 3,400 points in arrears (12 accounts)`, on one line whatever the headline holds.
 fn subject(document: &Document) -> String {
-    let tone = match (document.language, document.tone) {
-        (Language::English, Tone::Good) => "OK: ",
-        (Language::English, Tone::Attention) => "Attention: ",
-        (Language::English, Tone::Bad) => "Trouble: ",
-        (Language::SimplifiedChinese, Tone::Good) => "正常：",
-        (Language::SimplifiedChinese, Tone::Attention) => "请注意：",
-        (Language::SimplifiedChinese, Tone::Bad) => "异常：",
+    let messages = Messages::new(document.language);
+    let headline = document.headline.as_str();
+    let headline = match document.tone {
+        Tone::Good => messages.text("subject-good", args![headline = headline]),
+        Tone::Attention => messages.text("subject-attention", args![headline = headline]),
+        Tone::Bad => messages.text("subject-bad", args![headline = headline]),
     };
     let business = match document.business.as_str() {
         "" => String::new(),
         business => format!("[{business}] "),
     };
-    let line = one_line(&format!("{business}{tone}{}", document.headline));
+    let line = one_line(&format!("{business}{headline}"));
     match line.char_indices().nth(LONGEST_SUBJECT) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line,
@@ -123,7 +126,7 @@ fn one_line(text: &str) -> String {
 
 /// The whole report as a workbook, and each table with rows by itself; one that is cut says so in its name. A report
 /// without tables has none.
-fn attachments(document: &Document, stem: &str) -> Result<Vec<File>, Unfit> {
+fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
     let tables: Vec<_> = document
         .sections
         .iter()
@@ -135,37 +138,34 @@ fn attachments(document: &Document, stem: &str) -> Result<Vec<File>, Unfit> {
     if tables.is_empty() {
         return Ok(Vec::new());
     }
+    let messages = Messages::new(document.language);
+    let stem = format!("{}-{day}", readable_part(&document.title));
+    let plain_stem = format!("{}-{day}", file_part(&document.report));
     let workbook = render::xlsx(document)?;
-    let mut files = vec![File { name: format!("{stem}.xlsx"), kind: XLSX, content: workbook, cut: None }];
+    let (name, plain_name) = (format!("{stem}.xlsx"), format!("{plain_stem}.xlsx"));
+    let mut files = vec![File { name, plain_name, kind: XLSX, content: workbook, cut: None }];
     for table in tables {
         let (shown, all) = (table.rows.len(), table.rows_in_all);
-        let first = if table.is_whole() { String::new() } else { format!("-first-{shown}") };
-        let name = format!("{stem}-{}{first}.csv", file_part(&table.name));
-        let cut = (!table.is_whole()).then(|| match document.language {
-            Language::English => format!("{name} has the first {shown} of {all} rows."),
-            Language::SimplifiedChinese => format!("{name} 仅含 {all} 行中的前 {shown} 行。"),
-        });
-        files.push(File { name, kind: CSV, content: render::csv(table, document)?, cut });
+        let first =
+            if table.is_whole() { String::new() } else { messages.text("file-first-rows", args![rows = shown]) };
+        let plain_first = if table.is_whole() { String::new() } else { format!("-first-{shown}") };
+        let name = format!("{stem}-{}{}.csv", readable_part(table.label()), readable_part(&first));
+        let plain_name = format!("{plain_stem}-{}{plain_first}.csv", file_part(&table.name));
+        let cut = (!table.is_whole())
+            .then(|| messages.text("attachment-cut", args![file = name.as_str(), shown = shown, all = all]));
+        files.push(File { name, plain_name, kind: CSV, content: render::csv(table, document)?, cut });
     }
     Ok(files)
 }
 
-/// What is said where an attachment is cut: nothing, where none is.
-fn cut_note(attached: &[File], kept: &Kept, language: Language) -> Vec<String> {
+/// Names the attachments that are cut, and says where the report's files are; empty if none is cut.
+fn cut_note(attached: &[File], kept: &Kept, messages: Messages) -> Vec<String> {
     let Kept { host, folder, .. } = kept;
-    let mut said: Vec<String> = attached.iter().filter_map(|file| file.cut.clone()).collect();
-    if !said.is_empty() {
-        said.push(match language {
-            Language::English => format!(
-                "The files of this report are on {host} in the folder {folder}. Where one of them has all rows, the note of \
-                 the table names it."
-            ),
-            Language::SimplifiedChinese => {
-                format!("本报告的文件位于主机 {host} 的文件夹 {folder}。如其中有包含全部行的文件，表格说明中会注明。")
-            }
-        });
+    let mut note: Vec<String> = attached.iter().filter_map(|file| file.cut.clone()).collect();
+    if !note.is_empty() {
+        note.push(messages.text("report-files", args![host = host, folder = folder]));
     }
-    said
+    note
 }
 
 /// What fits, the first ones first, and what does not.
@@ -181,25 +181,15 @@ fn within(limit: u64, files: Vec<File>) -> (Vec<File>, Vec<File>) {
     })
 }
 
-/// What is said where attachments were left out.
-fn note(left_out: &[File], limit: u64, kept: &Kept, language: Language) -> String {
+/// Names the attachments that were left out, and says where the report's files are.
+fn note(left_out: &[File], limit: u64, kept: &Kept, messages: Messages) -> String {
     let Kept { host, folder, .. } = kept;
-    let limit = limit / 1_000_000;
     let megabytes = |file: &File| {
         let tenths = (file.content.len() as u64).div_ceil(100_000);
         format!("{} ({}.{} MB)", file.name, tenths / 10, tenths % 10)
     };
-    let files: Vec<String> = left_out.iter().map(megabytes).collect();
-    match language {
-        Language::English => format!(
-            "Not attached, because all attachments together may have {limit} MB: {}. All files of this report are on {host} in the folder {folder}.",
-            files.join(", ")
-        ),
-        Language::SimplifiedChinese => format!(
-            "附件合计上限为 {limit} MB，以下文件未随邮件附上：{}。本报告的全部文件位于主机 {host} 的文件夹 {folder}。",
-            files.join("、")
-        ),
-    }
+    let files = left_out.iter().map(megabytes).collect::<Vec<_>>().join(&messages.label("list-separator"));
+    messages.text("not-attached", args![limit = limit / 1_000_000, files = files, host = host, folder = folder])
 }
 
 /// Each chart that can be drawn, under its Content-ID.
@@ -221,6 +211,12 @@ fn pictures(number: i64, document: &Document) -> Vec<(String, Vec<u8>)> {
 /// Of its document alone, because some mail programs mix up the pictures of a thread.
 fn content_id(number: i64, chart: &Chart) -> String {
     format!("{}.{number}@pointsd", file_part(&chart.name))
+}
+
+/// A title as a part of a file's name: letters of any script, digits and `-`.
+fn readable_part(text: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    text.to_lowercase().chars().map(plain).collect()
 }
 
 /// What may stand in a file's name and in a header alike.
@@ -262,7 +258,8 @@ pub(super) fn compose(rendered: &Rendered, mail: &Claimed, from: &Mailbox) -> Re
     } else {
         let mut mixed = bounded(MultiPart::mixed(), mail, "mixed").multipart(related);
         for file in &rendered.attachments {
-            let part = SinglePart::builder().header(Attached(file.name.clone())).header(kind(file.kind)?);
+            let attached = Attached { name: file.name.clone(), plain_name: file.plain_name.clone() };
+            let part = SinglePart::builder().header(attached).header(kind(file.kind)?);
             mixed = mixed.singlepart(part.body(base64(&file.content)?));
         }
         mixed
@@ -286,10 +283,13 @@ fn bounded(part: MultiPartBuilder, mail: &Claimed, name: &str) -> MultiPart {
     part.boundary(digest.get(..40).unwrap_or_default()).build()
 }
 
-/// Says that a part is a file of this name. lettre would write one of more than some thirty letters in the pieces of
-/// RFC 2231, which not every mail program reads; ours are plain, because each is made of `file_part`s.
+/// Says that a part is a file. Its plain name stands by itself; the readable one, if it differs, follows in the form of
+/// RFC 5987. lettre would break names of more than some thirty letters into pieces, which not every mail program reads.
 #[derive(Clone)]
-struct Attached(String);
+struct Attached {
+    name: String,
+    plain_name: String,
+}
 
 impl Header for Attached {
     fn name() -> HeaderName {
@@ -297,14 +297,26 @@ impl Header for Attached {
     }
 
     fn parse(text: &str) -> Result<Attached, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Attached(text.to_owned()))
+        Ok(Attached { name: text.to_owned(), plain_name: file_part(text) })
     }
 
     fn display(&self) -> HeaderValue {
-        let Attached(name) = self;
-        let folded = format!("attachment;\r\n filename=\"{name}\"");
-        HeaderValue::dangerous_new_pre_encoded(Self::name(), format!("attachment; filename=\"{name}\""), folded)
+        let Attached { name, plain_name } = self;
+        let readable =
+            if name == plain_name { String::new() } else { format!(";\r\n filename*=UTF-8''{}", encoded(name)) };
+        let folded = format!("attachment;\r\n filename=\"{plain_name}\"{readable}");
+        HeaderValue::dangerous_new_pre_encoded(Self::name(), folded.replace("\r\n", ""), folded)
     }
+}
+
+/// Percent-encoded: letters, digits, `-`, `_` and `.` stay.
+fn encoded(name: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(byte).collect()
 }
 
 fn base64(content: &[u8]) -> Result<Body, Unfit> {

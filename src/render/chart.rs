@@ -9,8 +9,8 @@ use resvg::usvg::{Options, Tree, fontdb};
 use unicode_width::UnicodeWidthStr;
 
 use super::Error;
+use super::locale::{Locale, clean};
 use super::text::wrap;
-use super::words::{Words, clean};
 use crate::document::{Chart, Document, Form};
 use crate::numbers::grouped;
 
@@ -34,7 +34,8 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
 pub fn png(chart: &Chart, document: &Document) -> Result<Vec<u8>, Error> {
     let failed = |reason: String| Error::Chart { name: chart.name.clone(), reason };
     let options = Options { font_family: FAMILY.to_owned(), fontdb: FONTS.clone(), ..Options::default() };
-    let tree = Tree::from_str(&svg(chart, Words::of(document)), &options).map_err(|error| failed(error.to_string()))?;
+    let tree = Tree::from_str(&svg(chart, Locale::of_document(document)), &options)
+        .map_err(|error| failed(error.to_string()))?;
     let size = tree.size().to_int_size();
     let mut picture = Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("no size".to_owned()))?;
     resvg::render(&tree, Transform::identity(), &mut picture.as_mut());
@@ -87,8 +88,8 @@ struct Shape {
     value: [String; 2],
 }
 
-fn svg(chart: &Chart, words: Words) -> String {
-    let shapes = shapes(chart, words);
+fn svg(chart: &Chart, locale: Locale) -> String {
+    let shapes = shapes(chart, locale);
     let lowest = shapes.iter().map(|bar| bar.from.min(bar.to)).min().unwrap_or(0).min(0);
     let highest = shapes.iter().map(|bar| bar.from.max(bar.to)).max().unwrap_or(0).max(0);
     let ticks = ticks(lowest, highest);
@@ -97,7 +98,7 @@ fn svg(chart: &Chart, words: Words) -> String {
         _ => (0, 1),
     };
 
-    let tick_width = ticks.iter().map(|tick| width(&words.short(*tick), TEXT)).max().unwrap_or(0);
+    let tick_width = ticks.iter().map(|tick| width(&locale.short(*tick), TEXT)).max().unwrap_or(0);
     let (left, right) = (tick_width + 160, WIDTH - 40);
     let count = i128::try_from(shapes.len()).unwrap_or(i128::MAX).max(1);
     let slot = (right - left) / count;
@@ -118,7 +119,7 @@ fn svg(chart: &Chart, words: Words) -> String {
     );
     for tick in &ticks {
         line(&mut out, (left - 40, y(*tick)), (right, y(*tick)), if *tick == 0 { AXIS } else { GRID });
-        text(&mut out, (left - 80, y(*tick) + 50), TEXT, "end", &minus(words.short(*tick)));
+        text(&mut out, (left - 80, y(*tick) + 50), TEXT, "end", &minus(locale.short(*tick)));
     }
     let thickness = (slot * 7 / 10).clamp(10, WIDEST_BAR);
     for (place, (shape, next)) in shapes.iter().zip(shapes.iter().skip(1).map(Some).chain([None])).enumerate() {
@@ -160,7 +161,7 @@ fn svg(chart: &Chart, words: Words) -> String {
     out
 }
 
-fn shapes(chart: &Chart, words: Words) -> Vec<Shape> {
+fn shapes(chart: &Chart, locale: Locale) -> Vec<Shape> {
     let last = chart.bars.len().saturating_sub(1);
     let mut reached = 0i128;
     let mut shapes = Vec::with_capacity(chart.bars.len());
@@ -175,7 +176,7 @@ fn shapes(chart: &Chart, words: Words) -> Vec<Shape> {
             _ => UP,
         };
         let signed = |text: String| if step && value > 0 { format!("+{text}") } else { minus(text) };
-        let value = [signed(grouped(value)), signed(words.short(value))];
+        let value = [signed(grouped(value)), signed(locale.short(value))];
         shapes.push(Shape { from, to: reached, colour, value });
     }
     shapes

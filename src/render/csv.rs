@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::{Offset, SecondsFormat, TimeZone, Utc};
 
 use super::Error;
-use super::words::Words;
+use super::locale::Locale;
 use crate::document::{Cell, Column, Document, Table};
 use crate::time::Zone;
 
@@ -18,7 +18,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// # Errors
 /// Only where memory for it cannot be had.
 pub fn csv(table: &Table, document: &Document) -> Result<Vec<u8>, Error> {
-    let zone = Words::of(document).zone;
+    let zone = Locale::of_document(document).zone;
     let mut lines = Lines::new(Vec::new(), &table.columns, zone)?;
     for row in &table.rows {
         lines.row(row)?;

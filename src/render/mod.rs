@@ -2,10 +2,10 @@
 
 mod chart;
 mod csv;
+mod locale;
 mod page;
 mod sheet;
 mod text;
-mod words;
 
 use std::path::PathBuf;
 

@@ -9,9 +9,10 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, escape_formatter};
 use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
+use super::locale::{Locale, clean};
 use super::text::{self, COLUMNS};
-use super::words::{Words, clean};
 use crate::document::{Cell, Chart, Document, Kind, Section, Table, Tone};
+use crate::messages::args;
 use crate::numbers::grouped;
 
 const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
@@ -65,18 +66,10 @@ impl Renderer {
         html
     }
 
-    /// The document as plain text, in lines of at most 78 columns where its numbers allow it. A chart is left out where
-    /// a table says the same.
+    /// The document as plain text, in lines of at most 78 columns if its numbers allow it. Charts are left out: tables have
+    /// their numbers.
     pub fn text(&self, document: &Document) -> String {
-        let mut view = self.view(document, &[], usize::MAX);
-        let words = Words::of(document);
-        let charts = document.sections.iter().filter_map(|section| match section {
-            Section::Chart(chart) => Some(chart),
-            _ => None,
-        });
-        let repeating: Vec<&Chart> = charts.filter(|chart| text::is_in_a_table(chart, document, words)).collect();
-        let repeats = |of: &str| repeating.iter().any(|chart| chart.name == of);
-        view.sections.retain(|section| !matches!(section, SectionView::Chart { name, .. } if repeats(name)));
+        let view = self.view(document, &[], usize::MAX);
         render(TEXT, &view, &mut self.templates.as_deref())
     }
 
@@ -213,7 +206,7 @@ struct View {
     business: String,
     title: String,
     tone: Tone,
-    tone_word: &'static str,
+    tone_word: String,
     headline: String,
     preheader: String,
     facts: Vec<FactView>,
@@ -257,7 +250,6 @@ enum SectionView {
         width: u32,
         height: u32,
         bars: Vec<FactView>,
-        plain: String,
     },
 }
 
@@ -269,11 +261,11 @@ struct ColumnView {
 
 impl View {
     fn of(document: &Document, pictures: &[String], most_rows: usize, page: bool) -> View {
-        let words = Words::of(document);
+        let locale = Locale::of_document(document);
         let facts: Vec<FactView> = (document.facts.iter())
             .map(|fact| FactView {
                 label: clean(&fact.label),
-                value: words.cell(&fact.value),
+                value: locale.cell(&fact.value),
                 number: matches!(fact.value, Cell::Number(_)),
             })
             .collect();
@@ -283,7 +275,7 @@ impl View {
                 paragraphs: paragraphs.iter().map(|paragraph| clean(paragraph)).collect(),
                 plain: text::paragraphs(paragraphs),
             }),
-            Section::Table(table) => table_view(table, most_rows, page, words),
+            Section::Table(table) => table_view(table, most_rows, page, locale),
             Section::Chart(chart) => Some(SectionView::Chart {
                 name: chart.name.clone(),
                 title: clean(&chart.title),
@@ -294,31 +286,32 @@ impl View {
                 bars: (chart.bars.iter())
                     .map(|bar| FactView { label: clean(&bar.label), value: grouped(bar.value), number: true })
                     .collect(),
-                plain: text::chart(chart),
             }),
         });
-        let colon = words.say(": ", "：");
-        let preheader = facts.iter().map(|fact| format!("{}{colon}{}", fact.label, fact.value)).collect::<Vec<_>>();
+        let named = |fact: &FactView| {
+            locale.messages.text("named-value", args![name = fact.label.as_str(), value = fact.value.as_str()])
+        };
+        let preheader = facts.iter().map(named).collect::<Vec<_>>();
         let named = facts.iter().map(|fact| (fact.label.clone(), fact.value.clone())).collect::<Vec<_>>();
         View {
-            language: words.tag(),
+            language: document.language.tag(),
             report: document.report.clone(),
             business: clean(&document.business),
             title: clean(&document.title),
             tone: document.tone,
-            tone_word: words.tone(document.tone),
+            tone_word: locale.tone(document.tone),
             headline: clean(&document.headline),
             preheader: preheader.join(" · "),
             facts_plain: text::facts(&named),
             facts,
             sections: sections.collect(),
-            footer: words.footer(document),
+            footer: locale.footer(document),
         }
     }
 }
 
 /// None where nothing is to be said.
-fn table_view(table: &Table, most_rows: usize, page: bool, words: Words) -> Option<SectionView> {
+fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Option<SectionView> {
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;
     }
@@ -328,10 +321,10 @@ fn table_view(table: &Table, most_rows: usize, page: bool, words: Words) -> Opti
     let file = format!("{}.csv", table.name);
     let more = match page {
         _ if hidden == 0 || table.rows.is_empty() => String::new(),
-        true => words.more_in_file(hidden, (attached == hidden).then_some(file.as_str())),
-        false => words.more(hidden, attached),
+        true => locale.more_in_file(hidden, (attached == hidden).then_some(file.as_str())),
+        false => locale.more(hidden, attached),
     };
-    let row = |row: &Vec<Cell>| row.iter().map(|cell| words.cell(cell)).collect();
+    let row = |row: &Vec<Cell>| row.iter().map(|cell| locale.cell(cell)).collect();
     Some(SectionView::Table {
         name: table.name.clone(),
         title: clean(&table.title),
@@ -340,10 +333,10 @@ fn table_view(table: &Table, most_rows: usize, page: bool, words: Words) -> Opti
             .map(|column| ColumnView { title: clean(&column.title), kind: column.kind })
             .collect(),
         rows: table.rows.iter().take(shown).map(row).collect(),
-        totals: text::totals(table, words),
+        totals: text::totals(table, locale),
         more,
         if_empty: clean(&table.if_empty),
         wide: text::is_wide(table),
-        plain: text::table(table, shown, words),
+        plain: text::table(table, shown, locale),
     })
 }

@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 
 use super::Error;
+use super::locale::{Locale, clean};
 use super::text;
-use super::words::{Words, clean};
 use crate::document::{Cell, Column, Document, Fact, Kind, Section, Table, Tone};
 use crate::numbers::grouped;
 
@@ -26,7 +26,7 @@ const EXACT: u128 = 1 << 53;
 /// # Errors
 /// Where the workbook cannot be put together, which no content should bring about.
 pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
-    let words = Words::of(document);
+    let locale = Locale::of_document(document);
     let formats = Formats::new();
     let mut book = Workbook::new();
     // The instant of the document, so that the same document gives the same file.
@@ -42,13 +42,13 @@ pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
         .iter()
         .filter_map(|section| if let Section::Table(table) = section { Some(table) } else { None })
         .collect();
-    let mut names = vec![words.summary().to_owned()];
+    let mut names = vec![locale.messages.label("summary")];
     for table in &tables {
-        names.push(sheet_name(&table.name, &names));
+        names.push(sheet_name(table.label(), &names));
     }
-    summary(book.add_worksheet(), document, &tables, &names, words, &formats)?;
+    summary(book.add_worksheet(), document, &tables, &names, locale, &formats)?;
     for (table, name) in tables.iter().zip(names.iter().skip(1)) {
-        sheet(book.add_worksheet().set_name(name)?, table, words, &formats)?;
+        sheet(book.add_worksheet().set_name(name)?, table, locale, &formats)?;
     }
     Ok(book.save_to_buffer()?)
 }
@@ -110,10 +110,10 @@ fn summary(
     document: &Document,
     tables: &[&Table],
     names: &[String],
-    words: Words,
+    locale: Locale,
     formats: &Formats,
 ) -> Result<(), XlsxError> {
-    sheet.set_name(words.summary())?.set_screen_gridlines(false);
+    sheet.set_name(locale.messages.label("summary"))?.set_screen_gridlines(false);
     sheet.set_column_width(0, 44)?.set_column_width(1, 26)?.set_column_width(2, 12)?;
     sheet.set_paper_size(9).set_print_fit_to_pages(1, 0);
     let title = [&document.business, &document.title].into_iter().filter(|text| !text.is_empty());
@@ -124,12 +124,12 @@ fn summary(
         Tone::Bad => &formats.bad,
     };
     sheet.write_string_with_format(0, 0, fitting(&title), &formats.title)?;
-    sheet.write_string_with_format(1, 0, words.tone(document.tone), tone)?;
+    sheet.write_string_with_format(1, 0, &locale.tone(document.tone), tone)?;
     sheet.write_string_with_format(2, 0, fitting(&clean(&document.headline)), &formats.headline)?;
     let mut row = 4;
     for Fact { label, value } in &document.facts {
         sheet.write_string_with_format(row, 0, fitting(&clean(label)), &formats.label)?;
-        write(sheet, row, 1, value, words, formats)?;
+        write(sheet, row, 1, value, locale, formats)?;
         row += 1;
     }
     row += 1;
@@ -138,7 +138,7 @@ fn summary(
         sheet.write_string_with_format(row, 0, fitting(&clean(title)), &formats.label)?;
         let link = format!("internal:'{name}'!A1");
         sheet.write_url_with_text(row, 1, link.as_str(), name)?;
-        write(sheet, row, 2, &Cell::Number(i64::try_from(table.rows_in_all).unwrap_or(i64::MAX)), words, formats)?;
+        write(sheet, row, 2, &Cell::Number(i64::try_from(table.rows_in_all).unwrap_or(i64::MAX)), locale, formats)?;
         row += 1;
     }
     for section in &document.sections {
@@ -154,23 +154,23 @@ fn summary(
         }
     }
     row += 1;
-    for line in words.footer(document) {
+    for line in locale.footer(document) {
         sheet.write_string_with_format(row, 0, line, &formats.grey)?;
         row += 1;
     }
     Ok(())
 }
 
-fn sheet(sheet: &mut Worksheet, table: &Table, words: Words, formats: &Formats) -> Result<(), XlsxError> {
+fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats) -> Result<(), XlsxError> {
     let rows = table.rows.get(..table.rows.len().min(MOST_ROWS)).unwrap_or_default();
-    for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths(table, words)) {
+    for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths(table, locale)) {
         let format = if column.kind == Kind::Number { &formats.header_right } else { &formats.header };
-        sheet.write_string_with_format(0, place, header(column, words), format)?;
+        sheet.write_string_with_format(0, place, header(column, locale), format)?;
         sheet.set_column_width(place, width)?;
     }
     for (at, row) in (1u32..).zip(rows) {
         for (place, cell) in (0u16..).zip(row) {
-            write(sheet, at, place, cell, words, formats)?;
+            write(sheet, at, place, cell, locale, formats)?;
         }
     }
     let last = u32::try_from(rows.len()).unwrap_or(u32::MAX);
@@ -182,7 +182,7 @@ fn sheet(sheet: &mut Worksheet, table: &Table, words: Words, formats: &Formats) 
     let mut next = last + 1;
     let cut = table.rows_in_all > rows.len() as u64;
     if !table.totals.is_empty() && !rows.is_empty() {
-        let word = text::totals(table, words);
+        let word = text::totals(table, locale);
         for ((place, total), word) in (0u16..).zip(&table.totals).zip(word) {
             if total.is_none() {
                 sheet.write_string_with_format(next, place, word, &formats.total)?;
@@ -207,12 +207,12 @@ fn sheet(sheet: &mut Worksheet, table: &Table, words: Words, formats: &Formats) 
         if cut {
             for ((place, total), column) in (0u16..).zip(&table.totals).zip(&table.columns) {
                 match total {
-                    Some(total) => write(sheet, next, place, &Cell::Number(*total), words, formats)?,
+                    Some(total) => write(sheet, next, place, &Cell::Number(*total), locale, formats)?,
                     None if column.kind != Kind::Number && place == 0 => {
                         sheet.write_string_with_format(
                             next,
                             place,
-                            words.total_of_all(table.rows_in_all),
+                            locale.total_of_all(table.rows_in_all),
                             &formats.plain,
                         )?;
                     }
@@ -223,7 +223,7 @@ fn sheet(sheet: &mut Worksheet, table: &Table, words: Words, formats: &Formats) 
         }
     }
     let notes = [
-        if cut { words.cut(rows.len() as u64, table.rows_in_all, !table.totals.is_empty()) } else { String::new() },
+        if cut { locale.cut(rows.len() as u64, table.rows_in_all, !table.totals.is_empty()) } else { String::new() },
         if rows.is_empty() { clean(&table.if_empty) } else { String::new() },
         clean(&table.note),
     ];
@@ -239,12 +239,12 @@ fn write(
     row: u32,
     column: u16,
     cell: &Cell,
-    words: Words,
+    locale: Locale,
     formats: &Formats,
 ) -> Result<(), XlsxError> {
     let time = match cell {
         Cell::Date(day) => excel_time(day.and_hms_opt(0, 0, 0).unwrap_or_default()),
-        Cell::Instant(instant) => excel_time(words.local(*instant)),
+        Cell::Instant(instant) => excel_time(locale.local(*instant)),
         _ => None,
     };
     match (cell, time) {
@@ -264,7 +264,7 @@ fn write(
             sheet.write_datetime_with_format(row, column, &time, &formats.instant)?;
         }
         _ => {
-            let text = words.cell(cell);
+            let text = locale.cell(cell);
             let text = fitting(&text);
             let format = if text.starts_with(['=', '+', '-', '@']) { &formats.quoted } else { &formats.plain };
             sheet.write_string_with_format(row, column, text, format)?;
@@ -282,23 +282,23 @@ fn excel_time(local: NaiveDateTime) -> Option<ExcelDateTime> {
     day.and_hms(u16::try_from(local.hour()).ok()?, minute, second).ok()
 }
 
-fn header(column: &Column, words: Words) -> String {
+fn header(column: &Column, locale: Locale) -> String {
     let title = clean(&column.title);
     // A sheet leaves the document, and an instant without a zone is none.
     match column.kind {
-        Kind::Instant => format!("{title} ({})", words.zone.name()),
+        Kind::Instant => format!("{title} ({})", locale.zone.name()),
         _ => title,
     }
 }
 
 /// Widths of columns, in characters.
-fn widths(table: &Table, words: Words) -> Vec<u32> {
-    let totals = text::totals(table, words);
+fn widths(table: &Table, locale: Locale) -> Vec<u32> {
+    let totals = text::totals(table, locale);
     let width = |(place, column): (usize, &Column)| {
         // The first thousand rows tell enough.
-        let cells = table.rows.iter().take(1000).filter_map(|row| row.get(place)).map(|cell| words.cell(cell).width());
+        let cells = table.rows.iter().take(1000).filter_map(|row| row.get(place)).map(|cell| locale.cell(cell).width());
         let total = totals.get(place).map_or(0, |total| total.width() + 1);
-        let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, words).width().min(18));
+        let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, locale).width().min(18));
         u32::try_from(widest.clamp(8, 60)).unwrap_or(60) + 2
     };
     table.columns.iter().enumerate().map(width).collect()

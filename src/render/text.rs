@@ -3,8 +3,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::words::{Words, clean};
-use crate::document::{Bar, Cell, Chart, Document, Form, Kind, Section, Table};
+use super::locale::{Locale, clean};
+use crate::document::{Cell, Kind, Table};
 use crate::numbers::grouped;
 
 /// Mail programs of old break longer lines.
@@ -71,6 +71,9 @@ pub(super) fn facts(facts: &[(String, String)]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The least width of a Chinese header: four characters.
+const LEAST_CHINESE: usize = 8;
+
 /// The most columns that stand side by side on a page.
 const MOST_COLUMNS: usize = 8;
 
@@ -80,11 +83,11 @@ pub(super) fn is_wide(table: &Table) -> bool {
 }
 
 /// The first `shown` rows of a wide table: the first value, then the others that there are with their names.
-fn records(table: &Table, shown: usize, words: Words) -> String {
+fn records(table: &Table, shown: usize, locale: Locale) -> String {
     let record = |row: &Vec<Cell>| {
-        let title = row.first().map(|cell| words.cell(cell)).unwrap_or_default();
+        let title = row.first().map(|cell| locale.cell(cell)).unwrap_or_default();
         let named =
-            table.columns.iter().zip(row).skip(1).map(|(column, cell)| (clean(&column.title), words.cell(cell)));
+            table.columns.iter().zip(row).skip(1).map(|(column, cell)| (clean(&column.title), locale.cell(cell)));
         let named: Vec<_> = named.filter(|(_, value)| !value.is_empty()).collect();
         let values = facts(&named).lines().map(|line| format!("  {line}")).collect::<Vec<_>>();
         [wrap(&title, COLUMNS), values].concat().join("\n")
@@ -93,24 +96,27 @@ fn records(table: &Table, shown: usize, words: Words) -> String {
 }
 
 /// The first `shown` rows of a table under its header, with its totals.
-pub(super) fn table(table: &Table, shown: usize, words: Words) -> String {
+pub(super) fn table(table: &Table, shown: usize, locale: Locale) -> String {
     if is_wide(table) {
-        return records(table, shown, words);
+        return records(table, shown, locale);
     }
     let right: Vec<bool> = table.columns.iter().map(|column| column.kind == Kind::Number).collect();
     let header: Vec<String> = table.columns.iter().map(|column| clean(&column.title)).collect();
     let rows: Vec<Vec<String>> =
-        table.rows.iter().take(shown).map(|row| row.iter().map(|cell| words.cell(cell)).collect()).collect();
-    let totals = totals(table, words);
+        table.rows.iter().take(shown).map(|row| row.iter().map(|cell| locale.cell(cell)).collect()).collect();
+    let totals = totals(table, locale);
     let mut widths: Vec<usize> = (0..header.len())
         .map(|column| {
             let cells = rows.iter().chain([&totals]).filter_map(|row| row.get(column));
             cells.map(|cell| cell.width()).max().unwrap_or(0)
         })
         .collect();
-    // A header gives way before a value does: its words go below each other.
+    // A header gives way before a value does: its words go below each other. Chinese may break anywhere, but not after each
+    // character.
     for (column, title) in header.iter().enumerate() {
-        let longest = self::words(title).iter().map(|(_, word)| word.width()).max().unwrap_or(0);
+        let words = words(title);
+        let chinese = if words.iter().any(|(_, word)| word.width() > word.chars().count()) { LEAST_CHINESE } else { 0 };
+        let longest = words.iter().map(|(_, word)| word.width()).max().unwrap_or(0).max(chinese.min(title.width()));
         if let Some(width) = widths.get_mut(column) {
             *width = (*width).max(longest);
         }
@@ -153,14 +159,14 @@ pub(super) fn table(table: &Table, shown: usize, words: Words) -> String {
 }
 
 /// The line of totals as it is read: `Total` in the first column that has none; empty where the table has no such line.
-pub(super) fn totals(table: &Table, words: Words) -> Vec<String> {
+pub(super) fn totals(table: &Table, locale: Locale) -> Vec<String> {
     if table.totals.is_empty() || table.rows.is_empty() {
         return Vec::new();
     }
     let word = table.totals.iter().position(Option::is_none);
     let cell = |(column, total): (usize, &Option<i64>)| match total {
         Some(total) => grouped(*total),
-        None if word == Some(column) => words.total().to_owned(),
+        None if word == Some(column) => locale.messages.label("total"),
         None => String::new(),
     };
     table.totals.iter().enumerate().map(cell).collect()
@@ -204,73 +210,6 @@ fn wrap_hard(text: &str, columns: usize) -> Vec<String> {
 fn padded(text: &str, width: usize, right: bool) -> String {
     let space = " ".repeat(width.saturating_sub(text.width()));
     if right { format!("{space}{text}") } else { format!("{text}{space}") }
-}
-
-/// A chart as bars of signs: `#` up to a level, `+` for what came, `-` for what went.
-pub(super) fn chart(chart: &Chart) -> String {
-    let labels: Vec<String> = chart.bars.iter().map(|bar| clean(&bar.label)).collect();
-    let last = chart.bars.len().saturating_sub(1);
-    let is_step = |place: usize| chart.form == Form::Waterfall && place > 0 && place < last;
-    let values: Vec<String> = (chart.bars.iter().enumerate())
-        .map(
-            |(place, bar)| {
-                if is_step(place) && bar.value > 0 { format!("+{}", grouped(bar.value)) } else { grouped(bar.value) }
-            },
-        )
-        .collect();
-    let label_width = labels.iter().map(|label| label.width()).max().unwrap_or(0).min(COLUMNS / 3);
-    let value_width = values.iter().map(|value| value.width()).max().unwrap_or(0);
-
-    let mut reached = 0i128;
-    let mut spans = Vec::new();
-    for (place, bar) in chart.bars.iter().enumerate() {
-        let from = if is_step(place) { reached } else { 0 };
-        reached = from + i128::from(bar.value);
-        let sign = match (is_step(place), bar.value < 0) {
-            (true, false) => '+',
-            (_, true) => '-',
-            (false, false) => '#',
-        };
-        spans.push((from.min(reached), from.max(reached), sign));
-    }
-    let lowest = spans.iter().map(|span| span.0).min().unwrap_or(0).min(0);
-    let highest = spans.iter().map(|span| span.1).max().unwrap_or(0).max(0);
-    let room = i128::try_from(COLUMNS.saturating_sub(label_width + value_width + 4).max(10)).unwrap_or(10);
-    let place_of = |value: i128| ((value - lowest) * room + (highest - lowest) / 2) / (highest - lowest).max(1);
-    let signs = |count: i128, sign: char| sign.to_string().repeat(usize::try_from(count).unwrap_or(0));
-
-    let mut lines = Vec::new();
-    for ((label, value), (low, high, sign)) in labels.iter().zip(&values).zip(spans) {
-        let start = place_of(low);
-        let length = if low == high { 0 } else { (place_of(high) - start).max(1) };
-        let bar = format!("{}{}", signs(start.min(room - length), ' '), signs(length, sign));
-        let mut label = wrap_hard(label, label_width.max(1));
-        label.resize(label.len().max(1), String::new());
-        for (line, label) in label.iter().enumerate() {
-            let label = padded(label, label_width, false);
-            let rest = if line == 0 { format!("  {}  {bar}", padded(value, value_width, true)) } else { String::new() };
-            lines.push(format!("{label}{rest}").trim_end().to_owned());
-        }
-    }
-    lines.join("\n")
-}
-
-/// Whether a table shows what a chart does: each bar's number in a row that its label names, or in the line of totals
-/// below that label. A row may name a day by its year too.
-pub(super) fn is_in_a_table(chart: &Chart, document: &Document, words: Words) -> bool {
-    let in_row = |row: &[Cell], bar: &Bar| {
-        row.first().is_some_and(|name| words.cell(name).ends_with(&bar.label)) && row.contains(&Cell::Number(bar.value))
-    };
-    let is_told = |table: &Table, bar: &Bar| {
-        let mut totals = table.columns.iter().zip(&table.totals);
-        table.rows.iter().take(table.rows_in_body).any(|row| in_row(row, bar))
-            || !table.rows.is_empty()
-                && totals.any(|(column, total)| column.title == bar.label && *total == Some(bar.value))
-    };
-    document.sections.iter().any(|section| match section {
-        Section::Table(table) => chart.bars.iter().all(|bar| is_told(table, bar)),
-        _ => false,
-    })
 }
 
 /// A heading, underlined.

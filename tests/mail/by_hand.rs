@@ -100,7 +100,7 @@ async fn the_report_of_a_run_that_failed_is_mailed() {
     let failed = call(&database, &folder, server.port, "ann@example.com", &["run", "expiry"]).expect(1);
     assert!(failed.stderr.contains("it counted 1 batch with 7 points"), "{failed:?}");
     let mails = arrived(&server);
-    assert!(mails.len() == 1 && mails[0].0 == EXPIRY && mails[0].1.starts_with("Trouble: "), "{mails:?}");
+    assert!(mails.len() == 1 && mails[0].0 == EXPIRY && mails[0].1.starts_with("Action required: "), "{mails:?}");
 }
 
 /// What is due is due by the database's clock. Here it is an hour ahead of this machine's.

@@ -148,9 +148,12 @@ async fn a_chinese_report_arrives_in_chinese() {
     let raw = mail_of(&document, "\"财务部 <cai@example.com>\"", 10).await;
     check_lines(&raw);
     let mail = parse(&raw);
-    let expected = format!("[甲乙丙科技有限公司] 请注意：{}", document.headline);
+    let expected = format!("[甲乙丙科技有限公司] 【需关注】{}", document.headline);
     assert_eq!(mail.subject(), Some(expected.as_str()));
     assert_eq!(mail.to().unwrap().first().unwrap().name(), Some("财务部"));
+    let header = String::from_utf8_lossy(&raw);
+    let name = "\r\n filename=\"arrears-2026-11-22.xlsx\";\r\n filename*=UTF-8''%E6%AC%A0%E8%B4%B9-2026-11-22.xlsx\r\n";
+    assert!(header.contains(name), "{header}");
     let text = mail.body_text(0).unwrap();
     let unwrapped: String = text.split_whitespace().collect();
     assert!(unwrapped.contains(&"积分".repeat(2_000)), "{text}");
@@ -209,8 +212,8 @@ async fn a_table_that_is_cut_says_so() {
         }
     }
     for (language, says) in [
-        (Language::English, "arrears-2026-11-22-accounts-first-2.csv has the first 2 of 12345 rows."),
-        (Language::SimplifiedChinese, "arrears-2026-11-22-accounts-first-2.csv 仅含 12345 行中的前 2 行。"),
+        (Language::English, "arrears-2026-11-22-accounts-first-2.csv has the first 2 of 12,345 rows."),
+        (Language::SimplifiedChinese, "arrears-2026-11-22-accounts-前2行.csv 仅含 12,345 行中的前 2 行。"),
     ] {
         document.language = language;
         let raw = mail_of(&document, "bob@example.com", 10).await;

@@ -161,6 +161,7 @@ fn document() -> Document {
                 note: String::new(),
                 columns: vec![column("User", Kind::Identifier), column("Owes", Kind::Number)],
                 rows: vec![row(1), row(2)],
+                label: String::new(),
                 rows_in_all: 2,
                 totals: vec![None, Some(3000)],
                 rows_in_body: 10,

@@ -91,6 +91,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
             row
         })
         .collect(),
+        label: String::new(),
         rows_in_all: 5,
         totals: vec![None, Some(17_950_222), Some(812_500), Some(-431_900), Some(-126_511), Some(18_204_311)],
         rows_in_body: 20,
@@ -118,6 +119,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
                 ]
             })
             .collect(),
+        label: String::new(),
         rows_in_all: findings as u64,
         totals: vec![],
         rows_in_body: 10,
@@ -196,6 +198,7 @@ pub fn arrears(language: Language) -> Document {
             column(&t("Last posting", "最近入账"), Kind::Instant),
         ],
         totals: vec![None, sum(1), sum(2), sum(3), None, None],
+        label: String::new(),
         rows_in_all: rows.len() as u64,
         rows,
         rows_in_body: 20,
@@ -311,6 +314,7 @@ pub fn extreme(language: Language) -> Document {
                 Cell::Empty,
             ],
         ],
+        label: String::new(),
         rows_in_all: 4_000_000_000,
         totals: vec![None, None, Some(i64::MAX), Some(i64::MIN), Some(10), None, None],
         rows_in_body: 3,

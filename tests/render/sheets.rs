@@ -44,6 +44,14 @@ fn a_workbook_has_a_summary_and_every_table_whole() {
 }
 
 #[test]
+fn sheets_are_named_in_the_readers_language() {
+    let mut document = arrears(SimplifiedChinese);
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.label = "全部欠费账户".to_owned();
+    assert_eq!(book(&document).sheet_names(), ["摘要", "全部欠费账户"]);
+}
+
+#[test]
 fn a_sheet_that_lacks_rows_says_so_and_sums_what_it_has() {
     let mut document = arrears(English);
     let Section::Table(table) = &mut document.sections[1] else { panic!() };

@@ -104,6 +104,7 @@ pub fn document(slot: &str) -> Document {
         note: String::new(),
         columns: vec![user.clone(), owed.clone()],
         rows: vec![vec![Cell::Text("6a0f".to_owned()), Cell::Number(120)]],
+        label: String::new(),
         rows_in_all,
         totals: vec![None, Some(120)],
         rows_in_body: 10,

@@ -1,6 +1,6 @@
-//! Numbers, dates and the small words around a document, in the reader's language.
+//! Numbers, dates and the small sentences around a document, in the reader's language and time zone.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Utc};
 
 use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
@@ -8,47 +8,32 @@ use crate::messages::{Messages, args};
 use crate::numbers::grouped;
 use crate::time::Zone;
 
-/// Writes numbers and dates for one document.
+/// The language and the time zone of a document.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Words {
-    pub(super) language: Language,
+pub(super) struct Locale {
+    pub(super) messages: Messages,
     pub(super) zone: Zone,
 }
 
-impl Words {
-    /// For this document. A zone that nobody knows is read as UTC, and then named so.
-    pub(super) fn of(document: &Document) -> Words {
-        Words { language: document.language, zone: document.time_zone.parse().unwrap_or(Zone::UTC) }
+impl Locale {
+    /// The locale of this document. An unknown time zone is read as UTC, and shown as UTC.
+    pub(super) fn of_document(document: &Document) -> Locale {
+        let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
+        Locale { messages: Messages::new(document.language), zone }
     }
 
-    /// One of two texts.
-    pub(super) fn say<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
-        match self.language {
-            Language::English => english,
-            Language::SimplifiedChinese => chinese,
-        }
-    }
-
-    /// As the attribute `lang` has it.
-    pub(super) fn tag(self) -> &'static str {
-        self.say("en", "zh-CN")
-    }
-
-    pub(super) fn tone(self, tone: Tone) -> &'static str {
-        match tone {
-            Tone::Good => self.say("In order", "正常"),
-            Tone::Attention => self.say("Please look", "请关注"),
-            Tone::Bad => self.say("Something is wrong", "存在问题"),
-        }
-    }
-
-    pub(super) fn total(self) -> String {
-        Messages::new(self.language).label("total")
+    /// The badge: the words that a mail's subject begins with.
+    pub(super) fn tone(self, tone: Tone) -> String {
+        self.messages.label(match tone {
+            Tone::Good => "tone-good",
+            Tone::Attention => "tone-attention",
+            Tone::Bad => "tone-bad",
+        })
     }
 
     /// The line below a table of a mail that lacks `hidden` rows here, `attached` of which are in the attachment.
     pub(super) fn more(self, hidden: u64, attached: u64) -> String {
-        let messages = Messages::new(self.language);
+        let messages = self.messages;
         match attached {
             0 => messages.text("more-rows", args![rows = hidden]),
             _ if attached == hidden => messages.text("more-rows-attached", args![rows = hidden]),
@@ -59,7 +44,7 @@ impl Words {
     /// The line below a table of a page that lacks `hidden` rows here. Only a whole table has a file; the note of a table
     /// that is cut says where the rest is.
     pub(super) fn more_in_file(self, hidden: u64, file: Option<&str>) -> String {
-        let messages = Messages::new(self.language);
+        let messages = self.messages;
         match file {
             None => messages.text("more-rows", args![rows = hidden]),
             Some(file) => messages.text("more-rows-in-file", args![rows = hidden, file = file]),
@@ -68,7 +53,7 @@ impl Words {
 
     /// The line below a sheet that lacks rows.
     pub(super) fn cut(self, shown: u64, all: u64, summed: bool) -> String {
-        let messages = Messages::new(self.language);
+        let messages = self.messages;
         match summed {
             true => messages.text("sheet-cut-summed", args![shown = shown, all = all]),
             false => messages.text("sheet-cut", args![shown = shown, all = all]),
@@ -77,11 +62,7 @@ impl Words {
 
     /// Heads the totals over all rows, including those that a sheet lacks.
     pub(super) fn total_of_all(self, all: u64) -> String {
-        Messages::new(self.language).text("total-of-all", args![rows = all])
-    }
-
-    pub(super) fn summary(self) -> String {
-        Messages::new(self.language).label("summary")
+        self.messages.text("total-of-all", args![rows = all])
     }
 
     /// On the clock of the zone; at the very ends of the calendar, which no zone reaches, in UTC.
@@ -90,36 +71,16 @@ impl Words {
         instant.naive_utc().checked_add_offset(offset).unwrap_or(instant.naive_utc())
     }
 
-    /// `22 November 2026`.
-    pub(super) fn day(self, day: NaiveDate) -> String {
-        match self.language {
-            Language::English => day.format("%-d %B %Y").to_string(),
-            Language::SimplifiedChinese => format!("{}年{}月{}日", day.year(), day.month(), day.day()),
-        }
-    }
-
-    /// `22 November 2026, 04:30`.
-    pub(super) fn moment(self, instant: DateTime<Utc>) -> String {
-        let local = self.local(instant);
-        format!("{}{}{}", self.day(local.date()), self.say(", ", " "), local.format("%H:%M"))
-    }
-
-    /// Whose report this is, of which instant, and which run made it.
+    /// The instants of the data and of the slot, the time zone, and the run that made the document.
     pub(super) fn footer(self, document: &Document) -> Vec<String> {
-        let zone = self.zone.name();
-        let (as_of, slot) = (self.moment(document.as_of), self.moment(document.slot));
-        let run = document.run;
-        let mut lines = vec![match self.language {
-            Language::English => format!("As of {as_of}. All times are those of {zone}."),
-            Language::SimplifiedChinese => format!("数据截至 {as_of}。所有时间均为 {zone} 时间。"),
-        }];
+        let [as_of, slot] = [document.as_of, document.slot].map(|instant| self.messages.moment(self.local(instant)));
+        let made_by = self.messages.text("footer-made-by", args![run = document.run.to_string(), slot = slot]);
         let business = clean(&document.business);
-        let of = if business.is_empty() { String::new() } else { format!("{business} · ") };
-        lines.push(match self.language {
-            Language::English => format!("{of}Run {run} for the slot of {slot}, made by pointsd."),
-            Language::SimplifiedChinese => format!("{of}由 pointsd 第 {run} 次运行生成，计划时间 {slot}。"),
-        });
-        lines
+        let business = if business.is_empty() { business } else { format!("{business} · ") };
+        vec![
+            self.messages.text("footer-as-of", args![as_of = as_of, zone = self.zone.name()]),
+            format!("{business}{made_by}"),
+        ]
     }
 
     /// How a cell is read by people; dates are in the form that sorts.
@@ -135,7 +96,7 @@ impl Words {
 
     /// `9.2M` or `920万`: at most one decimal, cut to the nearest.
     pub(super) fn short(self, number: i128) -> String {
-        let units: &[(i128, &str)] = match self.language {
+        let units: &[(i128, &str)] = match self.messages.language() {
             Language::English => {
                 &[(10i128.pow(15), "Q"), (10i128.pow(12), "T"), (10i128.pow(9), "B"), (10i128.pow(6), "M"), (1000, "k")]
             }
