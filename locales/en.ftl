@@ -75,9 +75,9 @@ arrears-headline-changes = ; { $new } new, { $cleared } cleared
 arrears-headline-difference = ; unreconciled difference
 arrears-points = Points in arrears (receivable)
 arrears-accounts = Accounts in arrears
-arrears-oldest = In arrears since, longest
-arrears-new-accounts = New accounts since the last report
-arrears-cleared-accounts = Cleared accounts since the last report
+arrears-oldest = Longest in arrears since
+arrears-new-accounts = Accounts newly in arrears since the last report
+arrears-cleared-accounts = Accounts cleared since the last report
 arrears-last-report = Last report
 
 arrears-chart = Points in arrears by age
@@ -87,8 +87,8 @@ arrears-ages-note = Calendar days since the account fell below zero.
 arrears-age-week = 0-7 days
 arrears-age-month = 8-30 days
 arrears-age-quarter = 31-90 days
-arrears-age-older = over 90 days
-arrears-age-unknown = unknown
+arrears-age-older = Over 90 days
+arrears-age-unknown = Unknown
 
 arrears-unexplained-text = { $accounts ->
     [one] The entries of { $accounts } account do not explain its arrears.
@@ -270,7 +270,7 @@ points-difference = Points difference
 expected = Expected
 found = Found
 failed-check = Failed check
-found-since = Found on
+found-since = First found
 found-by-run = First found by run
 status = Status
 status-new = new
