@@ -53,13 +53,16 @@ impl Context {
 
 impl Context {
     /// Makes and keeps a report for a run. None if the run was told to stop.
-    async fn publish<R: Report>(&self, run: &Run, report: &R) -> anyhow::Result<Option<Made<R>>> {
+    async fn publish<R>(&self, run: &Run, report: &R) -> anyhow::Result<Option<Made<R>>>
+    where
+        R: Report<Counters: Serialize + std::fmt::Debug>,
+    {
         let mut client = Object::take(self.database.connection().await?);
         let (token, pipeline) =
             (client.cancel_token(), Pipeline { config: &self.config, slot: run.slot, run: run.run });
         let work = async {
             let guard = run.guard(&client).await?;
-            Ok(pipeline.publish(report, &mut client, Some(&guard)).await?)
+            Ok(pipeline.publish(report, &mut client, &guard).await?)
         };
         interruptible(&self.database, token, &run.stop, work).await
     }

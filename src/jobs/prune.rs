@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::numbers::grouped;
 use crate::proof::prune_findings;
 use crate::reports;
-use crate::scheduler::{Ended, Guard, JobSettings, Run};
+use crate::scheduler::{Ended, JobSettings, Run};
 
 /// Rows deleted in one transaction: few enough that no posting waits for its locks.
 const CHUNK: i64 = 5_000;
@@ -49,7 +49,7 @@ impl Job for Prune {
             let Pruned { runs, requests, reports, findings } = pruning.pruned;
             // The total is not known beforehand.
             let done = runs + requests + reports + findings;
-            Guard::save_progress(&guard, transaction.client(), (done, done), &pruning.pruned).await?;
+            guard.save_progress(transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
             tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
             transaction.commit().await?;

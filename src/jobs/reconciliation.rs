@@ -22,7 +22,7 @@ use crate::proof::{
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
-use crate::scheduler::{Ended, Guard, JobSettings, Run};
+use crate::scheduler::{Ended, JobSettings, Run};
 
 /// The proof of the books.
 pub struct Reconciliation;
@@ -43,11 +43,17 @@ impl Job for Reconciliation {
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
-        work(context, run).await
+        let mut client = Object::take(context.database.connection().await?);
+        let token = client.cancel_token();
+        let work = prove_and_report(&context, &run, &mut client);
+        Ok(interruptible(&context.database, token, &run.stop, work).await?.unwrap_or(Ended::Stopped))
     }
 
     async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Proof>> {
-        dry_run(context, slot, stop).await
+        let mut client = Object::take(context.database.connection().await?);
+        let token = client.cancel_token();
+        let work = examine_and_report(&context.config, slot, &stop, &mut client);
+        interruptible(&context.database, token, &stop, work).await?.flatten().context(INTERRUPTED)
     }
 }
 
@@ -72,8 +78,8 @@ const EXAMINED_AT_ONCE: usize = 1_000;
 /// How long to wait for transactions that were writing entries at the cutoff. A group of postings takes seconds at most.
 const CUTOFF_WITHIN: Duration = Duration::from_secs(60);
 
-/// Whether a slot is one for which everything is proved: of the day that the configuration names, or a week after the last
-/// such proof, where that day's slot was missed or failed.
+/// Whether the run proves everything: with `--full`, on the weekday that the configuration names, and if that day's slot was
+/// missed or failed, a week after the last such proof.
 fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>>) -> bool {
     let zone = context.config.jobs.reconciliation.settings.schedule.zone();
     let weekly = context.config.reports.full_proof_on.is_some_and(|day| {
@@ -83,14 +89,7 @@ fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>
     context.full || weekly
 }
 
-async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
-    let mut client = Object::take(context.database.connection().await?);
-    let token = client.cancel_token();
-    let ended = interruptible(&context.database, token, &run.stop, report(&context, &run, &mut client)).await?;
-    Ok(ended.unwrap_or(Ended::Stopped))
-}
-
-async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
+async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
     let so_far: Proof = counters_so_far(run)?;
     prepare_session(client).await?;
     let full_until = load_state(client).await?.full_until;
@@ -100,18 +99,18 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     let cutoff = cutoff(client, CUTOFF_WITHIN).await?;
     let transaction = client.transaction().await?;
     close_days(transaction.client(), context.config.time_zone, cutoff).await?;
-    Guard::save_progress(&guard, transaction.client(), (0, 0), &so_far).await?;
+    guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    // The findings about the ledger as a whole come before the proof of the accounts: at its end, it resolves
-    // every finding that this run did not record. While one stands, the days are recomputed: it must not be resolved without a look.
+    // The findings about the ledger as a whole are recorded before the proof of the accounts, because the proof resolves at
+    // its end every finding that this run did not record. While such a finding stands, the days are recomputed for it.
     let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
     record_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
-    Guard::save_progress(&guard, transaction.client(), (0, 0), &so_far).await?;
+    guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
     let proof = prove(client, run.run, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;
@@ -120,19 +119,18 @@ async fn report(context: &Context, run: &Run, client: &mut ClientWrapper) -> any
     }
 
     let pipeline = Pipeline { config: &context.config, slot: run.slot, run: run.run };
-    let made = pipeline
-        .publish(&ReconciliationReport { proof: &proof, full_until, books: &books }, client, Some(&guard))
-        .await?;
+    let report = ReconciliationReport { proof: &proof, full_until, books: &books };
+    let made = pipeline.publish(&report, client, &guard).await?;
     alert(run, &made.counters, &made.document);
     Ok(Ended::Done(made.counters))
 }
 
-/// A transaction that sees the database as it is now until its end.
+/// A transaction that sees one state of the database.
 async fn snapshot_of(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
     client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
 }
 
-/// A run with findings has succeeded; somebody is to know all the same.
+/// Logs an error for findings, although the run has succeeded: an operator must look at them.
 fn alert(run: &Run, proof: &Proof, document: &Document) {
     if proof.findings > 0 {
         let (findings, new, headline) = (proof.findings, proof.new, &document.headline);
@@ -140,18 +138,9 @@ fn alert(run: &Run, proof: &Proof, document: &Document) {
     }
 }
 
-/// Examines every account, with the checks and without the screens before them, and makes the report in one transaction at
-/// the end that is rolled back: a run that comes meanwhile hardly waits for its rows.
-async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Proof>> {
-    let mut client = Object::take(context.database.connection().await?);
-    let token = client.cancel_token();
-    let work = dry_report(&context.config, slot, &stop, &mut client);
-    let done = interruptible(&context.database, token, &stop, work).await?;
-    done.flatten().context(INTERRUPTED)
-}
-
-/// None where it was told to stop.
-async fn dry_report(
+/// Examines every account by the checks alone, without the screens before them. The report is made in one transaction at the
+/// end, which is rolled back, so that a run at the same time hardly waits for its rows. None if it was told to stop.
+async fn examine_and_report(
     config: &Config,
     slot: DateTime<Utc>,
     stop: &CancellationToken,
@@ -180,7 +169,7 @@ async fn dry_report(
     Ok(Some(DryRun { counters: facts.proof, document: Some(document) }))
 }
 
-/// What is found of any user, group by group, each in a snapshot of its own; none where it was told to stop.
+/// The findings of all users, group by group, each in a snapshot of its own. None if it was told to stop.
 async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
     client.execute(include_str!("../../sql/reports/user_declare.sql"), &[]).await?;
     let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM users");

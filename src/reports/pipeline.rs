@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Transaction};
-use serde::Serialize;
 use tokio_postgres::IsolationLevel;
 
 use super::{Error, files, store};
 use crate::config::Config;
 use crate::document::{Document, Tone};
-use crate::ledger;
-use crate::scheduler::Guard;
+use crate::ledger::{self, AlsoWrite, Progress, SoFar};
 
 /// How long a report waits for transactions that are writing entries. Postings take milliseconds; a transaction that takes
 /// minutes is better looked at than waited for.
@@ -26,7 +24,7 @@ pub trait Report: Sync {
     /// What the report tells.
     type Facts: Send + Sync;
     /// What the run log keeps of it.
-    type Counters: Serialize + std::fmt::Debug + Send + Sync;
+    type Counters: Clone + Send + Sync;
 
     /// Reads the facts from a snapshot, which is REPEATABLE READ.
     fn gather(
@@ -112,24 +110,23 @@ pub struct Pipeline<'a> {
 }
 
 impl Pipeline<'_> {
-    /// Makes a report, writes its files, keeps it and writes its mails to the outbox. The last statement of the transaction
-    /// checks the run's fence.
+    /// Makes a report, writes its files, keeps it and writes its mails to the outbox. `also` writes last in the transaction:
+    /// for a run, its progress and the check of its fence.
     ///
     /// # Errors
-    /// If the database fails, or the fence is stale.
+    /// If the database fails, or `also` does.
     pub async fn publish<R: Report>(
         &self,
         report: &R,
         client: &mut ClientWrapper,
-        guard: Option<&Guard>,
+        also: &impl AlsoWrite<SoFar<R::Counters>>,
     ) -> Result<Made<R>, Error> {
         let (scope, made) = self.make(report, client, true).await?;
         files::write_files(client, &made.document, self.config).await?;
         let transaction = keep(report, client, &scope, &made).await?;
-        if let Some(guard) = guard {
-            let accounts = report.accounts(&made.facts);
-            Guard::save_progress(guard, transaction.client(), (accounts, accounts), &made.counters).await?;
-        }
+        let accounts = report.accounts(&made.facts);
+        let progress = Progress { done: accounts, total: accounts };
+        also.write(transaction.client(), &SoFar { progress, counters: made.counters.clone() }).await?;
         transaction.commit().await?;
         Ok(made)
     }

@@ -19,7 +19,7 @@ use crate::support::{TestDatabase, at, rng, user};
 async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>) -> Made<Arrears> {
     let database = database.database().await;
     let mut client = Object::take(database.connection().await.unwrap());
-    let made = Pipeline { config, slot, run: 1 }.publish(&Arrears, &mut client, None).await.unwrap();
+    let made = Pipeline { config, slot, run: 1 }.publish(&Arrears, &mut client, &()).await.unwrap();
     database.close().await.unwrap();
     made
 }

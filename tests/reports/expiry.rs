@@ -39,7 +39,7 @@ async fn made(
     let database = database.database().await;
     let mut client = Object::take(database.connection().await.unwrap());
     let report = Expiry { sweep, disproved };
-    let made = Pipeline { config, slot, run: 1 }.publish(&report, &mut client, None).await.unwrap();
+    let made = Pipeline { config, slot, run: 1 }.publish(&report, &mut client, &()).await.unwrap();
     database.close().await.unwrap();
     made.document
 }
