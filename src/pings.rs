@@ -1,7 +1,8 @@
-//! Pings dead man's switches, such as those of healthchecks.io, at the events of runs. A switch that hears of no run in time raises the
-//! alarm.
+//! Pings dead man's switches, such as those of healthchecks.io, at the events of runs. A switch that hears of no run in
+//! time raises the alarm.
 //!
-//! A switch that hangs, fails or is gone delays nothing else. The pings of a job leave in order, from a task of the job's own.
+//! A switch that hangs, fails or is gone delays nothing else. The pings of a job leave in order, from a task of the
+//! job's own.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Display};
@@ -28,8 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The attempts for a ping.
 const TRIES: u32 = 4;
 
-/// The most pings of a job that wait for its switch; the oldest are dropped. A job that runs each second must not fill the memory, nor
-/// flood the switch when it is back.
+/// The most pings of a job that wait for its switch; the oldest are dropped. A job that runs each second must not fill
+/// the memory, nor flood the switch when it is back.
 const MOST_WAITING: usize = 8;
 
 /// The longest body: as much as healthchecks.io keeps.
@@ -42,8 +43,8 @@ pub enum Signal {
     Start,
     /// The run succeeded: `URL`.
     Success,
-    /// The run succeeded, and its result needs attention: `URL/3`, with the exit status of `pointsd run`. Switches count every status
-    /// but 0 as a failure.
+    /// The run succeeded, and its result needs attention: `URL/3`, with the exit status of `pointsd run`. Switches
+    /// count every status but 0 as a failure.
     AnswerIsNo,
     /// The run failed: `URL/fail`.
     Fail,
@@ -76,7 +77,8 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// The id of a run for switches. Runs of several databases may have the same number, so it depends on the slot, too.
+    /// The id of a run for switches. Runs of several databases may have the same number, so it depends on the slot,
+    /// too.
     pub fn run_id(job: &str, run: i64, slot: &str) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("pointsd:{job}:{run}:{slot}").as_bytes())
     }
@@ -94,7 +96,8 @@ impl Ping {
     }
 }
 
-/// Sends pings. Those of one job keep their order. Dropping it drops the pings that were not sent. It needs a tokio runtime.
+/// Sends pings. Those of one job keep their order. Dropping it drops the pings that were not sent. It needs a tokio
+/// runtime.
 pub struct Pings {
     caller: Arc<Caller>,
     queues: Mutex<HashMap<&'static str, Arc<Queue>>>,

@@ -1,7 +1,7 @@
 //! Retry with backoff: how long to pause between attempts.
 //!
-//! Each pause is twice as long as the one before, up to a cap. A random part of up to the same length comes on top (jitter), so that
-//! callers that failed together do not come back together.
+//! Each pause is twice as long as the one before, up to a cap. A random part of up to the same length comes on top
+//! (jitter), so that callers that failed together do not come back together.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For statements and connections while the database is away. A restart of the server takes a second or two, so a longer
-    /// pause would be noticed.
+    /// For statements and connections while the database is away. A restart of the server takes a second or two, so a
+    /// longer pause would be noticed.
     pub const DATABASE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
     /// Pauses that begin with `first` and double up to `longest`.

@@ -1,9 +1,8 @@
-//! When a rule such as `0 2 * * *` comes due in a time zone. Knows no job and no clock.
+//! When a rule such as `0 2 * * *` comes due in a time zone. It knows no job and no clock.
 //!
-//! croner reads the rule and knows the calendar; the instants are computed here, from the rule and the zone's own history
-//! of offsets, so a daily 02:00 stays at 02:00 local time when the clocks change. croner's own search would drop a run
-//! of `0 0,2 * * *` in spring and repeat it in autumn: it takes every rule with more than one time of day for an
-//! interval.
+//! croner reads the rule and matches the days. The instants are computed here, from the rule and the zone's offsets, so
+//! a daily 02:00 stays at 02:00 local time when the clocks change. croner's own search takes every rule with more than
+//! one time of day for an interval. It would drop a slot of `0 0,2 * * *` in spring and repeat it in autumn.
 
 mod words;
 
@@ -22,7 +21,7 @@ const YEARS: Range<i32> = 1..5000;
 
 const DAY: i64 = 86_400;
 
-/// After so many days the calendar repeats itself, weekdays and leap years included.
+/// The days after which the calendar repeats itself, weekdays and leap years included.
 const CALENDAR: i64 = 146_097;
 
 /// A rule with all these hours goes by the hour, not by the day.
@@ -30,19 +29,19 @@ const EVERY_HOUR: u64 = (1 << 24) - 1;
 
 /// A cron rule in a time zone.
 ///
-/// Five fields, `minute hour day-of-month month day-of-week`, or six with the second in front. Where both day fields
-/// are restricted, either one makes the day match, as in standard cron. Names (`MON`, `JAN`), lists, ranges, steps and
-/// `@daily` and the like are understood; Sunday is 0 or 7. So are `L` (the last day), `15W` (the working day nearest
-/// the 15th), `FRI#2` (the second Friday) and `FRI#L` (the last).
+/// It has five fields, `minute hour day-of-month month day-of-week`, or six with the second in front. If both day
+/// fields are restricted, a day must match one of them, as in standard cron. Names (`MON`, `JAN`), lists, ranges, steps
+/// and `@daily` and the like are understood; Sunday is 0 or 7. So are `L` (the last day), `15W` (the working day
+/// nearest the 15th), `FRI#2` (the second Friday) and `FRI#L` (the last).
 ///
-/// Clock changes, by what the rule says of the hour:
+/// The effect of clock changes depends on the hour field:
 ///
 /// - **Some hours** (`30 2 * * *`, `0 0,2 * * *`, `*/15 2-4 * * *`): each time of day comes due once on each of its
-///   days, always. Times which the change skips come due at the first instant after the gap, all of them together, and
-///   together with a slot that is there anyway. Times which happen twice come due the first time.
-/// - **Every hour** (`0 * * * *`, `*/5 * * * *`, `* * * * * *`): the rule follows the clock on the wall, hour by
-///   hour. Skipped times do not come due, repeated ones do twice; so the distance between two slots stays the same when
-///   the clocks change by whole hours, as they do nearly everywhere.
+///   days. Skipped times come due at the first instant after the gap, as one slot. If that instant has a slot anyway,
+///   it is the same one. Repeated times come due the first time.
+/// - **Every hour** (`0 * * * *`, `*/5 * * * *`, `* * * * * *`): the rule follows the clock on the wall. Skipped
+///   times do not come due, repeated ones come due twice. So slots keep their distance if the clocks change by whole
+///   hours, as in nearly all zones.
 ///
 /// A slot is a whole second.
 #[derive(Clone)]
@@ -120,8 +119,8 @@ impl Schedule {
         let cron = parser
             .parse(&text)
             .map_err(|error| not_a_rule(wrong_field(&text, Some(&parser)).unwrap_or_else(|| error.to_string())))?;
-        // croner takes a step that goes beyond its field, so that `*/90` minutes would be every hour, a list with nothing
-        // between two commas, and `MON` as the first month and the first minute.
+        // croner takes a step that goes beyond its field, so that `*/90` minutes would be every hour, a list with
+        // nothing between two commas, and `MON` as the first month and the first minute.
         if let Some(reason) = wrong_field(&text, None) {
             return Err(not_a_rule(reason));
         }

@@ -1,5 +1,4 @@
-//! What a service tells its manager: that it is ready, what it does, that it is alive. Where no manager listens,
-//! nothing is told.
+//! Messages to the service manager: readiness, a status line, liveness. Without a manager nothing is sent.
 //!
 //! The messages are those of sd_notify(3). The socket's name is read once and stays in the environment: taking it out
 //! is unsafe beside other threads, and systemd listens to the main process only.
@@ -14,19 +13,19 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 
-/// Tells the service manager. A clone tells the same one.
+/// Sends messages to the service manager. A clone sends to the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier(Option<Arc<Listener>>);
 
 #[derive(Debug)]
 struct Listener {
     socket: PathBuf,
-    /// The status that was told last.
+    /// The status that was sent last.
     status: Mutex<String>,
 }
 
 impl Notifier {
-    /// The manager that NOTIFY_SOCKET names; without that variable one to whom nothing is told.
+    /// For the manager that NOTIFY_SOCKET names. Without that variable nothing is sent.
     pub fn from_environment() -> Notifier {
         Notifier::to(std::env::var_os("NOTIFY_SOCKET"))
     }
@@ -36,12 +35,12 @@ impl Notifier {
         Notifier(socket.map(|socket| Arc::new(Listener { socket, status: Mutex::default() })))
     }
 
-    /// The service is up, or has reloaded: what [`Notifier::reloading`] began ends with this.
+    /// The service is up, or its reload is over.
     pub fn ready(&self, status: &str) {
         self.with_status(NotifyState::Ready, status);
     }
 
-    /// What the service is doing, on one line. What was told last is not told again.
+    /// The status on one line. An unchanged status is not sent again.
     pub fn status(&self, status: &str) {
         let Some(listener) = &self.0 else { return };
         let status = one_line(status);
@@ -50,7 +49,7 @@ impl Notifier {
         }
     }
 
-    /// The configuration is being read again. [`Notifier::ready`] must follow, also where it is refused.
+    /// The configuration is being read again. [`Notifier::ready`] must follow, also if it is refused.
     pub fn reloading(&self) {
         let Some(listener) = &self.0 else { return };
         match NotifyState::monotonic_usec_now() {
@@ -65,8 +64,8 @@ impl Notifier {
         self.with_status(NotifyState::Stopping, status);
     }
 
-    /// Starting or stopping takes longer: the next such message, or its end, comes within `time` from now. A little
-    /// over an hour at most.
+    /// Starting or stopping takes longer: it ends, or the next such message comes, within `time` from now. The longest
+    /// time is a little over an hour.
     pub fn extend(&self, time: Duration) {
         let Some(listener) = &self.0 else { return };
         let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -87,7 +86,7 @@ impl Notifier {
 }
 
 impl Listener {
-    /// Whether it is news.
+    /// Returns whether the status has changed.
     fn remember(&self, status: &str) -> bool {
         let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let news = *last != status;
@@ -110,11 +109,10 @@ fn one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-/// Tells a manager with a watchdog that the service is alive, as long as its loop goes round.
+/// Pings a manager with a watchdog, as long as the daemon's loop goes round.
 ///
-/// A task pings, so that a loop that sleeps need not wake for it; but only while the loop's last [beat](Health::beat) is
-/// younger than the watchdog's interval. So the task does not hide a loop that hangs: it is ended between one and two
-/// intervals after its last beat.
+/// A task sends the pings, but only while the loop's last [beat](Health::beat) is younger than the watchdog's interval.
+/// So it does not hide a loop that hangs: systemd ends the service between one and two intervals after the last beat.
 #[derive(Debug)]
 pub struct Health {
     pulse: Arc<Pulse>,
@@ -128,8 +126,8 @@ struct Pulse {
 }
 
 impl Health {
-    /// Starts to ping, where the manager has asked for it (WATCHDOG_USEC). Counts as a beat. Dropping it ends the pings.
-    /// It is for a tokio runtime.
+    /// Starts to ping, if the manager has asked for it (WATCHDOG_USEC). Counts as a beat. Dropping it ends the pings.
+    /// It needs a tokio runtime.
     pub fn start(notifier: &Notifier) -> Health {
         let pulse = Arc::new(Pulse { last_beat: Mutex::new(Instant::now()) });
         let interval = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero());
@@ -142,7 +140,8 @@ impl Health {
         self.interval.map(|interval| interval / 2)
     }
 
-    /// The loop has gone round. A beat must come more often than the watchdog's interval, so the loop must not wait for longer.
+    /// The loop has gone round. A beat must come more often than the watchdog's interval, so the loop must not wait for
+    /// longer.
     pub fn beat(&self) {
         self.pulse.beat(Instant::now());
     }
@@ -167,7 +166,7 @@ impl Pulse {
         now.saturating_duration_since(last) < interval
     }
 
-    /// Pings if the loop goes round; tells once if it does not.
+    /// Pings if the loop goes round; logs once if it does not.
     fn ping(&self, notifier: &Notifier, now: Instant, interval: Duration, held_back: &mut bool) {
         if self.beats(now, interval) {
             *held_back = false;

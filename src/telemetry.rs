@@ -1,5 +1,5 @@
-//! Log lines: to the journal with their fields where standard error leads there; else to standard error, readable on a
-//! terminal, JSON objects elsewhere.
+//! The log. If standard error is the journal, lines go there with their fields. Otherwise they go to standard error: as
+//! text on a terminal, as JSON objects elsewhere.
 
 use std::io::{self, IsTerminal};
 
@@ -15,9 +15,9 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 
 pub use crate::errors::chain;
 
-/// Names what to log, in the form of tracing's filters; it comes before the configured level.
+/// The variable with a filter in tracing's syntax. It overrides the configured level.
 const FILTER: &str = "POINTSD_LOG";
-/// Under which the journal files our lines.
+/// The name of the program in the journal.
 const IDENTIFIER: &str = "pointsd";
 
 /// How a line of the log looks.
@@ -39,7 +39,7 @@ pub fn start(level: Level, format: LogFormat) {
         Ok(filter) => (filter, None),
         Err(wrong) => (configured(level), Some(wrong)),
     };
-    // At trace it would log whole addresses, and who knows the address of a dead man's switch can ping it.
+    // At level trace ureq logs whole addresses, and the address of a dead man's switch is a secret.
     let lines = registry().with(filter).with(filter_fn(|line| !line.target().starts_with("ureq")));
     let terminal = io::stderr().is_terminal();
     let journal = match format {
@@ -51,7 +51,7 @@ pub fn start(level: Level, format: LogFormat) {
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    // The second of two calls fails, and the first one's lines go on: that is all that is wanted.
+    // A second call fails, and the log of the first one goes on.
     let _ = match (journal, json) {
         (Some(journal), _) => lines.with(journal).try_init(),
         (None, true) => {
@@ -63,7 +63,7 @@ pub fn start(level: Level, format: LogFormat) {
         }
     };
     if let Some(wrong) = wrong {
-        tracing::error!(asked, wrong, "{FILTER} cannot be used; what the configuration says is logged");
+        tracing::error!(asked, wrong, "{FILTER} cannot be used; the configured level is in force");
     }
 }
 
@@ -73,7 +73,7 @@ pub fn is_journal() -> bool {
     fstat(io::stderr()).is_ok_and(|found| stream == format!("{}:{}", found.st_dev, found.st_ino))
 }
 
-/// Lines whose fields are the journal's: `job` becomes JOB, `run_id` RUN_ID, also those of the spans around.
+/// A layer whose fields become fields of the journal: `job` becomes JOB, `run_id` RUN_ID. Fields of spans are included.
 fn journal() -> io::Result<tracing_journald::Layer> {
     let priorities = PriorityMappings {
         error: Priority::Error,
@@ -91,7 +91,7 @@ fn configured(level: Level) -> EnvFilter {
 }
 
 fn base(level: Level) -> String {
-    // The scheduler tells of its own insides as INFO: that is no news of ours.
+    // The library logs its own internals at level info.
     format!("{level},tokio_cron_scheduler={}", level.min(Level::WARN))
 }
 

@@ -346,7 +346,7 @@ async fn hold_up(server: tokio_postgres::Config, mut rng: fastrand::Rng, over: A
             if client.batch_execute(hold).await.is_err() {
                 break;
             }
-            // Until somebody waits for it; then for a moment in which a fault may strike.
+            // Until a session waits for it; then for a moment in which a fault may strike.
             let waiting = "SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
             let give_up = Instant::now() + Duration::from_secs(1);
             while client.query(waiting, &[]).await.is_ok_and(|rows| rows.is_empty()) && Instant::now() < give_up {
@@ -706,7 +706,7 @@ mod requests {
     pub async fn write(server: tokio_postgres::Config, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> Inserted {
         let mut inserted = Inserted::default();
         let mut next = 0_u32..;
-        // A commit whose answer was lost may have happened or not: who does not know inserts again.
+        // A commit whose answer was lost may have happened or not, so the test inserts again.
         let mut unsure: Vec<u32> = Vec::new();
         loop {
             let Ok((client, connection)) = server.connect(tokio_postgres::NoTls).await else {

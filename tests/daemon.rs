@@ -317,7 +317,7 @@ fn with_a_private_server_it_outlives_the_server() {
     });
     daemon.stop();
     assert!(!pid_file.exists(), "the server still runs");
-    // Where nobody collects orphans its number may stay, but nothing runs under it.
+    // Without a process that collects orphans its number may stay, but nothing runs under it.
     let command_line = std::fs::read(format!("/proc/{revived}/cmdline")).unwrap_or_default();
     assert!(command_line.is_empty(), "the server still runs: {}", String::from_utf8_lossy(&command_line));
 }

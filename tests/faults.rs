@@ -1,5 +1,5 @@
 //! Processes and connections that die at any moment. Whatever died, once it has been run again to its end the books are
-//! those of a run that nobody disturbed.
+//! those of an undisturbed run.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -196,14 +196,14 @@ fn the_sweep_killed_at_random_moments() {
     assert!(all.0 > 3_000 && all.1 > 2_700, "{all:?}");
 
     let url = database.url();
-    // Who comes after one that was killed waits until that one is given up.
+    // After a killed holder the next daemon waits until its heartbeats count as missed.
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 1}\n");
     let sweep = ["run", "expiry", "--at", END, "--json", "--wait", "--config", &config];
     let expired = |rows: &Rows| rows.entries.iter().filter(|entry| entry.source_type == "gift").count();
     for round in 0..4 {
         let before = expired(&rows(database));
-        // Somebody holds an account, so that the sweep stands still right before it.
+        // Another session holds an account, so that the sweep stands still right before it.
         wait(async {
             let (holder, client) = (database.client().await, database.client().await);
             let due = "SELECT user_id FROM pointsd.batches WHERE open GROUP BY user_id ORDER BY user_id";

@@ -10,14 +10,14 @@ use nix::sys::signal::Signal;
 use pointsd::pings::{Ping, Pings, Signal as Told};
 use serde_json::{Value, json};
 
-/// Long enough for any answer of the tests' switches, and a pause that nobody waits for.
+/// Long enough for any answer of the tests' switches, and a short pause.
 const SOON: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(1));
 
 fn ping(url: &str, signal: Told, body: &str) -> Ping {
     Ping { job: "arrears", url: url.to_owned(), signal, run: None, body: body.to_owned() }
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 fn nobody() -> String {
     format!("http://{}/secret", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
 }
@@ -81,7 +81,7 @@ fn a_switch_hears_of_each_runs_begin_and_end() {
     let next = switch.next();
     assert!(next.request.starts_with("POST /secret/start?rid=") && next.request != begin.request, "{next:?}");
     daemon.stop();
-    // A run by hand tells nobody: it must not make a daemon that is down look alive.
+    // A manual run pings no switch: it must not make a daemon that is down look alive.
     switch.heard_more();
     let folder = Folder::new();
     let text = format!("state_dir: .\njobs: {{expiry: {{ping_url: '{}'}}}}\n", switch.url());

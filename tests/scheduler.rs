@@ -1,5 +1,5 @@
-//! The scheduler on a real database, with the clock handed in: each slot ends as exactly one row, whatever the clock, the
-//! daemons and the jobs do.
+//! The scheduler on a real database, with the clock handed in: each slot ends as exactly one row, whatever the clock,
+//! the daemons and the jobs do.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -203,7 +203,8 @@ async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
             "2026-03-01T05:00:00Z succeeded catch-up",
         ]
     );
-    // And back: what was never missed counts again, what was run is not run again. The database's clock was ahead as well.
+    // And back: what was never missed counts again, what was run is not run again. The database's clock was ahead as
+    // well.
     stage.sql("UPDATE pointsd.runs SET finished = clock_timestamp() + interval '4 hours' WHERE state = 'missed'").await;
     for now in ["2026-03-01T01:00:30Z", "2026-03-01T02:00:00Z", "2026-03-01T03:00:00Z", "2026-03-01T04:00:00Z"] {
         round(&daemon, at(now)).await;
@@ -306,7 +307,7 @@ async fn it_tells_what_becomes_of_each_run() {
         heard(),
         [of(2, slot, RunChange::Began), of(2, slot, RunChange::Succeeded(json!({ "points": 7 }).into()))]
     );
-    // One whose daemons die is told of by the one that gives it up, and by no other.
+    // A run whose daemons die is reported by the daemon that ends it, and by no other.
     let slot = "2026-03-04T02:00:00Z";
     let mut dead = Vec::new();
     for _ in 1..=3 {
@@ -424,7 +425,7 @@ async fn a_frozen_daemon_is_taken_over_and_writes_nothing_more() {
     let before = stage.rows().await.remove(0);
     assert_eq!((before.progress, effects(&stage.client).await), (Some(json!({ "done": 2, "total": 5 })), 2));
 
-    // As long as it gives signs of life nobody takes its run.
+    // As long as it writes heartbeats its run is not taken over.
     successor.tick(now).await.unwrap();
     assert_eq!(successor.under_way(), 0);
     stage.silence().await;
@@ -667,7 +668,7 @@ async fn a_schedule_that_changes_or_is_enabled_counts_from_then_on() {
     let daemon = stage.daemon(&job);
     daemon.register(at("2026-03-01T12:00:00Z")).await.unwrap();
     round(&daemon, at("2026-03-02T02:00:00Z")).await;
-    // Hourly from noon on: the hours since two o'clock are nobody's slots.
+    // Hourly from noon on: the hours since two o'clock are no slots.
     let hourly = ScheduledJob { settings: settings("0 * * * *", "UTC"), ..job.clone() };
     daemon.replace(vec![hourly.clone()]);
     daemon.register(at("2026-03-02T12:30:00Z")).await.unwrap();
@@ -775,7 +776,7 @@ async fn a_holder_that_lives_keeps_its_run_and_hears_when_it_lost_it() {
             Ok(Ended::Stopped)
         }
     });
-    // A sign of life each half second; given up after two.
+    // A heartbeat each half second; taken over after two seconds.
     let store = || Store::new(&stage.ours, Duration::from_secs(3));
     let daemons = [(); 2].map(|()| Scheduler::new(store(), vec![job.clone()], CancellationToken::new()));
     let now = at("2026-03-02T02:00:00Z");
@@ -792,7 +793,7 @@ async fn a_holder_that_lives_keeps_its_run_and_hears_when_it_lost_it() {
             break;
         }
     }
-    // Somebody else has it now: the next sign of life tells.
+    // Another daemon has it now: the next heartbeat fails.
     stage.sql("UPDATE pointsd.runs SET fence = nextval('pointsd.run_fences')").await;
     heard.notified().await;
     daemons[0].idle().await;

@@ -1,4 +1,4 @@
--- Each job as the database knows it, with the run that ended last and the one that is under way.
+-- The jobs, with the last run that is over and the run that is open.
 -- $1 text[]: the jobs
 SELECT j.job, j.paused_at, j.paused_by,
        (SELECT max(s.slot) FROM pointsd.runs AS s WHERE s.job = j.job AND s.trigger <> 'manual') AS last_slot,

@@ -1,5 +1,5 @@
--- A daemon begins, or has new settings: a job whose schedule is another one than before counts its slots from now on.
--- No row where nothing changed.
+-- Notes the new schedule of a job, whose slots then count from now. Returns the old one, or no row if it has not
+-- changed.
 -- $1 text: the job; $2 text: its schedule; $3 timestamptz: now
 UPDATE pointsd.jobs AS j SET rule = $2, since = $3
 FROM (SELECT job, rule FROM pointsd.jobs WHERE job = $1 FOR UPDATE) AS before

@@ -1,5 +1,5 @@
--- Claims a slot, or begins a manual run: the insert that only one daemon can win. Nothing where the slot has a row
--- already, or the job a run under way.
+-- Claims a slot, or begins a manual run. The insert succeeds for one daemon only. No row if the slot has a row already,
+-- or the job has an open run.
 -- $1 text: the job; $2 timestamptz: the slot; $3 text: the trigger; $4 timestamptz: now; $5 text, $6 integer: host and
 -- process
 INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)

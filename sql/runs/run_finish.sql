@@ -1,5 +1,6 @@
--- Ends a run, if it is still held under this fence.
--- $1 bigint, $2 bigint: run and fence; $3 text: the state; $4 jsonb: counters, or null to leave them; $5 text: the error;
+-- Ends a run, if this fencing token still holds it.
+-- $1 bigint, $2 bigint: run and fencing token; $3 text: the state; $4 jsonb: counters, or null to leave them; $5 text:
+-- the error;
 -- $6 text: why it was cancelled
 UPDATE pointsd.runs
 SET state = $3, finished = clock_timestamp(), resume_at = NULL, counters = coalesce($4::jsonb, counters),

@@ -1,4 +1,4 @@
--- A sign of life; no row where somebody else holds the run by now, or it is over. Nor where its holder let go of it: one
--- that was sent before and is late must not make it look held again.
--- $1 bigint, $2 bigint: run and fence
+-- Writes a heartbeat. No row if the run was taken over or is over. Nor if its holder has released it: a heartbeat that
+-- was sent before and arrives late must not make it look held again.
+-- $1 bigint, $2 bigint: run and fencing token
 UPDATE pointsd.runs SET heartbeat = clock_timestamp() WHERE run = $1 AND fence = $2 AND state = 'running' AND heartbeat IS NOT NULL

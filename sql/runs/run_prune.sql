@@ -1,4 +1,4 @@
--- Deletes runs that are long over. A job's last slot stays: from there its next ones are counted.
+-- Deletes old runs that are over. A job's last slot stays, because the next slots are computed from it.
 -- $1 timestamptz: over before this instant; $2 bigint: how many at most
 DELETE FROM pointsd.runs AS r
 USING (SELECT o.run

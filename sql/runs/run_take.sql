@@ -1,8 +1,8 @@
--- Takes a run that nobody holds, or whose holder is given up, under a new fence. Nothing where somebody was quicker, or
--- its holder gave a sign of life since it was seen to be silent; a row whose lock is held is left for the next time, so
--- that nobody waits here. Where it was handed over in good order the attempt goes on.
--- $1 bigint, $2 bigint, $3 timestamptz: the run, its fence and its heartbeat as they were seen; $4 text, $5 integer: host
--- and process
+-- Takes over a run that has no holder, or whose heartbeats stopped, with a new fencing token. No row if another daemon
+-- was quicker, or if a heartbeat came since the run was read. A locked row is skipped and tried again at the next look,
+-- so that no daemon waits here. A run that was released without a pause goes on with the same attempt.
+-- $1 bigint, $2 bigint, $3 timestamptz: the run, its fencing token and its heartbeat as they were read; $4 text, $5
+-- integer: host and process
 UPDATE pointsd.runs AS r
 SET fence = nextval('pointsd.run_fences'),
     attempt = r.attempt + CASE WHEN r.heartbeat IS NULL AND r.resume_at IS NULL THEN 0 ELSE 1 END,

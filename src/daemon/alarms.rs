@@ -40,8 +40,8 @@ fn ping_url(config: &Config, job: &str) -> Option<String> {
     config.jobs.by_name().into_iter().find(|(name, _)| *name == job)?.1.ping_url.clone()
 }
 
-/// Searches for missing reports until `stop` is cancelled. Each one is logged once, its job's switch is pinged, and `shown` is kept for
-/// the status line.
+/// Searches for missing reports until `stop` is cancelled. Each one is logged once, its job's switch is pinged, and
+/// `shown` is kept for the status line.
 pub(super) async fn find_missing_reports(
     (database, store): (Database, Store),
     config: watch::Receiver<Arc<Config>>,

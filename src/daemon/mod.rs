@@ -1,13 +1,13 @@
 //! `pointsd serve`: hosts the jobs, the queue of requests and the sender of mails until it is told to stop.
 //!
-//! The main loop sleeps between its rounds. A round asks the database for the time, lets the scheduler do what is due, and writes the
-//! status line. It is woken by:
+//! The main loop sleeps between its rounds. A round asks the database for the time, lets the scheduler do what is due,
+//! and writes the status line. It is woken by:
 //!
 //! - the next slot, or the next attempt of a failed run: tokio-cron-scheduler, armed anew after each round;
 //! - the end of an attempt in this process, since a slot may have waited for it;
 //! - SIGHUP, SIGTERM, and a report that is found missing;
-//! - its longest sleep, a third of the take-over time. By then it must see a run whose heartbeats stopped, a run that an
-//!   operator cancelled, and a clock that jumped. The watchdog may ask for a shorter one;
+//! - its longest sleep, a third of the take-over time. By then it must see a run whose heartbeats stopped, a run that
+//!   an operator cancelled, and a clock that jumped. The watchdog may ask for a shorter one;
 //! - a second, while a run is under way, because the status line shows its progress;
 //! - the retry pause, while the database is away.
 //!
@@ -49,8 +49,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The time between two status lines while a run is under way.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the current chunks may take when the daemon is told to stop. It is less than the unit's TimeoutStopSec. Another daemon
-/// takes over the runs that are left.
+/// How long the current chunks may take when the daemon is told to stop. It is less than the unit's TimeoutStopSec.
+/// Another daemon takes over the runs that are left.
 const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 
 /// How much more time systemd is asked for, again and again, while a chunk keeps the daemon from stopping.

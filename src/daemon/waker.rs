@@ -1,7 +1,7 @@
 //! Wakes the daemon's loop at an instant, through tokio-cron-scheduler.
 //!
-//! The library gets one one-shot job at a time, armed anew after each round. Its own cron jobs would not do: they freeze a zone's
-//! offset when they are made, so after a change of the clocks they are an hour off.
+//! The library gets one one-shot job at a time, armed anew after each round. Its own cron jobs would not do: they
+//! freeze a zone's offset when they are made, so after a change of the clocks they are an hour off.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use uuid::Uuid;
 
-/// The library cuts instants to whole seconds. A slot is a whole second, so half a second more keeps a wake-up from being early.
+/// The library cuts instants to whole seconds. A slot is a whole second, so half a second more keeps a wake-up from
+/// being early.
 const HALF_SECOND: Duration = Duration::from_millis(500);
 
 pub(super) struct Waker {

@@ -22,8 +22,9 @@ impl Schedule {
         format!("{}, {}", words.trim_end_matches('.'), self.zone)
     }
 
-    /// What the clock changes of the three years after `from` do to the slots. One sentence is about the next forward change with an
-    /// effect, one about the next change back. Empty if no slot is lost, moved or repeated, and all distances stay the same.
+    /// What the clock changes of the three years after `from` do to the slots. One sentence is about the next forward
+    /// change with an effect, one about the next change back. Empty if no slot is lost, moved or repeated, and all
+    /// distances stay the same.
     pub fn clock_change_warnings(&self, from: DateTime<Utc>) -> Vec<String> {
         let (mut forward, mut back) = (None, None);
         let (mut now, end) = (from.timestamp(), from.timestamp().saturating_add(WARNED_DAYS * DAY));
@@ -91,8 +92,8 @@ impl Schedule {
 
     /// The effect on a rule of every hour, which follows the clock on the wall.
     fn effect_by_the_hour(&self, change: &Change, named: &[i64], when: &str) -> Option<String> {
-        // The slots keep their distance if the rule names the same minutes and seconds before and after the change. After a change by
-        // whole hours it always does.
+        // The slots keep their distance if the rule names the same minutes and seconds before and after the change.
+        // After a change by whole hours it always does.
         let mut hour = 0..3600;
         let names = |local: i64| {
             let time = local.rem_euclid(DAY);

@@ -1,11 +1,12 @@
-//! Runs jobs at their slots: each slot once, by one daemon, even if daemons die. It knows no particular job and no configuration.
+//! Runs jobs at their slots: each slot once, by one daemon, even if daemons die. It knows no particular job and no
+//! configuration.
 //!
-//! - **Slots** are computed from a job's schedule and from the last slot that has a row (`plan`), never from a timer. So a wake-up that
-//!   is late, early or lost changes no slot.
+//! - **Slots** are computed from a job's schedule and from the last slot that has a row (`plan`), never from a timer.
+//!   So a wake-up that is late, early or lost changes no slot.
 //! - **The row of a run is the claim on its slot** (`store`). Inserting it succeeds for one daemon only.
-//! - **The holder of a run writes heartbeats and has a fencing token**, a number that only grows. The last statement in each of
-//!   its transactions fails if another daemon has taken the run over ([`Guard::save_progress`]). So a daemon that was frozen
-//!   cannot write once its run has been taken over.
+//! - **The holder of a run writes heartbeats and has a fencing token**, a number that only grows. The last statement in
+//!   each of its transactions fails if another daemon has taken the run over ([`Guard::save_progress`]). So a daemon
+//!   that was frozen cannot write once its run has been taken over.
 //! - **A run continues from its saved progress** after a failure, a crash, or a graceful shutdown.
 
 mod board;
@@ -42,8 +43,8 @@ pub struct ScheduledJob {
     pub name: &'static str,
     /// When it runs, and how.
     pub settings: JobSettings,
-    /// Does the work of a slot, in chunks. The transaction of each chunk ends with [`Guard::save_progress`]. Work that is done
-    /// twice changes nothing the second time.
+    /// Does the work of a slot, in chunks. The transaction of each chunk ends with [`Guard::save_progress`]. Work that
+    /// is done twice changes nothing the second time.
     pub work: Arc<dyn Fn(Run) -> Work + Send + Sync>,
 }
 
@@ -98,7 +99,8 @@ impl Scheduler {
         Scheduler { observer: Some(observer), ..self }
     }
 
-    /// Records the jobs in the database. The slots of a new job count from `now`, and so do those of a job whose schedule has changed.
+    /// Records the jobs in the database. The slots of a new job count from `now`, and so do those of a job whose
+    /// schedule has changed.
     ///
     /// # Errors
     /// If the database fails.
@@ -163,7 +165,8 @@ impl Scheduler {
         failed.map_or(Ok(tick), Err)
     }
 
-    /// Takes up the job's open run if it has no holder, and settles the job's slots. Returns whether there is more to do at once.
+    /// Takes up the job's open run if it has no holder, and settles the job's slots. Returns whether there is more to
+    /// do at once.
     async fn attend_to(&self, job: &ScheduledJob, known: &KnownJob, now: DateTime<Utc>) -> Result<bool, Error> {
         if let Some(running) = known.running.as_ref().filter(|running| running.free) {
             self.take_up(job, running).await?;
@@ -171,8 +174,8 @@ impl Scheduler {
         if job.settings.enabled { self.settle(job, known, now).await } else { Ok(false) }
     }
 
-    /// Continues a run without a holder, or ends it as failed: a manual run, because its caller is gone, and a run without attempts
-    /// left. The first death of a daemon never costs a run, whatever `retries` says.
+    /// Continues a run without a holder, or ends it as failed: a manual run, because its caller is gone, and a run
+    /// without attempts left. The first death of a daemon never costs a run, whatever `retries` says.
     async fn take_up(&self, job: &ScheduledJob, running: &OpenRun) -> Result<(), Error> {
         let Some(claimed) = self.store.take(running).await? else { return Ok(()) };
         if let Some(heartbeat) = running.heartbeat {
@@ -238,8 +241,8 @@ impl Scheduler {
         });
     }
 
-    /// Returns when an attempt in this process has ended since the last call. A slot may have waited for it, and its run may want
-    /// another attempt.
+    /// Returns when an attempt in this process has ended since the last call. A slot may have waited for it, and its
+    /// run may want another attempt.
     pub async fn attempt_ended(&self) {
         self.attempt_ended.notified().await;
     }
@@ -264,7 +267,8 @@ pub struct Tick {
     pub more: bool,
     /// The next slot of all jobs that are neither disabled nor paused, in its zone.
     pub next: Option<(&'static str, DateTime<Zone>)>,
-    /// When the next tick has something to do, as far as is known now: a slot is due then, or a run is to be tried again.
+    /// When the next tick has something to do, as far as is known now: a slot is due then, or a run is to be tried
+    /// again.
     pub due_at: Option<DateTime<Utc>>,
 }
 
@@ -290,8 +294,8 @@ pub enum Asked {
     Busy(Box<RunRow>),
 }
 
-/// Runs a job for `slot` in this process, because an operator asked for it. A job has one open run at most. If there is one, nothing is
-/// done, unless it is a manual run whose process died: that run is ended as failed.
+/// Runs a job for `slot` in this process, because an operator asked for it. A job has one open run at most. If there is
+/// one, nothing is done, unless it is a manual run whose process died: that run is ended as failed.
 ///
 /// # Errors
 /// If the database fails.

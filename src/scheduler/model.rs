@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::store::Error;
 use crate::schedule::Schedule;
 
-/// A slot that begins later than this was missed, because no daemon was up. A restart of a daemon takes less and loses no slot.
+/// A slot that begins later than this was missed, because no daemon was up. A restart of a daemon takes less and loses
+/// no slot.
 pub(super) const LATE: TimeDelta = TimeDelta::seconds(60);
 
 /// When a job runs, and how.

@@ -1,7 +1,7 @@
-//! What is to be done about a job's slots: a pure function of its settings, of what the database knows, and of the time.
+//! Plans what to do about a job's slots: a pure function of its settings, its rows, and the time.
 //!
-//! Slots are settled strictly in their order: each is run, skipped or missed before the next one is looked at. So the
-//! last slot that has a row tells from where to go on, whatever happened in between.
+//! Slots are settled strictly in their order: each is run, skipped or missed before the next one is planned. So
+//! planning always continues from the last slot that has a row.
 
 use chrono::{DateTime, Utc};
 
@@ -24,18 +24,18 @@ pub(super) struct Plan {
     pub more: bool,
 }
 
-/// What the reason of a slot that was skipped because of a pause begins with.
+/// How the reason of a slot begins that was skipped because of a pause.
 pub const PAUSED_BY: &str = "the job was paused by";
 
 /// Decides about the slots that are due at `now`.
 pub(super) fn plan(job: &JobSettings, known: &KnownJob, now: DateTime<Utc>) -> Plan {
     let mut plan = Plan::default();
     let last = known.last_slot.map_or(known.since, |last| last.max(known.since));
-    // From here on no slot can be told to be missed: it came due less than a moment ago.
+    // A slot from here on is not late.
     let on_time = now - LATE;
-    // Asked for only where something is late: nearly always nothing is.
+    // Computed only if a slot is late, which is rare.
     let mut caught_up = None;
-    // One from the future was written before the clock went back.
+    // A mark in the future was written before the clock went back.
     let queued_to = known.queued_to.filter(|to| *to <= now);
     let queued = |slot: DateTime<Utc>| queued_to.is_some_and(|to| slot <= to);
     let mut after = last;
@@ -51,8 +51,8 @@ pub(super) fn plan(job: &JobSettings, known: &KnownJob, now: DateTime<Utc>) -> P
         let settled = if let Some(paused) = &known.paused {
             settle(State::Skipped, format!("{PAUSED_BY} {} at {}", paused.by, time_text(paused.at)))
         } else if let Some(running) = &known.running {
-            // What was due already when the run began waits for it; so does everything behind a run by hand, which
-            // belongs to no slot.
+            // A slot that was due before the run began waits for it. So do all slots during a manual run, which belongs
+            // to no slot.
             let came_during = running.trigger != Trigger::Manual && slot > running.started;
             if job.overlap == Overlap::Queue || !came_during {
                 let latest = job.schedule.previous_or_at(now);
@@ -109,7 +109,7 @@ fn caught_up_from(
     }
 }
 
-/// What would become of a job's slots if no daemon were there from `down` until `up`.
+/// The fate of a job's slots if no daemon were up from `down` until `up`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outage {
     /// Slots that would be run when a daemon is there again.
@@ -118,7 +118,7 @@ pub struct Outage {
     pub missed: u64,
 }
 
-/// Plays an outage through, with the very rules that a daemon goes by.
+/// Simulates an outage with the rules of the daemon.
 pub fn outage(job: &JobSettings, down: DateTime<Utc>, up: DateTime<Utc>) -> Outage {
     let mut outage = Outage::default();
     let mut known =
@@ -208,7 +208,7 @@ mod tests {
         for now in ["2026-03-02T02:00:00Z", "2026-03-02T02:00:01Z", "2026-03-02T02:01:00Z"] {
             assert_eq!(decided(&job, &known, now), ["schedule 2026-03-02T02:00:00Z"], "{now}");
         }
-        // A second more, and nobody was there.
+        // A second later the slot is late.
         assert_eq!(decided(&job, &known, "2026-03-02T02:01:01Z"), ["missed 2026-03-02T02:00:00Z"]);
     }
 

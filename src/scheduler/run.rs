@@ -25,7 +25,8 @@ use crate::retry::Backoff;
 use crate::telemetry;
 use crate::time::time_text;
 
-/// How long a job that was told to stop may take for its current chunk, if its own timeout is not shorter. Then its task is aborted.
+/// How long a job that was told to stop may take for its current chunk, if its own timeout is not shorter. Then its
+/// task is aborted.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The cap of the pause before another attempt.
@@ -88,9 +89,9 @@ pub enum Ended<T = Completed> {
 pub type Work = BoxFuture<'static, anyhow::Result<Ended>>;
 
 impl Run {
-    /// Prepares a connection for [`Guard::save_progress`]. It must be the run's own and not go back into a pool: from now on the server
-    /// ends its session if a transaction idles for as long as missed heartbeats are tolerated. So the locks of a frozen daemon are
-    /// gone by the time its run is taken over.
+    /// Prepares a connection for [`Guard::save_progress`]. It must be the run's own and not go back into a pool: from
+    /// now on the server ends its session if a transaction idles for as long as missed heartbeats are tolerated. So the
+    /// locks of a frozen daemon are gone by the time its run is taken over.
     ///
     /// # Errors
     /// If the database fails.
@@ -116,12 +117,12 @@ impl Guard {
         self.run
     }
 
-    /// Saves progress and counters in the transaction that is open on `client`, and checks that this process still holds the run.
-    /// `client` must be the connection that the guard was made for.
+    /// Saves progress and counters in the transaction that is open on `client`, and checks that this process still
+    /// holds the run. `client` must be the connection that the guard was made for.
     ///
     /// # Errors
-    /// With SQLSTATE PD001 if the run was taken over or cancelled. That aborts the transaction, even if its COMMIT was sent already.
-    /// Otherwise if the database fails.
+    /// With SQLSTATE PD001 if the run was taken over or cancelled. That aborts the transaction, even if its COMMIT was
+    /// sent already. Otherwise if the database fails.
     pub async fn save_progress(
         &self,
         client: &Client,
@@ -212,8 +213,8 @@ impl Attempt {
         self.conclude(outcome, stopped).await;
     }
 
-    /// Waits for the work's end and writes heartbeats meanwhile. Tells the work to stop at its timeout, or when the run was taken over.
-    /// Returns no outcome if the work does not stop.
+    /// Waits for the work's end and writes heartbeats meanwhile. Tells the work to stop at its timeout, or when the run
+    /// was taken over. Returns no outcome if the work does not stop.
     async fn watch(
         &self,
         work: &mut JoinHandle<anyhow::Result<Ended>>,
@@ -346,8 +347,8 @@ impl Attempt {
         true
     }
 
-    /// Writes the last statement. Waits for a database that is away, except when the daemon stops: the next daemon then finds a run whose
-    /// heartbeats stopped. Returns false if this process no longer holds the run.
+    /// Writes the last statement. Waits for a database that is away, except when the daemon stops: the next daemon then
+    /// finds a run whose heartbeats stopped. Returns false if this process no longer holds the run.
     async fn write(&self, last: LastWrite<'_>) -> bool {
         let held = &self.claimed;
         let mut pauses = Backoff::DATABASE.pauses();

@@ -16,8 +16,9 @@ use super::model::{
 };
 use crate::database::{self, Database};
 
-/// The least and the longest time to wait for an answer; between them it is a third of the take-over time. A statement here touches a few
-/// rows, so without an answer the connection is lost. Several heartbeats must fit into the take-over time.
+/// The least and the longest time to wait for an answer; between them it is a third of the take-over time. A statement
+/// here touches a few rows, so without an answer the connection is lost. Several heartbeats must fit into the take-over
+/// time.
 const ANSWER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
 /// An error of the scheduler's tables.
@@ -163,7 +164,8 @@ impl Store {
         self.query(sql!("run_claim.sql"), params).await?.first().map(claimed_from).transpose()
     }
 
-    /// Takes over a run that was free when it was read. None if another daemon was quicker, or its holder is alive after all.
+    /// Takes over a run that was free when it was read. None if another daemon was quicker, or its holder is alive
+    /// after all.
     pub(super) async fn take(&self, seen: &OpenRun) -> Result<Option<Claimed>, Error> {
         let params: Params = &[&seen.run, &seen.fence, &seen.heartbeat, &self.host, &self.pid];
         self.query(sql!("run_take.sql"), params).await?.first().map(claimed_from).transpose()

@@ -1,7 +1,7 @@
 //! Time zones by their IANA names, for chrono.
 //!
-//! The rules are those of the system's time zone database, so that an update of the system brings new rules without a new build. A
-//! copy is built in. It is used where the system has no database, an older one, or one without the zone.
+//! The rules are those of the system's time zone database, so that an update of the system brings new rules without a
+//! new build. A copy is built in. It is used where the system has no database, an older one, or one without the zone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Debug, Display};
@@ -285,7 +285,8 @@ mod tests {
         assert!(names.iter().all(|name| name.parse::<Zone>().is_ok()));
     }
 
-    /// The rules of these zones changed after version 2025b of the database. A system with an older database gets the built-in ones.
+    /// The rules of these zones changed after version 2025b of the database. A system with an older database gets the
+    /// built-in ones.
     #[test]
     fn the_newest_rules_count() {
         for (name, instant, expected) in [

@@ -53,7 +53,7 @@ fn a_reload_with_a_bad_file_is_refused_and_the_old_one_stays() {
     service.start();
     let pid = service.main_pid();
     service.configure("jobs:\n  expiry:\n    schedule: 'never'\n");
-    // Whoever asked is told, and so is who reads the journal.
+    // The caller hears of it, and the journal has it.
     service.run(&["systemctl", "reload", "pointsd.service"]).expect(1);
     let refused = service.logs("the new configuration is refused");
     assert_eq!(refused["PRIORITY"], "3");

@@ -50,7 +50,7 @@ impl Machine {
         machine.write("/usr/local/bin/pointsd", std::fs::read(env!("CARGO_BIN_EXE_pointsd")).unwrap(), "755");
         machine.write("/etc/systemd/system/pointsd.service", SERVICE, "644");
         machine.write("/etc/systemd/system/pointsd-alert@.service", ALERT, "644");
-        // systemd forgets how a service ended that nobody knows any more.
+        // systemd forgets how a service ended once its unit is unloaded.
         machine.write("/etc/systemd/system/remember.target", "[Unit]\nAfter=pointsd.service\n", "644");
         crate::program::run(machine.command(&["systemctl", "start", "remember.target"])).expect(0);
         machine
@@ -241,7 +241,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Shut: nobody listens.
+    /// Shut: connections are refused.
     pub fn to(database: &TestDatabase) -> Gate {
         let config = database.config();
         let [Host::Unix(folder)] = config.get_hosts() else { panic!("one socket: {config:?}") };
@@ -273,7 +273,7 @@ impl Gate {
         self.open = Some(runtime);
     }
 
-    /// Whoever is connected is cut off.
+    /// Cuts off all connections.
     pub fn shut(&mut self) {
         self.open.take().unwrap().shutdown_timeout(PATIENCE);
     }

@@ -30,7 +30,7 @@ fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     let service = Service::with("");
     service.start();
     assert_eq!(service.shows("DynamicUser"), "yes");
-    // Whoever is root on the machine reaches the same ledger.
+    // Root on the machine reaches the same ledger.
     service.pointsd(&["recharge", USER, "100", "--source", "gift", "--order-id", "1"]).expect(0);
     let killed = service.main_pid();
     service.run(&["systemctl", "kill", "--kill-who=main", "--signal=SIGKILL", "pointsd.service"]).expect(0);
@@ -46,14 +46,14 @@ fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     assert_eq!((&*shown["ActiveState"], ended), ("inactive", ("success", "1", "0")));
     let left = service.run(&["pgrep", "--list-full", "postgres: pointsd: |/pointsd/postgres/data"]);
     assert_eq!(left.stdout, "", "the private server still runs");
-    // Nobody else reads what it leaves.
+    // Other users cannot read its files.
     let modes = service.run(&["stat", "--format=%a", "/var/lib/private/pointsd", "/var/lib/private/pointsd/postgres"]);
     assert_eq!(modes.expect(0).stdout, "700\n700\n");
 }
 
 #[test]
 fn every_job_can_be_run_in_the_sandbox() {
-    // Whoever makes a system call that the sandbox refuses is killed, so that none goes unnoticed.
+    // A system call that the sandbox refuses kills the process, so that none goes unnoticed.
     let mut lines =
         "Type=oneshot\nRestart=no\nWatchdogSec=0\nExecReload=\nSystemCallErrorNumber=kill\nExecStart=\n".to_owned();
     let expired = "--at 2026-01-01T00:00:00Z --expires-at 2026-01-02T00:00:00Z";
