@@ -157,8 +157,9 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     };
     assert_eq!((&more["batches"], &more["points"]), (&json!(2), &json!(14)));
     let logged = daemon.stop();
-    let last: Vec<_> = logged.iter().rev().take(2).map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!(last, ["stopped", "stopping"]);
+    // Between the two a run may end that was under way.
+    assert!(logged.iter().any(|line| line["message"] == "stopping"), "{logged:#?}");
+    assert_eq!(logged.last().unwrap()["message"], "stopped");
     // Each slot once, in order.
     let slots: Vec<_> = logged
         .iter()
