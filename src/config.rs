@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
+use serde_yaml::Value;
 
 mod mail;
 mod settings;
@@ -260,7 +261,7 @@ impl Config {
         outside: Outside,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
-        let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text)?;
+        let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text, inherit_job_defaults)?;
         if let Source::File(named) = &source {
             let folder = named.parent().unwrap_or(Path::new(""));
             let paths = [
@@ -302,7 +303,11 @@ impl Config {
             arrears: job("arrears", file.jobs.arrears, time_zone, &lines)?,
             prune: job("prune", file.jobs.prune, time_zone, &lines)?,
         };
-        retries("requests", file.requests.retries, file.requests.retry_pause, &lines)?;
+        if file.jobs.defaults.schedule.is_some() {
+            let what = "each job has a schedule of its own";
+            return Err(lines.error("jobs.defaults.schedule", what, "write it there, such as in jobs.expiry").into());
+        }
+        retries("requests.retries", file.requests.retries, file.requests.retry_pause, &lines)?;
         let state_dir = file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?;
         let mail = mail::read(file.mail, &state_dir, outside.smtp_password, &lines)?;
         Ok(Config {
@@ -485,6 +490,7 @@ struct FileLedger {
 struct FileJobs {
     #[serde(rename = "takeover_seconds", deserialize_with = "seconds::<3600, _>")]
     takeover: Duration,
+    defaults: FileJob,
     expiry: FileJob,
     reconciliation: FileJob,
     arrears: FileJob,
@@ -494,7 +500,8 @@ struct FileJobs {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileJob {
-    schedule: String,
+    /// Each job has one; `defaults` has none.
+    schedule: Option<String>,
     time_zone: Option<FileZone>,
     enabled: bool,
     #[serde(deserialize_with = "catch_up")]
@@ -511,6 +518,16 @@ struct FileJob {
     retry_pause: Duration,
     #[serde(deserialize_with = "ping_url")]
     ping_url: Option<String>,
+}
+
+/// Fills in what a job leaves out from `jobs.defaults`.
+fn inherit_job_defaults(file: &mut Value) {
+    let Some(Value::Mapping(jobs)) = file.get_mut("jobs") else { return };
+    let Some(defaults @ Value::Mapping(_)) = jobs.get("defaults").cloned() else { return };
+    for (_, job) in jobs.iter_mut().filter(|(name, job)| *name != "defaults" && job.is_mapping()) {
+        let own = std::mem::replace(job, defaults.clone());
+        yaml::merge(job, own);
+    }
 }
 
 #[derive(Deserialize)]
@@ -543,9 +560,12 @@ enum FileCatchUp {
 const LONGEST_PAUSE: Duration = Duration::from_secs(604_800);
 
 fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job, yaml::Error> {
-    let path = |key: &str| format!("jobs.{name}.{key}");
+    let path = |key: &str| {
+        let (own, default) = (format!("jobs.{name}.{key}"), format!("jobs.defaults.{key}"));
+        if !lines.has(&own) && lines.has(&default) { default } else { own }
+    };
     let zone = file.time_zone.map_or(time_zone, |FileZone(zone)| zone);
-    let schedule = Schedule::parse(&file.schedule, zone).map_err(|error| {
+    let schedule = Schedule::parse(&file.schedule.unwrap_or_default(), zone).map_err(|error| {
         let remedy = "write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00";
         lines.error(&path("schedule"), error, remedy)
     })?;
@@ -563,7 +583,7 @@ fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job,
             return Err(lines.error(&path("catch_up_limit"), what, "write null, or catch_up: all"));
         }
     };
-    retries(&format!("jobs.{name}"), file.retries, file.retry_pause, lines)?;
+    retries(&path("retries"), file.retries, file.retry_pause, lines)?;
     let settings = JobSettings {
         schedule,
         enabled: file.enabled,
@@ -624,7 +644,7 @@ fn retries(path: &str, retries: u32, pause: Duration, lines: &Lines) -> Result<(
         "the pause starts at {} s and doubles each time, so before the last of {retries} it would be longer than a week",
         pause.as_secs()
     );
-    Err(lines.error(&format!("{path}.retries"), what, format_args!("write at most {most}, or a smaller retry_seconds")))
+    Err(lines.error(path, what, format_args!("write at most {most}, or a smaller retry_seconds")))
 }
 
 fn catch_up<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FileCatchUp, D::Error> {
@@ -996,6 +1016,15 @@ mod tests {
                 "retention: {runs_days: 0}",
                 "1: retention.runs_days: 0 is out of bounds; write a whole number from 1 to 36500",
             ),
+            (
+                "jobs:\n  defaults:\n    retries: 30",
+                "3: jobs.defaults.retries: the pause starts at 10 s and doubles each time, so before the last of 30 it would be longer than a week; write at most 16, or a smaller retry_seconds",
+            ),
+            (
+                "jobs: {defaults: {schedule: '0 2 * * *'}}",
+                "1: jobs.defaults.schedule: each job has a schedule of its own; write it there, such as in jobs.expiry",
+            ),
+            ("jobs: {defaults: {overlp: skip}}", "1: jobs.defaults.overlp: unknown key; did you mean `overlap`?"),
             ("jobs: {expiri: {}}", "1: jobs.expiri: unknown key; did you mean `expiry`?"),
             ("mail: {mode: post}", "1: mail.mode: \"post\" is none of the words; write smtp, directory or none"),
             (
@@ -1081,6 +1110,7 @@ mod tests {
     fn policies_that_make_sense_load() {
         let config = load(
             "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
+             \x20 defaults: {retries: 3, timeout_seconds: 60}\n\
              \x20 prune: {schedule: '10,30 2,3 * * *', enabled: false, catch_up: none, retries: 16}\n\
              requests: {retries: 8, retry_seconds: 3600}\n",
         )
@@ -1088,6 +1118,10 @@ mod tests {
         let Jobs { expiry, prune, .. } = &config.jobs;
         assert_eq!((expiry.settings.catch_up, expiry.settings.overlap), (CatchUp::All(1000), Overlap::Queue));
         assert_eq!(prune.settings.catch_up, CatchUp::None);
+        // From `defaults`, unless the job has its own.
+        let reconciliation = &config.jobs.reconciliation.settings;
+        assert_eq!((reconciliation.retries, reconciliation.timeout), (3, Duration::from_secs(60)));
+        assert_eq!((prune.settings.retries, prune.settings.timeout), (16, Duration::from_secs(3600)));
         assert_eq!(config.requests.retries, 8);
     }
 
