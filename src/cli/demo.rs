@@ -37,10 +37,9 @@ const JOBS: [&RegisteredJob; 3] = [&expiry::JOB, &reconciliation::JOB, &arrears:
 const CONFIG_FILE: &str = "pointsd.yaml";
 const YEAR_FILE: &str = "year.ndjson";
 
-/// Shows pointsd at work: posts a year of a made-up business, expires what is due tonight, proves the books, and prints the
-/// reports that finance gets by mail.
+/// Shows pointsd at work, with a year of a made-up business.
 ///
-/// Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, and empties that
+/// It posts the year, expires what is due tonight, proves the books, and prints the reports that finance gets by mail. Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, and empties that
 /// folder each time. It uses a configured database only if that has no account yet.
 #[derive(clap::Args)]
 pub struct Demo {}

@@ -29,23 +29,26 @@ use crate::ledger::Rules;
 use crate::prices::PriceError;
 use crate::time::{parse_time, to_microsecond};
 
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Options of every command";
+
 /// Keeps a ledger of expiring points in PostgreSQL, and proves it every night.
 #[derive(Parser)]
 #[command(
     version,
-    about,
+    max_term_width = 100,
     after_help = "Exit status: 0 done; 1 failed (database, input or output); 2 the call or the configuration is \
 wrong; 3 done, but the answer is no (a posting was rejected, a check was insufficient, a proof found exceptions)."
 )]
 pub struct Args {
     /// The configuration file; by default /etc/pointsd/pointsd.yaml if it exists, else the built-in settings
-    #[arg(long, global = true, value_name = "FILE", env = "POINTSD_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "POINTSD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
     config: Option<PathBuf>,
     /// The ledger's database; by default the one in the configuration, else a private PostgreSQL
-    #[arg(long, global = true, value_name = "URL", env = "POINTSD_DATABASE_URL", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "URL", env = "POINTSD_DATABASE_URL", hide_env_values = true, help_heading = GLOBAL)]
     database_url: Option<String>,
     /// Print JSON, for programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     #[command(subcommand)]
     command: Command,

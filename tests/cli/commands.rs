@@ -156,7 +156,7 @@ fn check_tells_whether_work_may_start() {
         &[
             (&check(USER, 10), 0, answer(true, 10, 10, 10)),
             (&check(USER, 11), 3, answer(false, 10, 10, 11)),
-            // Who owes may not start, whatever it costs.
+            // An account in arrears may start no task, whatever it costs.
             (&check(NOBODY, 0), 3, answer(false, 0, -1, 0)),
             (&check("33333333-3333-4333-8333-333333333333", 0), 0, answer(true, 0, 0, 0)),
             (&check("33333333-3333-4333-8333-333333333333", 1), 3, answer(false, 0, 0, 1)),
@@ -402,7 +402,7 @@ fn a_reader_that_leaves_early_is_no_reason_to_panic() {
     assert!(done.stdout.starts_with("5,000 lines in "), "{done:#?}");
 }
 
-/// Services are named by whoever posts; who opens the list of debts in a spreadsheet must not run what they wrote.
+/// An application names the services. A spreadsheet that opens the list of arrears must not run such a name as a formula.
 #[test]
 fn a_list_for_spreadsheets_has_no_formulas() {
     let (_database, url) = database();
@@ -414,7 +414,7 @@ fn a_list_for_spreadsheets_has_no_formulas() {
         csv.records().next().unwrap().unwrap()[column].to_owned()
     };
     assert_eq!(field(&["arrears", "--csv"], 4), format!("'{service}"));
-    // An export is for programs: it has what was posted.
+    // An export is for programs, so its texts stay as posted.
     assert_eq!(field(&["export", "entries", "--csv"], 6), service);
-    assert!(call(&url, &["export", "--help"]).expect(0).stdout.contains("Texts are as they were posted"));
+    assert!(call(&url, &["export", "--help"]).expect(0).stdout.contains("Texts stay"));
 }

@@ -141,7 +141,7 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
         let message = reply["message"].as_str().unwrap();
         assert!(message.contains(says), "{line} should say {says:?}: {message}");
         assert!(message.chars().count() <= 301, "{message}");
-        // Two names of the program's own that would help nobody.
+        // Two names from inside the program, which would not help a reader.
         assert!(!message.contains("Fields") && !message.contains("line 1"), "{message}");
     }
     let account = call(&url, &["balance", USER, "--json"]).expect(0).json();

@@ -217,7 +217,7 @@ fn explain_needs_no_database_and_tells_what_will_happen() {
     }
 }
 
-/// Until somebody waits for a lock.
+/// Waits until a session waits for a lock.
 async fn until_waits_for_a_lock(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
@@ -264,7 +264,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
         holder.batch_execute("COMMIT").await.unwrap();
         let told = standing.finish().expect(1);
         assert_eq!(told.json()["state"], "cancelled", "{told:?}");
-        // Its chunk in hand was not written, and who waited does the rest.
+        // Its chunk under way was not written, and the waiting run does the rest.
         let rest = waiting.finish().expect(0).json();
         assert_eq!((&rest["batches"], &rest["run"]), (&json!(800), &json!(2)), "{rest}");
     });
@@ -315,7 +315,7 @@ fn ctrl_c_cuts_a_long_statement_off() {
             ("arrears", "--dry-run", "pointsd.arrears_closing"),
             ("expiry", "--json", "pointsd.expiry_forecast"), // which its sweep does not read
         ] {
-            // It is waited for as long as a very long statement would last: nobody lets it go.
+            // The run waits as long as a very long statement would last: the lock is not released.
             holder.batch_execute(&format!("BEGIN; LOCK {table} IN ACCESS EXCLUSIVE MODE")).await.unwrap();
             let running = Running::start(on(&url, &["run", job, more]));
             until_waits_for_a_lock(&client).await;

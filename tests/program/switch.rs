@@ -35,7 +35,7 @@ impl Switch {
             let mut unanswered = Vec::new();
             for (nth, stream) in listener.incoming().enumerate() {
                 let mut stream = BufReader::new(stream.unwrap());
-                // Who gives up half way has said nothing.
+                // A client that gives up half way has sent nothing.
                 let Ok(said) = read(&mut stream) else { continue };
                 if sender.send(said).is_err() {
                     return;

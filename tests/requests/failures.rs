@@ -263,7 +263,7 @@ async fn a_hand_in_the_table_stops_no_lane() {
         let user = user(nth);
         format!("SELECT pointsd.enqueue('consume', '{user}', 1, source_type => 'tts', source_id => '{task}')")
     };
-    // One waits for ever, because somebody said so.
+    // This request waits for ever.
     client.batch_execute(&enqueue(1, "held")).await.unwrap();
     client
         .batch_execute(
