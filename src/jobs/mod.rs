@@ -153,6 +153,9 @@ impl Counted {
     }
 }
 
+/// A dry run in progress.
+pub type Rehearsal = BoxFuture<'static, anyhow::Result<DryRun<Counted>>>;
+
 /// A [`Job`] without its type: an entry of the registry.
 pub struct RegisteredJob {
     /// [`Job::NAME`].
@@ -172,7 +175,7 @@ pub struct RegisteredJob {
     /// [`Job::work`].
     pub work: fn(Context, Run) -> Work,
     /// [`Job::dry_run`].
-    pub dry_run: fn(Context, DateTime<Utc>, CancellationToken) -> BoxFuture<'static, anyhow::Result<DryRun<Counted>>>,
+    pub dry_run: fn(Context, DateTime<Utc>, CancellationToken) -> Rehearsal,
     /// Reads counters that the run log kept.
     pub counted: fn(Value) -> anyhow::Result<Counted>,
 }

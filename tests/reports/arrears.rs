@@ -1,4 +1,4 @@
-//! Who owes, since when, and what changed from one report to the next.
+//! The report on arrears: since when, and what changed from one report to the next.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;

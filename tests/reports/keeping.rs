@@ -213,13 +213,13 @@ fn a_disk_that_fails_costs_the_files_alone() {
     assert!(shown.contains("1 account owes 120 points"), "{shown}");
 }
 
-/// A disk that stands still for longer than a transaction may: the report is made, and nobody's rows stay locked meanwhile.
+/// A disk hangs for longer than a transaction may: the report is made, and no rows stay locked meanwhile.
 #[test]
 fn no_transaction_is_open_while_files_are_written() {
     let place = Place::new(&format!("{MAIL}jobs: {{takeover_seconds: 1}}\n"));
     let folder = reports::folder_of(&place.config(), "arrears", at(SLOT));
     fs::create_dir_all(&folder).unwrap();
-    // Who writes to it waits as soon as a page of memory is full, until somebody reads.
+    // A writer waits as soon as a page of memory is full, until the test reads.
     let pipe = folder.join(".report.html.unfinished");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let mut page = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe).unwrap();
@@ -246,7 +246,7 @@ fn no_transaction_is_open_while_files_are_written() {
 #[test]
 fn files_belong_to_whom_the_state_folder_belongs_to() {
     let place = Place::new("");
-    // Only root can give something away; for anybody else everything is his own anyhow.
+    // Only root can give files away; any other user owns all of them.
     let nobody = nix::unistd::geteuid().is_root().then_some(65_534);
     std::os::unix::fs::chown(place.folder.path(), nobody, nobody).unwrap();
     place.keep(&[document(SLOT)]);
@@ -424,6 +424,6 @@ fn a_folder_is_named_by_the_local_date_and_time_of_its_slot() {
     // The clock is put back at three: it shows half past two twice.
     assert_eq!(folder("2026-10-25T00:30:00Z"), expected("2026-10-25/expiry-023000"));
     assert_eq!(folder("2026-10-25T01:30:00Z"), expected("2026-10-25/expiry-023000+0100"));
-    // For whoever has the program alone.
+    // The help names the command.
     assert!(call(&place.database.url(), &["reports", "--help"]).expect(0).stdout.contains("resend"));
 }

@@ -1,4 +1,4 @@
-//! A report that ought to be there and is not: the daemon tells.
+//! A report that is overdue or was not delivered is logged by the daemon.
 
 use std::path::Path;
 
@@ -90,7 +90,7 @@ fn each_report_is_due_at_its_own_slot() {
             lack: Lack::Mails { document: parked, waiting, parked: parked_mails, answer: Some(answer.to_owned()) },
         };
         assert_eq!(standing.missing, [lack(1, 1, "said waiting")]);
-        // One leaves; for the other somebody saw to it by a resend.
+        // One mail is sent; the other document is sent again to another address.
         client
             .batch_execute("UPDATE pointsd.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'")
             .await
@@ -100,7 +100,7 @@ fn each_report_is_due_at_its_own_slot() {
         mail(parked, "boss@example.com", "sent").await;
         assert_eq!(due_at(now).await.missing, []);
 
-        // What came due during a pause was left out by somebody; what a rule skipped was not.
+        // A slot that came due during a pause was left out on purpose; a slot that a rule skipped was not.
         client
             .batch_execute(
                 "DELETE FROM pointsd.documents;
@@ -137,7 +137,7 @@ fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
         let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                    VALUES ('arrears', $1, 1, 'good', '', '{}', '', '') RETURNING document";
         let document: i64 = client.query_one(sql, &[&slot]).await.unwrap().get(0);
-        // As the server has it: it knows everybody but one.
+        // The server knows all addresses but one.
         let leave =
             "UPDATE pointsd.outbox SET state = CASE WHEN recipient LIKE 'unknown@%' THEN 'parked' ELSE 'sent' END,
                      sent = CASE WHEN recipient NOT LIKE 'unknown@%' THEN written END, answer = '550 no such user'
@@ -176,7 +176,7 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
     let url = switch.url();
     let folder = Folder::new();
     let database = wait(TestDatabase::new());
-    // The slot came due seven hours ago, or a little more; nobody was there.
+    // The slot came due seven hours ago, or a little more, while no daemon ran.
     let due = Utc::now() - TimeDelta::hours(7);
     let slot = due.with_minute(0).unwrap().with_second(0).unwrap().with_nanosecond(0).unwrap();
     let text = format!(
