@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod migrate;
+mod session;
 mod tls;
 pub mod url;
 
@@ -27,6 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use embedded::EmbeddedServer;
 pub use migrate::{Applied, MigrationStatus};
+pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 
 /// What is needed to reach the ledger's database. Not `Debug`, because the URL may hold a password.
@@ -262,7 +264,7 @@ impl Database {
         let ca_file = settings.ca_file.as_deref().filter(|_| server.is_none());
         complete(&mut config, settings.connect_timeout, ca_file.is_some())?;
         let tls = tls::connector(config.get_ssl_mode(), ca_file)?;
-        let session_sql = session_sql(settings.statement_timeout);
+        let session_sql = session::common_settings(settings.statement_timeout);
         let connect_timeout = connect_timeout_of_all_hosts(&config);
         let pool_size = settings.pool_size.max(1);
         let pool = pool(&config, &tls, &session_sql, pool_size, connect_timeout);
@@ -485,22 +487,6 @@ fn connect_timeout_of_all_hosts(config: &Config) -> Duration {
     let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
     let each = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
     each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX))
-}
-
-/// What every session starts with, in one round trip.
-///
-/// jit and plan_cache_mode: planning a posting afresh costs more than running it, and a large
-/// estimate would wake the compiler. The lock timeout is half the statement's, so that waiting for
-/// a lock (which passes) is told from a statement that is too slow (which does not). An idle
-/// transaction is one whose client was forgotten: it must not hold its locks for long.
-fn session_sql(statement_timeout: Duration) -> String {
-    let statement_ms = statement_timeout.as_millis();
-    let lock_ms = statement_ms / 2;
-    format!(
-        "SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
-         SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}; \
-         SET idle_in_transaction_session_timeout = '60s'"
-    )
 }
 
 fn pool(

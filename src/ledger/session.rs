@@ -18,7 +18,7 @@ use super::rows::{
     entry_from,
 };
 use super::rules::{DRAWING_RULE, Rules};
-use crate::database::{self, Database};
+use crate::database::{self, Database, SessionKind};
 
 /// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
@@ -122,12 +122,6 @@ statements! {
     entry_known = "entry_known.sql",
 }
 
-/// Every statement here reaches its rows by an index, row by row. A generic plan that was made while the tables were small,
-/// or before they were analysed, would read them whole, and stay. See ADR 4.
-const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-                        SET plan_cache_mode = force_generic_plan; SET jit = off; \
-                        SET cursor_tuple_fraction = 1"; // the sweep reads its list to the end
-
 impl Session {
     /// Opens a session on a connection of its own. The connection leaves the pool for good, because the session's settings
     /// suit no other work.
@@ -145,7 +139,8 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// # Errors
     /// Where the database does not answer, or does not hold the ledger's tables.
     pub async fn open(client: C) -> Result<Session<C>, Error> {
-        let ((), statements) = try_join!(client.batch_execute(SETTINGS), Statements::prepare(&client))?;
+        let ((), statements) =
+            try_join!(client.batch_execute(SessionKind::Ledger.settings()), Statements::prepare(&client))?;
         Ok(Session { client, statements, orphans: Vec::new() })
     }
 

@@ -17,23 +17,11 @@ use uuid::Uuid;
 
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
-use crate::database::{self, Database};
+use crate::database::{self, Database, SessionKind};
 use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, AlsoWrite, GROUP_POSTINGS, MOST_RACES, Posting, Refusal, Reply, Rules, Session};
 use crate::retry::{Backoff, Pauses};
 use crate::{errors, prices};
-
-/// The settings of a lane's session.
-///
-/// - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session, which frees
-///   the lane.
-/// - Another transaction may hold a row of the group. After two seconds the group fails, and then only that account waits.
-/// - A statement of a group takes some milliseconds. One that takes ten seconds would not end by itself.
-/// - The next requests are read in the order of an index. A plan made while the queue was empty stays, and would collect and sort
-///   the whole backlog for each group.
-const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; \
-                        SET statement_timeout = '10s'; \
-                        SET enable_bitmapscan = off; SET enable_sort = off";
 
 /// How often to post a group that met a deadlock or the like, before halving it.
 const MOST_CLASHES: u32 = 3;
@@ -504,7 +492,7 @@ impl Connection {
         let client = Arc::new(database.dedicated().await?.client);
         let session = Session::open(Arc::clone(&client)).await?;
         let ((), lock, snapshot, waiting, take, finish, fail) = try_join!(
-            client.batch_execute(SETTINGS),
+            client.batch_execute(SessionKind::Queue.settings()),
             client.prepare(include_str!("../../sql/requests/lane_lock.sql")),
             client.prepare(include_str!("../../sql/requests/snapshot_read.sql")),
             client.prepare(include_str!("../../sql/requests/request_waiting.sql")),

@@ -1,0 +1,63 @@
+//! The settings of sessions: one kind for each way of using the database, set when the session is opened.
+//!
+//! A setting for one statement belongs into its transaction, with SET LOCAL. So a pooled connection keeps no other settings
+//! than the common ones.
+
+use std::time::Duration;
+
+/// What a session is for. The settings of a kind come on top of those that every session has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Postings, sweeps and reads of accounts.
+    Ledger,
+    /// A lane of the queue, on top of [`SessionKind::Ledger`].
+    Queue,
+    /// Proofs, and the books of business days.
+    Proof,
+}
+
+impl SessionKind {
+    /// The statements that make a session one of this kind. It must not return to the pool.
+    pub fn settings(self) -> &'static str {
+        match self {
+            // Each statement reaches its rows by an index, row by row. A generic plan that was made while the tables were
+            // small, or before they were analysed, would read them whole, and stay. The sweep reads its list to the end.
+            SessionKind::Ledger => {
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                 SET plan_cache_mode = force_generic_plan; SET jit = off; SET cursor_tuple_fraction = 1"
+            }
+            // - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session,
+            //   which frees the lane.
+            // - Another transaction may hold a row of the group. After two seconds the group fails, and then only that
+            //   account waits.
+            // - A statement of a group takes some milliseconds. One that takes ten seconds would not end by itself.
+            // - The next requests are read in the order of an index. A plan made while the queue was empty stays, and would
+            //   collect and sort the whole backlog for each group.
+            SessionKind::Queue => {
+                "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; SET statement_timeout = '10s'; \
+                 SET enable_bitmapscan = off; SET enable_sort = off"
+            }
+            // Statements that pass once over many rows: planned for the range they get, and compiled, which pays for long
+            // passes. On one processor, because postings want the others. Without a limit of time: the run has its own.
+            SessionKind::Proof => {
+                "SET plan_cache_mode = force_custom_plan; SET max_parallel_workers_per_gather = 0; \
+                 SET work_mem = '256MB'; SET jit = on; SET statement_timeout = 0"
+            }
+        }
+    }
+}
+
+/// What every session starts with, in one round trip.
+///
+/// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
+/// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, is told from a slow statement.
+/// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.
+pub(super) fn common_settings(statement_timeout: Duration) -> String {
+    let statement_ms = statement_timeout.as_millis();
+    let lock_ms = statement_ms / 2;
+    format!(
+        "SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
+         SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}; \
+         SET idle_in_transaction_session_timeout = '60s'"
+    )
+}
