@@ -1,4 +1,4 @@
-//! The configuration: read, checked and typed once, so that nothing behind it meets an invalid value.
+//! The configuration: loaded, checked and typed once, so that no other module meets an invalid value.
 //!
 //! `config/pointsd.yaml` is documentation and default at once: it is built in, and a user's file is laid over it
 //! key by key. A key which the code reads and that file lacks, or the other way round, fails every load and so
@@ -38,7 +38,7 @@ pub const BUILT_IN: &str = include_str!("../config/pointsd.yaml");
 /// The price list that is used where the configuration names none: what `config/prices.yaml` holds.
 pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
 
-/// Where the configuration is looked for when no file is named.
+/// The file that is read when the call names none.
 const SYSTEM_FILE: &str = "/etc/pointsd/pointsd.yaml";
 
 /// Everything that can be configured, checked. The keys are explained in `config/pointsd.yaml`.
@@ -54,7 +54,7 @@ pub struct Config {
     pub time_zone: Zone,
     /// `business.language`
     pub language: Language,
-    /// `business.name`: empty where nobody is named.
+    /// `business.name`, or empty.
     pub business: String,
     /// `ledger.recharge_sources`: what a recharge's source may be.
     pub recharge_sources: BTreeSet<String>,
@@ -76,7 +76,7 @@ pub struct Config {
     pub retention: Retention,
     /// `log`
     pub log: Log,
-    /// Where each key stands, for what only shows later.
+    /// The lines of the keys, for errors that show later.
     lines: Lines,
 }
 
@@ -132,10 +132,10 @@ pub struct Expiry {
     pub calendar_days: bool,
 }
 
-/// The jobs, each with its schedule and what it is to do when things do not go by it.
+/// The settings of the jobs.
 #[derive(Debug, Clone)]
 pub struct Jobs {
-    /// A run whose daemon gives no sign of life is continued by another one within this time.
+    /// The longest time until another daemon continues the run of a daemon that stopped.
     pub takeover: Duration,
     /// Expires the points that are due.
     pub expiry: Job,
@@ -167,7 +167,7 @@ pub struct Reports {
     pub missing_after: Duration,
 }
 
-/// For how many days what is over is kept.
+/// Days to keep finished runs, finished requests and reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
@@ -177,7 +177,7 @@ pub struct Retention {
     /// Requests.
     #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
     pub requests_days: u32,
-    /// Documents, mails, cured findings.
+    /// Documents, mails, resolved findings.
     #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
     pub reports_days: u32,
 }
@@ -204,7 +204,7 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
-    /// The file says something that does not hold.
+    /// A value in the file is wrong.
     #[error(transparent)]
     Invalid(#[from] yaml::Error),
     /// A URL from outside the file is wrong. Does not repeat it.
@@ -215,7 +215,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: DatabaseUrlError,
     },
-    /// Neither the configuration nor the environment tells where to keep state.
+    /// Neither the configuration nor the environment names a state folder.
     #[error(
         "no folder to keep state in: neither STATE_DIRECTORY nor XDG_STATE_HOME nor HOME is set; write `state_dir: /some/folder` in the configuration"
     )]
@@ -237,7 +237,7 @@ impl Config {
                 Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     (Source::BuiltIn, String::new())
                 }
-                // A file that is there and cannot be read must not be passed over in silence.
+                // An unreadable file is an error: silent defaults could post into the wrong database.
                 Err(error) => return Err(error),
             },
         };
@@ -278,8 +278,7 @@ impl Config {
             }
         }
         if let Some(Given { place, text }) = outside.database_url {
-            // An empty variable is a mistake, not a wish for the private database: better to stop here than to post
-            // into the wrong one.
+            // An empty variable is refused: taken as the private database, it would post into the wrong one.
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
         let (prices_source, prices) = match file.prices {
@@ -331,8 +330,8 @@ impl Config {
         })
     }
 
-    /// What is allowed, and may still not be meant, each with file, line and path: schedules which a change of the clocks
-    /// moves, loses or repeats in the three years after `now`. Nothing stops for it.
+    /// Warnings with file, line and path: schedules that a change of the clocks moves, skips or repeats in the three years
+    /// after `now`. A warning stops nothing.
     pub fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
         let jobs = self.jobs.by_name().into_iter().filter(|(_, job)| job.settings.enabled);
         let changes = jobs.flat_map(|(name, job)| {
@@ -344,8 +343,8 @@ impl Config {
         changes.collect()
     }
 
-    /// Looks whether the files are there that the database, the mails and the reports need. Apart from the price list they
-    /// are not opened before they are needed, and most commands would do without.
+    /// Checks the files of the database, the mails and the reports. Commands open them only when they need them, so loading
+    /// does not.
     ///
     /// # Errors
     /// The first that is missing.
@@ -406,20 +405,20 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })
 }
 
-/// What comes from outside the file. Not `Debug`, because it holds passwords.
+/// Values from outside the file. Not `Debug`, because it holds passwords.
 #[derive(Default)]
 struct Outside {
     database_url: Option<Given>,
     smtp_password: Option<String>,
 }
 
-/// A text from outside the file, and from where.
+/// A text from outside the file, and its origin.
 struct Given {
     place: String,
     text: String,
 }
 
-/// What the service manager hands over under this name; none where it has nothing, or an empty line.
+/// The service manager's credential of this name, unless it is absent or empty.
 fn credential(folder: Option<OsString>, name: &str) -> Result<Option<Given>, ConfigError> {
     let Some(folder) = folder else { return Ok(None) };
     let file = Path::new(&folder).join(name);
@@ -432,11 +431,11 @@ fn credential(folder: Option<OsString>, name: &str) -> Result<Option<Given>, Con
     Ok((!text.is_empty()).then_some(Given { place, text }))
 }
 
-/// Where state lives when the configuration does not say; the order is explained in `config/pointsd.yaml`.
+/// The default state folder; `config/pointsd.yaml` explains the order.
 fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     if let Some(folders) = variable("STATE_DIRECTORY") {
-        // systemd names several folders with colons between them; ours is the first.
+        // systemd separates several folders by colons; the first one is ours.
         let first = std::env::split_paths(&folders).next().and_then(absolute);
         if first.is_some() {
             return first;

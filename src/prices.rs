@@ -1,4 +1,4 @@
-//! The price list: what a service costs, and what it will cost at most as far as its input tells.
+//! The price list: the cost of a use of a service, and an estimate of it from the input.
 //!
 //! | kind | cost in points |
 //! | --- | --- |
@@ -8,8 +8,8 @@
 //! | free | 0 |
 //!
 //! Divisor and multiplier may be fractional. An estimate is the cost of the seconds that the input stands for:
-//! `characters * seconds_per_char`, or the input's own seconds. It takes the very path that the cost takes, so
-//! the two cannot differ for the same seconds.
+//! `characters * seconds_per_char`, or the input's own seconds. Cost and estimate share one calculation, so they agree for
+//! the same seconds.
 //!
 //! All arithmetic is on whole numbers of billionths. A rule has at most 9 decimals, so this is exact; seconds with
 //! more decimals are first rounded up to a billionth, which changes no price: a price steps at multiples of the
@@ -334,8 +334,7 @@ fn describe<'a>(name: &'a str, rule: &Rule) -> Service<'a> {
     Service { name, kind, rule: text, estimation }
 }
 
-/// A decimal number with the very digits that the file has: serde_yaml hands over a scalar's text to whoever asks for
-/// text, so nothing goes through a float.
+/// A decimal number with the digits of the file. serde_yaml gives a scalar as text on demand, so no float is involved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exact(Decimal);
 

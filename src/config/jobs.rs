@@ -65,8 +65,7 @@ enum FileCatchUp {
     All,
 }
 
-/// The longest pause before a further attempt: a week. It doubles each time, so without an end a hundred retries would
-/// outlast the universe.
+/// The longest pause before a further attempt. Pauses double, so a hundred retries without a limit would never end.
 const LONGEST_PAUSE: Duration = Duration::from_secs(604_800);
 
 pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> Result<Job, yaml::Error> {
@@ -119,7 +118,7 @@ fn ping_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
     Err(D::Error::custom("this is no address to call; write https://host/path without ? and #, or null"))
 }
 
-/// Refuses retries whose last pause is absurd.
+/// Refuses retries with a last pause longer than a week.
 pub(super) fn retries(path: &str, retries: u32, pause: Duration, lines: &Lines) -> Result<(), yaml::Error> {
     let fits = |count: &u32| {
         let doubled = 2_u32.checked_pow(count.saturating_sub(1)).and_then(|times| pause.checked_mul(times));

@@ -103,7 +103,7 @@ pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<tracin
         .map_err(|_| D::Error::custom(format_args!("{written:?} is no level; write error, warn, info, debug or trace")))
 }
 
-/// The zone that was probably meant: the same name in other letters, the city alone, or a misspelling.
+/// The zone that was probably meant: the name in other case, the city alone, or a misspelling.
 fn nearest_time_zone(written: &str) -> Option<String> {
     let written = written.trim().replace(' ', "_").to_lowercase();
     let names = Zone::names();
