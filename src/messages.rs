@@ -186,6 +186,7 @@ impl From<usize> for Argument {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;

@@ -97,18 +97,21 @@ impl Stage {
 /// one.
 fn own_configuration(given: &Config) -> anyhow::Result<String> {
     let bin = given.database.postgres_bin.as_ref().map(std::path::absolute).transpose()?;
-    let mut settings = object!({
+    let (mut jobs, mut recipients) = (serde_json::Map::new(), serde_json::Map::new());
+    for job in JOBS {
+        let schedule = &(job.settings)(given).schedule;
+        let settings = object!({ "schedule": schedule.rule(), "time_zone": schedule.zone().name() });
+        jobs.insert(job.name.to_owned(), settings);
+        recipients.insert(job.name.to_owned(), object!(["finance@example.com"]));
+    }
+    let settings = object!({
         "state_dir": ".",
         "business": { "name": "Example Studio", "time_zone": given.time_zone.name(), "language": given.language },
         "ledger": { "recharge_sources": business::SOURCES, "expiry": { "days": business::LIFE_DAYS } },
-        "mail": { "mode": "directory", "from": "Points <points@example.com>" },
+        "mail": { "mode": "directory", "from": "Points <points@example.com>", "to": recipients },
         "database": { "postgres_bin": bin },
+        "jobs": jobs,
     });
-    for job in JOBS {
-        let schedule = &(job.settings)(given).schedule;
-        settings["jobs"][job.name] = object!({ "schedule": schedule.rule(), "time_zone": schedule.zone().name() });
-        settings["mail"]["to"][job.name] = object!(["finance@example.com"]);
-    }
     let about = "# The ledger of `pointsd demo`, which makes this folder anew each time. Mails become files in the folder mail.";
     Ok(format!("{about}\n{}", serde_yaml::to_string(&settings)?))
 }

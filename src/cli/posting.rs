@@ -237,7 +237,7 @@ impl BalanceOf {
                 Ok(Session::connect(database).await?.balance(self.user, at).await?)
             })
             .await?;
-        program.answer(&balance, || {
+        program.answer(balance, || {
             facts(&[
                 ("user", balance.user.to_string()),
                 ("balance", grouped(balance.balance)),
@@ -265,7 +265,7 @@ impl CheckOf {
                 Ok(Session::connect(database).await?.check(self.user, self.points, at).await?)
             })
             .await?;
-        program.answer(&check, || {
+        program.answer(check, || {
             let answer = if check.sufficient { "Sufficient" } else { "Insufficient" };
             let (available, required) = (grouped(check.available), grouped(check.required));
             let owes = if check.balance < 0 {

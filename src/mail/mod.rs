@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, Config, MailWay};
 use crate::database::{self, Database};
 use crate::document::Document;
+use crate::retry::Backoff;
 use crate::telemetry;
 use message::{Rendered, Unfit};
 use outbox::{Claimed, New};
@@ -46,9 +47,6 @@ const SHORTEST_REST: Duration = Duration::from_secs(1);
 
 /// While the database is away.
 const OUTAGE_REST: Duration = Duration::from_secs(5);
-
-/// What a mail's end is written down with again and again, while the database is away: the first pause, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Why the outbox could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -308,7 +306,7 @@ impl Round<'_> {
     /// Writes down that a mail was taken, at once. While the database is away it is tried again until the mail is no longer
     /// ours: what is not written down is sent once more.
     async fn write_sent(&self, mail: &Claimed, answer: &str, until: Instant) -> Result<(), Error> {
-        let (mut pause, longest) = PAUSES;
+        let mut pauses = Backoff::DATABASE.pauses();
         loop {
             let error = match outbox::sent(self.database, mail.mail, answer).await {
                 Ok(()) => break,
@@ -325,8 +323,7 @@ impl Round<'_> {
                 );
                 return Err(error);
             }
-            tokio::time::sleep(pause).await;
-            pause = longest.min(pause * 2);
+            pauses.sleep().await;
         }
         info!(
             mail = mail.mail,
@@ -357,10 +354,10 @@ impl Round<'_> {
         let settings = &self.config.mail;
         let age = (self.now - mail.written).to_std().unwrap_or_default();
         let parked = for_good || age >= settings.give_up_after && mail.attempts >= FEWEST_ATTEMPTS;
-        let due = self.now + pause_before(mail.attempts, settings.retry_pause);
+        let due = self.now + retry_pause(settings.retry_pause, mail.attempts);
         outbox::fail(self.database, mail, parked, due, Some(&reason)).await?;
         if concerns_all {
-            let until = self.now + pause_before(1, settings.retry_pause);
+            let until = self.now + retry_pause(settings.retry_pause, 1);
             let put_off = outbox::put_off(self.database, self.now, until).await?;
             let ours = |document: &&i64| self.document.is_none_or(|only| only == **document);
             delivered.waiting += put_off.iter().filter(ours).count() as u64;
@@ -410,27 +407,8 @@ impl Round<'_> {
     }
 }
 
-/// Before the attempt after this one: it doubles each time, and a random part of up to a half comes on top, so that mails
-/// that failed together do not come back together.
-fn pause_before(attempts: i32, first: Duration) -> TimeDelta {
-    let doublings = u32::try_from(attempts).unwrap_or(0).saturating_sub(1).min(16);
-    let pause = LONGEST_PAUSE.min(first.saturating_mul(2_u32.saturating_pow(doublings)));
-    let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-    TimeDelta::milliseconds(i64::try_from(pause + fastrand::u64(0..=pause / 2)).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_doubles_up_to_four_hours() {
-        let minute = Duration::from_secs(60);
-        for (attempts, least) in [(1, 60), (2, 120), (3, 240), (8, 7680), (9, 14_400), (40, 14_400), (i32::MAX, 14_400)]
-        {
-            let pause = pause_before(attempts, minute).num_milliseconds();
-            let least = least * 1000;
-            assert!((least..=least + least / 2).contains(&pause), "after {attempts}: {pause}");
-        }
-    }
+/// The pause after so many failed attempts.
+fn retry_pause(first: Duration, failed_attempts: i32) -> TimeDelta {
+    let pause = Backoff::new(first, LONGEST_PAUSE).pause_after(u32::try_from(failed_attempts).unwrap_or(1));
+    TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX)
 }

@@ -124,7 +124,7 @@ fn summary(
         Tone::Bad => &formats.bad,
     };
     sheet.write_string_with_format(0, 0, fitting(&title), &formats.title)?;
-    sheet.write_string_with_format(1, 0, &locale.tone(document.tone), tone)?;
+    sheet.write_string_with_format(1, 0, locale.tone(document.tone), tone)?;
     sheet.write_string_with_format(2, 0, fitting(&clean(&document.headline)), &formats.headline)?;
     let mut row = 4;
     for Fact { label, value } in &document.facts {

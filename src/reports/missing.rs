@@ -261,7 +261,7 @@ mod tests {
         let missing = |lack| Missing { report: "arrears", slot: at(SLOT), lack };
         assert_eq!(
             missing(Lack::Report).to_string(),
-            "the report arrears for 2026-11-22T02:45:00Z was not made: `pointsd runs --job arrears` tells why, and \
+            "the report arrears for 2026-11-22T02:45:00Z was not made: `pointsd runs --job arrears` shows why, and \
              `pointsd run arrears --at 2026-11-22T02:45:00Z` makes it"
         );
         let answer = Some("550 no such user".to_owned());
