@@ -14,7 +14,7 @@ pub struct Document {
     pub report: String,
     /// In which language everything below is written.
     pub language: Language,
-    /// Whose books these are; empty where the configuration names nobody.
+    /// The business that the books belong to; empty where the configuration names none.
     pub business: String,
     /// `Arrears`, in the reader's language.
     pub title: String,
@@ -28,9 +28,9 @@ pub struct Document {
     pub time_zone: String,
     /// How things stand.
     pub tone: Tone,
-    /// The one sentence to read if no other is; also the mail's subject.
+    /// The most important sentence; also the mail's subject.
     pub headline: String,
-    /// What the headline rests on, in a few lines.
+    /// The figures behind the headline, in a few lines.
     pub facts: Vec<Fact>,
     /// The rest.
     pub sections: Vec<Section>,
@@ -42,7 +42,7 @@ pub struct Document {
 pub enum Tone {
     /// Nothing to do.
     Good,
-    /// Somebody should look at it.
+    /// The report needs attention.
     Attention,
     /// Something is wrong.
     Bad,
@@ -97,7 +97,7 @@ pub struct Table {
     pub totals: Vec<Option<i64>>,
     /// The most rows that a mail's body shows; attachments have all of `rows`.
     pub rows_in_body: usize,
-    /// What is said where there are no rows; empty: the table is left out then.
+    /// The sentence shown in place of rows when there are none. If it is empty, the table is left out.
     pub if_empty: String,
 }
 
@@ -131,7 +131,7 @@ enum Total {
     None,
     /// The sum of the rows that are here.
     Sum(i64),
-    /// Known to the caller, who may have left out rows.
+    /// Given by the caller, since the table may hold only the first rows.
     Given(i64),
 }
 
@@ -284,7 +284,7 @@ pub enum Kind {
 pub enum Cell {
     /// Nothing.
     Empty,
-    /// Words, or an identifier. What stands in it may come from anybody: renderers escape it.
+    /// Words, or an identifier. The text is untrusted, so renderers escape it.
     Text(String),
     /// Points, or a count.
     Number(i64),
@@ -355,7 +355,7 @@ pub struct Chart {
     pub name: String,
     /// The heading.
     pub title: String,
-    /// What the picture shows, in a sentence: for those who do not see it.
+    /// A sentence that describes the picture, for readers who cannot see it.
     pub description: String,
     /// Its form.
     pub form: Form,

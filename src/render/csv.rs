@@ -26,8 +26,8 @@ pub fn csv(table: &Table, document: &Document) -> Result<Vec<u8>, Error> {
     lines.writer.into_inner().map_err(|error| Error::Csv(error.into_error().into()))
 }
 
-/// A table of any length on its way to a file. Until [`CsvFile::finish`] it has another name, so that what is there under
-/// its own name is whole.
+/// Writes a table of any length to a file. The file has a temporary name until [`CsvFile::finish`], so that a file
+/// under the final name is always complete.
 pub struct CsvFile {
     lines: Option<Lines<BufWriter<File>>>,
     path: PathBuf,
@@ -63,7 +63,7 @@ impl CsvFile {
     /// Brings the file to disk and gives it its name; one that had the name before is replaced.
     ///
     /// # Errors
-    /// Where it cannot be written; nothing has the name then but what had it before.
+    /// Where it cannot be written; a file that had the name before is unchanged.
     pub fn finish(mut self) -> Result<(), Error> {
         let Some(lines) = self.lines.take() else { return Ok(()) };
         let finish = || {

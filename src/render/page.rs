@@ -18,11 +18,11 @@ use crate::numbers::grouped;
 const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
 const TEXT: (&str, &str) = ("report.txt.jinja", include_str!("../../templates/report.txt.jinja"));
 
-/// Gmail hides what comes after 102 kB of HTML, and with it the end of the report.
+/// Gmail hides everything after 102 kB of HTML, and with it the end of the report.
 const MOST_BYTES: usize = 100_000;
-/// What a table is cut to, one after the other, where the mail would be larger.
+/// The numbers of rows that a table is cut to, in turn, while the mail is too large.
 const FEWER_ROWS: [usize; 5] = [100, 50, 25, 10, 5];
-/// Instructions that a template of somebody else's may take. The built-in one takes about 40 for a cell.
+/// Instructions that a custom template may take. The built-in one takes about 40 for a cell.
 const FUEL: u64 = 5_000_000;
 /// Bytes that it may write: loops within loops reach gigabytes with little fuel.
 const MOST_OUTPUT: usize = 4 << 20;
@@ -35,8 +35,8 @@ pub struct Renderer {
 }
 
 impl Renderer {
-    /// For mails. With a folder whose `report.html.jinja` and `report.txt.jinja`, if they are there, come before the built-in ones.
-    /// They are read at each rendering. One that is broken is warned of, and the built-in one is used.
+    /// For mails. If a folder is given, its `report.html.jinja` and `report.txt.jinja` replace the built-in templates.
+    /// They are read at each rendering. A broken one is logged as a warning and replaced by the built-in one.
     pub fn new(templates: Option<&Path>) -> Renderer {
         Renderer { templates: templates.map(Path::to_owned), page: false }
     }
@@ -78,8 +78,8 @@ impl Renderer {
     }
 }
 
-/// With the template of a folder, or the built-in one. A folder whose template is broken is not asked again: one
-/// warning is enough for a document.
+/// Renders with the template of a folder, or with the built-in one. After a broken template the folder is not tried
+/// again, since one warning is enough for a document.
 fn render((name, built_in): (&str, &str), view: &View, folder_of_own: &mut Option<&Path>) -> String {
     if let Some(folder) = folder_of_own {
         let path = folder.join(name);
@@ -96,7 +96,7 @@ fn render((name, built_in): (&str, &str), view: &View, folder_of_own: &mut Optio
         }
     }
     environment().render_named_str(name, built_in, view).unwrap_or_else(|error| {
-        // Tests render every kind of document, so this is for what nobody thought of: the reader gets the gist.
+        // Tests render every kind of document. In an unforeseen case the reader still gets the main sentences.
         tracing::error!("the built-in template {name} failed: {error:#}");
         let gist = format!("{}: {}", view.title, view.headline);
         gist.replace('&', "&amp;").replace('<', "&lt;")
@@ -132,7 +132,7 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    // A misspelt name is told of rather than left blank.
+    // A misspelt name is an error; by default it would be blank.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
     // Not the slash, which the built-in way would write as six bytes: a picture in a page has one in every 64 signs.
@@ -198,7 +198,7 @@ impl Write for Bounded {
     }
 }
 
-/// What templates see; docs/templates.md tells it to those who write them. Everything is text as it is read.
+/// The variables of a template, documented in docs/templates.md. All values are text, formatted for the reader.
 #[derive(Serialize)]
 struct View {
     language: &'static str,
@@ -310,7 +310,7 @@ impl View {
     }
 }
 
-/// None where nothing is to be said.
+/// None for an empty text.
 fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Option<SectionView> {
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;

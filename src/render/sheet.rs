@@ -24,7 +24,7 @@ const EXACT: u128 = 1 << 53;
 /// The document as a workbook: a summary, then each of its tables whole, with values that can be reckoned with.
 ///
 /// # Errors
-/// Where the workbook cannot be put together, which no content should bring about.
+/// Where the workbook cannot be built; no content should cause this.
 pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
     let locale = Locale::of_document(document);
     let formats = Formats::new();
@@ -94,7 +94,7 @@ impl Formats {
             good: tone(0x1A_7F4B),
             attention: tone(0xA0_5A00),
             bad: tone(0xB4_2318),
-            // So that it stays a text when somebody edits the cell.
+            // Keeps the cell a text after an edit.
             quoted: plain.clone().set_quote_prefix(),
             number_text: right(&plain),
             total_text: right(&total),

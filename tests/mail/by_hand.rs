@@ -1,4 +1,4 @@
-//! `pointsd run` where cron calls it and no daemon is there: it sends what is due, and its status tells what could not leave.
+//! `pointsd run` under cron, without a daemon: it sends the due mails, and its exit status reports undelivered ones.
 
 use std::net::TcpListener;
 
@@ -11,7 +11,7 @@ use crate::support::{TestDatabase, user};
 
 const EXPIRY: &str = "finance@example.com";
 
-/// A port on which nobody listens.
+/// A port without a listener.
 fn nobody() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -27,7 +27,7 @@ fn call(database: &TestDatabase, folder: &Folder, port: u16, arrears: &str, argu
     run(command)
 }
 
-/// To whom, and what.
+/// The recipients, and the content.
 fn arrived(server: &PostOffice) -> Vec<(String, String)> {
     let mail = |raw: &Vec<u8>| {
         let mail = parse(raw);
@@ -54,7 +54,7 @@ async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run(
     let said = format!("no mail sent, 2 wait: 127.0.0.1:{down} cannot be reached: ");
     assert!(first.stderr.contains(&said), "{first:?}");
 
-    // It is back the next night, and whatever report is made then takes along what waits.
+    // The server is back the next night; the next report's run also sends the waiting mails.
     hours_later(&database).await;
     let server = PostOffice::new(&[]);
     let night = ["run", "expiry", "--at", "2026-11-22T02:00:00Z"];
@@ -64,14 +64,14 @@ async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run(
     to.sort();
     assert_eq!(to, ["ann@example.com", "bob@example.com", EXPIRY]);
 
-    // What the server refuses for good is no success either.
+    // A permanent refusal by the server is no success either.
     let refused = "cai@example.com, unknown@example.com";
     let third = call(&database, &folder, server.port, refused, &["run", "arrears", "--json"]).expect(3);
     assert!(third.stderr.contains("1 mail sent, 1 is given up: 550 5.1.1 No such user here"), "{third:?}");
     assert!(third.stderr.contains("`pointsd reports resend 3 --to ADDRESS` sends it"), "{third:?}");
     assert_eq!(third.json()["state"], "succeeded");
     call(&database, &folder, server.port, refused, &["run", "expiry"]).expect(0);
-    // No mails are a job's that makes no report.
+    // A job that makes no report has no mails.
     call(&database, &folder, nobody(), two, &["run", "prune"]).expect(0);
 }
 
@@ -103,7 +103,7 @@ async fn the_report_of_a_run_that_failed_is_mailed() {
     assert!(mails.len() == 1 && mails[0].0 == EXPIRY && mails[0].1.starts_with("Action required: "), "{mails:?}");
 }
 
-/// What is due is due by the database's clock. Here it is an hour ahead of this machine's.
+/// The database's clock decides which mails are due. Here it is an hour ahead of this machine's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_leaves_though_this_machines_clock_is_behind() {
     let (database, folder, server) = (TestDatabase::new().await, Folder::new(), PostOffice::new(&[]));
@@ -125,8 +125,8 @@ async fn a_mail_leaves_though_this_machines_clock_is_behind() {
     assert_eq!(arrived(&server).len(), 1);
 }
 
-/// What `reports resend` tells is how the mails stand that it wrote: not those that waited already, nor those that an attempt
-/// happened to meet, and those too that a daemon was quicker to send.
+/// `reports resend` reports on exactly the mails that it wrote, also on those that a daemon sent first. It leaves out
+/// mails that waited already, even if it sent them along.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resend_tells_how_its_own_mails_stand() {
     let (database, folder) = (TestDatabase::new().await, Folder::new());
@@ -140,7 +140,7 @@ async fn a_resend_tells_how_its_own_mails_stand() {
     let said = format!("Report 1: 0 mails sent.\n3 mails could not be sent now: 127.0.0.1:{down} cannot be reached");
     assert!(again.starts_with(&said), "{again}");
 
-    // What waits leaves with it, or is refused; the answer is of the one that was asked for.
+    // Waiting mails leave with it or are refused; the answer is about the requested mail only.
     let server = PostOffice::new(&[]);
     hours_later(&database).await;
     let to = ["reports", "resend", "1", "--to", "cai@example.com", "--json"];

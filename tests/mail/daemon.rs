@@ -1,4 +1,4 @@
-//! The daemon sends by itself, and whatever dies, no mail is lost.
+//! The daemon sends by itself, and no crash loses a mail.
 
 use std::sync::{Arc, Mutex};
 
@@ -54,8 +54,8 @@ async fn a_daemon_sends_what_is_due_and_takes_a_new_configuration() {
     assert_eq!(office.states().await, ["sent"; 3]);
 }
 
-/// It is killed when the server has just said yes and the database does not hear of it: the one moment when a mail may come
-/// twice. The second one has the same Message-ID.
+/// The daemon is killed after the server accepted the mail and before the database records it. Only then may a mail
+/// arrive twice; the second copy has the same Message-ID.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_between_yes_and_commit_sends_one_copy_more_at_most() {
     let folder = Folder::new();
@@ -109,7 +109,7 @@ async fn a_daemon_killed_between_yes_and_commit_sends_one_copy_more_at_most() {
     assert_eq!(format!("<{}>", parse(&mails[0]).message_id().unwrap()), office.message_ids().await[0]);
 }
 
-/// A stop ends an attempt that has handed nothing over yet; the mail waits for the next daemon.
+/// A stop ends an attempt before it hands the mail over; the mail waits for the next daemon.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_stops_lets_its_mail_go() {
     let server = Faulty::new(|connection, at, _| (connection == 0 && at == At::Mail).then_some(Fault::Drip));

@@ -9,7 +9,7 @@ use super::{Office, THREE, delivered, document, in_minutes, smtp};
 use crate::program::Folder;
 use crate::support::at;
 
-/// To whom the envelope of a kept mail is.
+/// The recipients in the envelope of a stored mail.
 fn recipients(raw: &[Vec<u8>]) -> Vec<String> {
     let to = |raw: &Vec<u8>| parse(raw).header_raw("X-RcptTo").unwrap().trim().to_owned();
     let mut found: Vec<String> = raw.iter().map(to).collect();
@@ -35,7 +35,7 @@ async fn three_recipients_get_a_mail_each() {
         let mail = parse(raw);
         assert_eq!(mail.header_raw("X-MailFrom").unwrap().trim(), "points@example.org");
         assert_eq!(format!("<{}>", mail.message_id().unwrap()), *id);
-        // When it was written down, not when it was tried: else each attempt would look like another mail.
+        // The date is the time of writing, not of the attempt: otherwise each attempt would look like a new mail.
         assert_eq!(mail.date().unwrap().to_rfc3339(), "2026-11-22T20:46:07Z");
         assert!(id.starts_with("<arrears.20261121T204500Z.") && id.ends_with("@example.org>"), "{id}");
     }
@@ -98,8 +98,8 @@ async fn of_two_senders_one_sends_each_mail() {
     assert_eq!(recipients(&server.raw()), to);
 }
 
-/// Who died with a mail in hand holds it up for as long as he could have sent it; then another one does, under the same
-/// Message-ID. If the first one lives after all, he cannot spoil what the other one wrote.
+/// A sender that died keeps its claim on a mail until the lease ends. Then another sender delivers it with the same
+/// Message-ID. If the first sender is still alive, its late result does not overwrite the other's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_whose_holder_died_is_sent_by_another() {
     let server = PostOffice::new(&[]);
@@ -115,7 +115,7 @@ async fn a_mail_whose_holder_died_is_sent_by_another() {
     assert_eq!(office.mails().await[0].2, 2);
 }
 
-/// A hand in the table, or another sender just about to take the first one, holds up no other.
+/// A locked row, by a manual change or by another sender's claim, does not hold up the other mails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_somebody_holds_is_passed_by() {
     let office = Office::new(THREE, "  mode: directory\n").await;
@@ -173,7 +173,7 @@ async fn a_round_may_be_for_one_document() {
     assert_eq!(office.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), first);
 }
 
-/// A file for each mail, under a name that says what it is; made again it replaces itself.
+/// Each mail becomes a file with a descriptive name; writing it again replaces the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mails_become_files() {
     let office = Office::new("ann@example.com, '\"o/x\"@example.com'", "  mode: directory\n  directory: mails\n").await;
@@ -205,7 +205,7 @@ async fn mails_become_files() {
     assert_eq!(*answer, folder.join("2026-11-22-044500-arrears-ann@example.com.eml").display().to_string());
 }
 
-/// What cannot be turned into a mail does not hold up others, and says why.
+/// A mail that cannot be built does not hold up others, and its error says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_cannot_be_read_stops_no_other() {
     let office = Office::new("ann@example.com", "  mode: directory\n").await;

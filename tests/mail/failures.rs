@@ -1,4 +1,4 @@
-//! What goes wrong at the server, and what becomes of the mails.
+//! Failures at the server, and the state of the mails afterwards.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn what_fails_for_now_waits_and_leaves_later() {
     }
 }
 
-/// "No" to one recipient: his mail is parked with the server's words, the others leave.
+/// "No" to one recipient: that mail is parked with the server's answer, and the others leave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_parks_one_mail_alone() {
     let server = PostOffice::new(&[]);
@@ -91,7 +91,7 @@ async fn a_refusal_parks_one_mail_alone() {
     let parked = ("unknown@example.com".to_owned(), "parked".to_owned(), 1, "550 5.1.1 No such user here".to_owned());
     assert_eq!(office.mails().await[1], parked);
     assert_eq!(office.round(60 * 24).await, delivered(0, 0, 0));
-    // It leaves once the trouble is mended and somebody asks for it.
+    // It leaves after the cause is fixed and a resend is requested.
     assert_eq!(office.resend(number, Some(&["unknown2@example.com".parse().unwrap()])).await, 1);
     assert_eq!(office.round(0).await, delivered(1, 0, 0));
     for at in [At::Mail, At::Data, At::End] {
@@ -103,7 +103,7 @@ async fn a_refusal_parks_one_mail_alone() {
     }
 }
 
-/// One recipient's "not now" and a connection that breaks at his mail hold up nobody else.
+/// A "not now" for one recipient, or a connection that breaks at that mail, does not hold up the other mails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trouble_with_one_recipient_is_not_the_others() {
     let server = Faulty::new(|_, at, line| match at {
@@ -117,7 +117,7 @@ async fn trouble_with_one_recipient_is_not_the_others() {
     assert_eq!(office.states().await, ["waiting", "waiting", "sent"]);
 }
 
-/// Nobody listens: one attempt a round, and the others are put off untried.
+/// No server listens: each round makes one attempt and postpones the other mails untried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_down_is_asked_once_a_round() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -125,7 +125,7 @@ async fn a_server_that_is_down_is_asked_once_a_round() {
     drop(listener);
     let mut office = Office::new(THREE, &smtp(port)).await;
     office.report(&document()).await;
-    // Not even one whose holder died is tried then.
+    // A mail with an expired claim is not tried either.
     let (held, back) = ("state = 'sending', held_until = clock_timestamp()", "state = 'waiting', held_until = NULL");
     let set = |what: &str| {
         format!(
@@ -147,10 +147,10 @@ async fn a_server_that_is_down_is_asked_once_a_round() {
     assert_eq!(office.round(60).await, delivered(3, 0, 0));
 }
 
-/// Nobody tried for five days, since no daemon was there: a first "not now" is no reason to give up.
+/// No daemon ran for five days, so no attempt was made: a first "not now" does not park the mail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_was_not_tried_for_days_gets_its_tries() {
-    // Who is unknown to it is to come again after a quarter of an hour.
+    // The server asks unknown senders to come again after a quarter of an hour.
     let server = Faulty::new(|nth, at, _| (nth < 5 && at == At::Rcpt).then_some(Fault::Say("450 4.2.0 greylisted")));
     let office = Office::new("ann@example.com", &smtp(server.port)).await;
     office.report(&document()).await;
@@ -159,7 +159,7 @@ async fn a_mail_that_was_not_tried_for_days_gets_its_tries() {
         assert_eq!(office.round(five_days + nth * 60).await, delivered(0, 1, 0), "{nth}");
     }
     assert_eq!(office.round(five_days + 5 * 60).await, delivered(1, 0, 0));
-    // It is given up all the same where its tries do not help.
+    // It is parked all the same if further attempts fail.
     let never = Faulty::new(|_, at, _| (at == At::Rcpt).then_some(Fault::Say("450 4.2.0 greylisted")));
     let office = Office::new("ann@example.com", &smtp(never.port)).await;
     office.report(&document()).await;
@@ -188,7 +188,7 @@ async fn a_mail_is_given_up_after_its_time() {
     assert_eq!(server.connections(), rounds);
 }
 
-/// An answer that never ends is not waited for: neither at a command nor after the mail.
+/// An answer that never ends runs into a timeout, at a command and after the mail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_drip_is_bounded() {
     for (at, most, said) in [
@@ -232,7 +232,7 @@ async fn nothing_is_sent_in_the_clear_where_tls_is_wanted() {
     assert!(commands.iter().all(|line| line.starts_with("EHLO") || line.starts_with("QUIT")), "{commands:?}");
 }
 
-/// A certificate that is not trusted, or another host's: nothing is sent, and the mail waits for somebody to mend it.
+/// The certificate is untrusted, or is another host's: nothing is sent, and the mail waits until this is fixed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_certificate_is_not_accepted() {
     let folder = Folder::new();
@@ -294,7 +294,7 @@ async fn a_folder_that_cannot_be_written_to_is_waited_for() {
     assert_eq!(office.round(3).await, delivered(3, 0, 0));
 }
 
-/// The database goes away while the server takes the mail: that the mail left is written down as soon as it is back.
+/// The database goes away while the server takes the mail: the delivery is recorded as soon as the database is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_left_during_an_outage_of_the_database_is_not_sent_again() {
     const OUTAGE: Duration = Duration::from_millis(300);

@@ -1,4 +1,4 @@
-//! A mail server that does what it is told to, and not what it should.
+//! A mail server that misbehaves on request.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,14 +19,14 @@ pub enum At {
     End,
 }
 
-/// What it does there, if not what it should.
+/// The fault at that place.
 pub enum Fault {
     Say(&'static str),
     /// Closes the connection.
     Drop,
     /// An answer that never ends, a line now and then.
     Drip,
-    /// Does this, and then what it should.
+    /// Does this first, then behaves correctly.
     First(Box<dyn FnOnce() + Send>),
 }
 
@@ -70,7 +70,7 @@ impl Faulty {
         self.seen.lock().unwrap().connections
     }
 
-    /// The mails that it has got to their end, whatever it said then.
+    /// The mails that it received completely, regardless of its answer.
     pub fn mails(&self) -> Vec<Vec<u8>> {
         self.seen.lock().unwrap().mails.clone()
     }

@@ -85,7 +85,7 @@ async fn a_mail_has_its_parts_and_its_header() {
     assert!(csv.contains("00001111-0000-4000-8000-000000000001") && csv.contains("2000"), "{csv}");
 }
 
-/// A report without tables has no attachments, one whose chart cannot be seen still has its words.
+/// A report without tables has no attachments. Where a chart cannot be shown, its description stands instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_without_tables_has_no_attachments() {
     let mut document = document();
@@ -98,7 +98,7 @@ async fn a_report_without_tables_has_no_attachments() {
     assert_eq!(mail.root_part().content_type().unwrap().subtype(), Some("related"));
 }
 
-/// What stands in a report may come from anybody: it ends no header and begins none.
+/// Text in a report is untrusted: it cannot end a header or begin one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_writes_into_the_header() {
     let mut document = document();
@@ -160,7 +160,7 @@ async fn a_chinese_report_arrives_in_chinese() {
     assert!(mail.body_html(0).unwrap().contains(&document.headline));
 }
 
-/// What is too large is named, with its size and where it is.
+/// An attachment that is too large is left out and named, with its size and its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_attachments_are_left_out_and_named() {
     let mut document = document();
@@ -201,8 +201,7 @@ async fn large_attachments_are_left_out_and_named() {
     assert!(!parse(&raw).body_text(0).unwrap().contains("books.example.com"));
 }
 
-/// A table that a document does not keep whole is not taken for all of it: the file's name and the mail say so, and where
-/// to look.
+/// For a table that a document holds in part only, the file's name and the mail say so, and where the rest is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_cut_says_so() {
     let mut document = document();

@@ -1,4 +1,4 @@
-//! Broken on purpose: one thing changed by a hand is one finding, under the rule and at the place where it was done.
+//! Deliberate damage: one manual change gives one finding, under the right rule and at the place of the change.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{TestDatabase, consume, finding, note_proved, post, rng, unguard, user, write_history};
 use crate::support::rows::Rows;
 
-/// What a hand does, where `$u` is user 1, and exactly what is found of it.
+/// A manual change, where `$u` is user 1, and the exact findings.
 fn hands() -> Vec<(&'static str, Vec<Finding>)> {
     let nothing = None::<i64>;
     let account = |rule: &str, expected: &str, found: &str| vec![finding(1, rule, None, nothing, expected, found)];
@@ -283,7 +283,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             "UPDATE pointsd.entries SET allocated_batches = '{}' WHERE user_id = $u AND seq = 8",
             entry("entry_allocations", 8, "as many batches as points", "batches {}, points {30}"),
         ),
-        // Two fields that agree with each other, so that nothing but the allocation tells.
+        // Two changed fields that agree with each other: only the allocation shows the change.
         (
             "UPDATE pointsd.entries SET allocated_batches = '{}', allocated_points = '{}' WHERE user_id = $u AND seq = 8",
             entry("entry_allocations", 8, "30 points from batches", "0 points from batches"),
@@ -302,7 +302,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
     ]
 }
 
-/// What a hand does to what the arithmetic of the screens has to tell by itself, where `$u` is user 1.
+/// Manual changes that the arithmetic of the screens has to find by itself, where `$u` is user 1.
 const HANDS_THAT_ADD_UP: [&str; 9] = [
     "UPDATE pointsd.entries SET key = NULL WHERE user_id = $u AND seq = 1",
     "UPDATE pointsd.entries SET allocated_batches = '{1}', allocated_points = '{1}' WHERE user_id = $u AND seq = 1",
@@ -347,8 +347,8 @@ async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
     [by_range, by_user].map(|rows| rows[0].get::<_, Vec<Uuid>>(3).into_iter().collect())
 }
 
-/// Whoever the checks find something of is a suspect of the screens, before anything was proved of him: else it would be
-/// taken for proved.
+/// Each account with a finding is a suspect of the screens, also before its first proof. Otherwise it would count as
+/// proved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_screens_suspect_whatever_a_check_finds() {
     let mut database = TestDatabase::new().await;
@@ -413,7 +413,7 @@ async fn one_change_is_one_finding() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // What two rules follow from, others tell; history_changed has tests of its own.
+    // Two rules follow from others, which report the cause; history_changed has its own tests.
     let implied = ["account_identity", "account_remaining"];
     for rule in RULES.iter().filter(|rule| rule.name != "history_changed") {
         assert!(raw.contains(rule.name), "no hand breaks {}", rule.name);
@@ -421,8 +421,8 @@ async fn one_change_is_one_finding() {
     }
 }
 
-/// After a proof each column that never changes is held to what it was, also those that no other rule says anything of;
-/// and every hand of before is still told as one finding.
+/// After a proof each immutable column is compared with its proved value, also columns that no other rule covers. Every
+/// earlier manual change is still one finding.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_proved_may_not_change() {
     let mut database = TestDatabase::new().await;

@@ -1,4 +1,4 @@
-//! A random field of a random row, changed by a hand: it is found, whatever it is.
+//! A manual change of a random field in a random row is always found.
 
 use chrono::TimeDelta;
 use fastrand::Rng;
@@ -30,7 +30,7 @@ pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u
     }
 }
 
-/// The columns whose every change a rule sees at once, without an earlier proof, and the new value.
+/// Columns, with a new value, where a rule finds every change at once, without an earlier proof.
 const SEEN: &[(&str, &[(&str, &str)])] = &[
     (
         "accounts",
@@ -104,7 +104,7 @@ async fn whatever_was_proved_is_held_to_it() {
     corrupt(&[SEEN, PROVED].concat(), true).await;
 }
 
-/// Changes a field of a row, 150 times another.
+/// Changes one field of one row, a different one each of 150 times.
 async fn corrupt(tables: &[(&str, &[(&str, &str)])], proved: bool) {
     let mut rng = rng();
     let mut database = TestDatabase::new().await;

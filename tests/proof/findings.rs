@@ -57,7 +57,7 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     let listed: Vec<_> = resolved.iter().map(|kept| (&kept.finding, kept.since, kept.resolved_at)).collect();
     assert_eq!(listed, [(&books, day(1), Some(day(2))), (&amount, day(1), Some(day(2)))]);
 
-    // That run was cut off before its report: the next one has to tell of it, and nobody twice.
+    // That run was interrupted before its report: the next one reports the finding, once.
     assert_eq!(counts(&client, 3).await, (2, 1, 2));
     told(&client, 2).await;
     assert_eq!(counts(&client, 3).await, (2, 0, 0));

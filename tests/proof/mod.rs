@@ -1,4 +1,4 @@
-//! Proofs against a real PostgreSQL: what a hand in the tables changes is found, told exactly, and set right on request.
+//! Proofs against a real PostgreSQL: manual changes in the tables are found, reported exactly, and repaired on request.
 
 mod broken;
 mod corruption;
@@ -82,7 +82,7 @@ async fn note_proved(client: &Client) {
         .unwrap();
 }
 
-/// Lets a hand do what it wants.
+/// Drops the constraints and the trigger that forbid manual changes.
 async fn unguard(client: &Client) {
     let constraints = client
         .query(

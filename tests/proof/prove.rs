@@ -1,5 +1,5 @@
-//! The way over all accounts: what is sound is proved and kept, what was proved is not read again, and nothing that a hand
-//! changes passes.
+//! The proof of all accounts: sound accounts get a checkpoint, proved entries are not read again, and every manual
+//! change is found.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -116,7 +116,7 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     assert_eq!(checkpoints(&client).await, by_parts, "from scratch as by parts");
 }
 
-/// A nightly proof that did not end, and is gone on with as a full one, has not yet looked at those it is done with.
+/// A nightly proof checks only what changed. If it continues as a full proof, its finished accounts still need one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_proof_does_not_go_on_from_where_a_nightly_one_came() {
     let (mut database, mut rng) = (TestDatabase::new().await, rng());
@@ -161,7 +161,7 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     assert!(!checkpoints(&client).await.is_empty());
     assert_eq!(load_state(&client).await.unwrap().full_until, None);
 
-    // Gone on with behind its last group it counts nothing twice.
+    // Continued after its last group, it counts nothing twice.
     let kept = lost.kept.lock().unwrap()[1].clone();
     assert!(kept.accounts > 0 && kept.cursor.is_none() && !kept.ended, "{kept:?}");
     let again = prove_now(&database, &Keeper::default(), true, kept.clone(), true).await.unwrap();
@@ -176,7 +176,7 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     assert_eq!(told_again.unwrap(), ended);
 }
 
-/// A checkpoint is only kept knowledge: a hand that changes it makes nobody suspected for ever.
+/// A checkpoint is derived data: after a manual change of it, no account stays a suspect for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_that_was_changed_is_made_anew() {
     let (database, mut rng) = (TestDatabase::new().await, rng());
@@ -287,7 +287,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
     assert_eq!(run(&database, true).await.suspects, 0, "all is as it was");
 }
 
-/// An account that was opened while a full proof was under way, or whose checkpoint is gone: nothing of it was proved.
+/// An account that was opened during a full proof, or that lost its checkpoint, counts as unproved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
     let (mut database, mut rng) = (TestDatabase::new().await, rng());
@@ -299,7 +299,7 @@ async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
     let full = run(&database, true).await;
     assert_eq!((full.suspects, full.findings), (0, 0), "{full:?}");
     assert_eq!(checkpoints(&client).await.len(), 10);
-    // Drawn from after its end: no sum tells.
+    // Used after its expiry: no sum shows it.
     let late = "UPDATE pointsd.batches AS b SET expires_at = b.opened_at + interval '1 microsecond'
                 WHERE (user_id, batch) = (SELECT user_id, allocated_batches[1] FROM pointsd.entries AS e
                                           WHERE type = 'consume' AND allocated_batches <> '{}' AND at > (

@@ -61,7 +61,7 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     .await;
     let before = found(&client).await;
     assert!(before.len() >= 4, "{before:?}");
-    // Only what stands is planned, unless users are named.
+    // A plan covers the recorded findings only, unless users are named.
     let (file, empty) = plan(&url, &folder, &[], 0).await;
     assert_eq!(empty["accounts"], serde_json::json!([]));
     let done = apply(&url, &file, 0).await;
@@ -162,7 +162,7 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     assert_eq!(found(&client).await, []);
 }
 
-/// What no account is to blame for stands in no plan, but is not passed over in silence.
+/// A finding without an account stands in no plan, but is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_about_the_whole_ledger_is_told() {
     let database = TestDatabase::new().await;
@@ -176,11 +176,11 @@ async fn what_stands_about_the_whole_ledger_is_told() {
     let done = program(&url, &["repair", "plan", "--json"], 3).await;
     assert_eq!((&done.json()["accounts"], done.stderr.trim_end()), (&serde_json::json!([]), told));
     plan(&url, &folder, &[], 3).await;
-    // Who names users asks for these.
+    // A plan for named users leaves out these findings.
     plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
 }
 
-/// Whoever decides that a changed description may stay says so, once.
+/// A changed description is accepted by one explicit decision.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_history_is_accepted_on_request() {
     let database = TestDatabase::new().await;
@@ -197,7 +197,7 @@ async fn a_changed_history_is_accepted_on_request() {
     assert_eq!(found(&client).await.len(), 1);
     let (file, plan) = plan(&url, &folder, &["--user", &user(1).to_string()], 0).await;
     assert_eq!(plan["accounts"][0]["accept_history"], true);
-    // What a hand changes after the plan was read is not accepted with it, though no other rule sees it.
+    // A manual change after the plan was read is not accepted with it, though no other rule finds it.
     hand(&client, "UPDATE pointsd.entries SET description = 'unread' WHERE user_id = $u AND seq = 4").await;
     let done = apply(&url, &file, 3).await;
     assert!(done.stdout.contains("it has moved on since the plan, or the plan's rows were edited"), "{done:?}");
@@ -262,7 +262,7 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
         ("UPDATE pointsd.batches SET batch = 20 WHERE user_id = $u AND batch = 2", "does not know batch 20"),
         ("UPDATE pointsd.batches SET expires_at = opened_at WHERE user_id = $u AND batch = 5", "does not know batch 5"),
     ] {
-        // The hand of before is undone by its mirror: the rows as they were.
+        // The opposite change undoes the first one: the rows are as before.
         client
             .batch_execute(
                 "CREATE TABLE kept AS TABLE pointsd.accounts; CREATE TABLE kept_batches AS TABLE pointsd.batches;
@@ -292,7 +292,7 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
             .unwrap();
     }
     assert_eq!(found(&client).await, []);
-    // What is no plan is refused.
+    // A file that is no plan is refused.
     let file = folder.file("no.yaml", "accounts: 3");
     let done = apply(&url, &file, 2).await;
     assert!(done.stderr.contains("is no plan of a repair"), "{done:?}");

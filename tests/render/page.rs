@@ -53,7 +53,7 @@ fn what_anybody_wrote_acts_on_nothing() {
     }
 }
 
-/// More columns than a page is wide: nothing is to be scrolled for.
+/// More columns than fit on a page: the reader need not scroll sideways.
 #[test]
 fn rows_too_wide_for_a_page_stand_below_each_other() {
     let mut document = arrears(English);
@@ -234,7 +234,7 @@ fn a_chinese_header_in_text_keeps_four_characters_together() {
     assert!(text.lines().all(|line| line.width() <= 78), "{text}");
 }
 
-/// A folder with templates of somebody's own.
+/// A folder with custom templates.
 struct Folder(PathBuf);
 
 impl Folder {

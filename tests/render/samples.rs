@@ -142,7 +142,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
     document
 }
 
-/// Who owes points: a bar chart, a wide table of which the body shows a part.
+/// Accounts in arrears: a bar chart, and a wide table that the body shows in part.
 pub fn arrears(language: Language) -> Document {
     let t = |english: &str, chinese: &str| say(language, english, chinese).to_owned();
     let mut document = bare(language);
@@ -231,7 +231,7 @@ pub fn expiry(language: Language) -> Document {
     document
 }
 
-/// Numbers as large as the ledger can hold, long names, and texts by somebody who means harm.
+/// Numbers as large as the ledger can hold, long names, and hostile texts.
 pub fn extreme(language: Language) -> Document {
     let mut document = bare(language);
     document.tone = Tone::Bad;

@@ -192,7 +192,7 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     assert_eq!((made.counters.unexplained, made.counters.difference), (0, 0));
     assert_eq!(made.document.tone, Tone::Attention);
 
-    // A change by hand after the repair, in the same account or another, is told, and told until it is repaired.
+    // A manual change after the repair, in any account, is reported until it is repaired.
     hand(&client, 1, 6, None).await;
     repair(&mut client, 1, Keep::Entries).await;
     hand(&client, 1, 4, None).await;

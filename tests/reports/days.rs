@@ -1,4 +1,4 @@
-//! The books of business days: what they say against a count entry by entry, and what is found when they do not hold.
+//! The books of business days: compared with a count entry by entry, and the findings when they are wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +59,7 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
     session.post(&[Posting::recharge(user(0), 100_000, "gift", clock).with_key(last)], &rules).await.unwrap();
 }
 
-/// Lets a hand do what history forbids.
+/// Changes the history by hand, with its guard off.
 async fn by_hand(client: &Client, sql: &str) {
     let guarded = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change";
     let again = "ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
@@ -122,7 +122,7 @@ async fn adjust(client: &Client) {
         ))
         .await
         .unwrap();
-    // Who owes is let off a part of it: no batch is concerned.
+    // Part of a debt is forgiven: no batch is affected.
     let debtor = "SELECT user_id FROM pointsd.accounts WHERE balance < -1 ORDER BY user_id LIMIT 1";
     if let Some(row) = client.query_opt(debtor, &[]).await.unwrap() {
         client.batch_execute(&insert(row.get(0), 1, "{}", "{}")).await.unwrap();
@@ -145,7 +145,7 @@ async fn counted(client: &Client, zone: Zone) -> BTreeMap<NaiveDate, Movements> 
         let day = days.entry(recorded.with_timezone(&zone).date_naive()).or_default();
         let parts: Vec<(&str, i64)> =
             batches.iter().zip(&points).map(|(batch, points)| (source[&(user, *batch)].as_str(), *points)).collect();
-        // What an account owes before and after tells what it came into debt by, or out of it.
+        // The arrears before and after an entry give the new or repaid arrears.
         let owed = (-after).max(0) - (-before).max(0);
         match kind.as_str() {
             "recharge" => {
@@ -172,7 +172,7 @@ async fn counted(client: &Client, zone: Zone) -> BTreeMap<NaiveDate, Movements> 
     days
 }
 
-/// What all accounts held when a day was over: what the last entry of each until then left.
+/// The balances of all accounts at the end of a day: the balance after each account's last entry until then.
 async fn held(client: &Client, ended: DateTime<Utc>) -> i64 {
     let sql = "SELECT coalesce(sum(balance_after), 0)::bigint FROM (
                    SELECT DISTINCT ON (user_id) balance_after FROM pointsd.entries WHERE recorded_at < $1
@@ -319,7 +319,7 @@ async fn what_does_not_tie_is_found() {
     assert_eq!(rules_of(&found), ["days_source"]);
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("wxpay 70", "wxpay 60"));
 
-    // A debt that is nobody's any more, made up for by somebody else's balance: the sum holds, the sides do not.
+    // A debt is removed and another account's balance makes up for it: the net sum holds, but not balances and arrears.
     let found = break_and_look(
         &mut client,
         &format!(
@@ -371,12 +371,12 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     let mut client = small(&database).await;
     let kept = load_days(&client).await.unwrap();
 
-    // One who was slow: recorded on a closed day, committed after its closing.
+    // A late commit: recorded on a closed day, committed after its closing.
     let mut session = database.session().await;
     let late = Posting::consume(user(0), 5, "tts", "late", at("2026-03-29T00:00:00Z"));
     session.post(&[late], &rules()).await.unwrap();
     by_hand(&client, "UPDATE pointsd.entries SET recorded_at = '2026-03-29T21:59:59Z' WHERE source_id = 'late'").await;
-    // Also where only what came lately is looked at: the sums no longer tie, and that has one reason.
+    // A check of only the latest entries finds it too: the sums no longer tie, for one reason.
     for anew in [false, true] {
         let books = look(&mut client, anew).await;
         assert_eq!(rules_of(&books.findings), ["day_changed"], "{:?}", books.findings);
@@ -390,7 +390,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert_eq!(now[..2], kept, "a closed day is never healed in silence");
     assert_eq!(rules_of(&look(&mut client, false).await.findings), ["day_changed"]);
 
-    // Set right by somebody who decides so: the days are written anew from the one that changed.
+    // Corrected by an explicit command: the days are rewritten from the changed one on.
     client.batch_execute("DELETE FROM pointsd.days WHERE day >= '2026-03-29'").await.unwrap();
     assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 2);
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
@@ -404,7 +404,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert!(found[0].expected.starts_with("2026-03-28 owed: consumed 0, "), "{}", found[0].expected);
     assert!(found[0].found.starts_with("2026-03-28 owed: consumed 30, "), "{}", found[0].found);
 
-    // So is a kept day that a hand has changed, or removed.
+    // So is a stored day that was changed or removed by hand.
     by_hand(&client, "UPDATE pointsd.entries SET recorded_at = recorded_at + interval '1 day' WHERE source_id = 'a'")
         .await;
     assert_eq!(look(&mut client, true).await.findings, Vec::new());

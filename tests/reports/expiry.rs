@@ -1,4 +1,4 @@
-//! What expired, what will, and what became of the last forecast.
+//! Expired points, points due to expire, and the last forecast against the actual figures.
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
@@ -101,7 +101,7 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
     }
 }
 
-/// A posting may be later than the slot, a recharge late in coming: nothing that expired is left out, or told twice.
+/// With postings later than the slot and late recharges, every expiry is reported exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_expired_is_told_once_whatever_day_it_is_of() {
     for (language, chinese) in [("en", false), ("zh-CN", true)] {
@@ -137,7 +137,7 @@ async fn what_expired_is_told_once_whatever_day_it_is_of() {
     }
 }
 
-/// A correction stands in a column of its own; a change by hand in the span is told, repaired or not.
+/// A correction has its own column. A manual change in the span is reported, repaired or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
     for (language, chinese) in [("en", false), ("zh-CN", true)] {
@@ -166,7 +166,7 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         assert_eq!(document.tone, Tone::Good, "{document:#?}");
         assert_complete(&document, chinese);
 
-        // A hand takes 12 points and a repair puts them back; another hand takes 4.
+        // A manual change takes 12 points and a repair puts them back; another takes 4.
         hand(&client, 3, 12, Some(1)).await;
         repair(&mut client, 3, Keep::Entries).await;
         hand(&client, 4, 4, Some(1)).await;
@@ -184,7 +184,7 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
     }
 }
 
-/// What is wrong stands in the subject, and the reason in the first section.
+/// The subject names the problem, and the first section the reason.
 #[track_caller]
 fn assert_says(document: &Document, [subject, reason]: [&str; 2]) {
     assert!(document.headline.contains(subject), "{}", document.headline);

@@ -149,7 +149,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(page.contains("data:image/png;base64,iVBORw0KGg"), "{page}");
 
-    // The slot is done again, and something else comes out: what was kept first counts.
+    // The slot runs again with another result: the report that was stored first stays.
     let again = Document { headline: "2 accounts owe 240 points".to_owned(), run: 18, ..first.clone() };
     assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, new: false, mails: 0 });
     assert_eq!(fs::read_to_string(folder.join("report.html")).unwrap(), page);
@@ -333,7 +333,7 @@ fn a_report_is_mailed_again() {
     place.keep(&[document(SLOT)]);
     let sent =
         place.call(&["reports", "resend", "1", "--to", "Auditor <audit@example.com>", "--json"]).expect(0).json();
-    // The two that waited leave in the same round, and are not what was asked for.
+    // The two waiting mails leave in the same round; they were not requested.
     assert_eq!((&sent["written"], &sent["sent"], &sent["waiting"]), (&json!(1), &json!(1), &json!(0)), "{sent}");
     assert!(sent["mails"].as_array().unwrap().iter().all(|mail| mail["state"] == "sent"), "{sent}");
     let again = place.call(&["reports", "resend", "1"]).expect(0).stdout;
@@ -409,7 +409,7 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     assert!(elsewhere.exists() && of_another_day.exists());
     let again = place.call(&prune).expect(0).json();
     assert_eq!(both(&again), (Some(0), Some(0)), "{again}");
-    // However long none has been made, the last one of each is there.
+    // The last report of each job stays, however old it is.
     let later = place.call(&["run", "prune", "--at", "2036-11-23T00:00:00Z", "--json"]).expect(0).json();
     assert_eq!(later["reports"], 0, "{later}");
 }

@@ -117,7 +117,7 @@ fn each_report_is_due_at_its_own_slot() {
     });
 }
 
-/// The mails of a report are written down together: that the second one left says nothing of the first one.
+/// The mails of a report are written together, but the delivery of the second says nothing about the first.
 #[test]
 fn a_mail_that_was_given_up_is_missing_until_a_later_one_was_sent() {
     let folder = Folder::new();

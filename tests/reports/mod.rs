@@ -44,7 +44,7 @@ fn consume(nth: u32, points: i64, key: &str, when: DateTime<Utc>) -> Posting {
     Posting::consume(crate::support::user(nth), points, "tts", key, when)
 }
 
-/// A hand takes points off a user's account, and off the batch of this number.
+/// Takes points off a user's account and the batch of this number, by hand.
 async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
     let sql =
         "UPDATE pointsd.accounts SET balance = balance - $2, total_consumed = total_consumed + $2 WHERE user_id = $1";

@@ -1,4 +1,4 @@
-//! The reconciliation report, made by the program as it runs: what it proves, what it tells, and how it ends.
+//! The reconciliation report, made by the program itself: its checks, its sentences, and its exit status.
 
 use std::path::Path;
 
@@ -158,7 +158,7 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     assert_eq!(fact("Arrears (receivable)"), Some(Cell::Number(50)));
     assert_eq!(fact("Net balance (liability less arrears)"), Some(Cell::Number(1480)));
 
-    // For people it is the document as text; nothing was mailed, and nothing is said of it.
+    // People get the document as text. No mail was sent, so no line mentions mails.
     let done = reconcile(&database, &config, &["--at", WEDNESDAY]).expect(0);
     assert!(done.stdout.contains(": no exceptions ("), "{done:?}");
     let lines: Vec<&str> = done.stdout.lines().collect();
@@ -213,7 +213,7 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     assert_eq!(call(nowhere, &["jobs", "explain", "expiry", "--json"]).expect(0).json().get("full_proof_on"), None);
 }
 
-/// A number beyond all bounds is told with its account: the night does not fail of it.
+/// A number out of range is reported with its account, and the run does not fail.
 #[test]
 fn sums_beyond_64_bits_are_findings_and_no_failure() {
     let mut database = wait(TestDatabase::new());
@@ -269,7 +269,7 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     };
     sql(&database, &set("+ 7"));
 
-    // What would be found is told, and nothing is kept.
+    // A dry run reports the findings and stores nothing.
     let dry = reconcile(&database, &english, &["--dry-run", "--json"]).expect(3).json();
     assert_eq!((&dry["dry_run"], &dry["run"]), (&json!(true), &Value::Null));
     let standing = "SELECT count(*) FROM pointsd.findings";
@@ -340,7 +340,7 @@ fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
     let folder = Folder::new();
     let config = config(&folder, "");
     reconcile(&database, &config, &["--full"]).expect(0);
-    // A closed day that a hand has changed, so that all sums are as they were.
+    // A closed day that was changed by hand, with all sums unchanged.
     let change = |by: &str| {
         sql(
             &database,

@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Door {
-    /// Opens a door in `folder` to the server whose socket is in `server`.
+    /// Opens a door in `folder` to the server with its socket in `server`.
     pub fn new(folder: &Path, server: &Path) -> Door {
         let listener = UnixListener::bind(folder.join(SOCKET)).unwrap();
         let door = Door { folder: folder.to_owned(), way: Arc::default() };
@@ -68,12 +68,12 @@ impl Door {
         std::fs::rename(self.folder.join("shut"), self.folder.join(SOCKET)).unwrap();
     }
 
-    /// Nothing passes any more, and nothing breaks: what is sent arrives when it is let go.
+    /// Holds up all bytes without breaking a connection; they arrive after the release.
     pub fn hold(&self) {
         self.way.state.lock().unwrap().held = true;
     }
 
-    /// Everything passes again, and what was held first.
+    /// Lets everything pass again, the held bytes first.
     pub fn let_go(&self) {
         self.way.state.lock().unwrap().held = false;
         self.way.changed.notify_all();

@@ -1,4 +1,4 @@
-//! What holds in every ledger at rest, each as a query that finds the rows which break it.
+//! The invariants of every ledger at rest, each as a query that finds the rows that break it.
 
 use tokio_postgres::Client;
 
@@ -103,7 +103,7 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What does not hold, and where.
+/// The broken invariants, and the rows that break them.
 pub async fn broken(client: &Client) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, query) in INVARIANTS {
@@ -115,7 +115,7 @@ pub async fn broken(client: &Client) -> Vec<String> {
     broken
 }
 
-/// Fails with what does not hold.
+/// Fails and lists the broken invariants.
 pub async fn check_invariants(client: &Client) {
     let broken = broken(client).await;
     assert!(broken.is_empty(), "{broken:#?}");

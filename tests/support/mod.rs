@@ -38,7 +38,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
-/// What the tests gain in speed by losing the database in a power cut. No replication, so that less is logged.
+/// Settings that trade safety in a power cut for speed. Without replication the server logs less.
 const SETTINGS: [(&str, &str); 9] = [
     ("fsync", "off"),
     ("synchronous_commit", "off"),
@@ -268,8 +268,8 @@ pub fn user(nth: u32) -> Uuid {
     Uuid::from_u128(0x0000_1111_0000_4000_8000_0000_0000_0000 | u128::from(nth))
 }
 
-/// Random numbers that can be had again: the seed is printed, shown where the test fails, and taken from
-/// POINTSD_TEST_SEED where that is set.
+/// Reproducible random numbers: the seed is printed, shown where the test fails, and taken from POINTSD_TEST_SEED if
+/// that is set.
 pub fn rng() -> fastrand::Rng {
     let seed = match std::env::var("POINTSD_TEST_SEED") {
         Ok(seed) => seed.parse().expect("POINTSD_TEST_SEED is a number"),
