@@ -422,8 +422,8 @@ fn ctrl_c_in_the_middle_of_post() {
         assert_eq!(reply["line"], nth + 1, "{reply}");
     }
     let says = format!(
-        "pointsd: interrupted; lines 1 to {last} have been answered. Post the same input again from its start: what \
-         was posted replays.\n"
+        "pointsd: interrupted; lines 1 to {last} have been answered. Call again with the same input from its \
+         start: posted lines replay.\n"
     );
     assert_eq!(done.stderr, says);
 
