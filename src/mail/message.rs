@@ -1,11 +1,13 @@
 //! A document as a mail: which parts it has, and what its header says.
 
+use chrono::{DateTime, Utc};
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, Message, MultiPart, MultiPartBuilder, SinglePart};
 use sha2::{Digest, Sha256};
 use tracing::error;
+use uuid::Uuid;
 
 use super::outbox::{Claimed, Kept};
 use crate::config::Config;
@@ -325,4 +327,13 @@ fn base64(content: &[u8]) -> Result<Body, Unfit> {
 
 fn kind(name: &str) -> Result<ContentType, Unfit> {
     ContentType::parse(name).map_err(|_| Unfit::Part)
+}
+
+/// Makes the Message-ID of a mail. It is made once, when the mail is written to the outbox, and every attempt uses it.
+///
+/// Its unique part is random. Two ledgers of one business may send the same report of the same slot to the same recipient,
+/// and a server drops a mail whose Message-ID it knows.
+pub(super) fn new_message_id(report: &str, slot: DateTime<Utc>, resend: i32, domain: &str) -> String {
+    let again = if resend > 0 { format!(".again{resend}") } else { String::new() };
+    format!("<{report}.{}.{}{again}@{domain}>", slot.format("%Y%m%dT%H%M%SZ"), Uuid::new_v4().simple())
 }

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::{Object, Transaction};
 use lettre::message::Mailbox;
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use super::Error;
+use super::message::new_message_id;
 use crate::database::Database;
 
 /// A statement of the outbox touches a few rows: without an answer after so long, the connection is as good as gone.
@@ -48,9 +48,7 @@ impl New {
     }
 }
 
-/// Writes mails down; returns the numbers of those that were not there yet. Their Message-IDs are made here, once: every attempt finds them
-/// in the row. What makes them unique is random, and not computed from the row, because two ledgers of one business may
-/// send the same report of the same slot to the same recipient, and a server drops what it has seen before.
+/// Writes mails to the outbox, each with its Message-ID. Returns the numbers of those that were not there yet.
 pub(super) async fn insert(
     transaction: &Transaction<'_>,
     document: i64,
@@ -59,17 +57,10 @@ pub(super) async fn insert(
     mails: &[New],
 ) -> Result<Vec<i64>, tokio_postgres::Error> {
     let statement = transaction.prepare_cached(include_str!("../../sql/mail/mail_insert.sql")).await?;
-    let stem = format!("{report}.{}", slot.format("%Y%m%dT%H%M%SZ"));
     let column = |of: fn(&New) -> &str| mails.iter().map(of).collect::<Vec<_>>();
     let (recipients, names) = (column(|mail| &mail.recipient), column(|mail| &mail.name));
     let resends: Vec<i32> = mails.iter().map(|mail| mail.resend).collect();
-    let ids: Vec<String> = mails
-        .iter()
-        .map(|mail| {
-            let again = if mail.resend > 0 { format!(".again{}", mail.resend) } else { String::new() };
-            format!("<{stem}.{}{again}@{domain}>", Uuid::new_v4().simple())
-        })
-        .collect();
+    let ids: Vec<String> = mails.iter().map(|mail| new_message_id(report, slot, mail.resend, domain)).collect();
     let values: [&(dyn ToSql + Sync); 7] = [&document, &report, &slot, &recipients, &names, &resends, &ids];
     transaction.query(&statement, &values).await?.iter().map(|row| row.try_get(0)).collect()
 }

@@ -10,6 +10,7 @@
 //! - **A run continues from its saved progress** after a failure, a crash, or a graceful shutdown.
 
 mod board;
+mod fence;
 mod model;
 mod plan;
 mod run;
@@ -26,12 +27,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 pub use board::{Board, RunProgress};
+pub use fence::Guard;
 pub use model::{CatchUp, JobRow, JobSettings, Overlap, Paused, RunRow, State, Trigger};
 use model::{Claimed, KnownJob, OpenRun, RunEnd};
 use plan::plan;
 pub use plan::{Outage, PAUSED_BY, outage};
 use run::Attempt;
-pub use run::{Completed, Ended, Guard, Run, Work};
+pub use run::{Completed, Ended, Run, Work};
 pub use store::{Error, Store};
 
 use crate::time::{Zone, time_text};

@@ -1,26 +1,23 @@
 //! One attempt at a run: the job's work, the heartbeats, and the end.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::types::Json;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::board::Board;
+use super::fence::Guard;
 use super::model::{Claimed, RunEnd, Trigger};
 use super::store::Store;
 use super::{Observer, RunChange, RunEvent, ScheduledJob};
-use crate::ledger::{AlsoWrite, SoFar};
 use crate::retry::Backoff;
 use crate::telemetry;
 use crate::time::time_text;
@@ -99,47 +96,7 @@ impl Run {
         let milliseconds = self.silence.as_millis();
         client.batch_execute(&format!("SET idle_in_transaction_session_timeout = {milliseconds}")).await?;
         let save_progress = client.prepare(include_str!("../../sql/runs/run_save_progress.sql")).await?;
-        Ok(Guard { save_progress, run: self.run, fence: self.fence, board: Arc::clone(&self.board) })
-    }
-}
-
-/// The fencing token of a run, on one connection. Each transaction of the run calls it last.
-pub struct Guard {
-    save_progress: Statement,
-    run: i64,
-    fence: i64,
-    board: Arc<Board>,
-}
-
-impl Guard {
-    /// The run's number.
-    pub fn number(&self) -> i64 {
-        self.run
-    }
-
-    /// Saves progress and counters in the transaction that is open on `client`, and checks that this process still
-    /// holds the run. `client` must be the connection that the guard was made for.
-    ///
-    /// # Errors
-    /// With SQLSTATE PD001 if the run was taken over or cancelled. That aborts the transaction, even if its COMMIT was
-    /// sent already. Otherwise if the database fails.
-    pub async fn save_progress(
-        &self,
-        client: &Client,
-        (done, total): (u64, u64),
-        counters: &(impl Serialize + Debug + Sync),
-    ) -> Result<(), tokio_postgres::Error> {
-        let progress = json!({ "done": done, "total": total });
-        client.query(&self.save_progress, &[&self.run, &self.fence, &progress, &Json(counters)]).await?;
-        self.board.show(self.run, done, total);
-        Ok(())
-    }
-}
-
-/// Saves what a sweep or a proof has done, in each of its transactions.
-impl<C: Serialize + Debug + Sync> AlsoWrite<SoFar<C>> for Guard {
-    async fn write(&self, client: &Client, so_far: &SoFar<C>) -> Result<(), tokio_postgres::Error> {
-        self.save_progress(client, (so_far.progress.done, so_far.progress.total), &so_far.counters).await
+        Ok(Guard::new(save_progress, self.run, self.fence, Arc::clone(&self.board)))
     }
 }
 
