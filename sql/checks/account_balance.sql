@@ -1,5 +1,5 @@
 -- An account's balance is the balance_after of its last entry.
--- Left to entry_amount: a last entry whose balance_after does not follow from the entry, while the account's balance does.
+-- Left to entry_amount: a last entry with a balance_after that does not follow from it, while the account's balance does.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.after, 0)::text AS expected,
        a.balance::text AS found,

@@ -1,5 +1,5 @@
 -- An entry's balance_before is its predecessor's balance_after; the first entry's is 0.
--- Left to entry_amount: a predecessor whose balance_after does not follow from it, while this balance_before does.
+-- Left to entry_amount: a predecessor with a balance_after that does not follow from it, while this balance_before does.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq, 'balance_before ' || before AS expected,
        'balance_before ' || balance_before AS found, pointsd.clamp_bigint(balance_before::numeric - before) AS points

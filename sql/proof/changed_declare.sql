@@ -1,5 +1,5 @@
--- Lists the users whose accounts have entries recorded since the last proof, and those with findings that stand; found once,
--- kept on the server. See sql/ledger/due_declare.sql.
+-- Lists the users whose accounts have entries recorded since the last proof, and those with standing findings. The list is
+-- made once and stays on the server. See sql/ledger/due_declare.sql.
 -- $1 timestamptz, $2 timestamptz: recorded after the end of the last proof, and until the end of this one
 -- $3 uuid: the last user of an interrupted attempt; null if there is none
 DECLARE changed SCROLL CURSOR WITH HOLD FOR

@@ -1,2 +1,2 @@
--- Lists the users whose accounts have findings that stand.
+-- Lists the users with standing findings.
 SELECT DISTINCT user_id FROM pointsd.findings WHERE resolved_at IS NULL AND user_id IS NOT NULL ORDER BY user_id

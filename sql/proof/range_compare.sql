@@ -1,7 +1,7 @@
--- Holds all users of a range against what was proved of them: reads every entry and every batch, from the first on, and
--- tells in which groups their sums are not what the checkpoints say. That is the proof anew: rows which are what they were
--- when their arithmetic was proved still prove it. What was posted since a checkpoint is told apart by its number; whose
--- account says that there is such, or has no checkpoint yet, is told as well, to be proved like everything that changed.
+-- Compares all users of a range with their checkpoints: reads every entry and batch from the first on, and returns the digest
+-- groups with sums that differ. Unchanged rows still prove their arithmetic, so this is a full proof of them.
+-- Entries after a checkpoint are left out by their number. Users with such entries, or without a checkpoint, are returned
+-- as moved on; they are proved like every account that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
 WITH entry AS (
     SELECT pointsd.digest_group(e.user_id) AS part, count(*) AS entries, sum(pointsd.entry_print(e)) AS print

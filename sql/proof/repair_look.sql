@@ -1,5 +1,5 @@
--- An account's rows as they are, beside what its history says of them. Amounts are sums of the entries; a sum that no
--- column could hold comes as it is.
+-- An account's rows as they are, beside the rows that its entries imply. Amounts are sums of the entries; a sum too large
+-- for its column is not clamped.
 -- $1 uuid: the user
 WITH entry AS MATERIALIZED (
     SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points
@@ -36,7 +36,7 @@ SELECT (SELECT jsonb_build_object(
                    'row', jsonb_build_object(
                        'amount', b.amount, 'remaining', b.remaining, 'open', b.open, 'source', b.source,
                        'opened_at', (b.opened_at AT TIME ZONE 'UTC')::text || 'Z'),
-                   -- A batch that no recharge opened, or whose life this opening would end, has none.
+                   -- Null if no recharge opened the batch, or if it would expire before its opening.
                    'of_history', CASE WHEN o.named = o.batch AND b.expires_at > o.at THEN jsonb_build_object(
                        'amount', o.amount, 'remaining', o.amount - coalesce(t.points, 0),
                        'open', o.amount > coalesce(t.points, 0), 'source', o.source_type,

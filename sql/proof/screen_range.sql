@@ -1,10 +1,10 @@
 -- Screens all users of a range, with or without an account: reads their entries and batches once, writes the checkpoints
--- of those that are sound, and tells who cannot be. Their sums must be what the account and the batches say; see the
+-- of sound users, and returns the suspects. The sums of the entries must match the account and the batches; see the
 -- functions in the migration on proofs.
--- Of a user with a checkpoint the entries must be what was proved, to the last one. Who moved on since is a suspect too.
+-- The entries of a user with a checkpoint must be exactly the proved ones. A user with later entries is a suspect, too.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
--- $3 boolean: whether nothing was proved yet; then each allocation is held against its batch's end and source as well.
--- Later that was done for everybody with a checkpoint, and who has none is a suspect
+-- $3 boolean: whether this is a first proof. It also checks each allocation against the end and source of its batch. Later
+-- proofs need not: the first one did so for users with a checkpoint, and users without one are suspects
 -- $4 integer[]: only users in these groups (null: all)
 WITH entry AS (
     SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof

@@ -1,4 +1,4 @@
-//! The checks: every invariant as a query that tells where it is broken, and which rule a break is told under.
+//! The checks: every invariant is a query that returns the places where it is broken.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -14,15 +14,15 @@ use uuid::Uuid;
 pub struct Finding {
     /// The rule, by its name in sql/checks.
     pub rule: String,
-    /// Whose account; none where it is about the ledger as a whole.
+    /// The user of the account; none if the finding is about the ledger as a whole.
     pub user: Option<Uuid>,
     /// The batch's number within the account.
     pub batch: Option<i32>,
     /// The entry's number within the account.
     pub seq: Option<i64>,
-    /// What the rest of the books says should be there.
+    /// The value that the rest of the books implies.
     pub expected: String,
-    /// What is there.
+    /// The value in the row.
     pub found: String,
     /// By how many points it is off: found less expected. None if the finding is not about a number of points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,13 +36,13 @@ pub struct Rule {
     pub name: &'static str,
     /// What holds, in a sentence.
     pub says: &'static str,
-    /// The query that tells where it does not: `$1 uuid[]`, the users.
+    /// The query that returns the places where it is broken: `$1 uuid[]`, the users.
     pub sql: &'static str,
-    /// Earlier rules whose finding explains this one's away.
+    /// Earlier rules that explain a finding of this one, which is then left out.
     unless: &'static [(&'static str, Same)],
 }
 
-/// What two findings must have in common for one to explain the other. They are always of one account.
+/// What two findings of an account must have in common for one to explain the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Same {
     Account,
@@ -61,8 +61,8 @@ macro_rules! rule {
     };
 }
 
-/// Every rule. A row that was changed by hand breaks several; it is told once, under the rule that is nearest to what was
-/// changed. So each rule names earlier ones that explain it: history first, then batches, then what is counted from them.
+/// Every rule. A row that was changed by hand breaks several; it is reported once, under the rule nearest to the change.
+/// So each rule names earlier ones that explain it: first the entries, then batches, then the sums of them.
 pub static RULES: &[Rule] = &[
     rule!("account_missing", "No batch and no entry is without its account.", []),
     rule!("entry_numbers", "Entries are numbered 1, 2, 3 … without gaps.", [Account: "account_missing"]),
@@ -146,11 +146,11 @@ pub static RULES: &[Rule] = &[
 
 /// Checks every rule over these users' accounts; sorted by user, then in the order of the rules.
 ///
-/// It runs in the transaction that is open: for one answer about one moment, that must be REPEATABLE READ. Each user's
-/// whole history is read.
+/// It runs in the open transaction, which must be REPEATABLE READ, so that all rules see one snapshot. The whole history of
+/// each user is read.
 ///
 /// # Errors
-/// Where the database fails. What the rows hold is never an error.
+/// If the database fails. Wrong rows are findings, not errors.
 pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, tokio_postgres::Error> {
     let parameter = [(&users as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID_ARRAY)];
     let check = async |rule: &Rule| {
@@ -186,8 +186,8 @@ fn in_order(a: &Finding, b: &Finding) -> Ordering {
     key(a).cmp(&key(b))
 }
 
-/// Leaves out what another finding of the same account explains. A rule names only earlier ones as its causes, so of
-/// several that explain each other in a row the first one stays.
+/// Leaves out findings that another finding of the same account explains. A rule names only earlier rules as causes, so the
+/// first of a chain stays.
 fn roots(mut found: Vec<Finding>) -> Vec<Finding> {
     let root: Vec<bool> = found.chunk_by(|a, b| a.user == b.user).flat_map(roots_of_account).collect();
     let mut root = root.into_iter();
@@ -195,7 +195,7 @@ fn roots(mut found: Vec<Finding>) -> Vec<Finding> {
     found
 }
 
-/// Which findings of one account no other one explains.
+/// For each finding of one account, whether no other finding explains it.
 fn roots_of_account(all: &[Finding]) -> Vec<bool> {
     // By rule alone, by rule and batch, by rule and entry: an account may have a million of them.
     let mut places = HashSet::new();

@@ -123,7 +123,7 @@ pub async fn load_resolved_findings(
     Ok(rows.map(|row| recorded_finding_from(&row?)))
 }
 
-/// Loads the users whose accounts have standing findings, in order.
+/// Loads the users with standing findings, in order.
 ///
 /// # Errors
 /// If the database fails.

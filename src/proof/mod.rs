@@ -1,11 +1,11 @@
-//! Proves the ledger: every invariant, over every account or over those that changed since they were last proved.
+//! Proves the ledger: every invariant, over every account or over the accounts that changed since the last proof.
 //!
-//! - A **screen** is one statement over a group of accounts: it reads their entries and batches once and tells which
-//!   accounts cannot be sound.
-//! - A **check** is an invariant as a query, `sql/checks/RULE.sql`: given suspects it tells where exactly the invariant is
-//!   broken; no row means that they are sound.
-//! - A **finding** is such a place. It stands until it is found gone.
-//! - A **checkpoint** is what was proved of an account; the next proof goes on from there.
+//! - A **screen** is one statement over a group of accounts: it reads their entries and batches once and returns the
+//!   suspects, the accounts that may not be sound.
+//! - A **check** is an invariant as a query, `sql/checks/RULE.sql`: it returns the places where the suspects break
+//!   the invariant. No row means that they are sound.
+//! - A **finding** is such a place. It stands until a proof no longer finds it.
+//! - A **checkpoint** records how far an account is proved; the next proof goes on from there.
 
 mod checks;
 mod findings;

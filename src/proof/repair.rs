@@ -1,7 +1,7 @@
-//! Repair: sets right what findings tell, by an adjust entry that says what was changed, by whom and why.
+//! Repair: corrects rows with findings. An adjust entry records the change, the operator and the reason.
 //!
-//! Nothing here is done unasked. A [`Plan`] is made first and can be read; it is applied account by account, and only
-//! where the account is still just as the plan saw it.
+//! No job repairs anything. An operator makes a [`Plan`], reads it and applies it. It is applied account by account; an
+//! account that has changed since the plan is left alone.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::checks::{Finding, examine};
 use crate::ledger::{DRAWING_RULE, MAX_POINTS};
 
-/// What is taken for right where rows and history differ.
+/// The side that is kept where rows and history differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
@@ -43,7 +43,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Whose.
+    /// The user of the account.
     pub user: Uuid,
     /// What is wrong.
     pub findings: Vec<Finding>,
@@ -135,7 +135,7 @@ pub struct BatchRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unrepairable {
-    /// Whose.
+    /// The user of the account.
     pub user: Uuid,
     /// What is wrong.
     pub findings: Vec<Finding>,
@@ -156,12 +156,12 @@ pub enum Applied {
     StillBroken(Vec<Finding>),
 }
 
-/// Who repairs, why and when.
+/// The operator, the reason and the time of a repair.
 #[derive(Clone, Debug)]
 pub struct Order<'a> {
-    /// Who asked for it.
+    /// The operator.
     pub by: &'a str,
-    /// Why.
+    /// The reason.
     pub reason: &'a str,
     /// Now.
     pub at: DateTime<Utc>,
@@ -181,11 +181,10 @@ pub enum RepairError {
 /// Accounts examined by one round of statements.
 const GROUP_ACCOUNTS: usize = 100;
 
-/// Plans the repair of these users' accounts, as far as there is something wrong with them. Reads from one snapshot and
-/// writes nothing.
+/// Plans the repair of these users' accounts, where they have findings. Reads from one snapshot and writes nothing.
 ///
 /// # Errors
-/// Where the database fails.
+/// If the database fails.
 pub async fn plan(client: &mut Client, users: &[Uuid], keep: Keep, at: DateTime<Utc>) -> Result<Plan, RepairError> {
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
@@ -207,13 +206,13 @@ pub async fn plan(client: &mut Client, users: &[Uuid], keep: Keep, at: DateTime<
 
 /// Applies a plan to one of its accounts, in a transaction of its own.
 ///
-/// The account is locked and planned once more; where that does not come to the very same, it is left alone. The entry's
-/// `correction` says who, why, when, what was found, and the rows before and after. At the end the account is examined:
-/// where anything is still wrong, nothing was done.
+/// The account is locked and planned again; if the result differs from the plan, the account is left alone. The entry's
+/// `correction` holds the operator, reason, time, findings, and the rows before and after. At the end the account is
+/// examined; if a finding remains, the transaction is rolled back.
 ///
 /// # Errors
-/// Where the database fails; nothing was done then, unless the connection broke during the commit. Applying the plan
-/// again is safe.
+/// If the database fails. Nothing is changed then, unless the connection broke during the commit. Applying the plan again
+/// is safe.
 pub async fn apply(
     client: &mut Client,
     plan: &Plan,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub(super) struct Screened {
     pub(super) size: Size,
-    /// The users whose accounts may not be sound.
+    /// The users with accounts that may not be sound.
     pub(super) suspects: Vec<Uuid>,
 }
 
@@ -24,9 +24,9 @@ pub(super) struct Size {
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) size: Size,
-    /// The digest groups whose sums differ from their checkpoints.
+    /// The digest groups with sums that differ from the checkpoints.
     pub(super) differing: Vec<i32>,
-    /// The users whose accounts have entries after their checkpoint, or have no checkpoint.
+    /// The users with entries after their checkpoint, or without a checkpoint.
     pub(super) moved_on: Vec<Uuid>,
 }
 
