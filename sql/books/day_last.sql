@@ -1,4 +1,4 @@
--- The last business day that was closed.
+-- Loads the last closed business day.
 SELECT day, source, ended, opening, recharged, settled, consumed, expired, adjusted, closing
 FROM pointsd.days
 WHERE day = (SELECT max(day) FROM pointsd.days)

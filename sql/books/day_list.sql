@@ -1,4 +1,4 @@
--- All business days that were closed.
+-- Loads all closed business days.
 SELECT day, source, ended, opening, recharged, settled, consumed, expired, adjusted, closing
 FROM pointsd.days
 ORDER BY day, source

@@ -1,8 +1,8 @@
--- What was recorded in a range of time, by day and by source of the batches concerned ('': what accounts owe).
--- Two passes over the range, by entry and by allocation: each is an aggregate that needs no memory for its entries. The
--- range is found by entries_by_recording; a batch that an entry names and that is not there counts as ''.
--- $1 timestamptz, $2 timestamptz: from, and up to but without; null: no limit. $3 timestamptz[]: where the second day
--- begins, the third …: the first day is number 0
+-- Sums the movements recorded in a span of time, by day and by source of the batches. Source '' is the arrears of all accounts.
+-- Two passes over the span, by entry and by allocation: both are aggregates whose memory does not grow with the entries. The
+-- index entries_by_recording finds the span. A batch that an entry names and that does not exist counts as ''.
+-- $1 timestamptz, $2 timestamptz: from, and up to, without it; null: no limit
+-- $3 timestamptz[]: the begins of the second day, the third, and so on; the first day is number 0
 WITH by_entry AS (
     SELECT width_bucket(recorded_at, $3::timestamptz[]) AS nth, type,
            CASE WHEN type IN ('recharge', 'expire') THEN source_type ELSE '' END AS source,
@@ -24,16 +24,16 @@ WITH by_entry AS (
     GROUP BY 1, 2, 3
 ), parts (nth, source, recharged, settled, consumed, expired, adjusted) AS (
     SELECT nth, source, amount, coalesce(settled, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
-    UNION ALL -- what a recharge settles is no longer owed
+    UNION ALL -- a settled part reduces the arrears
     SELECT nth, '', 0, -coalesce(settled, 0), 0, 0, 0 FROM by_entry WHERE type = 'recharge'
     UNION ALL
     SELECT nth, source, 0, 0, 0, amount, 0 FROM by_entry WHERE type = 'expire'
-    UNION ALL -- what a consume takes and no batch gives is owed
+    UNION ALL -- points of a consume that no batch covers are arrears
     SELECT nth, '', 0, 0, amount, 0, 0 FROM by_entry WHERE type = 'consume'
     UNION ALL
     SELECT nth, of, 0, 0, sign * points, 0, 0
     FROM by_allocation, LATERAL (VALUES (source, 1), ('', -1)) AS side (of, sign) WHERE type = 'consume'
-    UNION ALL -- an adjust's allocations are what it took out of batches, below zero what it put back; the rest is owed
+    UNION ALL -- an adjust entry's allocations were taken out of batches or, below zero, put back; the rest are arrears
     SELECT nth, '', 0, 0, 0, 0, moved FROM by_entry WHERE type = 'adjust'
     UNION ALL
     SELECT nth, of, 0, 0, 0, 0, sign * points

@@ -1,8 +1,8 @@
--- Takes the mail that is due for longest, or whose holder is given up, for so long that no delivery lasts longer. A row
--- whose lock is held is somebody else's.
--- How long one holds a mail is judged by the database's clock, because daemons' clocks may differ.
--- MATERIALIZED: as a subquery it may be asked once for each row of the table, and would take another mail each time.
--- $1 timestamptz: now, as the caller sees it; $2 bigint: for how many milliseconds; $3 bigint: only of this document, or null
+-- Claims the mail that is due for longest, or one whose lease has ended. No delivery lasts longer than the lease. Rows that
+-- another daemon has locked are skipped.
+-- Leases go by the database's clock, because the clocks of daemons may differ.
+-- MATERIALIZED: a plain subquery may run once for each row of the table, and would claim another mail each time.
+-- $1 timestamptz: now, by the caller's clock; $2 bigint: the lease in milliseconds; $3 bigint: only of this document, or null
 WITH next AS MATERIALIZED (
     SELECT mail FROM pointsd.outbox
     WHERE state IN ('waiting', 'sending')

@@ -1,5 +1,5 @@
--- Writes mails down, one for each recipient. Nothing for a recipient who has one of this number already: a slot that is done
--- again mails nothing again. Returns the numbers of those that were not there.
+-- Inserts mails, one for each recipient; returns the numbers of the new ones. A recipient that has a mail with this resend number
+-- gets no second one: a slot that is done again mails nothing again.
 -- $1 bigint: the document; $2 text, $3 timestamptz: its report and slot; $4 text[], $5 text[]: address and name of each
 -- recipient; $6 integer[]: the number of the resend, 0 for the first time; $7 text[]: the Message-ID
 INSERT INTO pointsd.outbox (document, report, slot, recipient, name, resend, message_id)

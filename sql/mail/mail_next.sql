@@ -1,4 +1,4 @@
--- The time, and when the next mail is to be tried; null where none is left.
+-- Returns the time, and when the next mail is due; null if none is left.
 SELECT clock_timestamp(), min(CASE state WHEN 'waiting' THEN due ELSE held_until END)
 FROM pointsd.outbox
 WHERE state IN ('waiting', 'sending')

@@ -1,4 +1,3 @@
--- Lets everything that is due wait: the server cannot be worked with, whoever the mail is for. Returns of which documents
--- they are.
--- $1 timestamptz: now, as the caller sees it; $2 timestamptz: not tried before
+-- Puts off every due mail, because the server is at fault; returns their documents.
+-- $1 timestamptz: now, by the caller's clock; $2 timestamptz: when the next attempt is due
 UPDATE pointsd.outbox SET due = $2 WHERE state = 'waiting' AND due <= $1 RETURNING document

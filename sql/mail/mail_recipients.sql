@@ -1,4 +1,4 @@
--- Who was sent a document, by the latest name, and the number of the next resend.
+-- Lists the recipients of a document, with their latest name and the number of their next resend.
 -- $1 bigint: the document
 SELECT recipient, (array_agg(name ORDER BY mail DESC))[1], max(resend) + 1
 FROM pointsd.outbox

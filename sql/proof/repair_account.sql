@@ -1,4 +1,4 @@
--- The account as a repair leaves it. Its row is locked.
+-- Writes the account's row of a repair. The row is locked.
 -- $1 uuid: the user; $2..$8: the columns
 UPDATE pointsd.accounts
 SET balance = $2, total_recharged = $3, total_consumed = $4, total_expired = $5, total_adjusted = $6, last_seq = $7,

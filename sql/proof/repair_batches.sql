@@ -1,4 +1,4 @@
--- Batches as a repair leaves them. Their account is locked.
+-- Writes the batches of a repair. Their account is locked.
 -- $1 uuid: the user; $2 integer[]: the batches; $3 bigint[], $4 bigint[], $5 text[], $6 text[]: the columns, pairwise
 UPDATE pointsd.batches AS b
 SET amount = c.amount, remaining = c.remaining, open = c.remaining > 0, source = c.source,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::output::{counted, json, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
-use crate::proof::{self, Applied, Finding, Keep, Order, Plan};
+use crate::proof::{self, Applied, Approval, Basis, Finding, Plan};
 
 /// Corrects what proofs found, by adjust entries that record the operator and the reason.
 #[derive(clap::Subcommand)]
@@ -58,8 +58,8 @@ impl Repair {
 
 async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program: &Program) -> anyhow::Result<Outcome> {
     let keep = match keep {
-        Which::Entries => Keep::Entries,
-        Which::Balances => Keep::Balances,
+        Which::Entries => Basis::Entries,
+        Which::Balances => Basis::Balances,
     };
     let (plan, whole) = program
         .with_ledger(async |database: &Database| {
@@ -97,8 +97,8 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
 /// As YAML, under what a reader should know.
 fn in_words(plan: &Plan, about_the_whole: Option<&str>) -> anyhow::Result<String> {
     let kept = match plan.keep {
-        Keep::Entries => "Rows are set back to what the entries say.",
-        Keep::Balances => "What customers see stays, and the difference is booked.",
+        Basis::Entries => "Rows are set back to what the entries say.",
+        Basis::Balances => "What customers see stays, and the difference is booked.",
     };
     let about_the_whole = about_the_whole.map_or(String::new(), |text| format!("# {text}\n"));
     Ok(format!(
@@ -123,7 +123,7 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
         })?;
     }
     let by = by.unwrap_or_else(caller_name);
-    let order = Order { by: &by, reason, at: (program.clock)() };
+    let order = Approval { by: &by, reason, at: (program.clock)() };
     let all_done = program
         .with_ledger(async |database: &Database| {
             let mut client = database.connection().await?;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tracing::error;
 use uuid::Uuid;
 
-use super::outbox::{Claimed, Kept};
+use super::outbox::{Claimed, StoredDocument};
 use crate::config::Config;
 use crate::document::{Chart, Document, Section, Tone};
 use crate::messages::{Messages, args};
@@ -64,17 +64,17 @@ struct File {
 }
 
 /// Makes what the mails of a document have in common. That takes its time: charts are drawn, tables written.
-pub(super) fn render(number: i64, kept: &Kept, config: &Config) -> Result<Rendered, Unfit> {
-    let mut document: Document = serde_json::from_str(&kept.content).map_err(Unfit::Unreadable)?;
+pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> Result<Rendered, Unfit> {
+    let mut document: Document = serde_json::from_str(&stored.content).map_err(Unfit::Unreadable)?;
     let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
     let local = document.slot.with_timezone(&zone);
     let day = local.format("%Y-%m-%d").to_string();
     let limit = config.mail.attachments_limit;
     let messages = Messages::new(document.language);
     let (attachments, left_out) = within(limit, attachments(&document, &day)?);
-    let mut paragraphs = cut_note(&attachments, kept, messages);
+    let mut paragraphs = cut_note(&attachments, stored, messages);
     if !left_out.is_empty() {
-        paragraphs.push(note(&left_out, limit, kept, messages));
+        paragraphs.push(note(&left_out, limit, stored, messages));
     }
     if !paragraphs.is_empty() {
         document.sections.push(Section::Text { title: String::new(), paragraphs });
@@ -161,8 +161,8 @@ fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
 }
 
 /// Names the attachments that are cut, and says where the report's files are; empty if none is cut.
-fn cut_note(attached: &[File], kept: &Kept, messages: Messages) -> Vec<String> {
-    let Kept { host, folder, .. } = kept;
+fn cut_note(attached: &[File], stored: &StoredDocument, messages: Messages) -> Vec<String> {
+    let StoredDocument { host, folder, .. } = stored;
     let mut note: Vec<String> = attached.iter().filter_map(|file| file.cut.clone()).collect();
     if !note.is_empty() {
         note.push(messages.text("report-files", args![host = host, folder = folder]));
@@ -184,8 +184,8 @@ fn within(limit: u64, files: Vec<File>) -> (Vec<File>, Vec<File>) {
 }
 
 /// Names the attachments that were left out, and says where the report's files are.
-fn note(left_out: &[File], limit: u64, kept: &Kept, messages: Messages) -> String {
-    let Kept { host, folder, .. } = kept;
+fn note(left_out: &[File], limit: u64, stored: &StoredDocument, messages: Messages) -> String {
+    let StoredDocument { host, folder, .. } = stored;
     let megabytes = |file: &File| {
         let tenths = (file.content.len() as u64).div_ceil(100_000);
         format!("{} ({}.{} MB)", file.name, tenths / 10, tenths % 10)

@@ -1,8 +1,8 @@
-//! The outbox: mails are written down in the transaction that makes their report, and leave afterwards.
+//! The outbox: mails are written in the transaction that stores their report, and leave afterwards.
 //!
-//! [`write_down`] makes a row for each recipient. [`serve`], in the daemon, and [`deliver`], for the command line, send
-//! what is due: they take a row for a time that no delivery outlasts, hand the mail over, and write down at once what
-//! became of it. `docs/mail.md` says what follows for an operator, and what SMTP cannot promise.
+//! [`write_down`] inserts a row for each recipient. [`serve`], in the daemon, and [`deliver`], for the command line, send due
+//! mails: they claim a row with a lease that is longer than any delivery, hand the mail over, and record the outcome at once.
+//! `docs/mail.md` says what an operator has to know, and what SMTP cannot promise.
 
 mod message;
 mod outbox;
@@ -25,27 +25,26 @@ use crate::document::Document;
 use crate::retry::Backoff;
 use crate::telemetry;
 use message::{Rendered, Unfit};
-use outbox::{Claimed, New};
-use transport::{Failure, Letter, Taken};
+use outbox::{Claimed, NewMail};
+use transport::{Accepted, Failure, Letter};
 
-/// The pause between two attempts for a mail never grows beyond this.
+/// The longest pause between two attempts at a mail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4 * 3600);
 
-/// A mail is held for so much longer than its delivery may last: to write down what became of it.
+/// The lease of a mail is longer than its delivery by this time, which remains to record the outcome.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The outbox is looked at so often even if nothing is due: so late a new mail leaves at most.
+/// The outbox is read this often even if nothing is due, so a new mail waits no longer.
 const LONGEST_REST: Duration = Duration::from_secs(15);
 
-/// A mail is given up after so many attempts at least, however old it is: it may have lain where nobody tried, or where the
-/// server was down. With the default pause of a minute, that doubles, half an hour is between the first and the last of
-/// them: who greylists, wants less.
+/// A mail is parked only after this many attempts, however old it is: it may have waited while no daemon ran, or while the
+/// server was down. With the default first pause of a minute, they span half an hour, which is more than greylisting asks for.
 const FEWEST_ATTEMPTS: i32 = 6;
 
-/// Where a mail is due that cannot be taken, because another daemon is about to.
+/// The pause if a due mail cannot be claimed, because another daemon is claiming it.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 
-/// While the database is away.
+/// The pause while the database is away.
 const OUTAGE_REST: Duration = Duration::from_secs(5);
 
 /// Why the outbox could not be read or written.
@@ -73,25 +72,24 @@ impl Error {
     }
 }
 
-/// What a round of deliveries did.
+/// The outcome of a round of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// Mails that were taken.
+    /// Mails that the server took.
     pub sent: u64,
-    /// Mails that were due and wait for another attempt: those that failed, and those that were put off untried because
-    /// the server cannot be worked with.
+    /// Due mails that wait for another attempt: those that failed, and those that were put off because the server is at fault.
     pub waiting: u64,
     /// Mails that are not tried again.
     pub parked: u64,
-    /// Why the last of those that were not taken was not.
+    /// The reason of the last failure.
     pub why: Option<String>,
 }
 
-/// Writes down a mail for each recipient of the report, in the transaction that is open: they leave if and only if it
-/// commits. Returns how many were not there yet; none where no mails are to be sent.
+/// Writes a mail to the outbox for each recipient of the report, in the transaction that is open: the mails leave if and only
+/// if it commits. Returns the number of new mails; 0 if the configuration sends none.
 ///
 /// # Errors
-/// Where the database fails.
+/// If the database fails.
 pub async fn write_down(
     transaction: &Transaction<'_>,
     document_id: i64,
@@ -99,21 +97,22 @@ pub async fn write_down(
     mail: &config::Mail,
 ) -> Result<u64, Error> {
     let Some(from) = sender(&mail.way) else { return Ok(0) };
-    let mails: Vec<New> = mail.to.get(&document.report).into_iter().flatten().map(|to| New::to(to, 0)).collect();
+    let mails: Vec<NewMail> =
+        mail.to.get(&document.report).into_iter().flatten().map(|to| NewMail::to(to, 0)).collect();
     if mails.is_empty() {
         return Ok(0);
     }
     let (report, slot) = (document.report.as_str(), document.slot);
-    let written = outbox::insert(transaction, document_id, (report, slot), from.email.domain(), &mails).await?;
+    let written = outbox::insert_mails(transaction, document_id, (report, slot), from.email.domain(), &mails).await?;
     Ok(written.len() as u64)
 }
 
-/// Writes down mails of a document once more: to everybody who was sent it, or to these. They are mails of their own,
-/// with their own Message-IDs, so that no server takes them for copies. Returns their numbers; none where there is no such
-/// document, where nobody was ever sent it, or where no mails are to be sent at all.
+/// Writes mails of a document to the outbox again: to all its recipients, or to these. Each has a Message-ID of its own, so
+/// that no server takes it for a copy. Returns their numbers; none if there is no such document, if it never had a recipient,
+/// or if the configuration sends no mails.
 ///
 /// # Errors
-/// Where the database fails.
+/// If the database fails.
 pub async fn resend(
     transaction: &Transaction<'_>,
     document_id: i64,
@@ -122,42 +121,42 @@ pub async fn resend(
 ) -> Result<Vec<i64>, Error> {
     let Some(from) = sender(&mail.way) else { return Ok(Vec::new()) };
     let Some((report, slot)) = outbox::lock_document(transaction, document_id).await? else { return Ok(Vec::new()) };
-    let before = outbox::recipients(transaction, document_id).await?;
+    let before = outbox::load_recipients(transaction, document_id).await?;
     let mails = match to {
         None => before,
         Some(to) => to
             .iter()
             .map(|mailbox| {
                 let known = before.iter().find(|known| known.recipient == mailbox.email.as_ref());
-                New::to(mailbox, known.map_or(1, |known| known.resend))
+                NewMail::to(mailbox, known.map_or(1, |known| known.resend))
             })
             .collect(),
     };
-    Ok(outbox::insert(transaction, document_id, (&report, slot), from.email.domain(), &mails).await?)
+    Ok(outbox::insert_mails(transaction, document_id, (&report, slot), from.email.domain(), &mails).await?)
 }
 
-/// Sends what is due at `now`: everything, or the mails of one document. Nothing where no mails are to be sent.
+/// Sends the mails that are due at `now`: all of them, or those of one document. Sends none if the configuration says so.
 ///
 /// # Errors
-/// Where the database fails. What was sent until then is sent, and the rest waits.
+/// If the database fails. Mails sent until then are sent, and the rest wait.
 pub async fn deliver(
     database: &Database,
     config: &Config,
     document: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<Delivered, Error> {
-    Round { database, config, document, now, stop: &CancellationToken::new() }.go().await
+    Round { database, config, document, now, stop: &CancellationToken::new() }.send_all().await
 }
 
-/// Sends what is due, again and again, until `stop` is cancelled and the mail in hand is over. It waits out a database
-/// that is away, and says so at debug level only: others tell it.
+/// Sends due mails until `stop` is cancelled and the mail in hand has ended. It waits while the database is away, and logs
+/// that at debug level only, because the scheduler logs it as well.
 ///
-/// Each round goes by the configuration that is in force when it begins.
+/// Each round uses the configuration that is in force when it begins.
 pub async fn serve(database: &Database, mut config: watch::Receiver<Arc<Config>>, stop: CancellationToken) {
     let mut trouble = None;
     while !stop.is_cancelled() {
         let in_force = Arc::clone(&config.borrow_and_update());
-        let rest = match look(database, &in_force, &stop).await {
+        let rest = match send_due_mails(database, &in_force, &stop).await {
             Ok(rest) => {
                 trouble = None;
                 rest
@@ -165,9 +164,9 @@ pub async fn serve(database: &Database, mut config: watch::Receiver<Arc<Config>>
             Err(error) => {
                 let reason = telemetry::chain(&error);
                 if error.is_transient() {
-                    debug!(reason, "the outbox cannot be looked at: {reason}");
+                    debug!(reason, "the outbox cannot be read: {reason}");
                 } else if trouble.as_ref() != Some(&reason) {
-                    error!(reason, "no mail can leave: {reason}");
+                    error!(reason, "no mail can be sent: {reason}");
                     trouble = Some(reason);
                 }
                 OUTAGE_REST
@@ -181,17 +180,17 @@ pub async fn serve(database: &Database, mut config: watch::Receiver<Arc<Config>>
     }
 }
 
-/// Sends what is due; returns how long there is nothing to do.
-async fn look(database: &Database, config: &Config, stop: &CancellationToken) -> Result<Duration, Error> {
+/// Sends due mails; returns how long to pause.
+async fn send_due_mails(database: &Database, config: &Config, stop: &CancellationToken) -> Result<Duration, Error> {
     if sender(&config.mail.way).is_none() {
         return Ok(LONGEST_REST);
     }
     // By the database's clock, so that daemons agree on what is due.
-    let (now, next) = outbox::next(database).await?;
+    let (now, next) = outbox::load_next_due(database).await?;
     let due = |next: Option<DateTime<Utc>>, now| next.is_some_and(|next: DateTime<Utc>| next <= now);
     let (now, next) = if due(next, now) {
-        Round { database, config, document: None, now, stop }.go().await?;
-        outbox::next(database).await?
+        Round { database, config, document: None, now, stop }.send_all().await?;
+        outbox::load_next_due(database).await?
     } else {
         (now, next)
     };
@@ -199,7 +198,7 @@ async fn look(database: &Database, config: &Config, stop: &CancellationToken) ->
     Ok(until_next.clamp(SHORTEST_REST, LONGEST_REST))
 }
 
-/// Who mails come from; none where none are to be sent.
+/// The sender of all mails; none if the configuration sends no mails.
 fn sender(way: &MailWay) -> Option<&Mailbox> {
     match way {
         MailWay::None => None,
@@ -207,7 +206,7 @@ fn sender(way: &MailWay) -> Option<&Mailbox> {
     }
 }
 
-/// One round over what is due.
+/// One round over the due mails.
 struct Round<'a> {
     database: &'a Database,
     config: &'a Config,
@@ -216,15 +215,15 @@ struct Round<'a> {
     stop: &'a CancellationToken,
 }
 
-/// How an attempt ended that did not send its mail.
+/// How a failed attempt ended.
 enum Ended {
-    /// It could not be composed: that is nobody's answer but our own mistake, or somebody's who deleted its document.
+    /// The mail could not be composed, or its document was deleted.
     Unfit(Unfit),
     Failed(Failure),
 }
 
 impl Round<'_> {
-    async fn go(&self) -> Result<Delivered, Error> {
+    async fn send_all(&self) -> Result<Delivered, Error> {
         let mut delivered = Delivered::default();
         let way = &self.config.mail.way;
         let Some(from) = sender(way) else { return Ok(delivered) };
@@ -233,18 +232,18 @@ impl Round<'_> {
         // The recipients of a document come one after the other: it is rendered once for all of them.
         let mut rendered = None;
         while !self.stop.is_cancelled() {
-            // Before the claim, so that we give up before the database lets another one have it.
+            // Before the claim, so that this attempt ends before the lease does.
             let begun = Instant::now();
-            let Some(mail) = outbox::claim(self.database, self.now, lease, self.document).await? else { break };
+            let Some(mail) = outbox::claim_mail(self.database, self.now, lease, self.document).await? else { break };
             match self.attempt(&mail, from, begun + longest, &mut rendered).await {
-                Ok(taken) => {
+                Ok(accepted) => {
                     delivered.sent += 1;
-                    let written = self.write_sent(&mail, &taken.answer, begun + lease).await;
-                    taken.good_bye().await;
+                    let written = self.write_sent(&mail, &accepted.answer, begun + lease).await;
+                    accepted.say_good_bye().await;
                     written?;
                 }
                 Err(Ended::Failed(Failure::Stopped)) => {
-                    outbox::fail(self.database, &mail, false, self.now, None).await?;
+                    outbox::record_failure(self.database, &mail, false, self.now, None).await?;
                     break;
                 }
                 Err(ended) => {
@@ -265,7 +264,7 @@ impl Round<'_> {
         from: &Mailbox,
         deadline: Instant,
         rendered: &mut Option<(i64, Arc<Rendered>)>,
-    ) -> Result<Taken, Ended> {
+    ) -> Result<Accepted, Ended> {
         let rendered = match rendered {
             Some((document, rendered)) if *document == mail.document => Arc::clone(rendered),
             _ => {
@@ -287,7 +286,7 @@ impl Round<'_> {
     }
 
     async fn render(&self, document: i64) -> Result<Rendered, Ended> {
-        let kept = match outbox::document(self.database, document).await {
+        let kept = match outbox::load_document(self.database, document).await {
             Ok(kept) => kept.ok_or(Ended::Unfit(Unfit::Gone))?,
             Err(error) => {
                 let reason = format!("its document cannot be read: {}", telemetry::chain(&error));
@@ -295,7 +294,7 @@ impl Round<'_> {
             }
         };
         let config = self.config.clone();
-        // It draws and packs for a while, and what panics there shall not take the daemon along.
+        // On a thread of its own: drawing takes a while, and a panic must not end the daemon.
         let rendering = tokio::task::spawn_blocking(move || message::render(document, &kept, &config));
         match rendering.await {
             Ok(rendered) => rendered.map_err(Ended::Unfit),
@@ -303,12 +302,12 @@ impl Round<'_> {
         }
     }
 
-    /// Writes down that a mail was taken, at once. While the database is away it is tried again until the mail is no longer
-    /// ours: what is not written down is sent once more.
+    /// Records at once that the server took a mail. While the database is away, this is retried until the lease ends: a mail that
+    /// is not recorded as sent is sent again.
     async fn write_sent(&self, mail: &Claimed, answer: &str, until: Instant) -> Result<(), Error> {
         let mut pauses = Backoff::DATABASE.pauses();
         loop {
-            let error = match outbox::sent(self.database, mail.mail, answer).await {
+            let error = match outbox::record_sent(self.database, mail.mail, answer).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -319,7 +318,7 @@ impl Round<'_> {
                     recipient = mail.recipient,
                     message_id = mail.message_id,
                     reason = telemetry::chain(&error),
-                    "a mail was taken, and that could not be written down: it will be sent once more, with the same Message-ID"
+                    "a mail was sent, and that could not be recorded: it will be sent once more, with the same Message-ID"
                 );
                 return Err(error);
             }
@@ -340,7 +339,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Writes down that an attempt failed; false where nobody's mail can leave for now.
+    /// Records a failed attempt; returns false if no mail can leave for now.
     async fn write_failed(&self, mail: &Claimed, ended: Ended, delivered: &mut Delivered) -> Result<bool, Error> {
         let (for_good, concerns_all, reason, remedy) = match ended {
             Ended::Unfit(unfit @ (Unfit::Gone | Unfit::Recipient(_))) => (true, false, telemetry::chain(&unfit), None),
@@ -355,10 +354,10 @@ impl Round<'_> {
         let age = (self.now - mail.written).to_std().unwrap_or_default();
         let parked = for_good || age >= settings.give_up_after && mail.attempts >= FEWEST_ATTEMPTS;
         let due = self.now + retry_pause(settings.retry_pause, mail.attempts);
-        outbox::fail(self.database, mail, parked, due, Some(&reason)).await?;
+        outbox::record_failure(self.database, mail, parked, due, Some(&reason)).await?;
         if concerns_all {
             let until = self.now + retry_pause(settings.retry_pause, 1);
-            let put_off = outbox::put_off(self.database, self.now, until).await?;
+            let put_off = outbox::put_off_due(self.database, self.now, until).await?;
             let ours = |document: &&i64| self.document.is_none_or(|only| only == **document);
             delivered.waiting += put_off.iter().filter(ours).count() as u64;
         }

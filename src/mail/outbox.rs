@@ -1,4 +1,4 @@
-//! The table `pointsd.outbox`: what is read of it and written to it, each one statement.
+//! The table `pointsd.outbox`: one function for each statement.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::Error;
 use super::message::new_message_id;
 use crate::database::Database;
 
-/// A statement of the outbox touches a few rows: without an answer after so long, the connection is as good as gone.
-const ANSWER: Duration = Duration::from_secs(10);
+/// A statement of the outbox touches a few rows. If it is not answered within this time, the connection counts as lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A mail that this process holds.
+/// A mail that this process has claimed.
 #[derive(Clone, Debug)]
 pub(super) struct Claimed {
     pub mail: i64,
@@ -28,36 +28,36 @@ pub(super) struct Claimed {
     pub written: DateTime<Utc>,
 }
 
-/// A document as it is kept, and where its files are.
-pub(super) struct Kept {
+/// A stored document, and where its files are.
+pub(super) struct StoredDocument {
     pub content: String,
     pub host: String,
     pub folder: String,
 }
 
-/// A mail to write down.
-pub(super) struct New {
+/// A mail for the outbox.
+pub(super) struct NewMail {
     pub recipient: String,
     pub name: String,
     pub resend: i32,
 }
 
-impl New {
-    pub(super) fn to(mailbox: &Mailbox, resend: i32) -> New {
-        New { recipient: mailbox.email.to_string(), name: mailbox.name.clone().unwrap_or_default(), resend }
+impl NewMail {
+    pub(super) fn to(mailbox: &Mailbox, resend: i32) -> NewMail {
+        NewMail { recipient: mailbox.email.to_string(), name: mailbox.name.clone().unwrap_or_default(), resend }
     }
 }
 
 /// Writes mails to the outbox, each with its Message-ID. Returns the numbers of those that were not there yet.
-pub(super) async fn insert(
+pub(super) async fn insert_mails(
     transaction: &Transaction<'_>,
     document: i64,
     (report, slot): (&str, DateTime<Utc>),
     domain: &str,
-    mails: &[New],
+    mails: &[NewMail],
 ) -> Result<Vec<i64>, tokio_postgres::Error> {
     let statement = transaction.prepare_cached(include_str!("../../sql/mail/mail_insert.sql")).await?;
-    let column = |of: fn(&New) -> &str| mails.iter().map(of).collect::<Vec<_>>();
+    let column = |of: fn(&NewMail) -> &str| mails.iter().map(of).collect::<Vec<_>>();
     let (recipients, names) = (column(|mail| &mail.recipient), column(|mail| &mail.name));
     let resends: Vec<i32> = mails.iter().map(|mail| mail.resend).collect();
     let ids: Vec<String> = mails.iter().map(|mail| new_message_id(report, slot, mail.resend, domain)).collect();
@@ -65,7 +65,7 @@ pub(super) async fn insert(
     transaction.query(&statement, &values).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Report and slot of a document, which is locked; none where there is none.
+/// Locks a document, and returns its report and slot; none if it does not exist.
 pub(super) async fn lock_document(
     transaction: &Transaction<'_>,
     document: i64,
@@ -75,21 +75,21 @@ pub(super) async fn lock_document(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-/// Who was sent a document, each with the number of his next resend.
-pub(super) async fn recipients(
+/// Loads the recipients of a document, each with the number of the next resend.
+pub(super) async fn load_recipients(
     transaction: &Transaction<'_>,
     document: i64,
-) -> Result<Vec<New>, tokio_postgres::Error> {
+) -> Result<Vec<NewMail>, tokio_postgres::Error> {
     let statement = transaction.prepare_cached(include_str!("../../sql/mail/mail_recipients.sql")).await?;
     let rows = transaction.query(&statement, &[&document]).await?;
     let new = |row: &tokio_postgres::Row| {
-        Ok(New { recipient: row.try_get(0)?, name: row.try_get(1)?, resend: row.try_get(2)? })
+        Ok(NewMail { recipient: row.try_get(0)?, name: row.try_get(1)?, resend: row.try_get(2)? })
     };
     rows.iter().map(new).collect()
 }
 
-/// Takes the next mail that is due, for so long.
-pub(super) async fn claim(
+/// Claims the next due mail, for the length of the lease.
+pub(super) async fn claim_mail(
     database: &Database,
     now: DateTime<Utc>,
     lease: Duration,
@@ -111,27 +111,27 @@ pub(super) async fn claim(
     }))
 }
 
-/// The database's time, and when the next mail is to be tried.
-pub(super) async fn next(database: &Database) -> Result<(DateTime<Utc>, Option<DateTime<Utc>>), Error> {
+/// Loads the database's time, and when the next mail is due.
+pub(super) async fn load_next_due(database: &Database) -> Result<(DateTime<Utc>, Option<DateTime<Utc>>), Error> {
     let rows = rows(database, include_str!("../../sql/mail/mail_next.sql"), &[]).await?;
     let row = rows.first().ok_or(Error::Silent)?;
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// The document that a mail tells; none where it was deleted.
-pub(super) async fn document(database: &Database, number: i64) -> Result<Option<Kept>, Error> {
+/// Loads the document of a mail; none if it was deleted.
+pub(super) async fn load_document(database: &Database, number: i64) -> Result<Option<StoredDocument>, Error> {
     let rows = rows(database, include_str!("../../sql/mail/document_content.sql"), &[&number]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Kept { content: row.try_get(0)?, host: row.try_get(1)?, folder: row.try_get(2)? }))
+    Ok(Some(StoredDocument { content: row.try_get(0)?, host: row.try_get(1)?, folder: row.try_get(2)? }))
 }
 
-/// Writes down that a mail was taken.
-pub(super) async fn sent(database: &Database, mail: i64, answer: &str) -> Result<(), Error> {
+/// Records that the server took a mail.
+pub(super) async fn record_sent(database: &Database, mail: i64, answer: &str) -> Result<(), Error> {
     rows(database, include_str!("../../sql/mail/mail_sent.sql"), &[&mail, &answer]).await.map(drop)
 }
 
-/// Writes down that an attempt failed.
-pub(super) async fn fail(
+/// Records a failed attempt.
+pub(super) async fn record_failure(
     database: &Database,
     held: &Claimed,
     parked: bool,
@@ -142,8 +142,12 @@ pub(super) async fn fail(
     rows(database, sql, &[&held.mail, &held.attempts, &parked, &due, &why]).await.map(drop)
 }
 
-/// Lets everything that is due wait; returns the document of each mail.
-pub(super) async fn put_off(database: &Database, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<i64>, Error> {
+/// Puts off every due mail; returns the document of each.
+pub(super) async fn put_off_due(
+    database: &Database,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<i64>, Error> {
     let rows = rows(database, include_str!("../../sql/mail/mail_put_off.sql"), &[&now, &until]).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
@@ -158,10 +162,10 @@ async fn rows(
         let statement = client.prepare_cached(sql).await?;
         client.query(&statement, parameters).await
     };
-    match tokio::time::timeout(ANSWER, asked).await {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
         Ok(rows) => Ok(rows?),
         Err(_) => {
-            // Nobody else shall wait on it.
+            // Out of the pool: the next statement on it would wait as well.
             drop(Object::take(client));
             Err(Error::Silent)
         }

@@ -1,7 +1,6 @@
 //! The ways a mail leaves: to a server by SMTP, or as a file.
 //!
-//! What failed is told by whom it concerns: this mail for good, this mail for now, or every mail, because the server cannot
-//! be worked with.
+//! A failure says what it concerns: this mail for good, this mail for now, or every mail, because the server is at fault.
 
 use std::error::Error as StdError;
 use std::fs::{self, File};
@@ -22,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{MailWay, Security, Smtp};
 
-/// A whole delivery lasts no longer than so many times what is granted to one step of it. Handing over a large mail, and
-/// the server's look into it, may take all that the other steps left.
+/// A whole delivery may last this many times as long as one step. Handing over a large mail, and the server's check of it, may
+/// take the time that the other steps left.
 const STEPS: u32 = 8;
 
-/// A folder that does not take a file within this time hangs.
+/// A folder that takes no file within this time counts as failed.
 const FILE: Duration = Duration::from_secs(60);
 
-/// Good-bye is said for politeness: the mail is the server's already.
+/// Time for a polite end of the connection: the server has the mail already.
 const GOOD_BYE: Duration = Duration::from_secs(2);
 
-/// The most that is kept of what a server said, in characters.
+/// The most of a server's answer that is stored, in characters.
 const LONGEST_ANSWER: usize = 500;
 
 /// Why a mail did not leave.
@@ -42,27 +41,27 @@ pub(super) enum Failure {
     Refused(String),
     /// Not for now; others may leave.
     Later(String),
-    /// Nobody's mail can leave for now.
+    /// No mail can leave for now.
     Server {
         /// What happened.
         reason: String,
-        /// What somebody has to change, where waiting alone does not mend it.
+        /// What an operator has to change, if waiting alone does not help.
         remedy: Option<String>,
     },
-    /// We were told to stop, before anything was handed over.
+    /// The daemon stops; nothing was handed over.
     Stopped,
 }
 
-/// A mail that was taken.
-pub(super) struct Taken {
+/// A mail that the server took.
+pub(super) struct Accepted {
     /// What the server answered.
     pub answer: String,
     connection: Option<AsyncSmtpConnection>,
 }
 
-impl Taken {
-    /// Ends the connection. It comes last, so that nothing stands between the server's answer and what is written down.
-    pub(super) async fn good_bye(self) {
+impl Accepted {
+    /// Ends the connection. This comes last, so that nothing delays the record of the server's answer.
+    pub(super) async fn say_good_bye(self) {
         if let Some(mut connection) = self.connection {
             timeout(GOOD_BYE, connection.abort()).await.ok();
         }
@@ -73,13 +72,13 @@ impl Taken {
 pub(super) struct Letter<'a> {
     pub from: &'a Address,
     pub to: &'a Address,
-    /// What the server, or the file, gets.
+    /// The bytes for the server, or for the file.
     pub content: Vec<u8>,
-    /// How its file is called.
+    /// The name of its file.
     pub file_name: String,
 }
 
-/// The longest that a delivery lasts.
+/// The longest time of a delivery.
 pub(super) fn longest(way: &MailWay) -> Duration {
     match way {
         MailWay::Smtp { smtp, .. } => smtp.timeout * STEPS,
@@ -87,14 +86,14 @@ pub(super) fn longest(way: &MailWay) -> Duration {
     }
 }
 
-/// Hands a mail over, before `deadline`. Until the content is on its way, `stop` ends the attempt; from then on its end is
-/// waited for.
+/// Hands a mail over, before `deadline`. `stop` ends the attempt until the content is being sent; then the attempt goes on to its
+/// end.
 pub(super) async fn send(
     way: &MailWay,
     letter: Letter<'_>,
     deadline: Instant,
     stop: &CancellationToken,
-) -> Result<Taken, Failure> {
+) -> Result<Accepted, Failure> {
     match way {
         MailWay::None => Err(Failure::Stopped),
         MailWay::Directory { folder, .. } => {
@@ -108,7 +107,7 @@ pub(super) async fn send(
                 Err(_) => hangs(),
             };
             match written {
-                Ok(()) => Ok(Taken { answer: shown, connection: None }),
+                Ok(()) => Ok(Accepted { answer: shown, connection: None }),
                 Err(error) => Err(Failure::Server {
                     reason: format!("{shown} cannot be written: {error}"),
                     remedy: Some("see to the folder mail.directory, its rights and the disk".to_owned()),
@@ -119,7 +118,7 @@ pub(super) async fn send(
     }
 }
 
-/// Under its own name from its first byte on, a file would be found half written. Written again it replaces itself.
+/// Writes a file under another name first, so that a half-written file is never found. A copy of the mail replaces its file.
 fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut unfinished = PathBuf::from(path);
@@ -138,7 +137,7 @@ struct Talk<'a> {
     stop: &'a CancellationToken,
 }
 
-/// How a step ended that did not succeed.
+/// How a failed step ended.
 enum Trouble {
     Stopped,
     /// No answer within this time.
@@ -147,7 +146,7 @@ enum Trouble {
 }
 
 impl Talk<'_> {
-    async fn send(&self, letter: Letter<'_>) -> Result<Taken, Failure> {
+    async fn send(&self, letter: Letter<'_>) -> Result<Accepted, Failure> {
         let mut connection = self.connect().await?;
         self.log_in(&mut connection).await?;
         let mail = Mail::new(Some(letter.from.clone()), Vec::new());
@@ -155,7 +154,7 @@ impl Talk<'_> {
         let recipient = Rcpt::new(letter.to.clone(), Vec::new());
         self.step(connection.command(recipient)).await.map_err(|trouble| self.of_mail("RCPT", trouble))?;
         self.step(connection.command(Data)).await.map_err(|trouble| self.of_mail("DATA", trouble))?;
-        // Past the deadline somebody else may have the mail: a process that was frozen must not go on.
+        // After the deadline another daemon may claim the mail: a process that was frozen must not go on.
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(self.of_mail("DATA", Trouble::Silent(longest_of(self.smtp))));
@@ -179,7 +178,7 @@ impl Talk<'_> {
                 return Err(Failure::Server { reason, remedy: None });
             }
         };
-        Ok(Taken { answer: words(response.code(), &said(&response)), connection: Some(connection) })
+        Ok(Accepted { answer: words(response.code(), &said(&response)), connection: Some(connection) })
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
@@ -191,7 +190,7 @@ impl Talk<'_> {
         };
         let wrapper = tls.take_if(|_| *security == Security::Tls);
         let server = (host.as_str(), *port);
-        // Of a name with several addresses, one that is silent must leave time for another.
+        // A name may have several addresses: a silent one must leave time for another.
         let each = Some(self.smtp.timeout / 2);
         let connecting = AsyncSmtpConnection::connect_tokio1(server, each, &hello, wrapper, None);
         let mut connection =
@@ -240,7 +239,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Does a step within its time.
+    /// Runs a step within its time.
     async fn step<T>(&self, work: impl Future<Output = Result<T, smtp::Error>>) -> Result<T, Trouble> {
         let begun = Instant::now();
         let until = self.deadline.min(begun + self.smtp.timeout);
@@ -255,7 +254,7 @@ impl Talk<'_> {
         }
     }
 
-    /// A failure before it was said whom the mail is for.
+    /// A failure before the server knew the recipient.
     fn of_server(&self, what: &str, trouble: Trouble) -> Failure {
         let Smtp { host, port, .. } = self.smtp;
         match trouble {
@@ -282,9 +281,9 @@ impl Talk<'_> {
         };
         let said = cut(&telling(&error));
         match error.status().map_or(0, u16::from) {
-            // It closes the connection, whoever asks.
+            // The server closes the connection to every client.
             421 => Failure::Server { reason: format!("the server is going away: {said}"), remedy: None },
-            // Not this recipient's fault.
+            // Not the recipient's fault.
             530 => Failure::Server {
                 reason: format!("the server wants a login or TLS first: {said}"),
                 remedy: Some("set mail.smtp.user and its password, and mail.smtp.security".to_owned()),
@@ -299,7 +298,7 @@ fn longest_of(smtp: &Smtp) -> Duration {
     smtp.timeout * STEPS
 }
 
-/// How we introduce ourselves: by a name only where it is a whole one, because servers may refuse another.
+/// The name for EHLO: the host's name if it is a full one, because servers may refuse a short one.
 fn hello_name() -> ClientId {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let whole =
@@ -316,7 +315,7 @@ fn said(response: &Response) -> String {
     response.message().collect::<Vec<_>>().join(" ")
 }
 
-/// What went wrong, in the server's words where it said any.
+/// What went wrong, in the server's words if there are any.
 fn telling(error: &smtp::Error) -> String {
     if let Some(code) = error.status() {
         let said = error.source().map(ToString::to_string).unwrap_or_default();
@@ -369,7 +368,7 @@ fn certificate_remedy(error: &CertificateError) -> &'static str {
     }
 }
 
-/// What somebody else said, on one line of a bearable length.
+/// The text of another program, on one line and cut.
 fn cut(text: &str) -> String {
     let line = text.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty());
     line.collect::<Vec<_>>().join(" ").chars().take(LONGEST_ANSWER).collect()

@@ -22,7 +22,7 @@ pub use findings::{
 };
 pub use prove::{Error, Proof, prove};
 pub use repair::{
-    AccountRow, AdjustEntry, Applied, BatchChange, BatchRow, BeforeAfter, Change, Keep, Moved, Order, Plan,
+    AccountRow, AdjustEntry, Applied, Approval, Basis, BatchChange, BatchRow, BeforeAfter, Change, Moved, Plan,
     RepairError, Unrepairable, apply, plan,
 };
 pub use session::prepare_session;

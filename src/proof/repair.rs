@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
@@ -15,15 +16,15 @@ use crate::ledger::{DRAWING_RULE, MAX_POINTS};
 /// The side that is kept where rows and history differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Keep {
+pub enum Basis {
     /// The history: rows are set back to what the entries say.
     Entries,
-    /// What customers see: balances and what remains in batches stay, and the difference is booked.
+    /// The balances that customers see: they and the points in batches stay, and the difference is booked.
     Balances,
 }
 
-/// What a repair would do. Applying it is safe at any time, and twice: an account that is not just as the plan saw it is
-/// left alone.
+/// The repairs of several accounts. Applying a plan is safe at any time, and twice: an account that is not as the plan saw it
+/// is left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -31,33 +32,33 @@ pub struct Plan {
     pub plan: Uuid,
     /// When it was made.
     pub made: DateTime<Utc>,
-    /// What is taken for right.
-    pub keep: Keep,
-    /// Accounts that an entry sets right.
+    /// The side that is kept.
+    pub keep: Basis,
+    /// Accounts that an entry repairs.
     pub accounts: Vec<Change>,
-    /// Accounts that no entry can set right.
+    /// Accounts that no entry can repair.
     pub unrepairable: Vec<Unrepairable>,
 }
 
-/// What would be done to an account.
+/// The repair of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The user of the account.
     pub user: Uuid,
-    /// What is wrong.
+    /// Its findings.
     pub findings: Vec<Finding>,
     /// The adjust entry that would be posted.
     pub entry: AdjustEntry,
-    /// The account's row as it was seen and as it would be.
+    /// The account's row before and after.
     pub account: BeforeAfter<AccountRow>,
     /// The batches that would change.
     pub batches: Vec<BatchChange>,
-    /// Whether the history is taken as it is now, though it is not what was proved.
+    /// Whether the history is accepted as it is now, although it differs from what was proved.
     pub accept_history: bool,
 }
 
-/// What an adjust entry would say.
+/// The adjust entry of a repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustEntry {
@@ -83,25 +84,25 @@ pub struct Moved {
     pub points: i64,
 }
 
-/// A row as it was seen and as it would be.
+/// A row before and after a repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BeforeAfter<T> {
-    /// As it was seen.
+    /// Before.
     pub before: T,
-    /// As it would be.
+    /// After.
     pub after: T,
 }
 
-/// A batch that would change.
+/// A batch that a repair changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchChange {
     /// Its number.
     pub batch: i32,
-    /// As it was seen.
+    /// Before.
     pub before: BatchRow,
-    /// As it would be.
+    /// After.
     pub after: BatchRow,
 }
 
@@ -119,7 +120,7 @@ pub struct AccountRow {
     pub last_batch: i32,
 }
 
-/// The columns of a batch that its account's history knows. Times are as the database writes them.
+/// The columns of a batch that follow from its account's history. Times are as the database writes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "they are the table's columns")]
 #[serde(deny_unknown_fields)]
@@ -131,46 +132,46 @@ pub struct BatchRow {
     pub opened_at: String,
 }
 
-/// An account that no entry can set right.
+/// An account that no entry can repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unrepairable {
     /// The user of the account.
     pub user: Uuid,
-    /// What is wrong.
+    /// Its findings.
     pub findings: Vec<Finding>,
-    /// Why no entry helps, and what does.
+    /// Why no entry helps, and what to do instead.
     pub reason: String,
 }
 
-/// What became of a plan's account.
+/// The outcome of applying a plan to an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It was set right by this entry.
+    /// Repaired by this entry.
     Posted(i64),
-    /// The plan had been applied to it before, by this entry.
+    /// Repaired before, by this entry of the same plan.
     Already(i64),
-    /// It is not what the plan saw: it was left alone.
+    /// Left alone: it is not as the plan saw it.
     MovedOn,
-    /// The repair would have left these findings: it was rolled back.
+    /// Rolled back: these findings would have been left.
     StillBroken(Vec<Finding>),
 }
 
 /// The operator, the reason and the time of a repair.
 #[derive(Clone, Debug)]
-pub struct Order<'a> {
+pub struct Approval<'a> {
     /// The operator.
     pub by: &'a str,
     /// The reason.
     pub reason: &'a str,
-    /// Now.
+    /// The time.
     pub at: DateTime<Utc>,
 }
 
 /// Why no plan was made or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// The database refused or did not answer. The account in hand was left as it was.
+    /// The database refused or did not answer. The account under repair is unchanged.
     #[error("the database did not take the repair")]
     Database(#[from] tokio_postgres::Error),
     /// A change could not be written into its entry.
@@ -185,7 +186,7 @@ const GROUP_ACCOUNTS: usize = 100;
 ///
 /// # Errors
 /// If the database fails.
-pub async fn plan(client: &mut Client, users: &[Uuid], keep: Keep, at: DateTime<Utc>) -> Result<Plan, RepairError> {
+pub async fn plan(client: &mut Client, users: &[Uuid], keep: Basis, at: DateTime<Utc>) -> Result<Plan, RepairError> {
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let mut plan = Plan { plan: Uuid::new_v4(), made: at, keep, accounts: Vec::new(), unrepairable: Vec::new() };
@@ -194,7 +195,7 @@ pub async fn plan(client: &mut Client, users: &[Uuid], keep: Keep, at: DateTime<
         for of_account in findings.chunk_by(|a, b| a.user == b.user) {
             let Some(user) = of_account.first().and_then(|finding| finding.user) else { continue };
             let findings = of_account.to_vec();
-            match look(transaction.client(), user, &findings, keep).await? {
+            match plan_account(transaction.client(), user, &findings, keep).await? {
                 Ok(change) => plan.accounts.push(change),
                 Err(reason) => plan.unrepairable.push(Unrepairable { user, findings, reason }),
             }
@@ -217,7 +218,7 @@ pub async fn apply(
     client: &mut Client,
     plan: &Plan,
     change: &Change,
-    order: &Order<'_>,
+    approval: &Approval<'_>,
 ) -> Result<Applied, RepairError> {
     let user = change.user;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
@@ -228,75 +229,78 @@ pub async fn apply(
         return Ok(Applied::Already(seq));
     }
     let findings = examine(transaction.client(), &[user]).await?;
-    if look(transaction.client(), user, &findings, plan.keep).await?.as_ref() != Ok(change) {
+    if plan_account(transaction.client(), user, &findings, plan.keep).await?.as_ref() != Ok(change) {
         transaction.rollback().await?;
         return Ok(Applied::MovedOn);
     }
 
-    let Change { entry, account: BeforeAfter { after, .. }, batches, .. } = change;
-    let numbers: Vec<i32> = batches.iter().map(|batch| batch.batch).collect();
-    let amounts: Vec<i64> = batches.iter().map(|batch| batch.after.amount).collect();
-    let remaining: Vec<i64> = batches.iter().map(|batch| batch.after.remaining).collect();
-    let sources: Vec<&str> = batches.iter().map(|batch| batch.after.source.as_str()).collect();
-    let opened_at: Vec<&str> = batches.iter().map(|batch| batch.after.opened_at.as_str()).collect();
-    let sql = include_str!("../../sql/proof/repair_batches.sql");
-    transaction.execute(sql, &[&user, &numbers, &amounts, &remaining, &sources, &opened_at]).await?;
-    let sql = include_str!("../../sql/proof/repair_account.sql");
-    transaction
-        .execute(
-            sql,
-            &[
-                &user,
-                &after.balance,
-                &after.total_recharged,
-                &after.total_consumed,
-                &after.total_expired,
-                &after.total_adjusted,
-                &after.last_seq,
-                &after.last_batch,
-            ],
-        )
-        .await?;
-    let (moved, points): (Vec<i32>, Vec<i64>) = entry.allocations.iter().map(|part| (part.batch, part.points)).unzip();
-    let correction = correction(plan, change, order)?;
-    let sql = include_str!("../../sql/proof/repair_entry.sql");
-    transaction
-        .execute(
-            sql,
-            &[
-                &user,
-                &entry.seq,
-                &entry.amount,
-                &entry.balance_before,
-                &entry.balance_after,
-                &order.at,
-                &order.reason,
-                &moved,
-                &points,
-                &DRAWING_RULE,
-                &correction,
-            ],
-        )
-        .await?;
+    write_batches(transaction.client(), change).await?;
+    write_account(transaction.client(), change).await?;
+    insert_entry(transaction.client(), plan, change, approval).await?;
     if change.accept_history {
         transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&[user].as_slice()]).await?;
     }
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {
         transaction.commit().await?;
-        Ok(Applied::Posted(entry.seq))
+        Ok(Applied::Posted(change.entry.seq))
     } else {
         transaction.rollback().await?;
         Ok(Applied::StillBroken(left))
     }
 }
 
-fn correction(plan: &Plan, change: &Change, order: &Order<'_>) -> Result<Value, serde_json::Error> {
+async fn write_batches(client: &Client, change: &Change) -> Result<(), tokio_postgres::Error> {
+    let batches = &change.batches;
+    let numbers: Vec<i32> = batches.iter().map(|batch| batch.batch).collect();
+    let amounts: Vec<i64> = batches.iter().map(|batch| batch.after.amount).collect();
+    let remaining: Vec<i64> = batches.iter().map(|batch| batch.after.remaining).collect();
+    let sources: Vec<&str> = batches.iter().map(|batch| batch.after.source.as_str()).collect();
+    let opened_at: Vec<&str> = batches.iter().map(|batch| batch.after.opened_at.as_str()).collect();
+    let sql = include_str!("../../sql/proof/repair_batches.sql");
+    client.execute(sql, &[&change.user, &numbers, &amounts, &remaining, &sources, &opened_at]).await.map(drop)
+}
+
+async fn write_account(client: &Client, change: &Change) -> Result<(), tokio_postgres::Error> {
+    let AccountRow { balance, total_recharged, total_consumed, total_expired, total_adjusted, last_seq, last_batch } =
+        &change.account.after;
+    let columns: [&(dyn ToSql + Sync); 8] =
+        [&change.user, balance, total_recharged, total_consumed, total_expired, total_adjusted, last_seq, last_batch];
+    client.execute(include_str!("../../sql/proof/repair_account.sql"), &columns).await.map(drop)
+}
+
+async fn insert_entry(
+    client: &Client,
+    plan: &Plan,
+    change: &Change,
+    approval: &Approval<'_>,
+) -> Result<(), RepairError> {
+    let AdjustEntry { seq, amount, balance_before, balance_after, allocations } = &change.entry;
+    let (batches, points): (Vec<i32>, Vec<i64>) = allocations.iter().map(|part| (part.batch, part.points)).unzip();
+    let correction = correction(plan, change, approval)?;
+    let columns: [&(dyn ToSql + Sync); 11] = [
+        &change.user,
+        seq,
+        amount,
+        balance_before,
+        balance_after,
+        &approval.at,
+        &approval.reason,
+        &batches,
+        &points,
+        &DRAWING_RULE,
+        &correction,
+    ];
+    client.execute(include_str!("../../sql/proof/repair_entry.sql"), &columns).await?;
+    Ok(())
+}
+
+fn correction(plan: &Plan, change: &Change, approval: &Approval<'_>) -> Result<Value, serde_json::Error> {
     Ok(json!({
         "plan": plan.plan,
-        "by": order.by,
-        "reason": order.reason,
-        "when": crate::time::time_text(order.at),
+        "by": approval.by,
+        "reason": approval.reason,
+        "when": crate::time::time_text(approval.at),
         "keep": serde_json::to_value(plan.keep)?,
         "findings": serde_json::to_value(&change.findings)?,
         "account": serde_json::to_value(&change.account)?,
@@ -305,31 +309,31 @@ fn correction(plan: &Plan, change: &Change, order: &Order<'_>) -> Result<Value, 
     }))
 }
 
-/// A batch's row beside what the history says of it.
+/// A batch's row, and the row that follows from the history.
 #[derive(Deserialize)]
-struct LookedBatch {
+struct BatchAndHistory {
     batch: i32,
     row: BatchRow,
     of_history: Option<BatchRow>,
 }
 
-/// Plans one account: its change, or why no entry can set it right.
-async fn look(
+/// Plans the repair of an account; else returns why no entry can repair it.
+async fn plan_account(
     client: &Client,
     user: Uuid,
     findings: &[Finding],
-    keep: Keep,
+    keep: Basis,
 ) -> Result<Result<Change, String>, RepairError> {
     if let Some(reason) = findings.iter().find_map(beyond_repair) {
         return Ok(Err(reason));
     }
-    let row = client.query_one(include_str!("../../sql/proof/repair_look.sql"), &[&user]).await?;
+    let row = client.query_one(include_str!("../../sql/proof/repair_load.sql"), &[&user]).await?;
     let (row, history, batches) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    Ok(read(row, history, batches)
+    Ok(parse_rows(row, history, batches)
         .and_then(|(row, history, batches)| change_of(user, findings, keep, row, &history, &batches)))
 }
 
-/// Why no entry sets right what this finding tells.
+/// Why no entry repairs this finding.
 fn beyond_repair(finding: &Finding) -> Option<String> {
     let backup = "restore it from a backup";
     Some(match (finding.rule.as_str(), finding.seq) {
@@ -346,9 +350,10 @@ fn beyond_repair(finding: &Finding) -> Option<String> {
     })
 }
 
-type Looked = (AccountRow, AccountRow, Vec<LookedBatch>);
+/// The account's row, the row that follows from the history, and the batches.
+type LoadedRows = (AccountRow, AccountRow, Vec<BatchAndHistory>);
 
-fn read(row: Option<Value>, history: Value, batches: Value) -> Result<Looked, String> {
+fn parse_rows(row: Option<Value>, history: Value, batches: Value) -> Result<LoadedRows, String> {
     let row = row.ok_or("the account's row is missing: restore that row from a backup")?;
     let too_much = |_| "a sum over the history does not fit into 64 bits: restore the entries from a backup".to_owned();
     Ok((
@@ -361,10 +366,10 @@ fn read(row: Option<Value>, history: Value, batches: Value) -> Result<Looked, St
 fn change_of(
     user: Uuid,
     findings: &[Finding],
-    keep: Keep,
+    keep: Basis,
     row: AccountRow,
     history: &AccountRow,
-    looked: &[LookedBatch],
+    looked: &[BatchAndHistory],
 ) -> Result<Change, String> {
     let lost = "a batch's row is missing: restore that row from a backup";
     if usize::try_from(history.last_batch).unwrap_or_default() > looked.len() {
@@ -373,7 +378,7 @@ fn change_of(
     let mut batches = Vec::new();
     let mut allocations = Vec::new();
     let mut shown = 0_i128;
-    for LookedBatch { batch, row, of_history } in looked {
+    for BatchAndHistory { batch, row, of_history } in looked {
         let Some(of_history) = of_history else {
             return Err(format!(
                 "the history does not know batch {batch} as it is: no recharge opened it under this number, or it \
@@ -384,7 +389,7 @@ fn change_of(
             return Err(format!("entries took more from batch {batch} than it had: restore them from a backup"));
         }
         let mut after = of_history.clone();
-        if keep == Keep::Balances {
+        if keep == Basis::Balances {
             if !(0..=of_history.amount).contains(&row.remaining) {
                 return Err(disagree(&format!("batch {batch} shows {} of {}", row.remaining, of_history.amount)));
             }
@@ -401,7 +406,7 @@ fn change_of(
     }
     let full = || "a number of the account would not fit into 64 bits".to_owned();
     let mut after = AccountRow { last_seq: history.last_seq.checked_add(1).ok_or_else(full)?, ..history.clone() };
-    if keep == Keep::Balances {
+    if keep == Basis::Balances {
         if shown != i128::from(row.balance.max(0)) {
             return Err(disagree(&format!("batches show {shown} points, the account a balance of {}", row.balance)));
         }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Tone};
-use pointsd::proof::Keep;
+use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::arrears::Arrears;
 use pointsd::reports::pipeline::Made;
@@ -180,11 +180,11 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     assert_eq!((made.counters.points, made.counters.difference), (17 + 1 + 20 + 7, 12 + 1 + 20));
 
     // The entries win for two accounts, the balances for one; the difference of the last report is gone.
-    repair(&mut client, 1, Keep::Entries).await;
-    repair(&mut client, 5, Keep::Entries).await;
-    repair(&mut client, 2, Keep::Balances).await;
+    repair(&mut client, 1, Basis::Entries).await;
+    repair(&mut client, 5, Basis::Entries).await;
+    repair(&mut client, 2, Basis::Balances).await;
     hand(&client, 4, 19, None).await;
-    repair(&mut client, 4, Keep::Entries).await;
+    repair(&mut client, 4, Basis::Entries).await;
     post(&mut session, &[consume(1, 3, "b", day(2))], &config).await;
     let made = report(&database, &config, day(3)).await;
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [45, -33, 3, 0, 20, 35], "{:#?}", made.document);
@@ -194,7 +194,7 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
 
     // A manual change after the repair, in any account, is reported until it is repaired.
     hand(&client, 1, 6, None).await;
-    repair(&mut client, 1, Keep::Entries).await;
+    repair(&mut client, 1, Basis::Entries).await;
     hand(&client, 1, 4, None).await;
     hand(&client, 3, 1, None).await;
     let made = report(&database, &config, day(4)).await;
@@ -204,9 +204,9 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     hand(&client, 4, 12, None).await;
     let made = report(&database, &config, day(5)).await;
     assert_eq!((made.counters.unexplained, made.counters.difference), (3, 7), "{:#?}", made.document);
-    repair(&mut client, 1, Keep::Entries).await;
-    repair(&mut client, 3, Keep::Balances).await;
-    repair(&mut client, 4, Keep::Entries).await;
+    repair(&mut client, 1, Basis::Entries).await;
+    repair(&mut client, 3, Basis::Balances).await;
+    repair(&mut client, 4, Basis::Entries).await;
     let made = report(&database, &config, day(6)).await;
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [42, -7, 0, 0, 1, 36], "{:#?}", made.document);
     assert_eq!((made.counters.unexplained, made.document.tone), (0, Tone::Attention));

@@ -5,7 +5,7 @@ use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
 use pointsd::ledger::{Rules, Session, Sweep};
-use pointsd::proof::Keep;
+use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
 use tokio_postgres::Client;
@@ -156,8 +156,8 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         hand(&client, 1, 30, Some(1)).await;
         hand(&client, 2, 5, Some(1)).await;
         report(&database, &mut session, &config, day(10), None).await;
-        repair(&mut client, 1, Keep::Entries).await;
-        repair(&mut client, 2, Keep::Balances).await;
+        repair(&mut client, 1, Basis::Entries).await;
+        repair(&mut client, 2, Basis::Balances).await;
         let (_, document) = report(&database, &mut session, &config, day(11), None).await;
         // The forecast was 70 and 45; 100 and 45 expired.
         let forecast = table(&document, "forecast");
@@ -168,7 +168,7 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
 
         // A manual change takes 12 points and a repair puts them back; another takes 4.
         hand(&client, 3, 12, Some(1)).await;
-        repair(&mut client, 3, Keep::Entries).await;
+        repair(&mut client, 3, Basis::Entries).await;
         hand(&client, 4, 4, Some(1)).await;
         let (_, document) = report(&database, &mut session, &config, day(12), None).await;
         assert_eq!(table(&document, "forecast").totals[1..], [100, 0, 0, 12, 96, 0, 16].map(Some));

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
 use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
-use pointsd::proof::{self, Applied, Keep, Order};
+use pointsd::proof::{self, Applied, Approval, Basis};
 use tokio_postgres::Client;
 
 /// The defaults, in this zone and language.
@@ -54,9 +54,9 @@ async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
 }
 
 /// Sets a user's account right.
-async fn repair(client: &mut Client, nth: u32, keep: Keep) {
+async fn repair(client: &mut Client, nth: u32, keep: Basis) {
     let plan = proof::plan(client, &[crate::support::user(nth)], keep, Utc::now()).await.unwrap();
-    let order = Order { by: "Ada", reason: "a hand slipped", at: Utc::now() };
+    let order = Approval { by: "Ada", reason: "a hand slipped", at: Utc::now() };
     let applied = proof::apply(client, &plan, &plan.accounts[0], &order).await.unwrap();
     assert!(matches!(applied, Applied::Posted(_)), "{applied:?}");
 }
