@@ -178,8 +178,8 @@ async fn a_mail_is_given_up_after_its_time() {
     let mut rounds = 0;
     let mut minutes = 0;
     while office.states().await == ["waiting"] {
-        // The longest pause, with what chance adds to it.
-        minutes += 6 * 60;
+        // The longest pause: four hours, and jitter of up to the same length.
+        minutes += 8 * 60;
         rounds += 1;
         assert!(minutes <= 96 * 60, "tried for ever");
         assert_eq!(office.round(minutes).await.sent, 0);
