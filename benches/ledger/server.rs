@@ -110,6 +110,7 @@ impl Bench {
         let client = self.client(name).await;
         let seed = format!(
             "INSERT INTO pointsd.accounts
+                 (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
              SELECT md5(i::text)::uuid, {batches} * 1000, {batches} * 1000, 0, 0, {batches}, {batches}
              FROM generate_series(1, {accounts}) AS i;
              INSERT INTO pointsd.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
