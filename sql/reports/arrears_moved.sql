@@ -18,7 +18,7 @@ WITH moved AS MATERIALIZED (
     GROUP BY bucket, user_id
 )
 SELECT m.user_id, coalesce(greatest(-prior.balance_after, 0), 0) AS opening, m.drawn, m.repaid, m.corrected,
-       m.has_corrections, coalesce(greatest(-coalesce(later.balance_before, a.balance), 0), 0) AS closing,
+       m.has_corrections, coalesce(greatest(-coalesce(later.balance, a.balance), 0), 0) AS closing,
        out.at AS out_at, out.type AS out_type, out.source_type AS out_source
 FROM moved AS m
 LEFT JOIN LATERAL (
@@ -31,7 +31,7 @@ LEFT JOIN LATERAL (
     OFFSET 0
 ) AS prior ON true
 LEFT JOIN LATERAL (
-    SELECT e.balance_before
+    SELECT coalesce((e.correction #>> '{account,before,balance}')::bigint, e.balance_before) AS balance
     FROM pointsd.entries AS e
     WHERE e.bucket = m.bucket AND e.user_id = m.user_id AND e.seq > m.last_seq AND e.recorded_at > $2
     ORDER BY e.seq

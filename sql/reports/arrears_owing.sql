@@ -12,15 +12,16 @@ WITH later AS MATERIALIZED (
     FROM pointsd.accounts AS a
     WHERE a.in_arrears AND NOT EXISTS (SELECT FROM later AS l WHERE l.bucket = a.bucket AND l.user_id = a.user_id)
     UNION ALL
-    SELECT l.bucket, l.user_id, -e.balance_before, l.seq
+    SELECT l.bucket, l.user_id, -e.balance, l.seq
     FROM later AS l
     CROSS JOIN LATERAL (
-        SELECT e.balance_before
+        -- A repair begins with the balance of the history, and its correction has the account's own.
+        SELECT coalesce((e.correction #>> '{account,before,balance}')::bigint, e.balance_before) AS balance
         FROM pointsd.entries AS e
         WHERE e.bucket = l.bucket AND e.user_id = l.user_id AND e.seq = l.seq
         OFFSET 0
     ) AS e
-    WHERE e.balance_before < 0
+    WHERE e.balance < 0
 )
 SELECT o.user_id, o.owed, coalesce(greatest(-last.balance_after, 0), 0) AS booked, below.seq, below.at AS since,
        below.source_type, last.at AS last_at

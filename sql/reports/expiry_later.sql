@@ -10,7 +10,13 @@ WITH later AS MATERIALIZED (
         UNION ALL
         SELECT part.batch, false, part.points
         FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
-        WHERE e.type <> 'recharge'
+        WHERE e.type IN ('consume', 'expire')
+        UNION ALL -- what a repair took is the change of the batch's row
+        SELECT (c.change ->> 'batch')::integer, false,
+               CASE WHEN (c.change -> 'before' ->> 'open')::boolean THEN (c.change -> 'before' ->> 'remaining')::bigint ELSE 0 END
+               - CASE WHEN (c.change -> 'after' ->> 'open')::boolean THEN (c.change -> 'after' ->> 'remaining')::bigint ELSE 0 END
+        FROM jsonb_array_elements(e.correction -> 'batches') AS c (change)
+        WHERE e.type = 'adjust'
     ) AS t
     GROUP BY e.bucket, e.user_id, t.batch
 )

@@ -1,6 +1,5 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
-use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -14,7 +13,7 @@ use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters
 use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
 use crate::config::Config;
 use crate::document::Document;
-use crate::ledger::cutoff;
+use crate::ledger::{CUTOFF_LIMIT, cutoff};
 use crate::numbers::{counted, grouped};
 use crate::proof::{
     Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
@@ -75,9 +74,6 @@ impl Counters for Proof {
 /// Accounts that a dry run examines at once.
 const EXAMINED_AT_ONCE: usize = 1_000;
 
-/// How long to wait for transactions that were writing entries at the cutoff. A group of postings takes seconds at most.
-const CUTOFF_WITHIN: Duration = Duration::from_secs(60);
-
 /// Whether the run proves everything: with `--full`, on the weekday that the configuration names, and if that day's slot was
 /// missed or failed, a week after the last such proof.
 fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>>) -> bool {
@@ -96,7 +92,7 @@ async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapp
     let full = so_far.full || is_full(context, run.slot, full_until);
     let guard = run.guard(client).await?;
 
-    let cutoff = cutoff(client, CUTOFF_WITHIN).await?;
+    let cutoff = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.transaction().await?;
     close_days(transaction.client(), context.config.time_zone, cutoff).await?;
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
@@ -149,7 +145,7 @@ async fn examine_and_report(
     const NO_RUN: i64 = 0;
     prepare_session(client).await?;
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
-    let now = cutoff(client, CUTOFF_WITHIN).await?;
+    let now = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     close_days(transaction.client(), config.time_zone, now).await?;
     let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;

@@ -14,6 +14,10 @@ use tokio_postgres::Client;
 use super::Error;
 use crate::retry::Backoff;
 
+/// How long a report or a proof waits for writers. A group of postings takes a second at most; a longer transaction needs a
+/// person to look at it.
+pub const CUTOFF_LIMIT: Duration = Duration::from_secs(60);
+
 /// Postings end within milliseconds, so the first look comes soon.
 const LOOKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
 

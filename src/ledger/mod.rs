@@ -21,7 +21,7 @@ mod session;
 mod sweep;
 
 pub use also_write::{AlsoWrite, Progress, SoFar};
-pub use cutoff::cutoff;
+pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};

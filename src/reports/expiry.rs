@@ -269,12 +269,15 @@ impl Report for Expiry<'_> {
 
     /// Keeps the forecast: a first row of what was due by the slot and is still there, then a row for each day.
     async fn remember(&self, transaction: &Transaction<'_>, facts: &Facts, scope: &Scope<'_>) -> Result<(), Error> {
-        let begins = std::iter::once(None).chain(facts.days.iter().copied().map(Some));
-        let held = begins.zip(&facts.days).map(|(begins, ends)| facts.outlook.between(None, begins, Some(*ends)));
+        // Days beyond the calendar share its last instant.
+        let mut days = facts.days.clone();
+        days.dedup();
+        let begins = std::iter::once(None).chain(days.iter().copied().map(Some));
+        let held = begins.zip(&days).map(|(begins, ends)| facts.outlook.between(None, begins, Some(*ends)));
         let (batches, points): (Vec<i64>, Vec<i64>) = held.map(|held| (held.batches, held.points)).unzip();
         transaction.execute(include_str!("../../sql/reports/forecast_clear.sql"), &[]).await?;
         let insert = include_str!("../../sql/reports/forecast_insert.sql");
-        transaction.execute(insert, &[&scope.slot, &scope.as_of, &facts.days, &batches, &points]).await?;
+        transaction.execute(insert, &[&scope.slot, &scope.as_of, &days, &batches, &points]).await?;
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! The one way of all reports, from a snapshot to the outbox.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Transaction};
@@ -12,10 +11,6 @@ use crate::config::Config;
 use crate::document::{Document, Tone};
 use crate::ledger::{self, AlsoWrite, Progress, SoFar};
 
-/// How long a report waits for transactions that are writing entries. Postings take milliseconds; a transaction that takes
-/// minutes is better looked at than waited for.
-const WRITERS_WITHIN: Duration = Duration::from_secs(120);
-
 /// What is particular to a report.
 pub trait Report: Sync {
     /// The report's name: that of its job.
@@ -25,6 +20,11 @@ pub trait Report: Sync {
     type Facts: Send + Sync;
     /// What the run log keeps of it.
     type Counters: Clone + Send + Sync;
+
+    /// The instant that the report shows, if its caller has fixed it. Otherwise the pipeline takes a cutoff.
+    fn as_of(&self) -> Option<DateTime<Utc>> {
+        None
+    }
 
     /// Reads the facts from a snapshot, which is REPEATABLE READ.
     fn gather(
@@ -147,7 +147,10 @@ impl Pipeline<'_> {
         client: &mut ClientWrapper,
         with_files: bool,
     ) -> Result<(Scope<'_>, Made<R>), Error> {
-        let as_of = ledger::cutoff(client, WRITERS_WITHIN).await?;
+        let as_of = match report.as_of() {
+            Some(as_of) => as_of,
+            None => ledger::cutoff(client, ledger::CUTOFF_LIMIT).await?,
+        };
         let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let snapshot = snapshot.start().await?;
         let is_kept = store::find_by_slot(snapshot.client(), R::NAME, self.slot).await?.is_some();

@@ -58,6 +58,10 @@ impl Report for ReconciliationReport<'_> {
     type Facts = Facts;
     type Counters = Proof;
 
+    fn as_of(&self) -> Option<DateTime<Utc>> {
+        Some(self.books.as_of)
+    }
+
     async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
         let client = snapshot.client();
         // The counts come from the table, because findings about the books as a whole are among them.

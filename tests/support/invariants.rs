@@ -43,7 +43,7 @@ const INVARIANTS: &[(&str, &str)] = &[
         "allocations name batches that exist, each once, with points",
         "SELECT e.user_id || ' entry ' || e.seq
          FROM pointsd.entries e CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-         LEFT JOIN pointsd.batches b ON b.user_id = e.user_id AND b.batch = t.batch
+         LEFT JOIN pointsd.batches b ON b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = t.batch
          GROUP BY e.user_id, e.seq
          HAVING count(*) <> count(b.batch) OR count(*) <> count(DISTINCT t.batch) OR min(CASE e.type WHEN 'adjust' THEN abs(t.points) ELSE t.points END) < 1",
     ),
@@ -51,29 +51,29 @@ const INVARIANTS: &[(&str, &str)] = &[
         "a recharge opens the batch that it names and settles from no other; an expiry takes one batch",
         "SELECT e.user_id || ' entry ' || e.seq FROM pointsd.entries e
          LEFT JOIN pointsd.batches b
-             ON b.user_id = e.user_id AND b.batch = CASE e.type WHEN 'recharge' THEN e.batch ELSE e.allocated_batches[1] END
+             ON b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = CASE e.type WHEN 'recharge' THEN e.batch ELSE e.allocated_batches[1] END
          WHERE e.type = 'recharge' AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
             OR e.type = 'recharge' AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
             OR e.type = 'expire' AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
                                       OR b.expires_at > e.at OR e.key IS NOT NULL
                                       OR b.remaining <> 0 AND NOT EXISTS (
                                           SELECT FROM pointsd.entries AS later
-                                          WHERE later.user_id = e.user_id AND later.seq > e.seq
+                                          WHERE later.bucket = e.bucket AND later.user_id = e.user_id AND later.seq > e.seq
                                             AND later.type = 'adjust'))",
     ),
     (
         "a consume draws from no batch past its time",
         "SELECT e.user_id || ' entry ' || e.seq
          FROM pointsd.entries e, unnest(e.allocated_batches) AS t (batch), pointsd.batches b
-         WHERE e.type = 'consume' AND b.user_id = e.user_id AND b.batch = t.batch AND b.expires_at <= e.at",
+         WHERE e.type = 'consume' AND b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = t.batch AND b.expires_at <= e.at",
     ),
     (
         "entries and batches are numbered without gaps, to the account's last",
         "SELECT a.user_id::text FROM pointsd.accounts a
-         WHERE a.last_seq <> (SELECT count(*) FROM pointsd.entries e WHERE e.user_id = a.user_id)
-            OR a.last_seq <> (SELECT coalesce(max(seq), 0) FROM pointsd.entries e WHERE e.user_id = a.user_id)
-            OR a.last_batch <> (SELECT count(*) FROM pointsd.batches b WHERE b.user_id = a.user_id)
-            OR a.last_batch <> (SELECT coalesce(max(batch), 0) FROM pointsd.batches b WHERE b.user_id = a.user_id)",
+         WHERE a.last_seq <> (SELECT count(*) FROM pointsd.entries e WHERE e.bucket = a.bucket AND e.user_id = a.user_id)
+            OR a.last_seq <> (SELECT coalesce(max(seq), 0) FROM pointsd.entries e WHERE e.bucket = a.bucket AND e.user_id = a.user_id)
+            OR a.last_batch <> (SELECT count(*) FROM pointsd.batches b WHERE b.bucket = a.bucket AND b.user_id = a.user_id)
+            OR a.last_batch <> (SELECT coalesce(max(batch), 0) FROM pointsd.batches b WHERE b.bucket = a.bucket AND b.user_id = a.user_id)",
     ),
     (
         "entries are chained from nothing to the account's balance",
