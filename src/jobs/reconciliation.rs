@@ -1,6 +1,5 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
-
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object, Transaction};
