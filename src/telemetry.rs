@@ -13,8 +13,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
-pub use crate::errors::chain;
-
 /// The variable with a filter in tracing's syntax. It overrides the configured level.
 const FILTER: &str = "POINTSD_LOG";
 /// The name of the program in the journal.

@@ -13,11 +13,11 @@ use super::output::{counted, facts, json, progress, remark, say};
 use super::{Outcome, Program, Time, WrongCall, stop_on_signal};
 use crate::database::Database;
 use crate::document::Document;
+use crate::errors;
 use crate::jobs::{Context, Counted, RegisteredJob};
 use crate::mail::{self, Delivered};
 use crate::reports;
 use crate::scheduler::{self, Asked, Board, RunRow, State, Store, Trigger};
-use crate::telemetry;
 use crate::time::time_text;
 
 /// How often `run --wait` asks whether the other run has ended.
@@ -137,7 +137,7 @@ async fn deliver(database: &Database, program: &Program) -> bool {
             delivered.waiting + delivered.parked == 0
         }
         Err(error) => {
-            let reason = telemetry::chain(AsRef::<dyn std::error::Error>::as_ref(&error)).to_string();
+            let reason = errors::chain(AsRef::<dyn std::error::Error>::as_ref(&error)).to_string();
             remark(Some(format!("the mails wait; the next run of a report or a daemon sends them: {reason}")));
             false
         }

@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
+use crate::errors;
 use crate::jobs;
 use crate::ledger::Rules;
 use crate::mail;
@@ -38,7 +39,6 @@ use crate::requests::{self, Stats};
 use crate::retry::Backoff;
 use crate::scheduler::{self, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
-use crate::telemetry;
 use crate::time::time_text;
 use status::Status;
 use waker::Waker;
@@ -256,7 +256,7 @@ impl Host {
                 status.reloaded(None);
             }
             Err(error) => {
-                let reason = telemetry::chain(&error);
+                let reason = errors::chain(&error);
                 error!(reason, "the new configuration is refused: {reason}");
                 status.reloaded(Some(reason));
             }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 
+use crate::errors;
 use crate::requests::Stats;
 use crate::scheduler::{self, Board, RunProgress, Tick};
 use crate::systemd::Notifier;
-use crate::telemetry;
 use crate::time::Zone;
 
 /// The daemon's state, as it was last told.
@@ -32,7 +32,7 @@ impl Status {
 
     /// Logged once, however often it is tried.
     pub(super) fn database_is_away(&mut self, error: &(dyn std::error::Error + 'static)) {
-        let reason = telemetry::chain(error);
+        let reason = errors::chain(error);
         if self.away.is_none() {
             self.away = Some(Instant::now());
             warn!(reason, "the database is away: {reason}");
@@ -51,7 +51,7 @@ impl Status {
 
     /// Something that waiting alone may not mend; logged once, as long as it stays the same.
     pub(super) fn trouble(&mut self, error: &scheduler::Error) {
-        let reason = telemetry::chain(error);
+        let reason = errors::chain(error);
         if self.trouble.as_ref() != Some(&reason) {
             error!(reason, "the jobs cannot be looked after: {reason}");
             self.trouble = Some(reason.clone());

@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::outbox::{Claimed, StoredDocument};
 use crate::config::Config;
 use crate::document::{Chart, Document, Section, Tone};
+use crate::errors;
 use crate::messages::{Messages, args};
 use crate::render::{self, Renderer};
-use crate::telemetry;
 use crate::time::{Zone, time_of_day_for_names};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
@@ -202,7 +202,7 @@ fn pictures(number: i64, document: &Document) -> Vec<(String, Vec<u8>)> {
         match render::png(chart, document) {
             Ok(png) => pictures.push((content_id(number, chart), png)),
             Err(error) => {
-                let reason = telemetry::chain(&error);
+                let reason = errors::chain(&error);
                 error!(document = number, chart = chart.name, reason, "a chart cannot be drawn: {reason}");
             }
         }

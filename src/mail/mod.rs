@@ -22,8 +22,8 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, Config, MailWay};
 use crate::database::{self, Database};
 use crate::document::Document;
+use crate::errors;
 use crate::retry::Backoff;
-use crate::telemetry;
 use message::{Rendered, Unfit};
 use outbox::{Claimed, NewMail};
 use transport::{Accepted, Failure, Letter};
@@ -162,7 +162,7 @@ pub async fn serve(database: &Database, mut config: watch::Receiver<Arc<Config>>
                 rest
             }
             Err(error) => {
-                let reason = telemetry::chain(&error);
+                let reason = errors::chain(&error);
                 if error.is_transient() {
                     debug!(reason, "the outbox cannot be read: {reason}");
                 } else if trouble.as_ref() != Some(&reason) {
@@ -289,7 +289,7 @@ impl Round<'_> {
         let kept = match outbox::load_document(self.database, document).await {
             Ok(kept) => kept.ok_or(Ended::Unfit(Unfit::Gone))?,
             Err(error) => {
-                let reason = format!("its document cannot be read: {}", telemetry::chain(&error));
+                let reason = format!("its document cannot be read: {}", errors::chain(&error));
                 return Err(Ended::Failed(Failure::Later(reason)));
             }
         };
@@ -317,7 +317,7 @@ impl Round<'_> {
                     report = mail.report,
                     recipient = mail.recipient,
                     message_id = mail.message_id,
-                    reason = telemetry::chain(&error),
+                    reason = errors::chain(&error),
                     "a mail was sent, and that could not be recorded: it will be sent once more, with the same Message-ID"
                 );
                 return Err(error);
@@ -342,9 +342,9 @@ impl Round<'_> {
     /// Records a failed attempt; returns false if no mail can leave for now.
     async fn write_failed(&self, mail: &Claimed, ended: Ended, delivered: &mut Delivered) -> Result<bool, Error> {
         let (for_good, concerns_all, reason, remedy) = match ended {
-            Ended::Unfit(unfit @ (Unfit::Gone | Unfit::Recipient(_))) => (true, false, telemetry::chain(&unfit), None),
+            Ended::Unfit(unfit @ (Unfit::Gone | Unfit::Recipient(_))) => (true, false, errors::chain(&unfit), None),
             // Another version of pointsd may do better.
-            Ended::Unfit(unfit) => (false, false, telemetry::chain(&unfit), None),
+            Ended::Unfit(unfit) => (false, false, errors::chain(&unfit), None),
             Ended::Failed(Failure::Refused(said)) => (true, false, said, None),
             Ended::Failed(Failure::Later(reason)) => (false, false, reason, None),
             Ended::Failed(Failure::Server { reason, remedy }) => (false, true, reason, remedy),

@@ -19,8 +19,8 @@ use super::Error;
 use super::store::find_by_slot;
 use crate::config::Config;
 use crate::document::{Chart, Document, Section};
+use crate::errors;
 use crate::render::{self, Renderer};
-use crate::telemetry;
 use crate::time::{time_of_day_for_names, time_text};
 
 /// How long a run waits for its files. Writing takes far less; a disk that hangs delays a mail by no more than this.
@@ -145,7 +145,7 @@ fn write_whole(folder: &Path, name: &str, content: &[u8], given_up: &Cancellatio
 }
 
 fn warn_of_file(document: &Document, file: &str, error: &render::Error) {
-    let (report, slot, error) = (&document.report, time_text(document.slot), telemetry::chain(error));
+    let (report, slot, error) = (&document.report, time_text(document.slot), errors::chain(error));
     warn!(report, slot, file, error, "{file} of the report {report} cannot be made: {error}");
 }
 

@@ -7,8 +7,8 @@ use crate::time::Zone;
 use tracing::warn;
 
 use crate::document::{Cell, Column};
+use crate::errors;
 use crate::render::{CsvFile, Error};
-use crate::telemetry;
 
 /// Writes rows as they come. A file that cannot be written is only warned of: the report is worth having without it.
 pub(super) struct RowsFile {
@@ -48,7 +48,7 @@ impl RowsFile {
     }
 
     fn give_up(&mut self, error: &Error) {
-        let (path, reason) = (self.path.display().to_string(), telemetry::chain(error).to_string());
+        let (path, reason) = (self.path.display().to_string(), errors::chain(error).to_string());
         warn!(path, reason, "{path} with all rows cannot be written: {reason}");
         self.file = None;
     }

@@ -18,8 +18,8 @@ use super::fence::Guard;
 use super::model::{Claimed, RunEnd, Trigger};
 use super::store::Store;
 use super::{Observer, RunChange, RunEvent, ScheduledJob};
+use crate::errors;
 use crate::retry::Backoff;
-use crate::telemetry;
 use crate::time::time_text;
 
 /// How long a job that was told to stop may take for its current chunk, if its own timeout is not shorter. Then its
@@ -319,7 +319,7 @@ impl Attempt {
                 Err(error) => error,
             };
             if !error.is_transient() {
-                error!(job = self.job.name, run_id = held.run, "{}", telemetry::chain(&error));
+                error!(job = self.job.name, run_id = held.run, "{}", errors::chain(&error));
                 return false;
             }
             if self.stop.run_until_cancelled(pauses.sleep()).await.is_none() {
