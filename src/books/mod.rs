@@ -3,7 +3,7 @@
 //! - A day holds the entries that were recorded on it (`recorded_at`), not the ones whose effective time falls on it. So a
 //!   closed day stays as it is, even if something is posted later for an earlier time.
 //! - A day is **closed** once: its rows are written from its entries and never changed ([`close_days`]).
-//! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches ([`tie_out`]). A full
+//! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches (`tie_out`). A full
 //!   one also computes every closed day again from the entries ([`recompute_days`]).
 
 mod days;
