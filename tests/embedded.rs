@@ -81,7 +81,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn is_alive(pid: u32) -> bool {
-    // A zombie, which nobody reaps in some containers, is dead as well.
+    // A zombie counts as dead: some containers have no init that reaps it.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
@@ -353,7 +353,7 @@ async fn a_path_too_long_for_a_socket_still_works() {
     second.stop().await.unwrap();
     server.stop().await.unwrap();
 
-    // A folder that somebody else has put there is not used.
+    // A folder that belongs to another user is rejected.
     if geteuid().is_root() {
         chown(&socket_dir, Some(12345), None).unwrap();
         let error = EmbeddedServer::start(options()).await.err().unwrap();
@@ -392,7 +392,7 @@ async fn a_process_in_postmaster_pid_that_is_no_server_wedges_nothing() {
         }
         let mut child = command.spawn().unwrap();
         if is_zombie {
-            // Nobody waits for it yet.
+            // The child stays a zombie until the test waits for it.
             until("it has ended", || !is_alive(child.id()));
         }
         let noted = noted.replacen(&pid.to_string(), &child.id().to_string(), 1);
@@ -628,7 +628,7 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
         fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
         chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
-    // A loopback address of our own, so that the port is free whoever else runs here.
+    // A loopback address of our own, so that no other program here uses the port.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = format!("127.77.{high}.{low}");
     let with_tls = |on: &str| {

@@ -174,7 +174,7 @@ fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
 // Two threads, because the test waits for the switch without leaving its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_that_no_switch_takes_do_not_pile_up() {
-    // It takes half a second to find out that nobody answers.
+    // A switch that does not answer is given up after half a second.
     let pings = Pings::patient(Duration::from_millis(500), SOON.1);
     let switch = Switch::answering(|nth| (nth > 0).then_some(200));
     let began = Instant::now();

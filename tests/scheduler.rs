@@ -34,7 +34,7 @@ fn settings(rule: &str, zone: &str) -> JobSettings {
     }
 }
 
-/// A job whose work is this, and what it was called for.
+/// A job that does this work, and the slots it was called for.
 fn job<F>(
     settings: JobSettings,
     work: impl Fn(Run) -> F + Send + Sync + 'static,
@@ -307,7 +307,7 @@ async fn it_tells_what_becomes_of_each_run() {
         heard(),
         [of(2, slot, RunChange::Began), of(2, slot, RunChange::Succeeded(json!({ "points": 7 }).into()))]
     );
-    // A run whose daemons die is reported by the daemon that ends it, and by no other.
+    // If the daemons of a run die, only the daemon that ends the run reports it.
     let slot = "2026-03-04T02:00:00Z";
     let mut dead = Vec::new();
     for _ in 1..=3 {

@@ -1,7 +1,7 @@
--- The requests of a locked lane after $2 and up to $3, in the order of their ids: the next ones, or certain ones. Among certain
--- ones is also a request whose pause after a failed try is over. A request with an earlier one of its account waiting is left out.
--- No row can upset the driver. An instant that it cannot hold comes as one that the ledger refuses, a number as its digits, and of
--- a text that is too long only enough to show that.
+-- The requests of a locked lane after $2 and up to $3, in the order of their ids: the next ones, or only the ids in $5. With $5,
+-- a failed request is also taken once its pause is over. A request is left out while an earlier one of its account waits.
+-- Every row is readable by the driver. An instant out of range becomes one that the ledger refuses, and a number comes as its
+-- digits. A text that is too long is cut just beyond its limit, so that the ledger still refuses it.
 -- $1 smallint: the lane; $2, $3 bigint: ids; $4 bigint: how many at most; $5 bigint[]: only these ids, or null
 SELECT
        r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id,

@@ -1,4 +1,4 @@
--- Notes the new schedule of a job, whose slots then count from now. Returns the old one, or no row if it has not
+-- Stores the new schedule of a job; its slots then count from now. Returns the old schedule, or no row if it has not
 -- changed.
 -- $1 text: the job; $2 text: its schedule; $3 timestamptz: now
 UPDATE pointsd.jobs AS j SET rule = $2, since = $3

@@ -1,17 +1,18 @@
 //! A private PostgreSQL server, run from the binaries that are installed on this machine.
 //!
 //! ```text
-//! STATE_DIR/postgres/          belongs to whoever runs pointsd
-//!     start.lock               held while somebody decides to start or stop the server
+//! STATE_DIR/postgres/          belongs to the user that runs pointsd
+//!     start.lock               held while a process decides to start or stop the server
 //!     users.lock               shared by every process that uses the server
 //!     pointsd.conf             our settings, written at each start
 //!     data/ socket/ log/       belong to the server's user
 //! ```
 //!
-//! Several processes share one server: whoever comes first starts it, whoever leaves last stops it.
-//! Both decisions are made under `start.lock`; who is there is told by `users.lock`, which the
-//! kernel releases even when a process is killed. So a killed pointsd leaves a server behind that
-//! the next one takes over, and a killed server is started again by whoever notices.
+//! Several processes share one server: the first process starts it, the last one stops it.
+//! Both decisions are made under `start.lock`. Each process holds `users.lock` while it uses the
+//! server; the kernel releases it even when the process is killed. If pointsd is killed, its server
+//! runs on, and the next pointsd takes it over. If the server is killed, the first process that
+//! finds it down starts it again.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -84,7 +85,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_timezone", "UTC"),
     ("timezone", "UTC"),
     ("lc_messages", "C"),
-    // Shows whose server it is in the list of processes.
+    // Shows in the list of processes that the server belongs to pointsd.
     ("cluster_name", "pointsd"),
 ];
 
@@ -107,7 +108,7 @@ pub struct EmbeddedServer {
     users: Flock<File>,
 }
 
-/// The user who runs the server, where it is not the one who runs pointsd.
+/// The user that runs the server, if a different user runs pointsd.
 #[derive(Debug, Clone)]
 struct Account {
     name: String,
@@ -166,7 +167,7 @@ impl EmbeddedServer {
         self.server.bring_up().await
     }
 
-    /// Gives up our claim, and stops the server if nobody else has one.
+    /// Gives up our claim, and stops the server if no other process has one.
     ///
     /// # Errors
     /// [`Error::EmbeddedDown`] when it does not stop in time.
@@ -178,7 +179,7 @@ impl EmbeddedServer {
             Err(Errno::EWOULDBLOCK) => Ok(()),
             Err(errno) => Err(down("cannot lock users.lock", errno)),
         };
-        // In this order: whoever gets the start lock next must not find the other one taken.
+        // The users lock goes first: the next holder of the start lock must find it free.
         drop(users);
         drop(start_lock);
         stopped
@@ -280,7 +281,7 @@ impl Server {
         }
     }
 
-    /// Whoever calls holds the start lock.
+    /// Starts the server and waits until it is ready. The caller holds the start lock.
     async fn bring_up(self: &Arc<Self>) -> Result<(), Error> {
         let began = Instant::now();
         let left_behind = self.pid_file().exists();
@@ -293,8 +294,8 @@ impl Server {
                     let server = Arc::clone(self);
                     match blocking(move || server.launch()).await {
                         Ok(()) => {}
-                        // What is left of a killed server is still going, or somebody who was
-                        // killed just now had begun to start it.
+                        // Processes of a killed server are still ending, or another pointsd was
+                        // killed while it started the server.
                         Err(error @ Error::EmbeddedDown { .. })
                             if (left_behind || self.pid_file().exists()) && began.elapsed() < STALE_TIMEOUT =>
                         {
@@ -415,10 +416,10 @@ impl Server {
         })
     }
 
-    /// In a folder of its own that gets its name at the end, so that being killed half way leaves
-    /// nothing that looks like a server.
+    /// Creates the data in a temporary folder and renames it at the end. If pointsd is killed half
+    /// way, nothing is left that looks like a server.
     fn create(&self) -> Result<(), Error> {
-        // A random name: an initdb whose pointsd was killed may still be writing to the last one.
+        // A random name: if an earlier pointsd was killed, its initdb may still be writing to its folder.
         let new = self.root.join(format!("{NEW_DATA}{:08x}", fastrand::u32(..)));
         self.make_private_folder(&new)?;
         let output = self.run("initdb", |command| {
@@ -452,7 +453,7 @@ impl Server {
         })
     }
 
-    /// What an `initdb` left whose pointsd was killed.
+    /// Removes what an `initdb` left behind when its pointsd was killed.
     fn remove_half_made(&self) {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -486,10 +487,10 @@ impl Server {
     }
 
     /// PostgreSQL refuses to start while the process in `postmaster.pid` exists. After a restart of
-    /// the machine or of a container it may be another program's; and in a container without an
-    /// init a killed server stays as a zombie. The caller has found that nobody answers on the
-    /// socket. Only the number is changed, to one that cannot be in use: by the rest of the file
-    /// PostgreSQL finds out whether sessions of the old server are still at work.
+    /// the machine or of a container, that process may be another program. In a container without
+    /// an init, a killed server stays as a zombie. The caller has found that no server answers on
+    /// the socket. Only the number is changed, to one that cannot be in use: from the rest of the
+    /// file PostgreSQL finds out whether sessions of the old server are still at work.
     fn forget_pid_that_is_no_server(&self) {
         let Some(pid) = self.noted_pid() else {
             return;
@@ -590,7 +591,7 @@ impl Server {
         }
     }
 
-    /// As root the server runs as somebody else, who has to reach its files.
+    /// Checks that the server's user can reach its files. Under root the server runs as another user.
     fn check_reachable(&self) -> Result<(), Error> {
         let Some(account) = &self.account else {
             return Ok(());
@@ -792,7 +793,7 @@ fn candidates() -> Vec<PathBuf> {
     folders
 }
 
-/// Who runs the server when we are root: whoever owns the data, else `postgres`, else `nobody`.
+/// The user that runs the server if pointsd runs as root: the owner of the data, else `postgres`, else `nobody`.
 fn server_account(data: &Path) -> Result<Account, Error> {
     let no_user = |source: io::Error| Error::Embedded {
         problem: "PostgreSQL does not run as root, and there is no user postgres or nobody to run \

@@ -398,7 +398,7 @@ impl Database {
                 while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
                     match message {
                         Ok(AsyncMessage::Notification(notification)) => {
-                            // Nobody listens: the connection still has to be served.
+                            // The send fails if the receiver is gone. The connection must still be served.
                             let _ = sender.send(notification);
                         }
                         Ok(_) => {}
@@ -475,7 +475,7 @@ fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Re
     } else if with_ca && config.get_ssl_mode() == SslMode::Disable {
         return Err(Error::CaFileWithoutTls);
     } else if with_ca {
-        // Who names an authority wants its word: no fall back to an open connection.
+        // With an authority in the settings, the connection must not fall back to plain text.
         config.ssl_mode(SslMode::Require);
     }
     Ok(())

@@ -101,7 +101,7 @@ fn hint_of(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// Takes every certificate: for encryption against those who only listen.
+/// Accepts every certificate. The encryption then protects against eavesdroppers, not against a false server.
 #[derive(Debug)]
 struct Unverified {
     provider: Arc<CryptoProvider>,

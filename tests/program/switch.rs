@@ -26,7 +26,7 @@ impl Switch {
         Switch::answering(|_| Some(200))
     }
 
-    /// One whose nth answer, from 0 on, has this status; none: it never answers.
+    /// A switch that gives this status in its nth answer, from 0 on. With `None` it never answers.
     pub fn answering(status: impl Fn(usize) -> Option<u16> + Send + 'static) -> Switch {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/secret", listener.local_addr().unwrap());
@@ -58,10 +58,10 @@ impl Switch {
         &self.url
     }
 
-    /// The next that it hears.
+    /// The next ping that the switch receives.
     #[track_caller]
     pub fn next(&self) -> Heard {
-        self.heard.recv_timeout(PATIENCE).expect("somebody tells the switch")
+        self.heard.recv_timeout(PATIENCE).expect("the switch gets a ping")
     }
 
     /// What it has heard beside that so far.

@@ -151,8 +151,8 @@ async fn a_lost_ring_is_covered_by_the_poll() {
     server.stop().await;
 }
 
-/// Without the poll, and whoever inserts: what is committed is posted, also by those who inserted before the server lay
-/// down and commit long after.
+/// Every committed request is posted without the poll, from any session. This includes a session that inserts before the
+/// server goes idle and commits long after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_ring_is_lost() {
     let database = TestDatabase::new().await;
@@ -187,7 +187,7 @@ async fn no_ring_is_lost() {
     assert_eq!(server.stop().await.posted(), 800);
 }
 
-/// An application that took its number early and commits late: the lane was read far beyond it by then.
+/// An application takes its id early and commits late. By then the lane has been read far beyond that id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_number_that_comes_late_is_found() {
     let database = TestDatabase::new().await;
