@@ -141,7 +141,7 @@ pub struct Jobs {
     pub expiry: Job,
     /// Proves the books.
     pub reconciliation: Job,
-    /// Reports who owes points.
+    /// Reports the accounts in arrears.
     pub arrears: Job,
     /// Deletes old runs and requests.
     pub prune: Job,

@@ -16,35 +16,35 @@ use crate::yaml::{self, Lines};
 /// How mails leave.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    /// By which way.
+    /// The way that mails leave.
     pub way: MailWay,
-    /// Who gets which report, by the report's name.
+    /// The recipients of each report, by the report's name.
     pub to: BTreeMap<String, Vec<Mailbox>>,
-    /// Before another attempt; it doubles each time.
+    /// The pause before the second attempt at a mail; it doubles each time.
     pub retry_pause: Duration,
-    /// After so long no further attempt is made.
+    /// The age at which a mail is parked instead of retried.
     pub give_up_after: Duration,
-    /// Attachments that together have more bytes are left out.
+    /// The most bytes of all attachments of a mail together. Attachments beyond that are left out.
     pub attachments_limit: u64,
 }
 
-/// By which way mails leave.
+/// The way that mails leave.
 #[derive(Debug, Clone)]
 pub enum MailWay {
-    /// Not at all: none is written.
+    /// No mails are written.
     None,
-    /// As files in this folder.
+    /// Mails are written as files.
     Directory {
         /// The folder.
         folder: PathBuf,
-        /// Who they come from.
+        /// The sender.
         from: Mailbox,
     },
-    /// To a server.
+    /// Mails go to a server.
     Smtp {
         /// The server.
         smtp: Smtp,
-        /// Who they come from.
+        /// The sender.
         from: Mailbox,
     },
 }
@@ -62,18 +62,18 @@ pub struct Smtp {
     pub login: Option<(String, Secret)>,
     /// PEM certificates to trust; None: the system's.
     pub ca_file: Option<PathBuf>,
-    /// For each step.
+    /// The longest time of each step of a delivery.
     pub timeout: Duration,
 }
 
 /// Whether and when a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// From the server's greeting on, or not at all.
+    /// Encrypted after the server's greeting; without STARTTLS nothing is sent.
     StartTls,
-    /// From its first byte on.
+    /// Encrypted from the first byte on.
     Tls,
-    /// Never: only to this very machine.
+    /// Not encrypted: allowed for a server on the same machine only.
     None,
 }
 
@@ -87,12 +87,12 @@ impl Display for Security {
     }
 }
 
-/// What must not be shown.
+/// A password, hidden from logs and from `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// It. Never log it.
+    /// The text. Never log it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The section as it is written.
+/// The section as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileMail {
@@ -159,7 +159,7 @@ pub(super) struct FileSmtp {
     timeout: Duration,
 }
 
-/// What the section says, checked. A password from outside comes before its own.
+/// Checks the section. A password from outside the file comes before the file's.
 pub(super) fn read(
     file: FileMail,
     state_dir: &Path,
@@ -199,7 +199,7 @@ pub(super) fn read(
     })
 }
 
-/// Whether two addresses reach the same person: servers that tell letters from capitals are not met.
+/// Whether two addresses reach the same mailbox. Case is ignored, because servers ignore it in practice.
 fn is_same(one: &Address, other: &Address) -> bool {
     AsRef::<str>::as_ref(one).eq_ignore_ascii_case(other.as_ref())
 }
@@ -229,13 +229,13 @@ fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp,
             let remedy = "give POINTSD_SMTP_PASSWORD, the credential smtp-password or mail.smtp.password; or write null for no login";
             return Err(lines.error("mail.smtp.user", what, remedy));
         }
-        // One that was set up for all kinds of configurations is no mistake.
+        // A password without a user is allowed: the credential may be set up for several configurations.
         (None, _) => None,
     };
     if let Some((user, password)) = &login
         && (user.is_empty() || [user.as_str(), password.reveal()].iter().any(|text| text.contains(char::is_control)))
     {
-        // Which of them has it is not told: one of them is a secret.
+        // The message does not say which of the two is wrong, because the password is a secret.
         let what = "user and password must be on one line, and the user not empty";
         return Err(lines.error("mail.smtp.user", what, "write them without line ends; or write null for no login"));
     }
@@ -266,8 +266,8 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()).map(Secret))
 }
 
-/// Parses one mail address, with or without a name: `Finance <finance@example.com>`. lettre's own parser takes the beginning
-/// that it understands, and so only the first of two addresses.
+/// Parses one mail address, with or without a name: `Finance <finance@example.com>`. lettre's own parser is not used:
+/// it stops at the first text that it does not understand, and so takes only the first of two addresses.
 ///
 /// # Errors
 /// If it is no mail address.
@@ -297,7 +297,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>, D::Error> {
-    /// Read one by one, so that a mistake is told with its line.
+    /// Each address is parsed as a value of its own, so that an error names its line.
     #[derive(Deserialize)]
     struct One(#[serde(deserialize_with = "one_address")] Mailbox);
     Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|One(mailbox)| mailbox).collect())

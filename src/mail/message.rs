@@ -1,4 +1,4 @@
-//! A document as a mail: which parts it has, and what its header says.
+//! Composes a mail from a document: its parts and its header.
 
 use chrono::{DateTime, Utc};
 use lettre::Address;
@@ -20,10 +20,10 @@ use crate::time::{Zone, time_of_day_for_names};
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 const CSV: &str = "text/csv; charset=utf-8";
 
-/// A subject is cut there, in characters: what is longer, no list of mails shows.
+/// The longest subject, in characters. Mail programs do not show more in their lists.
 const LONGEST_SUBJECT: usize = 180;
 
-/// Why a document does not become a mail.
+/// Why a mail cannot be made from a document.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
     #[error("its document was deleted")]
@@ -40,30 +40,30 @@ pub(super) enum Unfit {
     Part,
 }
 
-/// What the mails of a document have in common.
+/// The parts that all mails of a document share.
 pub(super) struct Rendered {
-    /// Local date and time of the slot, as they stand in a file's name.
+    /// Local date and time of the slot, for the names of files.
     stamp: String,
     subject: String,
     text: String,
     html: String,
-    /// Content-ID and PNG.
+    /// The Content-ID and the PNG of each chart.
     pictures: Vec<(String, Vec<u8>)>,
     attachments: Vec<File>,
 }
 
 struct File {
-    /// Its name in the reader's language.
+    /// The name in the reader's language.
     name: String,
-    /// The same in plain letters, for mail programs that read no other.
+    /// The name in ASCII, for mail programs that do not read RFC 5987.
     plain_name: String,
     kind: &'static str,
     content: Vec<u8>,
-    /// What is said where not all rows of its table are in it.
+    /// The remark in the mail, if the file does not have all rows of its table.
     cut: Option<String>,
 }
 
-/// Makes what the mails of a document have in common. That takes its time: charts are drawn, tables written.
+/// Renders the parts that all mails of a document share. This is slow, because it draws charts and writes tables.
 pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> Result<Rendered, Unfit> {
     let mut document: Document = serde_json::from_str(&stored.content).map_err(Unfit::Unreadable)?;
     let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
@@ -80,7 +80,7 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
         document.sections.push(Section::Text { title: String::new(), paragraphs });
     }
     let pictures = pictures(number, &document);
-    // A picture that could not be drawn is left out; what it shows stands below it in words.
+    // A chart that could not be drawn is replaced by its description.
     let drawn = |chart: &Chart| pictures.iter().any(|(id, _)| *id == content_id(number, chart));
     let undrawn = |section: &Section| matches!(section, Section::Chart(chart) if !drawn(chart));
     for section in document.sections.iter_mut().filter(|section| undrawn(section)) {
@@ -100,7 +100,7 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
     })
 }
 
-/// `[Acme Ltd] Attention: 3,400 points in arrears (12 accounts)`, on one line whatever the headline holds.
+/// The subject, such as `[Acme Ltd] Attention: 3,400 points in arrears (12 accounts)`. It is always a single line.
 fn subject(document: &Document) -> String {
     let messages = Messages::new(document.language);
     let headline = document.headline.as_str();
@@ -120,14 +120,14 @@ fn subject(document: &Document) -> String {
     }
 }
 
-/// Without line ends and other control characters, which would end a header.
+/// Replaces line ends and other control characters by spaces, because they would end a header.
 fn one_line(text: &str) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     text.split(breaks).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The whole report as a workbook, and each table with rows by itself; one that is cut says so in its name. A report
-/// without tables has none.
+/// Makes the attachments: the whole report as a workbook, and each table with rows as CSV. The name of a cut table says so.
+/// A report without such tables has no attachments.
 fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
     let tables: Vec<_> = document
         .sections
@@ -170,7 +170,7 @@ fn cut_note(attached: &[File], stored: &StoredDocument, messages: Messages) -> V
     note
 }
 
-/// What fits, the first ones first, and what does not.
+/// Splits files into those that fit into the limit, taken in order, and those that do not.
 fn within(limit: u64, files: Vec<File>) -> (Vec<File>, Vec<File>) {
     let mut left = limit;
     files.into_iter().partition(|file| {
@@ -194,7 +194,7 @@ fn note(left_out: &[File], limit: u64, stored: &StoredDocument, messages: Messag
     messages.text("not-attached", args![limit = limit / 1_000_000, files = files, host = host, folder = folder])
 }
 
-/// Each chart that can be drawn, under its Content-ID.
+/// Draws the charts, each with its Content-ID. A chart that fails is logged and left out.
 fn pictures(number: i64, document: &Document) -> Vec<(String, Vec<u8>)> {
     let mut pictures = Vec::new();
     for section in &document.sections {
@@ -210,7 +210,7 @@ fn pictures(number: i64, document: &Document) -> Vec<(String, Vec<u8>)> {
     pictures
 }
 
-/// Of its document alone, because some mail programs mix up the pictures of a thread.
+/// The Content-ID of a chart. It has the document's number, because some mail programs mix up the pictures of a thread.
 fn content_id(number: i64, chart: &Chart) -> String {
     format!("{}.{number}@pointsd", file_part(&chart.name))
 }
@@ -221,17 +221,17 @@ fn readable_part(text: &str) -> String {
     text.to_lowercase().chars().map(plain).collect()
 }
 
-/// What may stand in a file's name and in a header alike.
+/// A text as a part of a file's name that is valid in a header, too: ASCII only.
 fn file_part(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+') { c } else { '_' };
     text.chars().map(plain).collect()
 }
 
-/// How the mail's file is called: by date, report and recipient, the same for every attempt.
+/// The name of the mail's file: date, report and recipient. Every attempt has the same name.
 pub(super) fn file_name(rendered: &Rendered, mail: &Claimed) -> String {
     let mut name = format!("{}-{}-{}", rendered.stamp, file_part(&mail.report), file_part(&mail.recipient));
     if file_part(&mail.recipient) != mail.recipient {
-        // Two addresses that differ only in what may not stand here.
+        // Two addresses may differ only in characters that were replaced, so a digest tells them apart.
         let digest = format!("{:x}", Sha256::digest(&mail.recipient));
         name.push('-');
         name.push_str(digest.get(..8).unwrap_or_default());
@@ -242,8 +242,10 @@ pub(super) fn file_name(rendered: &Rendered, mail: &Claimed) -> String {
     name + ".eml"
 }
 
-/// The mail as it leaves, and the address of its recipient. Every attempt says the same, byte for byte, as long as the
-/// document is rendered the same: Message-ID and date are the row's, and the boundaries between the parts follow from it.
+/// Composes the mail; returns it with the address of its recipient.
+///
+/// Every attempt gives the same bytes if the document is rendered the same. Message-ID and date come from the row, and the
+/// boundaries between the parts from the Message-ID.
 pub(super) fn compose(rendered: &Rendered, mail: &Claimed, from: &Mailbox) -> Result<(Address, Vec<u8>), Unfit> {
     let address: Address = mail.recipient.parse().map_err(|_| Unfit::Recipient(mail.recipient.clone()))?;
     let name = one_line(&mail.name);
@@ -273,20 +275,21 @@ pub(super) fn compose(rendered: &Rendered, mail: &Claimed, from: &Mailbox) -> Re
         .to(to)
         .subject(rendered.subject.clone())
         .message_id(Some(mail.message_id.clone()))
-        // RFC 3834: no holiday notice in reply.
+        // RFC 3834: prevents holiday notices.
         .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
         .multipart(content)?;
     Ok((address, message.formatted()))
 }
 
-/// With a boundary that follows from the mail's Message-ID: else each attempt would look like another mail.
+/// Sets a boundary made from the Message-ID. A random one would make each attempt look like another mail.
 fn bounded(part: MultiPartBuilder, mail: &Claimed, name: &str) -> MultiPart {
     let digest = format!("{:x}", Sha256::digest(format!("{} {name}", mail.message_id)));
     part.boundary(digest.get(..40).unwrap_or_default()).build()
 }
 
-/// Says that a part is a file. Its plain name stands by itself; the readable one, if it differs, follows in the form of
-/// RFC 5987. lettre would break names of more than some thirty letters into pieces, which not every mail program reads.
+/// The Content-Disposition of an attachment: its plain name, then the readable name by RFC 5987 if it differs.
+///
+/// lettre's own header splits names of more than about thirty letters, and not every mail program reads the pieces.
 #[derive(Clone)]
 struct Attached {
     name: String,
@@ -311,7 +314,7 @@ impl Header for Attached {
     }
 }
 
-/// Percent-encoded: letters, digits, `-`, `_` and `.` stay.
+/// Percent-encodes a name, except ASCII letters, digits, `-`, `_` and `.`.
 fn encoded(name: &str) -> String {
     let byte = |byte: u8| match byte {
         b'-' | b'_' | b'.' => char::from(byte).to_string(),

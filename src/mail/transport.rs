@@ -321,7 +321,7 @@ fn telling(error: &smtp::Error) -> String {
         let said = error.source().map(ToString::to_string).unwrap_or_default();
         return format!("{code} {said}");
     }
-    // The error's own text repeats its kind once a floor.
+    // The text of each error in the chain repeats its kind; the last cause alone says what went wrong.
     let mut cause: &(dyn StdError + 'static) = error;
     while let Some(deeper) = below(cause) {
         cause = deeper;
