@@ -1,6 +1,40 @@
 # What a business reads, in English. zh-CN.ftl has the same keys with the same variables; a test compares them.
 # Numbers arrive as numbers: they choose the plural form, and are shown grouped (1,234).
 
+## Counts, which other messages use as { n-points }
+
+n-points = { $points ->
+    [one] { $points } point
+   *[other] { $points } points
+}
+n-accounts = { $accounts ->
+    [one] { $accounts } account
+   *[other] { $accounts } accounts
+}
+n-batches = { $batches ->
+    [one] { $batches } batch
+   *[other] { $batches } batches
+}
+n-entries = { $entries ->
+    [one] { $entries } entry
+   *[other] { $entries } entries
+}
+# $direction is `more` or `fewer`.
+n-points-higher = { n-points } { $direction ->
+    [more] higher
+   *[fewer] lower
+}
+n-points-remain = { $points ->
+    [one] { $points } point { $direction ->
+        [more] more remains
+       *[fewer] fewer remains
+    }
+   *[other] { $points } points { $direction ->
+        [more] more remain
+       *[fewer] fewer remain
+    }
+}
+
 ## Every report
 
 total = Total
@@ -63,13 +97,7 @@ list-separator = {", "}
 ## Arrears
 
 arrears-title = Arrears
-arrears-headline = { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} in arrears ({ $accounts ->
-    [one] { $accounts } account
-   *[other] { $accounts } accounts
-})
+arrears-headline = { n-points } in arrears ({ n-accounts })
 arrears-headline-none = No accounts in arrears
 arrears-headline-changes = ; { $new } new, { $cleared } cleared
 arrears-headline-difference = ; unreconciled difference
@@ -93,15 +121,15 @@ arrears-age-unknown = Unknown
 arrears-unexplained-text = { $accounts ->
     [one] The entries of { $accounts } account do not explain its arrears.
    *[other] The entries of { $accounts } accounts do not explain their arrears.
-} See the table below. Next: `pointsd run reconciliation --full` names the rule that fails.
+} See the table below. Next: `pointsd run reconciliation --full` names the failed check.
 arrears-undated-text = { $accounts ->
-    [one] { $accounts } account is in arrears, but none of its entries leads below zero.
-   *[other] { $accounts } accounts are in arrears, but none of their entries leads below zero.
-} Next: `pointsd run reconciliation --full` names the rule that fails.
+    [one] { $accounts } account is in arrears, but no entry shows since when.
+   *[other] { $accounts } accounts are in arrears, but no entry shows since when.
+} Next: `pointsd run reconciliation --full` names the failed check.
 arrears-difference-text = { $points ->
     [one] The arrears differ by { $points } point
    *[other] The arrears differ by { $points } points
-} from the last report and the entries since: see “Unreconciled difference” in the roll-forward.
+} from the last report and the entries since: see “Unreconciled difference” in the roll-forward. Next: `pointsd run reconciliation --full` names the failed check.
 arrears-unexplained = Accounts with an unreconciled difference
 arrears-expected = Expected
 arrears-actual = Actual
@@ -113,7 +141,7 @@ arrears-last-entry = Last entry
 arrears-largest = Largest balances in arrears
 arrears-all = All balances in arrears
 arrears-all-in-file = These are the first { $shown } rows; { $file } in the report's folder has all of them.
-arrears-all-not-in-file = These are the first { $shown } rows; `pointsd arrears --csv` lists the accounts in arrears at its time.
+arrears-all-not-in-file = These are the first { $shown } rows; `pointsd arrears --csv` lists all accounts that are in arrears when it runs.
 
 arrears-changes = Changes
 arrears-first-report = This is the first report on arrears. The next one shows the changes since this one.
@@ -144,16 +172,10 @@ arrears-cleared-by-nothing = no entry
 ## Expiry
 
 expiry-title = Expiry
-expiry-headline = { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} expired ({ $batches ->
-    [one] { $batches } batch
-   *[other] { $batches } batches
-})
+expiry-headline = { n-points } expired ({ n-batches })
 expiry-headline-none = No points expired
 expiry-headline-due = ; { $points } due to expire within 30 days
-expiry-headline-disproved = ; the entries disagree
+expiry-headline-disproved = ; the nightly run's count differs from its entries
 expiry-headline-orphans = ; batches without an account
 expiry-headline-overdue = ; overdue points not yet expired
 expiry-headline-difference = ; unreconciled difference in the last forecast
@@ -167,26 +189,14 @@ expiry-due-30 = Due to expire within 30 days
 expiry-due-90 = Due to expire within 90 days
 expiry-overdue = Overdue, not yet expired
 
-expiry-disproved-text = The count of the nightly run disagrees with its entries: { $reason }.
+expiry-disproved-text = The nightly run counted other figures than its entries show. Next: `pointsd runs --job expiry` shows both.
 expiry-orphans-text = { $accounts ->
     [one] Batches of { $accounts } missing account are due. They cannot expire and were left as they are.
    *[other] Batches of { $accounts } missing accounts are due. They cannot expire and were left as they are.
 } Next: restore the rows of the accounts from a backup.
-expiry-overdue-text = { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} in { $batches ->
-    [one] { $batches } batch
-   *[other] { $batches } batches
-} were due at this slot and are not yet expired: they were issued after the nightly run passed their account, or the run missed them. The next nightly run expires them; `pointsd run expiry` does it now. If they stay, `pointsd run reconciliation --full` names the rule that fails.
-expiry-difference-text = The entries do not explain { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} of the last forecast for { $day }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
-expiry-differences-text = The entries do not explain { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} of the last forecast from { $first } to { $last }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
+expiry-overdue-text = { n-points } in { n-batches } were due at this slot and are not yet expired: they were issued after the nightly run passed their account, or the run missed them. The next nightly run expires them; `pointsd run expiry` does it now. If they stay, `pointsd run reconciliation --full` names the failed check.
+expiry-difference-text = The entries do not explain { n-points } of the last forecast for { $day }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
+expiry-differences-text = The entries do not explain { n-points } of the last forecast from { $first } to { $last }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
 
 expiry-expired = Points expired, by source
 expiry-expired-note = Since the last report, { $since }. On account activity: points past their expiry expire when their account is next used, before the nightly run.
@@ -210,8 +220,8 @@ expiry-later = later
 expiry-forecast = Forecast and actual
 expiry-forecast-first = There is no earlier forecast; the next report compares.
 expiry-forecast-none = No day of the last forecast is over yet.
-expiry-forecast-note = Forecast + issued since - used since + corrections = expired + overdue + unreconciled difference. Each row is what expires by that instant, after the row before.
-expiry-forecast-not-over-note = { " " }The last row is what expired already of days that are not over; these are not compared yet.
+expiry-forecast-note = Forecast + issued since - used since + corrections = expired + overdue + unreconciled difference. Each row covers the time since the row above it.
+expiry-forecast-not-over-note = { " " }The last row shows points that have already expired on days that are not over; these days are not compared yet.
 expiry-forecast-not-over = days not over
 expiry-by = Expires by
 expiry-forecast-points = Forecast
@@ -224,20 +234,11 @@ expiry-expired-points = Expired
 reconciliation = Reconciliation
 
 # The headline.
-reconciliation-full = Reconciliation, { $day }: no exceptions ({ $accounts ->
-    [one] { $accounts } account
-   *[other] { $accounts } accounts
-}, { $entries ->
-    [one] { $entries } entry
-   *[other] { $entries } entries
-})
+reconciliation-full = Reconciliation, { $day }: no exceptions ({ n-accounts }, { n-entries })
 reconciliation-changes = Reconciliation, { $day }: no exceptions ({ $accounts ->
     [one] { $accounts } changed account
    *[other] { $accounts } changed accounts
-}, { $entries ->
-    [one] { $entries } entry
-   *[other] { $entries } entries
-})
+}, { n-entries })
 reconciliation-no-changes = Reconciliation, { $day }: no exceptions (no changes since the previous reconciliation)
 reconciliation-exceptions = Reconciliation, { $day }: { $exceptions ->
     [one] { $exceptions } exception
@@ -279,77 +280,39 @@ all-accounts = all accounts
 
 next-repair = pointsd repair plan --user { $account }
 next-reconcile = Repair the accounts with exceptions, then: pointsd run reconciliation
-next-day-changed = Compare the day with its entries: docs/reconciliation.md, "When a closed day has changed"
+next-day-changed = Do not use the figures of these days until an operator has compared them with the entries: pointsd repair plan
 
-# What an exception says, for each check. $direction is `more` or `fewer`.
+# What an exception says, for each check.
 finding-account_missing = Account { $account } does not exist, but it has batches or entries
 finding-entry_numbers = Account { $account }: entry { $entry } is missing
-finding-entry_type = Entry { $entry } of account { $account }: its fields do not belong to its type ({ $found }, expected { $expected })
-finding-entry_chain = Entry { $entry } of account { $account }: the opening balance is { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} { $direction ->
-    [more] higher
-   *[fewer] lower
-} than the previous entry's closing balance ({ $found }, expected { $expected })
-finding-entry_amount = Entry { $entry } of account { $account }: its points do not match the change in balance ({ $found }, expected { $expected })
-finding-batch_recharge = Batch { $batch } of account { $account } does not match the entry that issued it ({ $found }, expected { $expected })
-finding-entry_allocations = Entry { $entry } of account { $account }: its points do not match those taken from batches ({ $found }, expected { $expected })
-finding-batch_amount = Batch { $batch } of account { $account }: { $points ->
-    [one] { $points } point { $direction ->
-        [more] more remains
-       *[fewer] fewer remains
-    }
-   *[other] { $points } points { $direction ->
-        [more] more remain
-       *[fewer] fewer remain
-    }
-} than the entries explain ({ $found }, expected { $expected })
-finding-batch_state = Batch { $batch } of account { $account }: its status, points or dates contradict each other ({ $found }, expected { $expected })
-finding-entry_batches = Entry { $entry } of account { $account }: it takes points from batch { $batch }, which it may not ({ $found }, expected { $expected })
-finding-account_balance = Account { $account }: the balance is { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} { $direction ->
-    [more] higher
-   *[fewer] lower
-} than the last entry shows ({ $found }, expected { $expected })
+finding-entry_type = Entry { $entry } of account { $account }: its fields do not belong to its type
+finding-entry_chain = Entry { $entry } of account { $account }: the opening balance is { n-points-higher } than the previous entry's closing balance ({ $found }, expected { $expected })
+finding-entry_amount = Entry { $entry } of account { $account }: its points do not match the change in balance
+finding-batch_recharge = Batch { $batch } of account { $account } does not match the entry that issued it
+finding-entry_allocations = Entry { $entry } of account { $account }: its points do not match those taken from batches
+finding-batch_amount = Batch { $batch } of account { $account }: { n-points-remain } than the entries explain ({ $found }, expected { $expected })
+finding-batch_state = Batch { $batch } of account { $account }: its status, points or dates contradict each other
+finding-entry_batches = Entry { $entry } of account { $account }: it takes points from batch { $batch }, which it may not
+finding-account_balance = Account { $account }: the balance is { n-points-higher } than the last entry shows ({ $found }, expected { $expected })
 finding-account_totals = Account { $account }: the lifetime totals differ from the sums of its entries ({ $found }, expected { $expected })
 finding-account_numbers = Account { $account }: the number of its last entry or last batch is wrong ({ $found }, expected { $expected })
-finding-account_identity = Account { $account }: the balance is { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} { $direction ->
-    [more] higher
-   *[fewer] lower
-} than its lifetime totals explain ({ $found }, expected { $expected })
-finding-account_remaining = Account { $account }: { $points ->
-    [one] { $points } point { $direction ->
-        [more] more remains
-       *[fewer] fewer remains
-    }
-   *[other] { $points } points { $direction ->
-        [more] more remain
-       *[fewer] fewer remain
-    }
-} in its batches than its balance explains ({ $found }, expected { $expected })
+finding-account_identity = Account { $account }: the balance is { n-points-higher } than its lifetime totals explain ({ $found }, expected { $expected })
+finding-account_remaining = Account { $account }: { n-points-remain } in its batches than its balance explains ({ $found }, expected { $expected })
 finding-history_changed = Account { $account }: entries or batches have been changed since they were reconciled
-finding-days_balance = All accounts: the net balance is { $points ->
-    [one] { $points } point
-   *[other] { $points } points
-} { $direction ->
-    [more] higher
-   *[fewer] lower
-} than the roll-forward ({ $found }, expected { $expected })
+finding-days_balance = All accounts: the net balance is { n-points-higher } than the roll-forward ({ $found }, expected { $expected })
 finding-days_source = All accounts: points by source differ from the roll-forward ({ $found }, expected { $expected })
 finding-day_changed = A closed business day no longer agrees with its entries ({ $found }, expected { $expected })
-finding-other = Check { $check }, { $account }: found { $found }, expected { $expected }
+finding-other = Check { $check } failed ({ $account })
 
 # The values of an exception.
 value-recharged = issued { $value }
 value-consumed = used { $value }
 value-expired = expired { $value }
 value-adjusted = corrections { $value }
+value-settled = applied to arrears { $value }
+value-opening = opening { $value }
+value-owed = arrears { $value }
+value-and-more = and { $value } more
 value-last_seq = last entry { $value }
 value-last_batch = last batch { $value }
 value-remaining = remaining { $value }
@@ -411,8 +374,8 @@ tone-good = No exceptions
 tone-attention = Attention
 tone-bad = Action required
 subject-good = { $headline }
-subject-attention = Attention: { $headline }
-subject-bad = Action required: { $headline }
+subject-attention = { tone-attention }: { $headline }
+subject-bad = { tone-bad }: { $headline }
 named-value = { $name }: { $value }
 footer-as-of = As of { $as_of }. All times are in the time zone { $zone }.
 footer-made-by = Run { $run } of pointsd, scheduled for { $slot }.

@@ -1,5 +1,20 @@
 # 业务方阅读的中文文本。键与变量须与 en.ftl 完全一致，由测试核对。
 
+## 数量，供其他文本引用
+
+n-points = { $points } 积分
+n-accounts = { $accounts } 个账户
+n-batches = { $batches } 个批次
+n-entries = { $entries } 笔分录
+n-points-higher = { $direction ->
+    [more] 多
+   *[fewer] 少
+} { n-points }
+n-points-remain = { $direction ->
+    [more] 多
+   *[fewer] 少
+} { n-points }
+
 ## 所有报告
 
 total = 合计
@@ -10,7 +25,7 @@ summary = 摘要
 more-rows = 另有 { $rows } 行
 more-rows-attached = 另有 { $rows } 行，见附件
 more-rows-partly-attached = 另有 { $rows } 行，其中 { $attached } 行见附件
-more-rows-in-file = 另有 { $rows } 行，见报告目录中的 { $file }
+more-rows-in-file = 另有 { $rows } 行，见报告文件夹中的 { $file }
 sheet-cut = 此表仅列出 { $all } 行中的前 { $shown } 行。
 sheet-cut-summed = 此表仅列出 { $all } 行中的前 { $shown } 行，公式仅对这些行求和。
 total-of-all = 全部 { $rows } 行合计
@@ -49,15 +64,15 @@ list-separator = 、
 ## 欠费报告
 
 arrears-title = 欠费报告
-arrears-headline = 欠费 { $points } 积分（{ $accounts } 个账户）
+arrears-headline = 欠费 { n-points }（{ n-accounts }）
 arrears-headline-none = 没有欠费账户
 arrears-headline-changes = ；新增 { $new } 个，结清 { $cleared } 个
 arrears-headline-difference = ；存在未调节差额
 arrears-points = 欠费积分（应收）
 arrears-accounts = 欠费账户
 arrears-oldest = 最早欠费时间
-arrears-new-accounts = 较上次新增账户
-arrears-cleared-accounts = 较上次结清账户
+arrears-new-accounts = 上次报告以来新增欠费账户
+arrears-cleared-accounts = 上次报告以来结清账户
 arrears-last-report = 上次报告时间
 
 arrears-chart = 欠费积分（按账龄）
@@ -70,9 +85,9 @@ arrears-age-quarter = 31-90 天
 arrears-age-older = 90 天以上
 arrears-age-unknown = 未知
 
-arrears-unexplained-text = { $accounts } 个账户的欠费与其分录不符，明细见下表。下一步：运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
+arrears-unexplained-text = { n-accounts }的欠费与其分录不符，明细见下表。下一步：运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
 arrears-undated-text = { $accounts } 个欠费账户没有使余额转负的分录，无法确定欠费起始时间。下一步：运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
-arrears-difference-text = 当前欠费与上次报告及其后分录相差 { $points } 积分，见欠费变动表中的“未调节差额”。
+arrears-difference-text = 当前欠费与上次报告及其后分录相差 { n-points }，见欠费变动表中的“未调节差额”。下一步：运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
 arrears-unexplained = 存在未调节差额的账户
 arrears-expected = 应欠
 arrears-actual = 实欠
@@ -83,14 +98,14 @@ arrears-cause = 使用项目
 arrears-last-entry = 最近分录
 arrears-largest = 欠费最多的账户
 arrears-all = 全部欠费账户
-arrears-all-in-file = 此处列出前 { $shown } 行；完整清单见报告目录中的 { $file }。
+arrears-all-in-file = 此处列出前 { $shown } 行；完整清单见报告文件夹中的 { $file }。
 arrears-all-not-in-file = 此处列出前 { $shown } 行；完整清单可用 `pointsd arrears --csv` 实时导出。
 
 arrears-changes = 变动
 arrears-first-report = 这是第一份欠费报告，自下一份起列示期间变动。
 arrears-roll-forward = 欠费变动表
-arrears-roll-forward-note = 自 { $since } 起，当时有 { $accounts } 个账户欠费。
-arrears-passing = 期间另有 { $accounts } 个账户欠费后已结清。
+arrears-roll-forward-note = 自 { $since } 起，当时有 { n-accounts }欠费。
+arrears-passing = 期间另有 { n-accounts }欠费后已结清。
 arrears-opening = 期初：上次报告欠费
 arrears-earlier-difference = 上次报告的未调节差额
 arrears-drawn = 新增欠费
@@ -109,10 +124,10 @@ arrears-cleared-by-nothing = 没有对应的分录
 ## 积分过期报告
 
 expiry-title = 积分过期报告
-expiry-headline = { $points } 积分已过期（{ $batches } 个批次）
+expiry-headline = { n-points }已过期（{ n-batches }）
 expiry-headline-none = 没有积分过期
-expiry-headline-due = ；未来 30 天将到期 { $points } 积分
-expiry-headline-disproved = ；与分录不符
+expiry-headline-due = ；未来 30 天将到期 { n-points }
+expiry-headline-disproved = ；每晚过期处理的计数与分录不符
 expiry-headline-orphans = ；存在无账户的批次
 expiry-headline-overdue = ；有已到期未处理的积分
 expiry-headline-difference = ；上次预测存在未调节差额
@@ -126,11 +141,11 @@ expiry-due-30 = 未来 30 天将到期
 expiry-due-90 = 未来 90 天将到期
 expiry-overdue = 已到期未处理
 
-expiry-disproved-text = 每晚过期处理的计数与其分录不符：{ $reason }。
+expiry-disproved-text = 每晚过期处理的计数与其分录不符。下一步：运行 `pointsd runs --job expiry`，查看两者的数字。
 expiry-orphans-text = 有 { $accounts } 个不存在的账户名下仍有到期批次，无法作过期处理，已原样保留。下一步：从备份恢复这些账户的记录。
-expiry-overdue-text = 有 { $batches } 个批次共 { $points } 积分在计划时间已到期，但尚未处理：在过期处理之后才入账，或被遗漏。下一次过期处理将使其过期，也可立即运行 `pointsd run expiry`；如仍存在，请运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
-expiry-difference-text = 上次预测中截至 { $day } 到期的积分，有 { $points } 积分没有对应分录，见末表“未调节差额”。批次数据曾在没有分录的情况下被改动。下一步：运行 `pointsd run reconciliation --full`，查明相关批次。
-expiry-differences-text = 上次预测中 { $first } 至 { $last } 到期的积分，有 { $points } 积分没有对应分录，见末表“未调节差额”。批次数据曾在没有分录的情况下被改动。下一步：运行 `pointsd run reconciliation --full`，查明相关批次。
+expiry-overdue-text = 有 { n-batches }共 { n-points }在计划时间已到期，但尚未处理：在每晚过期处理之后才入账，或被遗漏。下一次每晚过期处理将使其过期，也可立即运行 `pointsd run expiry`；如仍存在，请运行 `pointsd run reconciliation --full`，查明未通过的核对规则。
+expiry-difference-text = 上次预测中截至 { $day } 到期的积分，有 { n-points }没有对应分录，见末表“未调节差额”。批次数据曾在没有分录的情况下被改动。下一步：运行 `pointsd run reconciliation --full`，查明相关批次。
+expiry-differences-text = 上次预测中 { $first } 至 { $last } 到期的积分，有 { n-points }没有对应分录，见末表“未调节差额”。批次数据曾在没有分录的情况下被改动。下一步：运行 `pointsd run reconciliation --full`，查明相关批次。
 
 expiry-expired = 过期积分（按来源）
 expiry-expired-note = 自上次报告（{ $since }）起。账户交易时过期：账户发生交易时，其已到期的积分先行过期，不待每晚过期处理。
@@ -138,7 +153,7 @@ expiry-first-report = 这是第一份报告，此前账户交易时过期的积�
 expiry-expired-none = 没有到期的积分。
 expiry-orphans = 无账户的到期批次
 expiry-outstanding = 未使用积分（按来源）
-expiry-outstanding-note = 将到期数为在此之前未被使用的情况下将过期的积分。
+expiry-outstanding-note = 各到期栏：届时如仍未使用，即会过期的积分。
 expiry-outstanding-none = 没有未使用积分。
 expiry-outstanding-points = 未使用
 expiry-within-7 = 7 天内到期
@@ -155,7 +170,7 @@ expiry-forecast = 预测与实际
 expiry-forecast-first = 此前没有预测，自下一份报告起比较。
 expiry-forecast-none = 上次预测的各日均未结束，暂无可比数据。
 expiry-forecast-note = 预测 + 其后发放 - 其后使用 + 更正 = 过期 + 已到期未处理 + 未调节差额。每行为上一行之后至该时刻到期的积分。
-expiry-forecast-not-over-note = 末行为尚未结束的日期中已经过期的积分，这些日期暂不比较。
+expiry-forecast-not-over-note = 末行为尚未结束的各日中已经过期的积分，这些日期暂不比较。
 expiry-forecast-not-over = 未结束的日期
 expiry-by = 到期截止
 expiry-forecast-points = 预测
@@ -168,8 +183,8 @@ expiry-expired-points = 过期
 reconciliation = 积分对账报告
 
 # 标题句。
-reconciliation-full = { $day }对账无差异（{ $accounts } 个账户，{ $entries } 笔分录）
-reconciliation-changes = { $day }对账无差异（有变动的账户 { $accounts } 个，{ $entries } 笔分录）
+reconciliation-full = { $day }对账无差异（{ n-accounts }，{ n-entries }）
+reconciliation-changes = { $day }对账无差异（有变动的账户 { $accounts } 个，{ n-entries }）
 reconciliation-no-changes = { $day }对账无差异（自上次对账以来没有变动）
 reconciliation-exceptions = { $day }对账有 { $exceptions } 项差异，其中新增 { $new } 项
 
@@ -207,54 +222,40 @@ status-open = 未消除
 all-accounts = 全部账户
 
 next-repair = pointsd repair plan --user { $account }
-next-reconcile = 先修复有差异的账户，再执行：pointsd run reconciliation
-next-day-changed = 将该营业日与其分录核对，参见 docs/reconciliation.md 的“When a closed day has changed”一节
+next-reconcile = 先修复有差异的账户，再运行：pointsd run reconciliation
+next-day-changed = 在运维人员将这些营业日与其分录核对之前，请勿使用其数据：pointsd repair plan
 
 # 每项核对规则的差异说明。
 finding-account_missing = 账户 { $account } 不存在，却有其批次或分录
 finding-entry_numbers = 账户 { $account }：缺少第 { $entry } 笔分录
-finding-entry_type = 账户 { $account } 的第 { $entry } 笔分录：字段与分录类型不符（实为 { $found }，应为 { $expected }）
-finding-entry_chain = 账户 { $account } 的第 { $entry } 笔分录：期初余额比上一笔分录的期末余额{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
-finding-entry_amount = 账户 { $account } 的第 { $entry } 笔分录：积分数与余额变动不符（实为 { $found }，应为 { $expected }）
-finding-batch_recharge = 账户 { $account } 的批次 { $batch }：与其发放分录不符（实为 { $found }，应为 { $expected }）
-finding-entry_allocations = 账户 { $account } 的第 { $entry } 笔分录：积分数与取自各批次的积分不符（实为 { $found }，应为 { $expected }）
-finding-batch_amount = 账户 { $account } 的批次 { $batch }：剩余积分比分录所示{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
-finding-batch_state = 账户 { $account } 的批次 { $batch }：状态、积分或日期相互矛盾（实为 { $found }，应为 { $expected }）
-finding-entry_batches = 账户 { $account } 的第 { $entry } 笔分录：不应从批次 { $batch } 取用积分（实为 { $found }，应为 { $expected }）
-finding-account_balance = 账户 { $account }：余额比最后一笔分录所示{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-entry_type = 账户 { $account } 的第 { $entry } 笔分录：字段与分录类型不符
+finding-entry_chain = 账户 { $account } 的第 { $entry } 笔分录：期初余额比上一笔分录的期末余额{ n-points-higher }（实为 { $found }，应为 { $expected }）
+finding-entry_amount = 账户 { $account } 的第 { $entry } 笔分录：积分数与余额变动不符
+finding-batch_recharge = 账户 { $account } 的批次 { $batch }：与其发放分录不符
+finding-entry_allocations = 账户 { $account } 的第 { $entry } 笔分录：积分数与取自各批次的积分不符
+finding-batch_amount = 账户 { $account } 的批次 { $batch }：剩余积分比分录所示{ n-points-remain }（实为 { $found }，应为 { $expected }）
+finding-batch_state = 账户 { $account } 的批次 { $batch }：状态、积分或日期相互矛盾
+finding-entry_batches = 账户 { $account } 的第 { $entry } 笔分录：不应从批次 { $batch } 取用积分
+finding-account_balance = 账户 { $account }：余额比最后一笔分录所示{ n-points-higher }（实为 { $found }，应为 { $expected }）
 finding-account_totals = 账户 { $account }：累计数与各类分录之和不符（实为 { $found }，应为 { $expected }）
 finding-account_numbers = 账户 { $account }：最后分录号或最后批次号有误（实为 { $found }，应为 { $expected }）
-finding-account_identity = 账户 { $account }：余额比按累计数计算的{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
-finding-account_remaining = 账户 { $account }：各批次剩余积分之和比余额所示{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-account_identity = 账户 { $account }：余额比按累计数计算的{ n-points-higher }（实为 { $found }，应为 { $expected }）
+finding-account_remaining = 账户 { $account }：各批次剩余积分之和比余额所示{ n-points-remain }（实为 { $found }，应为 { $expected }）
 finding-history_changed = 账户 { $account }：已核对过的分录或批次被改动
-finding-days_balance = 全部账户：净余额比积分变动表{ $direction ->
-    [more] 多
-   *[fewer] 少
-} { $points } 积分（实为 { $found }，应为 { $expected }）
+finding-days_balance = 全部账户：净余额比积分变动表{ n-points-higher }（实为 { $found }，应为 { $expected }）
 finding-days_source = 全部账户：按来源统计的积分与积分变动表不符（实为 { $found }，应为 { $expected }）
 finding-day_changed = 已结账的营业日与其分录不再一致（实为 { $found }，应为 { $expected }）
-finding-other = 核对规则 { $check }（{ $account }）：实为 { $found }，应为 { $expected }
+finding-other = 未通过核对规则 { $check }（{ $account }）
 
 # 差异中的数值。
 value-recharged = 发放 { $value }
 value-consumed = 使用 { $value }
 value-expired = 过期 { $value }
 value-adjusted = 更正 { $value }
+value-settled = 抵扣欠费 { $value }
+value-opening = 期初 { $value }
+value-owed = 欠费 { $value }
+value-and-more = 另有 { $value } 项
 value-last_seq = 最后分录号 { $value }
 value-last_batch = 最后批次号 { $value }
 value-remaining = 剩余 { $value }
@@ -283,7 +284,7 @@ days-recomputed = 为此次核对，已根据分录重新计算所有已结账�
 unused-by-age = 未使用积分（按账龄）
 unused-by-age-note = 自发放之日起的天数。
 unused-by-expiry = 未使用积分（按到期时间）
-unused-by-expiry-note = 距到期的天数。已到期的积分将在下次夜间处理时过期，或在其账户下次交易时过期。
+unused-by-expiry-note = 距到期的天数。已到期的积分将在下一次每晚过期处理时过期，或在其账户下次交易时过期。
 time-to-expiry = 距到期
 
 # 核对规则及其要求。
@@ -313,11 +314,11 @@ rule-day_changed = 已结账的营业日不再变动。
 ## 邮件与页面
 
 tone-good = 正常
-tone-attention = 需关注
-tone-bad = 需处理
-subject-good = 【正常】{ $headline }
-subject-attention = 【需关注】{ $headline }
-subject-bad = 【需处理】{ $headline }
+tone-attention = 提示
+tone-bad = 需关注
+subject-good = 【{ tone-good }】{ $headline }
+subject-attention = 【{ tone-attention }】{ $headline }
+subject-bad = 【{ tone-bad }】{ $headline }
 named-value = { $name }：{ $value }
 footer-as-of = 数据截至{ $as_of }。所有时间均为 { $zone } 时间。
 footer-made-by = 由 pointsd 第 { $run } 次运行生成，计划时间{ $slot }。

@@ -7,26 +7,26 @@ use uuid::Uuid;
 use crate::language::Language;
 use crate::messages::Messages;
 
-/// A report, complete: renderers add nothing but form.
+/// A complete report. Renderers add only form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Which report: the name of the job that makes it, as `arrears`.
     pub report: String,
-    /// In which language everything below is written.
+    /// The language of all texts below.
     pub language: Language,
     /// The business that the books belong to; empty where the configuration names none.
     pub business: String,
     /// `Arrears`, in the reader's language.
     pub title: String,
-    /// The slot that it was made for.
+    /// The slot of its run.
     pub slot: DateTime<Utc>,
     /// The run that made it.
     pub run: i64,
     /// The instant of the snapshot that it shows.
     pub as_of: DateTime<Utc>,
-    /// IANA name of the zone whose calendar and clock it is written in.
+    /// The IANA name of its time zone.
     pub time_zone: String,
-    /// How things stand.
+    /// Whether there is something to do.
     pub tone: Tone,
     /// The most important sentence; also the mail's subject.
     pub headline: String,
@@ -36,24 +36,35 @@ pub struct Document {
     pub sections: Vec<Section>,
 }
 
-/// How things stand.
+/// Whether there is something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tone {
     /// Nothing to do.
     Good,
-    /// The report needs attention.
+    /// The report should be read.
     Attention,
-    /// Something is wrong.
+    /// Something is wrong and must be corrected.
     Bad,
 }
 
-/// A name and what it is.
+impl Tone {
+    /// Its name in the database, in templates, and in the keys of the catalogue.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tone::Good => "good",
+            Tone::Attention => "attention",
+            Tone::Bad => "bad",
+        }
+    }
+}
+
+/// A named value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// The name.
     pub label: String,
-    /// What it is.
+    /// The value.
     pub value: Cell,
 }
 

@@ -33,7 +33,7 @@ impl Job for Expiry {
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Sweep>> {
         let Some(sweep) = sweep(&context, &run).await? else { return Ok(Ended::Stopped) };
         let disproved = disproved(&context, &run, &sweep).await?;
-        let report = expiry::Expiry { sweep: &sweep, disproved: disproved.as_deref() };
+        let report = expiry::Expiry { sweep: &sweep, disproved: disproved.is_some() };
         if context.publish(&run, &report).await?.is_none() {
             return Ok(Ended::Stopped);
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::outbox::{Claimed, StoredDocument};
 use crate::config::Config;
-use crate::document::{Chart, Document, Section, Tone};
+use crate::document::{Chart, Document, Section};
 use crate::errors;
 use crate::messages::{Messages, args};
 use crate::render::{self, Renderer};
@@ -103,12 +103,8 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
 /// The subject, such as `[Acme Ltd] Attention: 3,400 points in arrears (12 accounts)`. It is always a single line.
 fn subject(document: &Document) -> String {
     let messages = Messages::new(document.language);
-    let headline = document.headline.as_str();
-    let headline = match document.tone {
-        Tone::Good => messages.text("subject-good", args![headline = headline]),
-        Tone::Attention => messages.text("subject-attention", args![headline = headline]),
-        Tone::Bad => messages.text("subject-bad", args![headline = headline]),
-    };
+    let headline =
+        messages.text(&format!("subject-{}", document.tone.name()), args![headline = document.headline.as_str()]);
     let business = match document.business.as_str() {
         "" => String::new(),
         business => format!("[{business}] "),

@@ -1,5 +1,5 @@
-//! Charts as PNG, since mail programs show no SVG: drawn as SVG, which has shapes and text only, and painted by resvg
-//! with a font of our own, so that a chart is the same on every machine.
+//! Charts as PNG, because mail programs show no SVG. A chart is drawn as SVG and painted by resvg with a font of our own, so
+//! that it is the same on every machine.
 
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
@@ -14,13 +14,13 @@ use super::text::wrap;
 use crate::document::{Chart, Document, Form};
 use crate::numbers::grouped;
 
-/// How wide a chart is shown, in pixels of CSS; the picture has twice as many each way, for displays that have them.
+/// The width of a chart on a page, in CSS pixels. The picture has twice as many each way, for sharp displays.
 pub const PICTURE_WIDTH: u32 = 600;
-/// How high it is shown.
+/// The height of a chart on a page, in CSS pixels.
 pub(super) const PICTURE_HEIGHT: u32 = 300;
 
 static FONT: &[u8] = include_bytes!("../../assets/fonts/NotoSansSC-Subset.ttf");
-/// Read when the first chart is drawn: a daemon that waits for its slots does not hold it.
+/// Loaded with the first chart, so that an idle daemon does not hold it in memory.
 static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_source(fontdb::Source::Binary(Arc::new(FONT)));
@@ -30,7 +30,7 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
 /// A chart as a PNG, 1200 by 600 pixels; the same for the same chart.
 ///
 /// # Errors
-/// Where it cannot be drawn; no content of a chart should cause this.
+/// If the chart cannot be drawn; no content of a chart should cause this.
 pub fn png(chart: &Chart, document: &Document) -> Result<Vec<u8>, Error> {
     let failed = |reason: String| Error::Chart { name: chart.name.clone(), reason };
     let options = Options { font_family: FAMILY.to_owned(), fontdb: FONTS.clone(), ..Options::default() };
@@ -42,8 +42,8 @@ pub fn png(chart: &Chart, document: &Document) -> Result<Vec<u8>, Error> {
     encoded(&picture).map_err(|error| failed(error.to_string()))
 }
 
-/// Encodes without an alpha channel, since nothing is transparent, and without filters, which do not help areas of one
-/// colour. The file is less than a third of the size that resvg's own encoder writes.
+/// Encodes without an alpha channel, because nothing is transparent, and without filters, which do not help areas of one
+/// colour. So the file is less than a third of what resvg's own encoder writes.
 fn encoded(picture: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let colours: Vec<u8> =
         picture.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
@@ -63,15 +63,15 @@ const FAMILY: &str = "Noto Sans SC";
 // Lengths are in tenths of a CSS pixel, so that whole numbers suffice.
 const WIDTH: i128 = PICTURE_WIDTH as i128 * 10;
 const HEIGHT: i128 = PICTURE_HEIGHT as i128 * 10;
-/// Large enough to be read where a phone shows the chart at half its size.
+/// Readable on a phone, which shows the chart at half its size.
 const TEXT: i128 = 140;
-/// The smallest size of the labels below the bars; beyond it they are cut or thinned.
+/// The sizes of the labels below the bars, in turn until they fit. At the smallest they are cut or left out.
 const LABELS: [i128; 3] = [135, 120, SMALLEST_LABELS];
 const SMALLEST_LABELS: i128 = 100;
 const LINES: usize = 3;
 const WIDEST_BAR: i128 = 720;
 
-// Blue and orange are told apart by all kinds of colour blindness, and in grey: orange is lighter.
+// Blue and orange differ for every kind of colour blindness, and in grey, where orange is lighter.
 const LEVEL: &str = "#3f4a5a";
 const UP: &str = "#2166ac";
 const DOWN: &str = "#e08214";
@@ -84,7 +84,7 @@ struct Shape {
     from: i128,
     to: i128,
     colour: &'static str,
-    /// What stands at its end: the number in full, and shorter.
+    /// The number at its end: in full, and short.
     value: [String; 2],
 }
 
@@ -135,12 +135,12 @@ fn svg(chart: &Chart, locale: Locale) -> String {
             );
         }
         if let (Form::Waterfall, Some(_)) = (chart.form, next) {
-            // On from the bar's end; from where a bar of nothing would begin.
+            // From the end of the bar. A bar of zero is not drawn, so its line starts where the bar would begin.
             let start = if shape.from == shape.to { x } else { x + thickness };
             line(&mut out, (start, y(shape.to)), (centre(place + 1) - thickness / 2, y(shape.to)), AXIS);
         }
     }
-    // The full numbers, where all of them have room; or the short ones; or none, beside the axis.
+    // The full numbers if all of them fit, else the short ones, else none: the axis has numbers, too.
     let form = (0..2).find(|form| {
         let of = |shape: &Shape| shape.value.get(*form).map_or(0, |value| width(value, TEXT));
         shapes.iter().all(|shape| of(shape) + 40 <= slot)
@@ -182,17 +182,17 @@ fn shapes(chart: &Chart, locale: Locale) -> Vec<Shape> {
     shapes
 }
 
-/// With the minus of printed numbers, which is as wide as a plus.
+/// Replaces the hyphen by a minus, which is as wide as a plus.
 fn minus(text: String) -> String {
     text.replacen('-', "−", 1)
 }
 
-/// Values for the axis: multiples of 1, 2 or 5 times a power of ten, at most six, around all of what is drawn.
+/// The values on the axis: at most six multiples of 1, 2 or 5 times a power of ten, around all bars.
 fn ticks(lowest: i128, highest: i128) -> Vec<i128> {
     let mut power = 1;
     let step = loop {
         let fitting = [1, 2, 5].map(|factor| factor * power).into_iter().find(|step| {
-            // At both ends there may be a part of a step.
+            // Each end may need one more value.
             highest.div_euclid(*step) - lowest.div_euclid(*step) <= 4
         });
         match fitting {
@@ -205,9 +205,9 @@ fn ticks(lowest: i128, highest: i128) -> Vec<i128> {
     (first..=last).map(|multiple| multiple * step).collect()
 }
 
-/// What stands below the bars.
+/// The labels below the bars.
 struct Labels {
-    /// Each bar's lines; none where every second or further one is left out.
+    /// The lines of each label; empty if the label is left out.
     lines: Vec<Vec<String>>,
     size: i128,
 }
@@ -223,7 +223,7 @@ impl Labels {
                 return Labels { lines, size };
             }
         }
-        // Many bars form a scale, so some labels may be left out. With few bars each label matters, so labels are cut.
+        // Many bars form a scale, so labels may be left out. With few bars each label counts, so labels are cut.
         let size = SMALLEST_LABELS;
         if labels.len() > 12 {
             let widest = labels.iter().map(|label| width(label, size)).max().unwrap_or(0);
@@ -250,7 +250,7 @@ impl Labels {
     }
 }
 
-/// A text of at most so many columns, with an ellipsis where something is missing.
+/// Cuts a text to so many columns, with an ellipsis if something is missing.
 fn shortened(text: &str, columns: usize, more: bool) -> String {
     if !more && text.width() <= columns {
         return text.to_owned();
@@ -265,7 +265,7 @@ fn shortened(text: &str, columns: usize, more: bool) -> String {
     short + "…"
 }
 
-/// How wide a text is at this size. Digits of the font take 0.56 of it, letters about as much, Chinese characters all.
+/// The width of a text at this size. A digit of the font takes 0.56 of it, a letter about the same, a Chinese character all.
 fn width(text: &str, size: i128) -> i128 {
     text.width() as i128 * size * 56 / 100
 }

@@ -1,4 +1,4 @@
-//! Tables as CSV: RFC 4180, UTF-8 with a byte order mark, since Excel takes a file without one for the local code page.
+//! Tables as CSV: RFC 4180, UTF-8. The file has a byte order mark, because Excel otherwise assumes the local code page.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -16,7 +16,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The rows of a table as CSV, under a header. Numbers are not grouped, instants are RFC 3339 in the document's zone.
 ///
 /// # Errors
-/// Only where memory for it cannot be had.
+/// Only if there is no memory for it.
 pub fn csv(table: &Table, document: &Document) -> Result<Vec<u8>, Error> {
     let zone = Locale::of_document(document).zone;
     let mut lines = Lines::new(Vec::new(), &table.columns, zone)?;
@@ -38,7 +38,7 @@ impl CsvFile {
     /// Begins a file with a header. Instants will be written in `zone`.
     ///
     /// # Errors
-    /// Where the file cannot be made, as in a folder that is not there.
+    /// If the file cannot be made, for example because its folder does not exist.
     pub fn create(path: &Path, columns: &[Column], zone: Zone) -> Result<CsvFile, Error> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.unfinished", std::process::id()));
@@ -53,17 +53,17 @@ impl CsvFile {
     /// Adds a row.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the row cannot be written.
     pub fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
         let Some(lines) = &mut self.lines else { return Ok(()) };
         let written = lines.row(cells);
         written.map_err(|error| self.name(error))
     }
 
-    /// Brings the file to disk and gives it its name; one that had the name before is replaced.
+    /// Syncs the file to disk and gives it its name. It replaces a file of that name.
     ///
     /// # Errors
-    /// Where it cannot be written; a file that had the name before is unchanged.
+    /// If the file cannot be written; an older file of that name is then unchanged.
     pub fn finish(mut self) -> Result<(), Error> {
         let Some(lines) = self.lines.take() else { return Ok(()) };
         let finish = || {
@@ -84,7 +84,7 @@ impl CsvFile {
 
 impl Drop for CsvFile {
     fn drop(&mut self) {
-        // After `finish` it has its own name and this finds nothing.
+        // After `finish` there is no such file.
         let _ = fs::remove_file(&self.unfinished);
     }
 }
@@ -111,7 +111,7 @@ impl<W: Write> Lines<W> {
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => {
                 let offset = self.zone.offset_from_utc_datetime(&instant.naive_utc()).fix();
-                // At the very ends of the calendar there is no local time.
+                // The very ends of the calendar have no local time.
                 let zone = instant.naive_utc().checked_add_offset(offset).map_or(Utc.fix(), |_| offset);
                 instant.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, true)
             }
@@ -119,8 +119,8 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// A text that no spreadsheet takes for a formula. The wide forms of the signs count too: Excel in Chinese reads them. A
-/// whole number below zero is none.
+/// Prefixes a text that a spreadsheet would take for a formula, except a negative whole number. The wide forms of the signs
+/// count too, because Excel in Chinese reads them.
 pub fn guarded(text: &str) -> String {
     let digits = text.strip_prefix('-').unwrap_or_default();
     if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {

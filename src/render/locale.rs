@@ -24,11 +24,12 @@ impl Locale {
 
     /// The badge: the words that a mail's subject begins with.
     pub(super) fn tone(self, tone: Tone) -> String {
-        self.messages.label(match tone {
-            Tone::Good => "tone-good",
-            Tone::Attention => "tone-attention",
-            Tone::Bad => "tone-bad",
-        })
+        self.messages.label(&format!("tone-{}", tone.name()))
+    }
+
+    /// `Batches: 3`
+    pub(super) fn named(self, name: &str, value: &str) -> String {
+        self.messages.text("named-value", args![name = name, value = value])
     }
 
     /// The line below a table of a mail that lacks `hidden` rows here, `attached` of which are in the attachment.
@@ -41,8 +42,8 @@ impl Locale {
         }
     }
 
-    /// The line below a table of a page that lacks `hidden` rows here. Only a whole table has a file; the note of a table
-    /// that is cut says where the rest is.
+    /// The line below a table of a page that lacks `hidden` rows here. Only a whole table has a file; the note of a cut table
+    /// says where the rest is.
     pub(super) fn more_in_file(self, hidden: u64, file: Option<&str>) -> String {
         let messages = self.messages;
         match file {
@@ -65,7 +66,7 @@ impl Locale {
         self.messages.text("total-of-all", args![rows = all])
     }
 
-    /// On the clock of the zone; at the very ends of the calendar, which no zone reaches, in UTC.
+    /// The local time of the zone; UTC at the very ends of the calendar, which no zone reaches.
     pub(super) fn local(self, instant: DateTime<Utc>) -> NaiveDateTime {
         let offset = self.zone.offset_from_utc_datetime(&instant.naive_utc()).fix();
         instant.naive_utc().checked_add_offset(offset).unwrap_or(instant.naive_utc())
@@ -83,7 +84,7 @@ impl Locale {
         ]
     }
 
-    /// How a cell is read by people; dates are in the form that sorts.
+    /// A cell for people; dates are written so that they sort.
     pub(super) fn cell(self, cell: &Cell) -> String {
         match cell {
             Cell::Empty => String::new(),
@@ -94,7 +95,7 @@ impl Locale {
         }
     }
 
-    /// `9.2M` or `920万`: at most one decimal, cut to the nearest.
+    /// `9.2M` or `920万`: rounded to one decimal at most.
     pub(super) fn short(self, number: i128) -> String {
         let units: &[(i128, &str)] = match self.messages.language() {
             Language::English => {
@@ -118,8 +119,8 @@ impl Locale {
     }
 }
 
-/// A text from anybody, without what would act on the text around it: line ends become spaces, characters that control
-/// a terminal or turn the direction of reading become U+FFFD.
+/// A text from outside, made harmless: line ends become spaces, and characters that control a terminal or the direction of
+/// reading become U+FFFD.
 pub(super) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {

@@ -12,19 +12,18 @@ use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
 use super::locale::{Locale, clean};
 use super::text::{self, COLUMNS};
 use crate::document::{Cell, Chart, Document, Kind, Section, Table, Tone};
-use crate::messages::args;
 use crate::numbers::grouped;
 
 const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
 const TEXT: (&str, &str) = ("report.txt.jinja", include_str!("../../templates/report.txt.jinja"));
 
-/// Gmail hides everything after 102 kB of HTML, and with it the end of the report.
+/// Gmail hides all HTML after 102 kB, and with it the end of the report.
 const MOST_BYTES: usize = 100_000;
 /// The numbers of rows that a table is cut to, in turn, while the mail is too large.
 const FEWER_ROWS: [usize; 5] = [100, 50, 25, 10, 5];
-/// Instructions that a custom template may take. The built-in one takes about 40 for a cell.
+/// The most instructions of a custom template. The built-in one takes about 40 for a cell.
 const FUEL: u64 = 5_000_000;
-/// Bytes that it may write: loops within loops reach gigabytes with little fuel.
+/// The most bytes that it writes: nested loops reach gigabytes with little fuel.
 const MOST_OUTPUT: usize = 4 << 20;
 
 /// Renders documents as HTML and text: for a mail's body, or as a page.
@@ -41,13 +40,13 @@ impl Renderer {
         Renderer { templates: templates.map(Path::to_owned), page: false }
     }
 
-    /// For pages, on disk or on a terminal: no mail program cuts them, and what they lack is not attached to them.
+    /// For pages on disk or on a terminal. They have no limit of size and no attachments.
     pub fn page(templates: Option<&Path>) -> Renderer {
         Renderer { page: true, ..Renderer::new(templates) }
     }
 
-    /// The document as HTML. `picture` says where a chart's picture is: what its `src` is to be, such as
-    /// `cid:arrears-by-age`. Tables of a mail show fewer rows than they ask for where Gmail would cut it off.
+    /// The document as HTML. `picture` gives the `src` of a chart's picture, such as `cid:arrears-by-age`. Tables of a mail show
+    /// fewer rows if Gmail would cut the mail off.
     pub fn html(&self, document: &Document, picture: &dyn Fn(&Chart) -> String) -> String {
         let pictures: Vec<String> = document
             .sections
@@ -66,8 +65,8 @@ impl Renderer {
         html
     }
 
-    /// The document as plain text, in lines of at most 78 columns if its numbers allow it. Charts are left out: tables have
-    /// their numbers.
+    /// The document as plain text, in lines of at most 78 columns. Charts are left out, because tables have their
+    /// numbers.
     pub fn text(&self, document: &Document) -> String {
         let view = self.view(document, &[], usize::MAX);
         render(TEXT, &view, &mut self.templates.as_deref())
@@ -103,7 +102,7 @@ fn render((name, built_in): (&str, &str), view: &View, folder_of_own: &mut Optio
     })
 }
 
-/// Renders with the template of this file; None where it is not there.
+/// Renders with the template of this file; None if it does not exist.
 fn own(name: &str, path: &Path, view: &View) -> Result<Option<String>, String> {
     let source = match fs::read_to_string(path) {
         Ok(source) => source,
@@ -135,7 +134,7 @@ fn environment() -> Environment<'static> {
     // A misspelt name is an error; by default it would be blank.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
-    // Not the slash, which the built-in way would write as six bytes: a picture in a page has one in every 64 signs.
+    // The built-in way writes a slash as six bytes, and one in 64 characters of an inlined picture is a slash.
     environment.set_formatter(|out, state, value| match value.as_str() {
         Some(text) if !value.is_safe() && state.auto_escape() == AutoEscape::Html => {
             let mut html = String::with_capacity(text.len());
@@ -152,8 +151,8 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// A text as HTML that may break inside words of more than `most` characters, and after a sign from `least` on, so that
-/// it does not push a table off a phone. A break leaves no sign and is not copied along.
+/// A text as HTML that may break in words of more than `most` characters, and after a sign from the `least`th character on.
+/// So it does not push a table off a phone. A break is invisible and not copied along.
 fn breakable(text: &str, least: usize, most: usize) -> Value {
     let mut html = String::with_capacity(text.len() + text.len() / 4);
     let mut run = 0;
@@ -170,7 +169,7 @@ fn breakable(text: &str, least: usize, most: usize) -> Value {
     Value::from_safe_string(html)
 }
 
-/// In an element or in an attribute's quotes.
+/// Escapes a character for an element or a quoted attribute.
 fn escape(c: char, html: &mut String) {
     match c {
         '&' => html.push_str("&amp;"),
@@ -249,7 +248,6 @@ enum SectionView {
         picture: String,
         width: u32,
         height: u32,
-        bars: Vec<FactView>,
     },
 }
 
@@ -283,15 +281,9 @@ impl View {
                 picture: pictures.get(place).cloned().unwrap_or_default(),
                 width: PICTURE_WIDTH,
                 height: PICTURE_HEIGHT,
-                bars: (chart.bars.iter())
-                    .map(|bar| FactView { label: clean(&bar.label), value: grouped(bar.value), number: true })
-                    .collect(),
             }),
         });
-        let named = |fact: &FactView| {
-            locale.messages.text("named-value", args![name = fact.label.as_str(), value = fact.value.as_str()])
-        };
-        let preheader = facts.iter().map(named).collect::<Vec<_>>();
+        let preheader = facts.iter().map(|fact| locale.named(&fact.label, &fact.value)).collect::<Vec<_>>();
         let named = facts.iter().map(|fact| (fact.label.clone(), fact.value.clone())).collect::<Vec<_>>();
         View {
             language: document.language.tag(),
@@ -310,7 +302,7 @@ impl View {
     }
 }
 
-/// None for an empty text.
+/// None if the table has no rows and no sentence instead.
 fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Option<SectionView> {
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;

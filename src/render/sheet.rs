@@ -1,7 +1,8 @@
-//! Documents as workbooks: a summary, and a sheet a table.
+//! Documents as workbooks: a summary, and a sheet for each table.
 
 use rust_xlsxwriter::{
     Color, DocProperties, ExcelDateTime, Format, FormatAlign, FormatBorder, Formula, Workbook, Worksheet, XlsxError,
+    column_number_to_name,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -21,10 +22,10 @@ const MOST_UNITS_OF_A_NAME: usize = 31;
 /// Excel's numbers are floats: beyond 2^53 not every whole number is one.
 const EXACT: u128 = 1 << 53;
 
-/// The document as a workbook: a summary, then each of its tables whole, with values that can be reckoned with.
+/// The document as a workbook: a summary, then each of its tables whole. Numbers and dates are values that formulas can use.
 ///
 /// # Errors
-/// Where the workbook cannot be built; no content should cause this.
+/// If the workbook cannot be built; no content should cause this.
 pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
     let locale = Locale::of_document(document);
     let formats = Formats::new();
@@ -195,7 +196,7 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
             let sum: i128 = values.clone().map(i128::from).sum();
             let exact = |number: i128| number.unsigned_abs() <= EXACT;
             if exact(sum) && values.map(i128::from).all(exact) {
-                let column = column_letters(place);
+                let column = column_number_to_name(place);
                 // Row 1 is the header; rows count from 1.
                 let formula = Formula::new(format!("=SUM({column}2:{column}{next})")).set_result(sum.to_string());
                 sheet.write_formula_with_format(next, place, formula, &formats.total)?;
@@ -273,7 +274,7 @@ fn write(
     Ok(())
 }
 
-/// None where Excel has no such day: its calendar goes from 1900 to 9999.
+/// None if Excel does not know the day: its calendar goes from 1900 to 9999.
 fn excel_time(local: NaiveDateTime) -> Option<ExcelDateTime> {
     let year = u16::try_from(local.year()).ok().filter(|year| *year >= 1900)?;
     let day = ExcelDateTime::from_ymd(year, u8::try_from(local.month()).ok()?, u8::try_from(local.day()).ok()?).ok()?;
@@ -284,7 +285,7 @@ fn excel_time(local: NaiveDateTime) -> Option<ExcelDateTime> {
 
 fn header(column: &Column, locale: Locale) -> String {
     let title = clean(&column.title);
-    // A sheet leaves the document, and an instant without a zone is none.
+    // A sheet may leave the workbook, so its header names the time zone.
     match column.kind {
         Kind::Instant => format!("{title} ({})", locale.zone.name()),
         _ => title,
@@ -295,7 +296,7 @@ fn header(column: &Column, locale: Locale) -> String {
 fn widths(table: &Table, locale: Locale) -> Vec<u32> {
     let totals = text::totals(table, locale);
     let width = |(place, column): (usize, &Column)| {
-        // The first thousand rows tell enough.
+        // A thousand rows are enough.
         let cells = table.rows.iter().take(1000).filter_map(|row| row.get(place)).map(|cell| locale.cell(cell).width());
         let total = totals.get(place).map_or(0, |total| total.width() + 1);
         let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, locale).width().min(18));
@@ -304,7 +305,7 @@ fn widths(table: &Table, locale: Locale) -> Vec<u32> {
     table.columns.iter().enumerate().map(width).collect()
 }
 
-/// What Excel takes in a cell.
+/// Cuts a text to the most that a cell takes.
 fn fitting(text: &str) -> String {
     cut(text, MOST_UNITS)
 }
@@ -346,15 +347,4 @@ fn sheet_name(name: &str, taken: &[String]) -> String {
         cut(&allowed, MOST_UNITS_OF_A_NAME - number.len()) + &number
     });
     numbered.into_iter().find(is_free).unwrap_or(first)
-}
-
-fn column_letters(column: u16) -> String {
-    let mut letters = String::new();
-    let mut rest = u32::from(column) + 1;
-    while rest > 0 {
-        let letter = char::from(b'A' + u8::try_from((rest - 1) % 26).unwrap_or(0));
-        letters.insert(0, letter);
-        rest = (rest - 1) / 26;
-    }
-    letters
 }

@@ -1,17 +1,17 @@
-//! Documents as plain text: at most 78 columns where that is possible, aligned as a terminal shows it, where a Chinese
-//! character takes two columns.
+//! Documents as plain text in lines of at most 78 columns. They are aligned for a terminal, where a Chinese character takes
+//! two columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::locale::{Locale, clean};
-use crate::document::{Cell, Kind, Table};
+use crate::document::{Kind, Table};
 use crate::numbers::grouped;
 
-/// Mail programs of old break longer lines.
+/// Old mail programs break longer lines.
 pub(super) const COLUMNS: usize = 78;
 
-/// Breaks a text into lines of at most so many columns: at spaces, and between Chinese characters. A word that is longer
-/// by itself keeps a line for itself.
+/// Breaks a text into lines of at most so many columns: at spaces, and between Chinese characters. A longer word gets a line
+/// of its own.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -77,75 +77,25 @@ const LEAST_CHINESE: usize = 8;
 /// The most columns that stand side by side on a page.
 const MOST_COLUMNS: usize = 8;
 
-/// Whether a table's rows stand below each other instead, each value with its name, because they are too wide for a page.
+/// Whether a table has too many columns for a page. Each row is then a paragraph of named values.
 pub(super) fn is_wide(table: &Table) -> bool {
     table.columns.len() > MOST_COLUMNS && table.totals.is_empty()
 }
 
-/// The first `shown` rows of a wide table: the first value, then the others that there are with their names.
-fn records(table: &Table, shown: usize, locale: Locale) -> String {
-    let record = |row: &Vec<Cell>| {
-        let title = row.first().map(|cell| locale.cell(cell)).unwrap_or_default();
-        let named =
-            table.columns.iter().zip(row).skip(1).map(|(column, cell)| (clean(&column.title), locale.cell(cell)));
-        let named: Vec<_> = named.filter(|(_, value)| !value.is_empty()).collect();
-        let values = facts(&named).lines().map(|line| format!("  {line}")).collect::<Vec<_>>();
-        [wrap(&title, COLUMNS), values].concat().join("\n")
-    };
-    table.rows.iter().take(shown).map(record).collect::<Vec<_>>().join("\n\n")
-}
-
-/// The first `shown` rows of a table under its header, with its totals.
+/// The first `shown` rows of a table, with its totals: under a header, or as paragraphs of named values if that is too wide.
 pub(super) fn table(table: &Table, shown: usize, locale: Locale) -> String {
-    if is_wide(table) {
-        return records(table, shown, locale);
-    }
-    let right: Vec<bool> = table.columns.iter().map(|column| column.kind == Kind::Number).collect();
     let header: Vec<String> = table.columns.iter().map(|column| clean(&column.title)).collect();
     let rows: Vec<Vec<String>> =
         table.rows.iter().take(shown).map(|row| row.iter().map(|cell| locale.cell(cell)).collect()).collect();
     let totals = totals(table, locale);
-    let mut widths: Vec<usize> = (0..header.len())
-        .map(|column| {
-            let cells = rows.iter().chain([&totals]).filter_map(|row| row.get(column));
-            cells.map(|cell| cell.width()).max().unwrap_or(0)
-        })
-        .collect();
-    // A header gives way before a value does: its words go below each other. Chinese may break anywhere, but not after each
-    // character.
-    for (column, title) in header.iter().enumerate() {
-        let words = words(title);
-        let chinese = if words.iter().any(|(_, word)| word.width() > word.chars().count()) { LEAST_CHINESE } else { 0 };
-        let longest = words.iter().map(|(_, word)| word.width()).max().unwrap_or(0).max(chinese.min(title.width()));
-        if let Some(width) = widths.get_mut(column) {
-            *width = (*width).max(longest);
-        }
+    let widths = widths(table, &header, &rows, &totals);
+    if is_wide(table) || taken(&widths) > COLUMNS {
+        let totals = Some(&totals).filter(|totals| !totals.is_empty());
+        let records = rows.iter().chain(totals).map(|cells| record(&header, cells, locale));
+        return records.collect::<Vec<_>>().join("\n\n");
     }
-    for (column, title) in header.iter().enumerate() {
-        let taken = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-        if let Some(width) = widths.get_mut(column) {
-            *width += title.width().saturating_sub(*width).min(COLUMNS.saturating_sub(taken));
-        }
-    }
-    // Then long texts, widest first, down to a width that can still be read; identifiers only as far as a UUID stays in
-    // one piece, for it is there to be copied; numbers never.
-    loop {
-        let taken = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-        let gives = |column: &usize| {
-            let least = match table.columns.get(*column).map(|column| column.kind) {
-                Some(Kind::Text) => 12,
-                Some(Kind::Identifier) => 36,
-                _ => return false,
-            };
-            widths.get(*column).is_some_and(|width| *width > least)
-        };
-        let widest = (0..widths.len()).filter(gives).max_by_key(|column| widths.get(*column).copied());
-        match widest.and_then(|column| widths.get_mut(column)) {
-            Some(width) if taken > COLUMNS => *width -= 1,
-            _ => break,
-        }
-    }
-    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1));
+    let right: Vec<bool> = table.columns.iter().map(|column| column.kind == Kind::Number).collect();
+    let rule = "-".repeat(taken(&widths));
     let mut lines = row(&header, &widths, &right);
     lines.push(rule.clone());
     for cells in &rows {
@@ -158,7 +108,69 @@ pub(super) fn table(table: &Table, shown: usize, locale: Locale) -> String {
     lines.join("\n")
 }
 
-/// The line of totals as it is read: `Total` in the first column that has none; empty where the table has no such line.
+/// A row as a paragraph: its first value, then the others with their names, as many on a line as fit.
+fn record(header: &[String], cells: &[String], locale: Locale) -> String {
+    let room = COLUMNS - 2;
+    let mut lines: Vec<String> = Vec::new();
+    for (name, value) in header.iter().zip(cells).skip(1).filter(|(_, value)| !value.is_empty()) {
+        let named = locale.named(name, value);
+        match lines.last_mut() {
+            Some(line) if line.width() + 3 + named.width() <= room => line.push_str(&format!(" · {named}")),
+            _ => lines.push(named),
+        }
+    }
+    let values = lines.iter().flat_map(|line| wrap(line, room)).map(|line| format!("  {line}"));
+    let title = wrap(cells.first().map_or("", String::as_str), COLUMNS);
+    title.into_iter().chain(values).collect::<Vec<_>>().join("\n")
+}
+
+/// The width of a line of columns, two spaces apart.
+fn taken(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
+}
+
+/// The widths of the columns of a table. They fit a page if numbers and instants allow it.
+fn widths(table: &Table, header: &[String], rows: &[Vec<String>], totals: &[String]) -> Vec<usize> {
+    let mut widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            let cells = rows.iter().map(Vec::as_slice).chain([totals]).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.width()).max().unwrap_or(0)
+        })
+        .collect();
+    // A header wraps before a value does. A Chinese header may wrap anywhere, but not after each character.
+    for (title, width) in header.iter().zip(&mut widths) {
+        let words = words(title);
+        let chinese = if words.iter().any(|(_, word)| word.width() > word.chars().count()) { LEAST_CHINESE } else { 0 };
+        let longest = words.iter().map(|(_, word)| word.width()).max().unwrap_or(0).max(chinese.min(title.width()));
+        *width = (*width).max(longest);
+    }
+    for (column, title) in header.iter().enumerate() {
+        let room = COLUMNS.saturating_sub(taken(&widths));
+        if let Some(width) = widths.get_mut(column) {
+            *width += title.width().saturating_sub(*width).min(room);
+        }
+    }
+    // Then the widest texts shrink, to a width that can still be read. An identifier keeps the width of a UUID, so that it
+    // can be copied. Numbers never shrink.
+    while taken(&widths) > COLUMNS {
+        let shrinks = |column: &usize| {
+            let least = match table.columns.get(*column).map(|column| column.kind) {
+                Some(Kind::Text) => 12,
+                Some(Kind::Identifier) => 36,
+                _ => return false,
+            };
+            widths.get(*column).is_some_and(|width| *width > least)
+        };
+        let widest = (0..widths.len()).filter(shrinks).max_by_key(|column| widths.get(*column).copied());
+        match widest.and_then(|column| widths.get_mut(column)) {
+            Some(width) => *width -= 1,
+            None => break,
+        }
+    }
+    widths
+}
+
+/// The line of totals, with `Total` in the first column that has none. Empty if the table has no totals.
 pub(super) fn totals(table: &Table, locale: Locale) -> Vec<String> {
     if table.totals.is_empty() || table.rows.is_empty() {
         return Vec::new();

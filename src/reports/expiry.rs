@@ -1,6 +1,6 @@
-//! The report on expiry: what expired, what will expire, and how the last forecast compares with what came.
+//! The report on expiry: the points that expired, those due to expire, and the last forecast against the actual figures.
 //!
-//! What expired are the entries recorded after the last report's instant and up to this one's. The forecast is compared by
+//! Points expired by the entries recorded after the last report's instant and up to this one's. The forecast is compared by
 //! the expiry times of the batches, not by the times of the entries.
 
 mod document;
@@ -33,8 +33,8 @@ const DAYS: u64 = WEEKS * 7;
 pub struct Expiry<'a> {
     /// What the sweep did.
     pub sweep: &'a Sweep,
-    /// What disagrees, if the sweep's counters disagree with its entries.
-    pub disproved: Option<&'a str>,
+    /// Whether the sweep's counters disagree with its entries. The run's log says how.
+    pub disproved: bool,
 }
 
 /// Batches and points.
@@ -58,13 +58,13 @@ impl Held {
     }
 }
 
-/// What expired of a source.
+/// The points of a source that expired.
 #[derive(Clone, Debug, Default)]
 struct Expired {
     source: String,
     /// By a sweep, the nightly run.
     by_sweep: Held,
-    /// By a posting that met points past their expiry.
+    /// By a posting to the account, before the nightly run.
     on_activity: Held,
 }
 
@@ -74,7 +74,7 @@ impl Expired {
     }
 }
 
-/// What the last report left for this one.
+/// What the last report remembered.
 #[derive(Debug)]
 struct Last {
     as_of: DateTime<Utc>,
@@ -89,7 +89,7 @@ struct Forecast {
     points: i64,
 }
 
-/// What entries did to the batches of a part between borders.
+/// The movements of the batches that expire in a part, the time between two borders.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flows {
     issued: i64,
@@ -98,13 +98,13 @@ struct Flows {
     corrected: i64,
 }
 
-/// A day of the last forecast beside what came: forecast + issued - used + corrected = expired + overdue + difference.
+/// A day of the last forecast and its actual figures: forecast + issued - used + corrected = expired + overdue + difference.
 #[derive(Clone, Copy, Debug)]
 struct Compared {
     ends: DateTime<Utc>,
     forecast: i64,
     flows: Flows,
-    /// Still in open batches although their time is over.
+    /// Points in open batches that should have expired.
     overdue: i64,
     difference: i64,
 }
@@ -124,7 +124,7 @@ impl Compared {
     }
 }
 
-/// What open batches hold, by source and by part between borders.
+/// The points in open batches, by source and by part.
 #[derive(Debug)]
 struct Outlook {
     borders: Vec<DateTime<Utc>>,
@@ -132,7 +132,7 @@ struct Outlook {
 }
 
 impl Outlook {
-    /// What open batches hold now. The report shows all of them, so the table is read whole.
+    /// Reads the table of batches whole, because the report shows all open batches.
     async fn read(transaction: &Transaction<'_>, mut borders: Vec<DateTime<Utc>>) -> Result<Outlook, Error> {
         borders.sort_unstable();
         borders.dedup();
@@ -142,7 +142,7 @@ impl Outlook {
         Ok(outlook)
     }
 
-    /// Takes back what entries did that were recorded after an instant.
+    /// Undoes the entries that were recorded after an instant.
     async fn take_back(&mut self, transaction: &Transaction<'_>, as_of: DateTime<Utc>) -> Result<(), Error> {
         let sql = include_str!("../../sql/reports/expiry_later.sql");
         self.add(&transaction.query(sql, &[&as_of, &self.borders]).await?)?;
@@ -191,7 +191,7 @@ struct Week {
     held: Held,
 }
 
-/// What the report tells.
+/// The facts of the report.
 #[derive(Debug)]
 pub struct Facts {
     /// The instant of the last report; None if this is the first.
@@ -202,7 +202,7 @@ pub struct Facts {
     days: Vec<DateTime<Utc>>,
     weeks: Vec<Week>,
     compared: Vec<Compared>,
-    /// What was due at the slot and is still in open batches.
+    /// The points in open batches that were due at the slot.
     overdue: Held,
 }
 
@@ -304,7 +304,7 @@ async fn read_last(transaction: &Transaction<'_>, slot: DateTime<Utc>) -> Result
     Ok(last)
 }
 
-/// What entries of expiry took that were recorded after one instant and up to another.
+/// The points that expired by entries recorded after one instant and up to another.
 async fn read_expired(
     transaction: &Transaction<'_>,
     since: DateTime<Utc>,
@@ -319,7 +319,7 @@ async fn read_expired(
     Ok(by_source.into_values().collect())
 }
 
-/// The first report knows its own sweep alone.
+/// The first report knows only its own sweep.
 fn expired_by(sweep: &Sweep) -> Vec<Expired> {
     let sources = sweep.by_source.iter().map(|(source, of)| {
         let batches = i64::try_from(of.batches).unwrap_or(i64::MAX);
@@ -329,8 +329,8 @@ fn expired_by(sweep: &Sweep) -> Vec<Expired> {
     sources.collect()
 }
 
-/// What entries, recorded after one instant and up to another, did to the batches that expire by the first border, between
-/// two borders each, and after the last.
+/// The movements by entries recorded after one instant and up to another, for each part: up to the first border, between two
+/// borders, and after the last.
 async fn read_flows(
     transaction: &Transaction<'_>,
     since: DateTime<Utc>,

@@ -65,13 +65,13 @@ pub struct Scope<'a> {
     pub run: i64,
     /// The instant that the report shows: every entry recorded until then is in the snapshot, and none comes later.
     pub as_of: DateTime<Utc>,
-    /// Where a table is written in full that is too long for a document. None for a dry run, and for a slot that has its
-    /// report and its files already.
+    /// The folder for tables that are too long for a document. None for a dry run, and for a slot that has its report and
+    /// files already.
     pub folder: Option<PathBuf>,
 }
 
 impl Scope<'_> {
-    /// A document for this scope that says nothing yet.
+    /// An empty document for this scope.
     pub fn blank_document(&self, report: &str) -> Document {
         Document {
             report: report.to_owned(),

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row};
 use super::Error;
 use super::files::{folder_of, host_name, is_report_folder};
 use crate::config::Config;
-use crate::document::{Document, Tone};
+use crate::document::Document;
 use crate::mail;
 use crate::time::time_text;
 
@@ -41,7 +41,7 @@ pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &C
     let folder = folder_of(config, report, *slot).to_string_lossy().into_owned();
     let insert = transaction.prepare_cached(include_str!("../../sql/reports/document_insert.sql")).await?;
     let inserted = transaction
-        .query_opt(&insert, &[report, slot, run, &tone_name(*tone), headline, &Json(document), &host_name(), &folder])
+        .query_opt(&insert, &[report, slot, run, &tone.name(), headline, &Json(document), &host_name(), &folder])
         .await?;
     let Some(row) = inserted else {
         // Another transaction inserted it first, and has committed by now.
@@ -59,14 +59,6 @@ pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &C
 pub async fn find_by_slot(client: &Client, report: &str, slot: DateTime<Utc>) -> Result<Option<i64>, Error> {
     let row = client.query_opt(include_str!("../../sql/reports/document_of_slot.sql"), &[&report, &slot]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-fn tone_name(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Good => "good",
-        Tone::Attention => "attention",
-        Tone::Bad => "bad",
-    }
 }
 
 /// A kept report without its content.

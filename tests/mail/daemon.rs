@@ -10,7 +10,7 @@ use super::{Office, THREE, document, settings, smtp};
 use crate::program::{Folder, PATIENCE, Running, eventually, on};
 use crate::support::door::Door;
 
-/// Far from the hours at which jobs come due by themselves, they make no reports of their own.
+/// Schedules far from now, so that no job makes a report of its own.
 const NO_JOBS: &str = "jobs: {expiry: {enabled: false}, reconciliation: {enabled: false}, arrears: {enabled: false}, prune: {enabled: false}}\n";
 
 fn serve(url: &str, config: &str) -> Running {
@@ -19,7 +19,7 @@ fn serve(url: &str, config: &str) -> Running {
     Running::start(command)
 }
 
-/// Listens until a line of the log holds these words.
+/// Reads the log until a line contains these words.
 #[track_caller]
 fn hear(daemon: &mut Running, words: &str) -> String {
     loop {
@@ -39,7 +39,7 @@ async fn a_daemon_sends_what_is_due_and_takes_a_new_configuration() {
     office.report(&document()).await;
     let mut daemon = serve(&office.test.url(), &config);
     hear(&mut daemon, "\"ready\"");
-    // A mode that sends nothing leaves them where they are.
+    // In mode none the mails keep waiting.
     office.folder.file("daemon.yaml", settings(THREE, &smtp(server.port)) + NO_JOBS);
     daemon.signal(Signal::SIGHUP);
     let line = hear(&mut daemon, "arrears mailed to ann@example.com");

@@ -62,7 +62,7 @@ async fn nothing_is_written_down_where_nobody_is_to_be_mailed() {
     assert_eq!(office.round(0).await, delivered(0, 0, 0));
 }
 
-/// Both ways to encrypt, with a login.
+/// Both ways of encryption, with a login.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_tls_and_a_login_is_delivered_to() {
     let folder = Folder::new();
@@ -82,7 +82,7 @@ async fn a_server_with_tls_and_a_login_is_delivered_to() {
     }
 }
 
-/// Two senders at once, and again and again.
+/// Two senders at once, several times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_senders_one_sends_each_mail() {
     let server = PostOffice::new(&[]);
@@ -158,7 +158,7 @@ async fn a_mail_that_is_asked_for_again_is_a_new_one() {
     assert_eq!(server.raw().len(), 8);
 }
 
-/// Only the mails of the document that was asked for.
+/// Only the mails of the requested document leave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_may_be_for_one_document() {
     let server = PostOffice::new(&[]);
@@ -191,7 +191,7 @@ async fn mails_become_files() {
     assert!(first[0].starts_with("2026-11-22-044500-arrears-_o_x_@example.com-"), "{first:?}");
     assert_eq!(first[1], "2026-11-22-044500-arrears-ann@example.com.eml");
     let before = files(&folder, "eml");
-    // As if it had died before it wrote down that they left.
+    // As if the sender had died before it recorded the delivery.
     office.client.execute("UPDATE pointsd.outbox SET state = 'waiting', sent = NULL", &[]).await.unwrap();
     assert_eq!(office.round(0).await, delivered(2, 0, 0));
     assert_eq!((names(), files(&folder, "eml") == before), (first, true), "made again, a mail is the same to the byte");

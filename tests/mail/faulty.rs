@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where in a delivery.
+/// A place in a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     Greeting,
@@ -15,16 +15,16 @@ pub enum At {
     Data,
     /// After the first line of the mail.
     Middle,
-    /// After its last line.
+    /// After the last line of the mail.
     End,
 }
 
-/// The fault at that place.
+/// A fault at such a place.
 pub enum Fault {
     Say(&'static str),
     /// Closes the connection.
     Drop,
-    /// An answer that never ends, a line now and then.
+    /// Sends an answer that never ends, slowly.
     Drip,
     /// Does this first, then behaves correctly.
     First(Box<dyn FnOnce() + Send>),
@@ -58,7 +58,7 @@ impl Faulty {
                         seen.connections += 1;
                         seen.connections - 1
                     };
-                    // A client that goes away is as good an end as any.
+                    // The client may close the connection at any time.
                     talk(stream.unwrap(), &seen, &|at, line| fault(nth, at, line)).ok();
                 });
             }
@@ -70,18 +70,18 @@ impl Faulty {
         self.seen.lock().unwrap().connections
     }
 
-    /// The mails that it received completely, regardless of its answer.
+    /// The mails that were received completely, whatever the answer.
     pub fn mails(&self) -> Vec<Vec<u8>> {
         self.seen.lock().unwrap().mails.clone()
     }
 
-    /// Every line that it was sent, but for those of mails.
+    /// Every line that was received, except those of mails.
     pub fn commands(&self) -> Vec<String> {
         self.seen.lock().unwrap().commands.clone()
     }
 }
 
-/// The end of the talk, by our own will.
+/// Ends the talk on purpose.
 fn over() -> std::io::Error {
     std::io::Error::other("over")
 }

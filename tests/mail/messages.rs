@@ -1,13 +1,13 @@
 //! What a mail holds, read back.
 
 use mail_parser::MimeHeaders;
-use pointsd::document::{Cell, Section};
+use pointsd::document::{Cell, Section, Tone};
 use pointsd::language::Language;
 
 use super::post_office::{PostOffice, files, parse};
 use super::{Office, delivered, document, smtp};
 
-/// The only mail of this document, as its file.
+/// Sends this document to one recipient; returns the mail as bytes.
 async fn mail_of(document: &pointsd::document::Document, to: &str, limit: u32) -> Vec<u8> {
     let office =
         Office::new(to, &format!("  mode: directory\n  directory: mails\n  attachments_megabytes: {limit}\n")).await;
@@ -16,7 +16,7 @@ async fn mail_of(document: &pointsd::document::Document, to: &str, limit: u32) -
     files(&office.folder.path().join("mails"), "eml").pop().unwrap()
 }
 
-/// As they stand in the header, unfolded.
+/// The lines of the header, unfolded.
 fn header(raw: &[u8]) -> Vec<String> {
     let text = String::from_utf8(raw.to_vec()).expect("ASCII");
     let (header, _) = text.split_once("\r\n\r\n").unwrap();
@@ -79,13 +79,13 @@ async fn a_mail_has_its_parts_and_its_header() {
     let names: Vec<_> = attached.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["arrears-2026-11-22.xlsx", "arrears-2026-11-22-accounts.csv"]);
     assert!(attached[0].1.starts_with(b"PK"));
-    // In the form that every mail program reads: not in pieces.
+    // The name is whole, because not every mail program reads a name in pieces.
     assert!(String::from_utf8_lossy(&raw).contains("\r\n filename=\"arrears-2026-11-22-accounts.csv\"\r\n"));
     let csv = String::from_utf8_lossy(attached[1].1);
     assert!(csv.contains("00001111-0000-4000-8000-000000000001") && csv.contains("2000"), "{csv}");
 }
 
-/// A report without tables has no attachments. Where a chart cannot be shown, its description stands instead.
+/// A report without tables has no attachments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_without_tables_has_no_attachments() {
     let mut document = document();
@@ -100,7 +100,7 @@ async fn a_report_without_tables_has_no_attachments() {
 
 /// Text in a report is untrusted: it cannot end a header or begin one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_writes_into_the_header() {
+async fn texts_of_a_report_stay_out_of_the_header() {
     let mut document = document();
     let evil = "gift\r\nBcc: everybody@example.com\r\n\r\n<script>\u{2028}\u{85}.\r\n.\r\nMAIL FROM:<x@example.com>";
     document.headline = format!("{evil} {}", "very long ".repeat(300));
@@ -114,7 +114,7 @@ async fn nobody_writes_into_the_header() {
             chart.name = "a>\r\nX-Evil: yes".to_owned();
         }
     }
-    // By SMTP, where a line with a dot alone would end the mail.
+    // By SMTP, because there a line with only a dot would end the mail.
     let server = PostOffice::new(&[]);
     let office = Office::new("bob@example.com", &smtp(server.port)).await;
     office.report(&document).await;
@@ -140,6 +140,7 @@ async fn nobody_writes_into_the_header() {
 async fn a_chinese_report_arrives_in_chinese() {
     let mut document = document();
     document.language = Language::SimplifiedChinese;
+    document.tone = Tone::Bad;
     document.business = "甲乙丙科技有限公司".to_owned();
     document.title = "欠费".to_owned();
     document.headline =
@@ -157,6 +158,8 @@ async fn a_chinese_report_arrives_in_chinese() {
     let text = mail.body_text(0).unwrap();
     let unwrapped: String = text.split_whitespace().collect();
     assert!(unwrapped.contains(&"积分".repeat(2_000)), "{text}");
+    // The badge has the words of the subject.
+    assert!(unwrapped.contains("[需关注]"), "{text}");
     assert!(mail.body_html(0).unwrap().contains(&document.headline));
 }
 
@@ -170,7 +173,7 @@ async fn large_attachments_are_left_out_and_named() {
             let text =
                 |random: &mut fastrand::Rng| std::iter::repeat_with(|| random.alphanumeric()).take(1_200_000).collect();
             table.rows[0][0] = Cell::Text(text(&mut random));
-            // A small one stays.
+            // A small attachment stays.
             let mut small = table.clone();
             small.name = "small".to_owned();
             small.rows.truncate(1);
@@ -201,7 +204,7 @@ async fn large_attachments_are_left_out_and_named() {
     assert!(!parse(&raw).body_text(0).unwrap().contains("books.example.com"));
 }
 
-/// For a table that a document holds in part only, the file's name and the mail say so, and where the rest is.
+/// If a document holds a part of a table only, the file's name and the mail say so. The mail also says where the rest is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_cut_says_so() {
     let mut document = document();
@@ -220,7 +223,7 @@ async fn a_table_that_is_cut_says_so() {
         let names: Vec<_> = mail.attachments().filter_map(|part| part.attachment_name()).collect();
         assert_eq!(names, ["arrears-2026-11-22.xlsx", "arrears-2026-11-22-accounts-first-2.csv"]);
         for body in [mail.body_text(0).unwrap(), mail.body_html(0).unwrap()] {
-            // Wherever a line is broken.
+            // Regardless of line breaks.
             let joined = |text: &str| text.split_whitespace().collect::<String>();
             let body = joined(&body);
             for part in [says, "books.example.com", "/var/lib/pointsd/reports/x"] {

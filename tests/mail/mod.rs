@@ -1,5 +1,5 @@
-//! Mails: written down once, delivered once, to a real server (aiosmtpd) and past faulty ones, read back by a parser that
-//! is not the one that wrote them.
+//! Mails: written down once and delivered once, to a real server (aiosmtpd) and to faulty ones. Another library than the one
+//! that wrote a mail reads it back.
 
 mod by_hand;
 mod daemon;
@@ -22,7 +22,7 @@ use crate::support::{TestDatabase, at};
 
 const THREE: &str = "ann@example.com, \"Bob <bob@example.com>\", \"财务部 <cai@example.com>\"";
 
-/// A database, a configuration, and what is asked of both.
+/// A database and a configuration that sends mails.
 struct Office {
     database: Database,
     client: Client,
@@ -32,7 +32,7 @@ struct Office {
 }
 
 impl Office {
-    /// With mails to these recipients, and the rest of the section `mail` as these lines say.
+    /// Sends to these recipients, with these further lines in the section `mail`.
     async fn new(to: &str, mail: &str) -> Office {
         let folder = Folder::new();
         let config = load(&folder, to, mail);
@@ -40,12 +40,12 @@ impl Office {
         Office { database: test.database().await, client: test.client().await, config, folder, test }
     }
 
-    /// From now on with this configuration.
+    /// Replaces the configuration.
     fn configure(&mut self, to: &str, mail: &str) {
         self.config = load(&self.folder, to, mail);
     }
 
-    /// Keeps a document as its report does; returns its number.
+    /// Stores a document as its report does; returns its number.
     async fn keep(&self, document: &Document) -> i64 {
         let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
                    VALUES ($1, $2, 1, 'good', $3, $4, 'books.example.com', '/var/lib/pointsd/reports/x') RETURNING document";
@@ -54,7 +54,7 @@ impl Office {
         row.unwrap().get(0)
     }
 
-    /// Keeps a document and writes its mails down; returns its number.
+    /// Stores a document and its mails; returns its number.
     async fn report(&self, document: &Document) -> i64 {
         let number = self.keep(document).await;
         self.write_down(number, document).await;
@@ -77,7 +77,7 @@ impl Office {
         written.len()
     }
 
-    /// One round, so many minutes from now.
+    /// Makes one round of deliveries, so many minutes from now.
     async fn round(&self, minutes: i64) -> Delivered {
         let delivered = mail::deliver(&self.database, &self.config, None, in_minutes(minutes)).await.unwrap();
         assert_eq!(delivered.why.is_some(), delivered.waiting + delivered.parked > 0, "{delivered:?}");
@@ -113,7 +113,7 @@ fn settings(to: &str, mail: &str) -> String {
     )
 }
 
-/// To a server of this machine, in the clear.
+/// The settings for a server on this machine, without encryption.
 fn smtp(port: u16) -> String {
     format!("  mode: smtp\n  smtp: {{host: 127.0.0.1, port: {port}, security: none, timeout_seconds: 10}}\n")
 }
@@ -122,7 +122,7 @@ fn delivered(sent: u64, waiting: u64, parked: u64) -> Delivered {
     Delivered { sent, waiting, parked, why: None }
 }
 
-/// The clock, moved on: a mail that was written down just now is due, and each pause is over an hour later.
+/// So many minutes from now, and a second more, so that a new mail is due.
 fn in_minutes(minutes: i64) -> DateTime<Utc> {
     Utc::now() + TimeDelta::minutes(minutes) + TimeDelta::seconds(1)
 }

@@ -1,4 +1,4 @@
-//! A real mail server, aiosmtpd, in a process of its own, and the certificates that it shows.
+//! A real mail server (aiosmtpd) in its own process, and its certificates.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::program::Folder;
 
-/// A server that keeps what it is sent; gone when it is dropped.
+/// A server that stores the mails it receives. Its process ends when this is dropped.
 pub struct PostOffice {
     pub port: u16,
     kept: Folder,
@@ -23,7 +23,7 @@ impl PostOffice {
         let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail/server.py");
         let mut command = Command::new(python());
         command.arg(server).arg(kept.path()).args(options);
-        // It warns of logins without TLS, which is what some tests are about.
+        // Some tests log in without TLS, and the server would warn of that.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let mut first = String::new();
@@ -32,7 +32,7 @@ impl PostOffice {
         PostOffice { port, kept, process }
     }
 
-    /// What it has kept, in the order in which it came, byte for byte.
+    /// The mails it received, in order, byte for byte.
     pub fn raw(&self) -> Vec<Vec<u8>> {
         files(self.kept.path(), "eml")
     }
@@ -45,7 +45,7 @@ impl Drop for PostOffice {
     }
 }
 
-/// The files of a folder with this ending, by name.
+/// The files of a folder with this extension, sorted by name.
 pub fn files(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|found| found == ending));
@@ -57,7 +57,7 @@ pub fn parse(raw: &[u8]) -> Message<'_> {
     MessageParser::default().parse(raw).expect("a mail")
 }
 
-/// One that has aiosmtpd: that of the system, or the one that script/setup made where the system has none.
+/// A Python that has aiosmtpd: the system's, else the one that script/setup made.
 fn python() -> &'static str {
     static FOUND: OnceLock<&str> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -71,17 +71,17 @@ fn python() -> &'static str {
     })
 }
 
-/// An authority's certificate, and one of a server with its key, as files.
+/// The certificate of an authority, and the certificate and key of a server, as files.
 pub struct Certificates {
     pub authority: String,
     pub certificate: String,
     pub key: String,
 }
 
-/// Certificates for a host of this name.
+/// Makes certificates for a host of this name.
 pub fn certificates(folder: &Folder, host: &str) -> Certificates {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    // Two authorities of one name would be taken for each other.
+    // Two authorities need two names, or one would be taken for the other.
     authority.distinguished_name.push(DnType::CommonName, format!("Authority of {host}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().unwrap();

@@ -1,4 +1,4 @@
-//! Documents as people and programs see them.
+//! Documents as HTML, text, workbooks, CSV and PNG.
 
 mod page;
 mod pictures;

@@ -6,7 +6,7 @@ use pointsd::language::Language::{self, English, SimplifiedChinese};
 
 pub const LANGUAGES: [Language; 2] = [English, SimplifiedChinese];
 
-/// A document of a report, with nothing in it yet.
+/// An empty document.
 pub fn bare(language: Language) -> Document {
     Document {
         report: "reconciliation".to_owned(),
@@ -24,7 +24,7 @@ pub fn bare(language: Language) -> Document {
     }
 }
 
-/// The books, proved, with this many findings.
+/// A reconciliation with this many findings.
 pub fn reconciliation(language: Language, findings: usize) -> Document {
     let t = |english: &str, chinese: &str| say(language, english, chinese).to_owned();
     let mut document = bare(language);
@@ -323,7 +323,7 @@ pub fn extreme(language: Language) -> Document {
     document
 }
 
-/// A chart that stands in no document.
+/// A chart without a document.
 pub fn chart(form: Form, of: &[(&str, i64)]) -> Chart {
     Chart {
         name: "chart".to_owned(),

@@ -31,10 +31,10 @@ fn a_workbook_has_a_summary_and_every_table_whole() {
         let sheet = book.worksheet_range("arrears").unwrap();
         let formulas = book.worksheet_formula("arrears").unwrap();
         assert_eq!(at(&sheet, 1254, 1), Data::Float(9_400.0 - 7.0 * 1253.0));
-        // The sum is a formula, and its value is there without a reckoning.
+        // The sum is a formula with its value, so it shows before any calculation.
         assert_eq!(formulas.get_value((1255, 1)).unwrap(), "SUM(B2:B1255)");
         assert_eq!(at(&sheet, 1255, 1), Data::Float(6_288_183.0));
-        // A day of Excel's calendar, 20 November 2026, and what 11:15 in Shanghai is of a day.
+        // 20 November 2026 in Excel's calendar, and 11:15 in Shanghai as a fraction of a day.
         assert!(matches!(at(&sheet, 1, 5), Data::DateTime(time) if time.as_f64() == 46346.0 + 11.25 / 24.0));
         assert!(matches!(at(&sheet, 1, 4), Data::DateTime(time) if time.as_f64() == 46056.0));
         let Data::String(header) = at(&sheet, 0, 5) else { panic!() };
@@ -117,9 +117,9 @@ fn csv_is_read_back_as_it_was_and_starts_no_formula() {
     let first: Vec<&str> = rows.iter().map(|row| &row[0]).collect();
     assert_eq!(first, ["'=cmd|' /C calc'!A0", "'+1", "'-1 \"quoted\", comma", "'\t=tab"]);
     assert_eq!((&rows[1][1], &rows[3][1]), ("'@SUM(A1)", "中文用户"));
-    // Numbers are what they are, below zero too.
+    // Numbers stay as they are, negative ones too.
     assert_eq!((&rows[1][2], &rows[1][4]), ("-9223372036854775808", "-3"));
-    // Also where they stand in a column of texts, as in a finding.
+    // Also in a column of texts, as in a finding.
     let guarded = ["-151", "-", "--1", "-1+2", "+1"].map(pointsd::render::guarded);
     assert_eq!(guarded, ["-151", "'-", "'--1", "'-1+2", "'+1"]);
     let document = arrears(SimplifiedChinese);

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::program::DEFAULTS;
 use crate::support::{TestDatabase, at, rng, user};
 
-/// On 29 March 2026 its clocks go forward, in the middle of what the tests record.
+/// Its clocks go forward on 29 March 2026, among the days that the tests record.
 fn zone(name: &str) -> Zone {
     name.parse().unwrap()
 }
@@ -32,7 +32,7 @@ fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
-/// Posts random recharges and consumes and sweeps now and then, thick with debts and expiry.
+/// Posts random recharges and consumes with many arrears and expiries, and sweeps now and then.
 async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings: std::ops::Range<usize>) {
     let (mut session, rules) = (database.session().await, rules());
     let mut clock = at("2026-03-20T00:00:00Z") + TimeDelta::hours(3 * postings.start as i64);
@@ -55,19 +55,19 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
             session.sweep(clock, false, &rules, |_| true).await.unwrap();
         }
     }
-    // Something is left at the end, whatever happened.
+    // So that points remain at the end.
     session.post(&[Posting::recharge(user(0), 100_000, "gift", clock).with_key(last)], &rules).await.unwrap();
 }
 
-/// Changes the history by hand, with its guard off.
+/// Changes entries by hand, with the trigger that protects them off.
 async fn by_hand(client: &Client, sql: &str) {
     let guarded = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change";
     let again = "ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
     client.batch_execute(&format!("BEGIN; {guarded}; {sql}; {again}; COMMIT")).await.unwrap();
 }
 
-/// Records all entries anew: in the order in which they were, over the days from 26 March to 2 April in Paris, with
-/// gaps of whole days. Some fall on the very instants at which days begin.
+/// Records all entries again in their order, over the days from 26 March to 2 April in Paris, with gaps of whole days. Some
+/// are recorded at the very instant at which a day begins.
 async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
     let rows = client.query("SELECT user_id, seq FROM pointsd.entries ORDER BY recorded_at, user_id, seq", &[]).await;
     let rows = rows.unwrap();
@@ -215,7 +215,7 @@ async fn days_are_what_their_entries_say() {
         post_random(&database, &mut rng, 125..250).await;
         record_over_days(&client, &mut rng).await;
 
-        // In several goes, as nights would have it; the last day, 1 April, stays open until its end.
+        // In several steps, as on several nights. The last day, 1 April, stays open until its end.
         let ended = start_of_day(day("2026-04-02"), paris());
         let early = ended - TimeDelta::hours(rng.i64(30..200));
         close(&mut client, early).await;
@@ -260,11 +260,11 @@ async fn days_are_what_their_entries_say() {
         assert_eq!(books.findings, Vec::new(), "history {history}");
         assert_eq!((books.expected, books.last.as_ref()), (books.balance, kept.last()));
     }
-    // Histories in which that never happens would prove nothing.
+    // The test needs histories in which this happens.
     assert!(seen.settled > 0 && seen.expired > 0 && seen.adjusted > 0 && seen.consumed > 0, "{seen:?}");
 }
 
-/// Three accounts over three closed days, and something on the day under way.
+/// Three accounts over three closed days, and an entry on the open day.
 async fn small(database: &TestDatabase) -> Client {
     let mut session = database.session().await;
     let when = at("2026-03-20T00:00:00Z");
@@ -294,7 +294,7 @@ async fn what_does_not_tie_is_found() {
     assert_eq!((books.findings, books.recomputed, books.expected), (Vec::new(), false, 60));
     assert_eq!((books.balance, books.owed), (60, 30));
 
-    // A balance: the accounts are not what the entries say.
+    // A balance differs from the entries.
     let break_and_look = async |client: &mut Client, break_it: &str, mend: &str| {
         by_hand(client, break_it).await;
         let books = look(client, false).await;
@@ -313,7 +313,7 @@ async fn what_does_not_tie_is_found() {
     assert_eq!(rules_of(&found), ["days_balance"]);
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str(), found[0].user), ("60", "65", None));
 
-    // A batch, and its source.
+    // A batch differs, then its source.
     let set = |what: &str, user: u32| format!("UPDATE pointsd.batches SET {what} {}", of(user));
     let found = break_and_look(&mut client, &set("remaining = 60", 0), &set("remaining = 70", 0)).await;
     assert_eq!(rules_of(&found), ["days_source"]);
@@ -338,7 +338,7 @@ async fn what_does_not_tie_is_found() {
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("owed -30", "owed 0"));
 }
 
-/// A repair that keeps what batches show moves nothing in sum, and points from one source to another all the same.
+/// A repair that keeps balances may move points from one source to another while the sum stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_adjust_entry_of_nothing_may_move_points_between_sources() {
     let mut database = TestDatabase::new().await;
@@ -376,7 +376,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     let late = Posting::consume(user(0), 5, "tts", "late", at("2026-03-29T00:00:00Z"));
     session.post(&[late], &rules()).await.unwrap();
     by_hand(&client, "UPDATE pointsd.entries SET recorded_at = '2026-03-29T21:59:59Z' WHERE source_id = 'late'").await;
-    // A check of only the latest entries finds it too: the sums no longer tie, for one reason.
+    // A nightly check finds it, too, because the sums no longer tie.
     for anew in [false, true] {
         let books = look(&mut client, anew).await;
         assert_eq!(rules_of(&books.findings), ["day_changed"], "{:?}", books.findings);
@@ -390,12 +390,12 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert_eq!(now[..2], kept, "a closed day is never healed in silence");
     assert_eq!(rules_of(&look(&mut client, false).await.findings), ["day_changed"]);
 
-    // Corrected by an explicit command: the days are rewritten from the changed one on.
+    // Deleted days are closed again, from the changed one on.
     client.batch_execute("DELETE FROM pointsd.days WHERE day >= '2026-03-29'").await.unwrap();
     assert_eq!(close(&mut client, at("2026-03-30T23:00:00Z")).await, 2);
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
 
-    // A change that leaves all sums as they are is found when the days are computed anew.
+    // A change that keeps all sums is found when the days are recomputed.
     by_hand(&client, "UPDATE pointsd.entries SET recorded_at = recorded_at - interval '1 day' WHERE source_id = 'a'")
         .await;
     assert_eq!(look(&mut client, false).await.findings, Vec::new());
@@ -404,7 +404,7 @@ async fn a_day_that_changed_is_told_as_that_and_stays_as_it_was_closed() {
     assert!(found[0].expected.starts_with("2026-03-28 owed: consumed 0, "), "{}", found[0].expected);
     assert!(found[0].found.starts_with("2026-03-28 owed: consumed 30, "), "{}", found[0].found);
 
-    // So is a stored day that was changed or removed by hand.
+    // So is a closed day that was changed or deleted by hand.
     by_hand(&client, "UPDATE pointsd.entries SET recorded_at = recorded_at + interval '1 day' WHERE source_id = 'a'")
         .await;
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
@@ -426,7 +426,7 @@ async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
     assert_eq!((books.findings, books.last, books.balance), (Vec::new(), None, 0));
 
     let mut client = small(&database).await;
-    // From Paris to Shanghai: the next day ends there, and begins where the last one ended.
+    // From Paris to Shanghai: the next day begins where the last one ended, and ends in Shanghai.
     let transaction = client.transaction().await.unwrap();
     let zone: Zone = zone("Asia/Shanghai");
     let early = close_days(transaction.client(), zone, at("2026-03-30T15:59:59Z")).await.unwrap();

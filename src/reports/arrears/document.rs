@@ -132,16 +132,14 @@ fn exceptions(facts: &Facts, messages: Messages) -> Section {
         paragraphs.push(messages.text("arrears-undated-text", args![accounts = counters.undated]));
     }
     if counters.difference != 0 {
-        paragraphs.push(messages.text("arrears-difference-text", args![points = counters.difference]));
+        paragraphs.push(messages.text("arrears-difference-text", args![points = counters.difference.saturating_abs()]));
     }
     Section::Text { title: messages.label("exceptions"), paragraphs }
 }
 
 fn unexplained(facts: &Facts, messages: Messages) -> Table {
-    let mut table = TableBuilder::new(messages, "unexplained", messages.label("arrears-unexplained"))
-        .rows_in_body(ROWS_IN_BODY)
-        .rows_in_all(facts.unexplained.count)
-        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
+    let table = TableBuilder::new(messages, "unexplained", messages.label("arrears-unexplained"));
+    let mut table = of_accounts(table, &facts.unexplained)
         .column("opening", Kind::Number, |moved| moved.opening)
         .column("arrears-drawn", Kind::Number, |moved| moved.drawn)
         .column("arrears-repaid", Kind::Number, |moved| moved.repaid);
@@ -236,23 +234,24 @@ fn local_moment(instant: DateTime<Utc>, zone: Zone, messages: Messages) -> Strin
     messages.moment(instant.with_timezone(&zone).naive_local())
 }
 
+/// Sets what tables of accounts that moved have in common.
+fn of_accounts<'a>(table: TableBuilder<'a, Moved>, list: &List<Moved>) -> TableBuilder<'a, Moved> {
+    table.rows_in_body(ROWS_IN_BODY).rows_in_all(list.count).column("account", Kind::Identifier, |moved| moved.user)
+}
+
 fn new(list: &List<Moved>, messages: Messages) -> Table {
-    TableBuilder::new(messages, "new", messages.label("arrears-new"))
+    let table = TableBuilder::new(messages, "new", messages.label("arrears-new"));
+    of_accounts(table, list)
         .if_empty(messages.label("arrears-new-none"))
-        .rows_in_body(ROWS_IN_BODY)
-        .rows_in_all(list.count)
-        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
         .totalled("arrears-owed", list.points, |moved| moved.closing)
         .rows(&list.rows)
         .build()
 }
 
 fn cleared(list: &List<Moved>, messages: Messages) -> Table {
-    TableBuilder::new(messages, "cleared", messages.label("arrears-cleared"))
+    let table = TableBuilder::new(messages, "cleared", messages.label("arrears-cleared"));
+    of_accounts(table, list)
         .if_empty(messages.label("arrears-cleared-none"))
-        .rows_in_body(ROWS_IN_BODY)
-        .rows_in_all(list.count)
-        .column("account", Kind::Identifier, |moved: &Moved| moved.user)
         .totalled("opening", list.points, |moved| moved.opening)
         .column("arrears-cleared-by", Kind::Text, move |moved| cleared_by(moved, messages))
         .column("arrears-cleared-at", Kind::Instant, |moved| moved.cleared.as_ref().map(|cleared| cleared.at))

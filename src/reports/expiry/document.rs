@@ -18,12 +18,12 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     let overdue = overdue_of_accounts(facts, sweep);
     let differing = facts.differing();
     let tone = match () {
-        () if disproved.is_some() || sweep.orphaned > 0 => Tone::Bad,
+        () if disproved || sweep.orphaned > 0 => Tone::Bad,
         () if !differing.is_empty() || overdue.batches > 0 => Tone::Attention,
         () => Tone::Good,
     };
     let exceptions = [
-        disproved.map(|reason| messages.text("expiry-disproved-text", args![reason = reason])),
+        disproved.then(|| messages.label("expiry-disproved-text")),
         (sweep.orphaned > 0).then(|| messages.text("expiry-orphans-text", args![accounts = sweep.orphaned])),
         (overdue.batches > 0)
             .then(|| messages.text("expiry-overdue-text", args![points = overdue.points, batches = overdue.batches])),
@@ -50,7 +50,7 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     }
 }
 
-/// What is overdue and has an account; batches without an account are an exception of their own.
+/// The overdue batches that have an account. Those without one are an exception of their own.
 fn overdue_of_accounts(facts: &Facts, sweep: &Sweep) -> Held {
     if sweep.orphaned > sweep.orphans.len() as u64 {
         return Held::default();
@@ -68,7 +68,7 @@ fn headline(report: &Expiry<'_>, facts: &Facts, overdue: Held, messages: Message
     };
     text.push_str(&messages.text("expiry-headline-due", args![points = facts.within(None, 30).points]));
     let exceptions = [
-        (report.disproved.is_some(), "expiry-headline-disproved"),
+        (report.disproved, "expiry-headline-disproved"),
         (report.sweep.orphaned > 0, "expiry-headline-orphans"),
         (overdue.batches > 0, "expiry-headline-overdue"),
         (!facts.differing().is_empty(), "expiry-headline-difference"),
@@ -186,7 +186,7 @@ fn weeks(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         .build()
 }
 
-/// A row of the comparison: a day of the forecast, or what expired already of days that are not over.
+/// A row of the comparison: a day of the forecast, or the points that have already expired on days that are not over.
 #[derive(Clone, Copy)]
 enum ForecastRow<'a> {
     Day(&'a Compared),
@@ -209,14 +209,14 @@ impl ForecastRow<'_> {
     }
 }
 
-/// The last forecast beside what came of it. The expired points of the report stand here as well, each in one row.
+/// The last forecast and the actual figures. Each expired point of the report is in one of the rows.
 fn forecast(facts: &Facts, messages: Messages) -> Section {
     let title = messages.label("expiry-forecast");
     let text = |key: &str| Section::Text { title: title.clone(), paragraphs: vec![messages.label(key)] };
     if facts.since.is_none() {
         return text("expiry-forecast-first");
     }
-    // The first row is what was due by the last slot already: mostly nothing.
+    // The first row has the points that were due at the last slot already, so it is mostly empty.
     let days = facts.compared.iter().enumerate().filter(|(nth, day)| *nth > 0 || !day.is_empty());
     let mut rows: Vec<ForecastRow> = days.map(|(_, day)| ForecastRow::Day(day)).collect();
     let compared = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.expired()));
