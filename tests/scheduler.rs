@@ -203,7 +203,7 @@ async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
             "2026-03-01T05:00:00Z succeeded catch-up",
         ]
     );
-    // And back: what was never missed counts again, what was run is not run again. The database's clock was ahead as
+    // And back: a slot wrongly recorded as missed counts again, and a slot that was run is not run again. The database's clock was ahead as
     // well.
     stage.sql("UPDATE pointsd.runs SET finished = clock_timestamp() + interval '4 hours' WHERE state = 'missed'").await;
     for now in ["2026-03-01T01:00:30Z", "2026-03-01T02:00:00Z", "2026-03-01T03:00:00Z", "2026-03-01T04:00:00Z"] {
@@ -314,7 +314,7 @@ async fn it_tells_what_becomes_of_each_run() {
         let daemon = daemon();
         daemon.tick(at(slot)).await.unwrap();
         dead.push(daemon);
-        // Its begin is told by a task of its own.
+        // Another task sends the event of its begin.
         while told.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -362,7 +362,7 @@ async fn what_takes_too_long_or_hangs_has_failed() {
     assert_eq!(heard.load(Ordering::SeqCst), 1);
 }
 
-/// A job that counts in transactions of its own until it is told to end, and stands still where `gate` says so.
+/// A job that counts, each time in a transaction of its own, until it is stopped. It waits at the number that `gate` names.
 fn counting(settings: JobSettings, database: &Database, gate: &Arc<Gate>) -> ScheduledJob {
     let (database, gate) = (database.clone(), Arc::clone(gate));
     let (job, _) = job(settings, move |run| {
@@ -388,7 +388,7 @@ fn counting(settings: JobSettings, database: &Database, gate: &Arc<Gate>) -> Sch
     job
 }
 
-/// Where the counting job stands still, until it is let through.
+/// The number at which the counting job waits until the test lets it continue.
 #[derive(Default)]
 struct Gate {
     shut_at: AtomicU32,
@@ -556,6 +556,28 @@ async fn a_pause_is_for_all_daemons_and_what_comes_due_in_it_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_under_way_stops_a_claim_that_is_under_way() {
+    let stage = Stage::set().await;
+    let (job, called) = quick(settings("0 * * * *", "UTC"));
+    let daemon = Arc::new(stage.daemon(&job));
+    daemon.register(at("2026-03-02T00:30:00Z")).await.unwrap();
+    let now = at("2026-03-02T01:00:00Z");
+    // The daemon reads the job before the pause is committed, and claims the slot afterwards.
+    let pausing = stage.database.client().await;
+    let pause = "BEGIN; UPDATE pointsd.jobs SET paused_at = now(), paused_by = 'ann'";
+    pausing.batch_execute(pause).await.unwrap();
+    let ticking = Arc::clone(&daemon);
+    let tick = tokio::spawn(async move { ticking.tick(now).await });
+    let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while !tick.is_finished() && stage.client.query(waits, &[]).await.unwrap().is_empty() {}
+    pausing.batch_execute("COMMIT").await.unwrap();
+    tick.await.unwrap().unwrap();
+    round(&daemon, now).await;
+    assert_eq!(stage.slots().await, ["2026-03-02T01:00:00Z skipped schedule"]);
+    assert!(called.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_that_come_due_during_a_run_are_skipped_or_wait() {
     for (overlap, expected) in [
         (Overlap::Skip, ["02:00:00Z succeeded", "03:00:00Z skipped", "04:00:00Z skipped", "05:00:00Z succeeded"]),
@@ -584,7 +606,7 @@ async fn slots_that_come_due_during_a_run_are_skipped_or_wait() {
         daemon.tick(at("2026-03-02T04:00:00Z")).await.unwrap();
         open.notify_one();
         daemon.idle().await;
-        // Long after it came due, what waited is not late.
+        // A slot that waited is not late, however long ago it came due.
         round(&daemon, at("2026-03-02T04:30:00Z")).await;
         round(&daemon, at("2026-03-02T04:40:00Z")).await;
         round(&daemon, at("2026-03-02T05:00:00Z")).await;
@@ -681,7 +703,7 @@ async fn a_schedule_that_changes_or_is_enabled_counts_from_then_on() {
     round(&daemon, at("2026-03-02T15:00:00Z")).await;
     daemon.replace(vec![hourly]);
     daemon.register(at("2026-03-02T15:30:00Z")).await.unwrap();
-    // Registering again what did not change, changes nothing.
+    // Registering an unchanged job again changes nothing.
     daemon.register(at("2026-03-02T16:10:00Z")).await.unwrap();
     round(&daemon, at("2026-03-02T16:00:10Z")).await;
     assert_eq!(*called.lock().unwrap(), ["2026-03-02T02:00:00Z", "2026-03-02T13:00:00Z", "2026-03-02T16:00:00Z"]);
@@ -741,7 +763,7 @@ async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
     let row = client.query_one(take, &[&1_i64, &1_i64, &nothing, &"there", &7]).await.unwrap();
     assert_eq!(row.get::<_, i32>("attempt"), 1, "handed over in good order it is no further attempt");
 
-    // What others wrote since it asked for the time is not in the future.
+    // A row that another daemon wrote after this one had asked for the time is not in the future.
     let queue = include_str!("../sql/runs/job_queue.sql");
     let (old, now) = (at("2026-03-01T00:01:00Z"), at("2026-03-01T00:09:00Z"));
     for to in [now, old] {

@@ -309,8 +309,9 @@ pub async fn run_now(
     board: &Arc<Board>,
     stop: &CancellationToken,
 ) -> Result<Asked, Error> {
-    store.add(job.name, &job.settings, now).await?;
     loop {
+        // A claim needs the job's row.
+        store.add(job.name, &job.settings, now).await?;
         let known = store.load_jobs(&[job.name], now).await?;
         if let Some(running) = known.into_iter().find_map(|(_, known)| known.running) {
             if running.trigger == Trigger::Manual && running.free {
