@@ -1,4 +1,4 @@
-//! `pointsd serve`: hosts the jobs, the queue of requests and the sender of mails until it is told to stop.
+//! `pointsd serve`: hosts the jobs, the queue of requests and the sender of mails until a signal stops it.
 //!
 //! The main loop sleeps between its rounds. A round asks the database for the time, lets the scheduler do what is due,
 //! and writes the status line. It is woken by:
@@ -6,7 +6,7 @@
 //! - the next slot, or the next attempt of a failed run: tokio-cron-scheduler, armed anew after each round;
 //! - the end of an attempt in this process, since a slot may have waited for it;
 //! - SIGHUP, SIGTERM, and a report that is found missing;
-//! - its longest sleep, a third of the take-over time. By then it must see a run whose heartbeats stopped, a run that
+//! - its longest sleep, a quarter of the take-over time. By then it must see a run whose heartbeats stopped, a run that
 //!   an operator cancelled, and a clock that jumped. The watchdog may ask for a shorter one;
 //! - a second, while a run is under way, because the status line shows its progress;
 //! - the retry pause, while the database is away.
@@ -43,13 +43,13 @@ use crate::time::time_text;
 use status::Status;
 use waker::Waker;
 
-/// The longest sleep of the loop where the take-over time is long.
+/// The longest sleep of the loop, however long the take-over time is.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The time between two status lines while a run is under way.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the current chunks may take when the daemon is told to stop. It is less than the unit's TimeoutStopSec.
+/// How long the current chunks may take when the daemon stops. It is less than the unit's TimeoutStopSec.
 /// Another daemon takes over the runs that are left.
 const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 
@@ -78,7 +78,7 @@ pub async fn serve(
     Ok(closed?)
 }
 
-/// Waits for the database and migrates it. None if the daemon is told to stop first.
+/// Waits for the database and migrates it. None if the daemon is stopped first.
 async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
     let mut pauses = Backoff::DATABASE.pauses();
     loop {
@@ -120,8 +120,8 @@ async fn host(
     let mut waker = Waker::start().await?;
     announce(config);
     let health = Health::start(status.notifier());
-    let longest_sleep =
-        health.longest_sleep().into_iter().fold(LONGEST_SLEEP.min(config.jobs.takeover / 3), Duration::min);
+    let look_every = host.scheduler.store().look_every().min(LONGEST_SLEEP);
+    let longest_sleep = health.longest_sleep().map_or(look_every, |longest| longest.min(look_every));
     let mut outage = Backoff::DATABASE.pauses();
     while !stop.is_cancelled() {
         let round = host.round().await;

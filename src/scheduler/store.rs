@@ -86,12 +86,18 @@ impl Store {
         Ok(row.try_get(0)?)
     }
 
+    /// The longest time between two looks at the runs of other daemons. With [`Store::silence`] it leaves a twelfth of
+    /// the take-over time for the look itself.
+    pub fn look_every(&self) -> Duration {
+        self.takeover / 4
+    }
+
     /// The time between two heartbeats. Several may be lost before a run is taken over.
     pub(super) fn heartbeat_every(&self) -> Duration {
         self.takeover / 6
     }
 
-    /// How long after its last heartbeat a run is free. The rest of the take-over time is for a daemon to notice that.
+    /// How long after its last heartbeat a run is free. In the rest of the take-over time another daemon notices it.
     pub(super) fn silence(&self) -> Duration {
         self.takeover * 2 / 3
     }
