@@ -23,6 +23,7 @@ mod values;
 
 use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
+pub use self::values::weekday_name;
 use self::values::{FileZone, Word, between, business_name, level, path, seconds, weekday};
 pub use crate::database::{DatabaseUrl, DatabaseUrlError};
 use crate::language::Language;

@@ -88,12 +88,16 @@ impl Ping {
         format!("{}{}{run}", self.url, self.signal.path())
     }
 
-    /// The part of the address that may be logged. The rest is a secret: it allows anyone to ping.
     fn host(&self) -> &str {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        let host = rest.split('/').next().unwrap_or_default();
-        host.rsplit('@').next().unwrap_or_default()
+        host_of(&self.url)
     }
+}
+
+/// The part of a switch's address that may be shown. The rest is a secret: it suffices to ping.
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    host.rsplit('@').next().unwrap_or_default()
 }
 
 /// Sends pings. Those of one job keep their order. Dropping it drops the pings that were not sent. It needs a tokio
@@ -322,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_address_only_the_host_is_told() {
+    fn only_the_host_of_an_address_is_shown() {
         for (url, host) in [
             ("https://hc-ping.com/secret", "hc-ping.com"),
             ("http://me:secret@checks.example.com:8000/ping/secret", "checks.example.com:8000"),

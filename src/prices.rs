@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use rust_decimal::Decimal;
-use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::numbers::decimal;
 use crate::spelling::nearest;
@@ -40,11 +40,13 @@ pub struct PriceList {
 }
 
 /// How a service is charged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The same points for each use.
     Fixed,
     /// By the seconds that the work took.
+    #[serde(rename = "by time")]
     ByTime,
     /// Known, and costs nothing.
     Free,
@@ -61,9 +63,10 @@ impl Display for Kind {
 }
 
 /// One line of the price list, as shown to people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service<'a> {
     /// The name under which the service is charged.
+    #[serde(rename = "service")]
     pub name: &'a str,
     /// How it is charged.
     pub kind: Kind,

@@ -16,7 +16,7 @@ pub fn time_text(value: DateTime<Utc>) -> String {
     value.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// A duration in its largest whole unit: `2 hours`, `90 minutes`, `1 second`.
+/// A configured duration in its largest whole unit: `2 hours`, `90 minutes`, `1 second`.
 pub fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (count, unit) = match seconds {
@@ -25,6 +25,20 @@ pub fn duration_text(duration: Duration) -> String {
         _ => (seconds, "second"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A time that passed or is to pass, in its two largest units: `5 h 12 min`.
+pub fn span_text(span: TimeDelta) -> String {
+    let milliseconds = span.num_milliseconds().max(0);
+    let (seconds, minutes, hours, days) =
+        (milliseconds / 1000, milliseconds / 60_000, milliseconds / 3_600_000, milliseconds / 86_400_000);
+    match (days, hours, minutes) {
+        (0, 0, 0) if seconds < 10 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        (_, _, _) => format!("{days} d {} h", hours % 24),
+    }
 }
 
 /// Reads an instant in RFC 3339, such as `2026-01-31T09:30:00Z`.

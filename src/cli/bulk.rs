@@ -1,4 +1,4 @@
-//! `post`: a file or a stream of postings; and what `enqueue` shares with it.
+//! `post`: a file or a stream of postings. `enqueue` shares the parts for reading lines.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -100,7 +100,7 @@ impl Post {
             }
         })?;
         if !program.json {
-            say(in_words(&summary, began.elapsed().as_secs_f64()))?;
+            say(post_summary(&summary, began.elapsed().as_secs_f64()))?;
         }
         Ok(outcome(summary.stopped, summary.last_line, &summary.rejected))
     }
@@ -132,7 +132,7 @@ pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'stati
 }
 
 /// The summary of `post` as text.
-pub(super) fn in_words(summary: &Summary, seconds: f64) -> String {
+pub(super) fn post_summary(summary: &Summary, seconds: f64) -> String {
     summary_text(&[("posted", summary.posted), ("replayed", summary.replayed)], &summary.rejected, seconds)
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::business::Line;
 use self::folder::Folder;
-use super::bulk::{in_words, lanes};
+use super::bulk::{lanes, post_summary};
 use super::jobs::local;
 use super::output::{grouped, json, progress, say, waiting};
 use super::{Outcome, Program, WrongCall, run, stop_on_signal};
@@ -39,8 +39,9 @@ const YEAR_FILE: &str = "year.ndjson";
 
 /// Shows pointsd at work, with a year of a made-up business.
 ///
-/// It posts the year, expires what is due tonight, proves the books, and prints the reports that finance gets by mail. Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, and empties that
-/// folder each time. It uses a configured database only if that has no account yet.
+/// It posts the year, expires the points that are due tonight, proves the books, and prints the reports that finance gets by mail.
+/// Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, and empties that folder
+/// each time. It uses a configured database only if that has no account yet.
 #[derive(clap::Args)]
 pub struct Demo {}
 
@@ -116,7 +117,8 @@ fn own_configuration(given: &Config) -> anyhow::Result<String> {
     Ok(format!("{about}\n{}", serde_yaml::to_string(&settings)?))
 }
 
-/// Posts the year, runs the jobs, prints their reports unless JSON is wanted, and tells what it did. None if it was interrupted.
+/// Posts the year, runs the jobs, and prints their reports unless JSON is wanted. Returns the result as JSON, or None if it was
+/// interrupted.
 async fn play(
     program: &Program,
     stage: &Stage,
@@ -139,7 +141,7 @@ async fn play(
     let began = Instant::now();
     let Some(posted) = post(&year, program, stage, database, stop).await? else { return Ok(None) };
     let posting_seconds = began.elapsed().as_secs_f64();
-    show(in_words(&posted, posting_seconds))?;
+    show(post_summary(&posted, posting_seconds))?;
     for job in JOBS {
         match run::run_job(job, &Context::new(&stage.config, database), slot, true, stop).await? {
             Asked::Ran(row) if row.state == State::Succeeded => {}

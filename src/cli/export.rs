@@ -1,13 +1,12 @@
 //! `export`: tables of the ledger, row by row.
 
-use std::io::{self, BufWriter, Write};
-
+use anyhow::Context as _;
 use uuid::Uuid;
 
-use super::output::write_aligned;
+use super::output::Rows;
 use super::{Outcome, Program};
 use crate::database::Database;
-use crate::ledger::{self, Exported, Session, Table};
+use crate::ledger::{Exported, Session, Table};
 use crate::time::time_text;
 
 /// Exports a table of the ledger from one snapshot, a row a line, in the order of its key.
@@ -30,17 +29,6 @@ enum Name {
     Entries,
 }
 
-/// Why an export ended early.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Ledger(#[from] ledger::Error),
-    #[error("the rows cannot be written")]
-    Output(#[from] io::Error),
-    #[error("a row cannot be written as CSV")]
-    Csv(#[from] csv::Error),
-}
-
 impl Export {
     /// Writes every row to standard output.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
@@ -49,35 +37,17 @@ impl Export {
             Name::Batches => Table::Batches,
             Name::Entries => Table::Entries,
         };
-        program.with_ledger(async |database: &Database| self.write(table, database, program).await).await?;
+        program
+            .with_ledger(async |database: &Database| {
+                let mut session = Session::connect(database).await?;
+                let mut rows = Rows::start(program.json, self.csv, columns(table))?;
+                let each = |row: Exported| rows.write(|| &row, |_| fields(&row)).context("the rows cannot be written");
+                session.export(table, self.user, each).await?;
+                let none = if rows.count == 0 { "No rows." } else { "" };
+                Ok(rows.finish(|| none.to_owned())?)
+            })
+            .await?;
         Ok(Outcome::Done)
-    }
-
-    async fn write(&self, table: Table, database: &Database, program: &Program) -> anyhow::Result<()> {
-        let mut session = Session::connect(database).await?;
-        let mut out = BufWriter::new(io::stdout().lock());
-        let result = if program.json {
-            session
-                .export(table, self.user, |row| {
-                    serde_json::to_writer(&mut out, &row).map_err(io::Error::from)?;
-                    Ok::<_, Error>(out.write_all(b"\n")?)
-                })
-                .await
-        } else if self.csv {
-            let mut csv = csv::Writer::from_writer(&mut out);
-            csv.write_record(columns(table).iter().map(|column| column.0))?;
-            let written = session.export(table, self.user, |row| Ok::<_, Error>(csv.write_record(fields(&row))?)).await;
-            csv.flush()?;
-            written
-        } else {
-            let columns = columns(table);
-            write_aligned(&mut out, columns.iter().map(|column| column.0.to_owned()), columns)?;
-            session
-                .export(table, self.user, |row| Ok::<_, Error>(write_aligned(&mut out, fields(&row), columns)?))
-                .await
-        };
-        result?;
-        Ok(out.flush()?)
     }
 }
 

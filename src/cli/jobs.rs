@@ -1,14 +1,15 @@
 //! `jobs` and `runs`: schedules, pauses and the history of runs.
 
 use chrono::{DateTime, TimeDelta, Utc, Weekday};
-use serde_json::{Value, json as object};
+use serde_json::json as object;
 
-use super::output::{counted, facts, json, say, table};
+use super::output::{counted, facts, table};
 use super::{Outcome, Program, WrongCall, caller_name};
+use crate::config::weekday_name;
 use crate::database::Database;
 use crate::jobs::{REGISTRY, RegisteredJob, reconciliation};
 use crate::scheduler::{self, JobRow, JobSettings, RunRow, State, Store};
-use crate::time::{Zone, time_text};
+use crate::time::{Zone, span_text, time_text};
 
 /// The outage that `jobs explain` simulates.
 const OUTAGE: TimeDelta = TimeDelta::hours(36);
@@ -23,23 +24,11 @@ pub struct Jobs {
 #[derive(clap::Subcommand)]
 enum JobsCommand {
     /// Explains when a job runs: its rule in words, its next slots, clock changes, and what an outage would do
-    Explain {
-        /// The job: expiry, reconciliation, arrears or prune
-        #[arg(value_parser = job_named)]
-        job: &'static RegisteredJob,
-    },
+    Explain(NamedJob),
     /// Pauses a job: all daemons skip its slots until it is resumed
-    Pause {
-        /// The job: expiry, reconciliation, arrears or prune
-        #[arg(value_parser = job_named)]
-        job: &'static RegisteredJob,
-    },
+    Pause(NamedJob),
     /// Resumes a paused job: its next slot is run
-    Resume {
-        /// The job: expiry, reconciliation, arrears or prune
-        #[arg(value_parser = job_named)]
-        job: &'static RegisteredJob,
-    },
+    Resume(NamedJob),
     /// Cancels a run under way; finished chunks stay
     Cancel {
         /// The run's number, see `pointsd runs`
@@ -47,7 +36,15 @@ enum JobsCommand {
     },
 }
 
-pub(super) fn job_named(name: &str) -> Result<&'static RegisteredJob, String> {
+/// The job that a command is about.
+#[derive(clap::Args)]
+pub(super) struct NamedJob {
+    /// The job: expiry, reconciliation, arrears or prune
+    #[arg(value_parser = job_named)]
+    pub job: &'static RegisteredJob,
+}
+
+fn job_named(name: &str) -> Result<&'static RegisteredJob, String> {
     RegisteredJob::named(name).ok_or_else(|| {
         let names: Vec<&str> = REGISTRY.iter().map(|job| job.name).collect();
         format!("there is no such job; there are {}", names.join(", "))
@@ -57,7 +54,7 @@ pub(super) fn job_named(name: &str) -> Result<&'static RegisteredJob, String> {
 impl Jobs {
     /// Runs the subcommand, or lists the jobs.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        if let Some(JobsCommand::Explain { job }) = self.command {
+        if let Some(JobsCommand::Explain(NamedJob { job })) = self.command {
             explain(job, program)?;
             return Ok(Outcome::Done);
         }
@@ -65,9 +62,11 @@ impl Jobs {
             .with_ledger(async |database: &Database| {
                 let store = Store::new(database, program.config.jobs.takeover);
                 match self.command {
-                    None | Some(JobsCommand::Explain { .. }) => list(&store, program).await,
-                    Some(JobsCommand::Pause { job }) => pause(&store, job, Some(&caller_name()), program).await,
-                    Some(JobsCommand::Resume { job }) => pause(&store, job, None, program).await,
+                    None | Some(JobsCommand::Explain(_)) => list(&store, program).await,
+                    Some(JobsCommand::Pause(NamedJob { job })) => {
+                        pause(&store, job, Some(&caller_name()), program).await
+                    }
+                    Some(JobsCommand::Resume(NamedJob { job })) => pause(&store, job, None, program).await,
                     Some(JobsCommand::Cancel { run }) => cancel(&store, run, program).await,
                 }
             })
@@ -93,19 +92,18 @@ async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
         let last = run(row.and_then(|row| row.last_run)).await?;
         let running = run(row.and_then(|row| row.running)).await?;
         let next = next_slot(settings, row, now);
+        let paused = row.and_then(|row| row.paused.as_ref());
         let schedule = &settings.schedule;
         answers.push(object!({
             "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": schedule.zone().name(),
-            "enabled": settings.enabled, "next_slot": next.map(time_text),
+            "enabled": settings.enabled, "next_slot": next,
             "next_slot_local": next.map(|next| next.with_timezone(&schedule.zone()).to_rfc3339()),
-            "paused": row.and_then(|row| row.paused.as_ref()).map(|paused| object!({
-                "at": time_text(paused.at), "by": paused.by })),
-            "running": running.as_ref().map(run_json), "last_run": last.as_ref().map(run_json),
+            "paused": paused, "running": running, "last_run": last,
         }));
-        let next = match (row.and_then(|row| row.paused.as_ref()), next) {
+        let next = match (paused, next) {
             _ if !settings.enabled => "disabled".to_owned(),
             (Some(paused), _) => format!("paused by {} since {}", paused.by, local(paused.at, schedule.zone())),
-            (None, Some(next)) => format!("{}, in {}", local(next, schedule.zone()), in_words(next - now)),
+            (None, Some(next)) => format!("{}, in {}", local(next, schedule.zone()), span_text(next - now)),
             (None, None) => "never".to_owned(),
         };
         let last = match (&running, &last) {
@@ -115,11 +113,7 @@ async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
         };
         rows.push(vec![job.name.to_owned(), schedule.rule().to_owned(), schedule.zone().name().to_owned(), next, last]);
     }
-    if program.json {
-        json(&answers)?;
-    } else {
-        say(table(&["job", "schedule", "time zone", "next slot", "last slot"], &rows))?;
-    }
+    program.answer(answers, || table(&["job", "schedule", "time zone", "next slot", "last slot"], &rows))?;
     Ok(Outcome::Done)
 }
 
@@ -145,30 +139,24 @@ async fn pause(store: &Store, job: &RegisteredJob, by: Option<&str>, program: &P
         store.add(job.name, (job.settings)(&program.config), (program.clock)()).await?;
         store.pause(job.name, by).await?;
     }
-    if program.json {
-        json(&object!({ "job": job.name, "paused": by.is_some() }))?;
-    } else if by.is_some() {
-        say(format_args!(
-            "{name} is paused: its slots are skipped until `pointsd jobs resume {name}`. A run under way goes on; \
-             `pointsd run {name}` still runs it.",
-            name = job.name
-        ))?;
-    } else {
-        say(format_args!("{} goes on: its next slot is run.", job.name))?;
-    }
+    let name = job.name;
+    program.answer(object!({ "job": name, "paused": by.is_some() }), || match by {
+        Some(_) => format!(
+            "{name} is paused: its slots are skipped until `pointsd jobs resume {name}`. A run under way continues; \
+             `pointsd run {name}` still runs it."
+        ),
+        None => format!("{name} is resumed: it runs at its next slot."),
+    })?;
     Ok(Outcome::Done)
 }
 
 async fn cancel(store: &Store, run: i64, program: &Program) -> anyhow::Result<Outcome> {
     let cancelled = store.cancel(run, &caller_name()).await?;
     let row = store.run(run).await?.ok_or_else(|| WrongCall(format!("there is no run {run}; see `pointsd runs`")))?;
-    if program.json {
-        json(&object!({ "cancelled": cancelled, "run": run_json(&row) }))?;
-    } else if cancelled {
-        say(format_args!("Run {run} of {} is cancelled. What it has done stays: {}", row.job, summary(&row)))?;
-    } else {
-        say(format_args!("Run {run} of {} is over already: it {}.", row.job, row.state.as_str()))?;
-    }
+    program.answer(object!({ "cancelled": cancelled, "run": row }), || match cancelled {
+        true => format!("Run {run} of {} is cancelled. Its finished work stays: {}.", row.job, summary(&row)),
+        false => format!("Run {run} of {} is over already: {}.", row.job, row.state.as_str()),
+    })?;
     Ok(if cancelled { Outcome::Done } else { Outcome::No })
 }
 
@@ -178,88 +166,67 @@ fn explain(job: &RegisteredJob, program: &Program) -> anyhow::Result<()> {
     let now = (program.clock)();
     let slots: Vec<DateTime<Utc>> = schedule.between(now, DateTime::<Utc>::MAX_UTC).take(10).collect();
     let changes = schedule.next_clock_changes(now);
+    let warnings = schedule.clock_change_warnings(now);
     let outage = scheduler::outage(settings, now - OUTAGE, now);
     let full_on = job.takes_full.then_some(program.config.reports.full_proof_on);
-    if program.json {
-        let mut answer = object!({
-            "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": zone.name(),
-            "in_words": schedule.in_words(), "enabled": settings.enabled,
-            "clock_changes": changes.iter().map(|change| object!({
-                "at": time_text(change.at), "local_before": change.local_before().to_string(),
-                "local_after": change.local_after().to_string(), "forward": change.is_forward() })).collect::<Vec<_>>(),
-            "warnings": schedule.clock_change_warnings(now),
-            "next_slots": slots.iter().map(|slot| time_text(*slot)).collect::<Vec<_>>(),
-            "after_an_outage_of_36_hours": {
-                "run": outage.run.iter().map(|slot| time_text(*slot)).collect::<Vec<_>>(), "missed": outage.missed,
-            },
-        });
-        if let (Some(full_on), Some(answer)) = (full_on, answer.as_object_mut()) {
-            answer.insert("full_proof_on".to_owned(), object!(full_on.map(weekday)));
+    let mut answer = object!({
+        "job": job.name, "about": job.about, "schedule": schedule.rule(), "time_zone": zone.name(),
+        "in_words": schedule.in_words(), "enabled": settings.enabled,
+        "clock_changes": changes.iter().map(|change| object!({
+            "at": change.at, "local_before": change.local_before().to_string(),
+            "local_after": change.local_after().to_string(), "forward": change.is_forward() })).collect::<Vec<_>>(),
+        "warnings": warnings, "next_slots": slots,
+        "after_an_outage_of_36_hours": { "run": outage.run, "missed": outage.missed },
+    });
+    if let (Some(full_on), Some(answer)) = (full_on, answer.as_object_mut()) {
+        answer.insert("full_proof_on".to_owned(), object!(full_on.map(weekday_name)));
+    }
+    program.answer(answer, || {
+        let mut lines = vec![
+            ("rule", schedule.describe()),
+            ("in words", schedule.in_words()),
+            ("enabled", if settings.enabled { "yes" } else { "no: it has no slots" }.to_owned()),
+        ];
+        lines.extend(full_on.map(|full_on| ("proves", full_proof(full_on))));
+        let mut text = vec![format!("{} {}.", job.name, job.about), facts(&lines), "\nNext slots:".to_owned()];
+        text.extend(
+            slots
+                .iter()
+                .map(|slot| format!("  {}   {}   in {}", local(*slot, zone), time_text(*slot), span_text(*slot - now))),
+        );
+        text.push("\nNext clock changes:".to_owned());
+        if changes.is_empty() {
+            text.push(format!("  none: the clocks of {} do not change", zone.name()));
         }
-        return json(&answer);
-    }
-    say(format_args!("{} {}.", job.name, job.about))?;
-    let mut lines = vec![
-        ("rule", schedule.describe()),
-        ("in words", schedule.in_words()),
-        ("enabled", if settings.enabled { "yes" } else { "no: it has no slots" }.to_owned()),
-    ];
-    lines.extend(full_on.map(|full_on| ("proves", full_proof(full_on))));
-    say(facts(&lines))?;
-    say("\nNext slots:")?;
-    for slot in &slots {
-        say(format_args!("  {}   {}   in {}", local(*slot, zone), time_text(*slot), in_words(*slot - now)))?;
-    }
-    say("\nNext clock changes:")?;
-    if changes.is_empty() {
-        say(format_args!("  none: the clocks of {} do not change", zone.name()))?;
-    }
-    for change in &changes {
-        let (before, after) = (change.local_before(), change.local_after());
-        let way = if change.is_forward() { "forward" } else { "back" };
-        say(format_args!(
-            "  {}   {way}, from {} to {}",
-            before.format("%a %Y-%m-%d"),
-            before.format("%H:%M"),
-            after.format("%H:%M")
-        ))?;
-    }
-    for warning in schedule.clock_change_warnings(now) {
-        say(format_args!("  {warning}"))?;
-    }
-    say("\nIf every daemon had been down for the last 36 hours, one that starts now")?;
-    let missed = counted(outage.missed, "slot", "slots");
-    let run = match outage.run.as_slice() {
-        [] => "would run none of the slots that came due".to_owned(),
-        [slot] => format!("would run the slot of {}", local(*slot, zone)),
-        [first, .., last] => format!(
-            "would run {} slots one after the other, from {} to {}",
-            outage.run.len(),
-            local(*first, zone),
-            local(*last, zone)
-        ),
-    };
-    say(format_args!("{run}, and record {missed} as missed."))
+        text.extend(changes.iter().map(|change| {
+            let (before, after) = (change.local_before(), change.local_after());
+            let way = if change.is_forward() { "forward" } else { "back" };
+            let [day, before, after] = [before.format("%a %Y-%m-%d"), before.format("%H:%M"), after.format("%H:%M")];
+            format!("  {day}   {way}, from {before} to {after}")
+        }));
+        text.extend(warnings.iter().map(|warning| format!("  {warning}")));
+        text.push("\nIf every daemon had been down for the last 36 hours, one that starts now".to_owned());
+        let run = match outage.run.as_slice() {
+            [] => "would run none of the slots that came due".to_owned(),
+            [slot] => format!("would run the slot of {}", local(*slot, zone)),
+            [first, .., last] => format!(
+                "would run {} slots one after the other, from {} to {}",
+                outage.run.len(),
+                local(*first, zone),
+                local(*last, zone)
+            ),
+        };
+        text.push(format!("{run}, and record {} as missed.", counted(outage.missed, "slot", "slots")));
+        text.join("\n")
+    })
 }
 
 /// When the job `reconciliation` proves everything, and what it proves otherwise.
 pub(super) fn full_proof(on: Option<Weekday>) -> String {
     const CHANGED: &str = "what has changed since the last proof, and what was found before";
     match on {
-        Some(day) => format!("everything on a {}, else {CHANGED}", weekday(day)),
+        Some(day) => format!("everything on a {}, else {CHANGED}", weekday_name(day)),
         None => format!("{CHANGED}; everything only by `pointsd run {} --full`", reconciliation::JOB.name),
-    }
-}
-
-pub(super) fn weekday(day: Weekday) -> &'static str {
-    match day {
-        Weekday::Mon => "monday",
-        Weekday::Tue => "tuesday",
-        Weekday::Wed => "wednesday",
-        Weekday::Thu => "thursday",
-        Weekday::Fri => "friday",
-        Weekday::Sat => "saturday",
-        Weekday::Sun => "sunday",
     }
 }
 
@@ -293,22 +260,19 @@ impl Runs {
                 Ok(store.runs(self.job.map(|job| job.name), self.state, i64::from(self.limit)).await?)
             })
             .await?;
-        if program.json {
-            for run in &runs {
-                json(&run_json(run))?;
+        program.list(&runs, || match runs.as_slice() {
+            [] => "No run yet.".to_owned(),
+            runs => {
+                let header = ["run", "job", "slot", "trigger", "state", "attempt", "took", "what"];
+                table(&header, &runs.iter().map(run_cells).collect::<Vec<_>>())
             }
-        } else if runs.is_empty() {
-            say("No run yet.")?;
-        } else {
-            let rows: Vec<Vec<String>> = runs.iter().map(run_cells).collect();
-            say(table(&["run", "job", "slot", "trigger", "state", "attempt", "took", "what"], &rows))?;
-        }
+        })?;
         Ok(Outcome::Done)
     }
 }
 
 fn run_cells(run: &RunRow) -> Vec<String> {
-    let took = run.started.zip(run.finished).map(|(started, finished)| in_words(finished - started));
+    let took = run.started.zip(run.finished).map(|(started, finished)| span_text(finished - started));
     let what = match run.state {
         State::Running => under_way(run),
         State::Succeeded => summary(run),
@@ -334,33 +298,9 @@ pub(super) fn summary(run: &RunRow) -> String {
     counted.map_or_else(|| counters.to_string(), |counted| counted.counters.summary())
 }
 
-pub(super) fn run_json(run: &RunRow) -> Value {
-    object!({
-        "run": run.run, "job": run.job, "slot": time_text(run.slot), "trigger": run.trigger.as_str(),
-        "state": run.state.as_str(), "attempt": run.attempt, "fence": run.fence, "host": run.host, "pid": run.pid,
-        "started": run.started.map(time_text), "heartbeat": run.heartbeat.map(time_text),
-        "resume_at": run.resume_at.map(time_text), "finished": run.finished.map(time_text),
-        "progress": run.progress, "counters": run.counters, "error": run.error, "why": run.why,
-    })
-}
-
 /// `Mon 2026-11-23 02:00 CET`
 pub(super) fn local(time: DateTime<Utc>, zone: Zone) -> String {
     let time = time.with_timezone(&zone);
     let seconds = time.format("%S").to_string() != "00";
     time.format(if seconds { "%a %Y-%m-%d %H:%M:%S %Z" } else { "%a %Y-%m-%d %H:%M %Z" }).to_string()
-}
-
-/// `5 h 12 min`: the two largest units.
-pub(super) fn in_words(span: TimeDelta) -> String {
-    let milliseconds = span.num_milliseconds().max(0);
-    let (seconds, minutes, hours, days) =
-        (milliseconds / 1000, milliseconds / 60_000, milliseconds / 3_600_000, milliseconds / 86_400_000);
-    match (days, hours, minutes) {
-        (0, 0, 0) if seconds < 10 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        (_, _, _) => format!("{days} d {} h", hours % 24),
-    }
 }

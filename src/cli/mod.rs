@@ -111,6 +111,11 @@ impl Program {
         if self.json { output::json(&value) } else { output::say(text()) }
     }
 
+    /// Prints a list: a line of JSON for each value, or a text.
+    pub fn list(&self, values: &[impl serde::Serialize], text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.json { values.iter().try_for_each(output::json) } else { output::say(text()) }
+    }
+
     pub fn now_or(&self, at: Option<Time>) -> DateTime<Utc> {
         at.map_or_else(self.clock, Time::into)
     }
@@ -135,7 +140,7 @@ impl Program {
     }
 }
 
-/// The name of the caller, for what records it: under sudo the name of the user that called sudo.
+/// The name of the caller, for pauses and repairs: under sudo the name of the user that called sudo.
 pub(crate) fn caller_name() -> String {
     let sudo_user = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
     let user = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);

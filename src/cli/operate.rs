@@ -1,14 +1,15 @@
 //! `db`, `config` and `serve`, for operators.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::json as object;
+use serde_json::{Value, json as object};
 
-use super::jobs::{full_proof, weekday};
-use super::output::{counted, facts, json, say, table};
+use super::jobs::full_proof;
+use super::output::{counted, facts, table};
 use super::{Outcome, Program, stop_on_signal};
-use crate::config::{Config, ConfigError, Job, Mail, MailWay, Reports, Security};
+use crate::config::{Config, ConfigError, Job, Mail, MailWay, Reports, Security, weekday_name};
 use crate::daemon;
-use crate::database::{self, Database};
+use crate::database::Database;
+use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
 
@@ -22,49 +23,44 @@ pub enum Db {
 }
 
 impl Db {
-    /// Does it.
+    /// Runs the subcommand.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        program.with_database(async |database: &Database| self.work(database, program).await).await?;
+        program
+            .with_database(async |database: &Database| match self {
+                Db::Migrate => migrate(database, program).await,
+                Db::Status => status(database, program).await,
+            })
+            .await?;
         Ok(Outcome::Done)
-    }
-
-    async fn work(&self, database: &Database, program: &Program) -> anyhow::Result<()> {
-        let described = database.describe();
-        match self {
-            Db::Migrate => {
-                let applied = database.migrate().await?;
-                let names: Vec<&str> = applied.iter().map(|migration| migration.name.as_str()).collect();
-                if program.json {
-                    json(&object!({ "database": described, "applied": names }))?;
-                } else if names.is_empty() {
-                    say(format_args!("Nothing to do: {described} is up to date."))?;
-                } else {
-                    say(format_args!("Applied to {described}: {}.", names.join(", ")))?;
-                }
-            }
-            Db::Status => status(&described, &database.migrations().await?, program)?,
-        }
-        Ok(())
     }
 }
 
-fn status(described: &str, migrations: &[database::MigrationStatus], program: &Program) -> anyhow::Result<()> {
+async fn migrate(database: &Database, program: &Program) -> anyhow::Result<()> {
+    let (described, applied) = (database.describe(), database.migrate().await?);
+    let names: Vec<&str> = applied.iter().map(|migration| migration.name.as_str()).collect();
+    program.answer(object!({ "database": described, "applied": names }), || match names.is_empty() {
+        true => format!("Nothing to do: {described} is up to date."),
+        false => format!("Applied to {described}: {}.", names.join(", ")),
+    })
+}
+
+async fn status(database: &Database, program: &Program) -> anyhow::Result<()> {
+    let (described, migrations) = (database.describe(), database.migrations().await?);
     let pending = migrations.iter().filter(|migration| migration.applied_at.is_none()).count();
-    if program.json {
-        let migrations: Vec<_> = migrations
+    let value = object!({
+        "database": described, "pending": pending,
+        "migrations": migrations
             .iter()
-            .map(|migration| object!({ "name": migration.name, "applied_at": migration.applied_at.map(time_text) }))
-            .collect();
-        return json(&object!({ "database": described, "pending": pending, "migrations": migrations }));
-    }
-    let rows: Vec<Vec<String>> = migrations
-        .iter()
-        .map(|migration| {
-            let applied = migration.applied_at.map_or_else(|| "pending".to_owned(), time_text);
-            vec![migration.name.clone(), applied]
-        })
-        .collect();
-    say(format_args!("{described}\n{}", table(&["migration", "applied at"], &rows)))
+            .map(|migration| object!({ "name": migration.name, "applied_at": migration.applied_at }))
+            .collect::<Vec<_>>(),
+    });
+    program.answer(value, || {
+        let applied_at = |time: Option<_>| time.map_or_else(|| "pending".to_owned(), time_text);
+        let rows = migrations.iter().map(|migration| vec![migration.name.clone(), applied_at(migration.applied_at)]);
+        let table = table(&["migration", "applied at"], &rows.collect::<Vec<_>>());
+        let next = if pending == 0 { "" } else { "\n`pointsd db migrate` applies the pending migrations." };
+        format!("{described}\n{table}{next}")
+    })
 }
 
 /// Checks the configuration.
@@ -78,66 +74,69 @@ impl ConfigCommand {
     /// Prints the settings. A configuration that does not load has failed earlier.
     pub fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let ConfigCommand::Check = self;
-        let config = &program.config;
-        config.check_files()?;
+        program.config.check_files()?;
         let now = (program.clock)();
-        let database = config
-            .database
-            .url
-            .as_ref()
-            .map_or_else(|| format!("a private PostgreSQL in {}", config.state_dir.display()), ToString::to_string);
-        let sources: Vec<&str> = config.recharge_sources.iter().map(String::as_str).collect();
-        let days = if config.expiry.calendar_days { "calendar days" } else { "days of 24 hours" };
-        let warnings = config.warnings(now);
-        if program.json {
-            let jobs = config.jobs.by_name().map(|(name, job)| (name.to_owned(), job_object(job, now)));
-            json(&object!({
-                "config": config.source.to_string(), "prices": config.prices_source.to_string(),
-                "database": database, "time_zone": config.time_zone.name(), "recharge_sources": sources,
-                "business": config.business, "language": config.language,
-                "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
-                "services": config.prices.services().count(),
-                "jobs": serde_json::Map::from_iter(jobs),
-                "reports": {
-                    "full_proof_on": config.reports.full_proof_on.map(weekday),
-                    "templates": config.reports.templates.as_ref().map(|folder| folder.display().to_string()),
-                    "missing_after_hours": config.reports.missing_after.as_secs() / 3600,
-                },
-                "mail": mail_object(&config.mail),
-                "warnings": warnings,
-            }))?;
-            return Ok(Outcome::Done);
-        }
-        say("The configuration is right.")?;
-        say(facts(&[
+        let warnings = program.config.warnings(now);
+        program
+            .answer(config_object(&program.config, &warnings, now), || config_text(&program.config, &warnings, now))?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn database_of(config: &Config) -> String {
+    let private = || format!("a private PostgreSQL in {}", config.state_dir.display());
+    config.database.url.as_ref().map_or_else(private, ToString::to_string)
+}
+
+/// The settings in force, for programs.
+fn config_object(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Value {
+    let jobs = config.jobs.by_name().map(|(name, job)| (name.to_owned(), job_object(job, now)));
+    object!({
+        "config": config.source.to_string(), "prices": config.prices_source.to_string(),
+        "database": database_of(config), "time_zone": config.time_zone.name(),
+        "recharge_sources": config.recharge_sources, "business": config.business, "language": config.language,
+        "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
+        "services": config.prices.services().count(),
+        "jobs": serde_json::Map::from_iter(jobs),
+        "reports": {
+            "full_proof_on": config.reports.full_proof_on.map(weekday_name),
+            "templates": config.reports.templates.as_ref().map(|folder| folder.display().to_string()),
+            "missing_after_hours": config.reports.missing_after.as_secs() / 3600,
+        },
+        "mail": mail_object(&config.mail),
+        "warnings": warnings,
+    })
+}
+
+/// The settings in force, for people.
+fn config_text(config: &Config, warnings: &[String], now: DateTime<Utc>) -> String {
+    let days = if config.expiry.calendar_days { "calendar days" } else { "days of 24 hours" };
+    let sources: Vec<&str> = config.recharge_sources.iter().map(String::as_str).collect();
+    let business = if config.business.is_empty() { "without a name" } else { &config.business };
+    let mut text = vec![
+        "The configuration is valid.".to_owned(),
+        facts(&[
             ("configuration", config.source.to_string()),
             ("prices", format!("{}, {} services", config.prices_source, config.prices.services().count())),
-            ("database", database),
-            (
-                "business",
-                if config.business.is_empty() { "without a name".to_owned() } else { config.business.clone() },
-            ),
+            ("database", database_of(config)),
+            ("business", business.to_owned()),
             ("language", config.language.tag().to_owned()),
             ("time zone", config.time_zone.name().to_owned()),
             ("recharge sources", sources.join(", ")),
             ("points live", format!("{} {days}", config.expiry.days)),
-        ]))?;
-        for (name, job) in config.jobs.by_name() {
-            say(format_args!("\nJob {name}: {}", job.settings.schedule.in_words()))?;
-            say(facts(&job_facts(name, job, now)))?;
-        }
-        say("\nReports")?;
-        say(facts(&report_facts(&config.reports)))?;
-        say("\nMail")?;
-        say(facts(&mail_facts(&config.mail)))?;
-        if !warnings.is_empty() {
-            say(format_args!("\n{}:", counted(warnings.len() as u64, "warning", "warnings")))?;
-            for warning in warnings {
-                say(format_args!("  {warning}"))?;
-            }
-        }
-        Ok(Outcome::Done)
+        ]),
+    ];
+    for (name, job) in config.jobs.by_name() {
+        text.push(format!("\nJob {name}: {}", job.settings.schedule.in_words()));
+        text.push(facts(&job_facts(name, job, now)));
     }
+    text.extend(["\nReports".to_owned(), facts(&report_facts(&config.reports))]);
+    text.extend(["\nMail".to_owned(), facts(&mail_facts(&config.mail))]);
+    if !warnings.is_empty() {
+        text.push(format!("\n{}:", counted(warnings.len() as u64, "warning", "warnings")));
+        text.extend(warnings.iter().map(|warning| format!("  {warning}")));
+    }
+    text.join("\n")
 }
 
 /// The slot that a job comes due at next, if it has slots.
@@ -151,28 +150,21 @@ fn local(job: &Job, slot: DateTime<Utc>) -> String {
 }
 
 /// A job's schedule and policies, for programs.
-fn job_object(job: &Job, now: DateTime<Utc>) -> serde_json::Value {
-    let next = next_slot(job, now);
-    let (catch_up, limit) = match job.settings.catch_up {
+fn job_object(job: &Job, now: DateTime<Utc>) -> Value {
+    let (settings, schedule, next) = (&job.settings, &job.settings.schedule, next_slot(job, now));
+    let (catch_up, limit) = match settings.catch_up {
         CatchUp::None => ("none", None),
         CatchUp::Latest => ("latest", None),
         CatchUp::All(limit) => ("all", Some(limit)),
     };
     object!({
-        "schedule": job.settings.schedule.describe(), "rule": job.settings.schedule.rule(), "time_zone": job.settings.schedule.zone().name(),
-        "in_words": job.settings.schedule.in_words(), "enabled": job.settings.enabled,
-        "next_slot": next.map(time_text), "next_slot_local": next.map(|slot| local(job, slot)),
-        "catch_up": catch_up, "catch_up_limit": limit, "overlap": job.settings.overlap.to_string(),
-        "timeout_seconds": job.settings.timeout.as_secs(), "retries": job.settings.retries, "retry_seconds": job.settings.retry_pause.as_secs(),
-        "pings": job.ping_url.as_deref().map(host_of),
+        "schedule": schedule.describe(), "rule": schedule.rule(), "time_zone": schedule.zone().name(),
+        "in_words": schedule.in_words(), "enabled": settings.enabled,
+        "next_slot": next, "next_slot_local": next.map(|slot| local(job, slot)),
+        "catch_up": catch_up, "catch_up_limit": limit, "overlap": settings.overlap.to_string(),
+        "timeout_seconds": settings.timeout.as_secs(), "retries": settings.retries,
+        "retry_seconds": settings.retry_pause.as_secs(), "pings": job.ping_url.as_deref().map(host_of),
     })
-}
-
-/// The host of an address to ping. The rest is a secret: it suffices to ping in our name.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let place = rest.split('/').next().unwrap_or_default();
-    place.rsplit_once('@').map_or(place, |(_, host)| host)
 }
 
 /// A job's schedule and policies, for people.
@@ -195,24 +187,22 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
     let pause = duration_text(job.settings.retry_pause);
     let retries = match job.settings.retries {
         0 => "none".to_owned(),
-        1 => format!("1, after {pause} or up to as much again"),
-        count => {
-            format!("{count}, the first after {pause}, then twice as long each time; each up to as much again")
-        }
+        1 => format!("1, after {pause} to twice as long"),
+        count => format!("{count}; the pause starts at {pause} to twice as long, and doubles each time"),
     };
     [
         ("rule", job.settings.schedule.describe()),
         ("next slot", next),
         ("after downtime", after_downtime),
         ("overlap", overlap.to_owned()),
-        ("time-out", format!("an attempt has failed after {}", duration_text(job.settings.timeout))),
+        ("time-out", format!("an attempt fails after {}", duration_text(job.settings.timeout))),
         ("retries", retries),
-        ("pings", job.ping_url.as_deref().map_or_else(|| "nobody".to_owned(), |url| host_of(url).to_owned())),
+        ("pings", job.ping_url.as_deref().map_or("none", host_of).to_owned()),
     ]
 }
 
-/// How mails leave, for programs. Whether there is a password is told, and not which.
-fn mail_object(mail: &Mail) -> serde_json::Value {
+/// How mails leave, for programs. The password is left out.
+fn mail_object(mail: &Mail) -> Value {
     let to: serde_json::Map<_, _> = mail
         .to
         .iter()
@@ -237,7 +227,7 @@ fn mail_object(mail: &Mail) -> serde_json::Value {
     })
 }
 
-/// What is proved, and how reports look, for people.
+/// The extent of proofs, and the look of reports, for people.
 fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
     let templates = reports
         .templates
@@ -248,10 +238,7 @@ fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
         ("templates", templates),
         (
             "missing",
-            format!(
-                "what was not made, or has not reached everybody, {} after its slot",
-                duration_text(reports.missing_after)
-            ),
+            format!("a report not made or not delivered {} after its slot", duration_text(reports.missing_after)),
         ),
     ]
 }
@@ -278,7 +265,7 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
     for (report, label) in [("expiry", "expiry to"), ("reconciliation", "reconciliation to"), ("arrears", "arrears to")]
     {
         let to: Vec<String> = mail.to.get(report).into_iter().flatten().map(ToString::to_string).collect();
-        facts.push((label, if to.is_empty() { "nobody".to_owned() } else { to.join(", ") }));
+        facts.push((label, if to.is_empty() { "no recipient".to_owned() } else { to.join(", ") }));
     }
     let tries = format!(
         "after {}, then twice as long each time, up to 4 hours; given up after {}",
@@ -294,7 +281,7 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
 pub struct Serve {}
 
 impl Serve {
-    /// Runs until it is told to stop.
+    /// Runs until a signal stops it.
     pub async fn run(
         self,
         program: &Program,

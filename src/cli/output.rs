@@ -1,6 +1,6 @@
 //! Printing: JSON for programs, tables and text for people.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub use crate::numbers::{counted, grouped};
 
-/// Prints one JSON object on a line.
+/// Prints one JSON value on a line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, value)?;
@@ -58,9 +58,85 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.to_string()
 }
 
-/// Writes a row in columns of fixed width; a negative width aligns to the right. For rows that are written one by one, so that no
-/// table can be measured first.
-pub fn write_aligned(
+/// A text on one line, cut to `longest` characters.
+pub fn shortened(text: &str, longest: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
+    if text.chars().count() > longest { format!("{line}…") } else { line }
+}
+
+/// Writes rows to standard output one by one, so that memory does not grow with them. No table can be measured first, so
+/// the columns have fixed widths. A negative width aligns to the right.
+pub struct Rows {
+    form: Form,
+    columns: &'static [(&'static str, i8)],
+    /// How many rows were written.
+    pub count: u64,
+}
+
+type Stdout = BufWriter<io::StdoutLock<'static>>;
+
+enum Form {
+    Json(Stdout),
+    Csv(Box<csv::Writer<Stdout>>),
+    Columns(Stdout),
+}
+
+impl Rows {
+    /// Writes the header of CSV at once, that of columns with the first row.
+    pub fn start(as_json: bool, as_csv: bool, columns: &'static [(&'static str, i8)]) -> io::Result<Rows> {
+        let out = BufWriter::new(io::stdout().lock());
+        let form = if as_json {
+            Form::Json(out)
+        } else if as_csv {
+            let mut csv = csv::Writer::from_writer(out);
+            csv.write_record(columns.iter().map(|(name, _)| name))?;
+            Form::Csv(Box::new(csv))
+        } else {
+            Form::Columns(out)
+        };
+        Ok(Rows { form, columns, count: 0 })
+    }
+
+    /// Writes a row: as JSON from `value`, else from `fields`, which gets true for CSV.
+    pub fn write<V: Serialize>(
+        &mut self,
+        value: impl FnOnce() -> V,
+        fields: impl FnOnce(bool) -> Vec<String>,
+    ) -> io::Result<()> {
+        match &mut self.form {
+            Form::Json(out) => {
+                serde_json::to_writer(&mut *out, &value())?;
+                out.write_all(b"\n")?;
+            }
+            Form::Csv(csv) => csv.write_record(fields(true))?,
+            Form::Columns(out) => {
+                if self.count == 0 {
+                    write_aligned(out, self.columns.iter().map(|(name, _)| (*name).to_owned()), self.columns)?;
+                }
+                write_aligned(out, fields(false), self.columns)?;
+            }
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Ends the output. `last_line` follows the columns.
+    pub fn finish(self, last_line: impl FnOnce() -> String) -> io::Result<()> {
+        match self.form {
+            Form::Json(mut out) => out.flush(),
+            Form::Csv(mut csv) => csv.flush(),
+            Form::Columns(mut out) => {
+                let last_line = last_line();
+                if !last_line.is_empty() {
+                    writeln!(out, "{last_line}")?;
+                }
+                out.flush()
+            }
+        }
+    }
+}
+
+fn write_aligned(
     out: &mut impl Write,
     row: impl IntoIterator<Item = String>,
     columns: &[(&str, i8)],

@@ -187,11 +187,11 @@ async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
             Ok(reply?)
         })
         .await?;
-    program.answer(ReplyJson::new(None, Some(user), &reply), || in_words(&reply))?;
+    program.answer(ReplyJson::new(None, Some(user), &reply), || reply_text(&reply))?;
     Ok(if reply.entry().is_some() { Outcome::Done } else { Outcome::No })
 }
 
-fn in_words(reply: &Reply) -> String {
+fn reply_text(reply: &Reply) -> String {
     let (verb, balance, entry) = match reply {
         Reply::Rejected(refusal) => return format!("Rejected ({}): {refusal}.", refusal.code()),
         Reply::Posted(entry) => ("Posted", "balance", entry),

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use super::output::{counted, json, say, table};
+use super::output::{counted, table};
 use super::posting::seconds;
 use super::{Outcome, Program};
 
@@ -39,20 +39,15 @@ impl Price {
     pub fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let prices = &program.config.prices;
         match self {
-            Price::List if program.json => {
-                for service in prices.services() {
-                    json(&serde_json::json!({
-                        "service": service.name, "kind": service.kind.to_string(),
-                        "rule": service.rule, "estimation": service.estimation,
-                    }))?;
-                }
-            }
             Price::List => {
-                let rows = prices.services().map(|service| {
-                    let estimation = service.estimation.unwrap_or_else(|| "–".to_owned());
-                    vec![service.name.to_owned(), service.rule, estimation]
-                });
-                say(table(&["service", "points", "estimated by"], &rows.collect::<Vec<_>>()))?;
+                let services: Vec<_> = prices.services().collect();
+                program.list(&services, || {
+                    let rows = services.iter().map(|service| {
+                        let estimation = service.estimation.clone().unwrap_or_else(|| "–".to_owned());
+                        vec![service.name.to_owned(), service.rule.clone(), estimation]
+                    });
+                    table(&["service", "points", "estimated by"], &rows.collect::<Vec<_>>())
+                })?;
             }
             Price::Cost { service, seconds } => points(prices.cost(&service, seconds)?, program)?,
             Price::Estimate { service, chars, input_seconds } => {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json as object;
 use uuid::Uuid;
 
-use super::output::{counted, json, remark, say};
+use super::output::{counted, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
 use crate::proof::{self, Applied, Approval, Basis, Finding, Plan};
@@ -80,7 +80,7 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
     });
     let text = match program.json {
         true => serde_json::to_string(&plan)? + "\n",
-        false => in_words(&plan, about_the_whole.as_deref())?,
+        false => plan_text(&plan, about_the_whole.as_deref())?,
     };
     if program.json || output.is_some() {
         remark(about_the_whole);
@@ -94,8 +94,8 @@ async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
     Ok(if plan.unrepairable.is_empty() && whole == 0 { Outcome::Done } else { Outcome::No })
 }
 
-/// As YAML, under what a reader should know.
-fn in_words(plan: &Plan, about_the_whole: Option<&str>) -> anyhow::Result<String> {
+/// The plan as YAML, under a summary.
+fn plan_text(plan: &Plan, about_the_whole: Option<&str>) -> anyhow::Result<String> {
     let kept = match plan.keep {
         Basis::Entries => "Rows are set back to what the entries say.",
         Basis::Balances => "What customers see stays, and the difference is booked.",
@@ -133,7 +133,7 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
                     .await
                     .with_context(|| format!("the repair stopped at account {}; apply the plan again", change.user))?;
                 all_done &= matches!(applied, Applied::Posted(_) | Applied::Already(_));
-                tell(change.user, &applied, program)?;
+                print_applied(change.user, &applied, program)?;
             }
             Ok(all_done)
         })
@@ -141,29 +141,27 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
     Ok(if all_done { Outcome::Done } else { Outcome::No })
 }
 
-fn tell(user: Uuid, applied: &Applied, program: &Program) -> anyhow::Result<()> {
-    if program.json {
-        return json(&match applied {
-            Applied::Posted(seq) => object!({ "user": user, "status": "posted", "seq": seq }),
-            Applied::Already(seq) => object!({ "user": user, "status": "already", "seq": seq }),
-            Applied::MovedOn => object!({ "user": user, "status": "moved_on" }),
-            Applied::StillBroken(left) => object!({ "user": user, "status": "still_broken", "findings": left }),
-        });
-    }
-    match applied {
-        Applied::Posted(seq) => say(format_args!("{user}: set right by entry {seq}.")),
-        Applied::Already(seq) => say(format_args!("{user}: had been set right by entry {seq}.")),
-        Applied::MovedOn => say(format_args!(
+fn print_applied(user: Uuid, applied: &Applied, program: &Program) -> anyhow::Result<()> {
+    let value = match applied {
+        Applied::Posted(seq) => object!({ "user": user, "status": "posted", "seq": seq }),
+        Applied::Already(seq) => object!({ "user": user, "status": "already", "seq": seq }),
+        Applied::MovedOn => object!({ "user": user, "status": "moved_on" }),
+        Applied::StillBroken(left) => object!({ "user": user, "status": "still_broken", "findings": left }),
+    };
+    program.answer(value, || match applied {
+        Applied::Posted(seq) => format!("{user}: set right by entry {seq}."),
+        Applied::Already(seq) => format!("{user}: had been set right by entry {seq}."),
+        Applied::MovedOn => format!(
             "{user}: was left alone, because it has moved on since the plan, or the plan's rows were edited. Plan again."
-        )),
-        Applied::StillBroken(left) => say(format_args!(
+        ),
+        Applied::StillBroken(left) => format!(
             "{user}: was left alone, because this would still be wrong: {}",
-            left.iter().map(told).collect::<Vec<_>>().join("; ")
-        )),
-    }
+            left.iter().map(finding_text).collect::<Vec<_>>().join("; ")
+        ),
+    })
 }
 
-fn told(finding: &Finding) -> String {
+fn finding_text(finding: &Finding) -> String {
     let batch = finding.batch.map(|batch| format!(" batch {batch}")).unwrap_or_default();
     let entry = finding.seq.map(|seq| format!(" entry {seq}")).unwrap_or_default();
     format!("{}{batch}{entry} (expected {}, found {})", finding.rule, finding.expected, finding.found)

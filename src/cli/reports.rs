@@ -4,7 +4,7 @@ use lettre::message::Mailbox;
 use serde_json::json as object;
 
 use super::jobs::local;
-use super::output::{counted, json, say, table};
+use super::output::{counted, shortened, table};
 use super::{Outcome, Program, WrongCall};
 use crate::config::{MailWay, parse_mailbox};
 use crate::database::Database;
@@ -66,22 +66,19 @@ impl Reports {
 async fn list(database: &Database, report: Option<&str>, limit: u32, program: &Program) -> anyhow::Result<Outcome> {
     let client = database.connection().await?;
     let listed = reports::list(&client, report, limit).await?;
-    if program.json {
-        for report in &listed {
-            json(report)?;
+    program.list(&listed, || match listed.as_slice() {
+        [] => "No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.".to_owned(),
+        listed => {
+            let zone = program.config.time_zone;
+            let rows: Vec<Vec<String>> = listed.iter().map(|report| report_cells(report, zone)).collect();
+            table(&["id", "report", "slot", "headline", "mails"], &rows)
         }
-    } else if listed.is_empty() {
-        say("No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.")?;
-    } else {
-        let zone = program.config.time_zone;
-        let rows: Vec<Vec<String>> = listed.iter().map(|report| report_cells(report, zone)).collect();
-        say(table(&["id", "report", "slot", "what", "mails"], &rows))?;
-    }
+    })?;
     Ok(Outcome::Done)
 }
 
 fn report_cells(report: &Listed, zone: Zone) -> Vec<String> {
-    // The mark stands out without being read.
+    // Makes the reports that need attention stand out.
     let mark = match report.tone.as_str() {
         "bad" => "!! ",
         "attention" => "! ",
@@ -98,8 +95,9 @@ fn report_cells(report: &Listed, zone: Zone) -> Vec<String> {
 
 /// `3 sent, 1 waits since 02:45 (timed out)`.
 fn mail_states(mails: &[Mail], zone: Zone) -> String {
-    let of = |states: &[&str]| mails.iter().filter(|mail| states.contains(&mail.state.as_str())).collect::<Vec<_>>();
-    let (sent, waiting, parked) = (of(&["sent"]), of(&["waiting", "sending"]), of(&["parked"]));
+    let in_states =
+        |states: &[&str]| -> Vec<&Mail> { mails.iter().filter(|mail| states.contains(&mail.state.as_str())).collect() };
+    let (sent, waiting, parked) = (in_states(&["sent"]), in_states(&["waiting", "sending"]), in_states(&["parked"]));
     let why = |mails: &[&Mail]| {
         let answer = mails.iter().rev().find_map(|mail| mail.answer.clone());
         answer.map(|answer| format!(" ({answer})")).unwrap_or_default()
@@ -118,22 +116,12 @@ fn mail_states(mails: &[Mail], zone: Zone) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn shortened(text: &str, longest: usize) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
-    if text.chars().count() > longest { format!("{line}…") } else { line }
-}
-
 async fn show(database: &Database, id: i64, html: bool, program: &Program) -> anyhow::Result<Outcome> {
     let client = database.connection().await?;
     let Some(document) = reports::load(&client, id).await? else { return Err(unknown(&client, id, program).await) };
     let templates = program.config.reports.templates.as_deref();
-    if program.json {
-        json(&document)?;
-    } else if html {
-        say(reports::page(&document, templates).trim_end())?;
-    } else {
-        say(reports::text(&document, templates).trim_end())?;
-    }
+    let shown = if html { reports::page } else { reports::text };
+    program.answer(&document, || shown(&document, templates).trim_end().to_owned())?;
     Ok(Outcome::Done)
 }
 
@@ -185,27 +173,27 @@ async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program)
     let ours: Vec<&Mail> = mails.iter().filter(|mail| written.contains(&mail.mail)).collect();
     let [sent, sending, waiting, parked] = ["sent", "sending", "waiting", "parked"]
         .map(|state| ours.iter().filter(|mail| mail.state == state).count() as u64);
-    if program.json {
-        json(&object!({
-            "document": id, "written": written.len(), "sent": sent, "sending": sending, "waiting": waiting,
-            "parked": parked, "mails": mails,
-        }))?;
-    } else {
+    let value = object!({
+        "document": id, "written": written.len(), "sent": sent, "sending": sending, "waiting": waiting,
+        "parked": parked, "mails": mails,
+    });
+    program.answer(value, || {
         let mail = |count: u64| counted(count, "mail", "mails");
         let answer = ours.iter().rev().filter(|mail| mail.state != "sent").find_map(|mail| mail.answer.clone());
         let answer = answer.map(|answer| format!(": {answer}")).unwrap_or_default();
-        say(format_args!("Report {id}: {} sent.", mail(sent)))?;
+        let mut lines = vec![format!("Report {id}: {} sent.", mail(sent))];
         if sending > 0 {
             let are = if sending == 1 { "is" } else { "are" };
-            let sent_by_daemon = format!("{} {are} being sent by a daemon", mail(sending));
-            say(format_args!("{sent_by_daemon}; `pointsd reports` shows the outcome."))?;
+            let sending = mail(sending);
+            lines.push(format!("{sending} {are} being sent by a daemon; `pointsd reports` shows the outcome."));
         }
         if waiting > 0 {
-            say(format_args!("{} could not be sent now{answer}. A daemon tries again.", mail(waiting)))?;
+            lines.push(format!("{} could not be sent now{answer}. A daemon tries again.", mail(waiting)));
         }
         if parked > 0 {
-            say(format_args!("{} cannot be delivered{answer}.", mail(parked)))?;
+            lines.push(format!("{} cannot be delivered{answer}.", mail(parked)));
         }
-    }
+        lines.join("\n")
+    })?;
     Ok(if waiting + parked == 0 { Outcome::Done } else { Outcome::No })
 }

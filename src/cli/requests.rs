@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Input, Lines, outcome, summary_text};
-use super::output::{facts, grouped, json, say, table};
+use super::output::{facts, grouped, say, shortened, table};
 use super::{Outcome, Program, WrongCall, stop_on_signal};
 use crate::bulk::{self, Format, FromReader, Line};
 use crate::database::Database;
@@ -168,18 +168,16 @@ impl Requests {
                 Ok((requests::count(&client).await?, requests::list(&mut client, self.state, self.limit).await?))
             })
             .await?;
-        if program.json {
-            let counts: serde_json::Map<_, _> =
-                counts.iter().map(|(state, count)| (state.as_str().to_owned(), object!(count))).collect();
-            json(&Shown { counts, requests: &listed })?;
-            return Ok(Outcome::Done);
-        }
-        let counts: Vec<_> = counts.iter().map(|(state, count)| (state.as_str(), grouped(*count))).collect();
-        say(facts(&counts))?;
-        if !listed.is_empty() {
+        let shown =
+            Shown { counts: counts.iter().map(|(state, count)| (state.as_str(), *count)).collect(), requests: &listed };
+        program.answer(&shown, || {
+            let counts: Vec<_> = counts.iter().map(|(state, count)| (state.as_str(), grouped(*count))).collect();
+            if listed.is_empty() {
+                return facts(&counts);
+            }
             let header = ["id", "state", "at", "user", "op", "points", "for", "outcome"];
-            say(format_args!("\n{}", table(&header, &listed.iter().map(row).collect::<Vec<_>>())))?;
-        }
+            format!("{}\n\n{}", facts(&counts), table(&header, &listed.iter().map(row).collect::<Vec<_>>()))
+        })?;
         Ok(Outcome::Done)
     }
 }
@@ -187,7 +185,7 @@ impl Requests {
 /// The JSON of `requests`. Not built as a JSON value, which would turn a duration into a float.
 #[derive(serde::Serialize)]
 struct Shown<'a> {
-    counts: serde_json::Map<String, serde_json::Value>,
+    counts: BTreeMap<&'static str, i64>,
     requests: &'a [Listed],
 }
 
@@ -219,19 +217,14 @@ fn row(request: &Listed) -> Vec<String> {
         request.user.to_string(),
         request.op.clone(),
         grouped(request.points),
-        cell(&what),
-        cell(&outcome),
+        shortened(&what, LONGEST_CELL),
+        shortened(&outcome, LONGEST_CELL),
     ]
 }
 
 /// An instant cut to the second.
 fn second(time: &str) -> &str {
     time.get(..19).unwrap_or(time)
-}
-
-fn cell(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_CELL).collect();
-    if text.chars().count() > LONGEST_CELL { format!("{line}…") } else { line }
 }
 
 async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {

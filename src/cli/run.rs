@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
-use super::jobs::{job_named, run_json, summary};
-use super::output::{counted, facts, json, progress, remark, say};
+use super::jobs::{NamedJob, summary};
+use super::output::{counted, facts, progress, remark};
 use super::{Outcome, Program, Time, WrongCall, stop_on_signal};
 use crate::database::Database;
 use crate::document::Document;
@@ -33,9 +33,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// another run is under way, nothing is done (exit status 3), or with --wait the command waits for its turn.
 #[derive(clap::Args)]
 pub struct Run {
-    /// The job: expiry, reconciliation, arrears or prune
-    #[arg(value_parser = job_named)]
-    job: &'static RegisteredJob,
+    #[command(flatten)]
+    named: NamedJob,
     /// The slot to run for (RFC 3339); by default now
     #[arg(long)]
     at: Option<Time>,
@@ -61,11 +60,12 @@ impl Run {
             .with_ledger(async |database: &Database| {
                 let context = Context { full: self.full, ..Context::new(&program.config, database) };
                 if self.dry_run {
-                    let done = (self.job.dry_run)(context, slot, stop.clone()).await?;
+                    let job = self.named.job;
+                    let done = (job.dry_run)(context, slot, stop.clone()).await?;
                     let report = done.document.map(|document| (None, document));
-                    return RunResult { job: self.job, slot, row: None, report, began }.print(&done.counters, program);
+                    return RunResult { job, slot, row: None, report, began }.print(&done.counters, program);
                 }
-                match run_job(self.job, &context, slot, self.wait, &stop).await? {
+                match run_job(self.named.job, &context, slot, self.wait, &stop).await? {
                     Asked::Busy(row) => busy(&row, program),
                     Asked::Ran(row) => self.ran(&row, began, database, program).await,
                 }
@@ -73,16 +73,16 @@ impl Run {
             .await
     }
 
-    /// Refuses what the job cannot do.
+    /// Refuses options that the job does not have.
     fn check(&self, slot: DateTime<Utc>, program: &Program) -> Result<(), WrongCall> {
-        let name = self.job.name;
-        if self.full && !self.job.takes_full {
+        let name = self.named.job.name;
+        if self.full && !self.named.job.takes_full {
             return Err(WrongCall(format!(
                 "--full is not for {name}, which always does all of its work; leave it out"
             )));
         }
         // Clocks differ a little, and a slot of today may be written as the end of the day.
-        if self.job.reports_on_present && slot > (program.clock)() + TimeDelta::days(1) {
+        if self.named.job.reports_on_present && slot > (program.clock)() + TimeDelta::days(1) {
             let slot = time_text(slot);
             let error = format!("--at {slot} lies in the future, and {name} reports the present; leave --at out");
             return Err(WrongCall(error));
@@ -103,12 +103,12 @@ impl Run {
             _ => None,
         };
         let made_by = report.as_ref().map(|(_, document)| document.run).filter(|made_by| *made_by != row.run);
-        let ended = ended(self.job, row, report, began, program);
+        let ended = ended(self.named.job, row, report, began, program);
         // A slot that is run again keeps the report that it has.
         remark(made_by.map(|run| format!("run {run} had made the report for this slot already; it stays as it was")));
         // A run that failed may have kept a report that says so, and its mails must be sent as well.
         let interrupted = matches!(ended, Ok(Outcome::Interrupted));
-        let all_sent = interrupted || !self.job.makes_report || deliver(database, program).await;
+        let all_sent = interrupted || !self.named.job.makes_report || deliver(database, program).await;
         match ended {
             Ok(Outcome::Done) if !all_sent => Ok(Outcome::No),
             ended => ended,
@@ -123,7 +123,7 @@ async fn report_of(database: &Database, row: &RunRow) -> anyhow::Result<Option<(
     Ok(reports::load(&client, number).await?.map(|document| (Some(number), document)))
 }
 
-/// Sends all mails that are due and says on standard error how many. Where cron runs the jobs, no daemon sends mails that
+/// Sends all mails that are due and says on standard error how many. If cron runs the jobs, no daemon sends mails that
 /// had to wait. Returns false if a mail could not be sent.
 async fn deliver(database: &Database, program: &Program) -> bool {
     let round = async {
@@ -221,13 +221,15 @@ fn ended(
             result.print(&counters, program)
         }
         State::Cancelled | State::Running => {
-            if program.json {
-                json(&result.json(&row.counters.clone().unwrap_or(object!({}))))?;
-            } else {
+            program.answer(result.json(&row.counters.clone().unwrap_or(object!({}))), || {
                 let why = row.why.as_deref().unwrap_or("its outcome is not known");
-                say(format_args!("Run {} of {}: {why}. Done so far: {}.", row.run, job.name, summary(row)))?;
-                say("The work done so far stays; run the job again for the rest.")?;
-            }
+                format!(
+                    "Run {} of {}: {why}. Done so far: {}.\nThe work done so far stays; run the job again for the rest.",
+                    row.run,
+                    job.name,
+                    summary(row)
+                )
+            })?;
             Ok(Outcome::Interrupted)
         }
         _ => {
@@ -252,74 +254,72 @@ struct RunResult<'a> {
 
 impl RunResult<'_> {
     fn print(&self, counted: &Counted, program: &Program) -> anyhow::Result<Outcome> {
-        let templates = program.config.reports.templates.as_deref();
-        if program.json {
-            json(&self.json(&counted.json))?;
-        } else if let Some((_, document)) = self.report.as_ref().filter(|_| self.job.prints_report) {
-            say(reports::text(document, templates).trim_end())?;
-        } else {
-            let (name, slot, seconds) = (self.job.name, time_text(self.slot), self.began.elapsed().as_secs_f64());
-            let kind = if self.row.is_none() { "Dry run of " } else { "" };
-            say(format_args!("{kind}{name} for {slot}, in {seconds:.1} s: {}.", counted.counters.summary()))?;
-            let details = counted.counters.details();
-            if !details.is_empty() {
-                let details: Vec<(&str, String)> =
-                    details.iter().map(|(label, value)| (label.as_str(), value.clone())).collect();
-                say(facts(&details))?;
+        program.answer(self.json(&counted.json), || {
+            let templates = program.config.reports.templates.as_deref();
+            match self.report.as_ref().filter(|_| self.job.prints_report) {
+                Some((_, document)) => reports::text(document, templates).trim_end().to_owned(),
+                None => self.text(counted),
             }
-            if let Some((Some(number), _)) = self.report {
-                say(format_args!("Report {number} was kept; `pointsd reports show {number}` shows it."))?;
-            }
-        }
+        })?;
         Ok(if counted.counters.needs_attention() { Outcome::No } else { Outcome::Done })
+    }
+
+    fn text(&self, counted: &Counted) -> String {
+        let (name, slot, seconds) = (self.job.name, time_text(self.slot), self.began.elapsed().as_secs_f64());
+        let kind = if self.row.is_none() { "Dry run of " } else { "" };
+        let mut text = format!("{kind}{name} for {slot}, in {seconds:.1} s: {}.", counted.counters.summary());
+        let details = counted.counters.details();
+        if !details.is_empty() {
+            let details: Vec<_> = details.iter().map(|(label, value)| (label.as_str(), value.clone())).collect();
+            text.push_str(&format!("\n{}", facts(&details)));
+        }
+        if let Some((Some(number), _)) = self.report {
+            text.push_str(&format!("\nReport {number} was kept; `pointsd reports show {number}` shows it."));
+        }
+        text
     }
 
     /// The counters, and what the run was.
     fn json(&self, counters: &Value) -> Value {
         let mut answer = counters.clone();
         let Some(fields) = answer.as_object_mut() else { return answer };
-        fields.insert("at".to_owned(), object!(time_text(self.slot)));
-        fields.insert("dry_run".to_owned(), object!(self.row.is_none()));
-        fields.insert("seconds".to_owned(), object!(self.began.elapsed().as_secs_f64()));
-        fields.insert("run".to_owned(), object!(self.row.map(|row| row.run)));
-        fields.insert("state".to_owned(), object!(self.row.map(|row| row.state.as_str())));
+        let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        add("at", object!(self.slot));
+        add("dry_run", object!(self.row.is_none()));
+        add("seconds", object!(self.began.elapsed().as_secs_f64()));
+        add("run", object!(self.row.map(|row| row.run)));
+        add("state", object!(self.row.map(|row| row.state)));
         let (number, document) =
             self.report.as_ref().map_or((None, None), |(number, document)| (*number, Some(document)));
         if self.job.prints_report && document.is_some() {
-            fields.insert("document".to_owned(), object!(document));
+            add("document", object!(document));
         } else if self.job.makes_report && self.row.is_some() {
-            fields.insert("report".to_owned(), object!(number));
+            add("report", object!(number));
         }
         answer
     }
 }
 
-/// Says which other run is under way.
+/// Names the other run that is under way.
 fn busy(row: &RunRow, program: &Program) -> anyhow::Result<Outcome> {
-    if program.json {
-        json(&object!({ "busy": run_json(row) }))?;
-        return Ok(Outcome::No);
-    }
-    let Some(heartbeat) = row.heartbeat else {
-        let (run, slot) = (row.run, time_text(row.slot));
-        say(format_args!(
-            "{}: run {run} for the slot {slot} waits for a daemon to continue it. Nothing was done. Start a daemon, or end \
-             the run with `pointsd jobs cancel {run}`.",
-            row.job
-        ))?;
-        return Ok(Outcome::No);
-    };
-    let (host, pid) = (row.host.as_deref().unwrap_or("?"), row.pid.unwrap_or_default());
-    let by = match row.trigger {
-        Trigger::Manual => "by hand".to_owned(),
-        Trigger::Schedule | Trigger::CatchUp => format!("for the slot {}", time_text(row.slot)),
-    };
-    say(format_args!(
-        "{} is under way already: run {} {by}, process {pid} on {host}, last heartbeat at {}. Nothing was done; --wait \
-         waits for its end.",
-        row.job,
-        row.run,
-        time_text(heartbeat)
-    ))?;
+    program.answer(object!({ "busy": row }), || {
+        let (job, run, slot) = (&row.job, row.run, time_text(row.slot));
+        let Some(heartbeat) = row.heartbeat else {
+            return format!(
+                "{job}: run {run} for the slot {slot} waits for a daemon to continue it. Nothing was done. Start a \
+                 daemon, or end the run with `pointsd jobs cancel {run}`."
+            );
+        };
+        let (host, pid) = (row.host.as_deref().unwrap_or("?"), row.pid.unwrap_or_default());
+        let by = match row.trigger {
+            Trigger::Manual => "by hand".to_owned(),
+            Trigger::Schedule | Trigger::CatchUp => format!("for the slot {slot}"),
+        };
+        format!(
+            "{job} is under way already: run {run} {by}, process {pid} on {host}, last heartbeat at {}. Nothing was \
+             done; --wait waits for its end.",
+            time_text(heartbeat)
+        )
+    })?;
     Ok(Outcome::No)
 }

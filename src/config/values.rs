@@ -17,18 +17,24 @@ pub(super) fn business_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     if wrong { Err(D::Error::custom("write 1 to 100 characters on one line, or null")) } else { Ok(Some(name)) }
 }
 
+const WEEKDAYS: [(&str, Weekday); 7] = [
+    ("monday", Weekday::Mon),
+    ("tuesday", Weekday::Tue),
+    ("wednesday", Weekday::Wed),
+    ("thursday", Weekday::Thu),
+    ("friday", Weekday::Fri),
+    ("saturday", Weekday::Sat),
+    ("sunday", Weekday::Sun),
+];
+
+/// A weekday as the configuration writes it.
+pub fn weekday_name(day: Weekday) -> &'static str {
+    WEEKDAYS.iter().find(|(_, found)| *found == day).map_or("", |(name, _)| name)
+}
+
 pub(super) fn weekday<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Weekday>, D::Error> {
-    const DAYS: [(&str, Weekday); 7] = [
-        ("monday", Weekday::Mon),
-        ("tuesday", Weekday::Tue),
-        ("wednesday", Weekday::Wed),
-        ("thursday", Weekday::Thu),
-        ("friday", Weekday::Fri),
-        ("saturday", Weekday::Sat),
-        ("sunday", Weekday::Sun),
-    ];
     let Some(written) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let found = DAYS.iter().find(|(name, _)| *name == written).map(|(_, day)| Some(*day));
+    let found = WEEKDAYS.iter().find(|(name, _)| *name == written).map(|(_, day)| Some(*day));
     found.ok_or_else(|| D::Error::custom(format_args!("{written:?} is no weekday; write monday to sunday, or null")))
 }
 

@@ -13,7 +13,7 @@ use crate::scheduler::{Ended, JobSettings, Run};
 pub struct Arrears;
 
 /// Its entry in the registry.
-pub const JOB: RegisteredJob = RegisteredJob::of::<Arrears>();
+pub const JOB: RegisteredJob = RegisteredJob::new::<Arrears>();
 
 impl Job for Arrears {
     const NAME: &'static str = arrears::REPORT;

@@ -1,4 +1,4 @@
-//! Expires what is due at the slot, and reports it.
+//! Expires the points that are due at the slot, and reports them.
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::scheduler::{Ended, JobSettings, Run};
 pub struct Expiry;
 
 /// Its entry in the registry.
-pub const JOB: RegisteredJob = RegisteredJob::of::<Expiry>();
+pub const JOB: RegisteredJob = RegisteredJob::new::<Expiry>();
 
 impl Job for Expiry {
     const NAME: &'static str = expiry::REPORT;
@@ -82,7 +82,7 @@ impl Counters for Sweep {
     }
 }
 
-/// Expires what is due; None if the run was told to stop.
+/// Expires the points that are due. None if the run was stopped.
 async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
     let mut session = Session::connect(&context.database).await?;
     let guard = run.guard(session.client()).await?;
@@ -91,7 +91,7 @@ async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
     Ok((!sweep.stopped).then_some(sweep))
 }
 
-/// What disagrees, if the entries of the run say something else than its counters.
+/// The difference between the entries of the run and its counters, if there is one.
 async fn disproved(context: &Context, run: &Run, sweep: &Sweep) -> anyhow::Result<Option<String>> {
     let wrote = Session::connect(&context.database).await?.swept_by(run.run).await?;
     if wrote == sweep.by_source {

@@ -1,7 +1,7 @@
 //! The jobs: what pointsd does at each slot of a schedule. Each job is a type in a file of its own; `REGISTRY` lists all.
 //!
 //! A job states by its type what the command line and the daemon need: its counters, whether an operator must look at
-//! them, what they say in a sentence, and what it can be asked for. No caller compares job names or reads JSON fields.
+//! them, its result in a sentence, and its options. No caller compares job names or reads JSON fields.
 
 pub mod arrears;
 pub mod expiry;
@@ -143,7 +143,7 @@ pub trait Job: Send + Sync + 'static {
 pub struct Counted {
     /// The counters as the run log keeps them.
     pub json: Value,
-    /// What they say.
+    /// The counters.
     pub counters: Box<dyn Counters>,
 }
 
@@ -185,7 +185,7 @@ pub const REGISTRY: &[RegisteredJob] = &[expiry::JOB, reconciliation::JOB, arrea
 
 impl RegisteredJob {
     /// The entry of a job.
-    pub const fn of<J: Job>() -> RegisteredJob {
+    pub const fn new<J: Job>() -> RegisteredJob {
         RegisteredJob {
             name: J::NAME,
             about: J::ABOUT,

@@ -24,7 +24,7 @@ const REPORTS: i64 = 100;
 pub struct Prune;
 
 /// Its entry in the registry.
-pub const JOB: RegisteredJob = RegisteredJob::of::<Prune>();
+pub const JOB: RegisteredJob = RegisteredJob::new::<Prune>();
 
 impl Job for Prune {
     const NAME: &'static str = "prune";

@@ -26,7 +26,7 @@ use crate::scheduler::{Ended, JobSettings, Run};
 pub struct Reconciliation;
 
 /// Its entry in the registry.
-pub const JOB: RegisteredJob = RegisteredJob::of::<Reconciliation>();
+pub const JOB: RegisteredJob = RegisteredJob::new::<Reconciliation>();
 
 impl Job for Reconciliation {
     const NAME: &'static str = REPORT;

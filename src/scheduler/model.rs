@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::store::Error;
@@ -116,6 +117,12 @@ macro_rules! names {
                 found.ok_or_else(|| Error::Unknown(format!("{} `{text}`", stringify!($type).to_lowercase())))
             }
         }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
     };
 }
 
@@ -139,7 +146,7 @@ pub(super) struct KnownJob {
 }
 
 /// A job's pause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Paused {
     /// Its begin.
     pub at: DateTime<Utc>,
@@ -223,8 +230,8 @@ pub(super) struct SettledSlot {
     pub why: String,
 }
 
-/// A run as its row says.
-#[derive(Clone, Debug)]
+/// A run as its row says, and as JSON shows it.
+#[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)] // the columns of pointsd.runs
 pub struct RunRow {
     pub run: i64,

@@ -1,4 +1,4 @@
-//! Which configuration and which database a call uses, and what it says of a wrong one.
+//! The configuration and the database that a call uses, and the errors if they are wrong.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
 #[test]
 fn the_option_comes_before_the_variable_and_that_before_the_file() {
-    // Each of three databases says which it is by the one account's balance.
+    // The balance of its one account identifies each of the three databases.
     let databases = [database(), database(), database()];
     for (points, (_, url)) in (1..).zip(&databases) {
         run(on(url, &["recharge", USER, &points.to_string(), "--source", "gift"])).expect(0);
@@ -39,7 +39,7 @@ fn the_option_comes_before_the_variable_and_that_before_the_file() {
 #[test]
 fn the_config_option_comes_before_the_variable() {
     let folder = Folder::new();
-    // Each says which it is by the price of one service.
+    // The price of one service identifies each configuration.
     let config = |points: u32| {
         folder.file(&format!("prices-{points}.yaml"), format!("fixed_costs: {{script: {points}}}\n"));
         folder.file(&format!("{points}.yaml"), format!("prices: prices-{points}.yaml\n"))
@@ -194,7 +194,7 @@ fn config_check_shows_how_mails_leave_and_not_the_password() {
         "  mails              leave by smtp.example.com:587, encrypted by STARTTLS, logged in as points",
         "  from               Points <points@example.com>",
         "  arrears to         ann@example.com, 财务部 <cai@example.com>",
-        "  expiry to          nobody",
+        "  expiry to          no recipient",
         "  language          zh-CN",
         "  pings           ping.example.com",
     ] {

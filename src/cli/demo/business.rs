@@ -12,7 +12,7 @@ use crate::prices::PriceList;
 
 pub const CUSTOMERS: u64 = 10_000;
 pub const SOURCES: [&str; 6] = ["wxpay", "alipay", "card", "gift", "invite", "compensation"];
-/// How long points live, in days, where the recharge does not say.
+/// How long points live, in days, if the recharge does not say.
 pub const LIFE_DAYS: u32 = 180;
 
 const DAYS: i64 = 365;
@@ -76,7 +76,7 @@ enum Operation {
 /// Makes the year that ends just before `slot`, in order of time.
 ///
 /// # Errors
-/// Where the built-in price list lacks a service of this business.
+/// If the built-in price list lacks a service of this business.
 pub fn make_year(slot: DateTime<Utc>) -> anyhow::Result<Vec<Line>> {
     let prices = PriceList::from_yaml("built-in prices", BUILT_IN_PRICES)?;
     let mut year = Vec::new();
@@ -91,7 +91,7 @@ pub fn make_year(slot: DateTime<Utc>) -> anyhow::Result<Vec<Line>> {
     Ok(year)
 }
 
-/// What goes wrong between systems: a payment or a task that is reported twice, a payment with another amount, and a failed task
+/// Faults between systems: a payment or a task that is reported twice, a payment with another amount, and a failed task
 /// that costs nothing.
 fn fault(line: &Line, rng: &mut Rng) -> Option<Line> {
     let mut again = Line { at: line.at + TimeDelta::seconds(rng.i64(5..900)), ..line.clone() };
@@ -277,7 +277,7 @@ impl<'a> Customer<'a> {
         self.lines.push(Line { operation, user, points, at });
     }
 
-    /// Moves the clock to some time of the day, or on by some minutes where it is later already. The day begins at the time of
+    /// Moves the clock to some time of the day, or on by some minutes if it is later already. The day begins at the time of
     /// the nightly slot, so most happens around its middle.
     fn wait_until(&mut self, day: i64) {
         let second = (self.rng.i64(0..DAY) + self.rng.i64(0..DAY)) / 2;

@@ -26,10 +26,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder `demo` in the state folder, or empties it where an earlier demo made it.
+    /// Makes the folder `demo` in the state folder, or empties it if an earlier demo made it.
     ///
     /// # Errors
-    /// Where no demo made it, or another program works with the ledger in it.
+    /// If no demo made it, or another program works with the ledger in it.
     pub async fn make_anew(config: &Config) -> anyhow::Result<Folder> {
         // With the demo's own configuration, the state folder is the demo's folder.
         let is_own = config.state_dir.join(MARKER).is_file();
@@ -49,7 +49,7 @@ impl Folder {
     }
 }
 
-/// Why the folder's path is not the demo's to empty; none where it is free, empty, or marked.
+/// Why the demo may not empty this path. None if the path is free, empty, or marked.
 fn foreign(path: &Path) -> io::Result<Option<&'static str>> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
