@@ -55,7 +55,7 @@ impl Notifier {
         match NotifyState::monotonic_usec_now() {
             // In one message: systemd takes the time from the one that says RELOADING.
             Ok(now) => listener.send(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!(%error, "the service manager is not told of the reload: no clock"),
+            Err(error) => tracing::warn!(%error, "the reload is not announced to the service manager: no clock"),
         }
     }
 
@@ -99,7 +99,7 @@ impl Listener {
         // A socket each time: the manager may have been replaced by a new one under the same name.
         let send = || -> io::Result<_> { UnixDatagram::unbound()?.send_to(message.as_bytes(), &self.socket) };
         if let Err(error) = send() {
-            tracing::warn!(socket = %self.socket.display(), %error, "the service manager cannot be told");
+            tracing::warn!(socket = %self.socket.display(), %error, "the service manager cannot be reached");
         }
     }
 }
@@ -264,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_told_when_it_is_news() {
+    fn a_status_is_sent_when_it_has_changed() {
         let (manager, notifier) = Manager::new("status");
         for status in ["41 %", "41 %", "42 %", "41 %"] {
-            // A clone knows what the other one told.
+            // Clones share the last status.
             notifier.clone().status(status);
         }
         assert_eq!(manager.heard(), ["STATUS=41 %\n", "STATUS=42 %\n", "STATUS=41 %\n"]);
@@ -280,13 +280,12 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        for nobody in [Notifier::to(None), Notifier::to(Some("".into())), Notifier::to(Some("/nowhere/at/all".into()))]
-        {
-            nobody.ready("");
-            nobody.status("x");
-            nobody.reloading();
-            nobody.extend(Duration::ZERO);
-            nobody.alive();
+        for notifier in [None, Some(""), Some("/nowhere/at/all")].map(|name| Notifier::to(name.map(Into::into))) {
+            notifier.ready("");
+            notifier.status("x");
+            notifier.reloading();
+            notifier.extend(Duration::ZERO);
+            notifier.alive();
         }
     }
 

@@ -93,8 +93,8 @@ fn base(level: Level) -> String {
     format!("{level},tokio_cron_scheduler={}", level.min(Level::WARN))
 }
 
-/// What is logged, or what is wrong with what was asked. A filter that names only modules leaves the others at `level`,
-/// so that a misspelt one silences nothing.
+/// The filter of the log, or the mistake in the filter that was asked for. A filter that names only modules leaves the
+/// others at `level`, so that a misspelt name silences nothing.
 fn filter(level: Level, asked: Option<&str>) -> Result<EnvFilter, String> {
     let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) else { return Ok(configured(level)) };
     let mut names_a_level = false;

@@ -1,6 +1,6 @@
 //! Three daemons on one database, and everything dies that can die: processes, connections, the network, the server.
 //! In the end each slot has exactly one run, which succeeded, what a run says it did is what it wrote, and the books
-//! balance. The checks are functions that tell what is wrong; where the fence is taken out they do.
+//! balance. The checks are functions that return what is wrong. Without the fence they find something.
 //!
 //! `POINTSD_CHAOS_SECONDS` prolongs it.
 
@@ -80,7 +80,7 @@ async fn wrong_slots(client: &Client, until: DateTime<Utc>) -> Vec<String> {
     wrong
 }
 
-/// What each run says that it did is what the entries with its number say, and these are dated by its slot.
+/// The counters of each run agree with the entries that carry its number, and these entries are dated by its slot.
 async fn wrong_counters(client: &Client) -> Vec<String> {
     let sql = "
         WITH wrote AS (
@@ -123,7 +123,7 @@ async fn wrong_expiries(client: &Client) -> Vec<String> {
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// What a daemon logged that no fault explains: errors, and outages of which it never says that they are over.
+/// Lines of a daemon's log that no fault explains: errors, and outages without a line that they are over.
 fn wrong_log(lines: &[Value], peace: bool) -> Vec<String> {
     let mut wrong: Vec<String> = lines
         .iter()
@@ -210,7 +210,7 @@ fn url(socket: &Path, application: &str) -> String {
     format!("postgres://pointsd@{folder}:5432/pointsd?application_name={application}")
 }
 
-/// Until a query finds a row; false where it takes longer than `patience`.
+/// Waits until a query finds a row; false if that takes longer than `patience`.
 async fn finds(client: &Client, patience: Duration, sql: &str, params: Params<'_>) -> bool {
     let give_up = Instant::now() + patience;
     while client.query(sql, params).await.unwrap().is_empty() {
@@ -280,8 +280,8 @@ fn pause(rng: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) -> tokio::
     tokio::time::sleep(Duration::from_millis(rng.u64(milliseconds)))
 }
 
-/// Recharges what expires soon and consumes a part of it, all the time; returns how many postings there were, each of
-/// which was acknowledged.
+/// Recharges points that expire soon and consumes a part of them, all the time. Returns the number of postings; each was
+/// acknowledged.
 async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> usize {
     let settings = Settings { url: Some(url), pool_size: 4, ..Settings::from(&defaults()) };
     let database = Database::open(&settings).await.unwrap();
@@ -305,7 +305,7 @@ async fn write(url: String, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> us
                 postings.push(Posting::consume(user, rng.i64(1..60), "tts", format!("t{round}"), now));
             }
         }
-        // What was posted replays: so it is posted once, whatever becomes of the server.
+        // Postings that were already written replay, so each counts once although the server is killed.
         let give_up = Instant::now() + crate::program::PATIENCE;
         loop {
             match crate::support::post_all(&poster, postings.clone()).await {
@@ -365,7 +365,7 @@ async fn hold_up(server: tokio_postgres::Config, mut rng: fastrand::Rng, over: A
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Fault {
-    /// SIGKILL, in the middle of a run where one can be found.
+    /// SIGKILL, in the middle of a run if one is found.
     Killed,
     /// SIGTERM.
     Stopped,
@@ -490,7 +490,7 @@ impl Chaos {
                 self.daemons[nth].door.shut();
                 self.taken_over(fault, held).await;
                 if self.rng.bool() {
-                    // Told to stop, and started again, while the database is away.
+                    // Stopped and started again while the database is away.
                     self.end(nth, Signal::SIGTERM, false);
                     self.daemons[nth].begin();
                 }
@@ -692,7 +692,7 @@ async fn remove_the_fence(client: &Client) {
 mod requests {
     use super::*;
 
-    /// Source ids of what was committed, and of what was not.
+    /// Source ids of the requests that were committed, and of those that were not.
     #[derive(Default)]
     pub struct Inserted {
         committed: BTreeSet<String>,
@@ -759,7 +759,7 @@ mod requests {
         client.batch_execute(if roll_back { "ROLLBACK" } else { "COMMIT" }).await
     }
 
-    /// Waits until the queue is empty; returns what is wrong: each that was committed is one entry, no other is.
+    /// Waits until the queue is empty. Returns what is wrong: each committed request must be one entry, and no other may be.
     pub async fn wrong(client: &Client, inserted: &Inserted) -> Vec<String> {
         assert!(inserted.committed.len() > 500 && inserted.rolled_back.len() > 100, "too few requests to tell");
         let empty = "SELECT WHERE NOT EXISTS (SELECT FROM pointsd.requests WHERE finished_at IS NULL)";

@@ -1,6 +1,6 @@
-//! `pointsd serve`: runs its jobs when they are due, stops when it is told, comes back from whatever ended it.
+//! `pointsd serve`: it runs jobs when they are due, shuts down gracefully, and continues after a crash.
 
-use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, until_found, until_waits_for_a_lock, wait};
 use crate::support::TestDatabase;
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
@@ -14,7 +14,7 @@ const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
 /// Accounts that one transaction of the sweep takes.
 const GROUP: usize = 100;
 
-/// A daemon under way, and what it logged.
+/// A running daemon, and its log.
 struct Daemon {
     running: Running,
     logged: Vec<Value>,
@@ -81,30 +81,18 @@ fn recharge(users: impl Iterator<Item = u32>, order: u32) -> String {
     users.map(line).collect()
 }
 
+const EXPIRED: &str = "SELECT count(*) FROM pointsd.accounts WHERE total_expired = total_recharged";
+
 /// Accounts whose points have all expired.
 async fn expired(client: &Client) -> usize {
-    let sql = "SELECT count(*) FROM pointsd.accounts WHERE total_expired = total_recharged";
-    usize::try_from(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
+    usize::try_from(client.query_one(EXPIRED, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
 }
 
-/// Until so many accounts' points have expired; no more of them ever do.
+/// Waits until the points of so many accounts have expired. The points of no other account may expire.
 async fn until_expired(client: &Client, accounts: usize) {
-    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
-    while expired(client).await < accounts {
-        assert!(std::time::Instant::now() < give_up, "waited in vain for {accounts} accounts' points to expire");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let enough = format!("{EXPIRED} HAVING count(*) >= {accounts}");
+    until_found(client, &format!("the points of {accounts} accounts to expire"), &enough).await;
     assert_eq!(expired(client).await, accounts);
-}
-
-async fn until_waits_for_a_lock(client: &Client) {
-    let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
-    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
-    while client.query(sql, &[]).await.unwrap().is_empty() {
-        assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
 }
 
 /// Holds a user's account until COMMIT or the end of the connection.
@@ -146,7 +134,7 @@ fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
     assert_eq!(expiries.len(), 3);
     assert!(expiries.iter().all(|entry| entry["at"] == *slot), "an expiry is dated by its slot: {expiries:#?}");
 
-    // And so on: later slots find what came since.
+    // A later slot expires the points that came due since.
     crate::program::post(&url, recharge(0..2, 2)).expect(0);
     let more = loop {
         let done = daemon.logs("expiry succeeded", &[("job", "expiry")]);
@@ -195,7 +183,7 @@ fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
         daemon.logs("expiry started", &[("job", "expiry")]);
         daemon.running.signal(Signal::SIGTERM);
         assert_eq!(expired(&client).await, 2 * GROUP);
-        // From here on the run is told to stop, while its group stands still.
+        // The run is stopped while its group waits for the lock.
         daemon.logs("stopping", &[]);
         holder.batch_execute("COMMIT").await.unwrap();
         let logged = daemon.ended(0);
@@ -256,7 +244,7 @@ fn two_daemons_on_one_database_do_no_harm() {
     let mut points = 0;
     let now = chrono::Utc::now();
     for mut daemon in daemons {
-        // Whatever it expired it has told once a later slot is done.
+        // Once a later slot is done, the log has everything that the run expired.
         while crate::support::at(daemon.logs("expiry succeeded", &[])["slot"].as_str().unwrap()) <= now {}
         for line in daemon.stop() {
             assert_ne!(line["level"], "ERROR", "{line}");
@@ -266,7 +254,7 @@ fn two_daemons_on_one_database_do_no_harm() {
             }
         }
     }
-    // Each point expired once, and one of them says so.
+    // Each point expired once, and one daemon logged it.
     let rows = wait(async { Rows::read(&database.client().await).await });
     assert_eq!(rows.entries.len(), 6 * ACCOUNTS as usize);
     let by_recharges = rows.entries.iter().filter(|entry| entry.key.is_some()).count();
@@ -292,7 +280,7 @@ fn with_a_private_server_it_outlives_the_server() {
 
     let killed = postmaster();
     kill(Pid::from_raw(killed), Signal::SIGKILL).unwrap();
-    // A slot that was under way may still be told; one that begins after it cannot succeed without a server.
+    // The slot under way may still be logged. A later slot cannot succeed without a server.
     daemon.logs("expiry started", &[("job", "expiry")]);
     let started = daemon.logs("expiry started", &[("job", "expiry")]);
     daemon.logs("expiry succeeded", &[("slot", started["slot"].as_str().unwrap())]);
@@ -347,7 +335,7 @@ fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
     let refused = daemon.logs("the new configuration is refused", &[]);
     assert_eq!(refused["level"], "ERROR");
     assert!(refused["reason"].as_str().unwrap().contains("pointsd.yaml:1: jobs.expiry.schedule"), "{refused}");
-    // A change that takes a restart is told, one that does not is made.
+    // A setting that needs a restart is warned about; any other takes effect.
     folder.file("pointsd.yaml", format!("{EACH_SECOND}database: {{pool_size: 3}}\n"));
     daemon.running.signal(Signal::SIGHUP);
     daemon.logs("expiry scheduled", &[("schedule", "* * * * * * (UTC)")]);
@@ -404,10 +392,8 @@ fn log_lines_follow_the_configuration() {
     wait(async {
         let client = database.client().await;
         until_expired(&client, 1).await;
-        let open = "SELECT FROM pointsd.runs WHERE state = 'running'";
-        while !client.query(open, &[]).await.unwrap().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
+        let ended = "SELECT WHERE NOT EXISTS (SELECT FROM pointsd.runs WHERE state = 'running')";
+        until_found(&client, "the run to end", ended).await;
     });
     quiet.signal(Signal::SIGTERM);
     assert_eq!(quiet.finish().expect(0).stderr, "");

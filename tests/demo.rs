@@ -53,6 +53,20 @@ fn it_shows_the_reports_and_writes_them_as_mails() {
 }
 
 #[test]
+fn json_names_the_reports_and_the_mails() {
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "state_dir: .\n");
+    let answer = call(&["demo", "--json"], &config).expect(0).json();
+    let reports: Vec<_> = answer["reports"].as_array().unwrap().iter().map(|one| &one["report"]).collect();
+    assert_eq!(reports, ["expiry", "reconciliation", "arrears"]);
+    assert!(answer["posted"].as_u64() > Some(0) && answer["posted"].as_u64() < answer["lines"].as_u64(), "{answer}");
+    for mail in answer["mails"].as_array().unwrap() {
+        assert!(fs::metadata(mail.as_str().unwrap()).unwrap().is_file());
+    }
+    assert_eq!(answer["mails"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn a_path_that_no_demo_made_is_left_alone() {
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", "state_dir: .\n");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, wait};
+use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, until_found, until_waits_for_a_lock, wait};
 use crate::support::TestDatabase;
 use crate::support::door::Door;
 use crate::support::invariants::check_invariants;
@@ -118,26 +118,10 @@ fn hesitate(rng: &mut fastrand::Rng, longest: Duration) {
     std::thread::sleep(longest.mul_f64(rng.f64()));
 }
 
-/// Until a session of pointsd waits for the holder of a row. Not for any lock: two lanes may wait for each other for a
-/// moment while a table is made longer.
-async fn somebody_waits_for_a_lock(client: &Client) {
-    let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event = 'transactionid'";
-    until(client, "a session that waits for a lock", sql, true).await;
-}
-
 /// Until no session of pointsd is left: a killed program's sessions end when the server notices.
-async fn nobody_is_left(client: &Client) {
+async fn until_sessions_end(client: &Client) {
     let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
-    until(client, "the sessions to end", sql, false).await;
-}
-
-async fn until(client: &Client, what: &str, sql: &str, found: bool) {
-    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
-    while client.query(sql, &[]).await.unwrap().is_empty() == found {
-        assert!(std::time::Instant::now() < give_up, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_found(client, "the sessions to end", &format!("SELECT WHERE NOT EXISTS ({sql})")).await;
 }
 
 #[test]
@@ -161,7 +145,7 @@ fn post_killed_at_random_moments() {
         let context = format!("killed after reply {replies}, the {nth}th time");
         wait(async {
             let client = database.client().await;
-            nobody_is_left(&client).await;
+            until_sessions_end(&client).await;
             check_invariants(&client).await;
             assert_kept(&whole(&told), &Rows::read(&client).await, &context);
         });
@@ -213,11 +197,11 @@ fn the_sweep_killed_at_random_moments() {
             holder.batch_execute("BEGIN").await.unwrap();
             holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
             let running = Running::start(on(&url, &sweep));
-            somebody_waits_for_a_lock(&client).await;
+            until_waits_for_a_lock(&client).await;
             running.signal(Signal::SIGKILL);
             running.finish().expect_signal(Signal::SIGKILL);
             holder.batch_execute("COMMIT").await.unwrap();
-            nobody_is_left(&client).await;
+            until_sessions_end(&client).await;
             check_invariants(&client).await;
         });
         let now = expired(&rows(database));
@@ -229,7 +213,7 @@ fn the_sweep_killed_at_random_moments() {
         running.finish();
         wait(async {
             let client = database.client().await;
-            nobody_is_left(&client).await;
+            until_sessions_end(&client).await;
             check_invariants(&client).await;
         });
         let now = rows(database);
@@ -409,7 +393,7 @@ fn ctrl_c_in_the_middle_of_post() {
         holder.batch_execute("BEGIN").await.unwrap();
         holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
         let running = Running::start(on(&url, &["post", &file, "--json"]));
-        somebody_waits_for_a_lock(&client).await;
+        until_waits_for_a_lock(&client).await;
         running.signal(Signal::SIGINT);
         holder.batch_execute("COMMIT").await.unwrap();
         running
@@ -496,7 +480,7 @@ fn a_database_that_goes_away_and_stays_away() {
     assert_ended_early(&done, replies.len());
     let says = format!("  because: cannot connect to PostgreSQL at {}:5432/{name}", room.path().display());
     assert!(done.stderr.contains(&says), "{done:#?}");
-    wait(async { nobody_is_left(&database.client().await).await });
+    wait(async { until_sessions_end(&database.client().await).await });
     assert_kept(&replies, &rows(&database), "after the database went away");
 
     call(&database.url(), &["post", &history.file]).expect(3);

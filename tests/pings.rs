@@ -22,7 +22,7 @@ fn nobody() -> String {
     format!("http://{}/secret", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
 }
 
-/// A daemon whose expiry runs each second and tells this switch.
+/// A daemon whose expiry runs each second and pings this switch.
 struct Daemon {
     _folder: Folder,
     running: Running,
@@ -162,7 +162,7 @@ fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
         pings.send(ping(switch.url(), Told::Success, ""));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 1);
-        // What was given up keeps nothing else from leaving.
+        // A ping that was given up does not hold up the next one.
         let switch = Switch::new();
         pings.send(ping(&nobody(), Told::Start, ""));
         pings.send(ping(switch.url(), Told::Success, "done"));

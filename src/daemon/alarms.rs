@@ -49,16 +49,16 @@ pub(super) async fn find_missing_reports(
     shown: watch::Sender<String>,
     stop: CancellationToken,
 ) {
-    let mut told = Told::default();
+    let mut raised = Raised::default();
     loop {
         let in_force = Arc::clone(&config.borrow());
-        match stop.run_until_cancelled(look(&database, &store, &in_force)).await {
+        match stop.run_until_cancelled(load_due_reports(&database, &store, &in_force)).await {
             None => return,
             // The main loop asks the same database and logs its absence.
             Some(Err(error)) => tracing::debug!("missing reports cannot be searched for: {error:#}"),
             Some(Ok(standing)) => {
-                told.tell(&standing, &in_force, &pings);
-                let line = told.in_words();
+                raised.update(&standing, &in_force, &pings);
+                let line = raised.status_part();
                 shown.send_if_modified(|shown| std::mem::replace(shown, line.clone()) != line);
             }
         }
@@ -68,41 +68,41 @@ pub(super) async fn find_missing_reports(
     }
 }
 
-async fn look(database: &Database, store: &Store, config: &Config) -> anyhow::Result<DueReports> {
+async fn load_due_reports(database: &Database, store: &Store, config: &Config) -> anyhow::Result<DueReports> {
     let now = store.now().await?;
     let client = database.connection().await?;
     Ok(missing::find_missing(&client, config, now).await?)
 }
 
-/// What was told to be missing and still is.
+/// The missing reports that were raised already.
 #[derive(Default)]
-struct Told(Vec<Missing>);
+struct Raised(Vec<Missing>);
 
-impl Told {
-    fn tell(&mut self, standing: &DueReports, config: &Config, pings: &Pings) {
-        for missing in self.news(standing) {
+impl Raised {
+    /// Raises the reports that are newly missing, and logs those that were delivered in the end.
+    fn update(&mut self, standing: &DueReports, config: &Config, pings: &Pings) {
+        for missing in self.newly_missing(standing) {
             let (job, slot) = (missing.report, time_text(missing.slot));
             error!(job, slot, "missing: {missing}");
             if let Some(url) = ping_url(config, job) {
                 pings.send(Ping { job, url, signal: Signal::Fail, run: None, body: missing.to_string() });
             }
         }
-        for told in &self.0 {
-            let (job, slot) = (told.report, time_text(told.slot));
-            if standing.delivered.contains(&(told.report, told.slot)) {
+        for raised in &self.0 {
+            let (job, slot) = (raised.report, time_text(raised.slot));
+            if standing.delivered.contains(&(raised.report, raised.slot)) {
                 info!(job, slot, "the report {job} for {slot} is not missing any more");
             }
         }
         self.0.clone_from(&standing.missing);
     }
 
-    /// What was not told before.
-    fn news<'a>(&self, standing: &'a DueReports) -> Vec<&'a Missing> {
-        standing.missing.iter().filter(|missing| !self.0.iter().any(|told| told.is_same(missing))).collect()
+    fn newly_missing<'a>(&self, standing: &'a DueReports) -> Vec<&'a Missing> {
+        standing.missing.iter().filter(|missing| !self.0.iter().any(|raised| raised.is_same(missing))).collect()
     }
 
-    /// For the status line; empty where nothing is missing.
-    fn in_words(&self) -> String {
+    /// For the status line; empty if no report is missing.
+    fn status_part(&self) -> String {
         let reports =
             self.0.iter().map(|missing| format!("{} {}", missing.report, missing.slot.format("%Y-%m-%d %H:%M")));
         let reports: Vec<String> = reports.collect();
@@ -116,7 +116,7 @@ mod tests {
     use crate::reports::missing::Lack;
 
     #[test]
-    fn what_is_missing_is_told_once_for_a_slot_and_a_kind() {
+    fn a_missing_report_is_raised_once_for_a_slot_and_a_kind() {
         let slot = |text: &str| text.parse().unwrap_or_default();
         let (sunday, monday) = (slot("2026-11-22T04:45:00Z"), slot("2026-11-23T04:45:00Z"));
         let mails = |parked| Lack::Mails { document: 7, waiting: 0, parked, answer: None };
@@ -124,22 +124,22 @@ mod tests {
             let missing = vec![Missing { report: "arrears", slot, lack }];
             DueReports { missing, delivered: Vec::new() }
         };
-        let mut told = Told::default();
+        let mut raised = Raised::default();
         let (config, pings) = (Config::load(None, None), Pings::default());
         let Ok(config) = config else { return assert!(config.is_ok()) };
-        let mut tell = |standing: DueReports| {
-            let news = told.news(&standing).len();
-            told.tell(&standing, &config, &pings);
-            (news, told.in_words())
+        let mut update = |standing: DueReports| {
+            let newly_missing = raised.newly_missing(&standing).len();
+            raised.update(&standing, &config, &pings);
+            (newly_missing, raised.status_part())
         };
         let shown = "missing: arrears 2026-11-22 04:45, see the log".to_owned();
-        assert_eq!(tell(standing(sunday, Lack::Report)), (1, shown.clone()));
-        assert_eq!(tell(standing(sunday, Lack::Report)), (0, shown.clone()));
-        // It was made in the end, and does not arrive: another thing to do.
-        assert_eq!(tell(standing(sunday, mails(1))), (1, shown.clone()));
-        assert_eq!(tell(standing(sunday, mails(2))), (0, shown));
-        assert_eq!(tell(standing(monday, mails(2))).0, 1);
-        assert_eq!(tell(DueReports::default()), (0, String::new()));
-        assert_eq!(tell(standing(monday, mails(2))).0, 1, "again");
+        assert_eq!(update(standing(sunday, Lack::Report)), (1, shown.clone()));
+        assert_eq!(update(standing(sunday, Lack::Report)), (0, shown.clone()));
+        // It was made in the end, and is not delivered: that is another alarm.
+        assert_eq!(update(standing(sunday, mails(1))), (1, shown.clone()));
+        assert_eq!(update(standing(sunday, mails(2))), (0, shown));
+        assert_eq!(update(standing(monday, mails(2))).0, 1);
+        assert_eq!(update(DueReports::default()), (0, String::new()));
+        assert_eq!(update(standing(monday, mails(2))).0, 1, "again");
     }
 }

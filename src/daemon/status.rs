@@ -1,4 +1,4 @@
-//! How the daemon says how it is: one line for systemd, and a log line for what changes.
+//! The state of the daemon: one line for systemd, and a log line for each change.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::scheduler::{self, Board, RunProgress, Tick};
 use crate::systemd::Notifier;
 use crate::time::Zone;
 
-/// The daemon's state, as it was last told.
+/// The daemon's state, as it was last sent.
 pub(super) struct Status {
     notifier: Notifier,
     away: Option<Instant>,
@@ -30,14 +30,14 @@ impl Status {
         &self.notifier
     }
 
-    /// Logged once, however often it is tried.
+    /// Logs the outage at its first failed attempt.
     pub(super) fn database_is_away(&mut self, error: &(dyn std::error::Error + 'static)) {
         let reason = errors::chain(error);
         if self.away.is_none() {
             self.away = Some(Instant::now());
             warn!(reason, "the database is away: {reason}");
         }
-        self.tell(format!("waiting for the database: {reason}"));
+        self.send(format!("waiting for the database: {reason}"));
     }
 
     pub(super) fn database_is_there(&mut self) {
@@ -45,18 +45,18 @@ impl Status {
             info!(away_for_seconds = since.elapsed().as_secs(), "the database is back");
         }
         if self.trouble.take().is_some() {
-            info!("the trouble is over");
+            info!("the jobs are scheduled again");
         }
     }
 
-    /// Something that waiting alone may not mend; logged once, as long as it stays the same.
+    /// An error that waiting may not end. The same error is logged once.
     pub(super) fn trouble(&mut self, error: &scheduler::Error) {
         let reason = errors::chain(error);
         if self.trouble.as_ref() != Some(&reason) {
-            error!(reason, "the jobs cannot be looked after: {reason}");
+            error!(reason, "the jobs cannot be scheduled: {reason}");
             self.trouble = Some(reason.clone());
         }
-        self.tell(format!("in trouble: {reason}"));
+        self.send(format!("the jobs cannot be scheduled: {reason}"));
     }
 
     pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats, missing: &str) {
@@ -80,7 +80,7 @@ impl Status {
         if let Some(reason) = &self.refused {
             parts.push(format!("the new configuration was refused: {reason}"));
         }
-        self.tell(parts.join("; "));
+        self.send(parts.join("; "));
     }
 
     pub(super) fn ready(&self) {
@@ -101,12 +101,12 @@ impl Status {
         if runs.is_empty() {
             self.notifier.stopping("stopping");
         } else {
-            self.notifier.stopping(&format!("stopping after the chunk in hand: {}", runs.join("; ")));
+            self.notifier.stopping(&format!("stopping after the current chunk: {}", runs.join("; ")));
             self.notifier.extend(more_time);
         }
     }
 
-    fn tell(&mut self, line: String) {
+    fn send(&mut self, line: String) {
         self.notifier.status(&line);
         self.line = line;
     }
@@ -127,7 +127,7 @@ fn running(run: &RunProgress) -> String {
     text
 }
 
-/// The time of day, with the date where that is not within a day.
+/// The time of day, with the date unless it is within a day.
 fn soon(slot: DateTime<Zone>, now: DateTime<Utc>) -> String {
     let near = slot.with_timezone(&Utc) - now < TimeDelta::days(1);
     slot.format(if near { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()

@@ -100,7 +100,7 @@ fn caught_up_from(
     let late = || job.schedule.between(last, on_time).rev().filter(|slot| *slot < on_time);
     match job.catch_up {
         CatchUp::None => None,
-        // One that is due right now is later still.
+        // A slot that is due right now is later still.
         CatchUp::Latest => {
             let latest = late().next()?;
             job.schedule.next_after(latest).is_none_or(|next| next > now).then_some(latest)
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(decided(&daily(CatchUp::All(3)), &known, now), three);
         assert_eq!(decided(&daily(CatchUp::All(6)), &known, now), ["catch-up 2026-03-03T02:00:00Z"]);
         assert_eq!(decided(&daily(CatchUp::All(7)), &known, now), ["catch-up 2026-03-03T02:00:00Z"]);
-        // Where one is due just now, the latest of the late ones is not the latest.
+        // A slot that is due just now is the latest, so no late slot is run.
         let now = "2026-03-08T02:00:00Z";
         let on_time = with(missed(3..=7), "schedule 2026-03-08T02:00:00Z");
         assert_eq!(decided(&daily(CatchUp::Latest), &known, now), on_time);

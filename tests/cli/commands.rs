@@ -156,7 +156,7 @@ fn check_tells_whether_work_may_start() {
         &[
             (&check(USER, 10), 0, answer(true, 10, 10, 10)),
             (&check(USER, 11), 3, answer(false, 10, 10, 11)),
-            // An account in arrears may start no task, whatever it costs.
+            // An account in arrears may start no task, not even a free one.
             (&check(NOBODY, 0), 3, answer(false, 0, -1, 0)),
             (&check("33333333-3333-4333-8333-333333333333", 0), 0, answer(true, 0, 0, 0)),
             (&check("33333333-3333-4333-8333-333333333333", 1), 3, answer(false, 0, 0, 1)),
@@ -201,7 +201,7 @@ fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
         let seconds = answer.as_object_mut().unwrap().remove("seconds").expect("seconds");
         assert!(seconds.is_f64(), "{seconds}");
         let object = answer.as_object_mut().unwrap();
-        // A dry run keeps no report, and says nothing of one.
+        // A dry run keeps no report and prints no number of one.
         assert_eq!(object.remove("report").is_some_and(|report| report.is_i64()), !dry_run);
         let (run, state) = (object.remove("run").expect("run"), object.remove("state").expect("state"));
         assert_eq!((run.is_i64(), state), (!dry_run, json!((!dry_run).then_some("succeeded"))));
@@ -224,6 +224,13 @@ fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
     let swept = books();
     assert_eq!(sweep(late, false), answer(late, false, 0, 0, 0, json!({})));
     assert_eq!(books(), swept, "after the second sweep");
+}
+
+#[test]
+fn a_sweep_at_the_end_of_the_calendar_makes_its_report() {
+    let (_database, url) = database();
+    let answer = call(&url, &["run", "expiry", "--at", "9999-12-30T00:00:00Z", "--json"]).expect(0).json();
+    assert!(answer["report"].is_i64(), "{answer}");
 }
 
 #[test]
@@ -324,7 +331,7 @@ fn a_wrong_call_ends_with_2_and_says_why() {
         (&["bogus"], "bogus"),
         (&[], "Usage: pointsd"),
     ] {
-        // Each is told before the database is looked for, but for what stands in a file.
+        // Each error comes before a connection to the database, except errors in the lines of a file.
         let (database, url) = if arguments.contains(&lines.as_str()) {
             let (database, url) = database();
             (Some(database), url)

@@ -1,4 +1,4 @@
-//! What `post` makes of its input: good lines, bad ones, endless ones, slow ones.
+//! The input of `post`: good lines, bad lines, endless lines, slow lines.
 
 use std::io::Write;
 
@@ -175,7 +175,7 @@ fn what_is_unusual_and_right_is_posted() {
     assert_eq!(replies[5]["duration"].to_string(), "0.1", "a float cannot hold more, and serde_json reads one here");
     assert_eq!(replies[6]["duration"].to_string(), "12.5");
     assert_eq!(replies[8]["at"], "2026-01-01T00:00:00.123456Z");
-    // The same again replays, to the same words: what is told first is what is kept.
+    // The same input replays with the same texts: the first reply is kept.
     let again = post(&url, lines.join("\n")).expect(0).jsons();
     for (first, mut again) in replies.into_iter().zip(again) {
         assert_eq!(again["status"], "replayed");
@@ -423,7 +423,8 @@ fn a_producer_that_writes_ahead_has_all_its_replies() {
         // While line 1 waits for the account's lock, the others come one by one, and then nothing more.
         for nth in 2..=30 {
             running.write(&(good(nth) + "\n"));
-            std::thread::sleep(std::time::Duration::from_millis(1)); // lets them be read one by one; any other way is fine
+            // Not a wait: the lines arrive one by one, and the test holds also if they arrive together.
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         client.batch_execute("COMMIT").await.unwrap();
         for nth in 1..=30 {

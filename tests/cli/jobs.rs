@@ -1,9 +1,8 @@
-//! `jobs`, `runs`, `run`: what an operator sees and steers.
+//! `jobs`, `runs`, `run`: the commands of an operator.
 
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 
-use crate::program::{Folder, Running, call, eventually, on, run, wait};
+use crate::program::{Folder, Running, call, eventually, on, run, until_waits_for_a_lock, wait};
 use crate::support::TestDatabase;
 
 fn database() -> (TestDatabase, String) {
@@ -117,7 +116,7 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
     );
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", "retention: {runs_days: 30, requests_days: 30}\n");
-    // What was over before the second of March: 60 days, of two jobs, twice.
+    // The runs that ended before the second of March: 60 days, two jobs, two triggers.
     let prune = ["run", "prune", "--at", "2025-04-01T00:00:00Z", "--json", "--config", &config];
     let counted = call(&url, &[&prune[..], &["--dry-run"]].concat()).expect(0).json();
     assert_eq!((&counted["runs"], &counted["requests"]), (&json!(240), &json!(8_910)), "{counted}");
@@ -133,8 +132,8 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
             .filter(|row| row["job"] == job)
             .count()
     };
-    assert_eq!((all("expiry"), all("other")), (60, 61), "what is under way stays");
-    // Long after, only the last slot of each is left, and what is under way.
+    assert_eq!((all("expiry"), all("other")), (60, 61), "an open run stays");
+    // Long after, only the last slot of each job and the open run are left.
     let later = ["run", "prune", "--at", "2030-01-01T00:00:00Z", "--json", "--config", &config];
     let last = call(&url, &later).expect(0).json();
     assert_eq!(
@@ -143,7 +142,7 @@ fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
         "with the first runs of prune: {last}"
     );
     let left = call(&url, &["requests", "--state", "parked", "--limit", "1000", "--json"]).expect(0).json();
-    assert_eq!(left["requests"].as_array().unwrap().len(), 120, "what nobody has looked at stays");
+    assert_eq!(left["requests"].as_array().unwrap().len(), 120, "parked requests stay");
     assert_eq!((all("expiry"), all("other")), (1, 2));
 }
 
@@ -217,17 +216,6 @@ fn explain_needs_no_database_and_tells_what_will_happen() {
     }
 }
 
-/// Waits until a session waits for a lock.
-async fn until_waits_for_a_lock(client: &Client) {
-    let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'pointsd' AND wait_event_type = 'Lock'";
-    let give_up = std::time::Instant::now() + crate::program::PATIENCE;
-    while client.query(sql, &[]).await.unwrap().is_empty() {
-        assert!(std::time::Instant::now() < give_up, "waited in vain for a session that waits for a lock");
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-}
-
 #[test]
 fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
     let (database, url) = database();
@@ -251,7 +239,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
             (&running["state"], &running["progress"]),
             (&json!("running"), &json!({ "done": 200, "total": 1000 }))
         );
-        assert_eq!(running["counters"]["batches"], 200, "what is kept is what is done");
+        assert_eq!(running["counters"]["batches"], 200, "the saved counters are those of the finished groups");
         assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 20 %"));
         let busy = call(&url, &["run", "expiry"]).expect(3);
         assert!(busy.stdout.contains("expiry is under way already: run 1 by hand, process "), "{}", busy.stdout);

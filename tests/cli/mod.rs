@@ -1,4 +1,4 @@
-//! The command line, called as its users call it: what it prints, what it ends with, what is in the books afterwards.
+//! The command line, called the way its users call it: its output, its exit status, and the ledger afterwards.
 
 mod commands;
 mod input;

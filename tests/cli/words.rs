@@ -1,4 +1,4 @@
-//! What people read, to the letter.
+//! The exact text that commands print for people.
 
 use super::database;
 use crate::program::{call, feed, on, pointsd, run};
@@ -140,7 +140,7 @@ Report 1 was kept; `pointsd reports show 1` shows it.
     );
 }
 
-/// What follows `0.1 s.`, without spaces at the ends of lines.
+/// The text behind `0.1 s.`, without spaces at the ends of lines.
 fn after_the_seconds(text: &str) -> String {
     let (seconds, rest) = text.split_once(" s.").unwrap();
     seconds.parse::<f64>().unwrap();

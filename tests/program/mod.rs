@@ -1,4 +1,4 @@
-//! pointsd as a process: called, fed, signalled and listened to as its users do.
+//! pointsd as a process, called the way its users call it.
 
 #![allow(
     dead_code,
@@ -65,7 +65,7 @@ pub fn feed(command: Command, input: impl AsRef<[u8]>) -> Done {
     let mut stdin = running.stdin.take().unwrap();
     let input = input.as_ref();
     std::thread::scope(|scope| {
-        // It may end without having read everything.
+        // The program may end without reading everything.
         scope.spawn(move || stdin.write_all(input).ok());
         running.finish()
     })
@@ -76,14 +76,14 @@ pub fn post(url: &str, lines: impl AsRef<[u8]>) -> Done {
     feed(on(url, &["post", "-", "--json"]), lines)
 }
 
-/// How a call ended and what it said.
+/// The exit status and the output of a call.
 pub struct Done {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Of a long output the end.
+/// Shows only the end of a long output.
 impl std::fmt::Debug for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let end = |text: &str| match text.char_indices().rev().nth(3_000) {
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Done {
 }
 
 impl Done {
-    /// Fails unless it ended by itself with this status.
+    /// Fails unless the program exited with this status.
     #[track_caller]
     pub fn expect(self, status: i32) -> Done {
         assert_eq!(self.status.code(), Some(status), "the exit status: {self:#?}");
@@ -136,8 +136,8 @@ pub struct Running {
 impl Running {
     pub fn start(mut command: Command) -> Running {
         let mut child = (command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()).unwrap();
-        let stdout = Lines::of(child.stdout.take().unwrap());
-        let stderr = Lines::of(child.stderr.take().unwrap());
+        let stdout = Lines::read_from(child.stdout.take().unwrap());
+        let stderr = Lines::read_from(child.stderr.take().unwrap());
         Running { stdin: child.stdin.take(), child, stdout, stderr }
     }
 
@@ -157,12 +157,12 @@ impl Running {
         stdin.flush().unwrap();
     }
 
-    /// The next line that it says on its standard output; none when it says no more.
+    /// The next line of its standard output; none after the last one.
     pub fn next_line(&mut self) -> Option<String> {
         self.stdout.next()
     }
 
-    /// The next line that it says on its standard error; none when it says no more.
+    /// The next line of its standard error; none after the last one.
     pub fn next_error_line(&mut self) -> Option<String> {
         self.stderr.next()
     }
@@ -205,7 +205,7 @@ impl Drop for Running {
 struct Lines(Receiver<String>);
 
 impl Lines {
-    fn of(stream: impl Read + Send + 'static) -> Lines {
+    fn read_from(stream: impl Read + Send + 'static) -> Lines {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut stream = BufReader::new(stream);
@@ -229,7 +229,7 @@ impl Lines {
     }
 }
 
-/// Asks until there is an answer; fails where none comes.
+/// Asks until there is an answer; fails if none comes.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + PATIENCE;
@@ -242,12 +242,29 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Asks the database until a query finds a row; fails if none comes.
+pub async fn until_found(client: &tokio_postgres::Client, what: &str, sql: &str) {
+    let give_up = Instant::now() + PATIENCE;
+    while client.query(sql, &[]).await.unwrap().is_empty() {
+        assert!(Instant::now() < give_up, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until a session of pointsd waits for a lock.
+pub async fn until_waits_for_a_lock(client: &tokio_postgres::Client) {
+    let sql = "SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'pointsd'
+                   AND wait_event IN ('relation', 'transactionid', 'tuple')";
+    until_found(client, "a session that waits for a lock", sql).await;
+}
+
 /// Runs a future to its end.
 pub fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-/// A folder of a test's own that everybody may enter, gone when it is dropped.
+/// A folder of a test's own that every user may enter, gone when it is dropped.
 pub struct Folder(PathBuf);
 
 impl Folder {

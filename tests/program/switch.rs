@@ -1,4 +1,4 @@
-//! A dead man's switch: an HTTP server that keeps what it hears.
+//! A dead man's switch: an HTTP server that keeps the pings that it receives.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ pub struct Switch {
     heard: Receiver<Heard>,
 }
 
-/// What it heard.
+/// A ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// `POST /secret/start HTTP/1.1`
@@ -36,7 +36,7 @@ impl Switch {
             for (nth, stream) in listener.incoming().enumerate() {
                 let mut stream = BufReader::new(stream.unwrap());
                 // A client that gives up half way has sent nothing.
-                let Ok(said) = read(&mut stream) else { continue };
+                let Ok(said) = read_request(&mut stream) else { continue };
                 if sender.send(said).is_err() {
                     return;
                 }
@@ -64,13 +64,13 @@ impl Switch {
         self.heard.recv_timeout(PATIENCE).expect("the switch gets a ping")
     }
 
-    /// What it has heard beside that so far.
+    /// The further pings so far.
     pub fn heard_more(&self) -> Vec<Heard> {
         self.heard.try_iter().collect()
     }
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Heard> {
+fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Heard> {
     let (mut request, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();

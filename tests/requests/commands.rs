@@ -62,7 +62,7 @@ fn a_file_is_queued_shown_and_put_back() {
         assert!(table.contains(text), "`{text}` is missing:\n{table}");
     }
 
-    // The refused one is put back, and refused again; what is in the books stays.
+    // The refused request is put back, and refused again. A posted request stays as it is.
     let answers = call(&url, &["requests", "retry", "3", "1", "99", "--json"]).expect(3).jsons();
     assert_eq!(answers[0], json!({ "id": 3, "was": "refused", "status": "pending", "message": null }));
     assert_eq!((&answers[1]["was"], &answers[1]["status"]), (&json!("posted"), &json!("rejected")));

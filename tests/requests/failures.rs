@@ -178,7 +178,7 @@ async fn a_lane_that_somebody_holds_waits_for_him_alone() {
     client.batch_execute(insert).await.unwrap();
     until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done").await;
     assert_eq!(number(&client, "SELECT lane::bigint FROM pointsd.requests_open").await, 1);
-    // The server ends the session that says nothing.
+    // The server ends the idle session.
     all_done(&client).await;
     assert!(frozen.batch_execute("COMMIT").await.is_err());
     server.stop().await;

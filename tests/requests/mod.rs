@@ -1,4 +1,4 @@
-//! The queue against a real PostgreSQL: what an application inserts is posted once, in order, whatever dies meanwhile.
+//! The queue on a real PostgreSQL: each request is posted once and in order, also if processes die meanwhile.
 
 mod commands;
 mod failures;

@@ -1,4 +1,4 @@
-//! What becomes of a request.
+//! The outcomes of requests.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn what_is_rolled_back_never_was() {
     assert_eq!((stats.posted(), stats.refused()), (2, 0));
 }
 
-/// The columns, the values and what becomes of them: of garbage no group is spoilt, and its neighbours are posted.
+/// Columns, values and outcomes: a malformed request does not harm its group, and its neighbours are posted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_outcome_and_its_reason() {
     let database = TestDatabase::new().await;
@@ -133,7 +133,7 @@ async fn what_is_no_request_is_refused_at_once() {
     assert_eq!(number(&client, "SELECT count(*) FROM pointsd.requests").await, 0);
 }
 
-/// Only the poll can find what was inserted while the triggers were silent, as a restore or a replica leaves them.
+/// A request that was inserted without triggers, as by a restore or a replica, is found by the poll.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_ring_is_covered_by_the_poll() {
     let database = TestDatabase::new().await;

@@ -1,13 +1,13 @@
 //! Start, reload, hang, death and stop.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::database;
 use super::machine::{Gate, Service, pass, until};
-use crate::program::{PATIENCE, call, post, wait};
+use crate::program::{call, post, until_waits_for_a_lock, wait};
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
-/// Whatever the time of day, no other job comes sooner.
+/// So often that no other job comes sooner at any time of day.
 const EACH_MINUTE: &str = "jobs: {expiry: {schedule: '* * * * *'}}\n";
 
 #[test]
@@ -103,12 +103,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
         let lock = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
         holder.execute(lock, &[&crate::support::user(150)]).await.unwrap();
         service.start();
-        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
-                     AND wait_event = 'transactionid'";
-        let give_up = Instant::now() + PATIENCE;
-        while client.query(waits, &[]).await.unwrap().is_empty() {
-            assert!(Instant::now() < give_up, "waited in vain for a session that waits for a lock");
-        }
+        until_waits_for_a_lock(&client).await;
         service.run(&["systemctl", "stop", "--no-block", "pointsd.service"]).expect(0);
         service.becomes(&[("ActiveState", "deactivating")]);
         pass(Duration::from_secs(4));

@@ -1,4 +1,4 @@
-//! Where the log goes, and what can be found in it.
+//! The log in the journal, and the fields that find its lines.
 
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn without_a_journal_lines_are_json() {
         if let Some(stream) = stream {
             command.env("JOURNAL_STREAM", stream);
         }
-        // It is told once that the filter is none, and what is logged is what the configuration says.
+        // One error says that the filter is wrong, and the configured level is in force.
         let done = run(command).expect(0);
         let [line] = done.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{done:?}") };
         let line: Value = serde_json::from_str(line).unwrap();

@@ -44,7 +44,7 @@ impl Machine {
         let mut boot = Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut pid = String::new();
         BufReader::new(boot.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-        // Why not it said on standard error, which is the test's.
+        // The reason of a failure is on standard error, which is that of the test.
         assert!(pid.ends_with('\n'), "{script} could not boot a systemd; above is what it needs");
         let machine = Machine { boot, pid: pid.trim().to_owned() };
         machine.write("/usr/local/bin/pointsd", std::fs::read(env!("CARGO_BIN_EXE_pointsd")).unwrap(), "755");
@@ -171,7 +171,7 @@ impl Service {
         self.shows("MainPID")
     }
 
-    /// What the journal has of this test that matches, without the fields that the journal adds.
+    /// The journal's matching lines of this test, without the fields that the journal adds.
     pub fn entries(&self, matches: &[&str]) -> Vec<Value> {
         let command = [&["journalctl", "--output=json", "--all", "--quiet", &self.since], matches].concat();
         let mut entries = self.run(&command).expect(0).jsons();
@@ -181,7 +181,7 @@ impl Service {
         entries
     }
 
-    /// What pointsd.service has logged in this test.
+    /// The lines that pointsd.service has logged in this test.
     pub fn journal(&self) -> Vec<Value> {
         self.entries(&["SYSLOG_IDENTIFIER=pointsd"])
     }
@@ -226,7 +226,7 @@ pub fn until<T>(what: impl Fn() -> String, mut ask: impl FnMut() -> Option<T>) -
     }
 }
 
-/// Lets so much time of this machine pass: what systemd does of itself goes by its own clock.
+/// Sleeps: systemd acts by its own clock, which no test can hand in.
 pub fn pass(time: Duration) {
     std::thread::sleep(time);
 }

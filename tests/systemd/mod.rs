@@ -1,4 +1,4 @@
-//! pointsd under a real systemd: what the units promise. Needs root, cgroup v2 and systemd; see `boot`.
+//! pointsd under a real systemd: the promises of the units. Needs root, cgroup v2 and systemd; see `boot`.
 
 mod machine;
 

@@ -1,4 +1,4 @@
-//! What the service may do, and that its work can be done with that.
+//! The limits of the sandbox, and the service's work within them.
 
 use pointsd::jobs::REGISTRY;
 use serde_json::Value;
