@@ -50,15 +50,7 @@ impl Bench {
             ("SIGTERM to exit, idle, median", format!("{:.0} ms", median(&mut gone) * 1e3), "< 1 s"),
         ] {
             eprintln!("{work}: {text}");
-            rows.push(Row {
-                work: work.into(),
-                measured: text,
-                against: String::new(),
-                ratio: f64::NAN,
-                least,
-                aim: "",
-                naive: None,
-            });
+            rows.push(Row::new(work, text, String::new(), f64::NAN, (least, "")));
         }
     }
 }

@@ -121,26 +121,29 @@ impl Bench {
 }
 
 impl Row {
+    pub fn new(
+        work: impl Into<String>,
+        measured: String,
+        against: String,
+        ratio: f64,
+        (least, aim): (&'static str, &'static str),
+    ) -> Row {
+        Row { work: work.into(), measured, against, ratio, least, aim, naive: None }
+    }
+
     pub fn rate(
         work: &str,
         count: u64,
         seconds: f64,
         pgbench: f64,
-        (least, aim): (&'static str, &'static str),
+        aims: (&'static str, &'static str),
         naive: Option<f64>,
     ) -> Row {
         let rate = count as f64 / seconds;
-        let row = Row {
-            work: work.into(),
-            measured: format!("{rate:.0}/s"),
-            against: format!("pgbench {pgbench:.0}/s"),
-            ratio: rate / pgbench,
-            least,
-            aim,
-            naive: naive.map(|naive| rate / naive),
-        };
+        let (measured, against) = (format!("{rate:.0}/s"), format!("pgbench {pgbench:.0}/s"));
+        let times_naive = naive.map(|naive| rate / naive);
         eprintln!("{work}: {rate:.0}/s, pgbench {pgbench:.0}/s, naive {:.0}/s", naive.unwrap_or_default());
-        row
+        Row { naive: times_naive, ..Row::new(work, measured, against, rate / pgbench, aims) }
     }
 
     fn json(&self) -> Value {

@@ -79,15 +79,13 @@ impl Bench {
         }
         let [ours, graphile, river] = &mut rates;
         let (ours, graphile, river) = (median(ours), median(graphile), median(river));
-        rows.push(Row {
-            work: "no-op requests, beside the better of two peers".into(),
-            measured: format!("{ours:.0}/s"),
-            against: format!("graphile_worker {graphile:.0}/s, riverqueue {river:.0}/s"),
-            ratio: ours / graphile.max(river),
-            least: "1",
-            aim: "",
-            naive: None,
-        });
+        rows.push(Row::new(
+            "no-op requests, beside the better of two peers",
+            format!("{ours:.0}/s"),
+            format!("graphile_worker {graphile:.0}/s, riverqueue {river:.0}/s"),
+            ours / graphile.max(river),
+            ("1", ""),
+        ));
     }
 
     pub async fn noop_requests(&self, jobs: u64) -> f64 {
@@ -144,15 +142,13 @@ impl Bench {
         queue.until_done(u64::from(requests)).await;
         latencies.sort_by(f64::total_cmp);
         let middle = latencies[latencies.len() / 2] * 1e3;
-        rows.push(Row {
-            work: "COMMIT to posted, the queue's server idle".into(),
-            measured: format!("p50 {middle:.1} ms"),
-            against: format!("p99 {:.1} ms", percentile_99(latencies) * 1e3),
-            ratio: f64::NAN,
-            least: "< 20 ms",
-            aim: "",
-            naive: None,
-        });
+        rows.push(Row::new(
+            "COMMIT to posted, the queue's server idle",
+            format!("p50 {middle:.1} ms"),
+            format!("p99 {:.1} ms", percentile_99(latencies) * 1e3),
+            f64::NAN,
+            ("< 20 ms", ""),
+        ));
     }
 
     /// The time to take the next group, by the size of the backlog and by the number of earlier requests.
@@ -165,15 +161,13 @@ impl Bench {
         let huge = self.taking(&client, large, 1, "large").await;
         let again = self.taking(&client, small, 10, "again").await;
         let mut row = |work: String, measured: f64, against: f64| {
-            rows.push(Row {
+            rows.push(Row::new(
                 work,
-                measured: format!("{:.2} ms", measured * 1e3),
-                against: format!("{:.2} ms", against * 1e3),
-                ratio: measured / against,
-                least: "< 1.2",
-                aim: "1",
-                naive: None,
-            });
+                format!("{:.2} ms", measured * 1e3),
+                format!("{:.2} ms", against * 1e3),
+                measured / against,
+                ("< 1.2", "1"),
+            ));
         };
         row(format!("taking a group of a backlog of {large} against {small}"), huge, f64::midpoint(beginning, again));
 
