@@ -6,7 +6,7 @@ mod findings;
 mod prove;
 mod repair;
 
-use crate::support::{TestDatabase, at, rng, user};
+use crate::support::{TestDatabase, at, rng, unguard, user};
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::language::Language;
 use pointsd::ledger::{Kind, Life, Posting, Reply, Rules, Session};
@@ -80,23 +80,6 @@ async fn note_proved(client: &Client) {
         )
         .await
         .unwrap();
-}
-
-/// Drops the constraints and the trigger that forbid manual changes.
-async fn unguard(client: &Client) {
-    let constraints = client
-        .query(
-            "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
-             WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'",
-            &[],
-        )
-        .await
-        .unwrap();
-    for row in constraints {
-        let (table, name): (String, String) = (row.get(0), row.get(1));
-        client.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await.unwrap();
-    }
-    client.batch_execute("ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change").await.unwrap();
 }
 
 /// A finding in an account of the test's.
