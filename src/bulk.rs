@@ -134,7 +134,7 @@ pub async fn post(
     stop: &CancellationToken,
     mut on_reply: impl FnMut(LineReply) -> std::io::Result<()>,
 ) -> Result<Summary, Error> {
-    let mut chunks = read(input, format, clock);
+    let mut chunks = start_reader(input, format, clock);
     let mut summary = Summary::default();
     let feed = poster.feed();
     let mut failure = None;
@@ -177,7 +177,7 @@ pub async fn post(
 }
 
 /// Starts a task that reads the input, and returns its chunks of lines.
-pub(crate) fn read(
+pub(crate) fn start_reader(
     input: impl Read + Send + 'static,
     format: Format,
     clock: fn() -> DateTime<Utc>,

@@ -244,7 +244,7 @@ impl Config {
         };
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
         let database_url = match database_url {
-            Some(text) => Some(Given { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
+            Some(text) => Some(OutsideText { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
             None => credential(credentials.clone(), "database-url")?,
         };
         let smtp_password = match std::env::var("POINTSD_SMTP_PASSWORD").ok().filter(|text| !text.is_empty()) {
@@ -262,39 +262,15 @@ impl Config {
         outside: Outside,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
-        let (mut file, lines) = yaml::read_over::<File>(BUILT_IN, &source.to_string(), text, inherit_job_defaults)?;
+        let (mut file, lines) = yaml::parse_over::<File>(BUILT_IN, &source.to_string(), text, inherit_job_defaults)?;
         if let Source::File(named) = &source {
-            let folder = named.parent().unwrap_or(Path::new(""));
-            let paths = [
-                &mut file.state_dir,
-                &mut file.database.ca_file,
-                &mut file.database.postgres_bin,
-                &mut file.prices,
-                &mut file.reports.templates,
-                &mut file.mail.directory,
-                &mut file.mail.smtp.ca_file,
-            ];
-            for path in paths.into_iter().flatten() {
-                *path = folder.join(&*path);
-            }
+            file.resolve_paths(named.parent().unwrap_or(Path::new("")));
         }
-        if let Some(Given { place, text }) = outside.database_url {
+        if let Some(OutsideText { place, text }) = outside.database_url {
             // An empty variable is refused: taken as the private database, it would post into the wrong one.
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
-        let (prices_source, prices) = match file.prices {
-            None => (Source::BuiltIn, PriceList::from_yaml("built-in prices", BUILT_IN_PRICES)?),
-            Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    lines.error(
-                        "prices",
-                        format_args!("{} cannot be read: {error}", path.display()),
-                        "name the price list's file, relative to this one, or write null for the built-in list",
-                    )
-                })?;
-                (Source::File(path.clone()), PriceList::from_yaml(&path.display().to_string(), &text)?)
-            }
-        };
+        let (prices_source, prices) = load_prices(file.prices, &lines)?;
         let FileZone(time_zone) = file.business.time_zone;
         let jobs = Jobs {
             takeover: file.jobs.takeover,
@@ -309,7 +285,7 @@ impl Config {
         }
         retries("requests.retries", file.requests.retries, file.requests.retry_pause, &lines)?;
         let state_dir = file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?;
-        let mail = mail::read(file.mail, &state_dir, outside.smtp_password, &lines)?;
+        let mail = mail::mail_settings(file.mail, &state_dir, outside.smtp_password, &lines)?;
         Ok(Config {
             source,
             state_dir,
@@ -409,18 +385,18 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
 /// Values from outside the file. Not `Debug`, because it holds passwords.
 #[derive(Default)]
 struct Outside {
-    database_url: Option<Given>,
+    database_url: Option<OutsideText>,
     smtp_password: Option<String>,
 }
 
 /// A text from outside the file, and its origin.
-struct Given {
+struct OutsideText {
     place: String,
     text: String,
 }
 
 /// The service manager's credential of this name, unless it is absent or empty.
-fn credential(folder: Option<OsString>, name: &str) -> Result<Option<Given>, ConfigError> {
+fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText>, ConfigError> {
     let Some(folder) = folder else { return Ok(None) };
     let file = Path::new(&folder).join(name);
     let text = match read_file(&file) {
@@ -429,7 +405,7 @@ fn credential(folder: Option<OsString>, name: &str) -> Result<Option<Given>, Con
         Err(error) => return Err(error),
     };
     let place = format!("the credential {name} ({})", file.display());
-    Ok((!text.is_empty()).then_some(Given { place, text }))
+    Ok((!text.is_empty()).then_some(OutsideText { place, text }))
 }
 
 /// The default state folder; `config/pointsd.yaml` explains the order.
@@ -469,6 +445,24 @@ struct File {
     log: Log,
 }
 
+impl File {
+    /// Lets relative paths start at the folder of the file.
+    fn resolve_paths(&mut self, folder: &Path) {
+        let paths = [
+            &mut self.state_dir,
+            &mut self.database.ca_file,
+            &mut self.database.postgres_bin,
+            &mut self.prices,
+            &mut self.reports.templates,
+            &mut self.mail.directory,
+            &mut self.mail.smtp.ca_file,
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileBusiness {
@@ -501,6 +495,22 @@ impl From<FileReports> for Reports {
         let missing_after = Duration::from_secs(file.missing_after_hours * 3600);
         Reports { full_proof_on: file.full_proof_on, templates: file.templates, missing_after }
     }
+}
+
+fn load_prices(file: Option<PathBuf>, lines: &Lines) -> Result<(Source, PriceList), yaml::Error> {
+    let Some(path) = file else {
+        return Ok((Source::BuiltIn, PriceList::from_yaml("built-in prices", BUILT_IN_PRICES)?));
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let what = format_args!("{} cannot be read: {error}", path.display());
+        lines.error(
+            "prices",
+            what,
+            "name the price list's file, relative to this one, or write null for the built-in list",
+        )
+    })?;
+    let prices = PriceList::from_yaml(&path.display().to_string(), &text)?;
+    Ok((Source::File(path), prices))
 }
 
 fn recharge_sources(written: Vec<String>, lines: &Lines) -> Result<BTreeSet<String>, yaml::Error> {

@@ -1,7 +1,12 @@
-//! Errors as one line of text.
+//! Errors as one line of text, their causes, and what to do about them.
+
+use std::error::Error;
+use std::io;
+
+use rustls::CertificateError;
 
 /// An error and its causes on one line, for a log: Display of an error of ours never includes its source.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -10,4 +15,39 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// An error and its causes. An [`io::Error`] shows the error that it wraps only through `get_ref`.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// What to do about a server's certificate that was refused; None if that is not the cause. `host` and `ca_file` are the
+/// configuration keys of the server's name and of the trusted certificates.
+pub fn certificate_remedy(error: &(dyn Error + 'static), host: &str, ca_file: &str) -> Option<String> {
+    let refused = causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(refused)) => Some(refused),
+        _ => None,
+    })?;
+    Some(match refused {
+        CertificateError::UnknownIssuer => format!(
+            "its certificate comes from an authority that is not trusted; give the authority's certificate (PEM) as {ca_file}"
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("its certificate is for another host; write the name in the certificate as the host in {host}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; renew it, or check the clock of this machine".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; check the clocks of both machines".to_owned()
+        }
+        _ => format!(
+            "its certificate is refused; it must be a server's, not an authority's, signed by an authority of this machine \
+             or of {ca_file}"
+        ),
+    })
 }

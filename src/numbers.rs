@@ -2,6 +2,10 @@
 
 use rust_decimal::Decimal;
 
+/// The most points of an entry, and of a price; the least of an entry is 1. The checks of the schema and of the proofs have the
+/// same number.
+pub const MAX_POINTS: i64 = 1_000_000_000_000;
+
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: impl Into<i128>) -> String {
     let number: i128 = number.into();

@@ -22,13 +22,10 @@ use rust_decimal::Decimal;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::numbers::decimal;
+use crate::numbers::{MAX_POINTS, decimal};
 use crate::spelling::nearest;
 use crate::yaml;
 pub use crate::yaml::Error as FileError;
-
-/// The most points that one price may come to: the most that one entry of the ledger holds.
-pub const POINTS_MAX: i64 = 1_000_000_000_000;
 
 const BILLION: u128 = 1_000_000_000;
 const BILLION_DECIMALS: u32 = 9;
@@ -128,7 +125,7 @@ enum Estimation {
     InputSeconds,
 }
 
-/// Points of a rule: 0 to [`POINTS_MAX`].
+/// Points of a rule: 0 to [`MAX_POINTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Exact")]
 struct Points(i64);
@@ -150,14 +147,14 @@ impl Display for Billionths {
 }
 
 impl TimeRule {
-    /// The points for so many billionths of a second; None beyond [`POINTS_MAX`].
+    /// The points for so many billionths of a second; None beyond [`MAX_POINTS`].
     fn points(&self, seconds: u128) -> Option<i64> {
         let points = match self.rate {
             Rate::Divisor(divisor) => seconds.div_ceil(divisor.0),
             Rate::Multiplier(multiplier) => seconds.div_ceil(BILLION).checked_mul(multiplier.0)?.div_ceil(BILLION),
         };
         let points = i64::try_from(points).ok()?.max(self.min_points.0);
-        (points <= POINTS_MAX).then_some(points)
+        (points <= MAX_POINTS).then_some(points)
     }
 }
 
@@ -167,7 +164,7 @@ impl PriceList {
     /// # Errors
     /// Anything but the shapes that `config/prices.yaml` shows, with the line and what to write instead.
     pub fn from_yaml(file: &str, text: &str) -> Result<PriceList, FileError> {
-        let (sections, lines) = yaml::read::<Sections>(file, text)?;
+        let (sections, lines) = yaml::parse::<Sections>(file, text)?;
         let fixed = sections.fixed_costs.unwrap_or_default().into_iter();
         let fixed = fixed.map(|(name, points)| (format!("fixed_costs.{name}"), name, Rule::Fixed(points)));
         let timed = sections.duration_based_costs.unwrap_or_default().into_iter();
@@ -202,7 +199,7 @@ impl PriceList {
     /// no seconds and do not look at their number. The formulas stand at the top of this module.
     ///
     /// # Errors
-    /// An unknown service; seconds that are missing or negative; more than [`POINTS_MAX`] points.
+    /// An unknown service; seconds that are missing or negative; more than [`MAX_POINTS`] points.
     pub fn cost(&self, service: &str, seconds: Option<Decimal>) -> Result<i64, PriceError> {
         let seconds = seconds.map(seconds_billionths).transpose()?;
         self.price(service, |_| seconds.ok_or_else(|| PriceError::SecondsMissing { service: service.to_owned() }))
@@ -213,7 +210,7 @@ impl PriceList {
     ///
     /// # Errors
     /// An unknown service; one without an estimation rule; the input that its rule needs missing or negative; more
-    /// than [`POINTS_MAX`] points.
+    /// than [`MAX_POINTS`] points.
     pub fn estimate(
         &self,
         service: &str,
@@ -431,7 +428,7 @@ impl TryFrom<Exact> for Billionths {
         if number <= Decimal::ZERO {
             return Err("must be greater than 0; write e.g. 10");
         }
-        if number > Decimal::from(POINTS_MAX) {
+        if number > Decimal::from(MAX_POINTS) {
             return Err("must be at most 1,000,000,000,000; write e.g. 10");
         }
         if number.normalize().scale() > BILLION_DECIMALS {
@@ -451,7 +448,7 @@ impl TryFrom<Exact> for Points {
         if !number.is_integer() {
             return Err("must be a whole number; write whole points, e.g. 5");
         }
-        let points = i64::try_from(number).ok().filter(|points| *points <= POINTS_MAX);
+        let points = i64::try_from(number).ok().filter(|points| *points <= MAX_POINTS);
         points.map(Points).ok_or("must be at most 1,000,000,000,000; write whole points, e.g. 5")
     }
 }
@@ -608,6 +605,10 @@ free_services: [preview]
         for (price, expected) in cases {
             assert_eq!(price.unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn seconds_are_decimal_numbers_of_0_or_more() {
         for text in [
             "NaN",
             "nan",
@@ -639,126 +640,113 @@ free_services: [preview]
         }
     }
 
+    /// A rule by time, named tts, and why it is refused.
+    const REFUSED_RULES: &[(&str, &str)] = &[
+        ("divisor: 0\n    min_points: 1", "3: duration_based_costs.tts.divisor: must be greater than 0; write e.g. 10"),
+        (
+            "min_points: 1\n    divisor: -10",
+            "4: duration_based_costs.tts.divisor: must be greater than 0; write e.g. 10",
+        ),
+        ("min_points: 1\n    divisor: ten", "4: duration_based_costs.tts.divisor: must be a number; write e.g. 10"),
+        ("min_points: 1\n    divisor: .nan", "4: duration_based_costs.tts.divisor: must be a number; write e.g. 10"),
+        ("min_points: 1\n    divisor: [10]", "4: duration_based_costs.tts.divisor: expected a number, found a list"),
+        ("min_points: 1\n    divisor: true", "4: duration_based_costs.tts.divisor: must be a number; write e.g. 10"),
+        (
+            "min_points: 1\n    divisor: 1000000000001",
+            "4: duration_based_costs.tts.divisor: must be at most 1,000,000,000,000; write e.g. 10",
+        ),
+        (
+            "min_points: 1\n    multiplier: 0",
+            "4: duration_based_costs.tts.multiplier: must be greater than 0; write e.g. 10",
+        ),
+        (
+            "min_points: 1\n    multiplier: 0.0000000001",
+            "4: duration_based_costs.tts.multiplier: must have at most 9 decimals; write e.g. 0.3",
+        ),
+        (
+            "divisor: 1\n    min_points: -1",
+            "4: duration_based_costs.tts.min_points: must not be negative; write whole points, e.g. 5",
+        ),
+        (
+            "divisor: 1\n    min_points: 1.5",
+            "4: duration_based_costs.tts.min_points: must be a whole number; write whole points, e.g. 5",
+        ),
+        (
+            "divisor: 1\n    min_points: 99999999999999999999",
+            "4: duration_based_costs.tts.min_points: must be at most 1,000,000,000,000; write whole points, e.g. 5",
+        ),
+        ("divisor: 1", "2: duration_based_costs.tts: missing key `min_points`"),
+        (
+            "min_points: 1",
+            "2: duration_based_costs.tts: has neither a divisor nor a multiplier; write e.g. `divisor: 10` (seconds per point) or `multiplier: 2` (points per second)",
+        ),
+        (
+            "{divisor: 1, multiplier: 2, min_points: 1}",
+            "2: duration_based_costs.tts: has both a divisor and a multiplier; keep `divisor` (seconds per point) or `multiplier` (points per second)",
+        ),
+        ("[10, 1]", "2: duration_based_costs.tts: expected a mapping (`key: value`), found a list"),
+        (
+            "{divisor: 1, min_points: 1, estimation: {seconds_per_char: -0.3}}",
+            "3: duration_based_costs.tts.estimation.seconds_per_char: must be greater than 0; write e.g. 10",
+        ),
+        (
+            "{divisor: 1, min_points: 1, estimation: {use_input_seconds: false}}",
+            "3: duration_based_costs.tts.estimation: use_input_seconds can only be true; leave `estimation` out for no estimates",
+        ),
+        (
+            "{divisor: 1, min_points: 1, estimation: {use_input_seconds: true, seconds_per_char: 1}}",
+            "3: duration_based_costs.tts.estimation: has both seconds_per_char and use_input_seconds; keep one of the two",
+        ),
+        (
+            "{divisor: 1, min_points: 1, estimation: {}}",
+            "3: duration_based_costs.tts.estimation: says nothing; write `seconds_per_char: 0.3` or `use_input_seconds: true`, or leave `estimation` out for no estimates",
+        ),
+        (
+            "{divisor: 1, min_point: 1}",
+            "3: duration_based_costs.tts.min_point: unknown key; did you mean `min_points`?",
+        ),
+    ];
+
+    /// A price list, and why it is refused.
+    const REFUSED_LISTS: &[(&str, &str)] = &[
+        ("fixed_cost: {a: 1}\n", "1: fixed_cost: unknown key; did you mean `fixed_costs`?"),
+        ("fixed_costs: {a: -5}\n", "1: fixed_costs.a: must not be negative; write whole points, e.g. 5"),
+        ("fixed_costs: {a: }\n", "1: fixed_costs.a: must be a number; write e.g. 10"),
+        (
+            "fixed_costs: {'': 5}\n",
+            "1: fixed_costs.: \"\" is no name for a service; write a name without spaces around it",
+        ),
+        (
+            "free_services: [a, ' b']\n",
+            "1: free_services[1]: \" b\" is no name for a service; write a name without spaces around it",
+        ),
+        (
+            "free_services:\n- a\n- a\n",
+            "3: free_services[1]: the service \"a\" has a price already, free_services[0] in line 2; keep one of the two",
+        ),
+        (
+            "free_services: [a]\n\nfixed_costs: {a: 1}\n",
+            "3: fixed_costs.a: the service \"a\" has a price already, free_services[0] in line 1; keep one of the two",
+        ),
+        (
+            "fixed_costs:\n  a: 1\n  a: 2\n",
+            "3: fixed_costs.a: the key is written twice, first in line 2; keep one of the two",
+        ),
+        (
+            "fixed_costs:\nfree_services: []\n",
+            "1: the price list names no service; write at least one, e.g. `fixed_costs: {script: 5}`",
+        ),
+    ];
+
     #[test]
     fn refusals_at_load() {
         let rule = |rule: &str| format!("duration_based_costs:\n  tts:\n    {rule}\n");
-        let cases = [
-            (
-                rule("divisor: 0\n    min_points: 1"),
-                "prices.yaml:3: duration_based_costs.tts.divisor: must be greater than 0; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    divisor: -10"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: must be greater than 0; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    divisor: ten"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: must be a number; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    divisor: .nan"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: must be a number; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    divisor: [10]"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: expected a number, found a list",
-            ),
-            (
-                rule("min_points: 1\n    divisor: true"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: must be a number; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    divisor: 1000000000001"),
-                "prices.yaml:4: duration_based_costs.tts.divisor: must be at most 1,000,000,000,000; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    multiplier: 0"),
-                "prices.yaml:4: duration_based_costs.tts.multiplier: must be greater than 0; write e.g. 10",
-            ),
-            (
-                rule("min_points: 1\n    multiplier: 0.0000000001"),
-                "prices.yaml:4: duration_based_costs.tts.multiplier: must have at most 9 decimals; write e.g. 0.3",
-            ),
-            (
-                rule("divisor: 1\n    min_points: -1"),
-                "prices.yaml:4: duration_based_costs.tts.min_points: must not be negative; write whole points, e.g. 5",
-            ),
-            (
-                rule("divisor: 1\n    min_points: 1.5"),
-                "prices.yaml:4: duration_based_costs.tts.min_points: must be a whole number; write whole points, e.g. 5",
-            ),
-            (
-                rule("divisor: 1\n    min_points: 99999999999999999999"),
-                "prices.yaml:4: duration_based_costs.tts.min_points: must be at most 1,000,000,000,000; write whole points, e.g. 5",
-            ),
-            (rule("divisor: 1"), "prices.yaml:2: duration_based_costs.tts: missing key `min_points`"),
-            (
-                rule("min_points: 1"),
-                "prices.yaml:2: duration_based_costs.tts: has neither a divisor nor a multiplier; write e.g. `divisor: 10` (seconds per point) or `multiplier: 2` (points per second)",
-            ),
-            (
-                rule("{divisor: 1, multiplier: 2, min_points: 1}"),
-                "prices.yaml:2: duration_based_costs.tts: has both a divisor and a multiplier; keep `divisor` (seconds per point) or `multiplier` (points per second)",
-            ),
-            (
-                rule("[10, 1]"),
-                "prices.yaml:2: duration_based_costs.tts: expected a mapping (`key: value`), found a list",
-            ),
-            (
-                rule("{divisor: 1, min_points: 1, estimation: {seconds_per_char: -0.3}}"),
-                "prices.yaml:3: duration_based_costs.tts.estimation.seconds_per_char: must be greater than 0; write e.g. 10",
-            ),
-            (
-                rule("{divisor: 1, min_points: 1, estimation: {use_input_seconds: false}}"),
-                "prices.yaml:3: duration_based_costs.tts.estimation: use_input_seconds can only be true; leave `estimation` out for no estimates",
-            ),
-            (
-                rule("{divisor: 1, min_points: 1, estimation: {use_input_seconds: true, seconds_per_char: 1}}"),
-                "prices.yaml:3: duration_based_costs.tts.estimation: has both seconds_per_char and use_input_seconds; keep one of the two",
-            ),
-            (
-                rule("{divisor: 1, min_points: 1, estimation: {}}"),
-                "prices.yaml:3: duration_based_costs.tts.estimation: says nothing; write `seconds_per_char: 0.3` or `use_input_seconds: true`, or leave `estimation` out for no estimates",
-            ),
-            (
-                rule("{divisor: 1, min_point: 1}"),
-                "prices.yaml:3: duration_based_costs.tts.min_point: unknown key; did you mean `min_points`?",
-            ),
-            ("fixed_cost: {a: 1}\n".into(), "prices.yaml:1: fixed_cost: unknown key; did you mean `fixed_costs`?"),
-            (
-                "fixed_costs: {a: -5}\n".into(),
-                "prices.yaml:1: fixed_costs.a: must not be negative; write whole points, e.g. 5",
-            ),
-            ("fixed_costs: {a: }\n".into(), "prices.yaml:1: fixed_costs.a: must be a number; write e.g. 10"),
-            (
-                "fixed_costs: {'': 5}\n".into(),
-                "prices.yaml:1: fixed_costs.: \"\" is no name for a service; write a name without spaces around it",
-            ),
-            (
-                "free_services: [a, ' b']\n".into(),
-                "prices.yaml:1: free_services[1]: \" b\" is no name for a service; write a name without spaces around it",
-            ),
-            (
-                "free_services:\n- a\n- a\n".into(),
-                "prices.yaml:3: free_services[1]: the service \"a\" has a price already, free_services[0] in line 2; keep one of the two",
-            ),
-            (
-                "free_services: [a]\n\nfixed_costs: {a: 1}\n".into(),
-                "prices.yaml:3: fixed_costs.a: the service \"a\" has a price already, free_services[0] in line 1; keep one of the two",
-            ),
-            (
-                "fixed_costs:\n  a: 1\n  a: 2\n".into(),
-                "prices.yaml:3: fixed_costs.a: the key is written twice, first in line 2; keep one of the two",
-            ),
-            (
-                "fixed_costs:\nfree_services: []\n".into(),
-                "prices.yaml:1: the price list names no service; write at least one, e.g. `fixed_costs: {script: 5}`",
-            ),
-        ];
-        for (text, expected) in cases {
+        let rules = REFUSED_RULES.iter().map(|(text, expected)| (rule(text), expected));
+        let lists = REFUSED_LISTS.iter().map(|(text, expected)| ((*text).to_owned(), expected));
+        for (text, expected) in rules.chain(lists) {
             match PriceList::from_yaml("prices.yaml", &text) {
                 Ok(list) => panic!("accepted: {list:?}\n{text}"),
-                Err(error) => assert_eq!(error.to_string(), expected, "for:\n{text}"),
+                Err(error) => assert_eq!(error.to_string(), format!("prices.yaml:{expected}"), "for:\n{text}"),
             }
         }
     }
@@ -803,7 +791,7 @@ free_services: [preview]
                     prop_assert!(i128::from(points) * divisor_scaled >= seconds_scaled);
                     prop_assert!((i128::from(points) - 1) * divisor_scaled < seconds_scaled);
                 }
-                Err(_) => prop_assert!(seconds_scaled > divisor_scaled * i128::from(POINTS_MAX)),
+                Err(_) => prop_assert!(seconds_scaled > divisor_scaled * i128::from(MAX_POINTS)),
             }
         }
 
@@ -818,7 +806,7 @@ free_services: [preview]
                     prop_assert!(i128::from(points) * unit >= product);
                     prop_assert!((i128::from(points) - 1) * unit < product);
                 }
-                Err(_) => prop_assert!(product > unit * i128::from(POINTS_MAX)),
+                Err(_) => prop_assert!(product > unit * i128::from(MAX_POINTS)),
             }
         }
 

@@ -11,7 +11,14 @@ use std::fmt::{self, Display};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Value;
 
+use crate::numbers::grouped;
 use crate::spelling::nearest;
+
+/// The most bytes of a file.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The most brackets that may be open in one place. The parser's time grows with their square: 100,000 would take minutes.
+const MOST_OPEN: usize = 64;
 
 /// What is wrong with a YAML file, in words for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +79,16 @@ impl Lines {
         Error { file: self.file.clone(), line, path: path.to_owned(), problem: problem.into() }
     }
 
-    /// Refuses text that is no YAML, keys that are written twice, and tags.
+    /// Refuses a huge or deeply nested file, text that is no YAML, keys that are written twice, and tags.
     fn check(&self) -> Result<(), Error> {
+        if self.text.len() > MOST_BYTES {
+            let what = format_args!("the file has {} bytes", grouped(self.text.len() as i128));
+            return Err(self.error("", what, format_args!("write at most {}", grouped(MOST_BYTES as i128))));
+        }
+        if let Some(line) = line_nested_too_deep(&self.text) {
+            let problem = format!("more than {MOST_OPEN} brackets are open here; close some of them before");
+            return Err(self.error_at(line, "", problem));
+        }
         let pass = Pass { goal: None, refused: RefCell::default() };
         let Err(error) = pass.run(&self.text) else { return Ok(()) };
         let line = error.location().map_or(1, |place| place.line());
@@ -98,6 +113,23 @@ impl Lines {
     }
 }
 
+/// The first line where more than [`MOST_OPEN`] brackets are open. Brackets in texts and comments count, too: this comes
+/// before the parser, which alone knows them.
+fn line_nested_too_deep(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    (1..).zip(text.lines()).find_map(|(number, line)| {
+        let too_deep = line.bytes().any(|byte| {
+            match byte {
+                b'[' | b'{' => open += 1,
+                b']' | b'}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            open > MOST_OPEN
+        });
+        too_deep.then_some(number)
+    })
+}
+
 /// `a.b[1]`, `a.b`, `a`.
 fn self_and_parents(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.get(..path.rfind(['.', '['])?))
@@ -109,7 +141,7 @@ fn self_and_parents(path: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// Text that is no YAML, a key that is written twice, a tag, and a value that does not fit `T`.
-pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<(T, Lines), Error> {
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<(T, Lines), Error> {
     let lines = Lines::new(file, text);
     lines.check()?;
     let typed = fit(serde_yaml::Deserializer::from_str(&lines.text), &lines)?;
@@ -121,18 +153,18 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<(T, Lines), E
 ///
 /// `complete` may then fill in values that depend on others.
 ///
-/// Unlike in [`read`], a number or `true` must be in quotes to be a [`String`].
+/// Unlike in [`parse`], a number or `true` must be in quotes to be a [`String`].
 ///
 /// # Errors
-/// As [`read`], with the lines of `text`.
-pub fn read_over<T: DeserializeOwned>(
+/// As [`parse`], with the lines of `text`.
+pub fn parse_over<T: DeserializeOwned>(
     defaults: &str,
     file: &str,
     text: &str,
     complete: impl FnOnce(&mut Value),
 ) -> Result<(T, Lines), Error> {
-    let (mut merged, _) = read::<Value>("built-in defaults", defaults)?;
-    let (changes, lines) = read::<Value>(file, text)?;
+    let (mut merged, _) = parse::<Value>("built-in defaults", defaults)?;
+    let (changes, lines) = parse::<Value>(file, text)?;
     merge(&mut merged, changes);
     complete(&mut merged);
     let typed = fit(merged, &lines)?;
@@ -362,13 +394,13 @@ mod tests {
     }
 
     fn error(text: &str) -> String {
-        let error = read::<Shop>("shop.yaml", text).unwrap_err().to_string();
+        let error = parse::<Shop>("shop.yaml", text).unwrap_err().to_string();
         assert_eq!(error_over(text), error);
         error
     }
 
     fn error_over(text: &str) -> String {
-        read_over::<Shop>("", "shop.yaml", text, |_| ()).unwrap_err().to_string()
+        parse_over::<Shop>("", "shop.yaml", text, |_| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -376,86 +408,103 @@ mod tests {
         let block = "name: a\nsize: 2\nrooms:\n  hall:\n    area: 30\ntags:\n  - x\n  - 'y'\n";
         let flow = "\u{feff}---\n{name: a, size: 2, rooms: {hall: {area: 30}}, tags: [x, \"y\"]}\n...\n";
         let windows = block.replace('\n', "\r\n");
-        let expected = read::<Shop>("f", block).unwrap().0;
+        let expected = parse::<Shop>("f", block).unwrap().0;
         assert_eq!(expected.tags, ["x", "y"]);
-        assert_eq!(read::<Shop>("f", flow).unwrap().0, expected);
-        assert_eq!(read::<Shop>("f", &windows).unwrap().0, expected);
+        assert_eq!(parse::<Shop>("f", flow).unwrap().0, expected);
+        assert_eq!(parse::<Shop>("f", &windows).unwrap().0, expected);
     }
+
+    /// A text, and why it is refused by itself and over defaults.
+    const REFUSED: &[(&str, &str)] = &[
+        ("name: a\n", "shop.yaml:1: missing key `size`"),
+        ("# only a comment\n", "shop.yaml:1: missing key `name`"),
+        (
+            "name: a\nsize: 2\nrooms:\n  hall:\n    area: 1\n  attic:\n    open: true\n",
+            "shop.yaml:6: rooms.attic: missing key `area`",
+        ),
+        (
+            "name: a\nsize: 2\nrooms:\n  hall: {area: 1, opn: true}\n",
+            "shop.yaml:4: rooms.hall.opn: unknown key; did you mean `open`?",
+        ),
+        (
+            "name: a\nsize: 2\ncolour: red\n",
+            "shop.yaml:3: colour: unknown key; expected one of `name`, `size`, `rooms`, `tags`",
+        ),
+        ("name: a\nsize: big\n", "shop.yaml:2: size: expected a whole number, found a text"),
+        ("name: a\nsize: 2.5\n", "shop.yaml:2: size: expected a whole number, found floating point `2.5`"),
+        (
+            "name: a\nsize: 2\ntags:\n- x\n- [y]\n",
+            "shop.yaml:5: tags[1]: expected a text, in quotes if it looks like a number, found a list",
+        ),
+        (
+            "name: a\nsize: 2\nname: b\n",
+            "shop.yaml:3: name: the key is written twice, first in line 1; keep one of the two",
+        ),
+        (
+            "name: a\nsize: 2\nrooms:\n  hall: {area: 1}\n  \"hall\": {area: 2}\n",
+            "shop.yaml:5: rooms.hall: the key is written twice, first in line 4; keep one of the two",
+        ),
+        (
+            "name: !x a\n",
+            "shop.yaml:1: name: tags (`!name`) are not used in this file; leave the tag out, or put the value in quotes",
+        ),
+        (
+            "name: a\nsize: 2\nrooms:\n  hall: {area: 1}\n  attic: {area: 1, open: true, area: 2}\n",
+            "shop.yaml:5: rooms.attic.area: the key is written twice, first in line 5; keep one of the two",
+        ),
+        (
+            "name: a\nsize: 2\ntags:\n- x\n- {a: 1, a: 2}\n",
+            "shop.yaml:5: tags[1].a: the key is written twice, first in line 5; keep one of the two",
+        ),
+        ("- a\n", "shop.yaml:1: expected a mapping (`key: value`), found a list"),
+        (
+            "name: a\nsize: 2\nrooms: {hall: [1, true]}\n",
+            "shop.yaml:3: rooms.hall: expected a mapping (`key: value`), found a list",
+        ),
+        (
+            "name: a\nsize: 2\nrooms: {hall: {area: 1, open: maybe}}\n",
+            "shop.yaml:3: rooms.hall.open: expected true or false, found a text",
+        ),
+    ];
+
+    /// A text, and why it is refused over defaults only.
+    const REFUSED_OVER: &[(&str, &str)] = &[
+        ("name: 7\n", "shop.yaml:1: name: expected a text, in quotes if it looks like a number, found integer `7`"),
+        ("name:\n", "shop.yaml:1: name: expected a text, in quotes if it looks like a number, found null"),
+        ("name: a\n7: a\n", "shop.yaml:1: expected a text, in quotes if it looks like a number, found integer `7`"),
+        (
+            "size: 98765432109876543210",
+            "shop.yaml:1: size: expected a smaller number, found integer `98765432109876543210` as u128",
+        ),
+    ];
 
     #[test]
     fn errors_name_file_line_path_and_remedy() {
-        let ok = "name: a\nsize: 2\n";
-        let cases: &[(String, &str)] = &[
-            ("name: a\n".into(), "shop.yaml:1: missing key `size`"),
-            ("# only a comment\n".into(), "shop.yaml:1: missing key `name`"),
-            (
-                format!("{ok}rooms:\n  hall:\n    area: 1\n  attic:\n    open: true\n"),
-                "shop.yaml:6: rooms.attic: missing key `area`",
-            ),
-            (
-                format!("{ok}rooms:\n  hall: {{area: 1, opn: true}}\n"),
-                "shop.yaml:4: rooms.hall.opn: unknown key; did you mean `open`?",
-            ),
-            (
-                format!("{ok}colour: red\n"),
-                "shop.yaml:3: colour: unknown key; expected one of `name`, `size`, `rooms`, `tags`",
-            ),
-            ("name: a\nsize: big\n".into(), "shop.yaml:2: size: expected a whole number, found a text"),
-            ("name: a\nsize: 2.5\n".into(), "shop.yaml:2: size: expected a whole number, found floating point `2.5`"),
-            (
-                format!("{ok}tags:\n- x\n- [y]\n"),
-                "shop.yaml:5: tags[1]: expected a text, in quotes if it looks like a number, found a list",
-            ),
-            (
-                format!("{ok}name: b\n"),
-                "shop.yaml:3: name: the key is written twice, first in line 1; keep one of the two",
-            ),
-            (
-                format!("{ok}rooms:\n  hall: {{area: 1}}\n  \"hall\": {{area: 2}}\n"),
-                "shop.yaml:5: rooms.hall: the key is written twice, first in line 4; keep one of the two",
-            ),
-            (
-                "name: !x a\n".into(),
-                "shop.yaml:1: name: tags (`!name`) are not used in this file; leave the tag out, or put the value in quotes",
-            ),
-            (
-                format!("{ok}rooms:\n  hall: {{area: 1}}\n  attic: {{area: 1, open: true, area: 2}}\n"),
-                "shop.yaml:5: rooms.attic.area: the key is written twice, first in line 5; keep one of the two",
-            ),
-            (
-                format!("{ok}tags:\n- x\n- {{a: 1, a: 2}}\n"),
-                "shop.yaml:5: tags[1].a: the key is written twice, first in line 5; keep one of the two",
-            ),
-            ("- a\n".into(), "shop.yaml:1: expected a mapping (`key: value`), found a list"),
-            (
-                format!("{ok}rooms: {{hall: [1, true]}}\n"),
-                "shop.yaml:3: rooms.hall: expected a mapping (`key: value`), found a list",
-            ),
-            (
-                format!("{ok}rooms: {{hall: {{area: 1, open: maybe}}}}\n"),
-                "shop.yaml:3: rooms.hall.open: expected true or false, found a text",
-            ),
-        ];
-        for (text, expected) in cases {
+        for (text, expected) in REFUSED {
             assert_eq!(&error(text), expected, "for:\n{text}");
         }
-        let over: &[(&str, &str)] = &[
-            ("name: 7\n", "shop.yaml:1: name: expected a text, in quotes if it looks like a number, found integer `7`"),
-            ("name:\n", "shop.yaml:1: name: expected a text, in quotes if it looks like a number, found null"),
-            ("name: a\n7: a\n", "shop.yaml:1: expected a text, in quotes if it looks like a number, found integer `7`"),
-            (
-                "size: 98765432109876543210",
-                "shop.yaml:1: size: expected a smaller number, found integer `98765432109876543210` as u128",
-            ),
-        ];
-        for (text, expected) in over {
+        for (text, expected) in REFUSED_OVER {
             assert_eq!(&error_over(text), expected, "for:\n{text}");
         }
         for text in ["name: 'a\nsize: 2\n", "name: *nowhere\n", "[a]: 1\n", "name: a\n---\nname: b\n"] {
             assert!(error(text).contains("this is not YAML"), "{text}");
         }
-        let deep = format!("name: {}{}\n", "[".repeat(1_000), "]".repeat(1_000));
-        assert!(error(&deep).contains("recursion limit exceeded"));
+    }
+
+    #[test]
+    fn a_huge_or_deeply_nested_file_is_refused_at_once() {
+        let nested = |depth: usize| format!("name: a\nsize: {}{}\n", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(error(&nested(64)), "shop.yaml:2: size: expected a whole number, found a list");
+        let expected = "shop.yaml:2: more than 64 brackets are open here; close some of them before";
+        assert_eq!(error(&nested(65)), expected);
+        assert_eq!(error(&nested(100_000)), expected);
+        let blocks = format!("name:\n  {}a\n", "- ".repeat(100_000));
+        assert!(error(&blocks).contains("recursion limit exceeded"));
+
+        let with_comment = |bytes: usize| format!("name: a\nsize: 2\n#{}\n", "x".repeat(bytes - 18));
+        assert!(parse::<Shop>("shop.yaml", &with_comment(1 << 20)).is_ok());
+        let expected = "shop.yaml:1: the file has 1,048,577 bytes; write at most 1,048,576";
+        assert_eq!(error(&with_comment((1 << 20) + 1)), expected);
     }
 
     #[test]
@@ -467,7 +516,7 @@ mod tests {
     #[test]
     fn changes_are_laid_over_the_defaults() {
         let defaults = "name: a\nsize: 2\nrooms: {hall: {area: 1, open: true}}\ntags: [x, y]\n";
-        let read = |text| read_over::<Shop>(defaults, "f", text, |_| ());
+        let read = |text| parse_over::<Shop>(defaults, "f", text, |_| ());
         assert_eq!(read("").unwrap().0, read("# nothing\nrooms:\n").unwrap().0);
         let (shop, _) = read("rooms: {hall: {open: null}}\ntags: [z]\n").unwrap();
         assert_eq!(shop.name, "a");
@@ -479,7 +528,7 @@ mod tests {
 
     #[test]
     fn a_line_is_known_for_keys_that_are_not_written() {
-        let (_, lines) = read::<Shop>("f", "name: a\nsize: 1\n\ntags:\n  - x\n").unwrap();
+        let (_, lines) = parse::<Shop>("f", "name: a\nsize: 1\n\ntags:\n  - x\n").unwrap();
         for (path, line) in [("size", 2), ("tags", 4), ("tags[0]", 5), ("tags[7]", 4), ("rooms.hall", 1)] {
             assert_eq!(lines.line(path), line, "{path}");
         }
@@ -493,7 +542,7 @@ mod tests {
         /// Whatever is in the file, it is read or refused with a line that exists.
         #[test]
         fn no_text_panics(text in proptest::string::string_regex("([a-c01]|[-:?,{}#&*!|>'\"%@`~ \n\t\r.<]|\\[|\\]|: |- |\n  |é|\u{feff}){0,60}").unwrap()) {
-            if let Err(error) = read::<Value>("f", &text) {
+            if let Err(error) = parse::<Value>("f", &text) {
                 proptest::prop_assert!(error.line >= 1);
                 proptest::prop_assert!(error.line <= text.split(['\n', '\r']).count() + 1);
             }

@@ -20,12 +20,8 @@ pub use outstanding::{Outstanding, STEPS};
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};
 
-/// The rules about the ledger as a whole: name and sentence.
-pub const RULES: [(&str, &str); 3] = [
-    (DAYS_BALANCE, "The entries of all business days come to the sum of the accounts' balances."),
-    (DAYS_SOURCE, "By source, the entries of all business days come to what is left in batches, and to what is owed."),
-    (DAY_CHANGED, "A business day that was closed stays as it was closed."),
-];
+/// The names of the rules about the ledger as a whole.
+pub const RULES: [&str; 3] = [DAYS_BALANCE, DAYS_SOURCE, DAY_CHANGED];
 const DAYS_BALANCE: &str = "days_balance";
 const DAYS_SOURCE: &str = "days_source";
 const DAY_CHANGED: &str = "day_changed";

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::{Client, Error, IsolationLevel};
+use tokio_postgres::{Client, Error};
 
 use super::days::{load_last_day, load_movements};
 use super::outstanding::{Outstanding, load_outstanding};
 use super::recompute::{RecomputedDays, recompute_days};
 use super::{ARREARS, DAYS_BALANCE, DAYS_SOURCE, Movements, RollForward, clamp, name_of, roll};
+use crate::database::snapshot;
 use crate::proof::Finding;
 use crate::time::Zone;
 
@@ -60,8 +61,7 @@ pub async fn tie_out(
         recomputed = Some(days);
     }
     loop {
-        let snapshot =
-            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+        let snapshot = snapshot(client).await?;
         let books = tie_out_in(snapshot.client(), zone, recomputed.as_ref()).await?;
         snapshot.commit().await?;
         if !books.differs {

@@ -3,11 +3,10 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde_json::json as object;
-use tokio_postgres::IsolationLevel;
 
 use super::output::{Rows, counted, grouped};
 use super::{Outcome, Program, Time};
-use crate::database::Database;
+use crate::database::{Database, snapshot};
 use crate::render::guarded;
 use crate::reports::arrears::{self, Age, Owing};
 use crate::time::time_text;
@@ -38,9 +37,7 @@ impl Arrears {
         program
             .with_ledger(async |database: &Database| {
                 let mut client = database.connection().await?;
-                let snapshot =
-                    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-                let snapshot = snapshot.start().await?;
+                let snapshot = snapshot(&mut client).await?;
                 let mut rows = Rows::start(program.json, self.csv, &COLUMNS)?;
                 let mut points = 0_i64;
                 let each = |owing: Owing| {
@@ -52,7 +49,7 @@ impl Arrears {
                     };
                     rows.write(|| row_json(&owing, days), fields).context("the rows cannot be written")
                 };
-                arrears::for_each_owing(&snapshot, NOW, each).await?;
+                arrears::for_each_owing(snapshot.client(), NOW, each).await?;
                 let accounts = rows.count;
                 Ok(rows.finish(|| match accounts {
                     0 => "No accounts in arrears.".to_owned(),

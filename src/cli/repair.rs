@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::output::{counted, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
-use crate::proof::{self, Applied, Approval, Basis, Finding, Plan};
+use crate::proof::{self, Approval, Basis, Finding, Plan, RepairOutcome};
 
 /// Corrects what proofs found, by adjust entries that record the operator and the reason.
 #[derive(clap::Subcommand)]
@@ -132,7 +132,7 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
                 let applied = proof::apply(&mut client, &plan, change, &order)
                     .await
                     .with_context(|| format!("the repair stopped at account {}; apply the plan again", change.user))?;
-                all_done &= matches!(applied, Applied::Posted(_) | Applied::Already(_));
+                all_done &= matches!(applied, RepairOutcome::Posted(_) | RepairOutcome::PostedBefore(_));
                 print_applied(change.user, &applied, program)?;
             }
             Ok(all_done)
@@ -141,20 +141,20 @@ async fn apply(path: &Path, reason: &str, by: Option<String>, program: &Program)
     Ok(if all_done { Outcome::Done } else { Outcome::No })
 }
 
-fn print_applied(user: Uuid, applied: &Applied, program: &Program) -> anyhow::Result<()> {
+fn print_applied(user: Uuid, applied: &RepairOutcome, program: &Program) -> anyhow::Result<()> {
     let value = match applied {
-        Applied::Posted(seq) => object!({ "user": user, "status": "posted", "seq": seq }),
-        Applied::Already(seq) => object!({ "user": user, "status": "already", "seq": seq }),
-        Applied::MovedOn => object!({ "user": user, "status": "moved_on" }),
-        Applied::StillBroken(left) => object!({ "user": user, "status": "still_broken", "findings": left }),
+        RepairOutcome::Posted(seq) => object!({ "user": user, "status": "posted", "seq": seq }),
+        RepairOutcome::PostedBefore(seq) => object!({ "user": user, "status": "already", "seq": seq }),
+        RepairOutcome::AccountChanged => object!({ "user": user, "status": "moved_on" }),
+        RepairOutcome::FindingsRemain(left) => object!({ "user": user, "status": "still_broken", "findings": left }),
     };
     program.answer(value, || match applied {
-        Applied::Posted(seq) => format!("{user}: set right by entry {seq}."),
-        Applied::Already(seq) => format!("{user}: had been set right by entry {seq}."),
-        Applied::MovedOn => format!(
+        RepairOutcome::Posted(seq) => format!("{user}: set right by entry {seq}."),
+        RepairOutcome::PostedBefore(seq) => format!("{user}: had been set right by entry {seq}."),
+        RepairOutcome::AccountChanged => format!(
             "{user}: was left alone, because it has moved on since the plan, or the plan's rows were edited. Plan again."
         ),
-        Applied::StillBroken(left) => format!(
+        RepairOutcome::FindingsRemain(left) => format!(
             "{user}: was left alone, because this would still be wrong: {}",
             left.iter().map(finding_text).collect::<Vec<_>>().join("; ")
         ),

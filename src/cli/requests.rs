@@ -115,7 +115,7 @@ async fn enqueue(
     summary: &mut Summary,
     mut answer: impl FnMut(Answer<'_>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut chunks = bulk::read(input, format, program.clock);
+    let mut chunks = bulk::start_reader(input, format, program.clock);
     loop {
         let lines = match stop.run_until_cancelled(chunks.recv()).await {
             None => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lettre::Address;
 use lettre::message::Mailbox;
-use serde::de;
+use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::{Word, between, path, seconds};
@@ -160,14 +160,14 @@ pub(super) struct FileSmtp {
 }
 
 /// Checks the section. A password from outside the file comes before the file's.
-pub(super) fn read(
+pub(super) fn mail_settings(
     file: FileMail,
     state_dir: &Path,
     password: Option<String>,
     lines: &Lines,
 ) -> Result<Mail, yaml::Error> {
     let from = |mode: &str| {
-        let what = format_args!("mails of mode {mode} come from somebody");
+        let what = format_args!("mails of mode {mode} need a sender");
         let remedy = "write an address, such as \"Points <points@example.com>\"";
         file.from.clone().ok_or_else(|| lines.error("mail.from", what, remedy))
     };
@@ -270,7 +270,7 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
 /// it stops at the first text that it does not understand, and so takes only the first of two addresses.
 ///
 /// # Errors
-/// If it is no mail address.
+/// If it is no mail address, or not in ASCII: many servers refuse other addresses.
 pub fn parse_mailbox(written: &str) -> Result<Mailbox, String> {
     let (name, address) = match written.trim().strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, address)) => (name.trim(), address),
@@ -279,21 +279,24 @@ pub fn parse_mailbox(written: &str) -> Result<Mailbox, String> {
     let quoted = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let name = quoted.unwrap_or(name);
     let plain = !name.contains(|c: char| c.is_control() || matches!(c, '<' | '>' | '"'));
-    // Many servers refuse an address beyond ASCII.
-    match address.parse::<Address>().ok().filter(|_| plain && address.is_ascii()) {
-        Some(email) => Ok(Mailbox::new((!name.is_empty()).then(|| name.to_owned()), email)),
+    match address.parse::<Address>().ok().filter(|email| plain && email.user().is_ascii()) {
+        Some(email) if email.domain().is_ascii() => {
+            Ok(Mailbox::new((!name.is_empty()).then(|| name.to_owned()), email))
+        }
+        Some(email) => Err(format!(
+            "the domain {} is not in ASCII, and many servers refuse it; write its ASCII form, which starts with xn--",
+            email.domain()
+        )),
         None => Err(format!(
-            "{written:?} is no mail address; write finance@example.com or \"Finance <finance@example.com>\""
+            "{written:?} is no mail address; write one, such as finance@example.com or \"Finance <finance@example.com>\""
         )),
     }
 }
 
-fn mailbox<E: de::Error>(written: &str) -> Result<Mailbox, E> {
-    parse_mailbox(written).map_err(|error| E::custom(format_args!("{error}, and several as a list")))
-}
-
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mailbox>, D::Error> {
-    Option::<String>::deserialize(deserializer)?.map(|written| mailbox(&written)).transpose()
+    Option::<String>::deserialize(deserializer)?
+        .map(|written| parse_mailbox(&written).map_err(D::Error::custom))
+        .transpose()
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>, D::Error> {
@@ -304,5 +307,5 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>,
 }
 
 fn one_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mailbox, D::Error> {
-    mailbox(&String::deserialize(deserializer)?)
+    parse_mailbox(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }

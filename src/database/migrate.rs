@@ -36,7 +36,7 @@ pub const MIGRATIONS: &[Migration] = &[
 
 /// A migration that was just applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedMigration {
     /// As `0001_ledger`.
     pub name: String,
     /// How long it ran.
@@ -87,7 +87,7 @@ const LOCK_KEY: i64 = 0x0070_6f69_6e74_7364;
 /// # Errors
 /// [`Error::Migration`] when an applied one was changed or is unknown to this program,
 /// [`Error::Statement`] when one fails; those before it stay applied, it leaves nothing behind.
-pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Applied>, Error> {
+pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, Error> {
     // A session of its own: if this future is dropped half way, the session ends, and with it the lock.
     let mut client = database.dedicated().await?.client;
     // Another process may take long to migrate, and so may an index: there is no limit of time. But a lock on a table in
@@ -111,8 +111,8 @@ pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Ap
     result
 }
 
-async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec<Applied>, Error> {
-    let found = Found::read(client).await?;
+async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, Error> {
+    let found = ServerState::load(client).await?;
     if let Some(problem) = found.problem() {
         return Err(Error::Migration { problem });
     }
@@ -148,14 +148,14 @@ async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec
         apply(client, migration).await?;
         let name = migration.full_name();
         tracing::info!(migration = name, "applied a migration");
-        done.push(Applied { name, took: started.elapsed() });
+        done.push(AppliedMigration { name, took: started.elapsed() });
     }
     Ok(done)
 }
 
 /// What the server and the database are like, before anything is changed.
 #[derive(Debug)]
-struct Found {
+struct ServerState {
     /// As 150004 for 15.4.
     server_version: i32,
     encoding: String,
@@ -172,8 +172,8 @@ struct Found {
     may_create_objects: bool,
 }
 
-impl Found {
-    async fn read(client: &Client) -> Result<Found, Error> {
+impl ServerState {
+    async fn load(client: &Client) -> Result<ServerState, Error> {
         let read = async {
             let row = client
                 .query_one(
@@ -193,7 +193,7 @@ impl Found {
                     &[],
                 )
                 .await?;
-            Ok(Found {
+            Ok(ServerState {
                 server_version: row.try_get("server_version")?,
                 encoding: row.try_get("encoding")?,
                 role: row.try_get("role")?,
@@ -210,7 +210,7 @@ impl Found {
 
     /// Why the first migration cannot run, and what to do; `None` where it can, or where it has run.
     fn problem(&self) -> Option<String> {
-        let Found { role, database, .. } = self;
+        let ServerState { role, database, .. } = self;
         if self.migrated {
             return None;
         }
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn an_old_server_is_refused() {
-        let mut found = Found {
+        let mut found = ServerState {
             server_version: 130_011,
             encoding: "UTF8".to_owned(),
             role: "me".to_owned(),

@@ -1,9 +1,10 @@
 //! The way to the ledger's database: a pool of connections to the server that the URL names, or,
 //! without a URL, to a private server that pointsd runs itself ([`embedded`]).
 //!
-//! Everything above this floor asks [`Database::connection`] for a connection and tells by
-//! [`is_transient`] whether a failure is worth another try.
+//! [`Database::connection`] gives a connection to the modules above; [`is_transient`] says whether a
+//! failure is worth a retry.
 
+mod cursor;
 pub mod embedded;
 pub mod migrate;
 mod session;
@@ -26,8 +27,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
-pub use migrate::{Applied, MigrationStatus};
+pub use migrate::{AppliedMigration, MigrationStatus};
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 
@@ -93,7 +95,7 @@ pub enum Error {
         /// Host and database, without the password.
         target: String,
         /// Empty, or what to do next.
-        hint: &'static str,
+        hint: String,
         /// What the driver says.
         source: tokio_postgres::Error,
     },
@@ -130,7 +132,7 @@ pub enum Error {
     /// [`Database::close`] was called before.
     #[error("the connection to the database was closed before: pointsd is stopping")]
     Closed,
-    /// The embedded server cannot work as things are; someone has to change something.
+    /// The embedded server cannot work until something is changed.
     #[error("embedded PostgreSQL: {problem}")]
     Embedded {
         /// What is wrong, where, and what to do next.
@@ -345,7 +347,7 @@ impl Database {
     /// # Errors
     /// [`Error::Migration`] when the database's migrations do not fit this program,
     /// [`Error::Statement`] when one fails: it then left nothing behind.
-    pub async fn migrate(&self) -> Result<Vec<Applied>, Error> {
+    pub async fn migrate(&self) -> Result<Vec<AppliedMigration>, Error> {
         migrate::run(self, migrate::MIGRATIONS).await
     }
 
@@ -433,11 +435,12 @@ impl Database {
     }
 }
 
-fn connect_hint(error: &tokio_postgres::Error) -> &'static str {
+/// Empty, or `: ` and what to do next.
+fn connect_hint(error: &tokio_postgres::Error) -> String {
     if let Some(hint) = tls::hint(error) {
-        return hint;
+        return format!(": {hint}");
     }
-    match error.code() {
+    let hint = match error.code() {
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
             ": see user and password in database.url"
         }
@@ -446,7 +449,8 @@ fn connect_hint(error: &tokio_postgres::Error) -> &'static str {
         Some(_) => "",
         None if io_source(error).is_some() => ": see whether PostgreSQL runs there, and host and port in database.url",
         None => "",
-    }
+    };
+    hint.to_owned()
 }
 
 /// Fills in what the URL leaves open.

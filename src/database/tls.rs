@@ -4,8 +4,6 @@
 //! a server with a self-signed certificate on the same machine must simply work. `sslmode=require`
 //! and `database.ca_file` verify the chain and the host's name, always.
 
-use std::error::Error as StdError;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +11,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
+use crate::errors;
 
 /// The connector for `mode`. With `ca_file` it verifies, whatever the mode.
 pub(super) fn connector(mode: SslMode, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
@@ -59,46 +58,12 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// What to do about a handshake that failed; `None` where TLS is not the reason.
-pub(super) fn hint(error: &tokio_postgres::Error) -> Option<&'static str> {
-    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return Some(hint_of(error));
-        }
-        // An io::Error shows what it wraps only through get_ref.
-        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-fn hint_of(error: &rustls::Error) -> &'static str {
-    let rustls::Error::InvalidCertificate(error) = error else {
-        return ": the TLS handshake failed; see the server's log";
-    };
-    match error {
-        CertificateError::UnknownIssuer => {
-            ": its certificate comes from an authority that this machine does not know; give the \
-             authority's certificate (PEM) as database.ca_file"
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            ": its certificate is for another host; use the name in the certificate as the host in \
-             database.url"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            ": its certificate has expired; renew it, or see this machine's clock"
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            ": its certificate is not valid yet; see the clocks of both machines"
-        }
-        _ => {
-            ": its certificate was refused; it must be a server's certificate (not an authority's \
-             own), signed by an authority of this machine or of database.ca_file"
-        }
-    }
+/// What to do about a handshake that failed; `None` if TLS is not the cause.
+pub(super) fn hint(error: &tokio_postgres::Error) -> Option<String> {
+    errors::certificate_remedy(error, "database.url", "database.ca_file").or_else(|| {
+        let of_tls = errors::causes(error).any(|cause| cause.is::<rustls::Error>());
+        of_tls.then(|| "the TLS handshake failed; see the server's log".to_owned())
+    })
 }
 
 /// Accepts every certificate. The encryption then protects against eavesdroppers, not against a false server.

@@ -168,7 +168,7 @@ fn hosts(config: &Config) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    fn parse(url: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
         url.to_owned().try_into()
     }
 
@@ -184,14 +184,14 @@ mod tests {
             ("mysql://u:p@h/d", "postgres://user"),
             ("postgres://u@h:port/d", "postgres://user"),
         ] {
-            let text = read(url).unwrap_err().to_string();
+            let text = parse(url).unwrap_err().to_string();
             assert!(text.contains(words), "{url}: {text}");
         }
     }
 
     #[test]
     fn no_message_holds_a_piece_of_the_password() {
-        let url = read("postgres://user:hunter2@a:1,b:2/points").unwrap();
+        let url = parse("postgres://user:hunter2@a:1,b:2/points").unwrap();
         assert_eq!(url.to_string(), "postgres://user@a:1,b:2/points");
         assert_eq!(describe(&url.into_config()), "PostgreSQL at a:1,b:2/points");
         for url in [
@@ -208,7 +208,7 @@ mod tests {
             "postgres://user:hunt,er2@host/d",
             "postgres://user:hunt:er2@host/d",
         ] {
-            let said = match read(url) {
+            let said = match parse(url) {
                 Ok(url) => format!("{url} {url:?} {}", describe(&url.clone().into_config())),
                 Err(error) => format!("{error} {error:?}"),
             };

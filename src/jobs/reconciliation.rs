@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use deadpool_postgres::{ClientWrapper, Object, Transaction};
+use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::IsolationLevel;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
 use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
 use crate::config::Config;
+use crate::database::{Cursor, snapshot};
 use crate::document::Document;
 use crate::ledger::{CUTOFF_LIMIT, cutoff};
 use crate::numbers::{counted, grouped};
 use crate::proof::{
     Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
-    resolve_findings,
+    record_whole_ledger_findings, resolve_findings,
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
@@ -98,13 +99,14 @@ async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapp
     transaction.commit().await?;
 
     // The findings about the ledger as a whole are recorded before the proof of the accounts, because the proof resolves at
-    // its end every finding that this run did not record. While such a finding stands, the days are recomputed for it.
+    // its end every finding that this run did not record. While such a finding stands, the days are recomputed: the tie-out
+    // then finds it again, or it is resolved.
     let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
     let Some(books) = books else { return Ok(Ended::Stopped) };
     let transaction = client.transaction().await?;
-    record_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
+    record_whole_ledger_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
@@ -118,11 +120,6 @@ async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapp
     let made = pipeline.publish(&report, client, &guard).await?;
     alert(run, &made.counters, &made.document);
     Ok(Ended::Done(made.counters))
-}
-
-/// A transaction that sees one state of the database.
-async fn snapshot_of(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
-    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
 }
 
 /// Logs an error for findings, although the run has succeeded: an operator must look at them.
@@ -153,7 +150,7 @@ async fn examine_and_report(
     record_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
     record_findings(transaction.client(), NO_RUN, now, &findings).await?;
     resolve_findings(transaction.client(), NO_RUN, now).await?;
-    let row = transaction.query_one(include_str!("../../sql/reports/ledger_count.sql"), &[]).await?;
+    let row = transaction.query_one(include_str!("../../sql/proof/ledger_count.sql"), &[]).await?;
     let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
     let scope = Scope { config, slot, run: NO_RUN, as_of: books.as_of, folder: None };
@@ -166,21 +163,18 @@ async fn examine_and_report(
 
 /// The findings of all users, group by group, each in a snapshot of its own. None if it was told to stop.
 async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
-    client.execute(include_str!("../../sql/reports/user_declare.sql"), &[]).await?;
-    let fetch = format!("FETCH FORWARD {EXAMINED_AT_ONCE} FROM users");
+    let declare = include_str!("../../sql/proof/user_declare.sql");
+    let all = Cursor::open(client, "users", declare, &[], EXAMINED_AT_ONCE).await?;
     let mut findings = Vec::new();
-    loop {
-        let rows = client.query(&fetch, &[]).await?;
-        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        if users.is_empty() {
-            client.batch_execute("CLOSE users").await?;
-            return Ok(Some(findings));
-        }
+    while let Some(rows) = all.fetch(client).await? {
         if stop.is_cancelled() {
             return Ok(None);
         }
-        let snapshot = snapshot_of(client).await?;
+        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let snapshot = snapshot(client).await?;
         findings.extend(examine(snapshot.client(), &users).await?);
         snapshot.commit().await?;
     }
+    all.close(client).await?;
+    Ok(Some(findings))
 }

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::posting::{Kind, MAX_POINTS, Posting, in_range};
+use super::posting::{Kind, Posting, in_range};
 use super::reply::{Allocation, Entry, EntryType, Refusal, Reply};
 use super::rules::{DRAWING_RULE, Rules};
+use crate::numbers::MAX_POINTS;
 use crate::time::to_microsecond;
 
 /// An account as it was loaded and as the group leaves it.

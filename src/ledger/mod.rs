@@ -20,10 +20,11 @@ mod rules;
 mod session;
 mod sweep;
 
+pub use crate::numbers::MAX_POINTS;
 pub use also_write::{AlsoWrite, Progress, SoFar};
 pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
-pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, MAX_POINTS, Posting};
+pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Posting};
 pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
 pub use reply::{Allocation, Entry, EntryType, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Life, Rules};

@@ -6,8 +6,6 @@ use uuid::Uuid;
 
 use crate::time::to_microsecond;
 
-/// The most points that one entry may carry; the least is 1. The schema's checks and the proofs know this number too.
-pub const MAX_POINTS: i64 = 1_000_000_000_000;
 /// The longest source and source type, in characters: they are names, repeated in every entry.
 pub const MAX_NAME: usize = 64;
 /// The longest key and source id, in characters.
@@ -29,7 +27,7 @@ const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_1f5e_6a3b_4a63_9d0e_7c11_52a8
 pub struct Posting {
     /// The user that the points belong to.
     pub user: Uuid,
-    /// The points, 1 to [`MAX_POINTS`].
+    /// The points, 1 to [`MAX_POINTS`](super::MAX_POINTS).
     pub points: i64,
     /// Recharge or consume, with the fields of each.
     pub kind: Kind,

@@ -10,10 +10,11 @@ use uuid::Uuid;
 use super::reply::Entry;
 use super::rows::{account_from, batch_from, entry_from};
 use super::session::{Error, Session, Transaction};
+use crate::database::Cursor;
 use crate::time::{time_text, to_microsecond};
 
 /// Rows that an export holds in memory at a time.
-const EXPORT_ROWS: i32 = 2_000;
+const EXPORT_ROWS: usize = 2_000;
 
 /// An account's balance and totals. All are zero for an account that was never opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -187,17 +188,13 @@ impl<C: Deref<Target = Client>> Session<C> {
         // The reader of the rows may pause for as long as it likes.
         client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
-        client.execute(&declare, &[&first, &last]).await.map_err(failed)?;
-        let fetch = client.prepare(&format!("FETCH FORWARD {EXPORT_ROWS} FROM export")).await.map_err(failed)?;
-        loop {
-            let rows = client.query(&fetch, &[]).await.map_err(failed)?;
-            if rows.is_empty() {
-                return transaction.rollback().await.map_err(failed);
-            }
+        let export = Cursor::open(client, "export", &declare, &[&first, &last], EXPORT_ROWS).await.map_err(failed)?;
+        while let Some(rows) = export.fetch(client).await.map_err(failed)? {
             for fetched in &rows {
                 row(exported(table, fetched)?)?;
             }
         }
+        transaction.rollback().await.map_err(failed)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::posting::MAX_POINTS;
+use crate::numbers::MAX_POINTS;
 use crate::time::time_text;
 
 /// The answer to one posting.

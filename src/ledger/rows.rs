@@ -22,7 +22,7 @@ macro_rules! columns {
         pub(super) struct $name$(<$life>)? { pub(super) rows: usize, $($column: Vec<$type>),+ }
 
         impl$(<$life>)? $name$(<$life>)? {
-            pub(super) fn of$(<$each>)?(rows: impl IntoIterator<Item = $of>) -> Self {
+            pub(super) fn from_rows$(<$each>)?(rows: impl IntoIterator<Item = $of>) -> Self {
                 let mut columns = Self::default();
                 for $row in rows {
                     columns.rows += 1;

@@ -294,17 +294,17 @@ impl Group<'_> {
         also: &impl AlsoWrite<[Reply]>,
     ) -> Result<(), Error> {
         let changed = || accounts.iter().filter(|account| account.is_changed());
-        let opened = AccountColumns::of(changed().filter(|account| !account.stored));
-        let updated = AccountColumns::of(changed().filter(|account| account.stored));
+        let opened = AccountColumns::from_rows(changed().filter(|account| !account.stored));
+        let updated = AccountColumns::from_rows(changed().filter(|account| account.stored));
         let batches = |state| {
             changed().flat_map(move |account| {
                 account.batches().iter().filter(move |batch| batch.state == state).map(|batch| (account.user, batch))
             })
         };
-        let drawn = DrawnBatchColumns::of(batches(BatchState::Changed));
-        let new = NewBatchColumns::of(batches(BatchState::New));
+        let drawn = DrawnBatchColumns::from_rows(batches(BatchState::Changed));
+        let new = NewBatchColumns::from_rows(batches(BatchState::New));
         let mut allocations = Allocations::default();
-        let written = EntryColumns::of(entries.iter().map(|entry| (entry, allocations.append(entry))));
+        let written = EntryColumns::from_rows(entries.iter().map(|entry| (entry, allocations.append(entry))));
         let mut entry_params = written.params();
         entry_params.extend([&allocations.batches as &(dyn ToSql + Sync), &allocations.points, &DRAWING_RULE]);
         let (client, statements) = (self.transaction.client, self.statements);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::also_write::{AlsoWrite, Progress, SoFar};
 use super::rules::{DRAWING_RULE, Rules};
 use super::session::{Error, Session, Transaction};
+use crate::database::Cursor;
 use crate::time::to_microsecond;
 
 /// Accounts in one transaction. A posting to one of them waits for the group to end, so it is small: with five batches
@@ -108,13 +109,14 @@ impl<C: Deref<Target = Client>> Session<C> {
         mut proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
         let at = to_microsecond(at);
-        let progress = Progress { done: 0, total: self.list_due(at).await? };
-        let fetch = self.client().prepare(&format!("FETCH FORWARD {GROUP_ACCOUNTS} FROM due")).await?;
+        let declare = include_str!("../../sql/ledger/due_declare.sql");
+        let due = Cursor::open(self.client(), "due", declare, &[&at], GROUP_ACCOUNTS).await?;
+        let progress = Progress { done: 0, total: due.count(self.client()).await? };
         let end = if dry_run { "ROLLBACK" } else { "COMMIT" };
         // Orphans are not expired, so each sweep finds them again and counts them anew.
         let counters = Sweep { orphaned: 0, orphans: Vec::new(), stopped: false, ..counters };
         let mut so_far = SoFar { progress, counters };
-        let mut users = users_from(&self.client().query(&fetch, &[]).await?)?;
+        let mut users = users_from(due.fetch(self.client()).await?.as_deref())?;
         while !users.is_empty() {
             if !proceed(so_far.progress) {
                 so_far.counters.stopped = true;
@@ -132,7 +134,7 @@ impl<C: Deref<Target = Client>> Session<C> {
                     client.query(&statements.account_expire, &of_group),
                 )
             };
-            let end = async { try_join!(client.batch_execute(end), client.query(&fetch, &[])) };
+            let end = async { try_join!(client.batch_execute(end), due.fetch(client)) };
             so_far.progress.done += users.len() as u64;
             let (locked, next) = match run {
                 // One round trip: the group's transaction, and the accounts of the next group behind it.
@@ -153,9 +155,9 @@ impl<C: Deref<Target = Client>> Session<C> {
             if locked.len() < users.len() {
                 self.report_orphans(&users, &locked, at, &mut so_far.counters).await?;
             }
-            users = users_from(&next)?;
+            users = users_from(next.as_deref())?;
         }
-        self.client().batch_execute("CLOSE due").await?;
+        due.close(self.client()).await?;
         proceed(so_far.progress);
         Ok(so_far.counters)
     }
@@ -172,20 +174,6 @@ impl<C: Deref<Target = Client>> Session<C> {
         rows.iter().map(source).collect()
     }
 
-    /// Has the server list the accounts that have something due; returns how many.
-    async fn list_due(&self, at: DateTime<Utc>) -> Result<u64, Error> {
-        let client = self.client();
-        // A list that an earlier sweep, cut off on the same connection, left behind.
-        client.batch_execute("CLOSE ALL").await?;
-        let transaction = Transaction::begin(client);
-        client.execute(include_str!("../../sql/ledger/due_declare.sql"), &[&at]).await?;
-        client.batch_execute("COMMIT").await?;
-        transaction.ended();
-        let total = client.execute("MOVE FORWARD ALL FROM due", &[]).await?;
-        client.batch_execute("MOVE ABSOLUTE 0 FROM due").await?;
-        Ok(total)
-    }
-
     async fn report_orphans(
         &self,
         users: &[Uuid],
@@ -193,7 +181,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         at: DateTime<Utc>,
         sweep: &mut Sweep,
     ) -> Result<(), Error> {
-        let locked = users_from(locked)?;
+        let locked = users_from(Some(locked))?;
         let missing: Vec<Uuid> = users.iter().copied().filter(|user| locked.binary_search(user).is_err()).collect();
         for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at]).await? {
             let batches = count(row.try_get(1)?);
@@ -227,8 +215,8 @@ impl Sweep {
     }
 }
 
-fn users_from(rows: &[Row]) -> Result<Vec<Uuid>, Error> {
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+fn users_from(rows: Option<&[Row]>) -> Result<Vec<Uuid>, Error> {
+    Ok(rows.into_iter().flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 fn count(value: i64) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! A failure says what it concerns: this mail for good, this mail for now, or every mail, because the server is at fault.
 
-use std::error::Error as StdError;
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,11 +15,12 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, Certific
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Code, Response};
-use rustls::CertificateError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{MailWay, Security, Smtp};
+use crate::errors;
+use crate::scheduler::host_name;
 
 /// A whole delivery may last this many times as long as one step. Handing over a large mail, and the server's check of it, may
 /// take the time that the other steps left.
@@ -265,7 +266,7 @@ impl Talk<'_> {
             },
             Trouble::Failed(error) => Failure::Server {
                 reason: format!("{host}:{port} {what}: {}", cut(&telling(&error))),
-                remedy: certificate_error(&error).map(|error| certificate_remedy(error).to_owned()),
+                remedy: errors::certificate_remedy(&error, "mail.smtp.host", "mail.smtp.ca_file"),
             },
         }
     }
@@ -300,10 +301,9 @@ fn longest_of(smtp: &Smtp) -> Duration {
 
 /// The name for EHLO: the host's name if it is a full one, because servers may refuse a short one.
 fn hello_name() -> ClientId {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let whole =
-        |name: &String| name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
-    name.filter(whole).map_or_else(ClientId::default, ClientId::Domain)
+    let name = host_name();
+    let is_full = name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    if is_full { ClientId::Domain(name) } else { ClientId::default() }
 }
 
 /// `550 5.1.1 No such user`
@@ -322,50 +322,8 @@ fn telling(error: &smtp::Error) -> String {
         return format!("{code} {said}");
     }
     // The text of each error in the chain repeats its kind; the last cause alone says what went wrong.
-    let mut cause: &(dyn StdError + 'static) = error;
-    while let Some(deeper) = below(cause) {
-        cause = deeper;
-    }
-    match cause.to_string() {
-        text if text == "incomplete response" => "the server closed the connection".to_owned(),
-        text => text,
-    }
-}
-
-/// The cause of an error; an io::Error shows what it wraps only through `get_ref`.
-fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
-}
-
-fn certificate_error(error: &smtp::Error) -> Option<&CertificateError> {
-    let mut cause: &(dyn StdError + 'static) = error;
-    loop {
-        if let Some(rustls::Error::InvalidCertificate(error)) = cause.downcast_ref() {
-            return Some(error);
-        }
-        cause = below(cause)?;
-    }
-}
-
-fn certificate_remedy(error: &CertificateError) -> &'static str {
-    match error {
-        CertificateError::UnknownIssuer => {
-            "its certificate comes from an authority that is not trusted: give that authority's certificate (PEM) as \
-             mail.smtp.ca_file"
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "its certificate is for another host: write the name in the certificate as mail.smtp.host"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "its certificate has expired: have it renewed, or see this machine's clock"
-        }
-        _ => {
-            "its certificate is refused: it must be a server's, signed by an authority of this machine or of mail.smtp.ca_file"
-        }
-    }
+    let cause = errors::causes(error).last().map(ToString::to_string).unwrap_or_default();
+    if cause == "incomplete response" { "the server closed the connection".to_owned() } else { cause }
 }
 
 /// The text of another program, on one line and cut.

@@ -34,8 +34,6 @@ pub struct Finding {
 pub struct Rule {
     /// Its name.
     pub name: &'static str,
-    /// What holds, in a sentence.
-    pub says: &'static str,
     /// The query that returns the places where it is broken: `$1 uuid[]`, the users.
     pub sql: &'static str,
     /// Earlier rules that explain a finding of this one, which is then left out.
@@ -51,10 +49,9 @@ enum Same {
 }
 
 macro_rules! rule {
-    ($name:literal, $says:literal, [$($same:ident: $($cause:literal)+),* $(,)?]) => {
+    ($name:literal, [$($same:ident: $($cause:literal)+),* $(,)?]) => {
         Rule {
             name: $name,
-            says: $says,
             sql: include_str!(concat!("../../sql/checks/", $name, ".sql")),
             unless: &[$($(($cause, Same::$same)),+),*],
         }
@@ -64,81 +61,44 @@ macro_rules! rule {
 /// Every rule. A row that was changed by hand breaks several; it is reported once, under the rule nearest to the change.
 /// So each rule names earlier ones that explain it: first the entries, then batches, then the sums of them.
 pub static RULES: &[Rule] = &[
-    rule!("account_missing", "No batch and no entry is without its account.", []),
-    rule!("entry_numbers", "Entries are numbered 1, 2, 3 … without gaps.", [Account: "account_missing"]),
-    rule!(
-        "entry_type",
-        "An entry's type is known; a key, a batch and a correction stand where the type wants them.",
-        [Account: "account_missing"]
-    ),
-    rule!(
-        "entry_chain",
-        "An entry's balance before is its predecessor's balance after.",
-        [Account: "account_missing" "entry_numbers"]
-    ),
-    rule!(
-        "entry_amount",
-        "An entry moves the balance by its amount, 1 to 1,000,000,000,000 points.",
-        [Account: "account_missing", Entry: "entry_type"]
-    ),
-    rule!(
-        "batch_recharge",
-        "The nth recharge opened batch n, with its points, source and time; no batch came otherwise.",
-        [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]
-    ),
+    rule!("account_missing", []),
+    rule!("entry_numbers", [Account: "account_missing"]),
+    rule!("entry_type", [Account: "account_missing"]),
+    rule!("entry_chain", [Account: "account_missing" "entry_numbers"]),
+    rule!("entry_amount", [Account: "account_missing", Entry: "entry_type"]),
+    rule!("batch_recharge", [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]),
     rule!(
         "entry_allocations",
-        "An entry's allocations name batches that are there, once, and come to what it took from them.",
         [
             Account: "account_missing",
             Batch: "batch_recharge",
             Entry: "entry_type" "entry_chain" "entry_amount",
         ]
     ),
-    rule!(
-        "batch_amount",
-        "A batch's amount is what remains and what entries took.",
-        [Account: "account_missing" "entry_numbers" "entry_allocations", Batch: "batch_recharge"]
-    ),
-    rule!(
-        "batch_state",
-        "A batch is open while points remain, those are 0 to its amount, and it expires after its opening.",
-        [Account: "account_missing", Batch: "batch_recharge" "batch_amount"]
-    ),
+    rule!("batch_amount", [Account: "account_missing" "entry_numbers" "entry_allocations", Batch: "batch_recharge"]),
+    rule!("batch_state", [Account: "account_missing", Batch: "batch_recharge" "batch_amount"]),
     rule!(
         "entry_batches",
-        "A recharge settles from its own batch, a consume draws from live ones, an expiry takes all of a dead one.",
         [
             Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
             Batch: "batch_recharge" "batch_state",
             Entry: "batch_recharge",
         ]
     ),
-    rule!("account_balance", "An account's balance is what its last entry left.", [Account: "entry_numbers"]),
-    rule!(
-        "account_totals",
-        "An account's totals are the sums of its entries by type.",
-        [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount"]
-    ),
-    rule!(
-        "account_numbers",
-        "An account knows the numbers of its last entry and of its last batch.",
-        [Account: "entry_numbers" "entry_type"]
-    ),
+    rule!("account_balance", [Account: "entry_numbers"]),
+    rule!("account_totals", [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount"]),
+    rule!("account_numbers", [Account: "entry_numbers" "entry_type"]),
     rule!(
         "account_identity",
-        "Balance = recharged - consumed - expired + adjusted.",
         [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "account_balance" "account_totals"]
     ),
     rule!(
         "account_remaining",
-        "What remains in an account's batches is its balance, or nothing in arrears.",
         [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge" "entry_allocations"
             "batch_amount" "account_balance"]
     ),
     rule!(
         "history_changed",
-        "Entries and batches are what they were when they were proved.",
         [Account: "account_missing" "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge"
             "entry_allocations" "batch_state" "entry_batches"]
     ),
@@ -155,7 +115,7 @@ pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, to
     let parameter = [(&users as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID_ARRAY)];
     let check = async |rule: &Rule| {
         let rows = client.query_typed(rule.sql, &parameter).await?;
-        rows.iter().map(|row| finding(rule, row)).collect::<Result<Vec<Finding>, _>>()
+        rows.iter().map(|row| finding_from(rule.name.to_owned(), row)).collect::<Result<Vec<Finding>, _>>()
     };
     let found = try_join_all(RULES.iter().map(check)).await?;
     let mut found: Vec<Finding> = found.into_iter().flatten().collect();
@@ -163,9 +123,9 @@ pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, to
     Ok(roots(found))
 }
 
-fn finding(rule: &Rule, row: &Row) -> Result<Finding, tokio_postgres::Error> {
+pub(super) fn finding_from(rule: String, row: &Row) -> Result<Finding, tokio_postgres::Error> {
     Ok(Finding {
-        rule: rule.name.to_owned(),
+        rule,
         user: row.try_get("user_id")?,
         batch: row.try_get("batch")?,
         seq: row.try_get("seq")?,

@@ -12,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::checks::Finding;
+use super::checks::{Finding, finding_from};
 
 /// A row of `pointsd.findings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +71,23 @@ pub async fn record_findings(client: &Client, run: i64, at: DateTime<Utc>, findi
     ];
     client.query_typed(include_str!("../../sql/proof/finding_record.sql"), &parameters).await?;
     Ok(())
+}
+
+/// Records what a tie-out found about the ledger as a whole, and resolves the standing findings of that kind that it did not
+/// find again. The end of the proof does not do this, because a run may be retried after that end.
+///
+/// # Errors
+/// If the database fails.
+pub async fn record_whole_ledger_findings(
+    client: &Client,
+    run: i64,
+    at: DateTime<Utc>,
+    findings: &[Finding],
+) -> Result<(), Error> {
+    record_findings(client, run, at, findings).await?;
+    let rules: Vec<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let resolve = include_str!("../../sql/proof/finding_resolve_whole_ledger.sql");
+    client.execute(resolve, &[&run, &at, &rules]).await.map(drop)
 }
 
 /// Resolves every standing finding that this run did not record again; returns their number. The run must have examined all
@@ -146,15 +163,7 @@ fn count(row: &Row, column: usize) -> Result<u64, Error> {
 
 fn recorded_finding_from(row: &Row) -> Result<RecordedFinding, Error> {
     Ok(RecordedFinding {
-        finding: Finding {
-            rule: row.try_get("rule")?,
-            user: row.try_get("user_id")?,
-            batch: row.try_get("batch")?,
-            seq: row.try_get("seq")?,
-            expected: row.try_get("expected")?,
-            found: row.try_get("found")?,
-            points: row.try_get("points")?,
-        },
+        finding: finding_from(row.try_get("rule")?, row)?,
         since: row.try_get("since")?,
         since_run: row.try_get("since_run")?,
         resolved_at: row.try_get("resolved_at")?,

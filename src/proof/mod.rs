@@ -18,12 +18,13 @@ mod state;
 pub use checks::{Finding, RULES, Rule, examine};
 pub use findings::{
     FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
-    load_standing_findings, load_users_with_findings, prune_findings, record_findings, resolve_findings,
+    load_standing_findings, load_users_with_findings, prune_findings, record_findings, record_whole_ledger_findings,
+    resolve_findings,
 };
 pub use prove::{Error, Proof, prove};
 pub use repair::{
-    AccountRow, AdjustEntry, Applied, Approval, Basis, BatchChange, BatchRow, BeforeAfter, Change, Moved, Plan,
-    RepairError, Unrepairable, apply, plan,
+    AccountRow, AdjustAllocation, AdjustEntry, Approval, Basis, BatchChange, BatchRow, BeforeAfter, Change, Plan,
+    RepairError, RepairOutcome, Unrepairable, apply, plan,
 };
 pub use session::prepare_session;
 pub use state::{ProofState, load_state};

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::checks::examine;
@@ -15,7 +16,7 @@ use super::findings::{count_findings, record_findings, resolve_findings};
 use super::screen::{Range, Screened, Size, compare_range, screen_range, screen_users};
 use super::session::{Access, begin};
 use super::state::{load_state, move_state};
-use crate::database;
+use crate::database::{self, Cursor};
 use crate::ledger::{AlsoWrite, Progress, SoFar};
 
 /// Accounts in a group of a full proof. Entries lie in the order of time, so a group meets nearly every page of them, and
@@ -117,26 +118,26 @@ pub async fn prove(
     let so_far = if starts_over { Proof::default() } else { so_far };
     let proof = Proof { full: all, since, until: Some(until), stopped: false, ..so_far };
     let first_proof = state.proved_until.is_none();
-    let mut way = Way { client, run, also, proof, until, first_proof, done: 0, total: 0 };
+    let mut under_way = ProofUnderWay { client, run, also, proof, until, first_proof, done: 0, total: 0 };
     // A full proof first moves the checkpoints of the accounts that changed. Then only those that change while it is under way
     // differ from their checkpoints. A full proof that is continued has done so.
     if let Some(since) = state.proved_until
-        && !(all && way.proof.cursor.is_some())
+        && !(all && under_way.proof.cursor.is_some())
     {
-        way.prove_changed(since, &mut proceed).await?;
+        under_way.prove_changed(since, &mut proceed).await?;
     }
-    if all && !way.proof.stopped {
-        way.prove_all(&mut proceed).await?;
+    if all && !under_way.proof.stopped {
+        under_way.prove_all(&mut proceed).await?;
     }
-    if !way.proof.stopped {
-        way.end().await?;
-        proceed((way.done, way.total));
+    if !under_way.proof.stopped {
+        under_way.end().await?;
+        proceed((under_way.done, under_way.total));
     }
-    Ok(way.proof)
+    Ok(under_way.proof)
 }
 
 /// A proof under way.
-struct Way<'a, A> {
+struct ProofUnderWay<'a, A> {
     client: &'a mut Client,
     run: i64,
     also: &'a A,
@@ -148,22 +149,18 @@ struct Way<'a, A> {
     total: u64,
 }
 
-impl<A: AlsoWrite<SoFar<Proof>>> Way<'_, A> {
+impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
     /// Proves the accounts that changed. Before a full proof this counts nothing and moves no cursor.
     async fn prove_changed(
         &mut self,
         since: DateTime<Utc>,
         proceed: &mut impl FnMut((u64, u64)) -> bool,
     ) -> Result<(), Error> {
-        // An earlier proof that was interrupted on this connection may have left its cursor.
-        self.client.batch_execute("CLOSE ALL").await?;
         let declare = include_str!("../../sql/proof/changed_declare.sql");
-        self.client.execute(declare, &[&since, &self.until, &self.proof.cursor]).await?;
-        self.total = self.client.execute("MOVE FORWARD ALL FROM changed", &[]).await?;
-        self.client.batch_execute("MOVE ABSOLUTE 0 FROM changed").await?;
-        let fetch = format!("FETCH FORWARD {GROUP_CHANGED} FROM changed");
-        loop {
-            let rows = self.client.query(&fetch, &[]).await?;
+        let span: [&(dyn ToSql + Sync); 3] = [&since, &self.until, &self.proof.cursor];
+        let changed = Cursor::open(self.client, "changed", declare, &span, GROUP_CHANGED).await?;
+        self.total = changed.count(self.client).await?;
+        while let Some(rows) = changed.fetch(self.client).await? {
             let (mut users, mut with_findings) = (Vec::new(), Vec::new());
             for row in &rows {
                 let user: Uuid = row.try_get("user_id")?;
@@ -171,9 +168,6 @@ impl<A: AlsoWrite<SoFar<Proof>>> Way<'_, A> {
                 if row.try_get("has_finding")? {
                     with_findings.push(user);
                 }
-            }
-            if users.is_empty() {
-                break;
             }
             if !proceed((self.done, self.total)) {
                 self.proof.stopped = true;
@@ -184,7 +178,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> Way<'_, A> {
                 break;
             }
         }
-        self.client.batch_execute("CLOSE changed").await?;
+        changed.close(self.client).await?;
         Ok(())
     }
 

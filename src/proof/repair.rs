@@ -11,6 +11,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
 use super::checks::{Finding, examine};
+use crate::database::snapshot;
 use crate::ledger::{DRAWING_RULE, MAX_POINTS};
 
 /// The side that is kept where rows and history differ.
@@ -71,13 +72,13 @@ pub struct AdjustEntry {
     /// The balance that it leaves.
     pub balance_after: i64,
     /// Points that it takes out of batches or, below zero, puts back.
-    pub allocations: Vec<Moved>,
+    pub allocations: Vec<AdjustAllocation>,
 }
 
 /// Points taken out of a batch or, below zero, put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Moved {
+pub struct AdjustAllocation {
     /// The batch.
     pub batch: i32,
     /// How many points.
@@ -146,15 +147,15 @@ pub struct Unrepairable {
 
 /// The outcome of applying a plan to an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub enum RepairOutcome {
     /// Repaired by this entry.
     Posted(i64),
     /// Repaired before, by this entry of the same plan.
-    Already(i64),
+    PostedBefore(i64),
     /// Left alone: it is not as the plan saw it.
-    MovedOn,
+    AccountChanged,
     /// Rolled back: these findings would have been left.
-    StillBroken(Vec<Finding>),
+    FindingsRemain(Vec<Finding>),
 }
 
 /// The operator, the reason and the time of a repair.
@@ -187,21 +188,20 @@ const GROUP_ACCOUNTS: usize = 100;
 /// # Errors
 /// If the database fails.
 pub async fn plan(client: &mut Client, users: &[Uuid], keep: Basis, at: DateTime<Utc>) -> Result<Plan, RepairError> {
-    let transaction =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let snapshot = snapshot(client).await?;
     let mut plan = Plan { plan: Uuid::new_v4(), made: at, keep, accounts: Vec::new(), unrepairable: Vec::new() };
     for group in users.chunks(GROUP_ACCOUNTS) {
-        let findings = examine(transaction.client(), group).await?;
+        let findings = examine(snapshot.client(), group).await?;
         for of_account in findings.chunk_by(|a, b| a.user == b.user) {
             let Some(user) = of_account.first().and_then(|finding| finding.user) else { continue };
             let findings = of_account.to_vec();
-            match plan_account(transaction.client(), user, &findings, keep).await? {
+            match plan_account(snapshot.client(), user, &findings, keep).await? {
                 Ok(change) => plan.accounts.push(change),
                 Err(reason) => plan.unrepairable.push(Unrepairable { user, findings, reason }),
             }
         }
     }
-    transaction.rollback().await?;
+    snapshot.rollback().await?;
     Ok(plan)
 }
 
@@ -219,19 +219,19 @@ pub async fn apply(
     plan: &Plan,
     change: &Change,
     approval: &Approval<'_>,
-) -> Result<Applied, RepairError> {
+) -> Result<RepairOutcome, RepairError> {
     let user = change.user;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &[&[user].as_slice()]).await?;
     let known = include_str!("../../sql/proof/repair_known.sql");
     if let Some(seq) = transaction.query_one(known, &[&user, &plan.plan.to_string()]).await?.try_get(0)? {
         transaction.rollback().await?;
-        return Ok(Applied::Already(seq));
+        return Ok(RepairOutcome::PostedBefore(seq));
     }
     let findings = examine(transaction.client(), &[user]).await?;
     if plan_account(transaction.client(), user, &findings, plan.keep).await?.as_ref() != Ok(change) {
         transaction.rollback().await?;
-        return Ok(Applied::MovedOn);
+        return Ok(RepairOutcome::AccountChanged);
     }
 
     write_batches(transaction.client(), change).await?;
@@ -243,10 +243,10 @@ pub async fn apply(
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {
         transaction.commit().await?;
-        Ok(Applied::Posted(change.entry.seq))
+        Ok(RepairOutcome::Posted(change.entry.seq))
     } else {
         transaction.rollback().await?;
-        Ok(Applied::StillBroken(left))
+        Ok(RepairOutcome::FindingsRemain(left))
     }
 }
 
@@ -397,7 +397,7 @@ fn change_of(
             (after.remaining, after.open) = (row.remaining, row.remaining > 0);
             let points = of_history.remaining - row.remaining;
             if points != 0 {
-                allocations.push(Moved { batch: *batch, points });
+                allocations.push(AdjustAllocation { batch: *batch, points });
             }
         }
         if after != *row {

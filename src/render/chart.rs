@@ -102,7 +102,7 @@ fn svg(chart: &Chart, locale: Locale) -> String {
     let (left, right) = (tick_width + 160, WIDTH - 40);
     let count = i128::try_from(shapes.len()).unwrap_or(i128::MAX).max(1);
     let slot = (right - left) / count;
-    let labels = Labels::of(chart, slot);
+    let labels = Labels::new(chart, slot);
     let top = 260;
     // Numbers of bars that go down stand below them, above the labels.
     let below = if lowest < 0 { 200 } else { 40 };
@@ -213,7 +213,7 @@ struct Labels {
 }
 
 impl Labels {
-    fn of(chart: &Chart, slot: i128) -> Labels {
+    fn new(chart: &Chart, slot: i128) -> Labels {
         let labels: Vec<String> = chart.bars.iter().map(|bar| clean(&bar.label)).collect();
         for size in LABELS {
             let columns = columns(slot - 20, size);

@@ -73,7 +73,7 @@ impl Renderer {
     }
 
     fn view(&self, document: &Document, pictures: &[String], most_rows: usize) -> View {
-        View::of(document, pictures, most_rows, self.page)
+        View::new(document, pictures, most_rows, self.page)
     }
 }
 
@@ -258,7 +258,7 @@ struct ColumnView {
 }
 
 impl View {
-    fn of(document: &Document, pictures: &[String], most_rows: usize, page: bool) -> View {
+    fn new(document: &Document, pictures: &[String], most_rows: usize, page: bool) -> View {
         let locale = Locale::of_document(document);
         let facts: Vec<FactView> = (document.facts.iter())
             .map(|fact| FactView {

@@ -11,12 +11,13 @@ use crate::time::Zone;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
+use crate::database::Cursor;
 use crate::document::Document;
 use crate::messages::Messages;
 
@@ -27,7 +28,7 @@ pub const REPORT: &str = "arrears";
 const MOST_ROWS: usize = 10_000;
 
 /// Rows that are in memory at a time.
-const FETCHED: i32 = 2_000;
+const FETCHED: usize = 2_000;
 
 /// The name of the file with all accounts in arrears.
 const ALL_ROWS: &str = "owing-all.csv";
@@ -116,17 +117,17 @@ impl Age {
 /// # Errors
 /// If the database fails, or `each` does: its error ends the read.
 pub async fn for_each_owing<E: From<Error>>(
-    transaction: &Transaction<'_>,
+    snapshot: &Client,
     as_of: DateTime<Utc>,
     mut each: impl FnMut(Owing) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
     let declare = concat!("DECLARE owing NO SCROLL CURSOR FOR\n", include_str!("../../sql/reports/arrears_owing.sql"));
     // The reader of the rows may pause, for example in a pager.
-    transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
-    plan_for_few(transaction).await.map_err(failed)?;
-    let cursor = Cursor::open(transaction, declare, &[&as_of], "owing").await.map_err(failed)?;
-    while let Some(rows) = cursor.fetch(transaction).await.map_err(failed)? {
+    snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
+    plan_for_few(snapshot).await.map_err(failed)?;
+    let owing = Cursor::open(snapshot, "owing", declare, &[&as_of], FETCHED).await.map_err(failed)?;
+    while let Some(rows) = owing.fetch(snapshot).await.map_err(failed)? {
         for row in &rows {
             each(Owing::from_row(row).map_err(failed)?)?;
         }
@@ -134,41 +135,12 @@ pub async fn for_each_owing<E: From<Error>>(
     Ok(())
 }
 
-/// A cursor that is read in parts.
-struct Cursor {
-    fetch: Statement,
-    close: String,
-}
-
-impl Cursor {
-    async fn open(
-        transaction: &Transaction<'_>,
-        declare: &str,
-        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-        name: &str,
-    ) -> Result<Cursor, tokio_postgres::Error> {
-        transaction.execute(declare, parameters).await?;
-        let fetch = transaction.prepare(&format!("FETCH FORWARD {FETCHED} FROM {name}")).await?;
-        Ok(Cursor { fetch, close: format!("CLOSE {name}") })
-    }
-
-    /// The next rows; None, and the cursor closed, if there are no more.
-    async fn fetch(&self, transaction: &Transaction<'_>) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
-        let rows = transaction.query(&self.fetch, &[]).await?;
-        if rows.is_empty() {
-            transaction.batch_execute(&self.close).await?;
-            return Ok(None);
-        }
-        Ok(Some(rows))
-    }
-}
-
 /// Tells the planner that few accounts are in arrears and few entries are new. Without statistics it would read the ledger
 /// whole. Without sorts it reads an account from its last entry backwards, instead of gathering its whole history.
-pub(super) async fn plan_for_few(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn plan_for_few(client: &Client) -> Result<(), tokio_postgres::Error> {
     let settings = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_sort = off; \
                     SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan";
-    transaction.batch_execute(settings).await
+    client.batch_execute(settings).await
 }
 
 /// What a run counts.
@@ -218,7 +190,7 @@ struct AgeTotal {
 
 /// An account whose arrears changed, or whose figures do not agree.
 #[derive(Clone, Debug)]
-struct Moved {
+struct ArrearsChange {
     user: Uuid,
     opening: i64,
     drawn: i64,
@@ -237,13 +209,13 @@ struct Cleared {
     source: String,
 }
 
-impl Moved {
-    fn from_row(row: &Row) -> Result<Moved, tokio_postgres::Error> {
+impl ArrearsChange {
+    fn from_row(row: &Row) -> Result<ArrearsChange, tokio_postgres::Error> {
         let cleared = match (row.try_get("out_at")?, row.try_get("out_type")?, row.try_get("out_source")?) {
             (Some(at), Some(kind), Some(source)) => Some(Cleared { at, kind, source }),
             _ => None,
         };
-        Ok(Moved {
+        Ok(ArrearsChange {
             user: row.try_get("user_id")?,
             opening: row.try_get("opening")?,
             drawn: row.try_get("drawn")?,
@@ -255,9 +227,9 @@ impl Moved {
     }
 
     /// An account whose balance differs from its last entry, without an entry since the last report.
-    fn unmoved(owing: &Owing) -> Moved {
+    fn without_entries(owing: &Owing) -> ArrearsChange {
         let Owing { user, owed: closing, booked: opening, .. } = *owing;
-        Moved { user, opening, drawn: 0, repaid: 0, corrected: 0, closing, cleared: None }
+        ArrearsChange { user, opening, drawn: 0, repaid: 0, corrected: 0, closing, cleared: None }
     }
 
     /// The arrears that the entries lead to.
@@ -301,15 +273,15 @@ pub struct Facts {
     oldest: Option<DateTime<Utc>>,
     /// The arrears by the entries.
     booked: i64,
-    new: List<Moved>,
-    cleared: List<Moved>,
+    new: List<ArrearsChange>,
+    cleared: List<ArrearsChange>,
     /// Accounts that fell into arrears since the last report and left them again.
     passing: u64,
     drawn: i64,
     repaid: i64,
     corrected: i64,
     has_corrections: bool,
-    unexplained: List<Moved>,
+    unexplained: List<ArrearsChange>,
     unexplained_users: HashSet<Uuid>,
 }
 
@@ -335,21 +307,21 @@ impl Facts {
     }
 
     /// Reads what the entries since the last report did.
-    async fn read_changes(&mut self, snapshot: &Transaction<'_>, as_of: DateTime<Utc>) -> Result<(), Error> {
+    async fn read_changes(&mut self, snapshot: &Client, as_of: DateTime<Utc>) -> Result<(), Error> {
         let Some(Closing { as_of: since, .. }) = self.last else { return Ok(()) };
         let declare =
             concat!("DECLARE moved NO SCROLL CURSOR FOR\n", include_str!("../../sql/reports/arrears_moved.sql"));
-        let cursor = Cursor::open(snapshot, declare, &[&since, &as_of], "moved").await?;
-        while let Some(rows) = cursor.fetch(snapshot).await? {
+        let moved = Cursor::open(snapshot, "moved", declare, &[&since, &as_of], FETCHED).await?;
+        while let Some(rows) = moved.fetch(snapshot).await? {
             for row in &rows {
-                self.add_moved(Moved::from_row(row)?, row.try_get("has_corrections")?);
+                self.add_moved(ArrearsChange::from_row(row)?, row.try_get("has_corrections")?);
             }
         }
         Ok(())
     }
 
-    fn add_moved(&mut self, moved: Moved, has_corrections: bool) {
-        let Moved { user, opening, drawn, repaid, corrected, closing, .. } = moved;
+    fn add_moved(&mut self, moved: ArrearsChange, has_corrections: bool) {
+        let ArrearsChange { user, opening, drawn, repaid, corrected, closing, .. } = moved;
         self.drawn = self.drawn.saturating_add(drawn);
         self.repaid = self.repaid.saturating_add(repaid);
         self.corrected = self.corrected.saturating_add(corrected);
@@ -372,7 +344,7 @@ impl Facts {
     }
 
     /// Reads every account in arrears.
-    async fn read_owing(&mut self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<(), Error> {
+    async fn read_owing(&mut self, snapshot: &Client, scope: &Scope<'_>) -> Result<(), Error> {
         let zone = scope.config.time_zone;
         let columns = document::owing_table(Messages::new(scope.config.language), scope, 0);
         let mut file = None;
@@ -404,7 +376,7 @@ impl Facts {
         self.oldest = [self.oldest, owing.since.as_ref().map(|since| since.at)].into_iter().flatten().min();
         self.booked = self.booked.saturating_add(owing.booked);
         if owing.booked != owing.owed && self.unexplained_users.insert(owing.user) {
-            self.unexplained.add(Moved::unmoved(owing), owing.owed);
+            self.unexplained.add(ArrearsChange::without_entries(owing), owing.owed);
         }
     }
 
@@ -443,11 +415,11 @@ impl Report for Arrears {
     type Counters = Counters;
 
     async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
-        plan_for_few(snapshot).await?;
+        plan_for_few(snapshot.client()).await?;
         let last = snapshot.query_opt(include_str!("../../sql/reports/arrears_last.sql"), &[]).await?;
         let mut facts = Facts::new(last.as_ref().map(closing_from).transpose()?);
-        facts.read_changes(snapshot, scope.as_of).await?;
-        facts.read_owing(snapshot, scope).await?;
+        facts.read_changes(snapshot.client(), scope.as_of).await?;
+        facts.read_owing(snapshot.client(), scope).await?;
         Ok(facts)
     }
 

@@ -133,7 +133,7 @@ struct Outlook {
 
 impl Outlook {
     /// Reads the table of batches whole, because the report shows all open batches.
-    async fn read(transaction: &Transaction<'_>, mut borders: Vec<DateTime<Utc>>) -> Result<Outlook, Error> {
+    async fn load(transaction: &Transaction<'_>, mut borders: Vec<DateTime<Utc>>) -> Result<Outlook, Error> {
         borders.sort_unstable();
         borders.dedup();
         let rows = transaction.query(include_str!("../../sql/reports/expiry_outlook.sql"), &[&borders]).await?;
@@ -240,10 +240,10 @@ impl Report for Expiry<'_> {
         let weeks: Vec<DateTime<Utc>> = std::iter::once(scope.slot).chain(mondays).collect();
         let compared: Vec<Forecast> = last.as_ref().map(|last| last.forecast.clone()).unwrap_or_default();
         let ends: Vec<DateTime<Utc>> = compared.iter().map(|forecast| forecast.ends).collect();
-        let mut outlook = Outlook::read(snapshot, [days.as_slice(), &weeks, &ends].concat()).await?;
+        let mut outlook = Outlook::load(snapshot, [days.as_slice(), &weeks, &ends].concat()).await?;
 
         // All other statements read the entries of a span.
-        plan_for_few(snapshot).await?;
+        plan_for_few(snapshot.client()).await?;
         outlook.take_back(snapshot, scope.as_of).await?;
         let since = last.map(|last| last.as_of);
         let expired = match since {

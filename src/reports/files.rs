@@ -149,11 +149,6 @@ fn warn_of_file(document: &Document, file: &str, error: &render::Error) {
     warn!(report, slot, file, error, "{file} of the report {report} cannot be made: {error}");
 }
 
-/// The name of this machine: a report's files are on the machine that made it.
-pub(super) fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
 /// Whether a folder is one that [`folder_of`] names, so that a wrong row cannot have another folder deleted.
 pub(super) fn is_report_folder(folder: &Path, config: &Config) -> bool {
     let Ok(below) = folder.strip_prefix(config.state_dir.join("reports")) else { return false };

@@ -2,7 +2,7 @@
 //! document, write its files, keep it and write its mails to the outbox.
 //!
 //! - [`arrears`], [`expiry`] and [`reconciliation`] hold what is particular to each report.
-//! - [`keep`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
+//! - [`store_document`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
 //! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
@@ -18,7 +18,7 @@ mod store;
 
 pub use files::{folder_of, page, remove_files, text, write_files};
 pub use pipeline::{Pipeline, Report};
-pub use store::{Kept, Listed, Mail, Old, find, find_by_slot, keep, list, load, prune};
+pub use store::{Listed, Mail, Old, StoreOutcome, find, find_by_slot, list, load, prune, store_document};
 
 use crate::ledger;
 use crate::mail;

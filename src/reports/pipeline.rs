@@ -123,7 +123,7 @@ impl Pipeline<'_> {
     ) -> Result<Made<R>, Error> {
         let (scope, made) = self.make(report, client, true).await?;
         files::write_files(client, &made.document, self.config).await?;
-        let transaction = keep(report, client, &scope, &made).await?;
+        let transaction = store_report(report, client, &scope, &made).await?;
         let accounts = report.accounts(&made.facts);
         let progress = Progress { done: accounts, total: accounts };
         also.write(transaction.client(), &SoFar { progress, counters: made.counters.clone() }).await?;
@@ -137,7 +137,7 @@ impl Pipeline<'_> {
     /// If the database fails.
     pub async fn rehearse<R: Report>(&self, report: &R, client: &mut ClientWrapper) -> Result<Made<R>, Error> {
         let (scope, made) = self.make(report, client, false).await?;
-        keep(report, client, &scope, &made).await?.rollback().await?;
+        store_report(report, client, &scope, &made).await?.rollback().await?;
         Ok(made)
     }
 
@@ -165,14 +165,14 @@ impl Pipeline<'_> {
 
 /// Keeps a report in a transaction that is left open. It is not the snapshot's transaction: the run's row changes with each
 /// heartbeat, which a REPEATABLE READ transaction would take for a conflict.
-async fn keep<'a, R: Report>(
+async fn store_report<'a, R: Report>(
     report: &R,
     client: &'a mut ClientWrapper,
     scope: &Scope<'_>,
     made: &Made<R>,
 ) -> Result<Transaction<'a>, Error> {
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-    if store::keep(&transaction, &made.document, scope.config).await?.new {
+    if store::store_document(&transaction, &made.document, scope.config).await?.new {
         report.remember(&transaction, &made.facts, scope).await?;
     }
     Ok(transaction)

@@ -187,7 +187,7 @@ async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, message
 }
 
 async fn resolved_exceptions(client: &Client, run: i64, count: u64, messages: Messages) -> Result<Table, Error> {
-    let table = TableBuilder::new(messages, "cured", messages.label("resolved-exceptions"))
+    let table = TableBuilder::new(messages, "resolved", messages.label("resolved-exceptions"))
         .rows_in_body(ROWS_IN_BODY)
         .rows_in_all(count)
         .column("exception", Kind::Text, move |recorded: &RecordedFinding| sentence(&recorded.finding, messages));
@@ -439,7 +439,7 @@ fn checks(messages: Messages) -> Table {
 /// The names of all rules.
 fn rules() -> impl Iterator<Item = &'static str> {
     let of_accounts = proof::RULES.iter().map(|rule| rule.name);
-    of_accounts.chain(books::RULES.iter().map(|(name, _)| *name))
+    of_accounts.chain(books::RULES)
 }
 
 #[cfg(test)]

@@ -10,15 +10,16 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Row};
 
 use super::Error;
-use super::files::{folder_of, host_name, is_report_folder};
+use super::files::{folder_of, is_report_folder};
 use crate::config::Config;
 use crate::document::Document;
 use crate::mail;
+use crate::scheduler::host_name;
 use crate::time::time_text;
 
-/// What [`keep`] did.
+/// What [`store_document`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoreOutcome {
     /// The document's number.
     pub document: i64,
     /// Whether this call kept the document. False if the slot had one already; that one stays.
@@ -32,9 +33,13 @@ pub struct Kept {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &Config) -> Result<Kept, Error> {
+pub async fn store_document(
+    transaction: &Transaction<'_>,
+    document: &Document,
+    config: &Config,
+) -> Result<StoreOutcome, Error> {
     let Document { report, slot, run, tone, headline, .. } = document;
-    let found = |document| Kept { document, new: false, mails: 0 };
+    let found = |document| StoreOutcome { document, new: false, mails: 0 };
     if let Some(number) = find_by_slot(transaction.client(), report, *slot).await? {
         return Ok(found(number));
     }
@@ -49,7 +54,7 @@ pub async fn keep(transaction: &Transaction<'_>, document: &Document, config: &C
     };
     let number = row.try_get(0)?;
     let mails = mail::write_down(transaction, number, document, &config.mail).await?;
-    Ok(Kept { document: number, new: true, mails })
+    Ok(StoreOutcome { document: number, new: true, mails })
 }
 
 /// The number of the document of a slot.

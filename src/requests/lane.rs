@@ -92,7 +92,7 @@ impl Position {
     }
 
     /// Updates the settled id from a read of the lane.
-    fn settle(&mut self, taken: &Taken) {
+    fn settle(&mut self, taken: &LaneRead) {
         if let Some((number, _)) = self.settling.take_if(|(_, before)| taken.oldest >= *before) {
             self.settled = number;
         }
@@ -202,8 +202,8 @@ impl Lane {
         position: &mut Position,
     ) -> Result<Step, ledger::Error> {
         let from_start = Instant::now() >= position.start_at;
-        let wanted = if from_start { Wanted::After(0) } else { Wanted::After(position.after) };
-        let (mut taken, posted) = self.post(connection, wanted, &position.waiting).await;
+        let selection = if from_start { Selection::After(0) } else { Selection::After(position.after) };
+        let (mut taken, posted) = self.post(connection, selection, &position.waiting).await;
         if taken.elsewhere {
             return Ok(Step::Elsewhere);
         }
@@ -233,7 +233,7 @@ impl Lane {
             if *due_in > 0 || self.stop.is_cancelled() {
                 break;
             }
-            let (tried, posted) = self.post(connection, Wanted::These(vec![*id]), &[]).await;
+            let (tried, posted) = self.post(connection, Selection::Ids(vec![*id]), &[]).await;
             // It is left out if an earlier request of its account waits.
             worked |= !tried.requests.is_empty();
             if let Err(failure) = posted {
@@ -287,7 +287,7 @@ impl Lane {
             }
             let mut ids: Vec<i64> = part.iter().map(|request| request.id).collect();
             ids.sort_unstable();
-            let (taken, posted) = self.post(connection, Wanted::These(ids), &[]).await;
+            let (taken, posted) = self.post(connection, Selection::Ids(ids), &[]).await;
             if taken.elsewhere {
                 // Another daemon has taken over the lane, and with it the rest.
                 return Ok(());
@@ -332,15 +332,15 @@ impl Lane {
     async fn post(
         &mut self,
         connection: &mut Option<Connection>,
-        wanted: Wanted,
+        selection: Selection,
         waiting: &[i64],
-    ) -> (Taken, Result<(), Failure>) {
-        let mut taken = Taken::default();
+    ) -> (LaneRead, Result<(), Failure>) {
+        let mut taken = LaneRead::default();
         for clash in 1.. {
             let result = match self.connect(connection).await {
                 Ok(connection) => {
                     // A panic is treated as the fault of a request.
-                    let posted = self.post_once(connection, &wanted, waiting, &mut taken);
+                    let posted = self.post_once(connection, &selection, waiting, &mut taken);
                     AssertUnwindSafe(posted).catch_unwind().await
                 }
                 Err(error) => Ok(Err(error)),
@@ -373,14 +373,14 @@ impl Lane {
     async fn post_once(
         &self,
         Connection { session, statements, .. }: &mut Connection,
-        wanted: &Wanted,
+        selection: &Selection,
         waiting: &[i64],
-        taken: &mut Taken,
+        taken: &mut LaneRead,
     ) -> Result<Vec<Reply>, ledger::Error> {
         let rules = Arc::clone(&self.rules.borrow());
         let group = session.begin();
-        *taken = Taken::default();
-        let Some(postings) = self.take(group.client(), statements, wanted, waiting, taken).await? else {
+        *taken = LaneRead::default();
+        let Some(postings) = self.take(group.client(), statements, selection, waiting, taken).await? else {
             return Ok(Vec::new());
         };
         let outcomes = WriteOutcomes { lane: self.number, statement: &statements.finish, taken };
@@ -392,20 +392,20 @@ impl Lane {
         &self,
         client: &Client,
         statements: &Statements,
-        wanted: &Wanted,
+        selection: &Selection,
         waiting: &[i64],
-        taken: &mut Taken,
+        taken: &mut LaneRead,
     ) -> Result<Option<Vec<Posting>>, ledger::Error> {
         let lane = self.number;
         let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
         let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
         let began = Instant::now();
         let rows = async {
-            match wanted {
-                Wanted::After(id) => {
+            match selection {
+                Selection::After(id) => {
                     client.query(&statements.take, &[&lane, id, &i64::MAX, &most, &None::<Vec<i64>>]).await
                 }
-                Wanted::These(ids) => {
+                Selection::Ids(ids) => {
                     let first = ids.first().copied().unwrap_or_default();
                     let last = ids.last().copied().unwrap_or_default();
                     client.query(&statements.take, &[&lane, &(first - 1), &last, &most, &Some(ids)]).await
@@ -419,7 +419,7 @@ impl Lane {
             client.query(&statements.waiting, &of_lane),
             rows,
         )?;
-        *taken = Taken { took: began.elapsed(), ..Taken::default() };
+        *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
         let Some(locked) = locked.first() else {
             taken.elsewhere = true;
             return Ok(None);
@@ -430,7 +430,9 @@ impl Lane {
             taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
         }
         let waits = |id: &i64| taken.waiting.iter().any(|(waiting, _)| waiting == id);
-        if matches!(wanted, Wanted::After(1..)) && (now_waiting.len() == MOST_WAITING || !waiting.iter().all(waits)) {
+        if matches!(selection, Selection::After(1..))
+            && (now_waiting.len() == MOST_WAITING || !waiting.iter().all(waits))
+        {
             taken.released = true;
             return Ok(None);
         }
@@ -451,7 +453,7 @@ impl Lane {
         Ok((!rows.is_empty()).then_some(postings))
     }
 
-    fn count_outcomes(&self, taken: &Taken, replies: &[Reply]) {
+    fn count_outcomes(&self, taken: &LaneRead, replies: &[Reply]) {
         let (mut posted, mut replayed, mut refused) = (0, 0, 0);
         for (request, reply) in taken.outcomes(replies) {
             match reply {
@@ -559,15 +561,15 @@ fn middle(requests: &mut [Request]) -> usize {
 }
 
 /// Which requests to take from a lane.
-enum Wanted {
+enum Selection {
     /// The next requests after this id.
     After(i64),
-    These(Vec<i64>),
+    Ids(Vec<i64>),
 }
 
 /// The result of reading a lane.
 #[derive(Default)]
-struct Taken {
+struct LaneRead {
     /// Nothing was taken: another daemon holds the lane.
     elsewhere: bool,
     /// Nothing was taken: a waiting request is gone, so requests before the position may be free now.
@@ -591,7 +593,7 @@ struct Request {
     unreadable: Option<Refusal>,
 }
 
-impl Taken {
+impl LaneRead {
     /// Each request with its outcome; `replies` are those to the readable requests.
     fn outcomes<'a>(
         &'a self,
@@ -609,7 +611,7 @@ impl Taken {
 struct WriteOutcomes<'a> {
     lane: i16,
     statement: &'a Statement,
-    taken: &'a Taken,
+    taken: &'a LaneRead,
 }
 
 impl AlsoWrite<[Reply]> for WriteOutcomes<'_> {
@@ -670,14 +672,14 @@ fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Er
 mod tests {
     use super::*;
 
-    fn told(last_number: i64, oldest: i64, next: i64) -> Taken {
-        Taken { last_number, oldest, next, ..Taken::default() }
+    fn told(last_number: i64, oldest: i64, next: i64) -> LaneRead {
+        LaneRead { last_number, oldest, next, ..LaneRead::default() }
     }
 
     #[test]
     fn a_number_is_settled_when_every_transaction_of_its_time_is_over() {
         let mut position = Position::new();
-        let mut settled_after = |taken: Taken| {
+        let mut settled_after = |taken: LaneRead| {
             position.settle(&taken);
             position.settled
         };

@@ -34,7 +34,7 @@ use plan::plan;
 pub use plan::{Outage, PAUSED_BY, outage};
 use run::Attempt;
 pub use run::{Completed, Ended, Run, Work};
-pub use store::{Error, Store};
+pub use store::{Error, Store, host_name};
 
 use crate::time::{Zone, time_text};
 

@@ -50,6 +50,11 @@ impl Error {
     }
 }
 
+/// The name of this machine, by which the rows of runs and documents name it.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 /// The scheduler's tables, as one process uses them.
 #[derive(Clone)]
 pub struct Store {
@@ -70,10 +75,8 @@ type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl Store {
     /// For this process. A run whose heartbeats stopped is taken over within `takeover`.
     pub fn new(database: &Database, takeover: Duration) -> Store {
-        let host =
-            nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        Store { database: database.clone(), host, pid, takeover }
+        Store { database: database.clone(), host: host_name(), pid, takeover }
     }
 
     /// The time by the database's clock, which all daemons share.

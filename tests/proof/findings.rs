@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use pointsd::proof::{
     Finding, RecordedFinding, count_findings, load_resolved_findings, load_standing_findings, load_users_with_findings,
-    record_findings, resolve_findings,
+    record_findings, record_whole_ledger_findings, resolve_findings,
 };
 use tokio_postgres::Client;
 
@@ -67,4 +67,27 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     assert_eq!(resolve_findings(&client, 3, day(3)).await.unwrap(), 2);
     assert_eq!(counts(&client, 3).await, (1, 1, 2));
     assert_eq!(standing(&client, 3).await[0].since, day(3));
+}
+
+/// The ledger is repaired between two attempts of a run: the second attempt resolves what the first one found, although
+/// the proof of the run has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn about_the_whole_ledger_follow_the_last_tie_out_of_a_run() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let of_ledger = |rule| Finding { user: None, ..finding(1, rule, None, None, "10", "11") };
+    let (balance, source) = (of_ledger("days_balance"), of_ledger("days_source"));
+    let account = finding(1, "account_balance", None, None, "1", "2");
+    record_whole_ledger_findings(&client, 1, day(1), &[balance, source.clone()]).await.unwrap();
+    record_findings(&client, 1, day(1), std::slice::from_ref(&account)).await.unwrap();
+    assert_eq!(resolve_findings(&client, 1, day(1)).await.unwrap(), 0);
+    assert_eq!(counts(&client, 1).await, (3, 3, 0));
+
+    record_whole_ledger_findings(&client, 1, day(2), std::slice::from_ref(&source)).await.unwrap();
+    let now: Vec<_> = standing(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
+    assert_eq!(now, [source, account.clone()]);
+    assert_eq!(counts(&client, 1).await, (2, 2, 1));
+    record_whole_ledger_findings(&client, 1, day(3), &[]).await.unwrap();
+    let now: Vec<_> = standing(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
+    assert_eq!(now, [account]);
 }

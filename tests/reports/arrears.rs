@@ -11,7 +11,7 @@ use pointsd::reports::pipeline::Made;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
+use super::{AsOf, assert_complete, config, consume, database_time, hand, numbers, post, recharge, repair, table};
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
 
@@ -210,6 +210,38 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     let made = report(&database, &config, day(6)).await;
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [42, -7, 0, 0, 1, 36], "{:#?}", made.document);
     assert_eq!((made.counters.unexplained, made.document.tone), (0, Tone::Attention));
+}
+
+/// A repair after the cutoff is in the snapshot, but not in the report: that shows the balances before the repair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_after_the_cutoff_is_left_to_the_next_report() {
+    let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+    database.expect_damage();
+    let config = config(&folder, "UTC", "en");
+    let (mut session, mut client) = (database.session().await, database.client().await);
+    let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+    post(&mut session, &[consume(1, 5, "a", day(1)), recharge(2, 9, "a", day(1), day(20))], &config).await;
+    report(&database, &config, day(2)).await;
+    // Account 1 has no entry in the span, account 2 falls into arrears.
+    post(&mut session, &[consume(2, 11, "b", day(2))], &config).await;
+    hand(&client, 1, 12, None).await;
+    hand(&client, 2, 4, None).await;
+    let cutoff = database_time(&client).await;
+    repair(&mut client, 1, Basis::Entries).await;
+    repair(&mut client, 2, Basis::Entries).await;
+    let connections = database.database().await;
+    let mut connection = Object::take(connections.connection().await.unwrap());
+    let pipeline = Pipeline { config: &config, slot: day(3), run: 1 };
+    let made = pipeline.rehearse(&AsOf(cutoff, Arrears), &mut connection).await.unwrap();
+    connections.close().await.unwrap();
+    assert_eq!(made.counters.points, 17 + 6);
+    let unexplained: Vec<_> = table(&made.document, "unexplained").rows.iter().map(|row| row[1..].to_vec()).collect();
+    // Opening, new arrears, repaid, expected, found.
+    let (one, two) = ([5, 0, 0, 5, 17].map(Cell::Number), [0, 2, 0, 2, 6].map(Cell::Number));
+    assert!(unexplained.contains(&one.to_vec()) && unexplained.contains(&two.to_vec()), "{unexplained:?}");
+
+    let made = report(&database, &config, day(3)).await;
+    assert_eq!((made.counters.points, made.counters.unexplained), (7, 0));
 }
 
 /// The cost grows with the accounts in arrears and with the span: neither accounts nor entries are read whole.

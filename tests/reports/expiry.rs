@@ -10,7 +10,7 @@ use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
 use tokio_postgres::Client;
 
-use super::{assert_complete, config, consume, hand, numbers, post, recharge, repair, table};
+use super::{AsOf, assert_complete, config, consume, database_time, hand, numbers, post, recharge, repair, table};
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
 
@@ -182,6 +182,35 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         assert_says(&document, says);
         assert_complete(&document, chinese);
     }
+}
+
+/// A repair after the cutoff is in the snapshot, but not in the report: that shows the batches before the repair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_after_the_cutoff_is_left_to_the_next_report() {
+    let (mut database, folder) = (TestDatabase::new().await, Folder::new());
+    database.expect_damage();
+    let config = config(&folder, "UTC", "en");
+    let (mut session, mut client) = (database.session().await, database.client().await);
+    let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+    let postings = [100, 50, 40].map(|points| recharge(points, i64::from(points), "a", day(1), day(12)));
+    post(&mut session, &postings, &config).await;
+    hand(&client, 100, 30, Some(1)).await;
+    hand(&client, 50, 5, Some(1)).await;
+    hand(&client, 40, 40, Some(1)).await; // closes the batch
+    let cutoff = database_time(&client).await;
+    repair(&mut client, 100, Basis::Entries).await;
+    repair(&mut client, 50, Basis::Balances).await;
+    repair(&mut client, 40, Basis::Entries).await; // opens it again
+    let connections = database.database().await;
+    let mut connection = Object::take(connections.connection().await.unwrap());
+    let (sweep, pipeline) = (Sweep::default(), Pipeline { config: &config, slot: day(10), run: 1 });
+    let expiry = Expiry { sweep: &sweep, disproved: false };
+    let before = pipeline.rehearse(&AsOf(cutoff, expiry), &mut connection).await.unwrap();
+    connections.close().await.unwrap();
+    // Open batches, and their points.
+    assert_eq!(table(&before.document, "outstanding").totals[1..3], [2, 70 + 45].map(Some));
+    let after = made(&database, &config, day(10), &sweep, false).await;
+    assert_eq!(table(&after, "outstanding").totals[1..3], [3, 100 + 45 + 40].map(Some));
 }
 
 /// The subject names the problem, and the first section the reason.

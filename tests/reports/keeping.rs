@@ -13,7 +13,7 @@ use pointsd::config::Config;
 use pointsd::database::Database;
 use pointsd::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
 use pointsd::language::Language;
-use pointsd::reports::{self, Kept};
+use pointsd::reports::{self, StoreOutcome};
 use serde_json::{Value, json};
 
 use crate::program::{Done, Folder, Running, call, eventually, on, run, wait};
@@ -49,14 +49,14 @@ impl Place {
     }
 
     /// Keeps documents, each in a transaction of its own that commits.
-    fn keep(&self, documents: &[Document]) -> Vec<Kept> {
+    fn keep(&self, documents: &[Document]) -> Vec<StoreOutcome> {
         let config = self.config();
         self.with_client(async |mut client| {
             let mut kept = Vec::new();
             for document in documents {
                 reports::write_files(&client, document, &config).await.unwrap();
                 let transaction = client.transaction().await.unwrap();
-                kept.push(reports::keep(&transaction, document, &config).await.unwrap());
+                kept.push(reports::store_document(&transaction, document, &config).await.unwrap());
                 transaction.commit().await.unwrap();
             }
             kept
@@ -151,7 +151,7 @@ fn a_document_is_kept_once_with_its_files_and_its_mails() {
 
     // The slot runs again with another result: the report that was stored first stays.
     let again = Document { headline: "2 accounts owe 240 points".to_owned(), run: 18, ..first.clone() };
-    assert_eq!(place.keep(&[again])[0], Kept { document: kept.document, new: false, mails: 0 });
+    assert_eq!(place.keep(&[again])[0], StoreOutcome { document: kept.document, new: false, mails: 0 });
     assert_eq!(fs::read_to_string(folder.join("report.html")).unwrap(), page);
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
     let read = place.with_client(async |client| reports::load(&client, kept.document).await.unwrap());
@@ -165,7 +165,7 @@ fn what_does_not_commit_was_never_there_and_is_made_again() {
     place.with_client(async |mut client| {
         reports::write_files(&client, &document(SLOT), &config).await.unwrap();
         let transaction = client.transaction().await.unwrap();
-        reports::keep(&transaction, &document(SLOT), &config).await.unwrap();
+        reports::store_document(&transaction, &document(SLOT), &config).await.unwrap();
         transaction.rollback().await.unwrap();
     });
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (0, 0));
@@ -183,11 +183,11 @@ fn two_at_once_keep_one() {
         let database = place.database.database().await;
         let (mut one, mut other) = (database.connection().await.unwrap(), database.connection().await.unwrap());
         let first = one.transaction().await.unwrap();
-        let first_kept = reports::keep(&first, &document(SLOT), &config).await.unwrap();
+        let first_kept = reports::store_document(&first, &document(SLOT), &config).await.unwrap();
         let second = other.transaction().await.unwrap();
         // It has seen no document, and waits at its insert for the first one's end.
         let document = document(SLOT);
-        let (second_kept, ()) = tokio::join!(reports::keep(&second, &document, &config), async {
+        let (second_kept, ()) = tokio::join!(reports::store_document(&second, &document, &config), async {
             let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             let client = place.database.client().await;
             while client.query(waits, &[]).await.unwrap().is_empty() {
@@ -198,7 +198,7 @@ fn two_at_once_keep_one() {
         second.commit().await.unwrap();
         (first_kept, second_kept.unwrap())
     });
-    assert_eq!(kept.1, Kept { document: kept.0.document, new: false, mails: 0 });
+    assert_eq!(kept.1, StoreOutcome { document: kept.0.document, new: false, mails: 0 });
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
 }
 

@@ -9,10 +9,13 @@ mod reconciliation;
 
 use crate::program::{DEFAULTS, Folder};
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
 use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
-use pointsd::proof::{self, Applied, Approval, Basis};
+use pointsd::proof::{self, Approval, Basis, RepairOutcome};
+use pointsd::reports;
+use pointsd::reports::pipeline::{Report, Scope};
 use tokio_postgres::Client;
 
 /// The defaults, in this zone and language.
@@ -53,12 +56,46 @@ async fn hand(client: &Client, nth: u32, points: i64, batch: Option<i32>) {
     client.execute(sql, &[&crate::support::user(nth), &points, &batch]).await.unwrap();
 }
 
+/// A report as of an instant in the past: entries since then are later than its cutoff, but are in its snapshot.
+struct AsOf<R>(DateTime<Utc>, R);
+
+impl<R: Report> Report for AsOf<R> {
+    const NAME: &'static str = R::NAME;
+    type Facts = R::Facts;
+    type Counters = R::Counters;
+
+    fn as_of(&self) -> Option<DateTime<Utc>> {
+        Some(self.0)
+    }
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<R::Facts, reports::Error> {
+        self.1.gather(snapshot, scope).await
+    }
+
+    fn document(&self, facts: &R::Facts, scope: &Scope<'_>) -> Document {
+        self.1.document(facts, scope)
+    }
+
+    fn counters(&self, facts: &R::Facts) -> R::Counters {
+        self.1.counters(facts)
+    }
+
+    fn accounts(&self, facts: &R::Facts) -> u64 {
+        self.1.accounts(facts)
+    }
+}
+
+/// Now, by the clock of the database.
+async fn database_time(client: &Client) -> DateTime<Utc> {
+    client.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0)
+}
+
 /// Sets a user's account right.
 async fn repair(client: &mut Client, nth: u32, keep: Basis) {
     let plan = proof::plan(client, &[crate::support::user(nth)], keep, Utc::now()).await.unwrap();
     let order = Approval { by: "Ada", reason: "a hand slipped", at: Utc::now() };
     let applied = proof::apply(client, &plan, &plan.accounts[0], &order).await.unwrap();
-    assert!(matches!(applied, Applied::Posted(_)), "{applied:?}");
+    assert!(matches!(applied, RepairOutcome::Posted(_)), "{applied:?}");
 }
 
 #[track_caller]

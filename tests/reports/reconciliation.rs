@@ -142,7 +142,7 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     assert_eq!(ages, &[None, Some(18), Some(1530)]);
     let expiries: Vec<Vec<String>> = table(&made, "outstanding-by-expiry").rows.iter().map(|row| texts(row)).collect();
     assert_eq!(expiries.last().unwrap(), &["Over 180 days", "18", "1530"]);
-    assert_eq!((table(&made, "findings").rows_in_all, table(&made, "cured").rows_in_all), (0, 0));
+    assert_eq!((table(&made, "findings").rows_in_all, table(&made, "resolved").rows_in_all), (0, 0));
     assert!(table(&made, "rules").rows.len() > 3);
     let tie: Vec<Vec<String>> = table(&made, "tie-out").rows.iter().map(|row| texts(row)).collect();
     let expected = [
@@ -322,13 +322,13 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     assert_eq!(columns.map(|column| cell(findings, &whole, column)), expected);
     in_one_language(&made);
 
-    // Mended: cured, and said so.
+    // After the repair they are resolved.
     sql(&database, &set("- 7"));
     let english = config(&folder, "");
     let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
     assert_eq!((&answer["findings"], &answer["resolved"]), (&json!(0), &json!(found)));
     let made = document(&answer);
-    assert_eq!((made.tone, table(&made, "cured").rows.len() as u64), (Tone::Good, found));
+    assert_eq!((made.tone, table(&made, "resolved").rows.len() as u64), (Tone::Good, found));
     let answer = reconcile(&database, &english, &["--json"]).expect(0).json();
     assert_eq!(answer["resolved"], 0);
 }

@@ -3,7 +3,7 @@
 use crate::time::Zone;
 use chrono::{DateTime, Utc};
 
-use super::{ALL_ROWS, Age, AgeTotal, Closing, Facts, List, Moved, Owing, REPORT};
+use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT};
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
 use crate::reports::pipeline::Scope;
@@ -148,7 +148,7 @@ fn unexplained(facts: &Facts, messages: Messages) -> Table {
         table = table.column("corrections", Kind::Number, |moved| moved.corrected);
     }
     table
-        .column("arrears-expected", Kind::Number, Moved::expected)
+        .column("arrears-expected", Kind::Number, ArrearsChange::expected)
         .column("arrears-actual", Kind::Number, |moved| moved.closing)
         .rows(&facts.unexplained.rows)
         .build()
@@ -234,12 +234,15 @@ fn local_moment(instant: DateTime<Utc>, zone: Zone, messages: Messages) -> Strin
     messages.moment(instant.with_timezone(&zone).naive_local())
 }
 
-/// Sets what tables of accounts that moved have in common.
-fn of_accounts<'a>(table: TableBuilder<'a, Moved>, list: &List<Moved>) -> TableBuilder<'a, Moved> {
+/// Sets what the tables of changed accounts have in common.
+fn of_accounts<'a>(
+    table: TableBuilder<'a, ArrearsChange>,
+    list: &List<ArrearsChange>,
+) -> TableBuilder<'a, ArrearsChange> {
     table.rows_in_body(ROWS_IN_BODY).rows_in_all(list.count).column("account", Kind::Identifier, |moved| moved.user)
 }
 
-fn new(list: &List<Moved>, messages: Messages) -> Table {
+fn new(list: &List<ArrearsChange>, messages: Messages) -> Table {
     let table = TableBuilder::new(messages, "new", messages.label("arrears-new"));
     of_accounts(table, list)
         .if_empty(messages.label("arrears-new-none"))
@@ -248,7 +251,7 @@ fn new(list: &List<Moved>, messages: Messages) -> Table {
         .build()
 }
 
-fn cleared(list: &List<Moved>, messages: Messages) -> Table {
+fn cleared(list: &List<ArrearsChange>, messages: Messages) -> Table {
     let table = TableBuilder::new(messages, "cleared", messages.label("arrears-cleared"));
     of_accounts(table, list)
         .if_empty(messages.label("arrears-cleared-none"))
@@ -259,7 +262,7 @@ fn cleared(list: &List<Moved>, messages: Messages) -> Table {
         .build()
 }
 
-fn cleared_by(moved: &Moved, messages: Messages) -> String {
+fn cleared_by(moved: &ArrearsChange, messages: Messages) -> String {
     match &moved.cleared {
         Some(cleared) if cleared.kind == "recharge" => {
             messages.text("arrears-cleared-by-recharge", args![source = cleared.source.clone()])
