@@ -274,6 +274,9 @@ fn figure(text: &str, messages: Messages) -> Option<String> {
     if let Some(more) = text.strip_prefix("and ").and_then(|text| text.strip_suffix(" more")) {
         return Some(messages.text("value-and-more", args![value = more]));
     }
+    if let Some(source) = text.strip_prefix("source ") {
+        return Some(messages.text("value-source", args![value = source]));
+    }
     let (name, number) = text.rsplit_once(' ').unwrap_or(("", text));
     let number = number.parse::<i128>().ok()?;
     match name {
@@ -497,8 +500,9 @@ mod tests {
         let told_of_days =
             texts("2026-11-21 gift：期初 5 过期 3、2026-11-22 欠费积分（应收）：抵扣欠费 9", "2026-11-21 gift：期初 6");
         assert_eq!(told(days.0, days.1, chinese), told_of_days);
+        assert_eq!(told("source card", "source gift", chinese), texts("来源 card", "来源 gift"));
         assert_eq!(told("-151", "3", english), (Cell::Number(-151), Cell::Number(3)));
-        for words in ["no such batch", "remaining 0 to 100", "none, but 1 batches and 3 entries", "source gift"] {
+        for words in ["no such batch", "remaining 0 to 100", "none, but 1 batches and 3 entries"] {
             assert_eq!(told("5", words, chinese), (Cell::Empty, Cell::Empty), "{words}");
         }
     }

@@ -11,9 +11,6 @@ use crate::reports::pipeline::Scope;
 /// The most rows of a list in a mail's body.
 const ROWS_IN_BODY: usize = 20;
 
-/// How many of the largest balances stand apart.
-const LARGEST: usize = 10;
-
 pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     let messages = Messages::new(scope.config.language);
     let counters = facts.counters();
@@ -28,7 +25,7 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         sections.push(exceptions(facts, messages));
         sections.push(Section::Table(unexplained(facts, messages)));
     }
-    sections.push(Section::Table(largest(facts, scope, messages)));
+    sections.push(Section::Table(all(facts, scope, messages)));
     match &facts.last {
         None => sections.push(Section::Text {
             title: messages.label("arrears-changes"),
@@ -40,7 +37,6 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
             sections.push(Section::Table(cleared(&facts.cleared, messages)));
         }
     }
-    sections.push(Section::Table(all(facts, scope, messages)));
     Document {
         title: messages.label("arrears-title"),
         tone,
@@ -156,17 +152,8 @@ fn unexplained(facts: &Facts, messages: Messages) -> Table {
 
 /// The table of all accounts in arrears, without rows. `points` is the total over all accounts.
 pub(super) fn owing_table(messages: Messages, scope: &Scope<'_>, points: i64) -> TableBuilder<'static, Owing> {
-    table_of_owing(messages, scope, ("owing", messages.label("arrears-all")), points)
-}
-
-fn table_of_owing(
-    messages: Messages,
-    scope: &Scope<'_>,
-    (name, title): (&str, String),
-    points: i64,
-) -> TableBuilder<'static, Owing> {
     let (slot, zone) = (scope.slot, scope.config.time_zone);
-    TableBuilder::new(messages, name, title)
+    TableBuilder::new(messages, "owing", messages.label("arrears-all"))
         .rows_in_body(ROWS_IN_BODY)
         .column("account", Kind::Identifier, |owing: &Owing| owing.user)
         .totalled("arrears-owed", points, |owing| owing.owed)
@@ -177,17 +164,10 @@ fn table_of_owing(
         .column("arrears-last-entry", Kind::Instant, |owing| owing.last)
 }
 
-fn largest(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
-    let title = messages.label("arrears-largest");
-    let table = table_of_owing(messages, scope, ("largest", title), 0).rows(facts.owing.rows.iter().take(LARGEST));
-    // The total over all accounts stands in the table of all.
-    Table { totals: Vec::new(), ..table.build() }
-}
-
 fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     let (shown, count) = (facts.owing.rows.len(), facts.owing.count);
     let note = match (count > shown as u64, facts.in_file) {
-        (false, _) => String::new(),
+        (false, _) => messages.label("arrears-all-note"),
         (true, true) => messages.text("arrears-all-in-file", args![shown = shown as u64, file = ALL_ROWS]),
         (true, false) => messages.text("arrears-all-not-in-file", args![shown = shown as u64]),
     };
