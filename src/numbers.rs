@@ -23,6 +23,11 @@ pub fn grouped(number: impl Into<i128>) -> String {
     text
 }
 
+/// A count that the database made, which is never below zero.
+pub fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 /// `1 batch`, `2 batches`.
 pub fn counted(number: impl Into<i128>, one: &str, many: &str) -> String {
     let number: i128 = number.into();

@@ -205,7 +205,7 @@ impl PriceList {
         self.price(service, |_| seconds.ok_or_else(|| PriceError::SecondsMissing { service: service.to_owned() }))
     }
 
-    /// The points to have in hand before one use starts, from what is known of its input: the cost of the seconds
+    /// The points that one use needs before it starts, from what is known of its input: the cost of the seconds
     /// that the input stands for, never lower than [`PriceList::cost`] of the same seconds.
     ///
     /// # Errors

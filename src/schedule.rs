@@ -145,7 +145,7 @@ impl Schedule {
         if self.once_a_day()
             && let Some(change) = self.zone.last_change(now - DAY, now)
         {
-            // What happens a second time has come due the first time.
+            // A time that the clocks show twice came due the first time.
             from = from.max(change.local_before());
         }
         loop {

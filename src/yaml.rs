@@ -1,8 +1,8 @@
 //! Reads YAML files, so that every file fails alike: with the file, the line, the key's path, and what to write instead.
 //!
 //! serde_yaml parses and types. A first pass refuses what YAML allows and a configuration does not need: a key written twice
-//! (the parser lets the last one win in silence) and tags. The parser tells a line only with an error, so the line of a key
-//! is found by a pass that stops there.
+//! (the parser lets the last one win in silence) and tags. The parser gives a line only with an error, so a pass that
+//! stops at a key finds its line.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -266,7 +266,7 @@ impl<'a> Pass<'a> {
         E::custom("refused")
     }
 
-    /// The error by which the parser tells the line of the key.
+    /// The error with which the parser gives the line of the key.
     fn stop_at_goal<E: de::Error>(&self, path: &str) -> Result<(), E> {
         if self.goal == Some(path) { Err(E::custom("found")) } else { Ok(()) }
     }

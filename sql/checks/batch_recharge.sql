@@ -1,5 +1,5 @@
 -- The nth recharge of an account opened batch n, with the recharge's points, source and time. No batch was opened otherwise.
--- A batch under another number is one finding: it is told as found in place of the missing one.
+-- A batch under another number is one finding: its number is the value found in place of the missing one.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, batch AS named, amount, source_type AS source, at,

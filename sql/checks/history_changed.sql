@@ -6,7 +6,7 @@ SELECT c.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN format('entries 1 to %s', c.seq) END,
                           CASE WHEN b.print <> c.batches_print THEN format('batches 1 to %s', c.batches) END)
            || ' as they were proved' AS expected,
-       -- With the fingerprints of now: a further change is told as another value, so an older repair plan does not accept it.
+       -- With the present fingerprints: a further change gives another value, so an older repair plan does not accept it.
        'changed since, to ' || concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN e.print END,
                                                   CASE WHEN b.print <> c.batches_print THEN b.print END) AS found,
        NULL::bigint AS points

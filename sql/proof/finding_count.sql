@@ -1,4 +1,4 @@
--- Counts the findings that stand; of those, the ones that no earlier report has told; and the ones resolved since then.
+-- Counts the findings that stand; of those, the ones that no earlier report has listed; and the ones resolved since then.
 -- "Since then" goes back to the last run that made a report: a run that was interrupted before its report may have recorded
 -- or resolved findings, too.
 -- $1 bigint: the run

@@ -37,8 +37,8 @@ pub struct Books {
     pub recomputed: bool,
     /// The findings about the ledger as a whole.
     pub findings: Vec<Finding>,
-    /// Whether accounts and batches differ from the closed days as they stand. Findings are then left out: they are told
-    /// after the closed days were recomputed.
+    /// Whether accounts and batches differ from the closed days as they stand. Findings are left out in that case:
+    /// they are made after the closed days were recomputed.
     pub differs: bool,
 }
 

@@ -629,7 +629,7 @@ impl Server {
     }
 }
 
-/// `None` where the system does not tell.
+/// `None` if the system does not say.
 fn is_postgres_at_work(pid: u32) -> Option<bool> {
     // As "4711 (postgres) S 1 …"; Z is a zombie.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -179,7 +179,7 @@ impl Error {
 }
 
 /// Whether trying again, with a new connection, can help: the connection was lost or refused, or
-/// the server named a reason that passes (told by its SQLSTATE, never by words).
+/// the server named a reason that passes (by its SQLSTATE, never by its text).
 pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     if let Some(code) = error.code() {
         // Class 08 is every kind of connection exception.
@@ -245,7 +245,7 @@ pub struct Dedicated {
 }
 
 impl Database {
-    /// Connects once, so that a bad URL or a server that is down is told here and not later.
+    /// Connects once, so that a bad URL or a server that is down fails here and not later.
     /// Without a URL the embedded server is started, or joined where it runs already.
     ///
     /// # Errors
@@ -326,7 +326,7 @@ impl Database {
     }
 
     /// Ends the statement that is under way on the connection of this token, if there is one: it fails with
-    /// [`SqlState::QUERY_CANCELED`]. That the server could not be told is no error: the statement ends by itself.
+    /// [`SqlState::QUERY_CANCELED`]. A request to cancel that does not arrive is no error: the statement ends by itself.
     pub async fn cancel(&self, token: &CancelToken) {
         tokio::time::timeout(self.inner.connect_timeout, token.cancel_query(self.inner.tls.clone())).await.ok();
     }
@@ -342,7 +342,7 @@ impl Database {
         self.inner.description.clone()
     }
 
-    /// Runs all migrations that are pending and tells which.
+    /// Runs all pending migrations and returns them.
     ///
     /// # Errors
     /// [`Error::Migration`] when the database's migrations do not fit this program,

@@ -51,7 +51,7 @@ impl SessionKind {
 /// What every session starts with, in one round trip.
 ///
 /// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
-/// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, is told from a slow statement.
+/// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow statement.
 /// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.
 pub(super) fn common_settings(statement_timeout: Duration) -> String {
     let statement_ms = statement_timeout.as_millis();

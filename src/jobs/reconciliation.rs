@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::database::{Cursor, snapshot};
 use crate::document::Document;
 use crate::ledger::{CUTOFF_LIMIT, cutoff};
-use crate::numbers::{counted, grouped};
+use crate::numbers::{count, counted, grouped};
 use crate::proof::{
     Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
     record_whole_ledger_findings, resolve_findings,
@@ -151,7 +151,7 @@ async fn examine_and_report(
     record_findings(transaction.client(), NO_RUN, now, &findings).await?;
     resolve_findings(transaction.client(), NO_RUN, now).await?;
     let row = transaction.query_one(include_str!("../../sql/proof/ledger_count.sql"), &[]).await?;
-    let count = |at| row.try_get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
+    let count = |column: usize| row.try_get(column).map(count);
     let proof = Proof { full: true, accounts: count(0)?, batches: count(1)?, entries: count(2)?, ..Proof::default() };
     let scope = Scope { config, slot, run: NO_RUN, as_of: books.as_of, folder: None };
     let report = ReconciliationReport { proof: &proof, full_until: None, books: &books };

@@ -18,8 +18,8 @@ use crate::retry::Backoff;
 /// person to look at it.
 pub const CUTOFF_LIMIT: Duration = Duration::from_secs(60);
 
-/// Postings end within milliseconds, so the first look comes soon.
-const LOOKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
+/// Postings end within milliseconds, so the first check comes soon.
+const CHECKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
 
 /// Returns an instant W, by the server's clock. Every snapshot that begins afterwards sees all entries with
 /// `recorded_at <= W`, and no such entry appears later.
@@ -32,7 +32,7 @@ const LOOKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_mil
 pub async fn cutoff(client: &Client, limit: Duration) -> Result<DateTime<Utc>, Error> {
     let cutoff = client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?;
     let began = Instant::now();
-    let mut pauses = LOOKS.pauses();
+    let mut pauses = CHECKS.pauses();
     let mut awaited: Option<HashSet<String>> = None;
     loop {
         let rows = client.query(include_str!("../../sql/ledger/writer_list.sql"), &[]).await?;

@@ -346,7 +346,7 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Queues the BEGIN. It goes out with the next statement, whose error tells where it failed.
+    /// Queues the BEGIN. It goes out with the next statement, which fails if it does.
     ///
     /// The isolation level is named because a database may have another default.
     pub(super) fn begin(client: &'a Client) -> Transaction<'a> {

@@ -15,6 +15,7 @@ use super::also_write::{AlsoWrite, Progress, SoFar};
 use super::rules::{DRAWING_RULE, Rules};
 use super::session::{Error, Session, Transaction};
 use crate::database::Cursor;
+use crate::numbers::count;
 use crate::time::to_microsecond;
 
 /// Accounts in one transaction. A posting to one of them waits for the group to end, so it is small: with five batches
@@ -217,8 +218,4 @@ impl Sweep {
 
 fn users_from(rows: Option<&[Row]>) -> Result<Vec<Uuid>, Error> {
     Ok(rows.into_iter().flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-}
-
-fn count(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }

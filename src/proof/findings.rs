@@ -1,7 +1,7 @@
 //! The table `pointsd.findings`: records findings and resolves them.
 //!
 //! A finding **stands** from the run that records it ([`record_findings`]) to the first run that does not find it again
-//! ([`resolve_findings`]). It is **new** until a report has told it.
+//! ([`resolve_findings`]). It is **new** until a report has listed it.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use super::checks::{Finding, finding_from};
+use crate::numbers::count;
 
 /// A row of `pointsd.findings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,7 +27,7 @@ pub struct RecordedFinding {
     pub since_run: i64,
     /// When it was resolved; none while it stands.
     pub resolved_at: Option<DateTime<Utc>>,
-    /// Whether it stands and no report has told it yet.
+    /// Whether it stands and no report has listed it yet.
     pub new: bool,
 }
 
@@ -35,7 +36,7 @@ pub struct RecordedFinding {
 pub struct FindingCounts {
     /// Findings that stand.
     pub standing: u64,
-    /// Of those, the ones that no earlier report has told.
+    /// Of those, the ones that no earlier report has listed.
     pub new: u64,
     /// Findings resolved since the last report.
     pub resolved: u64,
@@ -105,7 +106,11 @@ pub async fn resolve_findings(client: &Client, run: i64, at: DateTime<Utc>) -> R
 /// If the database fails.
 pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, Error> {
     let row = client.query_one(include_str!("../../sql/proof/finding_count.sql"), &[&run]).await?;
-    Ok(FindingCounts { standing: count(&row, 0)?, new: count(&row, 1)?, resolved: count(&row, 2)? })
+    Ok(FindingCounts {
+        standing: count(row.try_get(0)?),
+        new: count(row.try_get(1)?),
+        resolved: count(row.try_get(2)?),
+    })
 }
 
 /// Counts the standing findings about the ledger as a whole.
@@ -113,7 +118,8 @@ pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, 
 /// # Errors
 /// If the database fails.
 pub async fn count_whole_ledger_findings(client: &Client) -> Result<u64, Error> {
-    count(&client.query_one(include_str!("../../sql/proof/finding_count_whole_ledger.sql"), &[]).await?, 0)
+    let row = client.query_one(include_str!("../../sql/proof/finding_count_whole_ledger.sql"), &[]).await?;
+    Ok(count(row.try_get(0)?))
 }
 
 /// Streams every standing finding, new ones first: memory does not grow with their number.
@@ -155,10 +161,6 @@ pub async fn load_users_with_findings(client: &Client) -> Result<Vec<Uuid>, Erro
 /// If the database fails.
 pub async fn prune_findings(client: &Client, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     client.execute(include_str!("../../sql/proof/finding_prune.sql"), &[&before, &limit]).await
-}
-
-fn count(row: &Row, column: usize) -> Result<u64, Error> {
-    Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0))
 }
 
 fn recorded_finding_from(row: &Row) -> Result<RecordedFinding, Error> {

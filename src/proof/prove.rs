@@ -18,6 +18,7 @@ use super::session::{Access, begin};
 use super::state::{load_state, move_state};
 use crate::database::{self, Cursor};
 use crate::ledger::{AlsoWrite, Progress, SoFar};
+use crate::numbers;
 
 /// Accounts in a group of a full proof. Entries lie in the order of time, so a group meets nearly every page of them, and
 /// is read by a scan of them all: with 20,000,000 entries this takes 2 of the 20 seconds of a proof. With ten groups instead
@@ -61,7 +62,7 @@ pub struct Proof {
     pub suspects: u64,
     /// Findings that stand at its end.
     pub findings: u64,
-    /// Of those, the ones that no earlier report has told.
+    /// Of those, the ones that no earlier report has listed.
     pub new: u64,
     /// Findings resolved since the last report.
     pub resolved: u64,
@@ -204,7 +205,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
     /// Proves everything from the cursor on. Ranges go by user, so that users without an account are proved, too.
     async fn prove_all(&mut self, proceed: &mut impl FnMut((u64, u64)) -> bool) -> Result<(), Error> {
         let count = self.client.query_one(include_str!("../../sql/proof/account_count.sql"), &[]).await?;
-        self.total = u64::try_from(count.try_get::<_, i64>(0)?).unwrap_or(0);
+        self.total = numbers::count(count.try_get(0)?);
         self.done = self.proof.accounts;
         let mut first = self.proof.cursor.unwrap_or(Uuid::nil());
         loop {
@@ -291,7 +292,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
         let transaction = begin(self.client, Access::Index).await?;
         record_findings(transaction.client(), self.run, self.until, &findings).await?;
         // The whole history of these accounts was just read, so their checkpoints begin anew. A checkpoint that was changed by
-        // hand would otherwise make its account a suspect for ever.
+        // hand would otherwise make its account a suspect in every proof.
         transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&sound]).await?;
         screen_users(transaction.client(), &sound, &[]).await?;
         self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;

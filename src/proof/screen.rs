@@ -4,6 +4,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use crate::numbers::count;
+
 /// The outcome of a screen.
 #[derive(Debug, Default)]
 pub(super) struct Screened {
@@ -21,7 +23,7 @@ pub(super) struct Size {
 }
 
 /// The outcome of comparing a range with its checkpoints.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Compared {
     pub(super) size: Size,
     /// The digest groups with sums that differ from the checkpoints.
@@ -41,15 +43,8 @@ pub(super) struct Range {
 pub(super) async fn compare_range(client: &Client, Range { first, end }: Range) -> Result<Compared, Error> {
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&first, Type::UUID), (&end, Type::UUID)];
     let rows = client.query_typed(include_str!("../../sql/proof/range_compare.sql"), &parameters).await?;
-    let mut compared = Compared { size: Size::default(), differing: Vec::new(), moved_on: Vec::new() };
-    for row in &rows {
-        compared = Compared {
-            size: size_from(row)?,
-            differing: row.try_get("differing")?,
-            moved_on: row.try_get("moved_on")?,
-        };
-    }
-    Ok(compared)
+    let Some(row) = rows.first() else { return Ok(Compared::default()) };
+    Ok(Compared { size: size_from(row)?, differing: row.try_get("differing")?, moved_on: row.try_get("moved_on")? })
 }
 
 /// Screens a range, or only its users in these digest groups. `first_proof`: nothing was proved before.
@@ -76,6 +71,6 @@ fn screened_from(rows: &[Row]) -> Result<Screened, Error> {
 }
 
 fn size_from(row: &Row) -> Result<Size, Error> {
-    let count = |column: &str| row.try_get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
+    let count = |column: &str| row.try_get(column).map(count);
     Ok(Size { accounts: count("accounts")?, batches: count("batches")?, entries: count("entries")? })
 }

@@ -20,6 +20,7 @@ use super::rows_file::RowsFile;
 use crate::database::Cursor;
 use crate::document::Document;
 use crate::messages::Messages;
+use crate::numbers::count;
 
 /// The report's name.
 pub const REPORT: &str = "arrears";
@@ -446,7 +447,7 @@ impl Report for Arrears {
 fn closing_from(row: &Row) -> Result<Closing, tokio_postgres::Error> {
     Ok(Closing {
         as_of: row.try_get("as_of")?,
-        accounts: u64::try_from(row.try_get::<_, i64>("accounts")?).unwrap_or_default(),
+        accounts: count(row.try_get("accounts")?),
         owed: row.try_get("owed")?,
         booked: row.try_get("booked")?,
     })
