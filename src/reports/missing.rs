@@ -10,8 +10,7 @@ use crate::config::Config;
 use crate::scheduler::{JobSettings, PAUSED_BY};
 use crate::time::time_text;
 
-/// A run or a mail that is younger is under way and not missing: a run that catches up after an outage, or a mail that was
-/// written a moment ago.
+/// A younger run or mail counts as under way, not as missing: after an outage, for example, runs catch up.
 const ON_ITS_WAY: TimeDelta = TimeDelta::minutes(10);
 
 /// The state of a report that is due.
@@ -72,7 +71,7 @@ impl Missing {
     }
 }
 
-/// What is missing, and the next step.
+/// The missing report or mails, and the next step.
 impl Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Missing { report, slot, lack } = self;
@@ -85,25 +84,20 @@ impl Display for Missing {
             ),
             Lack::Mails { document, waiting, parked, answer } => {
                 write!(f, "the report {report} for {slot} was not delivered to every recipient: ")?;
-                match (*waiting, *parked) {
-                    (waiting, 0) => write!(f, "mails that wait: {waiting}")?,
-                    (0, parked) => write!(f, "mails that were given up: {parked}")?,
-                    (waiting, parked) => write!(f, "mails that wait: {waiting}, that were given up: {parked}")?,
-                }
+                let counts = [("waiting", *waiting), ("parked", *parked)];
+                let counts = counts.iter().filter(|(_, mails)| *mails > 0);
+                f.write_str(
+                    &counts.map(|(state, mails)| format!("{state} mails: {mails}")).collect::<Vec<_>>().join(", "),
+                )?;
                 if let Some(answer) = answer {
                     write!(f, " ({answer})")?;
                 }
                 // A waiting mail must not be sent again: it would arrive twice.
-                match (*waiting, *parked) {
-                    (_, 0) => write!(f, "; they are sent once that is mended")?,
-                    (0, _) => {}
-                    (_, _) => write!(f, "; the waiting ones are sent once that is mended")?,
+                if *waiting > 0 {
+                    write!(f, "; waiting mails are sent once the cause is fixed")?;
                 }
                 if *parked > 0 {
-                    write!(
-                        f,
-                        "; `pointsd reports resend {document} --to ADDRESS` sends it to the recipients that lack it"
-                    )?;
+                    write!(f, "; `pointsd reports resend {document} --to ADDRESS` sends it again")?;
                 }
                 write!(f, "; see `pointsd reports`")
             }
@@ -274,17 +268,17 @@ mod tests {
         // A waiting mail that is sent again would arrive twice.
         assert_eq!(
             told(mails(2, 0)),
-            "mails that wait: 2 (550 no such user); they are sent once that is mended; see `pointsd reports`"
+            "waiting mails: 2 (550 no such user); waiting mails are sent once the cause is fixed; see `pointsd reports`"
         );
         assert_eq!(
             told(mails(0, 1)),
-            "mails that were given up: 1 (550 no such user); `pointsd reports resend 7 --to ADDRESS` sends it to the \
-             recipients that lack it; see `pointsd reports`"
+            "parked mails: 1 (550 no such user); `pointsd reports resend 7 --to ADDRESS` sends it again; see \
+             `pointsd reports`"
         );
         assert_eq!(
             told(mails(2, 1)),
-            "mails that wait: 2, that were given up: 1 (550 no such user); the waiting ones are sent once that is \
-             mended; `pointsd reports resend 7 --to ADDRESS` sends it to the recipients that lack it; see `pointsd reports`"
+            "waiting mails: 2, parked mails: 1 (550 no such user); waiting mails are sent once the cause is fixed; \
+             `pointsd reports resend 7 --to ADDRESS` sends it again; see `pointsd reports`"
         );
         let mails = missing(mails(2, 1));
         assert!(mails.is_same(&missing(Lack::Mails { document: 7, waiting: 0, parked: 1, answer })));
