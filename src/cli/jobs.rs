@@ -230,7 +230,7 @@ pub(super) fn full_proof(on: Option<Weekday>) -> String {
     }
 }
 
-/// The runs: slots that were run, skipped or missed, and runs by hand.
+/// Lists the runs: slots that were run, skipped or missed, and runs by hand.
 #[derive(clap::Args)]
 pub struct Runs {
     /// Only of this job
@@ -239,7 +239,7 @@ pub struct Runs {
     /// Only in this state: running, succeeded, failed, skipped, missed or cancelled
     #[arg(long, value_parser = state_named)]
     state: Option<State>,
-    /// The newest so many
+    /// How many, the newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 }
@@ -263,7 +263,7 @@ impl Runs {
         program.list(&runs, || match runs.as_slice() {
             [] => "No run yet.".to_owned(),
             runs => {
-                let header = ["run", "job", "slot", "trigger", "state", "attempt", "took", "what"];
+                let header = ["run", "job", "slot", "trigger", "state", "attempt", "took", "result"];
                 table(&header, &runs.iter().map(run_cells).collect::<Vec<_>>())
             }
         })?;

@@ -187,8 +187,8 @@ fn job_facts(name: &str, job: &Job, now: DateTime<Utc>) -> [(&'static str, Strin
     let pause = duration_text(job.settings.retry_pause);
     let retries = match job.settings.retries {
         0 => "none".to_owned(),
-        1 => format!("1, after {pause} to twice as long"),
-        count => format!("{count}; the pause starts at {pause} to twice as long, and doubles each time"),
+        1 => format!("1, after {pause} and a random part of up to the same length"),
+        count => format!("{count}, after {pause}, doubling each time, and a random part of up to the same length"),
     };
     [
         ("rule", job.settings.schedule.describe()),
@@ -246,7 +246,7 @@ fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
 /// How mails leave, for people.
 fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
     let (way, from) = match &mail.way {
-        MailWay::None => return vec![("mails", "none are sent (mail.mode is none)".to_owned())],
+        MailWay::None => return vec![("mails", "not sent, because mail.mode is none".to_owned())],
         MailWay::Directory { folder, from } => (format!("become files in {}", folder.display()), from),
         MailWay::Smtp { smtp, from } => {
             let how = match smtp.security {

@@ -21,10 +21,10 @@ pub struct Recharge {
     /// The source of the points; one of ledger.recharge_sources in the configuration
     #[arg(long)]
     source: String,
-    /// The order that paid for them; the same order is credited only once
+    /// The order that paid for the points; the same order is credited only once
     #[arg(long)]
     order_id: Option<i64>,
-    /// When they expire (RFC 3339); by default as configured
+    /// When the points expire (RFC 3339); by default as configured
     #[arg(long)]
     expires_at: Option<Time>,
     /// The idempotency key: posting again under it changes nothing. Without --key and --order-id each call posts anew
@@ -71,7 +71,7 @@ pub struct Consume {
 pub struct BalanceOf {
     /// The account's user (a UUID)
     user: Uuid,
-    /// Count as available what has not expired by then (RFC 3339); by default now
+    /// The instant of the available points (RFC 3339): without those that expire by then; by default now
     #[arg(long)]
     at: Option<Time>,
 }

@@ -20,7 +20,7 @@ pub struct Reports {
     /// Only of this kind: expiry, reconciliation or arrears
     #[arg(long)]
     report: Option<String>,
-    /// How many
+    /// How many, the newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     #[command(subcommand)]

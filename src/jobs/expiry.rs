@@ -20,7 +20,7 @@ impl Job for Expiry {
     const NAME: &'static str = expiry::REPORT;
     const ABOUT: &'static str = "expires the points that are due";
     const MAKES_REPORT: bool = true;
-    /// The report is for finance; the operator wants to see what the sweep did.
+    /// The report is for finance. The operator wants the counters of the sweep.
     const PRINTS_REPORT: bool = false;
     type Counters = Sweep;
 
@@ -73,11 +73,12 @@ impl Counters for Sweep {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let said = |points, batches| {
+        let amount = |points, batches| {
             format!("{} ({})", counted(points, "point", "points"), counted(batches, "batch", "batches"))
         };
-        let sources = self.by_source.iter().map(|(source, of)| (source.clone(), said(of.points, of.batches)));
-        let orphans = self.orphans.iter().map(|orphan| (orphan.user.to_string(), said(orphan.points, orphan.batches)));
+        let sources = self.by_source.iter().map(|(source, of)| (source.clone(), amount(of.points, of.batches)));
+        let orphans =
+            self.orphans.iter().map(|orphan| (orphan.user.to_string(), amount(orphan.points, orphan.batches)));
         sources.chain(orphans).collect()
     }
 }
@@ -99,13 +100,13 @@ async fn disproved(context: &Context, run: &Run, sweep: &Sweep) -> anyhow::Resul
     }
     let (batches, points) =
         wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
-    let in_words = |batches: u64, points: i64| {
+    let amount = |batches: u64, points: i64| {
         format!("{} with {}", counted(batches, "batch", "batches"), counted(points, "point", "points"))
     };
     Ok(Some(format!(
         "it counted {}, but its entries say {}: see pointsd.entries where bucket = 0 and run = {}",
-        in_words(sweep.batches, sweep.points),
-        in_words(batches, points),
+        amount(sweep.batches, sweep.points),
+        amount(batches, points),
         run.run
     )))
 }
