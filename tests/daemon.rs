@@ -104,7 +104,7 @@ async fn hold(database: &TestDatabase, user: Uuid) -> Client {
 }
 
 #[test]
-fn it_runs_the_job_at_each_slot_and_logs_what_it_did() {
+fn the_daemon_runs_the_job_at_each_slot_and_logs_it() {
     let (_database, url) = database();
     crate::program::post(&url, recharge(0..3, 1)).expect(0);
     let folder = Folder::new();
@@ -169,7 +169,7 @@ fn both_signals_stop_an_idle_daemon() {
 }
 
 #[test]
-fn told_to_stop_in_the_middle_of_a_sweep_it_finishes_the_group_in_hand() {
+fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
     const ACCOUNTS: u32 = 1_000;
     let (database, url) = database();
     crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
@@ -263,7 +263,7 @@ fn two_daemons_on_one_database_do_no_harm() {
 }
 
 #[test]
-fn with_a_private_server_it_outlives_the_server() {
+fn a_daemon_outlives_its_private_server() {
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", format!("state_dir: state\n{EACH_SECOND}"));
     let command = |arguments: &[&str]| {
@@ -322,7 +322,7 @@ fn a_wrong_configuration_ends_with_2_before_anything_else() {
 }
 
 #[test]
-fn a_reload_takes_what_is_right_and_refuses_what_is_not() {
+fn a_reload_takes_a_right_configuration_and_refuses_a_wrong_one() {
     let (_database, url) = database();
     let folder = Folder::new();
     let path = folder.file("pointsd.yaml", "");

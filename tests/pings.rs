@@ -18,7 +18,7 @@ fn ping(url: &str, signal: Told, body: &str) -> Ping {
 }
 
 /// An address without a listener.
-fn nobody() -> String {
+fn unused_address() -> String {
     format!("http://{}/secret", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
 }
 
@@ -121,10 +121,10 @@ fn a_switch_hears_of_failures_and_of_answers_that_are_no() {
 }
 
 #[test]
-fn a_switch_that_does_not_answer_holds_up_nobody() {
+fn a_switch_that_does_not_answer_holds_up_no_run() {
     for (name, switch) in [("hangs", Some(Switch::answering(|_| None))), ("is not there", None)] {
         let database = wait(TestDatabase::new());
-        let url = switch.as_ref().map_or_else(nobody, |switch| switch.url().to_owned());
+        let url = switch.as_ref().map_or_else(unused_address, |switch| switch.url().to_owned());
         let mut daemon = Daemon::start(&database.url(), &url);
         daemon.logs("expiry started");
         if let Some(switch) = &switch {
@@ -142,7 +142,7 @@ fn a_switch_that_does_not_answer_holds_up_nobody() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
+fn a_passing_failure_is_tried_again_and_any_other_is_given_up() {
     wait(async {
         let pings = Pings::patient(SOON.0, SOON.1);
         // Two failures, and it arrives.
@@ -164,7 +164,7 @@ fn what_may_pass_is_tried_again_and_what_will_not_is_given_up() {
         assert_eq!(switch.heard_more().len(), 1);
         // A ping that was given up does not hold up the next one.
         let switch = Switch::new();
-        pings.send(ping(&nobody(), Told::Start, ""));
+        pings.send(ping(&unused_address(), Told::Start, ""));
         pings.send(ping(switch.url(), Told::Success, "done"));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 1);

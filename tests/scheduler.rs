@@ -106,7 +106,7 @@ async fn round(daemon: &Scheduler, now: DateTime<Utc>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_slot_is_run_once_however_often_and_by_how_many_it_is_looked_at() {
+async fn each_slot_is_run_once_by_several_daemons_that_tick_often() {
     let stage = Stage::set().await;
     let (job, called) = quick(settings("*/10 * * * *", "UTC"));
     let daemons = [stage.daemon(&job), stage.daemon(&job), stage.daemon(&job)];
@@ -226,7 +226,7 @@ async fn a_clock_that_jumps_costs_no_slot_and_repeats_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up() {
+async fn a_run_that_fails_is_tried_again_until_its_tries_are_used_up() {
     let stage = Stage::set().await;
     let tries = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&tries);
@@ -271,7 +271,7 @@ async fn what_fails_is_tried_again_and_fails_for_good_when_its_tries_are_used_up
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_tells_what_becomes_of_each_run() {
+async fn the_observer_gets_the_events_of_each_run() {
     let stage = Stage::set().await;
     let (job, _) = job(settings("0 2 * * *", "UTC"), |run| async move {
         match run.slot {
@@ -328,7 +328,7 @@ async fn it_tells_what_becomes_of_each_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_takes_too_long_or_hangs_has_failed() {
+async fn a_run_that_takes_too_long_or_hangs_has_failed() {
     let stage = Stage::set().await;
     let mut quickly = settings("0 2 * * *", "UTC");
     (quickly.timeout, quickly.retries) = (Duration::from_millis(50), 0);
@@ -464,7 +464,7 @@ async fn a_cancelled_run_writes_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn told_to_stop_it_hands_its_run_over_in_good_order() {
+async fn a_daemon_that_stops_releases_its_run() {
     let stage = Stage::set().await;
     stage.sql("CREATE TABLE public.effects (run bigint)").await;
     let gate = Arc::new(Gate::default());
@@ -531,7 +531,7 @@ async fn counters_that_are_disproved_fail_the_run_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_is_for_all_daemons_and_what_comes_due_in_it_is_skipped() {
+async fn a_pause_is_for_all_daemons_and_its_slots_are_skipped() {
     let stage = Stage::set().await;
     let (job, called) = quick(settings("0 * * * *", "UTC"));
     let (one, two) = (stage.daemon(&job), stage.daemon(&job));
@@ -556,7 +556,7 @@ async fn a_pause_is_for_all_daemons_and_what_comes_due_in_it_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_under_way_stops_a_claim_that_is_under_way() {
+async fn a_pause_stops_a_claim_that_is_under_way() {
     let stage = Stage::set().await;
     let (job, called) = quick(settings("0 * * * *", "UTC"));
     let daemon = Arc::new(stage.daemon(&job));
@@ -739,7 +739,7 @@ async fn the_rows_of_the_jobs_are_held_by_the_database_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
+async fn a_daemon_that_froze_does_not_act_on_old_rows() {
     let stage = Stage::set().await;
     let client = &stage.client;
     stage
@@ -785,7 +785,7 @@ async fn what_a_daemon_saw_before_it_froze_it_does_not_act_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_that_lives_keeps_its_run_and_hears_when_it_lost_it() {
+async fn a_living_holder_keeps_its_run_and_stops_when_it_loses_it() {
     let stage = Stage::set().await;
     let (first, heard) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (arrived, lost) = (Arc::clone(&first), Arc::clone(&heard));
@@ -845,7 +845,7 @@ async fn a_daemon_ends_a_run_by_hand_whose_process_died() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_by_hand_does_not_change_what_the_daemons_count_from() {
+async fn a_manual_run_does_not_change_since_of_the_job() {
     let stage = Stage::set().await;
     let (job, _) = quick(settings("0 2 * * *", "UTC"));
     let daemon = stage.daemon(&job);

@@ -22,7 +22,7 @@ fn table(url: &str, rows: &[(&str, i32, Value)]) {
 }
 
 #[test]
-fn postings_and_what_they_leave() {
+fn postings_and_the_balances_behind_them() {
     let (_database, url) = database();
     let consume = format!("consume {USER} 30 --source-type tts --source-id t1 --at 2026-01-01T00:00:00Z");
     let consumed = json!({
@@ -184,7 +184,7 @@ fn prices_need_no_database() {
 }
 
 #[test]
-fn the_sweep_tells_what_it_expired_and_a_dry_run_changes_nothing() {
+fn the_sweep_counts_by_source_and_a_dry_run_changes_nothing() {
     let (_database, url) = database();
     for (user, points, source, order) in [(USER, 70, "gift", 1), (USER, 30, "card", 2), (NOBODY, 5, "gift", 3)] {
         let (points, order) = (points.to_string(), order.to_string());

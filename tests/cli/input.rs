@@ -149,7 +149,7 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
 }
 
 #[test]
-fn what_is_unusual_and_right_is_posted() {
+fn unusual_lines_that_are_right_are_posted() {
     let (_database, url) = database();
     let at = "\"at\":\"2026-01-01T08:00:00.1234567+08:00\"";
     let lines: Vec<String> = vec![

@@ -69,7 +69,7 @@ fn a_run_by_hand_is_kept_with_its_counters() {
 }
 
 #[test]
-fn what_a_run_counted_must_be_what_it_wrote() {
+fn the_counters_of_a_run_must_agree_with_its_entries() {
     let (mut database, url) = database();
     database.expect_damage();
     recharge(&url, 150);
@@ -92,7 +92,7 @@ fn what_a_run_counted_must_be_what_it_wrote() {
 }
 
 #[test]
-fn prune_deletes_what_is_long_over_and_keeps_each_jobs_last_slot() {
+fn prune_deletes_old_rows_and_keeps_each_jobs_last_slot() {
     let (database, url) = database();
     sql(
         &database,
@@ -195,7 +195,7 @@ fn jobs_shows_pauses_and_resumes() {
 }
 
 #[test]
-fn explain_needs_no_database_and_tells_what_will_happen() {
+fn explain_shows_the_coming_slots_without_a_database() {
     let folder = Folder::new();
     let config = folder.file(
         "pointsd.yaml",

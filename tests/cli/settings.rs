@@ -104,7 +104,7 @@ fn a_wrong_configuration_ends_with_2_and_says_where() {
 }
 
 #[test]
-fn what_only_the_connection_shows_is_a_wrong_configuration_too() {
+fn a_mistake_that_shows_when_connecting_is_a_wrong_configuration_too() {
     let folder = Folder::new();
     let file = folder.file("pointsd.yaml", "database: {ca_file: missing.pem}\n");
     let balance = ["balance", USER, "--config", &file, "--database-url", NOWHERE];
@@ -113,7 +113,7 @@ fn what_only_the_connection_shows_is_a_wrong_configuration_too() {
 }
 
 #[test]
-fn config_check_shows_what_is_in_force_without_a_database() {
+fn config_check_shows_the_settings_in_force_without_a_database() {
     let folder = Folder::new();
     let file = folder.file("pointsd.yaml", "business: {time_zone: Asia/Shanghai}\nledger: {expiry: {days: 30}}\n");
     let mut command = pointsd(&["config", "check", "--json", "--config", &file]);
@@ -214,7 +214,7 @@ fn config_check_shows_how_mails_leave_and_not_the_password() {
 }
 
 #[test]
-fn config_check_says_what_a_change_of_the_clocks_does_to_a_job() {
+fn config_check_warns_of_slots_in_a_clock_change() {
     let folder = Folder::new();
     let file = folder.file(
         "pointsd.yaml",

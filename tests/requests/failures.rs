@@ -68,7 +68,7 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
 
 /// A row locked by an open transaction fails only the requests of its own account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_account_holds_up_nobody_else() {
+async fn a_locked_account_holds_up_no_other() {
     let database = TestDatabase::new().await;
     let (client, hand) = (database.client().await, database.client().await);
     recharge(&database, 20).await;
@@ -162,7 +162,7 @@ async fn effect_and_outcome_commit_together() {
 
 /// A daemon that holds a lane keeps others out of that lane only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lane_that_somebody_holds_waits_for_him_alone() {
+async fn a_lane_whose_lock_is_held_waits_and_the_others_go_on() {
     let database = TestDatabase::new().await;
     let (client, frozen) = (database.client().await, database.client().await);
     frozen
@@ -186,7 +186,7 @@ async fn a_lane_that_somebody_holds_waits_for_him_alone() {
 
 /// Two daemons, four applications, and sessions of the daemons that are ended at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_request_once_and_in_order_whoever_dies() {
+async fn each_request_is_posted_once_and_in_order_though_processes_die() {
     const WRITERS: u32 = 4;
     const REQUESTS: u32 = 1_500;
     let database = TestDatabase::new().await;

@@ -7,7 +7,7 @@ use pointsd::requests::Settings;
 use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_rolled_back_never_was() {
+async fn a_request_that_is_rolled_back_is_not_posted() {
     let database = TestDatabase::new().await;
     let (client, other) = (database.client().await, database.client().await);
     let server = Server::start(&database, SETTINGS).await;
@@ -105,7 +105,7 @@ async fn each_outcome_and_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_is_refused_at_once() {
+async fn a_malformed_request_is_refused_at_once() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let user = user(1);

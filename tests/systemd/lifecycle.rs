@@ -197,7 +197,7 @@ fn a_wrong_configuration_is_not_tried_again_and_raises_the_alarm() {
 }
 
 #[test]
-fn what_dies_again_and_again_is_given_up_and_raises_the_alarm() {
+fn a_service_that_dies_again_and_again_is_given_up_and_raises_the_alarm() {
     // In the time of the unit's limit, as quickly as it can.
     let service = Service::with("ExecStart=\nExecStart=/bin/false\nRestartSec=1ms");
     service.run(&["systemctl", "start", "pointsd.service"]);
