@@ -67,6 +67,12 @@ impl Bench {
             ("< 0.05", ""),
         ));
         self.proof_beside(&database, accounts, rows).await;
+        self.whole_runs(accounts, aggregates, rows);
+    }
+
+    /// Whole runs of the job, beside the seconds of bare aggregates.
+    fn whole_runs(&self, accounts: u64, aggregates: f64, rows: &mut Vec<Row>) {
+        let changed = users(accounts / 100);
         // The first run closes all days, so that the measured one closes a single day. On a Wednesday the proof is not full.
         self.program("proof", &["run", "reconciliation", "--at", "2026-11-18T04:30:00Z"]);
         self.program("proof", &["post", self.consumes(&changed, accounts / 50, "again").to_str().unwrap()]);

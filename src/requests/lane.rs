@@ -564,6 +564,7 @@ fn middle(requests: &mut [Request]) -> usize {
 enum Selection {
     /// The next requests after this id.
     After(i64),
+    /// The requests with these ids.
     Ids(Vec<i64>),
 }
 

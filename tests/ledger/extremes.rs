@@ -39,13 +39,13 @@ fn code(reply: &Reply) -> &'static str {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_times_and_numbers_at_their_bounds() {
+/// Postings with a value at or beyond its bound, and the code of the reply.
+fn postings_at_bounds() -> Vec<(&'static str, &'static str, Posting)> {
     let long = |length| "积".repeat(length);
     let year_10000 = at("9999-12-31T23:59:59.999999999Z") + TimeDelta::nanoseconds(1);
     let leap = at("9999-12-31T23:59:60.5Z");
     let before_1970 = at("1969-12-31T23:59:59.999999999Z");
-    let cases: Vec<(&str, &str, Posting)> = vec![
+    vec![
         ("a key's longest", "posted", recharge(|p| p.key = Some(long(255)))),
         ("a key too long", "malformed", recharge(|p| p.key = Some(long(256)))),
         ("a key of nothing", "malformed", recharge(|p| p.key = Some(String::new()))),
@@ -119,15 +119,19 @@ async fn texts_times_and_numbers_at_their_bounds() {
             "invalid_points",
             Posting::recharge(user(1), 0, "lottery", at("2026-01-01T00:00:00Z")).with_key("a"),
         ),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_times_and_numbers_at_their_bounds() {
     let database = TestDatabase::new().await;
     let (client, mut session) = (database.client().await, database.session().await);
-    for (name, expected, posting) in cases {
+    for (name, expected, posting) in postings_at_bounds() {
         database.clear(&client).await;
         let replies = session.post(std::slice::from_ref(&posting), &rules()).await;
         let replies = replies.unwrap_or_else(|error| panic!("{name}: {}", pointsd::errors::chain(&error)));
         assert_eq!(code(&replies[0]), expected, "{name}: {replies:?}");
-        // What is kept is what was told, and is told again.
+        // The stored entry is the one of the reply, and a second posting replays it.
         if let [Reply::Posted(entry)] = &replies[..] {
             assert_eq!(Rows::read(&client).await.entries, std::slice::from_ref(entry), "{name}");
             assert_eq!(session.post(&[posting], &rules()).await.unwrap(), [Reply::Replayed(entry.clone())], "{name}");

@@ -65,8 +65,8 @@ impl Model {
             return Answer::Rejected(code);
         }
         let key = key_of(posting);
-        let nobody = Account::default();
-        let account = self.accounts.get(&posting.user).unwrap_or(&nobody);
+        let unopened = Account::default();
+        let account = self.accounts.get(&posting.user).unwrap_or(&unopened);
         if let Some(first) = account.entries.iter().find(|entry| entry.key == Some(key)) {
             let same = (first.kind, first.amount, &first.source_type, &first.source_id)
                 == (kind_of(posting), posting.points, &source_type_of(posting), &source_id_of(posting));
@@ -149,8 +149,8 @@ impl Model {
 
     /// Balance, points available at `at`, recharged, consumed, expired.
     pub fn balance(&self, user: Uuid, at: DateTime<Utc>) -> (i64, i64, i64, i64, i64) {
-        let nobody = Account::default();
-        let account = self.accounts.get(&user).unwrap_or(&nobody);
+        let unopened = Account::default();
+        let account = self.accounts.get(&user).unwrap_or(&unopened);
         let alive = account.batches.iter().filter(|batch| batch.expires_at > cut(at));
         (
             account.balance(),

@@ -329,7 +329,7 @@ const ADJUST: &str = "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = 
 
 /// The users that the screens hold for suspects, where nothing was proved yet.
 async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
-    let nobody: &[Uuid] = &[];
+    let no_users: &[Uuid] = &[];
     let range = include_str!("../../sql/proof/screen_range.sql");
     let of_range: [(&(dyn ToSql + Sync), Type); 4] = [
         (&Uuid::nil(), Type::UUID),
@@ -338,7 +338,7 @@ async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
         (&None::<Vec<i32>>, Type::INT4_ARRAY),
     ];
     let each = include_str!("../../sql/proof/screen_users.sql");
-    let of_users: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&nobody, Type::UUID_ARRAY)];
+    let of_users: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&no_users, Type::UUID_ARRAY)];
     client.batch_execute("SAVEPOINT before").await.unwrap();
     let by_range = client.query_typed(range, &of_range).await.unwrap();
     client.batch_execute("ROLLBACK TO before").await.unwrap();
@@ -356,8 +356,8 @@ async fn the_screens_suspect_whatever_a_check_finds() {
     let client = database.client().await;
     write_history(&database).await;
     unguard(&client).await;
-    let nobody: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
-    let users = [nobody, user(1), user(2), user(3)];
+    let without_account: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    let users = [without_account, user(1), user(2), user(3)];
     client.batch_execute("BEGIN").await.unwrap();
     let sound = suspects(&client, &users[1..]).await;
     assert_eq!(sound, [BTreeSet::new(), BTreeSet::new()], "before any hand");
@@ -392,8 +392,8 @@ async fn one_change_is_one_finding() {
     let client = database.client().await;
     write_history(&database).await;
     unguard(&client).await;
-    let nobody: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
-    let users = [nobody, user(1), user(2), user(3)];
+    let without_account: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    let users = [without_account, user(1), user(2), user(3)];
     assert_eq!(examined(&client, &users).await, [], "before any hand");
     let (mut raw, mut told) = (BTreeSet::new(), BTreeSet::new());
     let mut wrong = Vec::new();
