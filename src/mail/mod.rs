@@ -24,6 +24,7 @@ use crate::database::{self, Database};
 use crate::document::Document;
 use crate::errors;
 use crate::retry::Backoff;
+use crate::time::{time_text, to_microsecond};
 use message::{Rendered, Unfit};
 use outbox::{Claimed, NewMail};
 use transport::{Accepted, Failure, Letter};
@@ -362,47 +363,32 @@ impl Round<'_> {
             delivered.waiting += put_off.iter().filter(ours).count() as u64;
         }
         delivered.why = Some(reason.clone());
-        let Claimed { mail: number, report, recipient, message_id, attempts, .. } = mail;
-        if parked {
-            delivered.parked += 1;
-            error!(
-                mail = number,
-                report,
-                recipient,
-                message_id,
-                attempts,
-                reason,
-                "{report} was not mailed to {recipient} and is not tried again: {reason}; `pointsd reports resend {} --to ADDRESS` sends it to this address again, or to another",
-                mail.document
-            );
-        } else {
-            delivered.waiting += 1;
-            let again = crate::time::time_text(crate::time::to_microsecond(due));
-            match remedy {
-                Some(remedy) => error!(
-                    mail = number,
-                    report,
-                    recipient,
-                    message_id,
-                    attempts,
-                    reason,
-                    remedy,
-                    again,
-                    "mails cannot leave: {reason}; {remedy}"
-                ),
-                None => warn!(
-                    mail = number,
-                    report,
-                    recipient,
-                    message_id,
-                    attempts,
-                    reason,
-                    again,
-                    "{report} was not mailed to {recipient} yet: {reason}"
-                ),
-            }
+        match parked {
+            true => delivered.parked += 1,
+            false => delivered.waiting += 1,
         }
+        log_failure(mail, &reason, remedy, (!parked).then_some(due));
         Ok(!concerns_all)
+    }
+}
+
+/// Logs a failed attempt, and when the next one is due. Without a next one, the mail is parked.
+fn log_failure(mail: &Claimed, reason: &str, remedy: Option<String>, next: Option<DateTime<Utc>>) {
+    let Claimed { mail: number, document, report, recipient, message_id, attempts, .. } = mail;
+    macro_rules! log {
+        ($level:ident, $($more:tt)*) => {
+            $level!(mail = number, report, recipient, message_id, attempts, reason, $($more)*)
+        };
+    }
+    let again = next.map(|due| time_text(to_microsecond(due)));
+    match (again, remedy) {
+        (None, _) => log!(
+            error,
+            "{report} was not mailed to {recipient} and is not tried again: {reason}; `pointsd reports resend {document} \
+             --to ADDRESS` sends it to this address again, or to another"
+        ),
+        (Some(again), Some(remedy)) => log!(error, remedy, again, "mails cannot leave: {reason}; {remedy}"),
+        (Some(again), None) => log!(warn, again, "{report} was not mailed to {recipient} yet: {reason}"),
     }
 }
 

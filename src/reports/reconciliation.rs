@@ -330,7 +330,8 @@ fn roll_forward(last: &RollForward, messages: Messages) -> Table {
         .build()
 }
 
-/// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as many.
+/// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
+/// many.
 fn waterfall(last: &RollForward, messages: Messages) -> Chart {
     let day = messages.day(last.day);
     let Booked { opening, moved: Movement { recharged, consumed, expired, adjusted, .. }, closing } = last.totals();

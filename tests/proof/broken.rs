@@ -321,13 +321,13 @@ const HANDS_THAT_ADD_UP: [&str; 9] = [
     "$adjust, gen_random_uuid(), '{}', '{}')",
 ];
 
-/// An adjust entry of nothing behind user 1's last one, up to its key and its allocations.
+/// The begin of a statement that adds an adjust entry of 0 points to user 1: all but its key and allocations.
 const ADJUST: &str = "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = $u;
     INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
         drawing_rule, correction, key, allocated_batches, allocated_points)
     VALUES ($u, 13, 'adjust', 0, 175, 175, 'repair', '2026-01-18 12:00Z', '', 1, '{}'";
 
-/// The users that the screens hold for suspects, where nothing was proved yet.
+/// The users that the screens suspect before the first proof.
 async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
     let no_users: &[Uuid] = &[];
     let range = include_str!("../../sql/proof/screen_range.sql");
@@ -413,7 +413,7 @@ async fn one_change_is_one_finding() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // Two rules follow from others, which report the cause; history_changed has its own tests.
+    // Two rules follow from others, which report the cause. history_changed has its own tests.
     let implied = ["account_identity", "account_remaining"];
     for rule in RULES.iter().filter(|rule| rule.name != "history_changed") {
         assert!(raw.contains(rule.name), "no hand breaks {}", rule.name);
@@ -431,7 +431,7 @@ async fn what_was_proved_may_not_change() {
     write_history(&database).await;
     note_proved(&client).await;
     unguard(&client).await;
-    // What is posted later is no change of it.
+    // Later postings are not changes of proved rows.
     post(&mut database.session().await, &[consume(1, 5, 18)]).await;
     let users = [user(1), user(2), user(3)];
     assert_eq!(examined(&client, &users).await, []);
@@ -519,7 +519,7 @@ async fn extreme_values_are_findings_and_no_errors() {
             }
         }
     }
-    // All at once.
+    // All changes at once.
     client
         .batch_execute(
             "UPDATE pointsd.accounts SET balance = 9223372036854775807, total_recharged = -9223372036854775808,
@@ -539,7 +539,7 @@ async fn extreme_values_are_findings_and_no_errors() {
     assert_eq!(rows.get::<_, i64>(0), 15);
 }
 
-/// Random histories over a few accounts, unbroken: nothing is found.
+/// Random histories over a few accounts, without damage: nothing is found.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sound_history_yields_nothing() {
     let mut rng = rng();

@@ -30,7 +30,7 @@ pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u
     }
 }
 
-/// Columns, with a new value, where a rule finds every change at once, without an earlier proof.
+/// Columns with a new value. A rule finds every such change, even without an earlier proof.
 const SEEN: &[(&str, &[(&str, &str)])] = &[
     (
         "accounts",

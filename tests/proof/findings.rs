@@ -18,7 +18,7 @@ async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
     (counts.standing, counts.new, counts.resolved)
 }
 
-/// As if this run had made its report.
+/// Stores a document, as if this run had made its report.
 async fn told(client: &Client, run: i64) {
     let insert = "INSERT INTO pointsd.documents (report, slot, run, made, tone, headline, content, host, folder)
                   VALUES ('reconciliation', now() + $1::bigint * interval '1 day', $1, now(), 'bad', '', '{}', '', '')";
@@ -34,7 +34,7 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     let amount = finding(2, "batch_amount", 4, None, "remaining 1", "remaining 2");
     let books = Finding { user: None, ..finding(1, "books", None, None, "10", "11") };
 
-    // Written twice, as after a resume, and told twice: it is one.
+    // Written twice, as after a resume, it is one finding.
     for _ in 0..2 {
         let found = [balance.clone(), amount.clone(), balance.clone(), books.clone()];
         record_findings(&client, 1, day(1), &found).await.unwrap();

@@ -65,7 +65,8 @@ async fn post(session: &mut Session<Box<Client>>, postings: &[Posting]) {
     }
 }
 
-/// Notes what was proved of every account, as a proof does that finds nothing. Only what `history_changed` reads is right.
+/// Writes checkpoints for all accounts, as a proof without findings does. Only the fields that `history_changed` reads are
+/// right.
 async fn note_proved(client: &Client) {
     client
         .batch_execute(
@@ -82,7 +83,7 @@ async fn note_proved(client: &Client) {
         .unwrap();
 }
 
-/// A finding in an account of the test's.
+/// A finding in one of the accounts above.
 fn finding(
     nth: u32,
     rule: &str,
@@ -102,7 +103,7 @@ fn finding(
     }
 }
 
-/// By how many points a finding is off: `remaining 188` less `remaining 133`, for the rules that compare points.
+/// The points of a finding: `remaining 188` less `remaining 133`, for the rules that compare points.
 fn points_off(rule: &str, expected: &str, found: &str) -> Option<i64> {
     const OF_POINTS: [&str; 8] = [
         "account_balance",

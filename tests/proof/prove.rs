@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::{TestDatabase, at, rng, user};
 
-/// Keeps nothing but what it was told last; fails at the call of this number.
+/// Collects the progress, and fails at the call of this number.
 #[derive(Default)]
 struct Keeper {
     kept: Mutex<Vec<Proof>>,
@@ -37,7 +37,7 @@ fn rules() -> Rules {
     Rules { recharge_sources: ["card".into(), "gift".into()].into(), life: Life::Days(10), language: Language::English }
 }
 
-/// Random recharges, consumes and sweeps over users 1 to `users`, salted; returns how many entries there are now.
+/// Posts random recharges, consumes and sweeps for users 1 to `users`; returns the number of entries.
 async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, length: u32, salt: &str) -> u64 {
     let mut session = database.session().await;
     let mut when = at("2026-01-01T00:00:00Z");
@@ -66,7 +66,7 @@ async fn run(database: &TestDatabase, full: bool) -> Proof {
     prove_now(database, &Keeper::default(), full, Proof::default(), true).await.unwrap()
 }
 
-/// Proves on a connection of its own, up to a cutoff of now.
+/// Proves on its own connection, up to a cutoff of now.
 async fn prove_now(
     database: &TestDatabase,
     run: &impl AlsoWrite<SoFar<Proof>>,
@@ -99,7 +99,7 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
 
     let idle = run(&database, false).await;
     assert_eq!((idle.full, idle.accounts, idle.entries), (false, 0, 0), "nothing changed");
-    // So many are new, and only they are read, though each account's history is longer.
+    // Only the new entries are read, although each account's history is longer.
     let more = post(&database, &mut rng, 5, 40, "b").await - entries;
     let nightly = run(&database, false).await;
     assert_eq!((nightly.entries, nightly.suspects, nightly.findings), (more, 0, 0), "{nightly:?}");
@@ -151,17 +151,17 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     assert!(stopped.stopped && !stopped.ended && stopped.accounts == 0, "{stopped:?}");
     assert_eq!(load_state(&client).await.unwrap().full_until, None);
 
-    // The run is lost in the first group: nothing of it is written.
+    // The run fails in the first group: nothing is written.
     let lost = Keeper { fails_at: Some(1), ..Keeper::default() };
     prove_now(&database, &lost, true, stopped.clone(), true).await.unwrap_err();
     assert!(checkpoints(&client).await.is_empty());
-    // And in the last transaction: the groups stay, the proof has not ended.
+    // It fails in the last transaction: the groups stay, the proof has not ended.
     let lost = Keeper { fails_at: Some(3), ..Keeper::default() };
     prove_now(&database, &lost, true, stopped.clone(), true).await.unwrap_err();
     assert!(!checkpoints(&client).await.is_empty());
     assert_eq!(load_state(&client).await.unwrap().full_until, None);
 
-    // Continued after its last group, it counts nothing twice.
+    // It continues after its last group and counts nothing twice.
     let kept = lost.kept.lock().unwrap()[1].clone();
     assert!(kept.accounts > 0 && kept.cursor.is_none() && !kept.ended, "{kept:?}");
     let again = prove_now(&database, &Keeper::default(), true, kept.clone(), true).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_checkpoint_that_was_changed_is_made_anew() {
     assert_eq!(run(&database, true).await.suspects, 0);
 }
 
-/// Keeps by posting to an account of the group, on another connection.
+/// Posts to an account of the group on another connection, whenever progress is stored.
 struct Posts<'a>(&'a TestDatabase);
 
 impl AlsoWrite<SoFar<Proof>> for Posts<'_> {
@@ -249,7 +249,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
     for row in &columns {
         let (table, column, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         let other = match kind.as_str() {
-            // Beyond the numbers in use: the primary keys refuse a number twice.
+            // A number that is not in use, because the primary key refuses a second one.
             "bigint" | "integer" if column == "seq" || column == "batch" => {
                 format!("coalesce({column}, 0) + {}", rng.i32(10_000..20_000))
             }
@@ -299,7 +299,7 @@ async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
     let full = run(&database, true).await;
     assert_eq!((full.suspects, full.findings), (0, 0), "{full:?}");
     assert_eq!(checkpoints(&client).await.len(), 10);
-    // Used after its expiry: no sum shows it.
+    // Points used after their expiry: no sum shows it.
     let late = "UPDATE pointsd.batches AS b SET expires_at = b.opened_at + interval '1 microsecond'
                 WHERE (user_id, batch) = (SELECT user_id, allocated_batches[1] FROM pointsd.entries AS e
                                           WHERE type = 'consume' AND allocated_batches <> '{}' AND at > (

@@ -1,4 +1,4 @@
-//! Repair, through the program: a plan that is read, applied where the account is as it was seen, and recorded.
+//! Repair, through the program: an operator reads a plan, and it is applied to accounts that have not changed since.
 
 use pointsd::proof::{Finding, examine, record_findings};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::program::{Done, Folder, call};
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
 
-/// What a hand does to user 1 (`$u`).
+/// A manual change of user 1 (`$u`).
 async fn hand(client: &Client, sql: &str) {
     client.batch_execute(&sql.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
 }
@@ -31,7 +31,7 @@ async fn apply(url: &str, file: &str, status: i32) -> Done {
     program(url, &["repair", "apply", file, "--reason", "a hand slipped", "--by", "Ada"], status).await
 }
 
-/// Off the test's threads, which the database's connections need meanwhile.
+/// Calls the program on a thread of its own, because the database's connections need the threads of the test.
 async fn program(url: &str, args: &[&str], status: i32) -> Done {
     let (url, args) = (url.to_owned(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
     let run = move || call(&url, &args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -92,13 +92,13 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     assert_eq!(correction["batches"], plan["accounts"][0]["batches"]);
     assert!(correction["when"].as_str().unwrap().ends_with('Z'));
 
-    // Once more posts nothing.
+    // The same plan again posts nothing.
     let rows = Rows::read(&client).await;
     let done = apply(&url, &file, 0).await;
     assert!(done.stdout.contains("had been set right by entry 13"), "{done:?}");
     assert_eq!(Rows::read(&client).await, rows);
 
-    // The account goes on as any other, and the new kind is shown everywhere.
+    // The account takes postings, and the commands show its adjust entry.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 5, 21)]).await;
     assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 170);
@@ -117,7 +117,7 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     unguard(&client).await;
     let me = user(1).to_string();
     let args = ["--user", me.as_str(), "--keep", "balances"];
-    // 55 more in an old batch, 25 fewer in the live one.
+    // 55 points more in an old batch, 25 fewer in the live one.
     hand(
         &client,
         "UPDATE pointsd.accounts SET balance = 205, total_recharged = 1 WHERE user_id = $u;
@@ -139,20 +139,20 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     let balance = program(&url, &["balance", &me, "--json"], 0).await.json();
     assert_eq!((&balance["balance"], &balance["total_adjusted"]), (&205.into(), &30.into()));
     assert_eq!(balance["total_recharged"], 480);
-    // What was put back into a batch past its time expires like any other; the account takes postings.
+    // Points that were put back into a batch past its expiry expire, and the account takes postings.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 10, 18)]).await;
     assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 140);
     assert_eq!(found(&client).await, []);
 
-    // Downwards, below zero.
+    // A balance that was lowered, to below zero.
     hand(&client, "UPDATE pointsd.accounts SET balance = -20 WHERE user_id = $u").await;
     let (file, plan) = self::plan(&url, &folder, &args, 0).await;
     assert_eq!(plan["accounts"][0]["entry"]["amount"], 20);
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await, []);
 
-    // Rows that do not agree among themselves cannot be kept.
+    // Balances cannot be kept if the rows contradict each other.
     hand(&client, "UPDATE pointsd.accounts SET balance = 7 WHERE user_id = $u").await;
     let (_, plan) = self::plan(&url, &folder, &args, 3).await;
     let reason = plan["unrepairable"][0]["reason"].as_str().unwrap();
@@ -162,7 +162,7 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     assert_eq!(found(&client).await, []);
 }
 
-/// A finding without an account stands in no plan, but is reported.
+/// A finding without an account is in no plan, but is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_about_the_whole_ledger_is_told() {
     let database = TestDatabase::new().await;
@@ -234,7 +234,7 @@ async fn an_account_that_moved_on_is_left_alone() {
     assert_eq!(after.entries[..13], moved.entries[..13]);
     assert_eq!(found(&client).await.len(), 2, "users 1 and 2");
 
-    // A batch that no finding was about counts, too.
+    // A change of a batch without a finding counts, too.
     let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
     hand(&client, "UPDATE pointsd.batches SET open = true WHERE user_id = $u AND batch = 1").await;
     apply(&url, &file, 3).await;
@@ -292,7 +292,7 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
             .unwrap();
     }
     assert_eq!(found(&client).await, []);
-    // A file that is no plan is refused.
+    // A file that is not a plan is refused.
     let file = folder.file("no.yaml", "accounts: 3");
     let done = apply(&url, &file, 2).await;
     assert!(done.stderr.contains("is no plan of a repair"), "{done:?}");
