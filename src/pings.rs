@@ -289,7 +289,7 @@ impl Caller {
     }
 }
 
-/// The system's certificates, which may have some of a company's own; where there are none, those of Mozilla.
+/// The system's certificates, which may include private ones. If the system has none, those of Mozilla.
 fn trusted() -> RootCerts {
     let certificates: Vec<Certificate<'static>> =
         load_native_certs().certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();

@@ -32,7 +32,7 @@ impl Backoff {
         Pauses { backoff: self, rest: self.start() }
     }
 
-    /// The pause after so many failed attempts, where their number is kept in a table rather than by the caller.
+    /// The pause after so many failed attempts. For callers that keep this number in a table.
     pub fn pause_after(self, failed_attempts: u32) -> Duration {
         let doublings = failed_attempts.saturating_sub(1).min(MOST_DOUBLINGS);
         self.start().nth(doublings as usize).unwrap_or(self.longest)

@@ -116,7 +116,7 @@ fn write_reply(out: &mut impl Write, reply: &LineReply, as_json: bool, flush: bo
     if flush { out.flush() } else { Ok(()) }
 }
 
-/// How a command that reads lines ended. Says on standard error where it was interrupted.
+/// The outcome of a command that reads lines. Names the last answered line on standard error if it was interrupted.
 pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'static str, u64>) -> Outcome {
     match (stopped, rejected.is_empty()) {
         (true, _) => {

@@ -221,7 +221,7 @@ fn explain(job: &RegisteredJob, program: &Program) -> anyhow::Result<()> {
     })
 }
 
-/// When the job `reconciliation` proves everything, and what it proves otherwise.
+/// The day on which the job `reconciliation` proves everything, and the extent of its other proofs.
 pub(super) fn full_proof(on: Option<Weekday>) -> String {
     const CHANGED: &str = "what has changed since the last proof, and what was found before";
     match on {

@@ -50,13 +50,13 @@ impl Repair {
     /// Makes or applies a plan.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         match self {
-            Repair::Plan { users, keep, output } => make(users, keep, output.as_deref(), program).await,
+            Repair::Plan { users, keep, output } => plan(users, keep, output.as_deref(), program).await,
             Repair::Apply { plan, reason, by } => apply(&plan, &reason, by, program).await,
         }
     }
 }
 
-async fn make(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program: &Program) -> anyhow::Result<Outcome> {
+async fn plan(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program: &Program) -> anyhow::Result<Outcome> {
     let keep = match keep {
         Which::Entries => Basis::Entries,
         Which::Balances => Basis::Balances,

@@ -103,7 +103,7 @@ pub trait Counters: Send + Sync {
 pub struct DryRun<C> {
     /// What a run would count.
     pub counters: C,
-    /// The report that a run would make, if it can be made beforehand.
+    /// The report that a run would make, if the dry run can make it.
     pub document: Option<Document>,
 }
 

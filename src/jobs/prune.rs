@@ -47,7 +47,7 @@ impl Job for Prune {
             let transaction = client.transaction().await?;
             let folders = pruning.delete_chunk(&transaction).await?;
             let Pruned { runs, requests, reports, findings } = pruning.pruned;
-            // The total is not known beforehand.
+            // The total is unknown until the end.
             let done = runs + requests + reports + findings;
             guard.save_progress(transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.

@@ -131,7 +131,7 @@ fn alert(run: &Run, proof: &Proof, document: &Document) {
 }
 
 /// Examines every account by the checks alone, without the screens before them. The report is made in one transaction at the
-/// end, which is rolled back, so that a run at the same time hardly waits for its rows. None if it was told to stop.
+/// end, which is rolled back, so that a run at the same time hardly waits for its rows. None if it was stopped.
 async fn examine_and_report(
     config: &Config,
     slot: DateTime<Utc>,
@@ -161,7 +161,7 @@ async fn examine_and_report(
     Ok(Some(DryRun { counters: facts.proof, document: Some(document) }))
 }
 
-/// The findings of all users, group by group, each in a snapshot of its own. None if it was told to stop.
+/// The findings of all users, group by group, each in a snapshot of its own. None if it was stopped.
 async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
     let declare = include_str!("../../sql/proof/user_declare.sql");
     let all = Cursor::open(client, "users", declare, &[], EXAMINED_AT_ONCE).await?;

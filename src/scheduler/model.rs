@@ -40,7 +40,7 @@ pub enum CatchUp {
     None,
     /// The last one.
     Latest,
-    /// All of them, up to so many of the latest.
+    /// The latest of them, at most this number.
     All(usize),
 }
 

@@ -267,7 +267,7 @@ impl Attempt {
         let Claimed { run, attempt, .. } = self.claimed;
         let (job, slot) = (self.job.name, time_text(self.slot));
         if self.trigger == Trigger::Manual {
-            self.end(RunEnd::Cancelled { why: "interrupted where it was called" }).await;
+            self.end(RunEnd::Cancelled { why: "interrupted by its caller" }).await;
             return;
         }
         if self.write(LastWrite::Release { pause: None, error: None }).await {

@@ -283,7 +283,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         let answer = running.finish().expect(1).json();
         assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(300)));
         let row = call(&url, &["runs", "--json"]).expect(0).json();
-        assert_eq!(row["why"], "interrupted where it was called");
+        assert_eq!(row["why"], "interrupted by its caller");
     });
     assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 700);
 }
