@@ -27,6 +27,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+#[doc(hidden)]
 pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
 pub use migrate::{AppliedMigration, MigrationStatus};

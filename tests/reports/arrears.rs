@@ -11,7 +11,9 @@ use pointsd::reports::pipeline::Made;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use super::{AsOf, assert_complete, config, consume, database_time, hand, numbers, post, recharge, repair, table};
+use super::{
+    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, repair, table,
+};
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
 
@@ -229,11 +231,7 @@ async fn a_repair_after_the_cutoff_is_left_to_the_next_report() {
     let cutoff = database_time(&client).await;
     repair(&mut client, 1, Basis::Entries).await;
     repair(&mut client, 2, Basis::Entries).await;
-    let connections = database.database().await;
-    let mut connection = Object::take(connections.connection().await.unwrap());
-    let pipeline = Pipeline { config: &config, slot: day(3), run: 1 };
-    let made = pipeline.rehearse(&AsOf(cutoff, Arrears), &mut connection).await.unwrap();
-    connections.close().await.unwrap();
+    let made = made_as_of(&database, &config, day(3), AsOf(cutoff, Arrears)).await;
     assert_eq!(made.counters.points, 17 + 6);
     let unexplained: Vec<_> = table(&made.document, "unexplained").rows.iter().map(|row| row[1..].to_vec()).collect();
     // Opening, new arrears, repaid, expected, found.

@@ -10,7 +10,9 @@ use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
 use tokio_postgres::Client;
 
-use super::{AsOf, assert_complete, config, consume, database_time, hand, numbers, post, recharge, repair, table};
+use super::{
+    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, repair, table,
+};
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
 
@@ -201,12 +203,9 @@ async fn a_repair_after_the_cutoff_is_left_to_the_next_report() {
     repair(&mut client, 100, Basis::Entries).await;
     repair(&mut client, 50, Basis::Balances).await;
     repair(&mut client, 40, Basis::Entries).await; // opens it again
-    let connections = database.database().await;
-    let mut connection = Object::take(connections.connection().await.unwrap());
-    let (sweep, pipeline) = (Sweep::default(), Pipeline { config: &config, slot: day(10), run: 1 });
+    let sweep = Sweep::default();
     let expiry = Expiry { sweep: &sweep, disproved: false };
-    let before = pipeline.rehearse(&AsOf(cutoff, expiry), &mut connection).await.unwrap();
-    connections.close().await.unwrap();
+    let before = made_as_of(&database, &config, day(10), AsOf(cutoff, expiry)).await;
     // Open batches, and their points.
     assert_eq!(table(&before.document, "outstanding").totals[1..3], [2, 70 + 45].map(Some));
     let after = made(&database, &config, day(10), &sweep, false).await;

@@ -8,14 +8,15 @@ mod missing;
 mod reconciliation;
 
 use crate::program::{DEFAULTS, Folder};
+use crate::support::TestDatabase;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
 use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
 use pointsd::proof::{self, Approval, Basis, RepairOutcome};
-use pointsd::reports;
-use pointsd::reports::pipeline::{Report, Scope};
+use pointsd::reports::pipeline::{Made, Report, Scope};
+use pointsd::reports::{self, Pipeline};
 use tokio_postgres::Client;
 
 /// The defaults, in this zone and language.
@@ -83,6 +84,20 @@ impl<R: Report> Report for AsOf<R> {
     fn accounts(&self, facts: &R::Facts) -> u64 {
         self.1.accounts(facts)
     }
+}
+
+/// Makes a report as of an instant in the past, and keeps nothing.
+async fn made_as_of<R: Report>(
+    database: &TestDatabase,
+    config: &Config,
+    slot: DateTime<Utc>,
+    report: AsOf<R>,
+) -> Made<AsOf<R>> {
+    let database = database.database().await;
+    let mut client = Object::take(database.connection().await.unwrap());
+    let made = Pipeline { config, slot, run: 1 }.rehearse(&report, &mut client).await.unwrap();
+    database.close().await.unwrap();
+    made
 }
 
 /// Now, by the clock of the database.
