@@ -355,9 +355,9 @@ fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
         let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(status).json();
         ["findings", "new", "resolved"].map(|counter| answer[counter].as_u64().unwrap())
     };
-    assert_eq!(night(&["--at", WEDNESDAY], 0), [0, 0, 0], "nobody looked");
+    assert_eq!(night(&["--at", WEDNESDAY], 0), [0, 0, 0], "a nightly proof does not look there");
     assert_eq!(night(&["--full"], 3), [1, 1, 0]);
-    assert_eq!(night(&["--at", "2026-11-18T04:30:01Z"], 3), [1, 0, 0], "it is not gone because nobody looked");
+    assert_eq!(night(&["--at", "2026-11-18T04:30:01Z"], 3), [1, 0, 0], "a finding that is not looked for stands");
     change("- 7");
     assert_eq!(night(&["--at", "2026-11-18T04:30:02Z"], 0), [0, 0, 1]);
 }
