@@ -61,7 +61,11 @@ pub struct LineReply {
 pub struct Summary {
     /// Newly posted.
     pub posted: u64,
-    /// Posted before, under the same key.
+    /// Holds that reserve points now.
+    pub held: u64,
+    /// Holds released.
+    pub released: u64,
+    /// Done before, under the same key.
     pub replayed: u64,
     /// Rejected, by code.
     pub rejected: BTreeMap<&'static str, u64>,
@@ -79,7 +83,7 @@ impl Summary {
 
     /// Lines with a reply.
     pub fn lines(&self) -> u64 {
-        self.posted + self.replayed + self.rejected()
+        self.posted + self.held + self.released + self.replayed + self.rejected()
     }
 }
 
@@ -237,7 +241,9 @@ fn answer(
         let Some(reply) = reply else { break };
         match &reply {
             Reply::Posted(_) => summary.posted += 1,
-            Reply::Replayed(_) => summary.replayed += 1,
+            Reply::Held(_) => summary.held += 1,
+            Reply::Released(_) => summary.released += 1,
+            Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_) => summary.replayed += 1,
             Reply::Rejected(refusal) => *summary.rejected.entry(refusal.code()).or_default() += 1,
         }
         summary.last_line = line;
@@ -405,7 +411,7 @@ fn csv_header(header: &[u8]) -> Result<Vec<&'static str>, String> {
         }
         columns.push(column);
     }
-    match ["op", "user", "points"].into_iter().find(|needed| !columns.contains(needed)) {
+    match ["op", "user"].into_iter().find(|needed| !columns.contains(needed)) {
         Some(needed) => Err(format!("`{needed}` is missing")),
         None => Ok(columns),
     }
@@ -444,22 +450,25 @@ fn read_csv(line: &[u8], columns: &[&'static str], clock: fn() -> DateTime<Utc>)
             .transpose()
             .map_err(|why| format!("{name}: {why}"))
     };
-    let op = match needed("op")? {
-        "recharge" => Operation::Recharge,
-        "consume" => Operation::Consume,
-        other => return Err(format!("op: `{}` is neither recharge nor consume", shorten(other.to_owned()))),
-    };
+    let op = needed("op")?;
+    let op = Operation::parse(op).ok_or_else(|| {
+        let ops = Operation::ALL.map(Operation::as_str).join(", ");
+        format!("op: `{}` is none of {ops}", shorten(op.to_owned()))
+    })?;
     let user = needed("user")?;
     let fields = PostingFields {
         op,
         user: Uuid::parse_str(user).map_err(|error| format!("user: {error}"))?,
-        points: integer("points", needed("points")?)?,
+        points: field("points").map(|value| integer("points", value)).transpose()?,
         source: text("source"),
         source_type: text("source_type"),
         source_id: text("source_id"),
         order_id: field("order_id").map(|value| integer("order_id", value)).transpose()?,
+        of: text("of"),
+        beyond: text("beyond"),
         key: text("key"),
         expires_at: time("expires_at")?,
+        until: time("until")?,
         duration: field("duration")
             .map(prices::parse_seconds)
             .transpose()

@@ -1,10 +1,10 @@
 //! The configuration: loaded, checked and typed once, so that no other module meets an invalid value.
 //!
-//! `config/pointsd.yaml` is documentation and default at once: it is built in, and a user's file is laid over it
+//! `config/defaults.yaml` is documentation and default at once: it is built in, and a user's file is laid over it
 //! key by key. A key which the code reads and that file lacks, or the other way round, fails every load and so
 //! every test.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::io;
@@ -15,18 +15,23 @@ use chrono::{DateTime, Utc, Weekday};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use serde_yaml::Value;
 
 mod jobs;
+mod ledger;
 mod mail;
 mod settings;
 mod values;
 
 use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
+use self::ledger::{FileLedger, replace_terms_and_sources};
+pub use self::ledger::{Label, PointKind, PointSource};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
 pub use self::values::weekday_name;
 use self::values::{FileZone, Word, between, business_name, level, path, seconds, weekday};
 pub use crate::database::{DatabaseUrl, DatabaseUrlError};
 use crate::language::Language;
+use crate::ledger::Term;
 use crate::prices::PriceList;
 use crate::requests;
 use crate::scheduler::JobSettings;
@@ -34,15 +39,15 @@ use crate::telemetry::LogFormat;
 use crate::time::Zone;
 use crate::yaml::{self, Lines};
 
-/// The defaults and their documentation, as text: what `config/pointsd.yaml` holds.
-pub const BUILT_IN: &str = include_str!("../config/pointsd.yaml");
+/// The defaults and their documentation, as text: what `config/defaults.yaml` holds.
+pub const BUILT_IN: &str = include_str!("../config/defaults.yaml");
 /// The price list that is used where the configuration names none: what `config/prices.yaml` holds.
 pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
 
 /// The file that is read when the call names none.
 const SYSTEM_FILE: &str = "/etc/pointsd/pointsd.yaml";
 
-/// Everything that can be configured, checked. The keys are explained in `config/pointsd.yaml`.
+/// Everything that can be configured, checked. The keys are explained in `config/defaults.yaml`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where this configuration came from.
@@ -57,10 +62,12 @@ pub struct Config {
     pub language: Language,
     /// `business.name`, or empty.
     pub business: String,
-    /// `ledger.recharge_sources`: what a recharge's source may be.
-    pub recharge_sources: BTreeSet<String>,
-    /// `ledger.expiry`
-    pub expiry: Expiry,
+    /// `ledger.sources`: what a recharge's source may be.
+    pub sources: BTreeMap<String, PointSource>,
+    /// `ledger.expires`: how long points live whose source has no term of its own.
+    pub expires: Term,
+    /// `ledger.refund`: how long points of a refund live at least.
+    pub refund: Term,
     /// The price list, loaded.
     pub prices: PriceList,
     /// Where the price list came from.
@@ -120,17 +127,6 @@ pub struct Database {
     /// After which the server ends a statement.
     #[serde(rename = "statement_timeout_seconds", deserialize_with = "seconds::<86_400, _>")]
     pub statement_timeout: Duration,
-}
-
-/// When recharged points expire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expiry {
-    /// 1 to 36500.
-    #[serde(deserialize_with = "between::<1, 36_500, _, _>")]
-    pub days: u32,
-    /// Whether these are days of the calendar in the business time zone, rather than 24 hours each.
-    pub calendar_days: bool,
 }
 
 /// The settings of the jobs.
@@ -262,7 +258,7 @@ impl Config {
         outside: Outside,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
-        let (mut file, lines) = yaml::parse_over::<File>(BUILT_IN, &source.to_string(), text, inherit_job_defaults)?;
+        let (mut file, lines) = yaml::parse_over::<File>(BUILT_IN, &source.to_string(), text, complete)?;
         if let Source::File(named) = &source {
             file.resolve_paths(named.parent().unwrap_or(Path::new("")));
         }
@@ -270,6 +266,7 @@ impl Config {
             // An empty variable is refused: taken as the private database, it would post into the wrong one.
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
+        let ledger = file.ledger.check(&lines)?;
         let (prices_source, prices) = load_prices(file.prices, &lines)?;
         let FileZone(time_zone) = file.business.time_zone;
         let jobs = Jobs {
@@ -293,8 +290,9 @@ impl Config {
             time_zone,
             language: file.business.language,
             business: file.business.name.unwrap_or_default(),
-            recharge_sources: recharge_sources(file.ledger.recharge_sources, &lines)?,
-            expiry: file.ledger.expiry,
+            sources: ledger.sources,
+            expires: ledger.expires,
+            refund: ledger.refund,
             prices,
             prices_source,
             jobs,
@@ -305,6 +303,11 @@ impl Config {
             log: file.log,
             lines,
         })
+    }
+
+    /// The name of a source in this language: its label, else the source itself.
+    pub fn source_label<'a>(&'a self, source: &'a str, language: Language) -> &'a str {
+        ledger::source_label(&self.sources, source, language)
     }
 
     /// Warnings with file, line and path: schedules that a change of the clocks moves, skips or repeats in the three years
@@ -366,6 +369,12 @@ impl Config {
     }
 }
 
+/// Fills in what depends on other values.
+fn complete(merged: &mut Value, changes: &Value, defaults: &Value) {
+    inherit_job_defaults(merged);
+    replace_terms_and_sources(merged, changes, defaults);
+}
+
 impl Jobs {
     /// Each job under its name in the configuration.
     pub fn by_name(&self) -> [(&'static str, &Job); 4] {
@@ -408,7 +417,7 @@ fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText
     Ok((!text.is_empty()).then_some(OutsideText { place, text }))
 }
 
-/// The default state folder; `config/pointsd.yaml` explains the order.
+/// The default state folder; `config/defaults.yaml` explains the order.
 fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     if let Some(folders) = variable("STATE_DIRECTORY") {
@@ -425,7 +434,7 @@ fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool)
     folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state"))).map(|folder| folder.join("pointsd"))
 }
 
-/// The file as written: the shape of `config/pointsd.yaml`. No field has a default here; that file gives them all.
+/// The file as written: the shape of `config/defaults.yaml`. No field has a default here; that file gives them all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -474,13 +483,6 @@ struct FileBusiness {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileLedger {
-    recharge_sources: Vec<String>,
-    expiry: Expiry,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct FileReports {
     #[serde(deserialize_with = "weekday")]
     full_proof_on: Option<Weekday>,
@@ -511,31 +513,6 @@ fn load_prices(file: Option<PathBuf>, lines: &Lines) -> Result<(Source, PriceLis
     })?;
     let prices = PriceList::from_yaml(&path.display().to_string(), &text)?;
     Ok((Source::File(path), prices))
-}
-
-fn recharge_sources(written: Vec<String>, lines: &Lines) -> Result<BTreeSet<String>, yaml::Error> {
-    const PATH: &str = "ledger.recharge_sources";
-    if written.is_empty() {
-        let what = "the list is empty, so no recharge could be posted";
-        return Err(lines.error(PATH, what, "write at least one source"));
-    }
-    let mut sources = BTreeSet::new();
-    for (position, source) in written.into_iter().enumerate() {
-        let path = format!("{PATH}[{position}]");
-        let length = source.chars().count();
-        if !(1..=64).contains(&length) {
-            let what = format_args!("a source of {length} characters");
-            return Err(lines.error(&path, what, "write 1 to 64 characters"));
-        }
-        if source.trim() != source || source.contains(char::is_control) {
-            let what = format_args!("{source:?} has spaces around it or control characters");
-            return Err(lines.error(&path, what, "write the plain name"));
-        }
-        if let Some(twice) = sources.replace(source) {
-            return Err(lines.error(&path, format_args!("{twice:?} is listed twice"), "keep one of the two"));
-        }
-    }
-    Ok(sources)
 }
 
 #[cfg(test)]

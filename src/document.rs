@@ -203,6 +203,11 @@ impl<'a, R> TableBuilder<'a, R> {
         self.add(title, Kind::Number, Total::Given(total), cell)
     }
 
+    /// Adds columns only if `holds`: a mail is narrow, and a column of zeros says nothing.
+    pub fn when(self, holds: bool, add: impl FnOnce(Self) -> Self) -> Self {
+        if holds { add(self) } else { self }
+    }
+
     fn add<C: Into<Cell>>(
         mut self,
         title: &str,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::ledger::{Kind, Posting};
+use crate::ledger::{Beyond, Kind, Posting, Reference};
 use crate::prices;
 use crate::time::parse_time;
 
@@ -16,14 +16,18 @@ use crate::time::parse_time;
 pub struct PostingFields {
     pub op: Operation,
     pub user: Uuid,
-    pub points: i64,
+    pub points: Option<i64>,
     pub source: Option<String>,
     pub source_type: Option<String>,
     pub source_id: Option<String>,
     pub order_id: Option<i64>,
+    pub of: Option<String>,
+    pub beyond: Option<String>,
     pub key: Option<String>,
     #[serde(default, deserialize_with = "json_time")]
     pub expires_at: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "json_time")]
+    pub until: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "json_duration")]
     pub duration: Option<Decimal>,
     pub description: Option<String>,
@@ -32,7 +36,7 @@ pub struct PostingFields {
 }
 
 /// The columns that a CSV header may name: the fields above.
-pub const COLUMNS: [&str; 12] = [
+pub const COLUMNS: [&str; 15] = [
     "op",
     "user",
     "points",
@@ -40,43 +44,154 @@ pub const COLUMNS: [&str; 12] = [
     "source_type",
     "source_id",
     "order_id",
+    "of",
+    "beyond",
     "key",
     "expires_at",
+    "until",
     "duration",
     "description",
     "at",
 ];
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
     Recharge,
     Consume,
+    Refund,
+    Void,
+    Hold,
+    Release,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Operation; 6] = [
+        Operation::Recharge,
+        Operation::Consume,
+        Operation::Refund,
+        Operation::Void,
+        Operation::Hold,
+        Operation::Release,
+    ];
+
+    /// As files, rows and JSON write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Recharge => "recharge",
+            Operation::Consume => "consume",
+            Operation::Refund => "refund",
+            Operation::Void => "void",
+            Operation::Hold => "hold",
+            Operation::Release => "release",
+        }
+    }
+
+    /// Reads what [`Operation::as_str`] writes.
+    pub fn parse(text: &str) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|op| op.as_str() == text)
+    }
+
+    /// The optional fields that it has, besides points, description and `at`, which all have.
+    fn fields(self) -> &'static [&'static str] {
+        match self {
+            Operation::Recharge => &["source", "order_id", "expires_at", "key"],
+            Operation::Consume => &["source_type", "source_id", "duration", "key"],
+            Operation::Refund => &["source_type", "source_id", "of", "key"],
+            Operation::Void => &["source", "order_id", "of", "beyond", "key"],
+            Operation::Hold => &["source_type", "source_id", "until", "key"],
+            Operation::Release => &["source_type", "source_id", "of"],
+        }
+    }
 }
 
 impl PostingFields {
+    /// The fields of a posting.
+    pub fn of(posting: &Posting) -> PostingFields {
+        let mut fields = PostingFields {
+            op: Operation::Recharge,
+            user: posting.user,
+            points: posting.points,
+            source: None,
+            source_type: None,
+            source_id: None,
+            order_id: None,
+            of: None,
+            beyond: None,
+            key: posting.key.clone(),
+            expires_at: None,
+            until: None,
+            duration: None,
+            description: posting.description.clone(),
+            at: Some(posting.at),
+        };
+        match &posting.kind {
+            Kind::Recharge { source, order_id, expires_at } => {
+                (fields.source, fields.order_id) = (Some(source.clone()), *order_id);
+                fields.expires_at = *expires_at;
+            }
+            Kind::Consume { source_type, source_id, duration } => {
+                fields.op = Operation::Consume;
+                (fields.source_type, fields.source_id) = (Some(source_type.clone()), Some(source_id.clone()));
+                fields.duration = *duration;
+            }
+            Kind::Refund { .. } => fields.op = Operation::Refund,
+            Kind::Void { beyond, .. } => {
+                fields.op = Operation::Void;
+                fields.beyond = (*beyond == Beyond::Remaining).then(|| "remaining".to_owned());
+            }
+            Kind::Hold { source_type, source_id, until } => {
+                fields.op = Operation::Hold;
+                (fields.source_type, fields.source_id) = (Some(source_type.clone()), Some(source_id.clone()));
+                fields.until = Some(*until);
+            }
+            Kind::Release { .. } => fields.op = Operation::Release,
+        }
+        match posting.reference().cloned() {
+            None => {}
+            Some(Reference::Key(key)) => fields.of = Some(key),
+            Some(Reference::Work { source_type, source_id }) => {
+                (fields.source_type, fields.source_id) = (Some(source_type), Some(source_id));
+            }
+            Some(Reference::Order { source, order_id }) => {
+                (fields.source, fields.order_id) = (Some(source), Some(order_id));
+            }
+        }
+        fields
+    }
+
     /// The posting that the fields describe, or why they describe none. `clock` tells the time where `at` is absent.
     pub fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
-        let unfit = |field: &str, op: &str, set: bool| {
-            if set { Err(format!("{field} does not belong to a {op}")) } else { Ok(()) }
-        };
-        let missing = |field: &str, op: &str| format!("{field} is missing, a {op} needs it");
+        self.check_fields()?;
+        let op = self.op.as_str();
+        let needed = |field: &str, value: Option<String>| value.ok_or_else(|| missing(field, op));
         let kind = match self.op {
-            Operation::Recharge => {
-                unfit("source_type", "recharge; it has a source", self.source_type.is_some())?;
-                unfit("source_id", "recharge; it has an order_id", self.source_id.is_some())?;
-                unfit("duration", "recharge", self.duration.is_some())?;
-                let source = self.source.ok_or_else(|| missing("source", "recharge"))?;
-                Kind::Recharge { source, order_id: self.order_id, expires_at: self.expires_at }
-            }
-            Operation::Consume => {
-                unfit("source", "consume; it has a source_type", self.source.is_some())?;
-                unfit("order_id", "consume; it has a source_id", self.order_id.is_some())?;
-                unfit("expires_at", "consume", self.expires_at.is_some())?;
-                let source_type = self.source_type.ok_or_else(|| missing("source_type", "consume"))?;
-                let source_id = self.source_id.ok_or_else(|| missing("source_id", "consume"))?;
-                Kind::Consume { source_type, source_id, duration: self.duration }
-            }
+            Operation::Recharge => Kind::Recharge {
+                source: needed("source", self.source)?,
+                order_id: self.order_id,
+                expires_at: self.expires_at,
+            },
+            Operation::Consume => Kind::Consume {
+                source_type: needed("source_type", self.source_type)?,
+                source_id: needed("source_id", self.source_id)?,
+                duration: self.duration,
+            },
+            Operation::Refund => Kind::Refund { consume: work(self.of, self.source_type, self.source_id, "refund")? },
+            Operation::Void => Kind::Void {
+                recharge: order(self.of, self.source, self.order_id)?,
+                beyond: match self.beyond.as_deref() {
+                    None | Some("used") => Beyond::Used,
+                    Some("remaining") => Beyond::Remaining,
+                    Some(_) => return Err("beyond is neither used nor remaining".to_owned()),
+                },
+            },
+            Operation::Hold => Kind::Hold {
+                source_type: needed("source_type", self.source_type)?,
+                source_id: needed("source_id", self.source_id)?,
+                until: self.until.ok_or_else(|| missing("until", op))?,
+            },
+            Operation::Release => Kind::Release { hold: work(self.of, self.source_type, self.source_id, "release")? },
         };
         let at = self.at.unwrap_or_else(clock);
         let posting =
@@ -85,6 +200,65 @@ impl PostingFields {
             Some(why) => Err(why),
             None => Ok(posting),
         }
+    }
+
+    /// Refuses a field that the operation does not have: it may stand for another operation.
+    fn check_fields(&self) -> Result<(), String> {
+        let given = [
+            ("source", self.source.is_some()),
+            ("source_type", self.source_type.is_some()),
+            ("source_id", self.source_id.is_some()),
+            ("order_id", self.order_id.is_some()),
+            ("of", self.of.is_some()),
+            ("beyond", self.beyond.is_some()),
+            ("key", self.key.is_some()),
+            ("expires_at", self.expires_at.is_some()),
+            ("until", self.until.is_some()),
+            ("duration", self.duration.is_some()),
+        ];
+        let unfit = given.into_iter().find(|(field, given)| *given && !self.op.fields().contains(field));
+        let Some((field, _)) = unfit else { return Ok(()) };
+        let instead = match (self.op, field) {
+            (Operation::Recharge | Operation::Void, "source_type") => "; it has a source",
+            (Operation::Recharge | Operation::Void, "source_id") => "; it has an order_id",
+            (Operation::Recharge | Operation::Void, _) => "",
+            (_, "source") => "; it has a source_type",
+            (_, "order_id") => "; it has a source_id",
+            (Operation::Release, "key") => "; it has the hold's key in of",
+            _ => "",
+        };
+        Err(format!("{field} does not belong to a {}{instead}", self.op.as_str()))
+    }
+}
+
+fn missing(field: &str, op: &str) -> String {
+    format!("{field} is missing, a {op} needs it")
+}
+
+/// The consume or hold that a refund or release names.
+fn work(
+    of: Option<String>,
+    source_type: Option<String>,
+    source_id: Option<String>,
+    op: &str,
+) -> Result<Reference, String> {
+    match (of, source_type, source_id) {
+        (Some(key), None, None) => Ok(Reference::Key(key)),
+        (None, Some(source_type), Some(source_id)) => Ok(Reference::Work { source_type, source_id }),
+        (Some(_), _, _) => Err(format!("a {op} has either of, or source_type and source_id")),
+        (None, None, _) => Err(missing("source_type", op)),
+        (None, Some(_), None) => Err(missing("source_id", op)),
+    }
+}
+
+/// The recharge that a void names.
+fn order(of: Option<String>, source: Option<String>, order_id: Option<i64>) -> Result<Reference, String> {
+    match (of, source, order_id) {
+        (Some(key), None, None) => Ok(Reference::Key(key)),
+        (None, Some(source), Some(order_id)) => Ok(Reference::Order { source, order_id }),
+        (Some(_), _, _) => Err("a void has either of, or source and order_id".to_owned()),
+        (None, None, _) => Err(missing("source", "void")),
+        (None, Some(_), None) => Err("order_id is missing; a void of a recharge without an order has of".to_owned()),
     }
 }
 

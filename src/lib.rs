@@ -17,8 +17,7 @@
 //!
 //! use chrono::Utc;
 //! use pointsd::database::{Database, Settings};
-//! use pointsd::ledger::{Life, Poster, Posting, Reply, Rules};
-//! use pointsd::Language;
+//! use pointsd::ledger::{Poster, Posting, Reply, Rules, Term};
 //! use uuid::Uuid;
 //!
 //! #[tokio::main]
@@ -28,11 +27,8 @@
 //!     let database = Database::open(&Settings::private_server(&folder)).await?;
 //!     database.migrate().await?;
 //!
-//!     let rules = Rules {
-//!         recharge_sources: ["card".to_owned()].into(),
-//!         life: Life::Days(180),
-//!         language: Language::English,
-//!     };
+//!     // Points of a card live for a year. Where nothing else is said, points live for 180 days.
+//!     let rules = Rules { sources: [("card".to_owned(), Some(Term::days(365)))].into(), ..Rules::default() };
 //!     // Callers that come at the same time share a transaction. Two connections post.
 //!     let poster = Poster::start(&database, &Arc::new(rules), 2);
 //!
@@ -40,10 +36,10 @@
 //!     let order = Posting::recharge(user, 100, "card", Utc::now()).with_key("order-1001");
 //!     poster.post(order).await?;
 //!     let task = Posting::consume(user, 30, "script", "task-1", Utc::now());
-//!     let Reply::Posted(entry) = poster.post(task.clone()).await? else { return Err("refused".into()) };
-//!     assert_eq!(entry.balance_after, 70);
+//!     let Reply::Posted(posted) = poster.post(task.clone()).await? else { return Err("refused".into()) };
+//!     assert_eq!(posted.entry.balance_after, 70);
 //!     // A posting that is sent again changes nothing: the answer is the entry from the first time.
-//!     assert!(matches!(poster.post(task).await?, Reply::Replayed(first) if first.seq == entry.seq));
+//!     assert!(matches!(poster.post(task).await?, Reply::Replayed(first) if first.entry == posted.entry));
 //!
 //!     poster.close().await;
 //!     database.close().await?;

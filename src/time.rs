@@ -5,7 +5,8 @@ mod zone;
 use std::time::Duration;
 
 use chrono::{
-    DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
+    DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _,
+    Timelike as _, Utc,
 };
 
 pub use zone::Change;
@@ -60,9 +61,13 @@ pub fn to_microsecond(value: DateTime<Utc>) -> DateTime<Utc> {
 /// The first instant at which clocks in `zone` show `local` or, where they leave that time out, what comes after it; `None`
 /// beyond the calendar.
 pub fn from_local(local: NaiveDateTime, zone: Zone) -> Option<DateTime<Utc>> {
-    // The widest gap known is a whole day (Samoa skipped 30 December 2011).
-    (0..=24 * 60).find_map(|minutes| {
-        let shown = local.checked_add_signed(TimeDelta::minutes(minutes))?;
+    if let Some(found) = local.and_local_timezone(zone).earliest() {
+        return Some(found.with_timezone(&Utc));
+    }
+    // The clocks change at a whole minute. The widest gap known is a whole day (Samoa skipped 30 December 2011).
+    let minute = local.with_second(0)?.with_nanosecond(0)?;
+    (1..=24 * 60).find_map(|minutes| {
+        let shown = minute.checked_add_signed(TimeDelta::minutes(minutes))?;
         Some(shown.and_local_timezone(zone).earliest()?.with_timezone(&Utc))
     })
 }

@@ -151,7 +151,7 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<(T, Lines), 
 /// Reads one YAML document as changes to `defaults`, another YAML text: mappings are merged key by key, every
 /// other value of `text` replaces the default. A mapping left empty (`log:`) changes nothing.
 ///
-/// `complete` may then fill in values that depend on others.
+/// `complete` may then change the merged values. It gets the changes and the defaults too.
 ///
 /// Unlike in [`parse`], a number or `true` must be in quotes to be a [`String`].
 ///
@@ -161,12 +161,13 @@ pub fn parse_over<T: DeserializeOwned>(
     defaults: &str,
     file: &str,
     text: &str,
-    complete: impl FnOnce(&mut Value),
+    complete: impl FnOnce(&mut Value, &Value, &Value),
 ) -> Result<(T, Lines), Error> {
-    let (mut merged, _) = parse::<Value>("built-in defaults", defaults)?;
+    let (defaults, _) = parse::<Value>("built-in defaults", defaults)?;
     let (changes, lines) = parse::<Value>(file, text)?;
-    merge(&mut merged, changes);
-    complete(&mut merged);
+    let mut merged = defaults.clone();
+    merge(&mut merged, changes.clone());
+    complete(&mut merged, &changes, &defaults);
     let typed = fit(merged, &lines)?;
     Ok((typed, lines))
 }
@@ -400,7 +401,7 @@ mod tests {
     }
 
     fn error_over(text: &str) -> String {
-        parse_over::<Shop>("", "shop.yaml", text, |_| ()).unwrap_err().to_string()
+        parse_over::<Shop>("", "shop.yaml", text, |_, _, _| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -516,7 +517,7 @@ mod tests {
     #[test]
     fn changes_are_laid_over_the_defaults() {
         let defaults = "name: a\nsize: 2\nrooms: {hall: {area: 1, open: true}}\ntags: [x, y]\n";
-        let read = |text| parse_over::<Shop>(defaults, "f", text, |_| ());
+        let read = |text| parse_over::<Shop>(defaults, "f", text, |_, _, _| ());
         assert_eq!(read("").unwrap().0, read("# nothing\nrooms:\n").unwrap().0);
         let (shop, _) = read("rooms: {hall: {open: null}}\ntags: [z]\n").unwrap();
         assert_eq!(shop.name, "a");

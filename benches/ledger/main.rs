@@ -26,6 +26,7 @@ mod naive;
 mod posting;
 mod proof;
 mod queue;
+mod returned;
 mod server;
 mod sweep;
 
@@ -49,6 +50,9 @@ async fn main() {
     let mut rows = Vec::new();
     if only("bulk") {
         bench.bulk(1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    if only("returned") {
+        bench.returned(400_000 / scale, 100_000 / scale, &mut rows).await;
     }
     if only("hot") {
         bench.hot(500_000 / scale, &mut rows).await;

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::{Database, Settings};
-use pointsd::language::Language;
-use pointsd::ledger::{Life, Rules};
+use pointsd::ledger::Rules;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -34,8 +33,7 @@ impl Bench {
         let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
         let options = Options { state_dir: directory.clone(), bin: None, extra: Vec::new() };
         let server = EmbeddedServer::start(options).await.expect("a private PostgreSQL");
-        let rules =
-            Rules { recharge_sources: ["gift".to_owned()].into(), life: Life::Days(180), language: Language::English };
+        let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
         let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
         bench.fsync = bench.test_fsync();
         bench.create("pgbench").await;

@@ -7,14 +7,14 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.aft
 FROM pointsd.accounts AS a
 LEFT JOIN LATERAL (
     SELECT e.balance_after AS after,
-           CASE e.type
-               WHEN 'recharge' THEN e.balance_after = e.balance_before::numeric + e.amount
-               WHEN 'adjust' THEN abs(e.balance_after::numeric - e.balance_before) = e.amount
+           CASE
+               WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_after = e.balance_before::numeric + e.amount
+               WHEN e.type = 'adjust' THEN abs(e.balance_after::numeric - e.balance_before) = e.amount
                ELSE e.balance_after = e.balance_before::numeric - e.amount
            END AS follows,
-           CASE e.type
-               WHEN 'recharge' THEN a.balance = e.balance_before::numeric + e.amount
-               WHEN 'adjust' THEN abs(a.balance::numeric - e.balance_before) = e.amount
+           CASE
+               WHEN e.type IN ('recharge', 'refund', 'restore') THEN a.balance = e.balance_before::numeric + e.amount
+               WHEN e.type = 'adjust' THEN abs(a.balance::numeric - e.balance_before) = e.amount
                ELSE a.balance = e.balance_before::numeric - e.amount
            END AS account_follows
     FROM pointsd.entries AS e

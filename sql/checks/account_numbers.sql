@@ -1,15 +1,22 @@
--- An account's last_seq is the number of its last entry, and its last_batch is the number of its recharges.
+-- An account's last_seq is the number of its last entry, its last_batch the number of its recharges and refunds, and its
+-- open_holds the number of its open holds.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(', ', CASE WHEN a.last_seq <> s.last_seq THEN 'last_seq ' || s.last_seq END,
-                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || s.last_batch END) AS expected,
+                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || s.last_batch END,
+                       CASE WHEN a.open_holds <> h.open THEN 'open_holds ' || h.open END) AS expected,
        concat_ws(', ', CASE WHEN a.last_seq <> s.last_seq THEN 'last_seq ' || a.last_seq END,
-                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || a.last_batch END) AS found,
+                       CASE WHEN a.last_batch <> s.last_batch THEN 'last_batch ' || a.last_batch END,
+                       CASE WHEN a.open_holds <> h.open THEN 'open_holds ' || a.open_holds END) AS found,
        NULL::bigint AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
-    SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type = 'recharge') AS last_batch
+    SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type IN ('recharge', 'refund')) AS last_batch
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s
-WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND (a.last_seq <> s.last_seq OR a.last_batch <> s.last_batch)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS open FROM pointsd.holds AS o WHERE o.bucket = 0 AND o.user_id = a.user_id AND o.state = 'open'
+) AS h
+WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[])
+  AND (a.last_seq <> s.last_seq OR a.last_batch <> s.last_batch OR a.open_holds <> h.open)

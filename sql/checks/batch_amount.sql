@@ -1,8 +1,8 @@
--- A batch's amount is what remains plus what entries took: consumed, settled, expired, adjusted.
--- Left to batch_recharge: a batch that no recharge opened.
+-- A batch's amount is what remains plus what entries took: consumed, settled, expired less restored, voided, adjusted.
+-- Left to batch_recharge: a batch that no recharge or refund opened.
 -- $1 uuid[]: the users
 WITH taken AS (
-    SELECT e.user_id, t.batch, sum(t.points) AS points
+    SELECT e.user_id, t.batch, sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END) AS points
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
     WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])

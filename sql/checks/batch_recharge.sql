@@ -1,11 +1,11 @@
--- The nth recharge of an account opened batch n, with the recharge's points, source and time. No batch was opened otherwise.
+-- The nth recharge or refund of an account opened batch n, with its points, source and time. No batch was opened otherwise.
 -- A batch under another number is one finding: its number is the value found in place of the missing one.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, batch AS named, amount, source_type AS source, at,
            row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type = 'recharge'
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type IN ('recharge', 'refund')
 ), missing AS (
     SELECT o.*
     FROM opened AS o
@@ -41,7 +41,7 @@ SELECT m.user_id, m.batch::integer, m.seq, format('batch %s of %s points from %s
        NULL
 FROM missing AS m
 UNION ALL
-SELECT s.user_id, s.batch, NULL, 'a recharge that opened it', 'none', NULL
+SELECT s.user_id, s.batch, NULL, 'a recharge or a refund that opened it', 'none', NULL
 FROM strange AS s
 WHERE NOT EXISTS (SELECT FROM missing AS m
                   WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at))

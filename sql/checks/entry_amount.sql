@@ -5,13 +5,13 @@
 -- $1 uuid[]: the users
 WITH entry AS (
     SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after,
-           CASE e.type WHEN 'recharge' THEN e.balance_before::numeric + e.amount
-                       WHEN 'adjust' THEN e.balance_before + e.amount::numeric
-                           * CASE WHEN e.balance_after < e.balance_before THEN -1 ELSE 1 END
-                       ELSE e.balance_before::numeric - e.amount END AS follows,
-           CASE e.type WHEN 'recharge' THEN e.balance_after::numeric - e.balance_before
-                       WHEN 'adjust' THEN abs(e.balance_after::numeric - e.balance_before)
-                       ELSE e.balance_before::numeric - e.balance_after END AS moved,
+           CASE WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_before::numeric + e.amount
+                WHEN e.type = 'adjust' THEN e.balance_before + e.amount::numeric
+                    * CASE WHEN e.balance_after < e.balance_before THEN -1 ELSE 1 END
+                ELSE e.balance_before::numeric - e.amount END AS follows,
+           CASE WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_after::numeric - e.balance_before
+                WHEN e.type = 'adjust' THEN abs(e.balance_after::numeric - e.balance_before)
+                ELSE e.balance_before::numeric - e.balance_after END AS moved,
            CASE e.type WHEN 'adjust' THEN 0 ELSE 1 END AS least,
            lag(e.balance_after, 1, 0::bigint) OVER chain AS before,
            coalesce(lead(e.balance_before) OVER chain, a.balance) AS next
@@ -25,9 +25,9 @@ WITH entry AS (
     WHERE amount NOT BETWEEN least AND 1000000000000
        OR moved <> amount
           AND NOT (before <> balance_before
-                   AND amount = CASE type WHEN 'recharge' THEN balance_after::numeric - before
-                                          WHEN 'adjust' THEN abs(balance_after::numeric - before)
-                                          ELSE before::numeric - balance_after END)
+                   AND amount = CASE WHEN type IN ('recharge', 'refund', 'restore') THEN balance_after::numeric - before
+                                     WHEN type = 'adjust' THEN abs(balance_after::numeric - before)
+                                     ELSE before::numeric - balance_after END)
 )
 SELECT user_id, NULL::integer AS batch, seq,
        CASE WHEN moved = amount THEN format('amount %s to 1000000000000', least)

@@ -1,31 +1,36 @@
--- A recharge settles from its own batch only. A consume draws from no expired batch. An expiry takes one expired batch, of its
--- source, and all that was left in it. No entry touches a batch that was opened after it.
+-- A recharge or a refund settles from its own batch only. A consume or a void draws from no expired batch. An expiry takes one
+-- expired batch, of its source, and all that was left in it. A restore is of one batch of its source, which was alive at its
+-- time. No entry touches a batch that was opened after it.
 -- Several entries that break this with the same batch are one finding, at the first of them; several batches of one entry
 -- are one finding, at the lowest batch.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type = 'recharge'
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type IN ('recharge', 'refund')
 ), allocation AS (
     SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
            cardinality(e.allocated_batches) AS batches,
-           sum(t.points) OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
+           sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END)
+               OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
     WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
 ), wrong AS (
     SELECT a.user_id, a.batch, a.seq,
-           CASE WHEN a.type = 'recharge' AND a.own <> a.batch THEN ARRAY['batch ' || a.own, 'batch ' || a.batch]
+           CASE WHEN a.type IN ('recharge', 'refund') AND a.own <> a.batch THEN ARRAY['batch ' || a.own, 'batch ' || a.batch]
                 WHEN o.seq > a.seq THEN ARRAY['a batch opened before', format('batch %s, opened by entry %s', a.batch, o.seq)]
-                WHEN a.type = 'consume' AND b.expires_at <= a.at THEN ARRAY[
+                WHEN a.type IN ('consume', 'void') AND b.expires_at <= a.at THEN ARRAY[
                     'drawn before ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC',
                     'drawn at ' || (a.at AT TIME ZONE 'UTC') || ' UTC']
-                WHEN a.type = 'expire' AND a.batches <> 1 THEN ARRAY['one batch', a.batches || ' batches']
+                WHEN a.type IN ('expire', 'restore') AND a.batches <> 1 THEN ARRAY['one batch', a.batches || ' batches']
                 WHEN a.type = 'expire' AND b.expires_at > a.at THEN ARRAY[
                     'expired from ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC',
                     'expired at ' || (a.at AT TIME ZONE 'UTC') || ' UTC']
-                WHEN a.type = 'expire' AND b.source <> a.source_type THEN ARRAY[
+                WHEN a.type = 'restore' AND b.expires_at <= a.at THEN ARRAY[
+                    'restored before ' || (b.expires_at AT TIME ZONE 'UTC') || ' UTC',
+                    'restored at ' || (a.at AT TIME ZONE 'UTC') || ' UTC']
+                WHEN a.type IN ('expire', 'restore') AND b.source <> a.source_type THEN ARRAY[
                     'source ' || b.source, 'source ' || a.source_type]
                 WHEN a.type = 'expire' AND a.taken <> b.amount THEN ARRAY[
                     'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told,

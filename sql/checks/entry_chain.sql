@@ -12,8 +12,9 @@ FROM (
     WINDOW chain AS (PARTITION BY user_id ORDER BY seq)
 ) AS e
 WHERE balance_before <> before
-  AND CASE type
-          WHEN 'recharge' THEN before <> start::numeric + amount AND balance_before = start::numeric + amount
-          WHEN 'adjust' THEN abs(before::numeric - start) <> amount AND abs(balance_before::numeric - start) = amount
+  AND CASE
+          WHEN type IN ('recharge', 'refund', 'restore')
+              THEN before <> start::numeric + amount AND balance_before = start::numeric + amount
+          WHEN type = 'adjust' THEN abs(before::numeric - start) <> amount AND abs(balance_before::numeric - start) = amount
           ELSE before <> start::numeric - amount AND balance_before = start::numeric - amount
       END IS NOT TRUE

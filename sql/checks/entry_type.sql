@@ -1,28 +1,39 @@
--- An entry's type is known. Recharges and consumes have a key, recharges a batch, adjust entries a correction; other entries
--- have none of these.
+-- An entry's type is known. Recharges, consumes and voids have a key, recharges and refunds a batch, refunds and voids the number
+-- of the entry that they take back, voids what was asked, adjust entries a correction. Of a refund in several parts, the first
+-- has a key and what was asked. Other entries have none of these.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq,
-       CASE WHEN NOT known THEN 'recharge, consume, expire or adjust'
+       CASE WHEN NOT known THEN 'recharge, consume, expire, refund, void, restore or adjust'
+            WHEN refers = needs_reference AND (refers_to < 1 OR refers_to >= seq) THEN type || ' of an earlier entry'
             ELSE type || ' with ' || concat_ws(' and ',
                 CASE WHEN keyed <> needs_key THEN CASE WHEN needs_key THEN 'a key' ELSE 'no key' END END,
                 CASE WHEN opens <> needs_batch THEN CASE WHEN needs_batch THEN 'a batch' ELSE 'no batch' END END,
-                CASE WHEN corrects <> needs_correction
-                    THEN CASE WHEN needs_correction THEN 'a correction' ELSE 'no correction' END END)
+                CASE WHEN refers <> needs_reference THEN CASE WHEN needs_reference THEN 'a reference' ELSE 'no reference' END END,
+                CASE WHEN asks <> needs_asked THEN CASE WHEN needs_asked THEN 'what was asked' ELSE 'nothing asked' END END,
+                CASE WHEN corrects <> needs_correction THEN CASE WHEN needs_correction THEN 'a correction' ELSE 'no correction' END END)
        END AS expected,
        CASE WHEN NOT known THEN type
+            WHEN refers = needs_reference AND (refers_to < 1 OR refers_to >= seq) THEN type || ' of entry ' || refers_to
             ELSE type || ' with ' || concat_ws(' and ',
                 CASE WHEN keyed <> needs_key THEN CASE WHEN keyed THEN 'a key' ELSE 'no key' END END,
                 CASE WHEN opens <> needs_batch THEN CASE WHEN opens THEN 'a batch' ELSE 'no batch' END END,
-                CASE WHEN corrects <> needs_correction
-                    THEN CASE WHEN corrects THEN 'a correction' ELSE 'no correction' END END)
+                CASE WHEN refers <> needs_reference THEN CASE WHEN refers THEN 'a reference' ELSE 'no reference' END END,
+                CASE WHEN asks <> needs_asked THEN CASE WHEN asks THEN 'what was asked' ELSE 'nothing asked' END END,
+                CASE WHEN corrects <> needs_correction THEN CASE WHEN corrects THEN 'a correction' ELSE 'no correction' END END)
        END AS found,
        NULL::bigint AS points
 FROM (
-    SELECT user_id, seq, type, type IN ('recharge', 'consume', 'expire', 'adjust') AS known,
-           key IS NOT NULL AS keyed, type IN ('recharge', 'consume') AS needs_key,
-           batch IS NOT NULL AS opens, type = 'recharge' AS needs_batch,
+    SELECT user_id, seq, type, refers_to,
+           type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust') AS known,
+           key IS NOT NULL AS keyed,
+           CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type IN ('recharge', 'consume', 'void') END AS needs_key,
+           batch IS NOT NULL AS opens, type IN ('recharge', 'refund') AS needs_batch,
+           refers_to IS NOT NULL AS refers, type IN ('refund', 'void') AS needs_reference,
+           asked IS NOT NULL AS asks,
+           CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type = 'void' END AS needs_asked,
            correction IS NOT NULL AS corrects, type = 'adjust' AS needs_correction
     FROM pointsd.entries
     WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
 ) AS e
-WHERE NOT known OR keyed <> needs_key OR opens <> needs_batch OR corrects <> needs_correction
+WHERE NOT known OR keyed <> needs_key OR opens <> needs_batch OR refers <> needs_reference OR asks <> needs_asked
+   OR corrects <> needs_correction OR (refers_to < 1 OR refers_to >= seq)

@@ -3,7 +3,7 @@
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 text, $4 text: what stands before and after the source in the
 -- entry's description; $5 smallint: the drawing rule; $6 bigint: the run, or null
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
-    SELECT b.user_id, b.batch, b.remaining, b.source, a.last_seq, a.balance,
+    SELECT b.user_id, b.batch, b.remaining, b.source, b.expires_at, a.last_seq, a.balance,
            row_number() OVER drawing AS nth,
            (sum(b.remaining) OVER drawing)::bigint AS running
     FROM pointsd.accounts AS a
@@ -12,13 +12,15 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
     WINDOW drawing AS (PARTITION BY b.user_id ORDER BY b.expires_at, b.batch)
 ), batches_closed AS (
     UPDATE pointsd.batches AS b
-    SET remaining = 0, open = false
+    SET remaining = 0, expired = b.expired + due.remaining, open = false
     FROM due
     WHERE b.bucket = 0 AND b.user_id = due.user_id AND b.batch = due.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a
-    SET balance = a.balance - t.points, total_expired = a.total_expired + t.points, last_seq = a.last_seq + t.batches
-    FROM (SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points FROM due GROUP BY user_id) AS t
+    SET balance = a.balance - t.points, total_expired = a.total_expired + t.points, last_seq = a.last_seq + t.batches,
+        expired_until = greatest(a.expired_until, t.until)
+    FROM (SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points, max(expires_at) AS until
+          FROM due GROUP BY user_id) AS t
     WHERE a.bucket = 0 AND a.user_id = t.user_id
 ), entries_written AS (
     INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,

@@ -2,9 +2,15 @@
 -- of blocking each other for good, and reads them. A row for which the statement had to wait is read as the other
 -- transaction left it. Batches and keys of the account are read by later statements, with snapshots that are
 -- taken after the locks.
+-- There is always a row: it tells the clock, also where no account is there yet. Then its user_id is null.
 -- $1 uuid[]: the users
-SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch, total_adjusted
-FROM pointsd.accounts
-WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
-ORDER BY user_id
-FOR NO KEY UPDATE
+WITH locked AS (
+    SELECT user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, total_adjusted,
+           last_seq, expired_until, last_batch, open_holds
+    FROM pointsd.accounts
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    ORDER BY user_id
+    FOR NO KEY UPDATE
+)
+SELECT locked.*, clock.now
+FROM (SELECT clock_timestamp() AS now) AS clock LEFT JOIN locked ON true

@@ -1,5 +1,10 @@
 -- $1 uuid, $2 uuid: first and last user
-SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch, total_adjusted
-FROM pointsd.accounts
-WHERE bucket = 0 AND user_id BETWEEN $1 AND $2
-ORDER BY user_id
+SELECT a.user_id, a.balance, a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded, a.total_voided,
+       a.total_adjusted, a.last_seq, a.expired_until, a.last_batch, a.open_holds,
+       CASE WHEN a.open_holds > 0 THEN (
+           SELECT coalesce(sum(h.points), 0)::bigint FROM pointsd.holds AS h
+           WHERE h.bucket = 0 AND h.user_id = a.user_id AND h.state = 'open' AND h.until > now())
+       ELSE 0 END AS held
+FROM pointsd.accounts AS a
+WHERE a.bucket = 0 AND a.user_id BETWEEN $1 AND $2
+ORDER BY a.user_id

@@ -1,5 +1,6 @@
 -- Compares all users of a range with their checkpoints: reads every entry and batch from the first on, and returns the digest
--- groups with sums that differ. Unchanged rows still prove their arithmetic, so this is a full proof of them.
+-- groups with sums that differ. Unchanged rows still prove their arithmetic, so this is a full proof of them. Holds write no
+-- entry, so each is compared with its account and its consume.
 -- Entries after a checkpoint are left out by their number. Users with such entries, or without a checkpoint, are returned
 -- as moved on; they are proved like every account that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)
@@ -14,6 +15,13 @@ WITH entry AS (
     FROM pointsd.batches AS b
     WHERE b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
     GROUP BY 1
+), held AS (
+    SELECT h.user_id, count(*) FILTER (WHERE h.state = 'open') AS open, bool_and(pointsd.hold_is_sound(h, e)) AS sound
+    FROM pointsd.holds AS h
+    LEFT JOIN pointsd.entries AS e ON e.bucket = 0 AND e.user_id = h.user_id AND e.key = h.key AND e.type = 'consume'
+        AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
+    WHERE h.bucket = 0 AND h.user_id >= $1 AND ($2::uuid IS NULL OR h.user_id < $2)
+    GROUP BY h.user_id
 ), account AS (
     SELECT pointsd.digest_group(user_id) AS part, count(a.last_seq) AS accounts, sum(c.entries_print) AS entries_print,
            sum(c.batches_print) AS batches_print, sum(c.drawn_print) AS drawn_print,
@@ -21,14 +29,16 @@ WITH entry AS (
            bool_and(coalesce(
                a.last_seq > coalesce(c.seq, 0)
                OR (a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
-                   a.total_adjusted)
+                   a.total_refunded, a.total_voided, a.total_adjusted)
                   = (c.seq, c.batches, c.balance, c.total_recharged, c.total_consumed, c.total_expired,
-                     c.total_adjusted),
-               false)) AS same
+                     c.total_refunded, c.total_voided, c.total_adjusted)
+                  AND a.expired_until IS NOT DISTINCT FROM c.expired_until AND a.open_holds = coalesce(h.open, 0),
+               false) AND h.sound IS NOT FALSE) AS same
     FROM (SELECT * FROM pointsd.accounts
           WHERE bucket = 0 AND user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS a
     FULL JOIN (SELECT * FROM pointsd.checkpoints
                WHERE bucket = 0 AND user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2)) AS c USING (user_id)
+    FULL JOIN held AS h USING (user_id)
     GROUP BY 1
 ), later AS (
     SELECT g.part, sum(e.print) AS entries_print, sum(b.print) AS batches_print,

@@ -4,7 +4,7 @@
 -- $2 uuid[]: the users among them with standing findings; these are suspects in any case
 WITH judged AS (
     SELECT u.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
-           a.total_adjusted, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
+           a.total_refunded, a.total_voided, a.total_adjusted, a.expired_until, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
            coalesce(c.entries_print, 0) + e.print AS entries_print, b.print AS batches_print, b.drawn AS drawn_print,
            c.user_id IS NULL OR c.seq <> a.last_seq AS changed,
            coalesce(
@@ -14,10 +14,22 @@ WITH judged AS (
                    - CASE WHEN c.user_id IS NULL THEN pointsd.chain_print(0, 0) ELSE pointsd.checkpoint_proof(c) END
                    + b.drawn - coalesce(c.drawn_print, 0) + b.opened
                AND b.proved_print = coalesce(c.batches_print, 0)
+               AND d.out_of_time IS NOT TRUE
+               AND a.expired_until IS NOT DISTINCT FROM greatest(c.expired_until, d.expired_until)
+               AND h.open = a.open_holds AND h.sound IS NOT FALSE AND k.sound IS NOT FALSE
                AND NOT EXISTS (
-                   SELECT FROM pointsd.entries AS d, unnest(d.allocated_batches) AS t (batch), pointsd.batches AS of
-                   WHERE d.bucket = 0 AND d.user_id = u.user_id AND d.seq > coalesce(c.seq, 0) AND of.bucket = 0 AND of.user_id = u.user_id
-                     AND of.batch = t.batch AND NOT pointsd.drew_in_time(d, of))
+                   SELECT
+                   FROM (SELECT refers_to, type, source_id, sum(amount) AS points
+                         FROM pointsd.entries
+                         WHERE bucket = 0 AND user_id = u.user_id AND refers_to IS NOT NULL
+                         GROUP BY refers_to, type, source_id) AS r
+                   LEFT JOIN pointsd.entries AS of ON of.bucket = 0 AND of.user_id = u.user_id AND of.seq = r.refers_to
+                   LEFT JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = u.user_id AND own.batch = of.batch
+                   WHERE NOT pointsd.is_taken_back(of, r.type, r.source_id, r.points, own.expired))
+               AND NOT EXISTS (
+                   SELECT FROM pointsd.entries AS r
+                   WHERE r.bucket = 0 AND r.user_id = u.user_id AND r.refers_to IS NOT NULL AND r.type = 'refund'
+                     AND r.seq > coalesce(c.seq, 0) AND NOT pointsd.refund_is_sound(r))
                AND NOT u.user_id = ANY ($2::uuid[]),
                false) AS sound
     FROM unnest($1::uuid[]) AS u (user_id)
@@ -36,16 +48,36 @@ WITH judged AS (
                                  ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at) END), 0) AS opened
         FROM pointsd.batches AS o
         WHERE o.bucket = 0 AND o.user_id = u.user_id) AS b
+    CROSS JOIN LATERAL (
+        SELECT bool_or(NOT pointsd.drew_in_time(n, of) OR n.type = 'restore' AND NOT pointsd.restore_is_sound(n))
+                   AS out_of_time,
+               max(of.expires_at) FILTER (WHERE n.type = 'expire') AS expired_until
+        FROM pointsd.entries AS n, unnest(n.allocated_batches) AS t (batch), pointsd.batches AS of
+        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND of.bucket = 0 AND of.user_id = u.user_id
+          AND of.batch = t.batch) AS d
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS open, bool_and(pointsd.hold_is_sound(s, n)) AS sound
+        FROM pointsd.holds AS s
+        LEFT JOIN pointsd.entries AS n ON n.bucket = 0 AND n.key = s.key AND n.type = 'consume'
+        WHERE s.bucket = 0 AND s.user_id = u.user_id AND s.state = 'open') AS h
+    -- Holds that were captured or released, as far as a later consume has their key.
+    CROSS JOIN LATERAL (
+        SELECT bool_and(pointsd.hold_is_sound(s, n)) AS sound
+        FROM pointsd.entries AS n JOIN pointsd.holds AS s ON s.bucket = 0 AND s.key = n.key
+        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND n.type = 'consume') AS k
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
-                                     total_adjusted, entries_print, batches_print, drawn_print)
-    SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_adjusted,
-           entries_print, batches_print, drawn_print
+                                     total_refunded, total_voided, total_adjusted, expired_until, entries_print,
+                                     batches_print, drawn_print)
+    SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_refunded,
+           total_voided, total_adjusted, expired_until, entries_print, batches_print, drawn_print
     FROM judged WHERE sound AND changed
     ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
         total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
-        total_expired = excluded.total_expired, total_adjusted = excluded.total_adjusted,
+        total_expired = excluded.total_expired, total_refunded = excluded.total_refunded,
+        total_voided = excluded.total_voided, total_adjusted = excluded.total_adjusted,
+        expired_until = excluded.expired_until,
         entries_print = excluded.entries_print, batches_print = excluded.batches_print,
         drawn_print = excluded.drawn_print
 )

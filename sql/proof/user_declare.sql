@@ -5,3 +5,5 @@ UNION
 SELECT user_id FROM pointsd.batches
 UNION
 SELECT user_id FROM pointsd.entries
+UNION
+SELECT user_id FROM pointsd.holds

@@ -1,12 +1,13 @@
 -- What entries recorded in a span did to arrears, an account a row. `opening` is the arrears by the entry before the span's
 -- first one; `closing` is the arrears by the account's balance at the end of the span: an account with a later entry has the
 -- balance that its first later entry began with. `out` is the last entry that took the account out of arrears.
--- A correction (adjust) is no usage and no repayment, so it is summed apart.
+-- A correction (adjust) is no usage and no repayment, so it is summed apart. A restore stands directly before the consume that uses
+-- its points: it repays nothing, and the two together draw what was not restored.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant
 WITH moved AS MATERIALIZED (
     SELECT bucket, user_id, min(seq) AS first_seq, max(seq) AS last_seq,
-           coalesce(sum(greatest(after - before, 0)) FILTER (WHERE type <> 'adjust'), 0)::bigint AS drawn,
-           coalesce(sum(greatest(before - after, 0)) FILTER (WHERE type <> 'adjust'), 0)::bigint AS repaid,
+           coalesce(sum(after - before) FILTER (WHERE type IN ('consume', 'void', 'restore', 'expire')), 0)::bigint AS drawn,
+           coalesce(sum(before - after) FILTER (WHERE type IN ('recharge', 'refund')), 0)::bigint AS repaid,
            coalesce(sum(after - before) FILTER (WHERE type = 'adjust'), 0)::bigint AS corrected,
            bool_or(type = 'adjust') AS has_corrections
     FROM (
@@ -41,7 +42,7 @@ LEFT JOIN LATERAL (
     SELECT e.at, e.type, e.source_type
     FROM pointsd.entries AS e
     WHERE e.bucket = m.bucket AND e.user_id = m.user_id AND e.seq BETWEEN m.first_seq AND m.last_seq
-      AND e.balance_before < 0 AND e.balance_after >= 0
+      AND e.balance_before < 0 AND e.balance_after >= 0 AND e.type <> 'restore'
     ORDER BY e.seq DESC
     LIMIT 1
 ) AS out ON true

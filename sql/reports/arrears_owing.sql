@@ -2,6 +2,7 @@
 -- first later entry began with. `booked` is the arrears by the account's last entry. `since` is the last entry that took the
 -- account below zero, found from its last entry backwards; an account without such an entry has none. OFFSET 0 has the later
 -- entries found by the time of their recording, and not account by account.
+-- A consume that used more than the balance before it found that much restored, in arrears already: it began nothing.
 -- $1 timestamptz: the instant
 WITH later AS MATERIALIZED (
     SELECT bucket, user_id, min(seq) AS seq
@@ -24,13 +25,15 @@ WITH later AS MATERIALIZED (
     WHERE e.balance < 0
 )
 SELECT o.user_id, o.owed, coalesce(greatest(-last.balance_after, 0), 0) AS booked, below.seq, below.at AS since,
-       below.source_type, last.at AS last_at
+       below.type, below.source_type, last.at AS last_at
 FROM owing AS o
 LEFT JOIN LATERAL (
-    SELECT e.seq, e.at, e.source_type
+    SELECT e.seq, e.at, e.type, e.source_type
     FROM pointsd.entries AS e
     WHERE e.bucket = o.bucket AND e.user_id = o.user_id AND e.seq < o.before_seq
       AND e.balance_before >= 0 AND e.balance_after < 0
+      AND NOT (e.type = 'consume'
+               AND e.balance_before < (SELECT coalesce(sum(points), 0) FROM unnest(e.allocated_points) AS points))
     ORDER BY e.seq DESC
     LIMIT 1
 ) AS below ON true

@@ -1,20 +1,24 @@
--- What entries recorded in a span did to batches, by the borders between which these expire: points that were issued (a
--- recharge's settled part never came into its batch), used and expired, and by how much repairs changed the batches' rows.
+-- What entries recorded in a span did to batches, by the borders between which these expire: points that were issued or
+-- refunded (a settled part never came into its batch), used, voided, expired and restored, and by how much repairs changed the
+-- batches' rows.
 -- OFFSET 0 keeps the look-ups to those batches.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order
 SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[]) AS part,
        coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)::bigint AS issued,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'refund'), 0)::bigint AS refunded,
        coalesce(sum(f.points) FILTER (WHERE e.type = 'consume'), 0)::bigint AS used,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'void'), 0)::bigint AS voided,
        coalesce(sum(f.points) FILTER (WHERE e.type = 'expire'), 0)::bigint AS expired,
+       coalesce(sum(f.points) FILTER (WHERE e.type = 'restore'), 0)::bigint AS restored,
        coalesce(sum(f.points) FILTER (WHERE e.type = 'adjust'), 0)::bigint AS corrected
 FROM pointsd.entries AS e
 CROSS JOIN LATERAL (
     SELECT e.batch, e.amount - (SELECT coalesce(sum(settled), 0) FROM unnest(e.allocated_points) AS settled) AS points
-    WHERE e.type = 'recharge'
+    WHERE e.type IN ('recharge', 'refund')
     UNION ALL
     SELECT part.batch, part.points
     FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
-    WHERE e.type IN ('consume', 'expire')
+    WHERE e.type IN ('consume', 'void', 'expire', 'restore')
     UNION ALL
     SELECT (c.change ->> 'batch')::integer,
            CASE WHEN (c.change -> 'after' ->> 'open')::boolean THEN (c.change -> 'after' ->> 'remaining')::bigint ELSE 0 END

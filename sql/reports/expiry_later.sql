@@ -1,16 +1,17 @@
 -- What open batches held as of an instant less what they hold now, by source and by the borders between which they expire: a
--- batch that a later entry opened was not there, and points that later entries took were.
+-- batch that a later entry opened was not there, and points that later entries took were, and points that
+-- they restored were not.
 -- $1 timestamptz: the instant; $2 timestamptz[]: the borders, in order
 WITH later AS MATERIALIZED (
     SELECT e.bucket, e.user_id, t.batch, bool_or(t.opened) AS opened, sum(t.points)::bigint AS points
     FROM (SELECT * FROM pointsd.entries WHERE recorded_at > $1 OFFSET 0) AS e
     CROSS JOIN LATERAL (
         SELECT e.batch, true AS opened, 0::bigint AS points
-        WHERE e.type = 'recharge'
+        WHERE e.type IN ('recharge', 'refund')
         UNION ALL
-        SELECT part.batch, false, part.points
+        SELECT part.batch, false, CASE e.type WHEN 'restore' THEN -part.points ELSE part.points END
         FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
-        WHERE e.type IN ('consume', 'expire')
+        WHERE e.type IN ('consume', 'void', 'expire', 'restore')
         UNION ALL -- what a repair took is the change of the batch's row
         SELECT (c.change ->> 'batch')::integer, false,
                CASE WHEN (c.change -> 'before' ->> 'open')::boolean THEN (c.change -> 'before' ->> 'remaining')::bigint ELSE 0 END

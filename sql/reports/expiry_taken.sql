@@ -1,7 +1,10 @@
--- What entries of expiry took, by source and by way: a sweep's entries carry its run, those of postings carry none.
+-- What expired, by source and by way, and what of expired points was restored for late usage. A sweep's entries carry its run,
+-- those of postings carry none.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant
-SELECT source_type AS source, run IS NOT NULL AS by_sweep, count(*) AS batches, sum(amount)::bigint AS points
+SELECT source_type AS source, run IS NOT NULL AS by_sweep, count(*) FILTER (WHERE type = 'expire') AS batches,
+       coalesce(sum(amount) FILTER (WHERE type = 'expire'), 0)::bigint AS points,
+       coalesce(sum(amount) FILTER (WHERE type = 'restore'), 0)::bigint AS restored
 FROM pointsd.entries
-WHERE recorded_at > $1 AND recorded_at <= $2 AND type = 'expire'
+WHERE recorded_at > $1 AND recorded_at <= $2 AND type IN ('expire', 'restore')
 GROUP BY 1, 2
 ORDER BY 1, 2

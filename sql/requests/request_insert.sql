@@ -1,11 +1,12 @@
 -- Requests, as an application would insert them; their ids come in the same order.
--- $1..$12: the columns, pairwise
+-- $1..$15: the columns, pairwise
 INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
-                           description, at)
+                           description, at, of, beyond, until)
 SELECT op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key, description,
-       coalesce(at, now())
+       coalesce(at, now()), of, beyond, until
 FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[],
-            $9::numeric[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY
-    AS n (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key, description, at, nth)
+            $9::numeric[], $10::text[], $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::timestamptz[]) WITH ORDINALITY
+    AS n (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key, description, at, of, beyond,
+          until, nth)
 ORDER BY nth
 RETURNING id

@@ -8,6 +8,9 @@ SELECT
        CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
             WHEN r.expires_at IS NOT NULL THEN '1969-12-31Z' END AS expires_at,
        left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,
+       CASE WHEN r.until >= '1970-01-01Z' AND r.until < '10000-01-01Z' THEN r.until
+            WHEN r.until IS NOT NULL THEN '1969-12-31Z' END AS until,
+       left(r.of, 256) AS of, left(r.beyond, 16) AS beyond,
        left(r.duration::text, 100) AS duration, left(r.key, 256) AS key, left(r.description, 1001) AS description,
        CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
        CASE WHEN isfinite(r.enqueued_at)

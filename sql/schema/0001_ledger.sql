@@ -15,17 +15,24 @@ CREATE TABLE pointsd.accounts (
     balance         bigint   NOT NULL, -- below zero: arrears
     total_recharged bigint   NOT NULL,
     total_consumed  bigint   NOT NULL,
-    total_expired   bigint   NOT NULL,
+    total_expired   bigint   NOT NULL, -- net of what was restored
+    total_refunded  bigint   NOT NULL DEFAULT 0,
+    total_voided    bigint   NOT NULL DEFAULT 0,
     total_adjusted  bigint   NOT NULL DEFAULT 0, -- by adjust entries; below zero where they took points away
     last_seq        bigint   NOT NULL, -- number of the account's last entry
+    -- The latest expires_at of a batch that expired with points in it. Only a consume from before it can find points to
+    -- restore, so only then a posting looks for such batches.
+    expired_until   timestamptz,
     last_batch      integer  NOT NULL, -- number of the account's last batch
+    open_holds      integer  NOT NULL DEFAULT 0, -- holds that are neither captured nor released; without any, no posting looks
     bucket          smallint NOT NULL DEFAULT 0,
     in_arrears      boolean  GENERATED ALWAYS AS (balance < 0) STORED,
     CONSTRAINT accounts_pkey PRIMARY KEY (bucket, user_id),
     CONSTRAINT accounts_balance_is_the_sum
-        CHECK (balance = total_recharged - total_consumed - total_expired + total_adjusted),
-    CONSTRAINT accounts_totals_not_negative CHECK (total_recharged >= 0 AND total_consumed >= 0 AND total_expired >= 0),
-    CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0)
+        CHECK (balance = total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted),
+    CONSTRAINT accounts_totals_not_negative
+        CHECK (least(total_recharged, total_consumed, total_expired, total_refunded, total_voided) >= 0),
+    CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0 AND open_holds >= 0)
 ) WITH (fillfactor = 50);
 
 -- Finds the accounts in arrears. The mark changes only when an account falls into arrears or leaves them. With an index on
@@ -38,7 +45,8 @@ CREATE TABLE pointsd.batches (
     user_id    uuid        NOT NULL,
     amount     bigint      NOT NULL,
     remaining  bigint      NOT NULL,
-    opened_at  timestamptz NOT NULL, -- effective time of the recharge
+    expired    bigint      NOT NULL DEFAULT 0, -- points that expired, less those that were restored
+    opened_at  timestamptz NOT NULL, -- effective time of the recharge or the refund
     expires_at timestamptz NOT NULL, -- first instant at which the points are gone
     batch      integer     NOT NULL, -- 1, 2, 3 … within the account, in order of creation
     bucket     smallint    NOT NULL DEFAULT 0, -- the account's
@@ -47,8 +55,10 @@ CREATE TABLE pointsd.batches (
     CONSTRAINT batches_pkey PRIMARY KEY (bucket, user_id, batch),
     CONSTRAINT batches_number_positive CHECK (batch > 0),
     CONSTRAINT batches_remaining_within_amount CHECK (remaining >= 0 AND remaining <= amount),
+    CONSTRAINT batches_expired_within_amount CHECK (expired >= 0 AND expired <= amount),
     CONSTRAINT batches_open_while_points_remain CHECK (open = (remaining > 0)),
-    CONSTRAINT batches_expire_after_opening CHECK (expires_at > opened_at)
+    CONSTRAINT batches_expire_after_opening CHECK (expires_at > opened_at),
+    CONSTRAINT batches_expire_at_an_instant CHECK (isfinite(expires_at) AND isfinite(opened_at))
 ) WITH (fillfactor = 80);
 
 -- A posting asks for the open batches of its accounts.
@@ -70,30 +80,35 @@ CREATE TABLE pointsd.entries (
     at                timestamptz NOT NULL, -- when the thing happened, as the caller says
     recorded_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- read while the table is locked: see ledger::cutoff
     run               bigint,               -- the run that wrote it: proves what the run says that it did
-    key               uuid,                 -- version-5 UUID of user and idempotency key; null for expire and adjust
-    batch             integer,              -- the batch that a recharge opened
+    refers_to         bigint,               -- of a refund its consume, of a void its recharge
+    key               uuid,                 -- pointsd.key_id of user and idempotency key; null where no posting's first entry
+    batch             integer,              -- the batch that a recharge or a refund opened
     drawing_rule      smallint    NOT NULL, -- version of the rule by which points were allocated to batches
     bucket            smallint    NOT NULL DEFAULT 0, -- the account's
     type              text        NOT NULL,
-    source_type       text        NOT NULL, -- a recharge's or an expired batch's source, or the kind of service used
+    source_type       text        NOT NULL, -- the kind of service used, or the source of the points
     source_id         text,                 -- the order or the task
     description       text        NOT NULL,
     duration          numeric,              -- seconds, where the service is charged by time
-    allocated_batches integer[]   NOT NULL, -- batches drawn, settled or expired …
+    allocated_batches integer[]   NOT NULL, -- batches drawn, settled, expired or restored …
     allocated_points  bigint[]    NOT NULL, -- … and how many points of each
+    asked             jsonb,                -- of a refund's or a void's first entry: what was asked for (ledger::Asked)
     correction        jsonb,                -- what an adjust entry set right: before, after, by whom and why
     CONSTRAINT entries_pkey PRIMARY KEY (bucket, user_id, seq),
     CONSTRAINT entries_seq_positive CHECK (seq > 0),
     CONSTRAINT entries_amount_positive CHECK (amount > 0 OR (type = 'adjust' AND amount = 0)),
-    CONSTRAINT entries_type_known CHECK (type IN ('recharge', 'consume', 'expire', 'adjust')),
+    CONSTRAINT entries_type_known CHECK (type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust')),
     CONSTRAINT entries_balances_chain CHECK (
-        CASE type
-            WHEN 'recharge' THEN balance_after = balance_before + amount
-            WHEN 'adjust' THEN abs(balance_after - balance_before) = amount
+        CASE
+            WHEN type IN ('recharge', 'refund', 'restore') THEN balance_after = balance_before + amount
+            WHEN type = 'adjust' THEN abs(balance_after - balance_before) = amount
             ELSE balance_after = balance_before - amount
         END),
     CONSTRAINT entries_allocations_paired CHECK (cardinality(allocated_batches) = cardinality(allocated_points)),
-    CONSTRAINT entries_batch_of_recharge CHECK ((batch IS NOT NULL) = (type = 'recharge')),
+    CONSTRAINT entries_batch_opened CHECK ((batch IS NOT NULL) = (type IN ('recharge', 'refund'))),
+    CONSTRAINT entries_refer_to_earlier
+        CHECK ((refers_to IS NOT NULL) = (type IN ('refund', 'void')) AND (refers_to IS NULL OR refers_to < seq)),
+    CONSTRAINT entries_asked_of_return CHECK (asked IS NULL OR type IN ('refund', 'void')),
     CONSTRAINT entries_correction_of_adjust CHECK ((correction IS NOT NULL) = (type = 'adjust'))
 );
 
@@ -102,6 +117,9 @@ CREATE TABLE pointsd.entries (
 -- needs no column for it and is a third smaller. Entries without a key stay out.
 CREATE UNIQUE INDEX entries_key_once ON pointsd.entries (bucket, key) WHERE key IS NOT NULL;
 
+-- Finds the refunds of a consume and the voids of a recharge.
+CREATE INDEX entries_by_reference ON pointsd.entries (bucket, user_id, refers_to) WHERE refers_to IS NOT NULL;
+
 -- Finds what a run wrote.
 CREATE INDEX entries_by_run ON pointsd.entries (bucket, run) WHERE run IS NOT NULL;
 
@@ -109,18 +127,44 @@ CREATE INDEX entries_by_run ON pointsd.entries (bucket, run) WHERE run IS NOT NU
 -- enough, and it costs a posting nearly nothing.
 CREATE INDEX entries_by_recording ON pointsd.entries USING brin (recorded_at) WITH (autosummarize = on);
 
+-- Points reserved for work that is under way. A hold touches no batch and no entry: `open_holds` of the account counts it, and
+-- what is available is less by it until `until`. The consume with the same key captures it.
+CREATE TABLE pointsd.holds (
+    user_id     uuid        NOT NULL,
+    key         uuid        NOT NULL, -- pointsd.key_id of user and idempotency key: the same as that of the consume
+    points      bigint      NOT NULL,
+    at          timestamptz NOT NULL, -- when the points were reserved
+    until       timestamptz NOT NULL, -- first instant at which they are not reserved any more; nothing sweeps it
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seq         bigint,               -- the consume that captured it
+    bucket      smallint    NOT NULL DEFAULT 0, -- the account's
+    state       text        NOT NULL DEFAULT 'open',
+    source_type text        NOT NULL,
+    source_id   text        NOT NULL,
+    caller_key  text,                 -- the key of the caller's own, where the hold was made under one
+    CONSTRAINT holds_pkey PRIMARY KEY (bucket, key),
+    CONSTRAINT holds_points_positive CHECK (points > 0),
+    CONSTRAINT holds_end_after_beginning CHECK (until > at AND isfinite(at) AND isfinite(until)),
+    CONSTRAINT holds_state_known CHECK (state IN ('open', 'captured', 'released')),
+    CONSTRAINT holds_captured_by_entry CHECK ((seq IS NOT NULL) = (state = 'captured'))
+);
+-- Finds the holds that stand, and those that are over by time but may still be captured.
+CREATE INDEX holds_open_by_user ON pointsd.holds (bucket, user_id, until) WHERE state = 'open';
+
 -- Tells the planner that all rows lie in one bucket. Without statistics it takes `bucket = 0` for a condition that few rows
 -- meet, and a plan made while the tables are empty then ignores the user. The statistics stay until the first ANALYZE.
 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
 SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
 INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
-SELECT gen_random_uuid(), 1, 1, now(), 'infinity', 1, true, '' FROM generate_series(1, 20);
+SELECT gen_random_uuid(), 1, 1, now(), '9999-12-31Z', 1, true, '' FROM generate_series(1, 20);
 INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type, source_type,
                              description, allocated_batches, allocated_points)
 SELECT gen_random_uuid(), 1, 1, 1, 0, now(), 0, 'expire', '', '', '{}', '{}' FROM generate_series(1, 20);
-ANALYZE pointsd.accounts (bucket), pointsd.batches (bucket), pointsd.entries (bucket);
+INSERT INTO pointsd.holds (user_id, key, points, at, until, source_type, source_id)
+SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), '9999-12-31Z', '', '' FROM generate_series(1, 20);
+ANALYZE pointsd.accounts (bucket), pointsd.batches (bucket), pointsd.entries (bucket), pointsd.holds (bucket);
 SAVEPOINT sample;
-TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries;
+TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
 RELEASE SAVEPOINT sample;
 
 CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

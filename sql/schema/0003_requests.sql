@@ -1,4 +1,4 @@
--- The queue: recharges and consumes that an application inserts in its own transaction, and that a daemon posts.
+-- The queue: postings that an application inserts in its own transaction, and that a daemon posts.
 --
 -- Open requests live in a small partition, finished ones in another that only grows: finishing a request moves its row.
 -- So the part that is searched and vacuumed all day stays as small as the backlog.
@@ -6,10 +6,11 @@
 CREATE TABLE pointsd.requests (
     id          bigint      GENERATED ALWAYS AS IDENTITY,
     user_id     uuid        NOT NULL,
-    points      bigint      NOT NULL,
+    points      bigint,                                         -- null: all that is left of what a refund or a void names
     order_id    bigint,
     at          timestamptz NOT NULL DEFAULT now(),             -- when it happened
     expires_at  timestamptz,
+    until       timestamptz,                                    -- when a hold ends
     enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     retry_at    timestamptz,                                    -- while it waits: when it is tried again
     finished_at timestamptz,                                    -- null while it is open
@@ -23,17 +24,22 @@ CREATE TABLE pointsd.requests (
     source      text,
     source_type text,
     source_id   text,
+    of          text,                                           -- the key of the posting that is refunded, voided or released
+    beyond      text,                                           -- `remaining`: a void takes nothing that was used
     key         text,
     description text,
     duration    numeric,
     code        text,                                           -- why it was not posted, in a word …
     message     text,                                           -- … and in words
     CONSTRAINT requests_id_positive CHECK (id > 0),
-    CONSTRAINT requests_op_known CHECK (op IN ('recharge', 'consume')),
-    CONSTRAINT requests_state_known CHECK (state IN ('pending', 'waiting', 'posted', 'replayed', 'refused', 'parked')),
+    CONSTRAINT requests_op_known CHECK (op IN ('recharge', 'consume', 'refund', 'void', 'hold', 'release')),
+    CONSTRAINT requests_points_given CHECK (points IS NOT NULL OR op IN ('refund', 'void', 'release')),
+    CONSTRAINT requests_state_known
+        CHECK (state IN ('pending', 'waiting', 'posted', 'held', 'released', 'replayed', 'refused', 'parked')),
     CONSTRAINT requests_finished_when_over CHECK ((finished_at IS NULL) = (state IN ('pending', 'waiting'))),
     CONSTRAINT requests_waiting_until CHECK ((retry_at IS NOT NULL) = (state = 'waiting')),
-    CONSTRAINT requests_posted_as_entry CHECK ((seq IS NOT NULL) = (state IN ('posted', 'replayed'))),
+    CONSTRAINT requests_posted_as_entry
+        CHECK ((seq IS NOT NULL) = (state = 'posted' OR state = 'replayed' AND op NOT IN ('hold', 'release'))),
     CONSTRAINT requests_not_posted_for_a_reason
         CHECK ((code IS NOT NULL AND message IS NOT NULL) = (state IN ('waiting', 'refused', 'parked')))
 ) PARTITION BY LIST (state);
@@ -59,7 +65,7 @@ CREATE INDEX requests_waiting ON pointsd.requests_open (bucket, user_id, id) WHE
 CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
     finished_at NOT NULL,
     CONSTRAINT requests_done_pkey PRIMARY KEY (id, finished_at)
-) FOR VALUES IN ('posted', 'replayed', 'refused', 'parked');
+) FOR VALUES IN ('posted', 'held', 'released', 'replayed', 'refused', 'parked');
 -- Lists the requests that a person should look at.
 CREATE INDEX requests_done_for_a_reason ON pointsd.requests_done (state, id) WHERE state IN ('refused', 'parked');
 
@@ -115,12 +121,13 @@ CREATE FUNCTION pointsd.enqueue(
     op text, user_id uuid, points bigint,
     source text DEFAULT NULL, order_id bigint DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
     source_type text DEFAULT NULL, source_id text DEFAULT NULL, duration numeric DEFAULT NULL,
-    key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now()
+    key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now(),
+    of text DEFAULT NULL, beyond text DEFAULT NULL, until timestamptz DEFAULT NULL
 ) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
-                               description, at)
+                               description, at, of, beyond, until)
     VALUES (enqueue.op, enqueue.user_id, enqueue.points, enqueue.source, enqueue.order_id, enqueue.expires_at,
             enqueue.source_type, enqueue.source_id, enqueue.duration, enqueue.key, enqueue.description,
-            coalesce(enqueue.at, now()))
+            coalesce(enqueue.at, now()), enqueue.of, enqueue.beyond, enqueue.until)
     RETURNING id
 $$;

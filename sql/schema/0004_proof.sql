@@ -8,17 +8,22 @@ CREATE TABLE pointsd.checkpoints (
     total_recharged bigint   NOT NULL,
     total_consumed  bigint   NOT NULL,
     total_expired   bigint   NOT NULL,
+    total_refunded  bigint   NOT NULL DEFAULT 0,
+    total_voided    bigint   NOT NULL DEFAULT 0,
     total_adjusted  bigint   NOT NULL,
+    expired_until   timestamptz,       -- the latest end of a batch that had expired with points by then
     batches         integer  NOT NULL, -- the account's last batch then
     bucket          smallint NOT NULL DEFAULT 0, -- the account's
     entries_print   numeric  NOT NULL, -- fingerprint of what the entries say …
     batches_print   numeric  NOT NULL, -- … of what never changes about the batches …
-    drawn_print     numeric  NOT NULL, -- … and of what had been taken from each batch
+    drawn_print     numeric  NOT NULL, -- … and of what had been taken from each batch, and what of it had expired
     CONSTRAINT checkpoints_pkey PRIMARY KEY (bucket, user_id)
 );
 
 -- Tells the planner that all rows lie in one bucket: see the ledger's tables.
-INSERT INTO pointsd.checkpoints SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
+INSERT INTO pointsd.checkpoints (user_id, seq, balance, total_recharged, total_consumed, total_expired, total_adjusted, batches,
+                                 entries_print, batches_print, drawn_print)
+SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
 ANALYZE pointsd.checkpoints (bucket);
 SAVEPOINT sample;
 TRUNCATE pointsd.checkpoints;
@@ -43,10 +48,11 @@ CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE s
         # hash_array_extended(e.allocated_batches, 14) # hash_array_extended(e.allocated_points, 15) -- of none it is the same
         # coalesce(uuid_hash_extended(e.key, 1), 2) # coalesce(hashtextextended(e.source_id, 3), 4)
         # coalesce(hashint8extended(e.batch, 5), 6) # coalesce(hash_numeric_extended(e.duration, 7), 8)
-        # coalesce(hashint8extended(e.run, 9), 10) # coalesce(jsonb_hash_extended(e.correction, 11), 12)))))))))))
+        # coalesce(hashint8extended(e.run, 9), 10) # coalesce(jsonb_hash_extended(e.correction, 11), 12)
+        # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)))))))))))
 $$;
 
--- What never changes about a batch.
+-- What never changes about a batch. What remains and what has expired does change: sums prove it.
 CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT uuid_hash_extended(b.user_id, hashint8extended(b.batch, hashint8extended(b.amount, hashtextextended(b.source,
         timestamp_hash_extended(b.opened_at AT TIME ZONE interval '0',
@@ -59,7 +65,7 @@ CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql 
     SELECT uuid_hash($1) & 4095
 $$;
 
--- What a recharge and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
+-- What a recharge or a refund and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
 -- an entry cannot overflow.
 CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -77,12 +83,17 @@ CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint
     SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) & 1048575) + 1
 $$;
 
--- Several allocations, weighted. Null where they are not sound: each batch at most once, all parts positive, `points` in
--- total.
-CREATE FUNCTION pointsd.parts_proof(account uuid, batches integer[], parts bigint[], points bigint) RETURNS bigint
+-- The factor by which a batch's expired points are multiplied, made of other bits of the same hash.
+CREATE FUNCTION pointsd.expired_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) >> 20 & 1048575) + 1
+$$;
+
+-- Several allocations, weighted. Null where they are not sound: each batch at most once, all parts positive, `fewest` to
+-- `most` points in total.
+CREATE FUNCTION pointsd.parts_proof(account uuid, batches integer[], parts bigint[], fewest bigint, most bigint) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
-    left_over bigint := points;
+    left_over bigint := most;
     weighted bigint := 0;
     many boolean := cardinality(parts) > 50; -- from here on a query is quicker than a comparison with all earlier ones
 BEGIN
@@ -96,7 +107,7 @@ BEGIN
             RETURN NULL;
         END IF;
     END LOOP;
-    RETURN CASE WHEN left_over = 0 THEN weighted END;
+    RETURN CASE WHEN left_over <= most - fewest THEN weighted END;
 END
 $$;
 
@@ -110,36 +121,52 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     FROM unnest($2, $3) AS t (b, p)
 $$;
 
+-- What the first entry of a refund says of the whole: its points and the number of its entries. Each of its entries takes its own
+-- share off again, so a refund adds up to nothing. 0 for the other entries; null where it is not sound.
+CREATE FUNCTION pointsd.asked_proof(asked jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN $1 IS NULL THEN 0
+                WHEN $1 ->> 'posted' ~ '^[0-9]{1,12}$|^1000000000000$' AND $1 ->> 'entries' ~ '^[0-9]{1,9}$'
+                    THEN ($1 ->> 'posted')::bigint * 1009 + ($1 ->> 'entries')::bigint * 1000121 END
+$$;
+
 -- An entry's part of the sum that proves an account: the chain of balances; the points, weighted by type; the batch that a
--- recharge opened; what was taken from each batch. A row that is not sound in itself spoils the sum by a fixed number.
--- Nothing is multiplied or added before its bounds are known: a value beyond them must not be an error.
+-- recharge or a refund opened; what was taken from each batch; what expired in it. A row that is not sound in itself spoils
+-- the sum by a fixed number. Nothing is multiplied or added before its bounds are known: a value beyond them must not be an
+-- error.
+--
+-- A consume in arrears may draw points that were restored before it. So it may draw more than its balance_before; the sum
+-- over the batches shows whether it drew too much.
 CREATE FUNCTION pointsd.entry_proof(e pointsd.entries)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         CASE WHEN e.seq > 0 AND e.amount <= 1000000000000 AND e.balance_before <= 9000000000000000000
-                  AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points) THEN
+                  AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points)
+                  -- Five minutes ahead of its recording at most; see the rule entry_time.
+                  AND e.at AT TIME ZONE interval '0' <= e.recorded_at AT TIME ZONE interval '5 minutes' THEN
             pointsd.chain_print(e.seq, e.balance_after) - pointsd.chain_print(e.seq - 1, e.balance_before)
             + CASE e.type
                 WHEN 'consume' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
-                              AND e.correction IS NULL AND e.key IS NOT NULL THEN
+                              AND e.correction IS NULL AND e.key IS NOT NULL AND e.refers_to IS NULL AND e.asked IS NULL THEN
                         e.amount * 1000003 + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
-                            WHEN 1 THEN CASE WHEN e.balance_before > 0 AND e.allocated_points[1] = least(e.amount, e.balance_before)
-                                             THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * least(e.amount, e.balance_before) END
+                            WHEN 1 THEN CASE WHEN e.allocated_points[1] BETWEEN greatest(1, least(e.amount, e.balance_before)) AND e.amount
+                                             THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1] END
                             -- Written out, because the function below takes ten times as long and every fourth consume meets
                             -- the end of a batch.
-                            WHEN 2 THEN CASE WHEN e.allocated_points[1] BETWEEN 1 AND least(e.amount, e.balance_before) - 1
-                                                  AND e.allocated_points[2] = least(e.amount, e.balance_before) - e.allocated_points[1]
-                                                  AND e.allocated_batches[1] <> e.allocated_batches[2]
-                                             THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1]
-                                                  + pointsd.batch_weight(e.user_id, e.allocated_batches[2]) * e.allocated_points[2] END
+                            WHEN 2 THEN CASE WHEN e.allocated_points[1] BETWEEN 1 AND e.amount - 1
+                                             THEN CASE WHEN e.allocated_points[2]
+                                                            BETWEEN greatest(1, least(e.amount, e.balance_before) - e.allocated_points[1])
+                                                                AND e.amount - e.allocated_points[1]
+                                                            AND e.allocated_batches[1] <> e.allocated_batches[2]
+                                                       THEN pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.allocated_points[1]
+                                                            + pointsd.batch_weight(e.user_id, e.allocated_batches[2]) * e.allocated_points[2] END END
                             ELSE pointsd.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
-                                                     least(e.amount, e.balance_before)) END
+                                                     greatest(0, least(e.amount, e.balance_before)), e.amount) END
                     END
                 WHEN 'recharge' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
-                              AND e.correction IS NULL AND e.key IS NOT NULL THEN
+                              AND e.correction IS NULL AND e.key IS NOT NULL AND e.refers_to IS NULL AND e.asked IS NULL THEN
                         e.amount + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before < 0 AND e.allocated_points[1] = least(e.amount, -e.balance_before)
@@ -148,11 +175,44 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                     END
                 WHEN 'expire' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
-                              AND e.correction IS NULL AND e.key IS NULL AND e.allocated_points = ARRAY[e.amount] THEN
-                        e.amount * 1000033 + pointsd.batch_weight(e.user_id, e.allocated_batches[1]) * e.amount
+                              AND e.correction IS NULL AND e.key IS NULL AND e.refers_to IS NULL AND e.asked IS NULL
+                              AND e.allocated_points = ARRAY[e.amount] THEN
+                        e.amount * 1000033 + (pointsd.batch_weight(e.user_id, e.allocated_batches[1])
+                                              + pointsd.expired_weight(e.user_id, e.allocated_batches[1])) * e.amount
+                    END
+                WHEN 'refund' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
+                              AND e.correction IS NULL AND (e.key IS NULL) = (e.asked IS NULL)
+                              AND e.refers_to > 0 AND e.refers_to < e.seq THEN
+                        e.amount * 1000039 + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at)
+                        + pointsd.asked_proof(e.asked) - e.amount * 1009 - 1000121
+                        + CASE cardinality(e.allocated_points)
+                            WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
+                            WHEN 1 THEN CASE WHEN e.balance_before < 0 AND e.allocated_points[1] = least(e.amount, -e.balance_before)
+                                                  AND e.allocated_batches[1] = e.batch
+                                             THEN pointsd.batch_weight(e.user_id, e.batch) * least(e.amount, -e.balance_before) END END
+                    END
+                WHEN 'void' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
+                              AND e.correction IS NULL AND e.key IS NOT NULL
+                              AND e.asked ->> 'posted' = e.amount::text AND e.asked ->> 'entries' = '1'
+                              AND e.refers_to > 0 AND e.refers_to < e.seq THEN
+                        e.amount * 1000081 + CASE cardinality(e.allocated_points)
+                            WHEN 0 THEN CASE WHEN e.balance_before <= 0 THEN 0 END
+                            ELSE pointsd.parts_proof(e.user_id, e.allocated_batches, e.allocated_points,
+                                                     greatest(0, least(e.amount, e.balance_before)),
+                                                     greatest(0, least(e.amount, e.balance_before))) END
+                    END
+                WHEN 'restore' THEN
+                    CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch IS NULL
+                              AND e.correction IS NULL AND e.key IS NULL AND e.refers_to IS NULL AND e.asked IS NULL
+                              AND e.allocated_points = ARRAY[e.amount] THEN
+                        e.amount * -1000033 - (pointsd.batch_weight(e.user_id, e.allocated_batches[1])
+                                               + pointsd.expired_weight(e.user_id, e.allocated_batches[1])) * e.amount
                     END
                 WHEN 'adjust' THEN
-                    CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL AND e.key IS NULL THEN
+                    CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL AND e.key IS NULL
+                              AND e.refers_to IS NULL AND e.asked IS NULL THEN
                         pointsd.adjust_proof(e.user_id, e.allocated_batches, e.allocated_points,
                                              greatest(0, e.balance_before)::numeric - greatest(0, e.balance_after))
                         + CASE e.balance_after WHEN e.balance_before + e.amount THEN e.amount * 1000037
@@ -165,32 +225,97 @@ $$;
 -- The account's part of that sum.
 CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
-                     AND a.total_expired >= 0
-                     AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired
-                                       + a.total_adjusted THEN
+                     AND a.total_expired >= 0 AND a.total_refunded >= 0 AND a.total_voided >= 0
+                     AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_refunded
+                                       - a.total_voided + a.total_adjusted THEN
         pointsd.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
-        + 1000033::numeric * a.total_expired + 1000037::numeric * a.total_adjusted END
+        + 1000033::numeric * a.total_expired + 1000039::numeric * a.total_refunded + 1000081::numeric * a.total_voided
+        + 1000037::numeric * a.total_adjusted END
 $$;
 
--- A batch's part: what was taken from it. A batch that is not sound in itself spoils the sum.
+-- A batch's part: what was taken from it, and what of it expired. A batch that is not sound in itself spoils the sum.
 CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
-                  AND b.remaining <= b.amount AND b.open = (b.remaining > 0) AND b.expires_at > b.opened_at
-             THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining) END, 4503599627370449)
+                  AND b.remaining <= b.amount AND b.expired >= 0 AND b.expired <= b.amount AND b.open = (b.remaining > 0)
+                  AND b.expires_at > b.opened_at AND isfinite(b.expires_at) AND isfinite(b.opened_at)
+             THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining)
+                  + CASE WHEN b.expired = 0 THEN 0 ELSE pointsd.expired_weight(b.user_id, b.batch) * b.expired END
+        END, 4503599627370449)
 $$;
 
 -- The account's part as it was at the checkpoint. The sum of later entries begins there.
 CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
-        + 1000033::numeric * c.total_expired + 1000037::numeric * c.total_adjusted
+        + 1000033::numeric * c.total_expired + 1000039::numeric * c.total_refunded + 1000081::numeric * c.total_voided
+        + 1000037::numeric * c.total_adjusted
 $$;
 
--- Whether an entry took points from a batch in time: a consume before the batch's end, an expiry after it, and then all
--- points that were left.
+-- Whether a hold is sound in itself, and agrees with the consume under its key: `consume` is all null where there is none.
+CREATE FUNCTION pointsd.hold_is_sound(h pointsd.holds, consume pointsd.entries) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(h.points > 0 AND h.until > h.at AND isfinite(h.at) AND isfinite(h.until)
+                    AND CASE h.state WHEN 'open' THEN h.seq IS NULL AND consume.seq IS NULL
+                                     WHEN 'released' THEN h.seq IS NULL
+                                     WHEN 'captured' THEN h.seq = consume.seq AND consume.at <= h.at END, false)
+$$;
+
+-- Whether the entries that take back an entry are sound: all of one type, of the right entry, for its order or task, and no more
+-- points than it had. A recharge also loses what expired of its batch.
+CREATE FUNCTION pointsd.is_taken_back(e pointsd.entries, type text, source_id text, points numeric, expired bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(CASE $2 WHEN 'refund' THEN e.type = 'consume' AND $4 <= e.amount
+                            WHEN 'void' THEN e.type = 'recharge' AND $4 + $5 <= e.amount END
+                    AND $3 IS NOT DISTINCT FROM e.source_id, false)
+$$;
+
+-- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
+CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT EXISTS (
+        SELECT
+        FROM pointsd.entries AS c
+        CROSS JOIN LATERAL (SELECT coalesce(sum(p), 0) AS covered FROM unnest(c.allocated_points) AS p) AS s
+        CROSS JOIN LATERAL (
+            SELECT 'refund' AS source, '-infinity'::timestamptz AS expires_at, c.amount - s.covered AS points,
+                   c.amount - s.covered AS until
+            UNION ALL
+            SELECT b.source, b.expires_at, t.points, c.amount - s.covered + t.until
+            FROM (SELECT batch, points, sum(points) OVER (ORDER BY nth DESC) AS until
+                  FROM unnest(c.allocated_batches, c.allocated_points) WITH ORDINALITY AS a (batch, points, nth)) AS t
+            JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = r.user_id AND b.batch = t.batch
+        ) AS part
+        JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = r.user_id AND own.batch = r.batch
+        CROSS JOIN LATERAL (
+            SELECT sum(e.amount) AS until FROM pointsd.entries AS e
+            WHERE e.bucket = 0 AND e.user_id = r.user_id AND e.refers_to = r.refers_to AND e.seq <= r.seq
+        ) AS refunded
+        WHERE c.bucket = 0 AND c.user_id = r.user_id AND c.seq = r.refers_to AND part.source = r.source_type
+          AND refunded.until <= part.until AND refunded.until - r.amount >= part.until - part.points
+          AND own.expires_at >= part.expires_at)
+$$;
+
+-- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points.
+CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT EXISTS (SELECT
+                   FROM (SELECT * FROM pointsd.entries AS e
+                         WHERE e.bucket = 0 AND e.user_id = r.user_id AND e.seq > r.seq
+                         ORDER BY e.seq LIMIT 1) AS n
+                   WHERE n.at = r.at AND n.type IN ('restore', 'consume'))
+       AND EXISTS (SELECT
+                   FROM (SELECT * FROM pointsd.entries AS n
+                         WHERE n.bucket = 0 AND n.user_id = r.user_id AND n.seq > r.seq AND n.type <> 'restore'
+                         ORDER BY n.seq LIMIT 1) AS c,
+                        unnest(c.allocated_batches, c.allocated_points) AS t (batch, points)
+                   WHERE t.batch = r.allocated_batches[1] AND t.points >= r.amount)
+$$;
+
+-- Whether an entry took points from a batch in time: a consume or a void before the batch's end, an expiry after it, and then
+-- all points that were left. A restore gives back only what a consume from before the end may draw.
 CREATE FUNCTION pointsd.drew_in_time(e pointsd.entries, b pointsd.batches) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
+                                WHEN 'void' THEN b.expires_at > e.at
+                                WHEN 'restore' THEN b.expires_at > e.at AND b.source = e.source_type
                                 WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type AND b.remaining = 0
                                 ELSE true END, false)
 $$;

@@ -9,11 +9,15 @@ CREATE TABLE pointsd.days (
     ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
     opening   bigint      NOT NULL,
     recharged bigint      NOT NULL, -- 0 for ''
-    settled   bigint      NOT NULL, -- recharged points that paid arrears at once; for '' below zero, because arrears shrink
+    refunded  bigint      NOT NULL, -- 0 for ''
+    settled   bigint      NOT NULL, -- recharged or refunded points that paid arrears at once; for '' below zero: arrears shrink
     consumed  bigint      NOT NULL, -- for '': what consumes took beyond the points that the account had
-    expired   bigint      NOT NULL,
+    voided    bigint      NOT NULL, -- for '': what voids took beyond the points that the account had
+    expired   bigint      NOT NULL, -- gross: restored points are in it
+    restored  bigint      NOT NULL, -- expired points that came back for late usage; 0 for ''
     adjusted  bigint      NOT NULL, -- by adjust entries, up or down
     closing   bigint      NOT NULL,
     CONSTRAINT days_pkey PRIMARY KEY (day, source),
-    CONSTRAINT days_add_up CHECK (closing = opening + recharged - settled - consumed - expired + adjusted)
+    CONSTRAINT days_add_up 
+        CHECK (closing = opening + recharged + refunded - settled - consumed - voided - expired + restored + adjusted)
 );

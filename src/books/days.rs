@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
 
 use super::{ARREARS, Booked, Movement, Movements, RollForward};
@@ -19,6 +20,13 @@ use crate::time::{Zone, start_of_day};
 /// # Errors
 /// If the database fails.
 pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> Result<u64, Error> {
+    let reopened = client.execute(include_str!("../../sql/books/day_reopen.sql"), &[]).await?;
+    if reopened > 0 {
+        tracing::warn!(
+            rows = reopened,
+            "business days that have not ended were closed while the clock was ahead: they are open again"
+        );
+    }
     let Some(open) = load_open(client, zone).await? else { return Ok(0) };
     let ended = open.ended_days(zone, cutoff);
     let Some(&(_, to)) = ended.last() else { return Ok(0) };
@@ -99,20 +107,16 @@ pub(super) fn carry(carried: &BTreeMap<String, i64>, moved: &Movements) -> BTree
 
 async fn insert_days(client: &Client, closed: &[RollForward]) -> Result<(), Error> {
     let (mut days, mut sources, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    let mut numbers: [Vec<i64>; 7] = Default::default();
+    let mut numbers: [Vec<i64>; 10] = Default::default();
     for (day, (source, row)) in closed.iter().flat_map(|day| day.rows.iter().map(move |row| (day, row))) {
         days.push(day.day);
         sources.push(source.as_str());
         ends.push(day.ended);
-        let Booked { opening, moved, closing } = *row;
-        let of_row = [opening, moved.recharged, moved.settled, moved.consumed, moved.expired, moved.adjusted, closing];
-        numbers.iter_mut().zip(of_row).for_each(|(column, number)| column.push(number));
+        numbers.iter_mut().zip(row.numbers()).for_each(|(column, number)| column.push(number));
     }
-    let [opening, recharged, settled, consumed, expired, adjusted, closing] = &numbers;
-    let sql = include_str!("../../sql/books/day_insert.sql");
-    client
-        .execute(sql, &[&days, &sources, &ends, opening, recharged, settled, consumed, expired, adjusted, closing])
-        .await?;
+    let mut columns: Vec<&(dyn ToSql + Sync)> = vec![&days, &sources, &ends];
+    columns.extend(numbers.iter().map(|numbers| numbers as &(dyn ToSql + Sync)));
+    client.execute(include_str!("../../sql/books/day_insert.sql"), &columns).await?;
     Ok(())
 }
 
@@ -137,9 +141,12 @@ pub(super) async fn load_movements(
 fn movement_from(row: &Row) -> Result<Movement, Error> {
     Ok(Movement {
         recharged: row.try_get("recharged")?,
+        refunded: row.try_get("refunded")?,
         settled: row.try_get("settled")?,
         consumed: row.try_get("consumed")?,
+        voided: row.try_get("voided")?,
         expired: row.try_get("expired")?,
+        restored: row.try_get("restored")?,
         adjusted: row.try_get("adjusted")?,
     })
 }

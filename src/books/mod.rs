@@ -29,21 +29,27 @@ const DAY_CHANGED: &str = "day_changed";
 /// In place of a source: the arrears of all accounts, which belong to no source. Its points are zero or below.
 pub const ARREARS: &str = "";
 
-/// The largest number that a closed day may hold. Seven of them still fit into 64 bits, and a million entries with the most
+/// The largest number that a closed day may hold. Ten of them still fit into 64 bits, and half a million entries with the most
 /// points that an entry may have come to less.
-const MOST_BOOKED: u64 = 1 << 60;
+const MOST_BOOKED: u64 = 1 << 59;
 
 /// Points that moved on a day or since one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Movement {
     /// Recharged.
     pub recharged: i64,
-    /// Recharged points that paid arrears at once. For [`ARREARS`] below zero: less is owed.
+    /// Given back by refunds.
+    pub refunded: i64,
+    /// Recharged or refunded points that paid arrears at once. For [`ARREARS`] below zero: less is owed.
     pub settled: i64,
     /// Consumed. For [`ARREARS`]: consumed beyond the points in the batches.
     pub consumed: i64,
-    /// Expired.
+    /// Taken back by voids. For [`ARREARS`]: taken beyond the points in the batches.
+    pub voided: i64,
+    /// Expired, including points that were restored later.
     pub expired: i64,
+    /// Expired points that came back for late usage.
+    pub restored: i64,
     /// Moved by adjust entries, up or down.
     pub adjusted: i64,
 }
@@ -51,17 +57,21 @@ pub struct Movement {
 impl Movement {
     /// The closing that follows from `opening`, clamped to 64 bits.
     pub fn closing(&self, opening: i64) -> i64 {
-        let [plus, minus] = [[opening, self.recharged, self.adjusted], [self.settled, self.consumed, self.expired]]
-            .map(|parts| parts.into_iter().map(i128::from).sum::<i128>());
-        clamp(plus - minus)
+        let plus = [opening, self.recharged, self.refunded, self.restored, self.adjusted];
+        let minus = [self.settled, self.consumed, self.voided, self.expired];
+        let sum = |parts: &[i64]| parts.iter().copied().map(i128::from).sum::<i128>();
+        clamp(sum(&plus) - sum(&minus))
     }
 
     fn plus(&self, other: &Movement) -> Movement {
         Movement {
             recharged: self.recharged.saturating_add(other.recharged),
+            refunded: self.refunded.saturating_add(other.refunded),
             settled: self.settled.saturating_add(other.settled),
             consumed: self.consumed.saturating_add(other.consumed),
+            voided: self.voided.saturating_add(other.voided),
             expired: self.expired.saturating_add(other.expired),
+            restored: self.restored.saturating_add(other.restored),
             adjusted: self.adjusted.saturating_add(other.adjusted),
         }
     }
@@ -82,11 +92,15 @@ pub struct Booked {
 }
 
 impl Booked {
+    /// The numbers in the order of the table's columns.
+    fn numbers(&self) -> [i64; 10] {
+        let Movement { recharged, refunded, settled, consumed, voided, expired, restored, adjusted } = self.moved;
+        [self.opening, recharged, refunded, settled, consumed, voided, expired, restored, adjusted, self.closing]
+    }
+
     /// Whether every number is small enough for sums of them to fit into 64 bits.
     fn is_countable(&self) -> bool {
-        let Movement { recharged, settled, consumed, expired, adjusted } = self.moved;
-        let numbers = [self.opening, recharged, settled, consumed, expired, adjusted, self.closing];
-        numbers.iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)
+        self.numbers().iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)
     }
 }
 

@@ -75,13 +75,16 @@ fn differences_of(closed: &RollForward, recomputed: &BTreeMap<String, Booked>) -
 /// Two rows of a source on a day, in words: only the columns that differ.
 fn difference(day: NaiveDate, source: &str, was: &Booked, is: &Booked) -> (String, String) {
     let columns = |row: &Booked| {
-        let Movement { recharged, settled, consumed, expired, adjusted } = row.moved;
+        let Movement { recharged, refunded, settled, consumed, voided, expired, restored, adjusted } = row.moved;
         [
             ("opening", row.opening),
             ("recharged", recharged),
+            ("refunded", refunded),
             ("settled", settled),
             ("consumed", consumed),
+            ("voided", voided),
             ("expired", expired),
+            ("restored", restored),
             ("adjusted", adjusted),
         ]
     };

@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 
 use super::output::{counted, grouped, progress, remark, say, table};
 use super::posting::ReplyJson;
-use super::{Outcome, Program, WrongCall, stop_on_signal};
+use super::signals::stop_on_signal;
+use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Format, LineReply, Summary};
 use crate::database::Database;
 use crate::ledger::{Poster, Reply};
@@ -133,7 +134,10 @@ pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'stati
 
 /// The summary of `post` as text.
 pub(super) fn post_summary(summary: &Summary, seconds: f64) -> String {
-    summary_text(&[("posted", summary.posted), ("replayed", summary.replayed)], &summary.rejected, seconds)
+    let holds = [("held", summary.held), ("released", summary.released)].into_iter().filter(|(_, lines)| *lines > 0);
+    let done: Vec<_> =
+        [("posted", summary.posted)].into_iter().chain(holds).chain([("replayed", summary.replayed)]).collect();
+    summary_text(&done, &summary.rejected, seconds)
 }
 
 /// Lines by outcome, and rejected lines by code.

@@ -20,12 +20,13 @@ use self::folder::Folder;
 use super::bulk::{lanes, post_summary};
 use super::jobs::local;
 use super::output::{grouped, json, progress, say, waiting};
-use super::{Outcome, Program, WrongCall, run, stop_on_signal};
+use super::signals::stop_on_signal;
+use super::{Outcome, Program, WrongCall, run};
 use crate::bulk::{self, Format, Summary};
-use crate::config::{Config, MailWay};
+use crate::config::{Config, Label, MailWay, PointSource};
 use crate::database::{Database, Settings};
 use crate::jobs::{Context, RegisteredJob, arrears, expiry, reconciliation};
-use crate::ledger::{Poster, Rules};
+use crate::ledger::{Length, Poster, Rules, Term};
 use crate::scheduler::{Asked, State, Store};
 use crate::time::time_text;
 use crate::{mail, reports};
@@ -81,8 +82,11 @@ impl Stage {
     async fn prepare(given: &Config) -> anyhow::Result<Stage> {
         if given.database.url.is_some() {
             let mut config = given.clone();
-            config.recharge_sources = business::SOURCES.map(str::to_owned).into();
-            (config.expiry.days, config.expiry.calendar_days) = (business::LIFE_DAYS, false);
+            for source in business::SOURCES {
+                let any = PointSource { expires: None, kind: None, label: Label::default() };
+                config.sources.entry(source.to_owned()).or_insert(any).expires = None;
+            }
+            config.expires = Term { length: Length::Hours(business::LIFE_HOURS), end_of: None };
             // No report of a made-up business goes to the recipients of a real one.
             config.mail.way = MailWay::None;
             return Ok(Stage { config, folder: None });
@@ -108,7 +112,7 @@ fn own_configuration(given: &Config) -> anyhow::Result<String> {
     let settings = object!({
         "state_dir": ".",
         "business": { "name": "Example Studio", "time_zone": given.time_zone.name(), "language": given.language },
-        "ledger": { "recharge_sources": business::SOURCES, "expiry": { "days": business::LIFE_DAYS } },
+        "ledger": { "expires": { "hours": business::LIFE_HOURS } },
         "mail": { "mode": "directory", "from": "Points <points@example.com>", "to": recipients },
         "database": { "postgres_bin": bin },
         "jobs": jobs,

@@ -3,10 +3,11 @@
 use anyhow::Context as _;
 use uuid::Uuid;
 
+use super::account::ThenArguments;
 use super::output::Rows;
-use super::{Outcome, Program};
+use super::{Outcome, Program, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Exported, Session, Table};
+use crate::ledger::{Exported, Session, Table, Totals};
 use crate::time::time_text;
 
 /// Exports a table of the ledger from one snapshot, a row a line, in the order of its key.
@@ -17,6 +18,8 @@ pub struct Export {
     /// Only this user's rows (a UUID)
     #[arg(long)]
     user: Option<Uuid>,
+    #[command(flatten)]
+    then: ThenArguments,
     /// Write comma-separated values. Texts stay as posted, so a spreadsheet may take one for a formula
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -32,10 +35,15 @@ enum Name {
 impl Export {
     /// Writes every row to standard output.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let table = match self.table {
-            Name::Accounts => Table::Accounts,
-            Name::Batches => Table::Batches,
-            Name::Entries => Table::Entries,
+        let table = match (self.table, self.then.then(program)?) {
+            (Name::Accounts, None) => Table::Accounts,
+            (Name::Accounts, Some(then)) => Table::AccountsThen(then),
+            (Name::Batches, None) => Table::Batches,
+            (Name::Entries, None) => Table::Entries,
+            (Name::Batches | Name::Entries, Some(_)) => {
+                let error = "--effective-at and --as-of are for accounts; leave them out, or export accounts";
+                return Err(WrongCall(error.to_owned()).into());
+            }
         };
         program
             .with_ledger(async |database: &Database| {
@@ -58,17 +66,32 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("user", 36),
             ("balance", -14),
             ("arrears", -12),
+            ("held", -12),
             ("total_recharged", -15),
             ("total_consumed", -14),
             ("total_expired", -13),
+            ("total_refunded", -14),
+            ("total_voided", -12),
             ("total_adjusted", -14),
             ("last_seq", -8),
+        ],
+        Table::AccountsThen(_) => &[
+            ("user", 36),
+            ("balance", -14),
+            ("arrears", -12),
+            ("total_recharged", -15),
+            ("total_consumed", -14),
+            ("total_expired", -13),
+            ("total_refunded", -14),
+            ("total_voided", -12),
+            ("total_adjusted", -14),
         ],
         Table::Batches => &[
             ("user", 36),
             ("batch", -6),
             ("amount", -12),
             ("remaining", -12),
+            ("expired", -12),
             ("source", 14),
             ("opened_at", 20),
             ("expires_at", 20),
@@ -87,6 +110,7 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("at", 20),
             ("duration", -8),
             ("description", 30),
+            ("refers_to", -9),
             ("recorded_at", 27),
             ("correction", 10),
         ],
@@ -97,21 +121,20 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
 fn fields(row: &Exported) -> Vec<String> {
     let or_empty = |value: Option<String>| value.unwrap_or_default();
     match row {
-        Exported::Account(row) => vec![
-            row.user.to_string(),
-            row.balance.to_string(),
-            row.arrears.to_string(),
-            row.total_recharged.to_string(),
-            row.total_consumed.to_string(),
-            row.total_expired.to_string(),
-            row.total_adjusted.to_string(),
-            row.last_seq.to_string(),
-        ],
+        Exported::Account(row) => {
+            let first = [row.user.to_string(), row.balance.to_string(), row.arrears.to_string(), row.held.to_string()];
+            first.into_iter().chain(totals(&row.totals)).chain([row.last_seq.to_string()]).collect()
+        }
+        Exported::AccountThen(row) => {
+            let first = [row.user.to_string(), row.balance.to_string(), row.arrears.to_string()];
+            first.into_iter().chain(totals(&row.totals)).collect()
+        }
         Exported::Batch(row) => vec![
             row.user.to_string(),
             row.batch.to_string(),
             row.amount.to_string(),
             row.remaining.to_string(),
+            row.expired.to_string(),
             row.source.clone(),
             row.opened_at.clone(),
             row.expires_at.clone(),
@@ -133,9 +156,22 @@ fn fields(row: &Exported) -> Vec<String> {
                 time_text(entry.at),
                 or_empty(entry.duration.map(|seconds| seconds.normalize().to_string())),
                 entry.description.clone(),
+                or_empty(entry.refers_to.map(|seq| seq.to_string())),
                 row.recorded_at.clone(),
                 or_empty(row.correction.as_ref().map(ToString::to_string)),
             ]
         }
     }
+}
+
+fn totals(totals: &Totals) -> [String; 6] {
+    [
+        totals.total_recharged,
+        totals.total_consumed,
+        totals.total_expired,
+        totals.total_refunded,
+        totals.total_voided,
+        totals.total_adjusted,
+    ]
+    .map(|points| points.to_string())
 }

@@ -1,9 +1,11 @@
 //! The command line: its commands, their arguments, and the exit status.
 
+mod account;
 mod arrears;
 mod bulk;
 mod demo;
 mod export;
+mod holds;
 mod jobs;
 mod operate;
 mod output;
@@ -12,7 +14,9 @@ mod price;
 mod repair;
 mod reports;
 mod requests;
+mod returns;
 mod run;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +25,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
@@ -58,8 +61,13 @@ pub struct Args {
 enum Command {
     Recharge(posting::Recharge),
     Consume(posting::Consume),
-    Balance(posting::BalanceOf),
-    Check(posting::CheckOf),
+    Refund(returns::Refund),
+    Void(returns::Void),
+    Hold(holds::HoldPoints),
+    Release(holds::Release),
+    Holds(holds::Holds),
+    Balance(account::BalanceOf),
+    Check(account::CheckOf),
     #[command(subcommand)]
     Price(price::Price),
     Post(bulk::Post),
@@ -195,6 +203,11 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Recharge(command) => command.run(&program).await,
         Command::Consume(command) => command.run(&program).await,
+        Command::Refund(command) => command.run(&program).await,
+        Command::Void(command) => command.run(&program).await,
+        Command::Hold(command) => command.run(&program).await,
+        Command::Release(command) => command.run(&program).await,
+        Command::Holds(command) => command.run(&program).await,
         Command::Balance(command) => command.run(&program).await,
         Command::Check(command) => command.run(&program).await,
         Command::Price(command) => command.run(&program),
@@ -213,21 +226,6 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Serve(command) => command.run(&program, load).await,
         Command::Demo(command) => command.run(&program).await,
     }
-}
-
-/// A token that the first Ctrl-C or SIGTERM cancels. A second one ends the program at once.
-pub(crate) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-        cancelled.cancel();
-        tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-        std::process::exit(1);
-    });
-    Ok(stop)
 }
 
 /// Prints an error and its causes, and returns its exit status.

@@ -5,10 +5,12 @@ use serde_json::{Value, json as object};
 
 use super::jobs::full_proof;
 use super::output::{counted, facts, table};
-use super::{Outcome, Program, stop_on_signal};
-use crate::config::{Config, ConfigError, Job, Mail, MailWay, Reports, Security, weekday_name};
+use super::signals::stop_on_signal;
+use super::{Outcome, Program};
+use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
 use crate::daemon;
 use crate::database::Database;
+use crate::ledger::{Length, Period, Term};
 use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
@@ -94,8 +96,7 @@ fn config_object(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Va
     object!({
         "config": config.source.to_string(), "prices": config.prices_source.to_string(),
         "database": database_of(config), "time_zone": config.time_zone.name(),
-        "recharge_sources": config.recharge_sources, "business": config.business, "language": config.language,
-        "expiry": { "days": config.expiry.days, "calendar_days": config.expiry.calendar_days },
+        "business": config.business, "language": config.language, "ledger": ledger_object(config),
         "services": config.prices.services().count(),
         "jobs": serde_json::Map::from_iter(jobs),
         "reports": {
@@ -110,8 +111,6 @@ fn config_object(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Va
 
 /// The settings in force, for people.
 fn config_text(config: &Config, warnings: &[String], now: DateTime<Utc>) -> String {
-    let days = if config.expiry.calendar_days { "calendar days" } else { "days of 24 hours" };
-    let sources: Vec<&str> = config.recharge_sources.iter().map(String::as_str).collect();
     let business = if config.business.is_empty() { "without a name" } else { &config.business };
     let mut text = vec![
         "The configuration is valid.".to_owned(),
@@ -122,10 +121,14 @@ fn config_text(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Stri
             ("business", business.to_owned()),
             ("language", config.language.tag().to_owned()),
             ("time zone", config.time_zone.name().to_owned()),
-            ("recharge sources", sources.join(", ")),
-            ("points live", format!("{} {days}", config.expiry.days)),
         ]),
     ];
+    text.push(format!(
+        "\nPoints expire {}; those of a refund {} at the earliest",
+        term_text(config.expires),
+        term_text(config.refund)
+    ));
+    text.push(sources_table(config));
     for (name, job) in config.jobs.by_name() {
         text.push(format!("\nJob {name}: {}", job.settings.schedule.in_words()));
         text.push(facts(&job_facts(name, job, now)));
@@ -137,6 +140,70 @@ fn config_text(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Stri
         text.extend(warnings.iter().map(|warning| format!("  {warning}")));
     }
     text.join("\n")
+}
+
+/// How long points live, for programs: as the configuration writes it.
+fn ledger_object(config: &Config) -> Value {
+    let sources = config.sources.iter().map(|(name, source)| {
+        let expires = source.expires.map(term_object);
+        (name.clone(), object!({ "expires": expires, "kind": source.kind, "label": source.label }))
+    });
+    object!({
+        "expires": term_object(config.expires), "refund": term_object(config.refund),
+        "sources": serde_json::Map::from_iter(sources),
+    })
+}
+
+fn term_object(term: Term) -> Value {
+    let (unit, count) = match term.length {
+        Length::Never => return object!("never"),
+        Length::Hours(hours) => ("hours", hours),
+        Length::Days(days) => ("days", days),
+        Length::Months(months) => ("months", months),
+        Length::Years(years) => ("years", years),
+    };
+    match term.end_of {
+        None => object!({ unit: count }),
+        Some(period) => object!({ unit: count, "end_of": period_text(period) }),
+    }
+}
+
+fn period_text(period: Period) -> &'static str {
+    match period {
+        Period::Day => "day",
+        Period::Month => "month",
+        Period::Quarter => "quarter",
+        Period::Year => "year",
+    }
+}
+
+/// `after 6 months, at the end of the quarter`
+fn term_text(term: Term) -> String {
+    let length = match term.length {
+        Length::Never => return "never".to_owned(),
+        Length::Hours(hours) => counted(hours, "hour", "hours"),
+        Length::Days(days) => counted(days, "day", "days"),
+        Length::Months(months) => counted(months, "month", "months"),
+        Length::Years(years) => counted(years, "year", "years"),
+    };
+    match term.end_of {
+        None => format!("after {length}"),
+        Some(period) => format!("after {length}, at the end of the {}", period_text(period)),
+    }
+}
+
+/// The sources of points, for people.
+fn sources_table(config: &Config) -> String {
+    let rows = config.sources.iter().map(|(name, source)| {
+        let label = [&source.label.en, &source.label.zh_cn].into_iter().flatten().cloned().collect::<Vec<_>>();
+        vec![
+            name.clone(),
+            label.join(", "),
+            source.kind.map_or("", PointKind::as_str).to_owned(),
+            term_text(source.expires.unwrap_or(config.expires)),
+        ]
+    });
+    table(&["source", "label", "kind", "points expire"], &rows.collect::<Vec<_>>())
 }
 
 /// The slot that a job comes due at next, if it has slots.

@@ -1,13 +1,13 @@
-//! `recharge`, `consume`, `balance` and `check`: one account at a time.
+//! `recharge` and `consume`, and the answers to postings.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{counted, facts, grouped};
-use super::{Outcome, Program, Time, WrongCall};
+use super::{Outcome, Program, Time};
 use crate::database::Database;
-use crate::ledger::{Entry, EntryType, Kind, Poster, Posting, Refusal, Reply, Session};
+use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, Refusal, Reply};
 use crate::time::time_text;
 
 /// Credits points to an account; its arrears are settled first.
@@ -18,7 +18,7 @@ pub struct Recharge {
     /// Points to credit, 1 to 1,000,000,000,000
     #[arg(allow_negative_numbers = true)]
     points: i64,
-    /// The source of the points; one of ledger.recharge_sources in the configuration
+    /// The source of the points; one of ledger.sources in the configuration
     #[arg(long)]
     source: String,
     /// The order that paid for the points; the same order is credited only once
@@ -66,26 +66,6 @@ pub struct Consume {
     at: Option<Time>,
 }
 
-/// Shows an account: its balance, available points, arrears and totals.
-#[derive(clap::Args)]
-pub struct BalanceOf {
-    /// The account's user (a UUID)
-    user: Uuid,
-    /// The instant of the available points (RFC 3339): without those that expire by then; by default now
-    #[arg(long)]
-    at: Option<Time>,
-}
-
-/// Checks whether an account may start a task: it owes nothing and has the points. Exit status 3 if not.
-#[derive(clap::Args)]
-pub struct CheckOf {
-    /// The account's user (a UUID)
-    user: Uuid,
-    /// Points that the task will cost
-    #[arg(allow_negative_numbers = true)]
-    points: i64,
-}
-
 /// Parses a number of seconds for clap.
 pub fn seconds(text: &str) -> Result<Decimal, String> {
     crate::prices::parse_seconds(text).map_err(|error| error.to_string())
@@ -98,9 +78,14 @@ pub struct ReplyJson<'a> {
     line: Option<u64>,
     status: &'static str,
     #[serde(flatten)]
-    entry: Option<&'a Entry>,
+    posted: Option<&'a Posted>,
+    #[serde(flatten)]
+    hold: Option<&'a Hold>,
     #[serde(flatten)]
     refusal: Option<RefusalJson>,
+    /// The key that the command made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -115,12 +100,14 @@ impl<'a> ReplyJson<'a> {
     /// The JSON of a reply; `line` for a line of a file, `user` if it is known.
     pub fn new(line: Option<u64>, user: Option<Uuid>, reply: &'a Reply) -> ReplyJson<'a> {
         let refused = |refusal: &Refusal| RefusalJson { user, code: refusal.code(), message: refusal.to_string() };
-        let (status, entry, refusal) = match reply {
-            Reply::Posted(entry) => ("posted", Some(entry), None),
-            Reply::Replayed(entry) => ("replayed", Some(entry), None),
-            Reply::Rejected(refusal) => ("rejected", None, Some(refused(refusal))),
+        let (posted, hold, refusal) = match reply {
+            Reply::Posted(posted) | Reply::Replayed(posted) => (Some(posted), None, None),
+            Reply::Held(hold) | Reply::HeldBefore(hold) | Reply::Released(hold) | Reply::ReleasedBefore(hold) => {
+                (None, Some(hold), None)
+            }
+            Reply::Rejected(refusal) => (None, None, Some(refused(refusal))),
         };
-        ReplyJson { line, status, entry, refusal }
+        ReplyJson { line, status: reply.status(), posted, hold, refusal, key: None }
     }
 }
 
@@ -128,11 +115,12 @@ impl Recharge {
     /// Posts the recharge.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         // A call without an order and a key means a new posting each time.
-        let own = || self.order_id.is_none().then(|| format!("command:{}", Uuid::new_v4()));
+        let is_new = self.order_id.is_none() && self.key.is_none();
+        let made_key = is_new.then(|| format!("command:{}", Uuid::new_v4()));
         let posting = Posting {
             user: self.user,
-            points: self.points,
-            key: self.key.clone().or_else(own),
+            points: Some(self.points),
+            key: self.key.or_else(|| made_key.clone()),
             kind: Kind::Recharge {
                 source: self.source,
                 order_id: self.order_id,
@@ -141,7 +129,11 @@ impl Recharge {
             description: self.description,
             at: program.now_or(self.at),
         };
-        post(posting, program).await
+        let reply = post(posting, program).await?;
+        // A void can name the recharge by its key only.
+        let json = ReplyJson { key: made_key.as_deref(), ..ReplyJson::new(None, Some(self.user), &reply) };
+        program.answer(json, || reply_text(&reply, made_key.as_deref()))?;
+        Ok(outcome(&reply))
     }
 }
 
@@ -158,13 +150,13 @@ impl Consume {
         }
         let posting = Posting {
             user: self.user,
-            points,
+            points: Some(points),
             key: self.key,
             kind: Kind::Consume { source_type: self.source_type, source_id: self.source_id, duration: self.seconds },
             description: self.description,
             at: program.now_or(self.at),
         };
-        post(posting, program).await
+        post_and_answer(posting, program).await
     }
 }
 
@@ -176,105 +168,112 @@ fn free(consume: &Consume, program: &Program) -> anyhow::Result<()> {
     program.answer(value, || format!("{source_type} is free: nothing to post."))
 }
 
-/// Posts through a poster, which waits for a database that restarts.
-async fn post(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
+/// Posts, and prints the reply.
+pub async fn post_and_answer(posting: Posting, program: &Program) -> anyhow::Result<Outcome> {
     let user = posting.user;
-    let reply = program
+    let reply = post(posting, program).await?;
+    program.answer(ReplyJson::new(None, Some(user), &reply), || reply_text(&reply, None))?;
+    Ok(outcome(&reply))
+}
+
+/// Posts through a poster, which waits for a database that restarts.
+async fn post(posting: Posting, program: &Program) -> anyhow::Result<Reply> {
+    program
         .with_ledger(async |database: &Database| {
             let poster = Poster::start(database, &program.rules, 1);
             let reply = poster.post(posting).await;
             poster.close().await;
             Ok(reply?)
         })
-        .await?;
-    program.answer(ReplyJson::new(None, Some(user), &reply), || reply_text(&reply))?;
-    Ok(if reply.entry().is_some() { Outcome::Done } else { Outcome::No })
+        .await
 }
 
-fn reply_text(reply: &Reply) -> String {
-    let (verb, balance, entry) = match reply {
-        Reply::Rejected(refusal) => return format!("Rejected ({}): {refusal}.", refusal.code()),
-        Reply::Posted(entry) => ("Posted", "balance", entry),
+fn outcome(reply: &Reply) -> Outcome {
+    if reply.refusal().is_none() { Outcome::Done } else { Outcome::No }
+}
+
+/// A reply for people. `made_key` is the key that the command made.
+fn reply_text(reply: &Reply, made_key: Option<&str>) -> String {
+    match reply {
+        Reply::Rejected(refusal) => format!("Rejected ({}): {refusal}.", refusal.code()),
+        Reply::Posted(posted) => posting_text("Posted", "balance", posted, made_key),
         // Later postings may have changed the balance since.
-        Reply::Replayed(entry) => ("Posted before", "balance then", entry),
-    };
-    let touched = match entry.kind {
-        EntryType::Recharge => "settled arrears",
-        EntryType::Consume => "drawn from",
-        EntryType::Expire => "expired from",
-        EntryType::Adjust => "set right",
+        Reply::Replayed(posted) => posting_text("Posted before", "balance then", posted, made_key),
+        Reply::Held(hold) => hold_text("Held", hold),
+        Reply::HeldBefore(hold) => hold_text("Held before", hold),
+        Reply::Released(hold) => hold_text("Released", hold),
+        Reply::ReleasedBefore(hold) => hold_text("Released before", hold),
+    }
+}
+
+fn posting_text(verb: &str, balance: &'static str, posted: &Posted, made_key: Option<&str>) -> String {
+    let entry = &posted.entry;
+    // A refund in several parts has an entry for each. They follow one another, and each adds to the balance.
+    let after = match entry.kind {
+        EntryType::Refund => i128::from(entry.balance_before) + i128::from(posted.points),
+        _ => entry.balance_after.into(),
     };
     let mut lines = vec![
         ("user", entry.user.to_string()),
-        (balance, format!("{} (was {})", grouped(entry.balance_after), grouped(entry.balance_before))),
+        (balance, format!("{} (was {})", grouped(after), grouped(entry.balance_before))),
         ("at", time_text(entry.at)),
         ("description", entry.description.clone()),
     ];
+    lines.extend(entry.refers_to.map(|seq| ("of", format!("entry {seq}"))));
     if let Some(batch) = entry.batch {
-        lines.push(("opened", format!("batch {batch}")));
+        lines.push(("opened", numbered("batch", "batches", batch.into(), posted.last_seq - entry.seq)));
     }
     if let Some(duration) = entry.duration {
         lines.push(("duration", format!("{} s", duration.normalize())));
     }
-    if !entry.allocations.is_empty() {
-        let parts = entry.allocations.iter().map(|part| format!("batch {}: {}", part.batch, grouped(part.points)));
-        lines.push((touched, parts.collect::<Vec<_>>().join(", ")));
-    }
-    let owed = entry.amount - entry.allocations.iter().map(|part| part.points).sum::<i64>();
-    if entry.kind == EntryType::Consume && owed > 0 {
-        lines.push(("became arrears", grouped(owed)));
-    }
-    let points = counted(entry.amount, "point", "points");
-    format!("{verb}: {} of {points}, entry {}\n{}", entry.kind, entry.seq, facts(&lines))
+    lines.extend(parts(posted).into_iter().filter(|(_, text)| !text.is_empty()));
+    lines.extend(made_key.map(|key| ("key", key.to_owned())));
+    let points = counted(posted.points, "point", "points");
+    let entries = numbered("entry", "entries", entry.seq, posted.last_seq - entry.seq);
+    format!("{verb}: {} of {points}, {entries}\n{}", entry.kind, facts(&lines))
 }
 
-impl BalanceOf {
-    /// Prints the balance.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let at = program.now_or(self.at);
-        let balance = program
-            .with_ledger(async |database: &Database| {
-                Ok(Session::connect(database).await?.balance(self.user, at).await?)
-            })
-            .await?;
-        program.answer(balance, || {
-            facts(&[
-                ("user", balance.user.to_string()),
-                ("balance", grouped(balance.balance)),
-                ("available", grouped(balance.available)),
-                ("arrears", grouped(balance.arrears)),
-                ("recharged", grouped(balance.total_recharged)),
-                ("consumed", grouped(balance.total_consumed)),
-                ("expired", grouped(balance.total_expired)),
-                ("adjusted", grouped(balance.total_adjusted)),
-            ])
-        })?;
-        Ok(Outcome::Done)
-    }
+/// `batch 3`, or `batches 3 to 5` where two more follow.
+fn numbered(one: &str, many: &str, first: i64, more: i64) -> String {
+    if more == 0 { format!("{one} {first}") } else { format!("{many} {first} to {}", first.saturating_add(more)) }
 }
 
-impl CheckOf {
-    /// Prints the answer.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        if self.points < 0 {
-            return Err(WrongCall(format!("{} points cannot be required; give 0 or more", self.points)).into());
+/// Where the points of a posting went or came from; a part without points has an empty text.
+fn parts(posted: &Posted) -> [(&'static str, String); 4] {
+    let entry = &posted.entry;
+    let by_batch = |parts: &[Allocation]| {
+        let parts = parts.iter().map(|part| format!("batch {}: {}", part.batch, grouped(part.points)));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let touched = match entry.kind {
+        // All parts of a refund together.
+        EntryType::Refund => {
+            let settled = entry.balance_before.min(0).saturating_neg().min(posted.points);
+            ("settled arrears", if settled > 0 { grouped(settled) } else { String::new() })
         }
-        let at = program.now_or(None);
-        let check = program
-            .with_ledger(async |database: &Database| {
-                Ok(Session::connect(database).await?.check(self.user, self.points, at).await?)
-            })
-            .await?;
-        program.answer(check, || {
-            let answer = if check.sufficient { "Sufficient" } else { "Insufficient" };
-            let (available, required) = (grouped(check.available), grouped(check.required));
-            let owes = if check.balance < 0 {
-                format!("; it owes {}", grouped(-i128::from(check.balance)))
-            } else {
-                String::new()
-            };
-            format!("{answer}: {available} available, {required} required{owes}.")
-        })?;
-        Ok(if check.sufficient { Outcome::Done } else { Outcome::No })
-    }
+        EntryType::Recharge => ("settled arrears", by_batch(&entry.allocations)),
+        EntryType::Consume | EntryType::Void => ("drawn from", by_batch(&entry.allocations)),
+        EntryType::Expire => ("expired from", by_batch(&entry.allocations)),
+        EntryType::Restore => ("restored to", by_batch(&entry.allocations)),
+        EntryType::Adjust => ("set right", by_batch(&entry.allocations)),
+    };
+    let owed = entry.amount - entry.allocations.iter().map(|part| part.points).sum::<i64>();
+    let owes = matches!(entry.kind, EntryType::Consume | EntryType::Void) && owed > 0;
+    [
+        touched,
+        ("expired before", by_batch(&posted.expired)),
+        ("restored", by_batch(&posted.restored)),
+        ("became arrears", if owes { grouped(owed) } else { String::new() }),
+    ]
+}
+
+fn hold_text(verb: &str, hold: &Hold) -> String {
+    let mut lines = vec![
+        ("user", hold.user.to_string()),
+        ("for", format!("{}, {}", hold.source_type, hold.source_id)),
+        ("at", time_text(hold.at)),
+        ("until", time_text(hold.until)),
+    ];
+    lines.extend(hold.key.clone().map(|key| ("key", key)));
+    format!("{verb}: {}\n{}", counted(hold.points, "point", "points"), facts(&lines))
 }

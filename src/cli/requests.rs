@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Input, Lines, outcome, summary_text};
 use super::output::{facts, grouped, say, shortened, table};
-use super::{Outcome, Program, WrongCall, stop_on_signal};
+use super::signals::stop_on_signal;
+use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Format, FromReader, Line};
 use crate::database::Database;
 use crate::requests::{self, Listed, PutBack, State};
@@ -30,7 +31,7 @@ pub struct Enqueue {
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Requests {
-    /// Only requests in this state: pending, waiting, posted, replayed, refused or parked
+    /// Only requests in this state: pending, waiting, posted, held, released, replayed, refused or parked
     #[arg(long, value_parser = state_named)]
     state: Option<State>,
     /// How many, the newest first
@@ -195,10 +196,11 @@ const LONGEST_CELL: usize = 60;
 fn row(request: &Listed) -> Vec<String> {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let what = match request.op.as_str() {
-        "recharge" => {
+        "recharge" | "void" if request.of.is_none() => {
             let order = request.order_id.map(|order| format!(" {order}")).unwrap_or_default();
             format!("{}{order}", text(&request.source))
         }
+        _ if request.of.is_some() => text(&request.of),
         _ => format!("{} {}", text(&request.source_type), text(&request.source_id)),
     };
     let outcome = match (request.seq, &request.code, &request.message) {
@@ -216,7 +218,7 @@ fn row(request: &Listed) -> Vec<String> {
         second(&request.at).to_owned(),
         request.user.to_string(),
         request.op.clone(),
-        grouped(request.points),
+        request.points.map(grouped).unwrap_or_default(),
         shortened(&what, LONGEST_CELL),
         shortened(&outcome, LONGEST_CELL),
     ]
@@ -250,7 +252,7 @@ fn reason_left(request: PutBack) -> &'static str {
     match request.was {
         None => "there is no such request, or it was pruned",
         Some(State::Pending) => "it is pending already",
-        Some(State::Posted | State::Replayed) => "it is in the books",
+        Some(State::Posted | State::Held | State::Released | State::Replayed) => "it is done",
         Some(State::Waiting | State::Refused | State::Parked) => "it was put back",
     }
 }

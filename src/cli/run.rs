@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::{NamedJob, summary};
 use super::output::{counted, facts, progress, remark};
-use super::{Outcome, Program, Time, WrongCall, stop_on_signal};
+use super::signals::stop_on_signal;
+use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
 use crate::document::Document;
 use crate::errors;
 use crate::jobs::{Context, Counted, RegisteredJob};
+use crate::ledger::CLOCK_TOLERANCE;
 use crate::mail::{self, Delivered};
 use crate::reports;
 use crate::scheduler::{self, Asked, Board, RunRow, State, Store, Trigger};
@@ -35,7 +37,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(50);
 pub struct Run {
     #[command(flatten)]
     named: NamedJob,
-    /// The slot to run for (RFC 3339); by default now
+    /// The slot to run for (RFC 3339); by default now. A future one only with --dry-run
     #[arg(long)]
     at: Option<Time>,
     /// Print what the job would do, and change nothing
@@ -53,11 +55,13 @@ impl Run {
     /// Runs the job to its end, or to the end of the current transaction if it is interrupted.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let slot = program.now_or(self.at);
-        self.check(slot, program)?;
+        self.check_options()?;
         let stop = stop_on_signal()?;
         let began = Instant::now();
         program
             .with_ledger(async |database: &Database| {
+                let now = Store::new(database, program.config.jobs.takeover).now().await?;
+                self.check_slot(slot, now)?;
                 let context = Context { full: self.full, ..Context::new(&program.config, database) };
                 if self.dry_run {
                     let job = self.named.job;
@@ -74,20 +78,29 @@ impl Run {
     }
 
     /// Refuses options that the job does not have.
-    fn check(&self, slot: DateTime<Utc>, program: &Program) -> Result<(), WrongCall> {
+    fn check_options(&self) -> Result<(), WrongCall> {
         let name = self.named.job.name;
         if self.full && !self.named.job.takes_full {
             return Err(WrongCall(format!(
                 "--full is not for {name}, which always does all of its work; leave it out"
             )));
         }
-        // Clocks differ a little, and a slot of today may be written as the end of the day.
-        if self.named.job.reports_on_present && slot > (program.clock)() + TimeDelta::days(1) {
-            let slot = time_text(slot);
-            let error = format!("--at {slot} lies in the future, and {name} reports the present; leave --at out");
-            return Err(WrongCall(error));
-        }
         Ok(())
+    }
+
+    /// Refuses a slot in the future: a wrong year would expire points that are valid, or delete rows that are not old.
+    fn check_slot(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), WrongCall> {
+        let job = self.named.job;
+        if slot <= now + CLOCK_TOLERANCE || self.dry_run && !job.reports_on_present {
+            return Ok(());
+        }
+        let remedy = if job.reports_on_present {
+            format!("{} reports the present; leave --at out", job.name)
+        } else {
+            "correct it, or see with --dry-run what the run would do".to_owned()
+        };
+        let (slot, now) = (time_text(slot), time_text(now));
+        Err(WrongCall(format!("--at {slot} lies in the future: the database's clock shows {now}; {remedy}")))
     }
 
     /// Prints the result of a run and sends the mails that are due.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Config, between, seconds};
 use crate::database;
-use crate::ledger::{Life, Rules};
+use crate::ledger::Rules;
 use crate::requests;
 
 impl From<&Config> for database::Settings {
@@ -26,10 +26,13 @@ impl From<&Config> for database::Settings {
 
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Rules {
-        let days = config.expiry.days;
-        let life =
-            if config.expiry.calendar_days { Life::CalendarDays(days, config.time_zone) } else { Life::Days(days) };
-        Rules { recharge_sources: config.recharge_sources.clone(), life, language: config.language }
+        Rules {
+            sources: config.sources.iter().map(|(name, source)| (name.clone(), source.expires)).collect(),
+            term: config.expires,
+            refund: config.refund,
+            zone: config.time_zone,
+            language: config.language,
+        }
     }
 }
 

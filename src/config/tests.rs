@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use crate::ledger::{Length, Period};
 use crate::scheduler::{CatchUp, Overlap};
 
 fn load(text: &str) -> Result<Config, ConfigError> {
@@ -23,8 +24,7 @@ fn the_built_in_file_is_complete_and_valid() {
     assert_eq!(config.database.connect_timeout, Duration::from_secs(10));
     assert_eq!(config.database.statement_timeout, Duration::from_secs(300));
     assert_eq!((config.time_zone, config.language), (Zone::UTC, Language::English));
-    assert_eq!(config.recharge_sources.len(), 6);
-    assert_eq!(config.expiry, Expiry { days: 180, calendar_days: false });
+    assert_eq!((config.expires, config.refund), (Term::days(180), Term::days(30)));
     assert_eq!(config.jobs.expiry.settings.schedule.describe(), "0 2 * * * (UTC)");
     assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
     assert_eq!(config.prices_source, Source::BuiltIn);
@@ -38,13 +38,13 @@ fn a_file_changes_only_what_it_names() {
     let config = load(
         "business: {time_zone: Asia/Shanghai, language: zh-CN}\n\
          database: {url: 'postgresql://me:secret@db1:5433,db2/points?target_session_attrs=read-write', ca_file: ca.pem}\n\
-         ledger: {recharge_sources: [cash], expiry: {calendar_days: true}}\n\
+         ledger: {sources: {cash: }, expires: {months: 6}}\n\
          state_dir: ../data\njobs:\nlog: {format: json, level: debug}\n",
     )
     .unwrap();
     assert_eq!((config.time_zone, config.language), ("Asia/Shanghai".parse().unwrap(), Language::SimplifiedChinese));
-    assert_eq!(config.expiry, Expiry { days: 180, calendar_days: true });
-    assert_eq!(config.recharge_sources, BTreeSet::from(["cash".to_owned()]));
+    assert_eq!((config.expires, config.refund), (Term { length: Length::Months(6), end_of: None }, Term::days(30)));
+    assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["cash"]);
     assert_eq!(config.jobs.expiry.settings.schedule.describe(), "0 2 * * * (Asia/Shanghai)");
     assert_eq!(config.state_dir, Path::new("conf/../data"));
     assert_eq!(config.database.ca_file.as_deref(), Some(Path::new("conf/ca.pem")));
@@ -97,28 +97,96 @@ const REFUSALS: &[(&str, &str)] = &[
     ),
     ("business: {language: fr}", "1: business.language: unknown variant `fr`, expected `en` or `zh-CN`"),
     (
-        "ledger: {recharge_sources: []}",
-        "1: ledger.recharge_sources: the list is empty, so no recharge could be posted; write at least one source",
+        "ledger: {sources: {}}",
+        "1: ledger.sources: there is no source, so no recharge could be posted; write at least one, such as sources: {gift: }",
+    ),
+    ("ledger: {sources: [gift]}", "1: ledger.sources: expected a mapping (`key: value`), found a list"),
+    (
+        "ledger:\n  sources:\n    a:\n    a:",
+        "4: ledger.sources.a: the key is written twice, first in line 3; keep one of the two",
+    ),
+    ("ledger: {sources: {'': }}", "1: ledger.sources.: a source of 0 characters; write 1 to 64 characters"),
+    (
+        "ledger:\n  sources:\n    b:\n    ' a':",
+        "4: ledger.sources. a: \" a\" has spaces around it or control characters; write the plain name",
     ),
     (
-        "ledger:\n  recharge_sources:\n  - a\n  - b\n  - a",
-        "5: ledger.recharge_sources[2]: \"a\" is listed twice; keep one of the two",
+        "ledger: {sources: {a: {kind: free}}}",
+        "1: ledger.sources.a.kind: \"free\" is none of the words; write paid or promotional",
+    ),
+    ("ledger: {sources: {a: {lable: {en: A}}}}", "1: ledger.sources.a.lable: unknown key; did you mean `label`?"),
+    ("ledger: {sources: {a: {label: {de: A}}}}", "1: ledger.sources.a.label.de: unknown key; expected `en` or `zh-CN`"),
+    ("ledger: {sources: {a: {label: {en: ''}}}}", "1: ledger.sources.a.label.en: write 1 to 64 characters on one line"),
+    (
+        "ledger:\n  sources:\n    wxpay:\n      expires: {years: 2}\n    gift:\n      expires: {days: 0}",
+        "6: ledger.sources.gift.expires.days: 0 is out of bounds; write a whole number from 1 to 36500",
     ),
     (
-        "ledger: {recharge_sources: ['']}",
-        "1: ledger.recharge_sources[0]: a source of 0 characters; write 1 to 64 characters",
+        "ledger: {expires: {days: 36501}}",
+        "1: ledger.expires.days: 36501 is out of bounds; write a whole number from 1 to 36500",
     ),
     (
-        "ledger: {recharge_sources: [' a']}",
-        "1: ledger.recharge_sources[0]: \" a\" has spaces around it or control characters; write the plain name",
+        "ledger: {expires: {hours: 876001}}",
+        "1: ledger.expires.hours: 876001 is out of bounds; write a whole number from 1 to 876000",
     ),
-    ("ledger: {expiry: {days: 0}}", "1: ledger.expiry.days: 0 is out of bounds; write a whole number from 1 to 36500"),
     (
-        "ledger: {expiry: {days: 36501}}",
-        "1: ledger.expiry.days: 36501 is out of bounds; write a whole number from 1 to 36500",
+        "ledger: {expires: {months: 1201}}",
+        "1: ledger.expires.months: 1201 is out of bounds; write a whole number from 1 to 1200",
     ),
-    ("ledger: {expiry: {calendar_days: yes}}", "1: ledger.expiry.calendar_days: expected true or false, found a text"),
-    ("ledger: {expiry: 30}", "1: ledger.expiry: expected a mapping (`key: value`), found integer `30`"),
+    (
+        "ledger: {expires: {years: 101}}",
+        "1: ledger.expires.years: 101 is out of bounds; write a whole number from 1 to 100",
+    ),
+    (
+        "ledger: {expires: {years: 99999999999999999999}}",
+        "1: ledger.expires.years: expected a smaller number, found integer `99999999999999999999` as u128",
+    ),
+    (
+        "ledger: {expires: {years: -1}}",
+        "1: ledger.expires.years: -1 is out of bounds; write a whole number from 1 to 100",
+    ),
+    ("ledger: {expires: {days: 1.5}}", "1: ledger.expires.days: expected a whole number, found floating point `1.5`"),
+    ("ledger: {expires: {days: null}}", "1: ledger.expires.days: expected a whole number, found null"),
+    (
+        "ledger: {expires: {weeks: 2}}",
+        "1: ledger.expires.weeks: unknown key; expected one of `hours`, `days`, `months`, `years`, `end_of`, `never`",
+    ),
+    (
+        "ledger: {expires: {end_of: month}}",
+        "1: ledger.expires: the term has no length; write never, or one of hours, days, months and years, such as {days: 180} or {months: 6, end_of: month}",
+    ),
+    (
+        "ledger: {refund: {days: 1, hours: 2}}",
+        "1: ledger.refund: the term has two lengths; write never, or one of hours, days, months and years, such as {days: 180} or {months: 6, end_of: month}",
+    ),
+    (
+        "ledger: {expires: {days: 1, end_of: week}}",
+        "1: ledger.expires.end_of: \"week\" is none of the words; write day, month, quarter or year",
+    ),
+    (
+        "ledger: {expires: {days: 1, end_of: 3}}",
+        "1: ledger.expires.end_of: expected day, month, quarter or year, found integer `3`",
+    ),
+    ("ledger: {expires: {never: true, end_of: month}}", "1: ledger.expires: never stands alone; write expires: never"),
+    (
+        "ledger: {expires: Never}",
+        "1: ledger.expires: \"Never\" is no term; write never, or one of hours, days, months and years, such as {days: 180} or {months: 6, end_of: month}",
+    ),
+    ("ledger: {expires: 180}", "1: ledger.expires: expected never, or a term such as {days: 180}, found integer `180`"),
+    ("ledger: {refund: null}", "1: ledger.refund: expected never, or a term such as {days: 180}, found null"),
+    // The keys of before, with the new spelling.
+    (
+        "ledger:\n  recharge_sources: [cash, gift]",
+        "2: ledger.recharge_sources: the key is now ledger.sources; write sources: {cash: , gift: }",
+    ),
+    (
+        "ledger:\n  expiry:\n    days: 30",
+        "3: ledger.expiry.days: the key is now ledger.expires; write expires: {days: 30} for days of the calendar, expires: {hours: 720} for days of 24 hours",
+    ),
+    (
+        "ledger:\n  expiry:\n    calendar_days: true",
+        "3: ledger.expiry.calendar_days: the key is now ledger.expires; write expires: {days: 180} for days of the calendar, expires: {hours: 4320} for days of 24 hours",
+    ),
     (
         "jobs: {expiry: {schedule: '0 0 30 2 *'}}",
         "1: jobs.expiry.schedule: \"0 0 30 2 *\" never comes due: no such day is in the calendar; write five fields in quotes, e.g. \"0 2 * * *\" for every day at 02:00",
@@ -298,6 +366,51 @@ fn refusals() {
     }
     let missing = load("\nprices: no-such.yaml").unwrap_err().to_string();
     assert!(missing.starts_with("conf/pointsd.yaml:2: prices: conf/no-such.yaml cannot be read: "), "{missing}");
+}
+
+#[test]
+fn a_source_has_its_own_term_and_keeps_its_label() {
+    let config = load(
+        "ledger:\n  expires: {hours: 48}\n  refund: never\n  sources:\n\
+         \x20   wxpay: {expires: {years: 2}, kind: promotional, label: {en: WeChat}}\n\
+         \x20   gift: {expires: {days: 30, end_of: month}}\n    card: {expires: never}\n    compensation:\n    cash: {}\n",
+    )
+    .unwrap();
+    let rules = crate::ledger::Rules::from(&config);
+    let term = |length, end_of| Some(Term { length, end_of });
+    let found: Vec<_> = rules.sources.iter().map(|(name, term)| (name.as_str(), *term)).collect();
+    let expected = [
+        ("card", term(Length::Never, None)),
+        ("cash", None),
+        ("compensation", None),
+        ("gift", term(Length::Days(30), Some(Period::Month))),
+        ("wxpay", term(Length::Years(2), None)),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!((rules.term.length, rules.refund.length), (Length::Hours(48), Length::Never));
+    let label =
+        |source| [Language::English, Language::SimplifiedChinese].map(|of| config.source_label(source, of).to_owned());
+    for (source, expected) in [
+        ("wxpay", ["WeChat", "微信支付"]),
+        ("gift", ["Gift", "赠送"]),
+        ("compensation", ["Compensation", "补偿"]),
+        ("cash", ["cash", "cash"]),
+        ("refund", ["Refund", "退还"]),
+        ("gone", ["gone", "gone"]),
+    ] {
+        assert_eq!(label(source), expected, "{source}");
+    }
+    let kinds: Vec<_> = config.sources.values().map(|source| source.kind).collect();
+    let (paid, promotional) = (Some(PointKind::Paid), Some(PointKind::Promotional));
+    assert_eq!(kinds, [paid, None, promotional, promotional, promotional]);
+
+    let built_in: Vec<_> = load("").unwrap().sources.into_iter().collect();
+    let names: Vec<_> = built_in.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["alipay", "card", "compensation", "gift", "invite", "wxpay"]);
+    for (name, source) in built_in {
+        assert!(source.expires.is_none() && source.kind.is_some(), "{name}: {source:?}");
+        assert!(source.label.en.is_some() && source.label.zh_cn.is_some(), "{name}: {source:?}");
+    }
 }
 
 #[test]

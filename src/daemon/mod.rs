@@ -5,7 +5,7 @@
 //!
 //! - the next slot, or the next attempt of a failed run: tokio-cron-scheduler, armed anew after each round;
 //! - the end of an attempt in this process, since a slot may have waited for it;
-//! - SIGHUP, SIGTERM, and a report that is found missing;
+//! - SIGHUP, a report that is found missing, and the token that SIGTERM cancels (`cli/signals.rs`);
 //! - its longest sleep, a quarter of the take-over time. By then it must see a run whose heartbeats stopped, a run that
 //!   an operator cancelled, and a clock that jumped. The watchdog may ask for a shorter one;
 //! - a second, while a run is under way, because the status line shows its progress;
@@ -14,6 +14,7 @@
 //! The queue, the mail sender and the search for missing reports have loops of their own.
 
 mod alarms;
+mod clock;
 mod status;
 mod waker;
 
@@ -25,6 +26,7 @@ use chrono::{DateTime, Utc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -40,6 +42,7 @@ use crate::retry::Backoff;
 use crate::scheduler::{self, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
 use crate::time::time_text;
+use clock::ClockWatch;
 use status::Status;
 use waker::Waker;
 
@@ -166,6 +169,7 @@ async fn host(
 /// The parts of the daemon that work at the same time.
 struct Host {
     database: Database,
+    clock: ClockWatch,
     scheduler: Scheduler,
     /// Whether the database knows the jobs as they are configured now.
     registered: bool,
@@ -191,6 +195,7 @@ impl Host {
         let (report_missing, missing) = watch::channel(String::new());
         Host {
             database: database.clone(),
+            clock: ClockWatch::default(),
             scheduler,
             registered: false,
             config: configs,
@@ -207,6 +212,17 @@ impl Host {
     /// Does what is due now. Nothing in it waits for a job.
     async fn round(&mut self) -> Result<(DateTime<Utc>, Tick), scheduler::Error> {
         let now = self.scheduler.store().now().await?;
+        if let Some(ahead) = self.clock.judge(now, Instant::now()) {
+            if ahead.is_new {
+                warn!(
+                    now = time_text(now),
+                    "the database's clock jumped ahead by {} s: no slot is begun for {} s, unless the clock goes back",
+                    ahead.by.num_seconds(),
+                    ahead.doubted_for.as_secs()
+                );
+            }
+            return Ok((now, Tick::default()));
+        }
         if !self.registered {
             self.scheduler.register(now).await?;
             self.registered = true;

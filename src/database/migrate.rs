@@ -32,6 +32,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "books", sql: include_str!("../../sql/schema/0005_books.sql") },
     Migration { version: 6, name: "reports", sql: include_str!("../../sql/schema/0006_reports.sql") },
     Migration { version: 7, name: "mail", sql: include_str!("../../sql/schema/0007_mail.sql") },
+    Migration { version: 8, name: "application", sql: include_str!("../../sql/schema/0008_application.sql") },
 ];
 
 /// A migration that was just applied.

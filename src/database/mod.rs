@@ -7,6 +7,7 @@
 mod cursor;
 pub mod embedded;
 pub mod migrate;
+mod pipeline;
 mod session;
 mod tls;
 pub mod url;
@@ -31,6 +32,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
 pub use migrate::{AppliedMigration, MigrationStatus};
+pub(crate) use pipeline::{FirstError, pipelined};
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 

@@ -1,18 +1,23 @@
 //! The rules of the ledger as a pure state machine. It applies postings, one after the other, to loaded accounts. It does no
 //! I/O and reads no clock, so it cannot fail half way.
 //!
-//! Every rule about points stands here. The sweep's statement repeats the rule of expiry, and a test holds the two together.
+//! Every rule about points stands here. The sweep's statement repeats the rule of expiry, `pointsd.hold` the rule of holds, and
+//! tests hold them together.
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::posting::{Kind, Posting, in_range};
-use super::reply::{Allocation, Entry, EntryType, Refusal, Reply};
-use super::rules::{DRAWING_RULE, Rules};
+use super::holds::{Hold, HoldState};
+use super::posting::{Beyond, Kind, Posting};
+use super::reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
+use super::rules::{DRAWING_RULE, REFUND_SOURCE, Rules};
 use crate::numbers::MAX_POINTS;
 use crate::time::to_microsecond;
+
+/// How far a posting's `at` may be ahead of the database's clock. Clocks of different machines differ a little.
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// An account as it was loaded and as the group leaves it.
 #[derive(Clone, Debug)]
@@ -23,23 +28,35 @@ pub(crate) struct Account {
     pub balance: i64,
     pub total_recharged: i64,
     pub total_consumed: i64,
+    /// Net of what was restored.
     pub total_expired: i64,
+    pub total_refunded: i64,
+    pub total_voided: i64,
     /// No posting changes it. It is loaded for readers.
     pub total_adjusted: i64,
     pub last_seq: i64,
     pub last_batch: i32,
-    /// In drawing order. This group has emptied those before `first_open`.
+    /// The latest `expires_at` of a batch that expired with points in it. A consume from before it may restore some.
+    pub expired_until: Option<DateTime<Utc>>,
+    /// Holds that no consume and no release has ended.
+    pub open_holds: i32,
+    /// In drawing order. No points remain in those before `first_open`.
     batches: Vec<Batch>,
     first_open: usize,
+    holds: Vec<LoadedHold>,
+    /// Points by which refunds and voids took back earlier entries, by the number of the entry.
+    returned: HashMap<i64, i64>,
     changed: bool,
 }
 
-/// A batch that was open when it was loaded, or that the group opened.
+/// A batch that was loaded, or that the group opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub batch: i32,
     pub amount: i64,
     pub remaining: i64,
+    /// Points that expired, less those that were restored.
+    pub expired: i64,
     pub source: String,
     pub opened_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
@@ -54,6 +71,14 @@ pub(crate) enum BatchState {
     New,
 }
 
+/// A hold, the sixteen bytes of its key, and whether the group changed it.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadedHold {
+    pub key: Uuid,
+    pub hold: Hold,
+    pub changed: bool,
+}
+
 /// The outcome of a group of postings.
 #[derive(Debug, Default)]
 pub(crate) struct Decision {
@@ -61,10 +86,23 @@ pub(crate) struct Decision {
     pub entries: Vec<Entry>,
     /// The replies, one for each posting, in order.
     pub replies: Vec<Reply>,
+    /// Whether a posting changed anything: an entry or a hold.
+    pub changed: bool,
 }
 
 /// The entries that the database has under the keys of a group, by [`Posting::key_id`].
 pub(crate) type KnownKeys = HashMap<Uuid, Entry>;
+
+/// A posting that passed the rules which need no account, with what it names.
+struct Asking<'a> {
+    posting: &'a Posting,
+    key: Uuid,
+    /// The posting's time, to the microsecond.
+    at: DateTime<Utc>,
+    /// The entry that a refund or a void names.
+    named: Option<Entry>,
+    rules: &'a Rules,
+}
 
 impl Account {
     /// An account that the database does not have yet.
@@ -76,19 +114,39 @@ impl Account {
             total_recharged: 0,
             total_consumed: 0,
             total_expired: 0,
+            total_refunded: 0,
+            total_voided: 0,
             total_adjusted: 0,
             last_seq: 0,
             last_batch: 0,
+            expired_until: None,
+            open_holds: 0,
             batches: Vec::new(),
             first_open: 0,
+            holds: Vec::new(),
+            returned: HashMap::new(),
             changed: false,
         }
     }
 
-    /// Gives the account its open batches, in any order.
-    pub fn load_batches(&mut self, mut batches: Vec<Batch>) {
-        batches.sort_unstable_by_key(|batch| (batch.expires_at, batch.batch));
-        self.batches = batches;
+    /// Gives the account batches, in any order: first the open ones, then others that its postings need.
+    pub fn load_batches(&mut self, batches: Vec<Batch>) {
+        self.batches.extend(batches);
+        self.batches.sort_unstable_by_key(|batch| (batch.expires_at, batch.batch));
+        // A batch may be loaded for more than one reason.
+        self.batches.dedup_by_key(|batch| batch.batch);
+    }
+
+    /// Gives the account a hold that its postings need.
+    pub fn load_hold(&mut self, key: Uuid, hold: Hold) {
+        if !self.holds.iter().any(|loaded| loaded.key == key) {
+            self.holds.push(LoadedHold { key, hold, changed: false });
+        }
+    }
+
+    /// Tells the account how many points of an entry refunds or voids have taken back.
+    pub fn load_returned(&mut self, seq: i64, points: i64) {
+        self.returned.insert(seq, points);
     }
 
     /// Whether there are batches without the account's own row: another transaction opened the account during the load, or the
@@ -97,104 +155,311 @@ impl Account {
         !self.stored && self.last_batch == 0 && !self.batches.is_empty()
     }
 
-    /// Whether the group wrote an entry to it.
+    /// Whether the group wrote an entry to it, or changed a hold.
     pub fn is_changed(&self) -> bool {
         self.changed
     }
 
-    /// Batches that the group touched or opened.
+    /// Batches that the group touched or opened, and others that were loaded.
     pub fn batches(&self) -> &[Batch] {
         &self.batches
     }
 
-    /// Posts a posting that passed the rules without an account: refuses it, or expires the batches that are due and writes
-    /// it.
-    fn post(
+    /// Holds that the group made, moved or ended.
+    pub fn changed_holds(&self) -> impl Iterator<Item = &LoadedHold> {
+        self.holds.iter().filter(|hold| hold.changed)
+    }
+
+    /// Posts a posting whose key is new: refuses it, or expires the batches that are due and writes it.
+    fn post(&mut self, asking: &Asking, entries: &mut Vec<Entry>) -> Result<Posted, Refusal> {
+        let begin = entries.len();
+        match &asking.posting.kind {
+            Kind::Recharge { source, expires_at, .. } => self.post_recharge(asking, source, *expires_at, entries),
+            Kind::Consume { source_type, .. } => self.post_consume(asking, source_type, entries),
+            Kind::Refund { .. } => self.post_refund(asking, entries),
+            Kind::Void { beyond, .. } => self.post_void(asking, *beyond, entries),
+            // Holds and releases write no entry: see `hold` and `release`.
+            Kind::Hold { .. } | Kind::Release { .. } => Err(Refusal::Malformed("it writes no entry".to_owned())),
+        }?;
+        Posted::new(entries.get(begin..).unwrap_or_default())
+            .ok_or_else(|| Refusal::Malformed("it wrote no entry".to_owned()))
+    }
+
+    fn post_recharge(
         &mut self,
-        posting: &Posting,
-        key: Uuid,
-        rules: &Rules,
+        asking: &Asking,
+        source: &str,
+        expires_at: Option<DateTime<Utc>>,
         entries: &mut Vec<Entry>,
-    ) -> Result<Entry, Refusal> {
-        let at = to_microsecond(posting.at);
-        let mut entry = match &posting.kind {
-            Kind::Recharge { source, expires_at, .. } => {
-                let expires_at = match expires_at {
-                    Some(expires_at) => to_microsecond(*expires_at),
-                    None => rules.life.expires_at(at).filter(|end| in_range(*end)).ok_or_else(|| {
-                        let why = "the batch would live beyond the year 9999: give it an expires_at";
-                        Refusal::Malformed(why.to_owned())
-                    })?,
-                };
-                if expires_at <= at {
-                    return Err(Refusal::AlreadyExpired { expires_at, at });
-                }
-                if self.total_recharged.checked_add(posting.points).is_none() || self.last_batch == i32::MAX {
-                    return Err(Refusal::AccountFull);
-                }
-                if self.is_orphaned() {
-                    return Err(Refusal::AccountMissing);
-                }
-                self.expire(at, rules, entries);
-                self.recharge(posting.points, source, at, expires_at)
-            }
-            Kind::Consume { source_type, duration, .. } => {
-                if self.total_consumed.checked_add(posting.points).is_none() {
-                    return Err(Refusal::AccountFull);
-                }
-                if self.is_orphaned() {
-                    return Err(Refusal::AccountMissing);
-                }
-                self.expire(at, rules, entries);
-                Entry { duration: *duration, ..self.consume(posting.points, source_type, at) }
-            }
+    ) -> Result<(), Refusal> {
+        let (at, points) = (asking.at, asking.points()?);
+        let expires_at = match expires_at {
+            Some(expires_at) => to_microsecond(expires_at),
+            None => asking.rules.expires_at(source, at).ok_or_else(|| {
+                Refusal::Malformed("the batch would live beyond the year 9999: give it an expires_at".to_owned())
+            })?,
         };
-        entry.key = Some(key);
-        entry.source_id = posting.source_id();
-        entry.description = posting.description.clone().unwrap_or_else(|| rules.describe(posting));
-        Ok(entry)
+        if expires_at <= at {
+            return Err(Refusal::AlreadyExpired { ends: expires_at, at });
+        }
+        let total = self.total_recharged.checked_add(points).ok_or(Refusal::AccountFull)?;
+        self.check_room_for_batches(1)?;
+        self.expire(at, asking.rules, entries);
+        self.total_recharged = total;
+        let batch = NewBatch { points, source, at, expires_at };
+        let entry = self.open_batch(EntryType::Recharge, &batch);
+        entries.push(asking.sign(entry));
+        Ok(())
+    }
+
+    fn post_consume(&mut self, asking: &Asking, source_type: &str, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
+        let points = asking.points()?;
+        let total = self.total_consumed.checked_add(points).ok_or(Refusal::AccountFull)?;
+        if self.is_orphaned() {
+            return Err(Refusal::AccountMissing);
+        }
+        let hold = self.open_hold(asking.key).map(|hold| hold.hold.at);
+        // What was alive when the work began pays for it.
+        let at = hold.map_or(asking.at, |held_at| held_at.min(asking.at));
+        self.expire(at, asking.rules, entries);
+        self.total_consumed = total;
+        let entry = self.consume(points, source_type, at, asking.rules, entries);
+        if hold.is_some() {
+            self.end_hold(asking.key, HoldState::Captured, Some(entry.seq));
+        }
+        entries.push(asking.sign(entry));
+        Ok(())
+    }
+
+    /// Gives back what was drawn last first. Each part opens a batch of its own, as a recharge does, so that arrears are settled
+    /// first and the points do not come back expired.
+    fn post_refund(&mut self, asking: &Asking, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
+        let consume = asking.named(EntryType::Consume)?;
+        let returned = self.returned.get(&consume.seq).copied().unwrap_or_default();
+        let left = consume.amount.saturating_sub(returned);
+        let points = asking.posting.points.unwrap_or(left);
+        if points > left || left <= 0 {
+            return Err(Refusal::ExceedsConsumed { seq: consume.seq, left: left.max(0) });
+        }
+        let parts = self.parts_to_refund(asking, consume, returned, points)?;
+        let total = self.total_refunded.checked_add(points).ok_or(Refusal::AccountFull)?;
+        self.check_room_for_batches(parts.len())?;
+        self.expire(asking.at, asking.rules, entries);
+        self.total_refunded = total;
+        self.returned.insert(consume.seq, returned + points);
+        let mut asked = Some(asking.asked(points, parts.len()));
+        for part in parts {
+            let batch =
+                NewBatch { points: part.points, source: &part.source, at: asking.at, expires_at: part.expires_at };
+            let mut entry = self.open_batch(EntryType::Refund, &batch);
+            entry.refers_to = Some(consume.seq);
+            entry.asked = asked.take();
+            let signed = asking.sign(entry);
+            // The first entry stands for the posting.
+            let key = signed.asked.is_some().then_some(asking.key);
+            entries.push(Entry { source_id: consume.source_id.clone(), key, ..signed });
+        }
+        Ok(())
+    }
+
+    /// The parts in which `points` of a consume come back, after `returned` that came back before.
+    fn parts_to_refund(
+        &self,
+        asking: &Asking,
+        consume: &Entry,
+        returned: i64,
+        points: i64,
+    ) -> Result<Vec<RefundPart>, Refusal> {
+        let covered: i64 = consume.allocations.iter().map(|part| part.points).sum();
+        let uncovered = Allocation { batch: 0, points: consume.amount - covered };
+        let (mut skip, mut wanted, mut parts) = (returned, points, Vec::new());
+        for part in std::iter::once(&uncovered).chain(consume.allocations.iter().rev()) {
+            let skipped = skip.min(part.points);
+            skip -= skipped;
+            let points = wanted.min(part.points - skipped);
+            if points <= 0 {
+                continue;
+            }
+            wanted -= points;
+            let least = asking.rules.refund_expires_at(asking.at);
+            let part = if part.batch == 0 {
+                let expires_at = asking.rules.expires_at(REFUND_SOURCE, asking.at).unwrap_or(least);
+                RefundPart { points, source: REFUND_SOURCE.to_owned(), expires_at: expires_at.max(least) }
+            } else {
+                let drawn = self.batches.iter().find(|batch| batch.batch == part.batch);
+                let drawn = drawn.ok_or_else(|| Refusal::UnknownEntry(format!("batch {}", part.batch)))?;
+                RefundPart { points, source: drawn.source.clone(), expires_at: drawn.expires_at.max(least) }
+            };
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    /// Takes points of a recharge back: from its own batch first, then as a consume would.
+    fn post_void(&mut self, asking: &Asking, beyond: Beyond, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
+        let recharge = asking.named(EntryType::Recharge)?;
+        let own = self.batches.iter().find(|batch| Some(batch.batch) == recharge.batch);
+        let own = own.ok_or_else(|| Refusal::UnknownEntry(format!("the batch of entry {}", recharge.seq)))?;
+        let returned = self.returned.get(&recharge.seq).copied().unwrap_or_default();
+        let (due, remaining) = if own.expires_at <= asking.at { (own.remaining, 0) } else { (0, own.remaining) };
+        let lost = returned.saturating_add(own.expired).saturating_add(due);
+        let not_lost = own.amount.saturating_sub(lost).max(0);
+        let most = match beyond {
+            Beyond::Used => not_lost,
+            Beyond::Remaining => remaining.min(not_lost),
+        };
+        let points = asking.posting.points.unwrap_or(most);
+        if most == 0 {
+            return Err(Refusal::NothingLeft { seq: recharge.seq });
+        }
+        if points > most {
+            return Err(Refusal::ExceedsRecharge { seq: recharge.seq, most });
+        }
+        let own = own.batch;
+        let total = self.total_voided.checked_add(points).ok_or(Refusal::AccountFull)?;
+        self.expire(asking.at, asking.rules, entries);
+        self.total_voided = total;
+        self.returned.insert(recharge.seq, returned + points);
+        let allocations = self.draw_first_from(own, points);
+        let mut entry = self.entry(EntryType::Void, points, &recharge.source_type, asking.at);
+        entry.allocations = allocations;
+        entry.refers_to = Some(recharge.seq);
+        entry.asked = Some(asking.asked(points, 1));
+        entries.push(Entry { source_id: recharge.source_id.clone(), ..asking.sign(entry) });
+        Ok(())
+    }
+
+    /// Reserves points. Nothing is drawn, expired or written to the history.
+    fn hold(&mut self, asking: &Asking, until: DateTime<Utc>) -> Result<Reply, Refusal> {
+        let (at, until, points) = (asking.at, to_microsecond(until), asking.points()?);
+        let earlier = self.holds.iter().position(|loaded| loaded.key == asking.key);
+        let earlier = earlier.and_then(|index| self.holds.get_mut(index));
+        if let Some(LoadedHold { hold, .. }) = &earlier {
+            let same = hold.state == HoldState::Open && hold.points == points && hold.is_for(asking.posting);
+            if !same {
+                return Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: hold.state }));
+            }
+        }
+        if until <= at {
+            return Err(Refusal::AlreadyExpired { ends: until, at });
+        }
+        if let Some(standing) = earlier.filter(|earlier| earlier.hold.until > at) {
+            // Asked again, it may end later, never earlier.
+            if until > standing.hold.until {
+                (standing.hold.until, standing.changed, self.changed) = (until, true, true);
+            }
+            return Ok(Reply::HeldBefore(standing.hold.clone()));
+        }
+        let available = self.available(at);
+        if self.balance < 0 || available < points {
+            return Err(Refusal::Insufficient { points, available, balance: self.balance });
+        }
+        if self.is_orphaned() {
+            return Err(Refusal::AccountMissing);
+        }
+        let Some(hold) = Hold::asked_by(asking.posting, points, at, until) else {
+            return Err(Refusal::Malformed("it asks for no hold".to_owned()));
+        };
+        self.changed = true;
+        let made = LoadedHold { key: asking.key, hold: hold.clone(), changed: true };
+        match self.holds.iter_mut().find(|loaded| loaded.key == asking.key) {
+            // One that was over by time is asked for anew.
+            Some(over) => *over = made,
+            None => {
+                self.open_holds = self.open_holds.checked_add(1).ok_or(Refusal::AccountFull)?;
+                self.holds.push(made);
+            }
+        }
+        Ok(Reply::Held(hold))
+    }
+
+    fn release(&mut self, key: Uuid) -> Result<Reply, Refusal> {
+        let hold = self.holds.iter().find(|loaded| loaded.key == key).map(|loaded| loaded.hold.clone());
+        let hold = hold.ok_or(Refusal::UnknownHold)?;
+        match hold.state {
+            HoldState::Captured => {
+                Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: HoldState::Captured }))
+            }
+            HoldState::Released => Ok(Reply::ReleasedBefore(hold)),
+            HoldState::Open => {
+                self.end_hold(key, HoldState::Released, None);
+                Ok(Reply::Released(Hold { state: HoldState::Released, ..hold }))
+            }
+        }
+    }
+
+    fn open_hold(&self, key: Uuid) -> Option<&LoadedHold> {
+        self.holds.iter().find(|loaded| loaded.key == key && loaded.hold.state == HoldState::Open)
+    }
+
+    fn end_hold(&mut self, key: Uuid, state: HoldState, seq: Option<i64>) {
+        if let Some(loaded) = self.holds.iter_mut().find(|loaded| loaded.key == key) {
+            (loaded.hold.state, loaded.hold.seq, loaded.changed) = (state, seq, true);
+            self.open_holds -= 1;
+            self.changed = true;
+        }
+    }
+
+    /// Points that a hold or a check may count on: alive at `at`, and not reserved by a hold that stands then.
+    fn available(&self, at: DateTime<Utc>) -> i64 {
+        if self.balance < 0 {
+            return 0;
+        }
+        let alive = self.batches.iter().filter(|batch| batch.expires_at > at).map(|batch| batch.remaining);
+        let alive = alive.fold(0, i64::saturating_add);
+        let standing = self.holds.iter().filter(|loaded| loaded.hold.stands_at(at)).map(|loaded| loaded.hold.points);
+        alive.saturating_sub(standing.fold(0, i64::saturating_add)).max(0)
+    }
+
+    fn check_room_for_batches(&self, count: usize) -> Result<(), Refusal> {
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        self.last_batch.checked_add(count).ok_or(Refusal::AccountFull)?;
+        if self.is_orphaned() { Err(Refusal::AccountMissing) } else { Ok(()) }
     }
 
     /// Expires what is due at `at`, one entry a batch, in drawing order.
     fn expire(&mut self, at: DateTime<Utc>, rules: &Rules, entries: &mut Vec<Entry>) {
         while let Some(due) = self.batches.get_mut(self.first_open).filter(|batch| batch.expires_at <= at) {
-            let points = due.take(due.remaining);
-            let (batch, source) = (due.batch, due.source.clone());
             self.first_open += 1;
+            if due.remaining == 0 {
+                continue;
+            }
+            let points = due.take(due.remaining);
+            due.expired += points;
+            let (batch, source) = (due.batch, due.source.clone());
+            self.expired_until = self.expired_until.max(Some(due.expires_at));
             self.total_expired += points;
-            let (before, after) = rules.expiry_sentence();
             let mut entry = self.entry(EntryType::Expire, points, &source, at);
             entry.allocations.push(Allocation { batch, points });
-            entry.description = format!("{before}{source}{after}");
+            entry.description = rules.describe_expiry(&source);
             entries.push(entry);
         }
     }
 
     /// Opens a batch. Arrears are settled from it first. Otherwise a debt would be paid twice: through the balance, and again
     /// when the batch, still full on paper, expires.
-    fn recharge(&mut self, points: i64, source: &str, at: DateTime<Utc>, expires_at: DateTime<Utc>) -> Entry {
-        let settled = points.min(self.balance.min(0).saturating_neg());
-        self.total_recharged += points;
+    fn open_batch(&mut self, kind: EntryType, new: &NewBatch) -> Entry {
+        let settled = new.points.min(arrears(self.balance));
         self.last_batch += 1;
         let batch = Batch {
             batch: self.last_batch,
-            amount: points,
-            remaining: points - settled,
-            source: source.to_owned(),
-            opened_at: at,
-            expires_at,
+            amount: new.points,
+            remaining: new.points - settled,
+            expired: 0,
+            source: new.source.to_owned(),
+            opened_at: new.at,
+            expires_at: new.expires_at,
             state: BatchState::New,
         };
-        if batch.remaining == 0 {
-            self.batches.insert(self.first_open, batch);
+        // The new batch has the highest number, so it comes after all that expire at the same instant.
+        let place = self.batches.partition_point(|other| other.expires_at <= new.expires_at);
+        if batch.remaining > 0 {
+            self.first_open = self.first_open.min(place);
+        } else if place <= self.first_open {
             self.first_open += 1;
-        } else {
-            let open = self.batches.get(self.first_open..).unwrap_or_default();
-            // The new batch has the highest number, so it comes after all that expire at the same instant.
-            let place = self.first_open + open.partition_point(|other| other.expires_at <= expires_at);
-            self.batches.insert(place, batch);
         }
-        let mut entry = self.entry(EntryType::Recharge, points, source, at);
+        self.batches.insert(place, batch);
+        let mut entry = self.entry(kind, new.points, new.source, new.at);
         entry.batch = Some(self.last_batch);
         if settled > 0 {
             entry.allocations.push(Allocation { batch: self.last_batch, points: settled });
@@ -202,31 +467,76 @@ impl Account {
         entry
     }
 
-    /// Draws from open batches in drawing order. Points that no batch covers become arrears. Batches that were due have
-    /// been expired before, so every open batch may be drawn.
-    fn consume(&mut self, points: i64, source_type: &str, at: DateTime<Utc>) -> Entry {
-        self.total_consumed += points;
-        let mut entry = self.entry(EntryType::Consume, points, source_type, at);
-        let mut wanted = points;
-        while let Some(batch) = self.batches.get_mut(self.first_open).filter(|_| wanted > 0) {
-            let drawn = batch.take(wanted.min(batch.remaining));
+    /// Draws from batches that were alive at `at`, in drawing order. Points that expired meanwhile are restored first, just as many
+    /// as are needed. Points that no batch covers become arrears.
+    fn consume(
+        &mut self,
+        points: i64,
+        source_type: &str,
+        at: DateTime<Utc>,
+        rules: &Rules,
+        entries: &mut Vec<Entry>,
+    ) -> Entry {
+        let is_late = self.expired_until.is_some_and(|until| until > at);
+        let mut index =
+            if is_late { self.batches.partition_point(|batch| batch.expires_at <= at) } else { self.first_open };
+        let (mut wanted, mut allocations) = (points, Vec::new());
+        while let Some(batch) = self.batches.get_mut(index).filter(|_| wanted > 0) {
+            index += 1;
+            let number = batch.batch;
+            let missing = (wanted - batch.remaining).max(0);
+            let restored = if is_late { missing.min(batch.expired) } else { 0 };
+            let drawn = wanted.min(batch.remaining + restored);
+            if drawn == 0 {
+                continue;
+            }
+            batch.remaining += restored;
+            batch.expired -= restored;
+            batch.take(drawn);
             wanted -= drawn;
-            entry.allocations.push(Allocation { batch: batch.batch, points: drawn });
-            if batch.remaining == 0 {
-                self.first_open += 1;
+            allocations.push(Allocation { batch: number, points: drawn });
+            if restored > 0 {
+                let source = batch.source.clone();
+                self.total_expired -= restored;
+                let mut entry = self.entry(EntryType::Restore, restored, &source, at);
+                entry.allocations.push(Allocation { batch: number, points: restored });
+                entry.description = rules.describe_restore(&source);
+                entries.push(entry);
             }
         }
+        self.skip_empty_batches();
+        let mut entry = self.entry(EntryType::Consume, points, source_type, at);
+        entry.allocations = allocations;
         entry
+    }
+
+    /// Draws from the batch `own`, then from the other open batches in drawing order.
+    fn draw_first_from(&mut self, own: i32, points: i64) -> Vec<Allocation> {
+        let (mut wanted, mut allocations) = (points, Vec::new());
+        let mut draw = |batch: &mut Batch| {
+            let drawn = wanted.min(batch.remaining);
+            if drawn > 0 {
+                batch.take(drawn);
+                wanted -= drawn;
+                allocations.push(Allocation { batch: batch.batch, points: drawn });
+            }
+        };
+        self.batches.iter_mut().filter(|batch| batch.batch == own).for_each(&mut draw);
+        self.batches.iter_mut().skip(self.first_open).for_each(&mut draw);
+        self.skip_empty_batches();
+        allocations
+    }
+
+    fn skip_empty_batches(&mut self) {
+        while self.batches.get(self.first_open).is_some_and(|batch| batch.remaining == 0) {
+            self.first_open += 1;
+        }
     }
 
     /// Takes the next number in the account's history and moves its balance.
     fn entry(&mut self, kind: EntryType, amount: i64, source_type: &str, at: DateTime<Utc>) -> Entry {
         let balance_before = self.balance;
-        self.balance = match kind {
-            EntryType::Recharge => balance_before + amount,
-            // An adjust entry never comes here: only a repair posts one.
-            EntryType::Consume | EntryType::Expire | EntryType::Adjust => balance_before - amount,
-        };
+        self.balance = if kind.adds() { balance_before + amount } else { balance_before - amount };
         self.last_seq += 1;
         self.changed = true;
         Entry {
@@ -243,10 +553,32 @@ impl Account {
             at,
             duration: None,
             description: String::new(),
+            refers_to: None,
+            asked: None,
             key: None,
             drawing_rule: DRAWING_RULE,
         }
     }
+}
+
+/// What an account with this balance owes.
+pub(super) fn arrears(balance: i64) -> i64 {
+    balance.min(0).saturating_neg()
+}
+
+/// A batch to be opened.
+struct NewBatch<'a> {
+    points: i64,
+    source: &'a str,
+    at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+/// A part of a refund: the batch that it opens.
+struct RefundPart {
+    points: i64,
+    source: String,
+    expires_at: DateTime<Utc>,
 }
 
 impl Batch {
@@ -259,76 +591,138 @@ impl Batch {
     }
 }
 
+impl Asking<'_> {
+    fn points(&self) -> Result<i64, Refusal> {
+        self.posting.points.ok_or_else(|| Refusal::Malformed("points is missing".to_owned()))
+    }
+
+    /// The entry that a refund or a void names, if it is of the right type.
+    fn named(&self, kind: EntryType) -> Result<&Entry, Refusal> {
+        let named = self.named.as_ref().filter(|entry| entry.kind == kind);
+        named.ok_or_else(|| {
+            let key = self.posting.reference().map(super::Reference::key).unwrap_or_default();
+            Refusal::UnknownEntry(format!("{kind} with the key `{key}`"))
+        })
+    }
+
+    /// What the first entry of a refund or a void keeps of its posting.
+    fn asked(&self, posted: i64, entries: usize) -> Asked {
+        let beyond_used = !matches!(self.posting.kind, Kind::Void { beyond: Beyond::Remaining, .. });
+        Asked { points: self.posting.points, beyond_used, posted, entries: i64::try_from(entries).unwrap_or(i64::MAX) }
+    }
+
+    /// Puts what the posting says into an entry.
+    fn sign(&self, mut entry: Entry) -> Entry {
+        if let Kind::Consume { duration, .. } = &self.posting.kind {
+            entry.duration = *duration;
+        }
+        entry.key = Some(self.key);
+        entry.source_id = self.posting.source_id();
+        let description = self.posting.description.clone();
+        entry.description = description.unwrap_or_else(|| self.rules.describe(self.posting, self.named.as_ref()));
+        entry
+    }
+}
+
 /// Applies `postings` in order to `accounts`. These are sorted by user, and hold the users of all postings that are not
 /// refused on sight.
 ///
 /// `keys` are the postings' keys, one each, as [`Posting::key_id`] gives them; `known` the entries that the database
-/// has under any of them.
+/// has under any of them, or under a key that a refund or a void names. `now` is the database's clock; without it nothing is
+/// refused for its date.
 pub(crate) fn decide(
     accounts: &mut [Account],
     known: &KnownKeys,
     postings: &[Posting],
     keys: &[Option<Uuid>],
     rules: &Rules,
+    now: Option<DateTime<Utc>>,
 ) -> Decision {
     let mut entries = Vec::with_capacity(postings.len());
     let mut posted_here: HashMap<Uuid, usize> = HashMap::with_capacity(postings.len());
     let reply_to = |(posting, key): (&Posting, &Option<Uuid>)| {
-        if let Some(refusal) = refuse_on_sight(posting, rules) {
-            return Reply::Rejected(refusal);
+        if let Some(refusal) = refuse_on_sight(posting, rules, now) {
+            return Err(refusal);
         }
         let account = accounts
             .binary_search_by_key(&posting.user, |account| account.user)
             .ok()
             .and_then(|index| accounts.get_mut(index));
         let (Some(account), Some(key)) = (account, *key) else {
-            return Reply::Rejected(Refusal::Malformed("the posting has no account or no key".to_owned()));
+            return Err(Refusal::Malformed("the posting has no account or no key".to_owned()));
         };
+        let find = |key: &Uuid, entries: &[Entry]| {
+            known.get(key).or_else(|| posted_here.get(key).and_then(|index| entries.get(*index))).cloned()
+        };
+        let named = posting.reference_id().and_then(|reference| find(&reference, &entries));
+        let asking = Asking { posting, key, at: to_microsecond(posting.at), named, rules };
+        if let Kind::Release { .. } = &posting.kind {
+            return account.release(key);
+        }
         // A replay changes nothing, so nothing expires on its account either.
-        let first = known.get(&key).or_else(|| posted_here.get(&key).and_then(|index| entries.get(*index)));
-        if let Some(first) = first {
-            return conflict(first, posting).map_or_else(|| Reply::Replayed(first.clone()), Reply::Rejected);
+        if let Some(first) = find(&key, &entries) {
+            return replay(first, &asking);
         }
-        match account.post(posting, key, rules, &mut entries) {
-            Ok(entry) => {
-                posted_here.insert(key, entries.len());
-                entries.push(entry.clone());
-                Reply::Posted(entry)
-            }
-            Err(refusal) => Reply::Rejected(refusal),
+        if let Kind::Hold { until, .. } = &posting.kind {
+            return account.hold(&asking, *until);
         }
+        let place = entries.len();
+        let posted = account.post(&asking, &mut entries)?;
+        let written = entries.get(place..).unwrap_or_default();
+        let first = written.iter().position(|entry| entry.key == Some(key)).unwrap_or_default();
+        posted_here.insert(key, place + first);
+        Ok(Reply::Posted(posted))
     };
-    let replies = postings.iter().zip(keys).map(reply_to).collect();
-    Decision { entries, replies }
+    let replies = postings.iter().zip(keys).map(reply_to).map(|reply| reply.unwrap_or_else(Reply::Rejected)).collect();
+    let changed = accounts.iter().any(Account::is_changed);
+    Decision { entries, replies, changed }
 }
 
-/// The refusal of a posting, if it needs no account to be known.
-pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules) -> Option<Refusal> {
+/// The refusal of a posting, if it needs no account to be known. `now` is the database's clock, if that is known.
+pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules, now: Option<DateTime<Utc>>) -> Option<Refusal> {
     if let Some(why) = posting.malformed() {
         return Some(Refusal::Malformed(why));
     }
-    if !(1..=MAX_POINTS).contains(&posting.points) {
-        return Some(Refusal::InvalidPoints(posting.points));
+    if let Some(points) = posting.points.filter(|points| !(1..=MAX_POINTS).contains(points)) {
+        return Some(Refusal::InvalidPoints(points));
+    }
+    if let Some(now) = now
+        && posting.at.signed_duration_since(now) > CLOCK_TOLERANCE
+    {
+        return Some(Refusal::FromTheFuture { at: posting.at, now });
     }
     match &posting.kind {
-        Kind::Recharge { source, .. } if !rules.recharge_sources.contains(source) => {
+        Kind::Recharge { source, .. } if !rules.sources.contains_key(source) => {
             Some(Refusal::UnknownSource(source.clone()))
         }
         _ => None,
     }
 }
 
-/// The refusal of a posting whose key belongs to an entry with other content. Content is kind, points, source, and order or
-/// task.
-fn conflict(first: &Entry, posting: &Posting) -> Option<Refusal> {
-    let kind = match posting.kind {
-        Kind::Recharge { .. } => EntryType::Recharge,
-        Kind::Consume { .. } => EntryType::Consume,
+/// The answer to a posting whose key belongs to an entry: that entry again, or a refusal where the content is another. Content is
+/// kind, points, and what the posting names.
+fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
+    let posting = asking.posting;
+    let is_named = || asking.named.as_ref().is_some_and(|named| first.refers_to == Some(named.seq));
+    let same = match (&posting.kind, first.kind) {
+        (Kind::Recharge { .. }, EntryType::Recharge) | (Kind::Consume { .. }, EntryType::Consume) => {
+            posting.points == Some(first.amount)
+                && first.source_type == posting.source_type()
+                && first.source_id == posting.source_id()
+        }
+        (Kind::Refund { .. }, EntryType::Refund) => {
+            is_named() && first.asked.is_some_and(|asked| asked.points == posting.points)
+        }
+        (Kind::Void { beyond, .. }, EntryType::Void) => {
+            let beyond_used = *beyond == Beyond::Used;
+            is_named()
+                && first.asked.is_some_and(|asked| (asked.points, asked.beyond_used) == (posting.points, beyond_used))
+        }
+        _ => false,
     };
-    let same = first.kind == kind
-        && first.amount == posting.points
-        && first.source_type == posting.source_type()
-        && first.source_id == posting.source_id();
-    let (seq, kind, amount, source_type) = (first.seq, first.kind, first.amount, first.source_type.clone());
-    (!same).then_some(Refusal::KeyConflict { seq, kind, amount, source_type })
+    if same {
+        return Ok(Reply::Replayed(Posted::before(first)));
+    }
+    let (seq, kind, amount, source_type) = (first.seq, first.kind, first.amount, first.source_type);
+    Err(Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }))
 }

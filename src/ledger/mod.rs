@@ -11,6 +11,8 @@
 mod also_write;
 mod cutoff;
 mod decide;
+mod holds;
+mod key;
 mod poster;
 mod posting;
 mod read;
@@ -23,10 +25,16 @@ mod sweep;
 pub use crate::numbers::MAX_POINTS;
 pub use also_write::{AlsoWrite, Progress, SoFar};
 pub use cutoff::{CUTOFF_LIMIT, cutoff};
+pub use decide::CLOCK_TOLERANCE;
+pub use holds::{Hold, HoldState};
+pub use key::Reference;
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
-pub use posting::{Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Posting};
-pub use read::{Balance, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, Table};
-pub use reply::{Allocation, Entry, EntryType, Refusal, Reply};
-pub use rules::{DRAWING_RULE, Life, Rules};
+pub use posting::{Beyond, Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Posting};
+pub use read::{
+    Balance, BalanceThen, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table, Then,
+    Totals,
+};
+pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
+pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};
 pub use sweep::{Expired, Orphan, Sweep};

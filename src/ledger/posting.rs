@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::key::Reference;
 use crate::time::to_microsecond;
 
 /// The longest source and source type, in characters: they are names, repeated in every entry.
@@ -16,10 +17,7 @@ pub const MAX_DESCRIPTION: usize = 1_000;
 /// The seconds in which a posting may happen: the years 1970 to 9999, which RFC 3339 can write.
 const TIME_RANGE: std::ops::RangeInclusive<i64> = 0..=253_402_300_799;
 
-/// Names the key's UUID space; a random constant of this project.
-const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_1f5e_6a3b_4a63_9d0e_7c11_52a8_d40b);
-
-/// A recharge or a consume that a caller wants posted.
+/// A change of an account's points that a caller wants posted.
 ///
 /// Any value may stand here: a value that the rules do not allow comes back as a refusal.
 /// Times are cut to the microsecond, as PostgreSQL stores them.
@@ -27,12 +25,12 @@ const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_1f5e_6a3b_4a63_9d0e_7c11_52a8
 pub struct Posting {
     /// The user that the points belong to.
     pub user: Uuid,
-    /// The points, 1 to [`MAX_POINTS`](super::MAX_POINTS).
-    pub points: i64,
-    /// Recharge or consume, with the fields of each.
+    /// The points, 1 to [`MAX_POINTS`](super::MAX_POINTS). A refund or a void without points takes all that is left; a release has none.
+    pub points: Option<i64>,
+    /// What is to be done, with the fields of each.
     pub kind: Kind,
-    /// The idempotency key within the account: the posting can be sent again under it. The default is
-    /// `consume:{source_type}:{source_id}` or `recharge:{source}:{order_id}`.
+    /// The idempotency key within the account: the posting can be sent again under it. The default is made of the fields
+    /// that name the posting, see [`Posting::default_key`].
     pub key: Option<String>,
     /// A text for people. The default is a short sentence in the business language.
     pub description: Option<String>,
@@ -45,14 +43,14 @@ pub struct Posting {
 pub enum Kind {
     /// Opens a batch of points. Arrears of the account are settled from it first.
     Recharge {
-        /// Where the points come from; one of the configured recharge sources.
+        /// Where the points come from; one of the configured sources.
         source: String,
         /// The order that paid for them.
         order_id: Option<i64>,
-        /// First instant at which they are expired. The default is the configured life of a batch, counted from `at`.
+        /// First instant at which they are expired. The default is the configured term of the source, counted from `at`.
         expires_at: Option<DateTime<Utc>>,
     },
-    /// Draws points from open batches, soonest expiry first. Points that no batch covers become arrears.
+    /// Draws points from the batches that were alive at `at`, soonest expiry first. What they do not cover becomes arrears.
     Consume {
         /// The kind of service used.
         source_type: String,
@@ -61,13 +59,49 @@ pub enum Kind {
         /// Seconds, if the service is charged by time. The ledger stores them only.
         duration: Option<Decimal>,
     },
+    /// Gives back points of one consume, all or part.
+    Refund {
+        /// The consume.
+        consume: Reference,
+    },
+    /// Takes back one recharge, all or part: after a chargeback or a typing error.
+    Void {
+        /// The recharge.
+        recharge: Reference,
+        /// What happens to points that were used already.
+        beyond: Beyond,
+    },
+    /// Reserves points for work that is about to begin. The consume with the same key captures the hold.
+    Hold {
+        /// The kind of service.
+        source_type: String,
+        /// The piece of work, such as a task.
+        source_id: String,
+        /// First instant at which the hold reserves nothing any more.
+        until: DateTime<Utc>,
+    },
+    /// Ends a hold whose work is not done after all.
+    Release {
+        /// The hold, named as the consume that would capture it.
+        hold: Reference,
+    },
+}
+
+/// How much a void may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beyond {
+    /// Also what was used of the recharge: it is drawn from other batches, and the rest becomes arrears.
+    #[default]
+    Used,
+    /// Only what remains in the recharge's batch.
+    Remaining,
 }
 
 impl Posting {
     /// A recharge of `points` from `source`. It needs an order id or a key before it can be posted.
     pub fn recharge(user: Uuid, points: i64, source: impl Into<String>, at: DateTime<Utc>) -> Posting {
         let kind = Kind::Recharge { source: source.into(), order_id: None, expires_at: None };
-        Posting { user, points, kind, key: None, description: None, at }
+        Posting { points: Some(points), ..Posting::of(user, kind, at) }
     }
 
     /// A consume of `points` by the work `source_id` of the service `source_type`.
@@ -79,7 +113,47 @@ impl Posting {
         at: DateTime<Utc>,
     ) -> Posting {
         let kind = Kind::Consume { source_type: source_type.into(), source_id: source_id.into(), duration: None };
-        Posting { user, points, kind, key: None, description: None, at }
+        Posting { points: Some(points), ..Posting::of(user, kind, at) }
+    }
+
+    /// A refund of all that is left of a consume.
+    pub fn refund(user: Uuid, consume: Reference, at: DateTime<Utc>) -> Posting {
+        Posting::of(user, Kind::Refund { consume }, at)
+    }
+
+    /// A void of a whole recharge.
+    pub fn void(user: Uuid, recharge: Reference, at: DateTime<Utc>) -> Posting {
+        Posting::of(user, Kind::Void { recharge, beyond: Beyond::Used }, at)
+    }
+
+    /// A hold of `points` for the work `source_id` of the service `source_type`, which ends at `until` unless a consume or a
+    /// release ends it before.
+    pub fn hold(
+        user: Uuid,
+        points: i64,
+        source_type: impl Into<String>,
+        source_id: impl Into<String>,
+        until: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Posting {
+        let kind = Kind::Hold { source_type: source_type.into(), source_id: source_id.into(), until };
+        Posting { points: Some(points), ..Posting::of(user, kind, at) }
+    }
+
+    /// The release of a hold.
+    pub fn release(user: Uuid, hold: Reference, at: DateTime<Utc>) -> Posting {
+        Posting::of(user, Kind::Release { hold }, at)
+    }
+
+    fn of(user: Uuid, kind: Kind, at: DateTime<Utc>) -> Posting {
+        Posting { user, points: None, kind, key: None, description: None, at }
+    }
+
+    /// The same posting of so many points.
+    #[must_use]
+    pub fn with_points(mut self, points: i64) -> Posting {
+        self.points = Some(points);
+        self
     }
 
     /// The same posting with a key of the caller's own.
@@ -89,11 +163,13 @@ impl Posting {
         self
     }
 
-    /// Source of a recharge, service of a consume: what the entry shows as `source_type`.
+    /// Source of a recharge, service of a consume: what the entry shows as `source_type`. Empty for a posting that only names
+    /// another.
     pub(crate) fn source_type(&self) -> &str {
         match &self.kind {
             Kind::Recharge { source, .. } => source,
-            Kind::Consume { source_type, .. } => source_type,
+            Kind::Consume { source_type, .. } | Kind::Hold { source_type, .. } => source_type,
+            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } => "",
         }
     }
 
@@ -101,23 +177,18 @@ impl Posting {
     pub(crate) fn source_id(&self) -> Option<String> {
         match &self.kind {
             Kind::Recharge { order_id, .. } => order_id.map(|id| id.to_string()),
-            Kind::Consume { source_id, .. } => Some(source_id.clone()),
+            Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. } => Some(source_id.clone()),
+            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } => None,
         }
     }
 
-    /// The sixteen bytes that stand for the user and the idempotency key: the version-5 UUID of both. `None` if the posting
-    /// has no key. With the user in it, one index over it serves all users, and is a third smaller than one over both.
-    pub(crate) fn key_id(&self) -> Option<Uuid> {
-        let id = |key: &str| Uuid::new_v5(&KEY_NAMESPACE, &[self.user.as_bytes(), key.as_bytes()].concat());
-        match (&self.key, &self.kind) {
-            (Some(key), _) => Some(id(key)),
-            (None, Kind::Recharge { source, order_id: Some(order), .. }) => {
-                Some(id(&format!("recharge:{source}:{order}")))
-            }
-            (None, Kind::Recharge { order_id: None, .. }) => None,
-            (None, Kind::Consume { source_type, source_id, .. }) => {
-                Some(id(&format!("consume:{source_type}:{source_id}")))
-            }
+    /// The posting that a refund, a void or a release names.
+    pub(crate) fn reference(&self) -> Option<&Reference> {
+        match &self.kind {
+            Kind::Refund { consume: reference }
+            | Kind::Void { recharge: reference, .. }
+            | Kind::Release { hold: reference } => Some(reference),
+            Kind::Recharge { .. } | Kind::Consume { .. } | Kind::Hold { .. } => None,
         }
     }
 
@@ -132,8 +203,13 @@ impl Posting {
             within("description", description, MAX_DESCRIPTION)?;
         }
         time("at", self.at)?;
+        let needs_points = |op: &str| match self.points {
+            Some(_) => Ok(()),
+            None => Err(format!("points is missing, a {op} needs it")),
+        };
         match &self.kind {
             Kind::Recharge { source, order_id, expires_at } => {
+                needs_points("recharge")?;
                 text("source", Some(source), MAX_NAME)?;
                 if let Some(expires_at) = expires_at {
                     time("expires_at", *expires_at)?;
@@ -145,10 +221,28 @@ impl Posting {
                 }
             }
             Kind::Consume { source_type, source_id, duration } => {
+                needs_points("consume")?;
                 text("source_type", Some(source_type), MAX_NAME)?;
                 text("source_id", Some(source_id), MAX_ID)?;
                 if duration.is_some_and(|seconds| seconds.is_sign_negative() && !seconds.is_zero()) {
                     return Err("duration is negative: give seconds, 0 or more".to_owned());
+                }
+            }
+            Kind::Refund { consume } => consume.check("of")?,
+            Kind::Void { recharge, .. } => recharge.check("of")?,
+            Kind::Hold { source_type, source_id, until } => {
+                needs_points("hold")?;
+                text("source_type", Some(source_type), MAX_NAME)?;
+                text("source_id", Some(source_id), MAX_ID)?;
+                time("until", *until)?;
+            }
+            Kind::Release { hold } => {
+                hold.check("of")?;
+                if self.points.is_some() {
+                    return Err("points does not belong to a release: it ends the whole hold".to_owned());
+                }
+                if self.key.is_some() {
+                    return Err("key does not belong to a release: name the hold by of".to_owned());
                 }
             }
         }
@@ -156,7 +250,7 @@ impl Posting {
     }
 }
 
-fn text(field: &str, value: Option<&str>, longest: usize) -> Result<(), String> {
+pub(super) fn text(field: &str, value: Option<&str>, longest: usize) -> Result<(), String> {
     match value {
         Some("") => Err(format!("{field} is empty")),
         Some(value) => within(field, value, longest),

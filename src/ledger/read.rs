@@ -3,10 +3,13 @@
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::decide::arrears;
+use super::holds::{Hold, hold_from};
 use super::reply::Entry;
 use super::rows::{account_from, batch_from, entry_from};
 use super::session::{Error, Session, Transaction};
@@ -19,23 +22,72 @@ const EXPORT_ROWS: usize = 2_000;
 /// An account's balance and totals. All are zero for an account that was never opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Balance {
-    /// Whose.
+    /// The user of the account.
     pub user: Uuid,
     /// The balance after the last entry; below zero in arrears. Points past their expiry stay in it until a posting or the
     /// sweep expires them. `available` leaves them out at once.
     pub balance: i64,
-    /// Points spendable at the instant asked for: what remains in open batches that expire later.
+    /// Points spendable at the instant asked for: what remains in batches that expire later, less what holds reserve; 0 in arrears.
     pub available: i64,
+    /// Points that holds reserve at that instant.
+    pub held: i64,
     /// What the account owes: `max(0, -balance)`.
     pub arrears: i64,
+    /// The totals of its history.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// The points that expire next after that instant.
+    pub next_expiry: Option<NextExpiry>,
+}
+
+/// A past instant, on one of two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// What the books said at that instant: the entries recorded by then. It never changes once the instant is past.
+    AsOf(DateTime<Utc>),
+    /// What had happened by that instant, as known now: the entries dated up to then. What was due by then counts as expired.
+    EffectiveAt(DateTime<Utc>),
+}
+
+/// An account's balance and totals at a past instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BalanceThen {
+    /// The user of the account.
+    pub user: Uuid,
+    /// The balance then; below zero in arrears.
+    pub balance: i64,
+    /// What the account owed: `max(0, -balance)`.
+    pub arrears: i64,
+    /// The totals of its history up to then.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// The lifetime totals of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
     /// Points that ever came.
     pub total_recharged: i64,
     /// Points that were ever spent.
     pub total_consumed: i64,
-    /// Points that ever expired.
+    /// Points that ever expired, less those that were restored.
     pub total_expired: i64,
+    /// Points of consumes that were given back.
+    pub total_refunded: i64,
+    /// Points of recharges that were taken back.
+    pub total_voided: i64,
     /// Points by which repairs moved the balance; below zero where they took points away.
     pub total_adjusted: i64,
+}
+
+/// Points that expire at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NextExpiry {
+    /// When.
+    #[serde(serialize_with = "time")]
+    pub at: DateTime<Utc>,
+    /// How many.
+    pub points: i64,
 }
 
 /// Whether an account covers work that will cost `required` points.
@@ -45,6 +97,8 @@ pub struct Check {
     pub sufficient: bool,
     /// Points spendable now.
     pub available: i64,
+    /// Points that holds reserve now.
+    pub held: i64,
     /// What the books say.
     pub balance: i64,
     /// What was asked for.
@@ -56,6 +110,8 @@ pub struct Check {
 pub enum Table {
     /// One row a user.
     Accounts,
+    /// The same at a past instant, for each user that had an entry then.
+    AccountsThen(Then),
     /// All batches, also the closed ones.
     Batches,
     /// The whole history.
@@ -68,6 +124,8 @@ pub enum Table {
 pub enum Exported {
     /// Of [`Table::Accounts`].
     Account(ExportedAccount),
+    /// Of [`Table::AccountsThen`].
+    AccountThen(BalanceThen),
     /// Of [`Table::Batches`].
     Batch(ExportedBatch),
     /// Of [`Table::Entries`].
@@ -77,20 +135,17 @@ pub enum Exported {
 /// A row of `accounts`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedAccount {
-    /// Whose.
+    /// The user of the account.
     pub user: Uuid,
     /// What the books say.
     pub balance: i64,
     /// `max(0, -balance)`
     pub arrears: i64,
-    /// Points that ever came.
-    pub total_recharged: i64,
-    /// Points that were ever spent.
-    pub total_consumed: i64,
-    /// Points that ever expired.
-    pub total_expired: i64,
-    /// Points by which repairs moved the balance; below zero where they took points away.
-    pub total_adjusted: i64,
+    /// Points that holds reserve now.
+    pub held: i64,
+    /// The totals of its history.
+    #[serde(flatten)]
+    pub totals: Totals,
     /// Number of the last entry.
     pub last_seq: i64,
 }
@@ -98,7 +153,7 @@ pub struct ExportedAccount {
 /// A row of `batches`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedBatch {
-    /// Whose.
+    /// The user of the account.
     pub user: Uuid,
     /// The batch's number within the account.
     pub batch: i32,
@@ -106,6 +161,8 @@ pub struct ExportedBatch {
     pub amount: i64,
     /// Points left.
     pub remaining: i64,
+    /// Points that expired, less those that were restored.
+    pub expired: i64,
     /// Where they came from.
     pub source: String,
     /// Effective time of the recharge, RFC 3339.
@@ -136,24 +193,46 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Where the database fails.
     pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
         let at = to_microsecond(at);
-        let row = self.client().query_opt(&self.statements().balance, &[&user, &at]).await?;
-        let [balance, total_recharged, total_consumed, total_expired, total_adjusted, available] = match row {
-            Some(row) => {
-                [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?]
-            }
-            None => [0; 6],
-        };
-        let arrears = arrears(balance);
+        let row = self.client().query_one(&self.statements().balance, &[&user, &at]).await?;
+        let next: Option<DateTime<Utc>> = row.try_get("next_expiry")?;
+        let points = row.try_get::<_, Option<i64>>("next_expiry_points")?.unwrap_or_default();
         Ok(Balance {
             user,
-            balance,
-            available,
-            arrears,
-            total_recharged,
-            total_consumed,
-            total_expired,
-            total_adjusted,
+            balance: row.try_get("balance")?,
+            available: row.try_get("available")?,
+            held: row.try_get("held")?,
+            arrears: row.try_get("arrears")?,
+            totals: Totals::from_row(&row)?,
+            next_expiry: next.map(|at| NextExpiry { at, points }),
         })
+    }
+
+    /// Reads the account's balance and totals at a past instant. One round trip; its cost grows with the entries recorded after the
+    /// instant, or with those before it where they are fewer and `then` is [`Then::AsOf`].
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn balance_then(&self, user: Uuid, then: Then) -> Result<BalanceThen, Error> {
+        let (as_of, effective_at) = then.columns();
+        let sql = include_str!("../../sql/ledger/balance_then.sql");
+        let row = self
+            .client()
+            .query_typed_one(
+                sql,
+                &[(&user, Type::UUID), (&as_of, Type::TIMESTAMPTZ), (&effective_at, Type::TIMESTAMPTZ)],
+            )
+            .await?;
+        balance_then_from(user, &row)
+    }
+
+    /// The holds of an account that are neither captured nor released, the next to end first. One round trip.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn holds(&self, user: Uuid) -> Result<Vec<Hold>, Error> {
+        let sql = include_str!("../../sql/ledger/hold_list.sql");
+        let rows = self.client().query_typed(sql, &[(&user, Type::UUID)]).await?;
+        rows.iter().map(|row| Ok(hold_from(row)?.1)).collect()
     }
 
     /// Says whether the account covers work that will cost `required` points at `at`. One round trip.
@@ -161,8 +240,8 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// # Errors
     /// Where the database fails.
     pub async fn check(&self, user: Uuid, required: i64, at: DateTime<Utc>) -> Result<Check, Error> {
-        let Balance { balance, available, arrears, .. } = self.balance(user, at).await?;
-        Ok(Check { sufficient: arrears == 0 && available >= required, available, balance, required })
+        let Balance { balance, available, held, arrears, .. } = self.balance(user, at).await?;
+        Ok(Check { sufficient: arrears == 0 && available >= required, available, held, balance, required })
     }
 
     /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.
@@ -178,6 +257,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     ) -> Result<(), E> {
         let sql = match table {
             Table::Accounts => include_str!("../../sql/ledger/export_accounts.sql"),
+            Table::AccountsThen(_) => include_str!("../../sql/ledger/export_accounts_then.sql"),
             Table::Batches => include_str!("../../sql/ledger/export_batches.sql"),
             Table::Entries => include_str!("../../sql/ledger/export_entries.sql"),
         };
@@ -188,7 +268,12 @@ impl<C: Deref<Target = Client>> Session<C> {
         // The reader of the rows may pause for as long as it likes.
         client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
-        let export = Cursor::open(client, "export", &declare, &[&first, &last], EXPORT_ROWS).await.map_err(failed)?;
+        let (as_of, effective_at) = if let Table::AccountsThen(then) = table { then.columns() } else { (None, None) };
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&first, &last];
+        if matches!(table, Table::AccountsThen(_)) {
+            parameters.extend([&as_of as &(dyn ToSql + Sync), &effective_at]);
+        }
+        let export = Cursor::open(client, "export", &declare, &parameters, EXPORT_ROWS).await.map_err(failed)?;
         while let Some(rows) = export.fetch(client).await.map_err(failed)? {
             for fetched in &rows {
                 row(exported(table, fetched)?)?;
@@ -196,6 +281,33 @@ impl<C: Deref<Target = Client>> Session<C> {
         }
         transaction.rollback().await.map_err(failed)
     }
+}
+
+impl Then {
+    fn columns(self) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+        match self {
+            Then::AsOf(at) => (Some(to_microsecond(at)), None),
+            Then::EffectiveAt(at) => (None, Some(to_microsecond(at))),
+        }
+    }
+}
+
+impl Totals {
+    fn from_row(row: &Row) -> Result<Totals, tokio_postgres::Error> {
+        Ok(Totals {
+            total_recharged: row.try_get("total_recharged")?,
+            total_consumed: row.try_get("total_consumed")?,
+            total_expired: row.try_get("total_expired")?,
+            total_refunded: row.try_get("total_refunded")?,
+            total_voided: row.try_get("total_voided")?,
+            total_adjusted: row.try_get("total_adjusted")?,
+        })
+    }
+}
+
+fn balance_then_from(user: Uuid, row: &Row) -> Result<BalanceThen, Error> {
+    let (balance, arrears) = (row.try_get("balance")?, row.try_get("arrears")?);
+    Ok(BalanceThen { user, balance, arrears, totals: Totals::from_row(row)? })
 }
 
 fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
@@ -206,13 +318,19 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
                 user: account.user,
                 balance: account.balance,
                 arrears: arrears(account.balance),
-                total_recharged: account.total_recharged,
-                total_consumed: account.total_consumed,
-                total_expired: account.total_expired,
-                total_adjusted: account.total_adjusted,
+                held: row.try_get("held")?,
+                totals: Totals {
+                    total_recharged: account.total_recharged,
+                    total_consumed: account.total_consumed,
+                    total_expired: account.total_expired,
+                    total_refunded: account.total_refunded,
+                    total_voided: account.total_voided,
+                    total_adjusted: account.total_adjusted,
+                },
                 last_seq: account.last_seq,
             })
         }
+        Table::AccountsThen(_) => Exported::AccountThen(balance_then_from(row.try_get("user_id")?, row)?),
         Table::Batches => {
             let batch = batch_from(row)?;
             Exported::Batch(ExportedBatch {
@@ -220,6 +338,7 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
                 batch: batch.batch,
                 amount: batch.amount,
                 remaining: batch.remaining,
+                expired: batch.expired,
                 source: batch.source,
                 opened_at: time_text(batch.opened_at),
                 expires_at: time_text(batch.expires_at),
@@ -234,7 +353,6 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
     })
 }
 
-/// What an account with this balance owes.
-pub(super) fn arrears(balance: i64) -> i64 {
-    balance.min(0).saturating_neg()
+fn time<S: Serializer>(value: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text(*value))
 }

@@ -1,12 +1,13 @@
-//! The ledger's answer to a posting: an [`Entry`], new or of an earlier posting, or a [`Refusal`].
+//! The ledger's answer to a posting: what it [`Posted`], now or before, a [`Hold`], or a [`Refusal`].
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::ser::Error as _;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::holds::{Hold, HoldState};
 use crate::numbers::MAX_POINTS;
 use crate::time::time_text;
 
@@ -14,26 +15,103 @@ use crate::time::time_text;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The posting was written.
-    Posted(Entry),
-    /// An entry with the same key and content was there already. Nothing was written.
-    Replayed(Entry),
+    Posted(Posted),
+    /// The same posting was written before, under the same key. Nothing was written.
+    Replayed(Posted),
+    /// Points are reserved.
+    Held(Hold),
+    /// They were reserved already. If the posting asked for a later end, the hold ends later now.
+    HeldBefore(Hold),
+    /// A hold was released.
+    Released(Hold),
+    /// It was released already.
+    ReleasedBefore(Hold),
     /// The posting was refused, and nothing was written.
     Rejected(Refusal),
 }
 
 impl Reply {
-    /// The entry, new or replayed; none for a refusal.
+    /// The entry, new or replayed; of several the first. None for a hold, a release and a refusal.
     pub fn entry(&self) -> Option<&Entry> {
         match self {
-            Reply::Posted(entry) | Reply::Replayed(entry) => Some(entry),
-            Reply::Rejected(_) => None,
+            Reply::Posted(posted) | Reply::Replayed(posted) => Some(&posted.entry),
+            _ => None,
+        }
+    }
+
+    /// The refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Reply::Rejected(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// The answer in one word, for programs: `posted`, `held`, `released`, `replayed` or `rejected`.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Reply::Posted(_) => "posted",
+            Reply::Held(_) => "held",
+            Reply::Released(_) => "released",
+            Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_) => "replayed",
+            Reply::Rejected(_) => "rejected",
+        }
+    }
+}
+
+/// What a posting wrote. Serialises to the JSON of its first entry, and what belongs to the whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Posted {
+    /// The entry that stands for the posting: of a refund in several parts the first.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// All points of the posting.
+    pub points: i64,
+    /// The last of its entries. It differs from `seq` only where a refund has several parts.
+    pub last_seq: i64,
+    /// Batches that expired on the way, because they were due at `at`. Empty in a replay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<Allocation>,
+    /// Points that had expired and were restored, because the work was done before. Empty in a replay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<Allocation>,
+}
+
+impl Posted {
+    /// From the entries that a posting wrote; `None` if there is no entry of its own among them.
+    pub(super) fn new(entries: &[Entry]) -> Option<Posted> {
+        let first = entries.iter().position(|entry| entry.key.is_some())?;
+        let (before, own) = entries.split_at_checked(first)?;
+        let of_kind = |kind| {
+            let entries = before.iter().filter(move |entry| entry.kind == kind);
+            entries.flat_map(|entry| entry.allocations.iter().copied()).collect()
+        };
+        Some(Posted {
+            entry: own.first()?.clone(),
+            points: own.iter().map(|entry| entry.amount).sum(),
+            last_seq: own.last()?.seq,
+            expired: of_kind(EntryType::Expire),
+            restored: of_kind(EntryType::Restore),
+        })
+    }
+
+    /// From the first entry of an earlier posting.
+    pub(super) fn before(entry: Entry) -> Posted {
+        let asked = entry.asked;
+        Posted {
+            points: asked.map_or(entry.amount, |asked| asked.posted),
+            last_seq: asked.map_or(entry.seq, |asked| entry.seq.saturating_add(asked.entries).saturating_sub(1)),
+            entry,
+            expired: Vec::new(),
+            restored: Vec::new(),
         }
     }
 }
 
 /// Why a posting was refused, in order of precedence: the first reason that holds is given.
 ///
-/// The same posting is refused again, unless the configuration or the tables were repaired meanwhile.
+/// The same posting is refused again, unless time has passed, the account has changed, or the configuration or the tables were
+/// repaired meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It cannot be read as a posting.
@@ -42,28 +120,65 @@ pub enum Refusal {
     /// The points are not a number from 1 to [`MAX_POINTS`].
     #[error("{0} points: an entry carries 1 to {MAX_POINTS}")]
     InvalidPoints(i64),
-    /// A recharge from a source that the configuration does not list.
-    #[error("`{0}` is not a recharge source; add it to ledger.recharge_sources if it should be")]
-    UnknownSource(String),
-    /// The account has an entry with this key, but with other content.
-    #[error("the key belongs to entry {seq} ({kind} of {amount} points, {source_type}); give this posting another key")]
-    KeyConflict {
-        /// Number of the entry that holds the key.
-        seq: i64,
-        /// What that entry is.
-        kind: EntryType,
-        /// Its points.
-        amount: i64,
-        /// Its source type.
-        source_type: String,
-    },
-    /// A recharge with points that would expire before they are there.
-    #[error("the points would expire at {expires_at}, which is not after {at}", expires_at = time_text(*expires_at), at = time_text(*at))]
-    AlreadyExpired {
-        /// When they would expire.
-        expires_at: DateTime<Utc>,
-        /// When they would come.
+    /// The posting is dated more than five minutes ahead of the database's clock.
+    #[error("{at} is in the future: the database's clock shows {now}; correct the date", at = time_text(*at), now = time_text(*now))]
+    FromTheFuture {
+        /// The date of the posting.
         at: DateTime<Utc>,
+        /// The database's clock.
+        now: DateTime<Utc>,
+    },
+    /// A recharge from a source that the configuration does not list.
+    #[error("`{0}` is not a recharge source; add it to ledger.sources if it should be")]
+    UnknownSource(String),
+    /// The account has an entry or a hold with this key, but with other content.
+    #[error("the key belongs to {0}; give this posting another key")]
+    KeyConflict(KeyHolder),
+    /// A refund or a void names an entry that the account does not have.
+    #[error("the account has no {0}")]
+    UnknownEntry(String),
+    /// A release names a hold that the account does not have.
+    #[error("the account has no such hold")]
+    UnknownHold,
+    /// A recharge with points, or a hold, that would end before it begins.
+    #[error("the end {ends} is not after {at}", ends = time_text(*ends), at = time_text(*at))]
+    AlreadyExpired {
+        /// When it would end.
+        ends: DateTime<Utc>,
+        /// When it would begin.
+        at: DateTime<Utc>,
+    },
+    /// A refund of more than is left of the consume.
+    #[error("{left} points of entry {seq} are left to refund")]
+    ExceedsConsumed {
+        /// Number of the consume.
+        seq: i64,
+        /// Its points less earlier refunds.
+        left: i64,
+    },
+    /// A void of a recharge of which nothing can be taken back.
+    #[error("nothing of the recharge, entry {seq}, can be taken back: its points were voided or have expired")]
+    NothingLeft {
+        /// Number of the recharge.
+        seq: i64,
+    },
+    /// A void of more than can be taken back of the recharge.
+    #[error("at most {most} points of the recharge, entry {seq}, can be taken back")]
+    ExceedsRecharge {
+        /// Number of the recharge.
+        seq: i64,
+        /// What can be taken back.
+        most: i64,
+    },
+    /// A hold of more points than are available, or on an account in arrears.
+    #[error("{points} points cannot be held: {available} are available, the balance is {balance}")]
+    Insufficient {
+        /// The points asked for.
+        points: i64,
+        /// Points available at that time.
+        available: i64,
+        /// The account's balance; below zero in arrears.
+        balance: i64,
     },
     /// A lifetime total of the account would not fit into 64 bits.
     #[error("the account's lifetime total would pass {max}", max = i64::MAX)]
@@ -73,15 +188,56 @@ pub enum Refusal {
     AccountMissing,
 }
 
+/// What has the key of a posting that was refused for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHolder {
+    /// An entry.
+    Entry {
+        /// Its number.
+        seq: i64,
+        /// Its type.
+        kind: EntryType,
+        /// Its points.
+        amount: i64,
+        /// Its source type.
+        source_type: String,
+    },
+    /// A hold.
+    Hold {
+        /// Its points.
+        points: i64,
+        /// What became of it.
+        state: HoldState,
+    },
+}
+
+impl std::fmt::Display for KeyHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeyHolder::Entry { seq, kind, amount, source_type } => {
+                write!(f, "entry {seq} ({kind} of {amount} points, {source_type})")
+            }
+            KeyHolder::Hold { points, state } => write!(f, "a hold of {points} points ({})", state.as_str()),
+        }
+    }
+}
+
 impl Refusal {
     /// The reason in one word, for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Malformed(_) => "malformed",
             Refusal::InvalidPoints(_) => "invalid_points",
+            Refusal::FromTheFuture { .. } => "from_the_future",
             Refusal::UnknownSource(_) => "unknown_source",
-            Refusal::KeyConflict { .. } => "key_conflict",
+            Refusal::KeyConflict(_) => "key_conflict",
+            Refusal::UnknownEntry(_) => "unknown_entry",
+            Refusal::UnknownHold => "unknown_hold",
             Refusal::AlreadyExpired { .. } => "already_expired",
+            Refusal::ExceedsConsumed { .. } => "exceeds_consumed",
+            Refusal::NothingLeft { .. } => "nothing_left",
+            Refusal::ExceedsRecharge { .. } => "exceeds_recharge",
+            Refusal::Insufficient { .. } => "insufficient",
             Refusal::AccountFull => "account_full",
             Refusal::AccountMissing => "account_missing",
         }
@@ -104,14 +260,14 @@ pub struct Entry {
     pub balance_before: i64,
     /// The account's balance after.
     pub balance_after: i64,
-    /// A recharge's or an expired batch's source, or the kind of service used.
+    /// The kind of service used, or the source of the points.
     pub source_type: String,
-    /// The order or the task.
+    /// The order or the task. Of a refund the task of its consume, of a void the order of its recharge.
     pub source_id: Option<String>,
-    /// The batch that a recharge opened.
+    /// The batch that a recharge or a refund opened.
     pub batch: Option<i32>,
-    /// Points by batch: drawn by a consume, settled by a recharge, taken by an expiry; of an adjust entry above zero
-    /// where they were taken out, below zero where they were put back.
+    /// Points by batch: drawn by a consume or a void, settled by a recharge or a refund, taken by an expiry, put back by a
+    /// restore; of an adjust entry above zero where they were taken out, below zero where they were put back.
     pub allocations: Vec<Allocation>,
     /// When it happened.
     #[serde(serialize_with = "time")]
@@ -121,12 +277,30 @@ pub struct Entry {
     pub duration: Option<Decimal>,
     /// For people.
     pub description: String,
+    /// Of a refund the number of its consume, of a void that of its recharge.
+    pub refers_to: Option<i64>,
+    /// Of the first entry of a refund or a void: what was asked for.
+    #[serde(skip)]
+    pub asked: Option<Asked>,
     /// Stands for the posting's key; an expiry and a repair have none.
     #[serde(skip)]
     pub key: Option<Uuid>,
     /// Version of the rule by which the points were allocated.
     #[serde(skip)]
     pub drawing_rule: i16,
+}
+
+/// What a refund or a void was asked for, and what it wrote. It is stored to tell a replay from a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The points; `None` where they were left out.
+    pub points: Option<i64>,
+    /// Whether points that were used already may be taken too.
+    pub beyond_used: bool,
+    /// The points of all its entries.
+    pub posted: i64,
+    /// How many entries it has, one after the other.
+    pub entries: i64,
 }
 
 /// Points of an entry that touched a batch.
@@ -148,25 +322,50 @@ pub enum EntryType {
     Consume,
     /// Points of a batch expired.
     Expire,
+    /// Points of a consume were given back.
+    Refund,
+    /// Points of a recharge were taken back.
+    Void,
+    /// Points that had expired were put back, for work that was done before they expired.
+    Restore,
     /// A repair set right what a change by hand had broken.
     Adjust,
 }
 
 impl EntryType {
+    /// All of them.
+    pub const ALL: [EntryType; 7] = [
+        EntryType::Recharge,
+        EntryType::Consume,
+        EntryType::Expire,
+        EntryType::Refund,
+        EntryType::Void,
+        EntryType::Restore,
+        EntryType::Adjust,
+    ];
+
     /// As the database and JSON write it.
     pub fn as_str(self) -> &'static str {
         match self {
             EntryType::Recharge => "recharge",
             EntryType::Consume => "consume",
             EntryType::Expire => "expire",
+            EntryType::Refund => "refund",
+            EntryType::Void => "void",
+            EntryType::Restore => "restore",
             EntryType::Adjust => "adjust",
         }
     }
 
     /// Reads what [`EntryType::as_str`] writes.
     pub fn parse(text: &str) -> Option<EntryType> {
-        let all = [EntryType::Recharge, EntryType::Consume, EntryType::Expire, EntryType::Adjust];
-        all.into_iter().find(|kind| kind.as_str() == text)
+        EntryType::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Whether a posting's entry of this type adds its points to the balance. An adjust entry, which no posting writes, may do
+    /// either.
+    pub(super) fn adds(self) -> bool {
+        matches!(self, EntryType::Recharge | EntryType::Refund | EntryType::Restore)
     }
 }
 

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
-use super::decide::{Account, Batch, BatchState};
-use super::reply::{Allocation, Entry, EntryType};
+use super::decide::{Account, Batch, BatchState, LoadedHold};
+use super::reply::{Allocation, Asked, Entry, EntryType};
 use super::session::Error;
 
 /// Parameters of a statement.
@@ -46,8 +46,12 @@ columns! {
         total_recharged: i64 = account.total_recharged,
         total_consumed: i64 = account.total_consumed,
         total_expired: i64 = account.total_expired,
+        total_refunded: i64 = account.total_refunded,
+        total_voided: i64 = account.total_voided,
         last_seq: i64 = account.last_seq,
+        expired_until: Option<DateTime<Utc>> = account.expired_until,
         last_batch: i32 = account.last_batch,
+        open_holds: i32 = account.open_holds,
     }
 }
 
@@ -58,6 +62,7 @@ columns! {
         batch: i32 = row.1.batch,
         amount: i64 = row.1.amount,
         remaining: i64 = row.1.remaining,
+        expired: i64 = row.1.expired,
         source: &'a str = &row.1.source,
         opened_at: DateTime<Utc> = row.1.opened_at,
         expires_at: DateTime<Utc> = row.1.expires_at,
@@ -70,6 +75,23 @@ columns! {
         user_id: Uuid = row.0,
         batch: i32 = row.1.batch,
         remaining: i64 = row.1.remaining,
+        expired: i64 = row.1.expired,
+    }
+}
+
+columns! {
+    /// Of hold_write.
+    HoldColumns<'a> of row: &'a LoadedHold {
+        user_id: Uuid = row.hold.user,
+        key: Uuid = row.key,
+        points: i64 = row.hold.points,
+        at: DateTime<Utc> = row.hold.at,
+        until: DateTime<Utc> = row.hold.until,
+        seq: Option<i64> = row.hold.seq,
+        state: &'static str = row.hold.state.as_str(),
+        source_type: &'a str = &row.hold.source_type,
+        source_id: &'a str = &row.hold.source_id,
+        caller_key: Option<&'a str> = row.hold.key.as_deref(),
     }
 }
 
@@ -91,6 +113,8 @@ columns! {
         at: DateTime<Utc> = row.0.at,
         duration: Option<Decimal> = row.0.duration,
         description: &'a str = &row.0.description,
+        refers_to: Option<i64> = row.0.refers_to,
+        asked: Option<Json<Asked>> = row.0.asked.map(Json),
         key: Option<Uuid> = row.0.key,
         allocated_from: i32 = row.1.0,
         allocated_to: i32 = row.1.1,
@@ -125,9 +149,13 @@ pub(super) fn account_from(row: &Row) -> Result<Account, Error> {
     account.total_recharged = row.try_get("total_recharged")?;
     account.total_consumed = row.try_get("total_consumed")?;
     account.total_expired = row.try_get("total_expired")?;
+    account.total_refunded = row.try_get("total_refunded")?;
+    account.total_voided = row.try_get("total_voided")?;
     account.total_adjusted = row.try_get("total_adjusted")?;
     account.last_seq = row.try_get("last_seq")?;
+    account.expired_until = row.try_get("expired_until")?;
     account.last_batch = row.try_get("last_batch")?;
+    account.open_holds = row.try_get("open_holds")?;
     Ok(account)
 }
 
@@ -136,6 +164,7 @@ pub(super) fn batch_from(row: &Row) -> Result<Batch, Error> {
         batch: row.try_get("batch")?,
         amount: row.try_get("amount")?,
         remaining: row.try_get("remaining")?,
+        expired: row.try_get("expired")?,
         source: row.try_get("source")?,
         opened_at: row.try_get("opened_at")?,
         expires_at: row.try_get("expires_at")?,
@@ -161,6 +190,8 @@ pub(super) fn entry_from(row: &Row) -> Result<Entry, Error> {
         at: row.try_get("at")?,
         duration: row.try_get("duration")?,
         description: row.try_get("description")?,
+        refers_to: row.try_get("refers_to")?,
+        asked: row.try_get::<_, Option<Json<Asked>>>("asked")?.map(|Json(asked)| asked),
         key: row.try_get("key")?,
         drawing_rule: row.try_get("drawing_rule")?,
     })

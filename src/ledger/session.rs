@@ -1,24 +1,27 @@
 //! How a group of postings reaches the database: load, decide, store, in two round trips whatever the group's size.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::{FutureExt, try_join};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::also_write::AlsoWrite;
 use super::decide::{self, Account, Batch, BatchState, Decision, KnownKeys};
-use super::posting::Posting;
+use super::holds::hold_from;
+use super::posting::{Kind, Posting};
 use super::reply::Reply;
 use super::rows::{
-    AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, NewBatchColumns, Params, account_from, batch_from,
-    entry_from,
+    AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, HoldColumns, NewBatchColumns, Params, account_from,
+    batch_from, entry_from,
 };
 use super::rules::{DRAWING_RULE, Rules};
-use crate::database::{self, Database, SessionKind};
+use crate::database::{self, Database, SessionKind, pipelined};
+use crate::time::to_microsecond;
 
 /// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
@@ -114,12 +117,17 @@ statements! {
     account_lock = "account_lock.sql",
     account_update = "account_update.sql",
     balance = "balance.sql",
+    batch_expired = "batch_expired.sql",
     batch_insert = "batch_insert.sql",
+    batch_named = "batch_named.sql",
     batch_open = "batch_open.sql",
     batch_orphan = "batch_orphan.sql",
     batch_update = "batch_update.sql",
     entry_insert = "entry_insert.sql",
     entry_known = "entry_known.sql",
+    entry_returned = "entry_returned.sql",
+    hold_known = "hold_known.sql",
+    hold_write = "hold_write.sql",
 }
 
 impl Session {
@@ -155,7 +163,8 @@ impl<C: Deref<Target = Client>> Session<C> {
 
     /// Posts a group: each posting in order, all in one transaction. The replies come in the same order.
     ///
-    /// Two round trips: lock and load, then store and commit. A dropped future leaves no transaction open.
+    /// Two round trips: lock and load, then store and commit. A group with late consumes, refunds, voids or holds loads once more
+    /// in between. A dropped future leaves no transaction open.
     ///
     /// # Errors
     /// See [`Error`]. Refusals are replies.
@@ -166,7 +175,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             let result = async {
                 let mut group = self.begin();
                 let (accounts, decision) = group.decide(postings, rules).await?;
-                if decision.entries.is_empty() {
+                if !decision.changed {
                     // Unlike a commit of the locks alone, this waits for no disk.
                     group.transaction.rollback().await?;
                 } else {
@@ -230,67 +239,95 @@ impl Group<'_> {
         let asked: Vec<(&Posting, Option<Uuid>)> = postings
             .iter()
             .zip(keys.iter().copied())
-            .filter(|(posting, _)| decide::refuse_on_sight(posting, rules).is_none())
+            .filter(|(posting, _)| decide::refuse_on_sight(posting, rules, None).is_none())
             .collect();
-        let (mut accounts, known) = self.load(&asked).await?;
+        let Loaded { mut accounts, known, now } = self.load(&asked).await?;
         let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
         let is_new = seen.iter().any(|user| !self.orphans.contains(user));
         *self.orphans = seen;
         if is_new {
             return Err(Error::LostRace);
         }
-        let decision = decide::decide(&mut accounts, &known, postings, &keys, rules);
+        let more = More::needed_by(&asked, &accounts, &known);
+        if !more.is_empty() {
+            self.load_more(&more, &mut accounts).await?;
+        }
+        let decision = decide::decide(&mut accounts, &known, postings, &keys, rules, now);
         Ok((accounts, decision))
     }
 
     /// The first round trip. The accounts come back sorted by user.
-    async fn load(&self, postings: &[(&Posting, Option<Uuid>)]) -> Result<(Vec<Account>, KnownKeys), Error> {
+    async fn load(&self, postings: &[(&Posting, Option<Uuid>)]) -> Result<Loaded, Error> {
         let mut users: Vec<Uuid> = postings.iter().map(|(posting, _)| posting.user).collect();
         users.sort_unstable();
         users.dedup();
-        let keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).collect();
+        let named = postings.iter().filter_map(|(posting, _)| posting.reference_id());
+        let keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).chain(named).collect();
         if users.is_empty() {
-            return Ok(Default::default());
+            return Ok(Loaded::default());
         }
         let (client, statements) = (self.transaction.client, self.statements);
         let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) = ([&users], [&keys]);
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
-        let (locked, open, known) = try_join!(
+        let (locked, open, known) = pipelined!(
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.batch_open, &of_users),
             client.query(&statements.entry_known, &of_keys),
         )?;
 
         let mut accounts: Vec<Account> = users.into_iter().map(Account::missing).collect();
-        for row in &locked {
+        let clock = locked.first().ok_or_else(|| Error::Corrupt("the database tells no time".to_owned()))?;
+        let now = Some(clock.try_get("now")?);
+        for row in locked_accounts(&locked) {
             let loaded = account_from(row)?;
             if let Some(account) = find(&mut accounts, loaded.user) {
                 *account = loaded;
             }
         }
-        let mut batches: HashMap<Uuid, Vec<Batch>> = HashMap::with_capacity(accounts.len());
-        for row in &open {
-            batches.entry(row.try_get("user_id")?).or_default().push(batch_from(row)?);
-        }
-        for (user, batches) in batches {
-            if let Some(account) = find(&mut accounts, user) {
-                account.load_batches(batches);
-            }
-        }
+        load_batches(&open, &mut accounts)?;
         let known = known.iter().map(|row| {
             let entry = entry_from(row)?;
             let key = entry.key.ok_or_else(|| Error::Corrupt("an entry was found by a key it does not have".into()))?;
             Ok((key, entry))
         });
-        Ok((accounts, known.collect::<Result<_, Error>>()?))
+        Ok(Loaded { accounts, known: known.collect::<Result<_, Error>>()?, now })
+    }
+
+    /// One more round trip, for groups with late consumes, refunds, voids or holds.
+    async fn load_more(&self, more: &More, accounts: &mut [Account]) -> Result<(), Error> {
+        let (client, statements) = (self.transaction.client, self.statements);
+        let of_late: [&(dyn ToSql + Sync); 2] = [&more.late.0, &more.late.1];
+        let of_batches: [&(dyn ToSql + Sync); 2] = [&more.batches.0, &more.batches.1];
+        let of_entries: [&(dyn ToSql + Sync); 2] = [&more.entries.0, &more.entries.1];
+        let of_holds: [&(dyn ToSql + Sync); 3] = [&more.hold_keys, &more.holders.0, &more.holders.1];
+        let (expired, named, returned, holds) = pipelined!(
+            client.query(&statements.batch_expired, &of_late),
+            client.query(&statements.batch_named, &of_batches),
+            client.query(&statements.entry_returned, &of_entries),
+            client.query(&statements.hold_known, &of_holds),
+        )?;
+        load_batches(&expired, accounts)?;
+        load_batches(&named, accounts)?;
+        for row in &returned {
+            if let Some(account) = find(accounts, row.try_get("user_id")?) {
+                account.load_returned(row.try_get("seq")?, row.try_get("points")?);
+            }
+        }
+        for row in &holds {
+            let (key, hold) = hold_from(row)?;
+            if let Some(account) = find(accounts, hold.user) {
+                account.load_hold(key, hold);
+            }
+        }
+        Ok(())
     }
 
     /// The second round trip: writes the accounts and the entries, lets `also` write along, and commits.
     async fn store(
         self,
         accounts: &[Account],
-        Decision { entries, replies }: &Decision,
+        Decision { entries, replies, .. }: &Decision,
         also: &impl AlsoWrite<[Reply]>,
     ) -> Result<(), Error> {
         let changed = || accounts.iter().filter(|account| account.is_changed());
@@ -303,6 +340,7 @@ impl Group<'_> {
         };
         let drawn = DrawnBatchColumns::from_rows(batches(BatchState::Changed));
         let new = NewBatchColumns::from_rows(batches(BatchState::New));
+        let holds = HoldColumns::from_rows(changed().flat_map(Account::changed_holds));
         let mut allocations = Allocations::default();
         let written = EntryColumns::from_rows(entries.iter().map(|entry| (entry, allocations.append(entry))));
         let mut entry_params = written.params();
@@ -310,11 +348,12 @@ impl Group<'_> {
         let (client, statements) = (self.transaction.client, self.statements);
         // Accounts first: a lost race for a new one shows before anything else is written.
         let stored = async {
-            try_join!(
+            pipelined!(
                 self.execute(&statements.account_insert, opened.params(), opened.rows),
                 self.execute(&statements.account_update, updated.params(), updated.rows),
                 self.execute(&statements.batch_update, drawn.params(), drawn.rows),
                 self.execute(&statements.batch_insert, new.params(), new.rows),
+                self.execute(&statements.hold_write, holds.params(), holds.rows),
                 self.execute(&statements.entry_insert, entry_params, written.rows),
                 also.write(client, replies),
                 client.batch_execute("COMMIT"),
@@ -336,6 +375,87 @@ impl Group<'_> {
             self.transaction.client.execute(statement, &params).await?;
         }
         Ok(())
+    }
+}
+
+/// What the first round trip brings.
+#[derive(Default)]
+struct Loaded {
+    /// Sorted by user.
+    accounts: Vec<Account>,
+    known: KnownKeys,
+    /// The database's clock; `None` where nothing had to be loaded.
+    now: Option<DateTime<Utc>>,
+}
+
+/// What some groups need beyond the open batches: each a list of columns for a statement.
+#[derive(Default)]
+struct More {
+    /// Users with batches that expired, and the earliest of their late consumes.
+    late: (Vec<Uuid>, Vec<DateTime<Utc>>),
+    /// User and number of batches that a refunded consume drew from, or that a voided recharge opened.
+    batches: (Vec<Uuid>, Vec<i32>),
+    /// User and number of entries that are refunded or voided.
+    entries: (Vec<Uuid>, Vec<i64>),
+    hold_keys: Vec<Uuid>,
+    /// Users that ask for a hold beside others, and the earliest that they ask for.
+    holders: (Vec<Uuid>, Vec<DateTime<Utc>>),
+}
+
+impl More {
+    /// `accounts` are sorted by user.
+    fn needed_by(postings: &[(&Posting, Option<Uuid>)], accounts: &[Account], known: &KnownKeys) -> More {
+        let (mut late, mut holders) = (BTreeMap::new(), BTreeMap::new());
+        let earliest = |times: &mut BTreeMap<Uuid, DateTime<Utc>>, posting: &Posting| {
+            let at = to_microsecond(posting.at);
+            times.entry(posting.user).and_modify(|time| *time = at.min(*time)).or_insert(at);
+        };
+        let mut more = More::default();
+        for (posting, key) in postings {
+            let Ok(index) = accounts.binary_search_by_key(&posting.user, |account| account.user) else { continue };
+            let Some(account) = accounts.get(index) else { continue };
+            match &posting.kind {
+                Kind::Recharge { .. } => {}
+                Kind::Consume { .. } => {
+                    let has_holds = account.open_holds > 0;
+                    if has_holds {
+                        more.hold_keys.extend(key);
+                    }
+                    // The consume is dated back to the hold that it captures.
+                    if account.expired_until.is_some_and(|until| has_holds || until > posting.at) {
+                        earliest(&mut late, posting);
+                    }
+                }
+                Kind::Hold { .. } => {
+                    more.hold_keys.extend(key);
+                    if account.open_holds > 0 {
+                        earliest(&mut holders, posting);
+                    }
+                    // A consume of the same group may capture it.
+                    if account.expired_until.is_some_and(|until| until > posting.at) {
+                        earliest(&mut late, posting);
+                    }
+                }
+                Kind::Release { .. } => more.hold_keys.extend(key),
+                Kind::Refund { .. } | Kind::Void { .. } => {
+                    if let Some(entry) = posting.reference_id().and_then(|reference| known.get(&reference)) {
+                        more.entries.0.push(entry.user);
+                        more.entries.1.push(entry.seq);
+                        let drawn = entry.allocations.iter().map(|part| part.batch);
+                        for batch in drawn.chain(entry.batch) {
+                            more.batches.0.push(entry.user);
+                            more.batches.1.push(batch);
+                        }
+                    }
+                }
+            }
+        }
+        (more.late, more.holders) = (late.into_iter().unzip(), holders.into_iter().unzip());
+        more
+    }
+
+    fn is_empty(&self) -> bool {
+        self.late.0.is_empty() && self.entries.0.is_empty() && self.hold_keys.is_empty()
     }
 }
 
@@ -372,6 +492,24 @@ impl Drop for Transaction<'_> {
             let _ = self.client.batch_execute("ROLLBACK").now_or_never();
         }
     }
+}
+
+/// The rows of account_lock that hold an account: without any, one row tells the time alone.
+pub(super) fn locked_accounts(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    rows.iter().filter(|row| row.try_get::<_, Option<Uuid>>("user_id").is_ok_and(|user| user.is_some()))
+}
+
+fn load_batches(rows: &[Row], accounts: &mut [Account]) -> Result<(), Error> {
+    let mut batches: HashMap<Uuid, Vec<Batch>> = HashMap::with_capacity(accounts.len());
+    for row in rows {
+        batches.entry(row.try_get("user_id")?).or_default().push(batch_from(row)?);
+    }
+    for (user, batches) in batches {
+        if let Some(account) = find(accounts, user) {
+            account.load_batches(batches);
+        }
+    }
+    Ok(())
 }
 
 fn find(accounts: &mut [Account], user: Uuid) -> Option<&mut Account> {

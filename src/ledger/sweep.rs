@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
-use futures_util::try_join;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -13,8 +12,8 @@ use uuid::Uuid;
 
 use super::also_write::{AlsoWrite, Progress, SoFar};
 use super::rules::{DRAWING_RULE, Rules};
-use super::session::{Error, Session, Transaction};
-use crate::database::Cursor;
+use super::session::{Error, Session, Transaction, locked_accounts};
+use crate::database::{Cursor, pipelined};
 use crate::numbers::count;
 use crate::time::to_microsecond;
 
@@ -130,17 +129,17 @@ impl<C: Deref<Target = Client>> Session<C> {
             let of_group: [&(dyn ToSql + Sync); 6] = [&users, &at, &before, &after, &DRAWING_RULE, &number];
             let transaction = Transaction::begin(client);
             let expire = async {
-                try_join!(
+                pipelined!(
                     client.query(&statements.account_lock, &of_users),
                     client.query(&statements.account_expire, &of_group),
                 )
             };
-            let end = async { try_join!(client.batch_execute(end), due.fetch(client)) };
+            let end = async { pipelined!(client.batch_execute(end), due.fetch(client)) };
             so_far.progress.done += users.len() as u64;
             let (locked, next) = match run {
                 // One round trip: the group's transaction, and the accounts of the next group behind it.
                 None => {
-                    let ((locked, expired), ((), next)) = try_join!(expire, end)?;
+                    let ((locked, expired), ((), next)) = pipelined!(expire, end)?;
                     so_far.counters.add(&expired)?;
                     (locked, next)
                 }
@@ -148,11 +147,13 @@ impl<C: Deref<Target = Client>> Session<C> {
                 Some((_, also)) => {
                     let (locked, expired) = expire.await?;
                     so_far.counters.add(&expired)?;
-                    let ((), ((), next)) = try_join!(also.write(client, &so_far), end)?;
+                    let ((), ((), next)) = pipelined!(also.write(client, &so_far), end)?;
                     (locked, next)
                 }
             };
             transaction.ended();
+            let locked: Vec<Uuid> =
+                locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
             if locked.len() < users.len() {
                 self.report_orphans(&users, &locked, at, &mut so_far.counters).await?;
             }
@@ -178,11 +179,10 @@ impl<C: Deref<Target = Client>> Session<C> {
     async fn report_orphans(
         &self,
         users: &[Uuid],
-        locked: &[Row],
+        locked: &[Uuid],
         at: DateTime<Utc>,
         sweep: &mut Sweep,
     ) -> Result<(), Error> {
-        let locked = users_from(Some(locked))?;
         let missing: Vec<Uuid> = users.iter().copied().filter(|user| locked.binary_search(user).is_err()).collect();
         for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at]).await? {
             let batches = count(row.try_get(1)?);

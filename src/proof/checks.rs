@@ -64,6 +64,8 @@ pub static RULES: &[Rule] = &[
     rule!("account_missing", []),
     rule!("entry_numbers", [Account: "account_missing"]),
     rule!("entry_type", [Account: "account_missing"]),
+    rule!("entry_time", [Account: "account_missing" "entry_numbers"]),
+    rule!("entry_asked", [Account: "account_missing" "entry_numbers" "entry_type"]),
     rule!("entry_chain", [Account: "account_missing" "entry_numbers"]),
     rule!("entry_amount", [Account: "account_missing", Entry: "entry_type"]),
     rule!("batch_recharge", [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]),
@@ -75,8 +77,15 @@ pub static RULES: &[Rule] = &[
             Entry: "entry_type" "entry_chain" "entry_amount",
         ]
     ),
-    rule!("batch_amount", [Account: "account_missing" "entry_numbers" "entry_allocations", Batch: "batch_recharge"]),
-    rule!("batch_state", [Account: "account_missing", Batch: "batch_recharge" "batch_amount"]),
+    rule!("batch_amount", [Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations", Batch: "batch_recharge"]),
+    rule!(
+        "batch_expired",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
+            Batch: "batch_recharge" "batch_amount",
+        ]
+    ),
+    rule!("batch_state", [Account: "account_missing", Batch: "batch_recharge" "batch_amount" "batch_expired"]),
     rule!(
         "entry_batches",
         [
@@ -85,9 +94,44 @@ pub static RULES: &[Rule] = &[
             Entry: "batch_recharge",
         ]
     ),
+    rule!(
+        "entry_restored",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
+            Batch: "batch_recharge" "entry_batches",
+            Entry: "entry_amount" "entry_batches",
+        ]
+    ),
+    rule!("refund_consume", [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]),
+    rule!(
+        "refund_batch",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "entry_allocations" "refund_consume",
+            Batch: "batch_recharge" "batch_state",
+        ]
+    ),
+    rule!(
+        "void_recharge",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "entry_allocations",
+            Batch: "batch_recharge" "entry_batches",
+        ]
+    ),
+    rule!("hold_consume", [Account: "account_missing" "entry_numbers" "entry_type"]),
+    rule!(
+        "history_changed",
+        [Account: "account_missing" "entry_numbers" "entry_type" "entry_time" "entry_asked" "entry_chain" "entry_amount"
+            "batch_recharge" "entry_allocations" "batch_state" "entry_batches" "entry_restored" "refund_consume"
+            "refund_batch" "void_recharge" "hold_consume"]
+    ),
     rule!("account_balance", [Account: "entry_numbers"]),
     rule!("account_totals", [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount"]),
-    rule!("account_numbers", [Account: "entry_numbers" "entry_type"]),
+    rule!("account_numbers", [Account: "entry_numbers" "entry_type" "hold_consume"]),
+    rule!(
+        "account_expiry",
+        [Account: "account_missing" "entry_numbers" "entry_type" "batch_recharge" "entry_allocations" "batch_state"
+            "entry_batches" "history_changed"]
+    ),
     rule!(
         "account_identity",
         [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "account_balance" "account_totals"]
@@ -96,11 +140,6 @@ pub static RULES: &[Rule] = &[
         "account_remaining",
         [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge" "entry_allocations"
             "batch_amount" "account_balance"]
-    ),
-    rule!(
-        "history_changed",
-        [Account: "account_missing" "entry_numbers" "entry_type" "entry_chain" "entry_amount" "batch_recharge"
-            "entry_allocations" "batch_state" "entry_batches"]
     ),
 ];
 

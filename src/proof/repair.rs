@@ -107,7 +107,7 @@ pub struct BatchChange {
     pub after: BatchRow,
 }
 
-/// The columns of an account.
+/// The columns of an account. The time is as the database writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "they are the table's columns")]
 #[serde(deny_unknown_fields)]
@@ -116,9 +116,13 @@ pub struct AccountRow {
     pub total_recharged: i64,
     pub total_consumed: i64,
     pub total_expired: i64,
+    pub total_refunded: i64,
+    pub total_voided: i64,
     pub total_adjusted: i64,
     pub last_seq: i64,
     pub last_batch: i32,
+    pub expired_until: Option<String>,
+    pub open_holds: i32,
 }
 
 /// The columns of a batch that follow from its account's history. Times are as the database writes them.
@@ -128,6 +132,7 @@ pub struct AccountRow {
 pub struct BatchRow {
     pub amount: i64,
     pub remaining: i64,
+    pub expired: i64,
     pub open: bool,
     pub source: String,
     pub opened_at: String,
@@ -255,17 +260,29 @@ async fn write_batches(client: &Client, change: &Change) -> Result<(), tokio_pos
     let numbers: Vec<i32> = batches.iter().map(|batch| batch.batch).collect();
     let amounts: Vec<i64> = batches.iter().map(|batch| batch.after.amount).collect();
     let remaining: Vec<i64> = batches.iter().map(|batch| batch.after.remaining).collect();
+    let expired: Vec<i64> = batches.iter().map(|batch| batch.after.expired).collect();
     let sources: Vec<&str> = batches.iter().map(|batch| batch.after.source.as_str()).collect();
     let opened_at: Vec<&str> = batches.iter().map(|batch| batch.after.opened_at.as_str()).collect();
     let sql = include_str!("../../sql/proof/repair_batches.sql");
-    client.execute(sql, &[&change.user, &numbers, &amounts, &remaining, &sources, &opened_at]).await.map(drop)
+    client.execute(sql, &[&change.user, &numbers, &amounts, &remaining, &expired, &sources, &opened_at]).await.map(drop)
 }
 
 async fn write_account(client: &Client, change: &Change) -> Result<(), tokio_postgres::Error> {
-    let AccountRow { balance, total_recharged, total_consumed, total_expired, total_adjusted, last_seq, last_batch } =
-        &change.account.after;
-    let columns: [&(dyn ToSql + Sync); 8] =
-        [&change.user, balance, total_recharged, total_consumed, total_expired, total_adjusted, last_seq, last_batch];
+    let after = &change.account.after;
+    let columns: [&(dyn ToSql + Sync); 12] = [
+        &change.user,
+        &after.balance,
+        &after.total_recharged,
+        &after.total_consumed,
+        &after.total_expired,
+        &after.total_refunded,
+        &after.total_voided,
+        &after.total_adjusted,
+        &after.last_seq,
+        &after.last_batch,
+        &after.expired_until,
+        &after.open_holds,
+    ];
     client.execute(include_str!("../../sql/proof/repair_account.sql"), &columns).await.map(drop)
 }
 
@@ -343,7 +360,8 @@ fn beyond_repair(finding: &Finding) -> Option<String> {
             "entry {seq} does not begin where the one before it ended: either of the two was changed, or the balance was \
              between them and then posted to; correct the wrong one by hand, as the owner of the tables"
         ),
-        (rule, Some(seq)) if rule.starts_with("entry_") => {
+        ("hold_consume", _) => format!("a hold does not agree with its consume: {}; {backup}", finding.expected),
+        (rule, Some(seq)) if ["entry_", "refund_", "void_"].iter().any(|part| rule.starts_with(part)) => {
             format!("the history is damaged: entry {seq} itself is wrong ({rule}), {backup}")
         }
         _ => return None,
@@ -381,17 +399,22 @@ fn change_of(
     for BatchAndHistory { batch, row, of_history } in looked {
         let Some(of_history) = of_history else {
             return Err(format!(
-                "the history does not know batch {batch} as it is: no recharge opened it under this number, or it \
-                 expires before it was opened; restore its row from a backup"
+                "the history does not know batch {batch} as it is: no recharge or refund opened it under this number, or \
+                 its end is not after its opening; restore its row from a backup"
             ));
         };
-        if !(0..=of_history.amount).contains(&of_history.remaining) {
+        let within = 0..=of_history.amount;
+        if !within.contains(&of_history.remaining) || !within.contains(&of_history.expired) {
             return Err(format!("entries took more from batch {batch} than it had: restore them from a backup"));
         }
         let mut after = of_history.clone();
         if keep == Basis::Balances {
             if !(0..=of_history.amount).contains(&row.remaining) {
                 return Err(disagree(&format!("batch {batch} shows {} of {}", row.remaining, of_history.amount)));
+            }
+            // What remains in it may still expire.
+            if of_history.expired > of_history.amount - row.remaining {
+                return Err(disagree(&format!("of batch {batch}, {} points have expired", of_history.expired)));
             }
             shown += i128::from(row.remaining);
             (after.remaining, after.open) = (row.remaining, row.remaining > 0);

@@ -56,7 +56,9 @@ pub struct Since {
     pub seq: i64,
     /// Its effective time.
     pub at: DateTime<Utc>,
-    /// The service that was used.
+    /// Its type: mostly a consume, or a void.
+    pub kind: String,
+    /// The service that was used, or the source of the voided points.
     pub source_type: String,
 }
 
@@ -68,9 +70,14 @@ impl Owing {
     }
 
     fn from_row(row: &Row) -> Result<Owing, tokio_postgres::Error> {
-        let since = match (row.try_get("seq")?, row.try_get("since")?, row.try_get("source_type")?) {
-            (Some(seq), Some(at), Some(source_type)) => Some(Since { seq, at, source_type }),
-            _ => None,
+        let since = match row.try_get("seq")? {
+            Some(seq) => Some(Since {
+                seq,
+                at: row.try_get("since")?,
+                kind: row.try_get("type")?,
+                source_type: row.try_get("source_type")?,
+            }),
+            None => None,
         };
         let (user, last) = (row.try_get("user_id")?, row.try_get("last_at")?);
         Ok(Owing { user, owed: row.try_get("owed")?, booked: row.try_get("booked")?, since, last })

@@ -66,6 +66,8 @@ struct Expired {
     by_sweep: Held,
     /// By a posting to the account, before the nightly run.
     on_activity: Held,
+    /// What of expired points came back for late usage.
+    restored: i64,
 }
 
 impl Expired {
@@ -93,12 +95,16 @@ struct Forecast {
 #[derive(Clone, Copy, Debug, Default)]
 struct Flows {
     issued: i64,
+    refunded: i64,
     used: i64,
+    voided: i64,
     expired: i64,
+    restored: i64,
     corrected: i64,
 }
 
-/// A day of the last forecast and its actual figures: forecast + issued - used + corrected = expired + overdue + difference.
+/// A day of the last forecast and its actual figures: forecast + issued + refunded - used - voided + restored + corrected =
+/// expired + overdue + difference.
 #[derive(Clone, Copy, Debug)]
 struct Compared {
     ends: DateTime<Utc>,
@@ -112,15 +118,18 @@ struct Compared {
 impl Compared {
     fn new(forecast: Forecast, flows: Flows, overdue: i64) -> Compared {
         let Forecast { ends, points } = forecast;
-        let due = points.saturating_add(flows.issued).saturating_sub(flows.used).saturating_add(flows.corrected);
+        let more = [flows.issued, flows.refunded, flows.restored, flows.corrected];
+        let due = more.into_iter().fold(points, i64::saturating_add);
+        let due = due.saturating_sub(flows.used).saturating_sub(flows.voided);
         let difference = due.saturating_sub(flows.expired.saturating_add(overdue));
         Compared { ends, forecast: points, flows, overdue, difference }
     }
 
     /// Whether there is anything to show.
     fn is_empty(&self) -> bool {
-        let Flows { issued, used, expired, corrected } = self.flows;
-        [self.forecast, issued, used, expired, corrected, self.overdue].iter().all(|points| *points == 0)
+        let Flows { issued, refunded, used, voided, expired, restored, corrected } = self.flows;
+        let all = [self.forecast, issued, refunded, used, voided, expired, restored, corrected, self.overdue];
+        all.iter().all(|points| *points == 0)
     }
 }
 
@@ -212,6 +221,7 @@ impl Facts {
             source: String::new(),
             by_sweep: sum.by_sweep.plus(of.by_sweep),
             on_activity: sum.on_activity.plus(of.on_activity),
+            restored: sum.restored.saturating_add(of.restored),
         })
     }
 
@@ -315,6 +325,7 @@ async fn read_expired(
         let (source, held): (String, Held) = (row.try_get("source")?, Held::from_row(&row)?);
         let expired = by_source.entry(source.clone()).or_insert_with(|| Expired { source, ..Expired::default() });
         *(if row.try_get("by_sweep")? { &mut expired.by_sweep } else { &mut expired.on_activity }) = held;
+        expired.restored = expired.restored.saturating_add(row.try_get("restored")?);
     }
     Ok(by_source.into_values().collect())
 }
@@ -324,7 +335,7 @@ fn expired_by(sweep: &Sweep) -> Vec<Expired> {
     let sources = sweep.by_source.iter().map(|(source, of)| {
         let batches = i64::try_from(of.batches).unwrap_or(i64::MAX);
         let by_sweep = Held { batches, points: of.points };
-        Expired { source: source.clone(), by_sweep, on_activity: Held::default() }
+        Expired { source: source.clone(), by_sweep, ..Expired::default() }
     });
     sources.collect()
 }
@@ -343,8 +354,11 @@ async fn read_flows(
         if let Some(of) = flows.get_mut(part_of(&row)?) {
             *of = Flows {
                 issued: row.try_get("issued")?,
+                refunded: row.try_get("refunded")?,
                 used: row.try_get("used")?,
+                voided: row.try_get("voided")?,
                 expired: row.try_get("expired")?,
+                restored: row.try_get("restored")?,
                 corrected: row.try_get("corrected")?,
             };
         }

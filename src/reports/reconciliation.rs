@@ -313,17 +313,31 @@ fn roll_forward(last: &RollForward, messages: Messages) -> Table {
     // Arrears are no source: they come last.
     let (arrears, sources): (Vec<_>, Vec<_>) = last.rows.iter().partition(|(source, _)| *source == books::ARREARS);
     let rows: Vec<(&String, &Booked)> = sources.into_iter().chain(arrears).collect();
+    let any = |of: fn(&Movement) -> i64| rows.iter().any(|(_, row)| of(&row.moved) != 0);
+    let mut note = messages.label("roll-forward-note");
+    for (key, shown) in [
+        ("roll-forward-refunded", any(|of| of.refunded)),
+        ("roll-forward-voided", any(|of| of.voided)),
+        ("roll-forward-restored", any(|of| of.restored)),
+    ] {
+        if shown {
+            note.push_str(&messages.label(key));
+        }
+    }
     TableBuilder::new(messages, "roll-forward", messages.text("roll-forward-of-day", args![day = day]))
-        .note(messages.label("roll-forward-note"))
+        .note(note)
         .column("source", Kind::Text, move |(source, _): &(&String, &Booked)| match source.as_str() {
             books::ARREARS => messages.label("arrears-receivable"),
             source => source.to_owned(),
         })
         .summed("opening", |(_, row)| row.opening)
         .summed("issued", |(_, row)| row.moved.recharged)
+        .when(any(|of| of.refunded), |table| table.summed("refunded", |(_, row)| row.moved.refunded))
         .summed("applied-to-arrears", |(_, row)| -row.moved.settled)
         .summed("used", |(_, row)| -row.moved.consumed)
+        .when(any(|of| of.voided), |table| table.summed("voided", |(_, row)| -row.moved.voided))
         .summed("expired", |(_, row)| -row.moved.expired)
+        .when(any(|of| of.restored), |table| table.summed("restored", |(_, row)| row.moved.restored))
         .summed("corrections", |(_, row)| row.moved.adjusted)
         .summed("closing", |(_, row)| row.closing)
         .rows(&rows)
@@ -331,35 +345,32 @@ fn roll_forward(last: &RollForward, messages: Messages) -> Table {
 }
 
 /// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
-/// many.
+/// many. They leave out refunds, voids and restores on a day without any.
 fn waterfall(last: &RollForward, messages: Messages) -> Chart {
     let day = messages.day(last.day);
-    let Booked { opening, moved: Movement { recharged, consumed, expired, adjusted, .. }, closing } = last.totals();
+    let Booked { opening, moved, closing } = last.totals();
     let bars = [
-        ("opening", opening),
-        ("issued", recharged),
-        ("used", -consumed),
-        ("expired", -expired),
-        ("corrections", adjusted),
-        ("closing", closing),
+        ("opening", opening, true),
+        ("issued", moved.recharged, true),
+        ("refunded", moved.refunded, false),
+        ("used", -moved.consumed, true),
+        ("voided", -moved.voided, false),
+        ("expired", -moved.expired, true),
+        ("restored", moved.restored, false),
+        ("corrections", moved.adjusted, true),
+        ("closing", closing, true),
     ];
+    let bars = bars.into_iter().filter(|(_, value, always)| *always || *value != 0);
+    let bars: Vec<Bar> = bars.map(|(label, value, _)| Bar { label: messages.label(label), value }).collect();
+    let figure = |bar: &Bar| messages.text("roll-forward-figure", args![label = bar.label.as_str(), value = bar.value]);
+    let figures: Vec<String> = bars.iter().map(figure).collect();
+    let figures = figures.join(&messages.label("figure-separator"));
     Chart {
         name: "roll-forward".to_owned(),
         title: messages.text("roll-forward-of-day", args![day = day.as_str()]),
-        description: messages.text(
-            "roll-forward-in-words",
-            args![
-                day = day,
-                opening = opening,
-                issued = recharged,
-                used = -consumed,
-                expired = -expired,
-                corrections = adjusted,
-                closing = closing
-            ],
-        ),
+        description: messages.text("roll-forward-in-words", args![day = day, figures = figures]),
         form: Form::Waterfall,
-        bars: bars.into_iter().map(|(label, value)| Bar { label: messages.label(label), value }).collect(),
+        bars,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::DateTime;
 use futures_util::{FutureExt, try_join};
 use tokio::sync::{mpsc, watch};
 use tokio_postgres::error::SqlState;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
-use crate::database::{self, Database, SessionKind};
+use crate::database::{self, Database, SessionKind, pipelined};
 use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, AlsoWrite, GROUP_POSTINGS, MOST_RACES, Posting, Refusal, Reply, Rules, Session};
 use crate::retry::{Backoff, Pauses};
@@ -413,7 +413,7 @@ impl Lane {
             }
         };
         // Queued in this order and sent together.
-        let (locked, snapshot, now_waiting, rows) = try_join!(
+        let (locked, snapshot, now_waiting, rows) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
             client.query(&statements.waiting, &of_lane),
@@ -457,8 +457,8 @@ impl Lane {
         let (mut posted, mut replayed, mut refused) = (0, 0, 0);
         for (request, reply) in taken.outcomes(replies) {
             match reply {
-                Ok(Reply::Posted(_)) => posted += 1,
-                Ok(Reply::Replayed(_)) => replayed += 1,
+                Ok(Reply::Posted(_) | Reply::Held(_) | Reply::Released(_)) => posted += 1,
+                Ok(Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_)) => replayed += 1,
                 Ok(Reply::Rejected(refusal)) | Err(refusal) => {
                     refused += 1;
                     tracing::debug!(request = request.id, code = refusal.code(), "refused: {refusal}");
@@ -625,9 +625,8 @@ impl AlsoWrite<[Reply]> for WriteOutcomes<'_> {
         let mut messages = Vec::with_capacity(requests);
         for (request, outcome) in self.taken.outcomes(replies) {
             let (state, seq, refusal) = match outcome {
-                Ok(Reply::Posted(entry)) => ("posted", Some(entry.seq), None),
-                Ok(Reply::Replayed(entry)) => ("replayed", Some(entry.seq), None),
                 Ok(Reply::Rejected(refusal)) | Err(refusal) => ("refused", None, Some(refusal)),
+                Ok(reply) => (reply.status(), reply.entry().map(|entry| entry.seq), None),
             };
             ids.push(request.id);
             states.push(state);
@@ -642,10 +641,8 @@ impl AlsoWrite<[Reply]> for WriteOutcomes<'_> {
 
 /// The posting that a row asks for, or why it asks for none.
 fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Error> {
-    let op = match row.try_get::<_, &str>("op")? {
-        "recharge" => Operation::Recharge,
-        _ => Operation::Consume,
-    };
+    let op = row.try_get::<_, &str>("op")?;
+    let Some(op) = Operation::parse(op) else { return Ok(Err(format!("op: there is no `{op}`"))) };
     let duration: Option<&str> = row.try_get("duration")?;
     let duration = match duration.map(prices::parse_seconds).transpose() {
         Ok(duration) => duration,
@@ -659,13 +656,17 @@ fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Er
         source_type: row.try_get("source_type")?,
         source_id: row.try_get("source_id")?,
         order_id: row.try_get("order_id")?,
+        of: row.try_get("of")?,
+        beyond: row.try_get("beyond")?,
         key: row.try_get("key")?,
         expires_at: row.try_get("expires_at")?,
+        until: row.try_get("until")?,
         duration,
         description: row.try_get("description")?,
         at: Some(row.try_get("at")?),
     };
-    Ok(fields.into_posting(Utc::now))
+    // A row always has its time.
+    Ok(fields.into_posting(DateTime::default))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use crate::ledger::{Kind, Posting};
+use crate::fields::PostingFields;
+use crate::ledger::Posting;
 
 /// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -18,7 +19,11 @@ pub enum State {
     Waiting,
     /// Posted, newly.
     Posted,
-    /// Posted before, under the same key.
+    /// A hold that reserves points.
+    Held,
+    /// A hold was released.
+    Released,
+    /// Done before, under the same key.
     Replayed,
     /// Rejected by the ledger.
     Refused,
@@ -28,8 +33,16 @@ pub enum State {
 
 impl State {
     /// All of them, in the order of a request's life.
-    pub const ALL: [State; 6] =
-        [State::Pending, State::Waiting, State::Posted, State::Replayed, State::Refused, State::Parked];
+    pub const ALL: [State; 8] = [
+        State::Pending,
+        State::Waiting,
+        State::Posted,
+        State::Held,
+        State::Released,
+        State::Replayed,
+        State::Refused,
+        State::Parked,
+    ];
 
     /// As the database and JSON write it.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +50,8 @@ impl State {
             State::Pending => "pending",
             State::Waiting => "waiting",
             State::Posted => "posted",
+            State::Held => "held",
+            State::Released => "released",
             State::Replayed => "replayed",
             State::Refused => "refused",
             State::Parked => "parked",
@@ -59,10 +74,11 @@ pub struct Listed {
     pub state: String,
     /// The account.
     pub user: Uuid,
-    /// `recharge` or `consume`.
+    /// What is asked for, such as `consume`.
     pub op: String,
-    /// Points to post.
-    pub points: i64,
+    /// Points to post; none where all that is left is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<i64>,
     /// A recharge's source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -81,6 +97,15 @@ pub struct Listed {
     /// Seconds that the task took, for a service charged by time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<Box<RawValue>>,
+    /// The key of the posting that a refund, a void or a release names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// How much a void may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<String>,
+    /// When a hold ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// The idempotency key that the application gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -131,32 +156,34 @@ impl PutBack {
 /// # Errors
 /// If the database does not take them.
 pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, tokio_postgres::Error> {
-    let kinds = || postings.iter().map(|posting| &posting.kind);
-    let ops: Vec<&str> =
-        kinds().map(|kind| if matches!(kind, Kind::Recharge { .. }) { "recharge" } else { "consume" }).collect();
-    let users: Vec<Uuid> = postings.iter().map(|posting| posting.user).collect();
-    let points: Vec<i64> = postings.iter().map(|posting| posting.points).collect();
-    let (mut sources, mut orders, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut types, mut ids, mut durations) = (Vec::new(), Vec::new(), Vec::new());
-    for kind in kinds() {
-        let (recharge, consume) = match kind {
-            Kind::Recharge { source, order_id, expires_at } => (Some((source, order_id, expires_at)), None),
-            Kind::Consume { source_type, source_id, duration } => (None, Some((source_type, source_id, duration))),
-        };
-        sources.push(recharge.map(|(source, _, _)| source));
-        orders.push(recharge.and_then(|(_, order, _)| *order));
-        ends.push(recharge.and_then(|(_, _, end)| *end));
-        types.push(consume.map(|(source_type, _, _)| source_type));
-        ids.push(consume.map(|(_, id, _)| id));
-        durations.push(consume.and_then(|(_, _, duration)| *duration));
+    let fields: Vec<PostingFields> = postings.iter().map(PostingFields::of).collect();
+    macro_rules! column {
+        ($($field:ident),+) => { ($(fields.iter().map(|fields| &fields.$field).collect::<Vec<_>>()),+) };
     }
-    let keys: Vec<Option<&str>> = postings.iter().map(|posting| posting.key.as_deref()).collect();
-    let descriptions: Vec<Option<&str>> = postings.iter().map(|posting| posting.description.as_deref()).collect();
-    let at: Vec<_> = postings.iter().map(|posting| posting.at).collect();
+    let ops: Vec<&str> = fields.iter().map(|fields| fields.op.as_str()).collect();
+    let (users, points, sources, orders, ends) = column!(user, points, source, order_id, expires_at);
+    let (types, ids, durations, keys, descriptions) = column!(source_type, source_id, duration, key, description);
+    let (at, of, beyond, until) = column!(at, of, beyond, until);
     let rows = client
         .query(
             include_str!("../../sql/requests/request_insert.sql"),
-            &[&ops, &users, &points, &sources, &orders, &ends, &types, &ids, &durations, &keys, &descriptions, &at],
+            &[
+                &ops,
+                &users,
+                &points,
+                &sources,
+                &orders,
+                &ends,
+                &types,
+                &ids,
+                &durations,
+                &keys,
+                &descriptions,
+                &at,
+                &of,
+                &beyond,
+                &until,
+            ],
         )
         .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
@@ -198,6 +225,9 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
         duration: duration.and_then(|digits| {
             RawValue::from_string(digits.clone()).or_else(|_| RawValue::from_string(format!("\"{digits}\""))).ok()
         }),
+        of: row.try_get("of")?,
+        beyond: row.try_get("beyond")?,
+        until: time("until")?,
         key: row.try_get("key")?,
         description: row.try_get("description")?,
         at: time("at")?.unwrap_or_default(),

@@ -29,6 +29,7 @@ fn postings_and_the_balances_behind_them() {
         "status": "posted", "user": USER, "seq": 1, "type": "consume", "amount": 30,
         "balance_before": 0, "balance_after": -30, "source_type": "tts", "source_id": "t1", "batch": null,
         "allocations": [], "at": "2026-01-01T00:00:00Z", "duration": null, "description": "Use of tts, t1",
+        "refers_to": null, "points": 30, "last_seq": 1,
     });
     // The clock of a caller may be in any zone; the answer is in UTC.
     let recharge = format!("recharge {USER} 1000 --source card --order-id 7 --at 2026-01-02T01:00:00+01:00");
@@ -37,12 +38,14 @@ fn postings_and_the_balances_behind_them() {
         "balance_before": -30, "balance_after": 970, "source_type": "card", "source_id": "7", "batch": 1,
         "allocations": [{"batch": 1, "points": 30}], "at": "2026-01-02T00:00:00Z", "duration": null,
         "description": "Recharge by card, order 7",
+        "refers_to": null, "points": 1000, "last_seq": 2,
     });
     let priced = json!({
         "status": "posted", "user": USER, "seq": 3, "type": "consume", "amount": 2,
         "balance_before": 970, "balance_after": 968, "source_type": "tts", "source_id": "t2", "batch": null,
         "allocations": [{"batch": 1, "points": 2}], "at": "2026-01-03T00:00:00.5Z".replace(".5", ".500"),
         "duration": 12.5, "description": "Use of tts, t2",
+        "refers_to": null, "points": 2, "last_seq": 3,
     });
     let replayed = |posted: &Value| {
         let mut replayed = posted.clone();
@@ -82,7 +85,7 @@ fn postings_and_the_balances_behind_them() {
                 3,
                 rejected(
                     "unknown_source",
-                    "`bogus` is not a recharge source; add it to ledger.recharge_sources if it should be",
+                    "`bogus` is not a recharge source; add it to ledger.sources if it should be",
                 ),
             ),
             (
@@ -98,49 +101,92 @@ fn postings_and_the_balances_behind_them() {
                     "recharge {USER} 5 --source card --key k --at 2026-01-02T00:00:00Z --expires-at 2026-01-02T00:00:00Z"
                 ),
                 3,
-                rejected(
-                    "already_expired",
-                    "the points would expire at 2026-01-02T00:00:00Z, which is not after 2026-01-02T00:00:00Z",
-                ),
+                rejected("already_expired", "the end 2026-01-02T00:00:00Z is not after 2026-01-02T00:00:00Z"),
             ),
+            // By now the points have expired, though no sweep has run: they are still in the books.
             (
-                &format!("balance {USER} --at 2026-01-04T00:00:00Z"),
+                &format!("balance {USER}"),
                 0,
                 json!({
-                    "user": USER, "balance": 968, "available": 968, "arrears": 0,
-                    "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
-                    "total_adjusted": 0,
-                }),
-            ),
-            // At the very instant of their expiry the points are no longer available, though no sweep has run.
-            (
-                &format!("balance {USER} --at 2026-07-01T00:00:00Z"),
-                0,
-                json!({
-                    "user": USER, "balance": 968, "available": 0, "arrears": 0,
-                    "total_recharged": 1000, "total_consumed": 32, "total_expired": 0,
-                    "total_adjusted": 0,
+                    "user": USER, "balance": 968, "available": 0, "held": 0, "arrears": 0,
+                    "total_recharged": 1000, "total_consumed": 32, "total_expired": 0, "total_refunded": 0,
+                    "total_voided": 0, "total_adjusted": 0, "next_expiry": null,
                 }),
             ),
             (
                 &format!("balance {NOBODY}"),
                 0,
                 json!({
-                    "user": NOBODY, "balance": 0, "available": 0, "arrears": 0,
-                    "total_recharged": 0, "total_consumed": 0, "total_expired": 0,
-                    "total_adjusted": 0,
+                    "user": NOBODY, "balance": 0, "available": 0, "held": 0, "arrears": 0,
+                    "total_recharged": 0, "total_consumed": 0, "total_expired": 0, "total_refunded": 0,
+                    "total_voided": 0, "total_adjusted": 0, "next_expiry": null,
                 }),
             ),
         ],
     );
 }
 
+/// The balance at one past instant, on both clocks.
+#[test]
+fn a_balance_at_a_past_instant_names_its_clock() {
+    let (_database, url) = database();
+    let recharge = ["recharge", USER, "100", "--source", "gift", "--key", "a", "--at", "2026-01-01T00:00:00Z"];
+    call(&url, &[&recharge[..], &["--expires-at", "2026-02-01T00:00:00Z"]].concat()).expect(0);
+    call(&url, &["consume", USER, "30", "--source-type", "tts", "--source-id", "t1", "--at", "2026-01-15T00:00:00Z"])
+        .expect(0);
+    let then = |clock: &str, at: &str| call(&url, &["balance", USER, clock, at, "--json"]).expect(0).json();
+    let answer = |clock: &str, at: &str, balance: i64, recharged: i64, consumed: i64, expired: i64| {
+        json!({
+            clock: at, "user": USER, "balance": balance, "arrears": 0, "total_recharged": recharged,
+            "total_consumed": consumed, "total_expired": expired, "total_refunded": 0, "total_voided": 0,
+            "total_adjusted": 0,
+        })
+    };
+    for (at, balance, recharged, consumed, expired) in [
+        ("2025-12-31T00:00:00Z", 0, 0, 0, 0),
+        ("2026-01-02T00:00:00Z", 100, 100, 0, 0),
+        ("2026-01-16T00:00:00Z", 70, 100, 30, 0),
+        ("2026-02-01T00:00:00Z", 0, 100, 30, 70),
+    ] {
+        let expected = answer("effective_at", at, balance, recharged, consumed, expired);
+        assert_eq!(then("--effective-at", at), expected);
+        // Nothing had been recorded by then.
+        assert_eq!(then("--as-of", at), answer("as_of", at, 0, 0, 0, 0));
+        let export = |clock: &str| call(&url, &["export", "accounts", clock, at, "--json"]).expect(0).stdout;
+        let exported = export("--effective-at");
+        match recharged {
+            0 => assert_eq!(exported, ""),
+            _ => assert_eq!(serde_json::from_str::<Value>(&exported).unwrap()["balance"], balance),
+        }
+        assert_eq!(export("--as-of"), "");
+    }
+    let recorded = call(&url, &["export", "entries", "--json"]).expect(0).jsons();
+    let [first, last] = [&recorded[0], &recorded[1]].map(|entry| entry["recorded_at"].as_str().unwrap().to_owned());
+    assert_eq!(then("--as-of", &first)["balance"], 100);
+    assert_eq!(then("--as-of", &last)["balance"], 70);
+    let csv = call(&url, &["export", "accounts", "--csv", "--as-of", &last]).expect(0).stdout;
+    let columns =
+        "user,balance,arrears,total_recharged,total_consumed,total_expired,total_refunded,total_voided,total_adjusted";
+    assert_eq!(csv, format!("{columns}\n{USER},70,0,100,30,0,0,0,0\n"));
+    let text = call(&url, &["balance", USER, "--effective-at", "2026-01-16T00:00:00Z"]).expect(0).stdout;
+    assert!(text.contains("\n  effective at  2026-01-16T00:00:00Z, as known now\n"), "{text}");
+    for clock in ["--effective-at", "--as-of"] {
+        for arguments in [["balance", USER], ["export", "accounts"]] {
+            let done = call(&url, &[&arguments[..], &[clock, "9999-01-01T00:00:00Z"]].concat()).expect(2);
+            assert!(done.stderr.contains(&format!("{clock} 9999-01-01T00:00:00Z lies in the future")), "{done:?}");
+        }
+    }
+}
+
 #[test]
 fn a_recharge_without_order_and_key_is_each_time_a_new_one() {
     let (_database, url) = database();
-    for seq in [1, 2] {
+    for seq in [1, 3] {
         let done = call(&url, &["recharge", USER, "5", "--source", "gift", "--json"]).expect(0).json();
         assert_eq!((&done["status"], &done["seq"]), (&json!("posted"), &json!(seq)));
+        // Its key is the only name that a void can call it by.
+        let void = call(&url, &["void", USER, "--of", done["key"].as_str().unwrap(), "--json"]).expect(0).json();
+        assert_eq!((&void["amount"], &void["refers_to"]), (&json!(5), &json!(seq)), "{void}");
     }
 }
 
@@ -148,7 +194,7 @@ fn a_recharge_without_order_and_key_is_each_time_a_new_one() {
 fn check_tells_whether_work_may_start() {
     let (_database, url) = database();
     let check = |user: &str, points: i64| format!("check {user} {points}");
-    let answer = |sufficient: bool, available: i64, balance: i64, required: i64| json!({ "sufficient": sufficient, "available": available, "balance": balance, "required": required });
+    let answer = |sufficient: bool, available: i64, balance: i64, required: i64| json!({ "sufficient": sufficient, "available": available, "held": 0, "balance": balance, "required": required });
     call(&url, &["recharge", USER, "10", "--source", "gift"]).expect(0);
     call(&url, &["consume", NOBODY, "1", "--source-type", "tts", "--source-id", "t"]).expect(0);
     table(
@@ -227,21 +273,43 @@ fn the_sweep_counts_by_source_and_a_dry_run_changes_nothing() {
 }
 
 #[test]
-fn a_sweep_at_the_end_of_the_calendar_makes_its_report() {
+fn a_run_in_the_future_is_refused_unless_it_is_dry() {
     let (_database, url) = database();
-    let answer = call(&url, &["run", "expiry", "--at", "9999-12-30T00:00:00Z", "--json"]).expect(0).json();
-    assert!(answer["report"].is_i64(), "{answer}");
+    call(&url, &["recharge", USER, "70", "--source", "gift", "--key", "a", "--expires-at", "2100-01-01T00:00:00Z"])
+        .expect(0);
+    let before = call(&url, &["export", "batches", "--json"]).expect(0).stdout;
+    let future = "9999-12-30T00:00:00Z";
+    for (job, remedy) in [
+        ("expiry", "correct it, or see with --dry-run what the run would do"),
+        ("prune", "correct it, or see with --dry-run what the run would do"),
+        ("arrears", "arrears reports the present; leave --at out"),
+        ("reconciliation", "reconciliation reports the present; leave --at out"),
+    ] {
+        let done = call(&url, &["run", job, "--at", future]).expect(2);
+        assert!(
+            done.stderr.contains(&format!("--at {future} lies in the future: the database's clock shows ")),
+            "{done:?}"
+        );
+        assert!(done.stderr.contains(remedy), "{done:?}");
+    }
+    assert_eq!(call(&url, &["runs", "--json"]).expect(0).stdout, "", "none of them began");
+    let dry = call(&url, &["run", "expiry", "--at", future, "--dry-run", "--json"]).expect(0).json();
+    assert_eq!((&dry["points"], &dry["batches"]), (&json!(70), &json!(1)), "{dry}");
+    call(&url, &["run", "prune", "--at", future, "--dry-run"]).expect(0);
+    call(&url, &["run", "arrears", "--at", future, "--dry-run"]).expect(2);
+    assert_eq!(call(&url, &["export", "batches", "--json"]).expect(0).stdout, before);
 }
 
 #[test]
 fn a_sweep_that_meets_a_batch_without_account_says_so() {
     let (mut database, url) = database();
     database.expect_damage();
-    call(&url, &["recharge", USER, "70", "--source", "gift", "--expires-at", "2100-01-01T00:00:00Z"]).expect(0);
+    let dates = ["--at", "2026-01-01T00:00:00Z", "--expires-at", "2026-02-01T00:00:00Z"];
+    call(&url, &[&["recharge", USER, "70", "--source", "gift"], &dates[..]].concat()).expect(0);
     super::wait(async { database.client().await.batch_execute("DELETE FROM pointsd.accounts").await.unwrap() });
-    let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z", "--json"]).expect(3);
+    let done = call(&url, &["run", "expiry", "--at", "2026-02-01T00:00:00Z", "--json"]).expect(3);
     assert_eq!(done.json()["orphans"], json!([{ "user": USER, "batches": 1, "points": 70 }]));
-    let done = call(&url, &["run", "expiry", "--at", "2100-01-01T00:00:00Z"]).expect(3);
+    let done = call(&url, &["run", "expiry", "--at", "2026-02-01T00:00:00Z"]).expect(3);
     let says = format!(
         "1 user has due batches but no account: these batches were left as they are.\n  {USER}  70 points (1 batch)\n"
     );
@@ -264,14 +332,14 @@ fn exports_hold_every_field() {
     assert_eq!(
         export("accounts --json").jsons()[0],
         json!({
-            "user": USER, "balance": -2, "arrears": 2, "total_recharged": 7, "total_consumed": 9, "total_expired": 0,
-            "total_adjusted": 0, "last_seq": 2,
+            "user": USER, "balance": -2, "arrears": 2, "held": 0, "total_recharged": 7, "total_consumed": 9,
+            "total_expired": 0, "total_refunded": 0, "total_voided": 0, "total_adjusted": 0, "last_seq": 2,
         })
     );
     assert_eq!(
         export("batches --json").jsons()[1],
         json!({
-            "user": NOBODY, "batch": 1, "amount": 1, "remaining": 1, "source": "gift",
+            "user": NOBODY, "batch": 1, "amount": 1, "remaining": 1, "expired": 0, "source": "gift",
             "opened_at": "2026-01-01T00:00:00.000001Z", "expires_at": "2026-06-30T00:00:00.000001Z",
         })
     );
@@ -283,18 +351,19 @@ fn exports_hold_every_field() {
         json!({
             "user": USER, "seq": 2, "type": "consume", "amount": 9, "balance_before": 7, "balance_after": -2,
             "source_type": "tts", "source_id": "x,\"y\"", "batch": null, "allocations": [{"batch": 1, "points": 7}],
-            "at": "2026-01-01T00:00:00Z", "duration": 1.5, "description": "two\nlines", "drawing_rule": 1,
+            "at": "2026-01-01T00:00:00Z", "duration": 1.5, "description": "two\nlines", "refers_to": null,
+            "drawing_rule": 1,
         })
     );
     assert_eq!(
         export("accounts --csv").stdout,
         format!(
-            "user,balance,arrears,total_recharged,total_consumed,total_expired,total_adjusted,last_seq\n\
-             {USER},-2,2,7,9,0,0,2\n{NOBODY},1,0,1,0,0,0,1\n"
+            "user,balance,arrears,held,total_recharged,total_consumed,total_expired,total_refunded,total_voided,\
+             total_adjusted,last_seq\n{USER},-2,2,0,7,9,0,0,0,0,2\n{NOBODY},1,0,0,1,0,0,0,0,0,1\n"
         )
     );
     let entries = export("entries --csv").stdout;
-    let row = format!("\n{USER},2,consume,9,7,-2,tts,\"x,\"\"y\"\"\",,1:7,2026-01-01T00:00:00Z,1.5,\"two\nlines\",20");
+    let row = format!("\n{USER},2,consume,9,7,-2,tts,\"x,\"\"y\"\"\",,1:7,2026-01-01T00:00:00Z,1.5,\"two\nlines\",,20");
     assert!(entries.contains(&row), "{entries}");
     let of_one = export(&format!("entries --json --user {NOBODY}")).jsons();
     assert_eq!((of_one.len(), &of_one[0]["user"]), (1, &json!(NOBODY)));
@@ -317,6 +386,15 @@ fn a_wrong_call_ends_with_2_and_says_why() {
         (&["price", "estimate", "video", "--chars", "7"], "video"),
         (&["balance", "nonsense"], "'nonsense' for '<USER>'"),
         (&["recharge", USER, "5"], "--source"),
+        (&["refund", USER], "--source-type"),
+        (&["refund", USER, "--source-type", "tts"], "--source-id"),
+        (&["refund", USER, "--source-type", "tts", "--source-id", "t", "--of", "k"], "--of"),
+        (&["void", USER, "--source", "gift"], "--order-id"),
+        (&["void", USER, "--of", "k", "--beyond", "all"], "[possible values: used, remaining]"),
+        (&["hold", USER, "5", "--source-type", "tts", "--source-id", "t"], "--until"),
+        (&["release", USER], "--of"),
+        (&["balance", USER, "--as-of", "2026-01-01T00:00:00Z", "--effective-at", "2026-01-01T00:00:00Z"], "--as-of"),
+        (&["export", "batches", "--as-of", "2026-01-01T00:00:00Z"], "are for accounts"),
         (&["recharge", USER, "5.5", "--source", "gift"], "5.5"),
         (
             &["recharge", USER, "5", "--source", "gift", "--at", "yesterday"],

@@ -22,6 +22,11 @@ fn with(field: &str, instead: &str) -> Vec<u8> {
     line.replace(field, instead).into_bytes()
 }
 
+/// A posting with these fields beside op and user.
+fn op(op: &str, fields: &str) -> Vec<u8> {
+    format!("{{\"op\":\"{op}\",\"user\":\"{USER}\"{fields}}}").into_bytes()
+}
+
 /// A recharge with these fields beside op, user and points.
 fn recharge(fields: &str) -> Vec<u8> {
     format!(r#"{{"op":"recharge","user":"{USER}","points":1{fields}}}"#).into_bytes()
@@ -50,10 +55,13 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
         (format!("{} {}", good("two"), good("on one line")).into_bytes(), "trailing characters"),
         (format!("{},", good("comma")).into_bytes(), "trailing characters"),
         (b"{}".to_vec(), "missing field `op`"),
-        (with("consume", "refund"), "op: unknown variant `refund`, expected `recharge` or `consume`"),
+        (
+            with("consume", "gift"),
+            "op: unknown variant `gift`, expected one of `recharge`, `consume`, `refund`, `void`, `hold`, `release`",
+        ),
         (with("\"op\":\"consume\",", ""), "missing field `op`"),
         (with(&format!("\"user\":\"{USER}\","), ""), "missing field `user`"),
-        (with("\"points\":1,", ""), "missing field `points`"),
+        (with("\"points\":1,", ""), "points is missing, a consume needs it"),
         (with("\"source_type\":\"tts\",", ""), "source_type is missing, a consume needs it"),
         (with(",\"source_id\":\"good line\"", ""), "source_id is missing, a consume needs it"),
         (with("\"points\":1", "\"points\":1,\"colour\":\"red\""), "unknown field `colour`"),
@@ -71,7 +79,7 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
         (with("\"points\":1", "\"points\":1e2"), "points: invalid type: floating point `100.0`"),
         (with("\"points\":1", "\"points\":1e999"), "points: number out of range"),
         (with("\"points\":1", "\"points\":\"1\""), "points: invalid type: string \"1\""),
-        (with("\"points\":1", "\"points\":null"), "points: invalid type: null"),
+        (with("\"points\":1", "\"points\":null"), "points is missing, a consume needs it"),
         (with("\"points\":1", "\"points\":true"), "points: invalid type: boolean `true`"),
         (with("\"points\":1", "\"points\":NaN"), "points: expected value"),
         (with("good line", "\\u0000"), "source_id holds a NUL character"),
@@ -97,6 +105,27 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
         (with("\"points\":1", "\"points\":1,\"at\":\"1969-12-31T23:59:59Z\""), "at is outside the years 1970 to 9999"),
         (with("\"points\":1", "\"points\":1,\"duration\":-1"), "duration: \"-1\" is no number of seconds"),
         (with("\"points\":1", "\"points\":1,\"duration\":\"long\""), "duration: \"long\" is no number of seconds"),
+        (op("refund", ""), "source_type is missing, a refund needs it"),
+        (op("refund", ",\"source_type\":\"tts\""), "source_id is missing, a refund needs it"),
+        (op("refund", ",\"source_type\":\"tts\",\"of\":\"k\""), "a refund has either of, or source_type and source_id"),
+        (op("refund", ",\"of\":\"\""), "of is empty"),
+        (op("refund", ",\"of\":\"k\",\"source\":\"gift\""), "source does not belong to a refund; it has a source_type"),
+        (op("refund", ",\"of\":\"k\",\"beyond\":\"used\""), "beyond does not belong to a refund"),
+        (op("void", ""), "source is missing, a void needs it"),
+        (op("void", ",\"source\":\"gift\""), "order_id is missing; a void of a recharge without an order has of"),
+        (op("void", ",\"order_id\":1,\"of\":\"k\""), "a void has either of, or source and order_id"),
+        (op("void", ",\"of\":\"k\",\"beyond\":\"all\""), "beyond is neither used nor remaining"),
+        (op("void", ",\"of\":\"k\",\"source_id\":\"1\""), "source_id does not belong to a void; it has an order_id"),
+        (op("hold", ",\"source_type\":\"tts\",\"source_id\":\"t\""), "until is missing, a hold needs it"),
+        (
+            op("hold", ",\"source_type\":\"tts\",\"source_id\":\"t\",\"until\":\"2100-01-01T00:00:00Z\""),
+            "points is missing, a hold needs it",
+        ),
+        (op("hold", ",\"until\":\"infinity\""), "until: `infinity` is not a time"),
+        (op("release", ",\"of\":\"k\",\"points\":1"), "points does not belong to a release: it ends the whole hold"),
+        (op("release", ",\"of\":\"k\",\"key\":\"k\""), "key does not belong to a release; it has the hold's key in of"),
+        (with("\"points\":1", "\"points\":1,\"of\":\"k\""), "of does not belong to a consume"),
+        (with("\"points\":1", "\"points\":1,\"until\":\"2100-01-01T00:00:00Z\""), "until does not belong to a consume"),
         (recharge(",\"source\":\"gift\""), "a recharge needs an order_id or a key"),
         (recharge(",\"key\":\"k\""), "source is missing, a recharge needs it"),
         (recharge(",\"source\":\"gift\",\"order_id\":1.5"), "order_id: invalid type: floating point `1.5`"),
@@ -212,7 +241,7 @@ fn csv_headers() {
         (b"op,user,points,Source\n", "`Source` is no column"),
         (b"op,user,points,op\n", "`op` stands there twice"),
         (b"op,user,points,source, source\n", "`source` stands there twice"),
-        (b"op,user,source\n", "`points` is missing"),
+        (b"op,points,source\n", "`user` is missing"),
         (b"op,user,points,\n", "`` is no column"),
         (b"op;user;points\n", "`op;user;points` is no column"),
         (b"op,user,\"points\n", "a quote is not closed; a record is one line"),
@@ -235,10 +264,13 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
         (format!("consume,{USER},1,tts,\"open,,,,,").into_bytes(), "a quote is not closed; a record is one line"),
         (format!("consume,{USER},1,tts,few").into_bytes(), "it has 5 fields, the header 10"),
         (format!("consume,{USER},1,tts,many,,,,,,").into_bytes(), "it has 11 fields, the header 10"),
-        (format!("consume,{USER},,tts,t,,,,,").into_bytes(), "points is empty"),
+        (format!("consume,{USER},,tts,t,,,,,").into_bytes(), "points is missing, a consume needs it"),
         (format!(",{USER},1,tts,t,,,,,").into_bytes(), "op is empty"),
         (b"consume,,1,tts,t,,,,,".to_vec(), "user is empty"),
-        (format!("Consume,{USER},1,tts,t,,,,,").into_bytes(), "op: `Consume` is neither recharge nor consume"),
+        (
+            format!("Consume,{USER},1,tts,t,,,,,").into_bytes(),
+            "op: `Consume` is none of recharge, consume, refund, void, hold, release",
+        ),
         (b"consume,nobody,1,tts,t,,,,,".to_vec(), "user: invalid character"),
         (format!("consume,{USER},1.5,tts,t,,,,,").into_bytes(), "points: `1.5` is not a whole number"),
         (format!("consume,{USER},1e3,tts,t,,,,,").into_bytes(), "points: `1e3` is not a whole number"),
@@ -469,5 +501,39 @@ fn replies_come_in_the_order_of_the_lines() {
             }
         }
         assert!(replies.next().is_none());
+    }
+}
+
+#[test]
+fn a_csv_file_has_all_operations() {
+    let (_database, url) = database();
+    let text = format!(
+        "op,user,points,source,source_type,source_id,of,beyond,key,until,expires_at,at\n\
+         recharge,{USER},100,gift,,,,,a,,2026-02-01T00:00:00Z,2026-01-01T00:00:00Z\n\
+         hold,{USER},60,,tts,t1,,,,2026-01-03T00:00:00Z,,2026-01-02T00:00:00Z\n\
+         hold,{USER},10,,tts,t2,,,h,2026-01-03T00:00:00Z,,2026-01-02T00:00:00Z\n\
+         hold,{USER},50,,tts,t3,,,,2026-01-03T00:00:00Z,,2026-01-02T00:00:00Z\n\
+         release,{USER},,,,,h,,,,,2026-01-02T00:00:00Z\n\
+         consume,{USER},70,,tts,t1,,,,,,2026-01-04T00:00:00Z\n\
+         refund,{USER},,,tts,t1,,,,,,2026-01-04T00:00:00Z\n\
+         void,{USER},10,,,,a,remaining,,,,2026-01-05T00:00:00Z\n\
+         void,{USER},,,,,a,all,,,,2026-01-05T00:00:00Z\n"
+    );
+    let replies = post_csv(&url, &text).expect(3).jsons();
+    let found: Vec<_> =
+        replies.iter().map(|reply| (reply["status"].as_str().unwrap(), reply["code"].as_str())).collect();
+    let (posted, held, released) = (("posted", None), ("held", None), ("released", None));
+    let refused = |code| ("rejected", Some(code));
+    let expected =
+        [posted, held, held, refused("insufficient"), released, posted, posted, posted, refused("malformed")];
+    assert_eq!(found, expected);
+    // The consume captured the hold, so it is dated back to it.
+    assert_eq!((&replies[5]["at"], &replies[6]["amount"]), (&json!("2026-01-02T00:00:00Z"), &json!(70)));
+    let (_other, url) = database();
+    let summary = feed(on(&url, &["post", "-", "--csv"]), text).expect(3).stdout;
+    let lines: Vec<_> = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in ["posted 4", "held 2", "released 1", "replayed 0", "rejected: insufficient 1", "rejected: malformed 1"]
+    {
+        assert!(lines.iter().any(|shown| shown == line), "no line {line}: {summary}");
     }
 }

@@ -3,9 +3,11 @@
 mod commands;
 mod input;
 mod jobs;
+mod order;
 mod publication;
-mod scenarios;
+pub(crate) mod scenarios;
 mod settings;
+mod what_happens;
 mod words;
 
 use crate::program::wait;

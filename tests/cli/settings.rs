@@ -66,7 +66,7 @@ fn a_wrong_configuration_ends_with_2_and_says_where() {
     for (name, text, says) in [
         ("unknown.yaml", "log:\n  level: info\n  colour: red\n", "unknown.yaml:3"),
         ("type.yaml", "\ndatabase:\n  pool_size: many\n", "type.yaml:3"),
-        ("range.yaml", "ledger:\n  expiry:\n    days: 0\n", "range.yaml:3"),
+        ("range.yaml", "ledger:\n  expires:\n    days: 0\n", "range.yaml:3"),
         ("twice.yaml", "prices: null\nprices: null\n", "twice.yaml:2"),
         ("schedule.yaml", "jobs:\n  expiry:\n    schedule: 'never'\n", "schedule.yaml:3"),
         ("zone.yaml", "business: {time_zone: Europe/Atlantis}\n", "zone.yaml:1"),
@@ -115,7 +115,7 @@ fn a_mistake_that_shows_when_connecting_is_a_wrong_configuration_too() {
 #[test]
 fn config_check_shows_the_settings_in_force_without_a_database() {
     let folder = Folder::new();
-    let file = folder.file("pointsd.yaml", "business: {time_zone: Asia/Shanghai}\nledger: {expiry: {days: 30}}\n");
+    let file = folder.file("pointsd.yaml", "business: {time_zone: Asia/Shanghai}\nledger: {expires: {days: 30}, sources: {gift: {expires: {months: 1, end_of: month}}, cash: {expires: never}}}\n");
     let mut command = pointsd(&["config", "check", "--json", "--config", &file]);
     command.env("POINTSD_DATABASE_URL", "postgres://nobody:hunter2@127.0.0.1:1/nothing");
     let mut answer = run(command).expect(0).json();
@@ -135,8 +135,17 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
         answer,
         json!({
             "config": file, "prices": "built-in defaults", "database": NOWHERE, "time_zone": "Asia/Shanghai", "business": "", "language": "en",
-            "recharge_sources": ["alipay", "card", "compensation", "gift", "invite", "wxpay"],
-            "expiry": { "days": 30, "calendar_days": false }, "services": 4,
+            "ledger": {
+                "expires": { "days": 30 }, "refund": { "days": 30 },
+                "sources": {
+                    "cash": { "expires": "never", "kind": null, "label": { "en": null, "zh-CN": null } },
+                    "gift": {
+                        "expires": { "months": 1, "end_of": "month" }, "kind": "promotional",
+                        "label": { "en": "Gift", "zh-CN": "赠送" },
+                    },
+                },
+            },
+            "services": 4,
             "jobs": {
                 "expiry": {
                     "schedule": "0 2 * * * (Asia/Shanghai)", "rule": "0 2 * * *", "time_zone": "Asia/Shanghai",
@@ -195,8 +204,10 @@ fn config_check_shows_how_mails_leave_and_not_the_password() {
         "  from               Points <points@example.com>",
         "  arrears to         ann@example.com, 财务部 <cai@example.com>",
         "  expiry to          no recipient",
-        "  language          zh-CN",
+        "  language       zh-CN",
         "  pings           ping.example.com",
+        "Points expire after 180 days; those of a refund after 30 days at the earliest",
+        " gift           Gift, 赠送             promotional   after 180 days",
     ] {
         assert!(done.stdout.lines().any(|said| said.trim_end() == line), "no line {line:?}:\n{}", done.stdout);
     }

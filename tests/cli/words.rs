@@ -65,28 +65,29 @@ Posted before: consume of 2 points, entry 3
         (
             "recharge USER 5 --source bogus --order-id 7",
             3,
-            "Rejected (unknown_source): `bogus` is not a recharge source; add it to ledger.recharge_sources if it \
-             should be.\n",
+            "Rejected (unknown_source): `bogus` is not a recharge source; add it to ledger.sources if it should be.\n",
         ),
         (
-            "balance USER --at 2026-01-04T00:00:00Z",
+            "balance USER --effective-at 2026-01-02T00:00:00Z",
             0,
-            "  user       USER
-  balance    1,234,564
-  available  1,234,564
-  arrears    0
-  recharged  1,234,567
-  consumed   3
-  expired    0
-  adjusted   0
+            "  user          USER
+  effective at  2026-01-02T00:00:00Z, as known now
+  balance       1,234,566
+  arrears       0
+  recharged     1,234,567
+  consumed      1
+  refunded      0
+  voided        0
+  expired       0
+  adjusted      0
 ",
         ),
         (
             "export accounts",
             0,
             "\
-user                                         balance       arrears  total_recharged  total_consumed  total_expired  total_adjusted  last_seq
-USER         1234564             0          1234567               3              0               0         3
+user                                         balance       arrears          held  total_recharged  total_consumed  total_expired  total_refunded  total_voided  total_adjusted  last_seq
+USER         1234564             0             0          1234567               3              0               0             0               0         3
 ",
         ),
         ("price cost script", 0, "5 points\n"),
@@ -150,7 +151,10 @@ fn after_the_seconds(text: &str) -> String {
 #[test]
 fn help_names_every_command_and_the_statuses() {
     let help = run(pointsd(&["--help"])).expect(0).stdout;
-    for word in ["recharge", "consume", "balance", "check", "price", "post", "export", "run", "db", "config", "serve"] {
+    for word in [
+        "recharge", "consume", "refund", "void", "hold", "release", "holds", "balance", "check", "price", "post",
+        "export", "run", "db", "config", "serve",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(word)), "{word}: {help}");
     }
     assert!(help.contains("Exit status: 0 done; 1 failed"), "{help}");

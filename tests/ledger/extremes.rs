@@ -1,7 +1,7 @@
 //! The ends of what can be written: refused with its reason, or kept exactly.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Reply, Sweep};
+use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Refusal, Reply, Sweep, Totals};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
 
@@ -32,11 +32,7 @@ fn lasts(posting: &mut Posting, seconds: &str) {
 }
 
 fn code(reply: &Reply) -> &'static str {
-    match reply {
-        Reply::Posted(_) => "posted",
-        Reply::Replayed(_) => "replayed",
-        Reply::Rejected(refusal) => refusal.code(),
-    }
+    reply.refusal().map_or(reply.status(), Refusal::code)
 }
 
 /// Postings with a value at or beyond its bound, and the code of the reply.
@@ -76,7 +72,7 @@ fn postings_at_bounds() -> Vec<(&'static str, &'static str, Posting)> {
         }),
         ("the first instant", "posted", consume(|p| p.at = at("1970-01-01T00:00:00Z"))),
         ("before the first instant", "malformed", consume(|p| p.at = before_1970)),
-        ("the last instant", "posted", consume(|p| p.at = at("9999-12-31T23:59:59.999999999Z"))),
+        ("the last instant", "from_the_future", consume(|p| p.at = at("9999-12-31T23:59:59.999999999Z"))),
         ("after the last instant", "malformed", consume(|p| p.at = year_10000)),
         ("a leap second after the last instant", "malformed", consume(|p| p.at = leap)),
         ("any time at all", "malformed", consume(|p| p.at = DateTime::<Utc>::MAX_UTC)),
@@ -85,7 +81,6 @@ fn postings_at_bounds() -> Vec<(&'static str, &'static str, Posting)> {
         ("an end too late", "malformed", recharge(|p| expires(p, year_10000))),
         ("an end in a leap second too late", "malformed", recharge(|p| expires(p, leap))),
         ("an end before 1970", "malformed", recharge(|p| expires(p, before_1970))),
-        ("a default end too late", "malformed", recharge(|p| p.at = at("9999-12-30T00:00:00Z"))),
         (
             "an end a nanosecond later, which is cut off",
             "already_expired",
@@ -102,11 +97,11 @@ fn postings_at_bounds() -> Vec<(&'static str, &'static str, Posting)> {
                 expires(p, at("2026-01-01T00:00:00.000002Z"));
             }),
         ),
-        ("the least", "posted", recharge(|p| p.points = 1)),
-        ("the most", "posted", recharge(|p| p.points = MAX_POINTS)),
-        ("nothing", "invalid_points", recharge(|p| p.points = 0)),
-        ("more than the most", "invalid_points", recharge(|p| p.points = MAX_POINTS + 1)),
-        ("much less than nothing", "invalid_points", consume(|p| p.points = i64::MIN)),
+        ("the least", "posted", recharge(|p| p.points = Some(1))),
+        ("the most", "posted", recharge(|p| p.points = Some(MAX_POINTS))),
+        ("nothing", "invalid_points", recharge(|p| p.points = Some(0))),
+        ("more than the most", "invalid_points", recharge(|p| p.points = Some(MAX_POINTS + 1))),
+        ("much less than nothing", "invalid_points", consume(|p| p.points = Some(i64::MIN))),
         ("a long duration", "posted", consume(|p| lasts(p, "79228162514264337593543950335"))),
         ("a fine duration", "posted", consume(|p| lasts(p, "7.9228162514264337593543950335"))),
         ("the shortest duration", "posted", consume(|p| lasts(p, "0.0000000000000000000000000001"))),
@@ -132,9 +127,9 @@ async fn texts_times_and_numbers_at_their_bounds() {
         let replies = replies.unwrap_or_else(|error| panic!("{name}: {}", pointsd::errors::chain(&error)));
         assert_eq!(code(&replies[0]), expected, "{name}: {replies:?}");
         // The stored entry is the one of the reply, and a second posting replays it.
-        if let [Reply::Posted(entry)] = &replies[..] {
-            assert_eq!(Rows::read(&client).await.entries, std::slice::from_ref(entry), "{name}");
-            assert_eq!(session.post(&[posting], &rules()).await.unwrap(), [Reply::Replayed(entry.clone())], "{name}");
+        if let [Reply::Posted(posted)] = &replies[..] {
+            assert_eq!(Rows::read(&client).await.entries, std::slice::from_ref(&posted.entry), "{name}");
+            assert_eq!(session.post(&[posting], &rules()).await.unwrap(), [Reply::Replayed(posted.clone())], "{name}");
         } else {
             assert_eq!(Rows::read(&client).await, Rows::default(), "{name}");
         }
@@ -197,7 +192,7 @@ async fn totals_that_would_not_fit() {
         database.clear(&client).await;
         session.post(&[consume(|posting| posting.key = Some("first".to_owned()))], &rules()).await.unwrap();
         set_totals(&client, recharged, consumed, last_batch).await;
-        let group = [recharge(|posting| posting.points = come), consume(|posting| posting.points = go)];
+        let group = [recharge(|posting| posting.points = Some(come)), consume(|posting| posting.points = Some(go))];
         let replies = session.post(&group, &rules()).await.unwrap();
         let told: Vec<_> = replies.iter().map(code).collect();
         assert_eq!(told, [told_recharge, told_consume], "{case:?}");
@@ -209,11 +204,10 @@ async fn totals_that_would_not_fit() {
             user: user(1),
             balance,
             available: found.available,
+            held: 0,
             arrears: (-balance).max(0),
-            total_recharged: recharged + come,
-            total_consumed: consumed + go,
-            total_expired: 0,
-            total_adjusted: 0,
+            totals: Totals { total_recharged: recharged + come, total_consumed: consumed + go, ..Totals::default() },
+            next_expiry: found.next_expiry,
         };
         assert_eq!(found, expected, "{case:?}");
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join;
-use pointsd::ledger::{Kind, Posting, Reply};
+use pointsd::ledger::{Kind, Posting, Reference, Reply};
 use tokio_postgres::Client;
 
 use crate::model::rules;
@@ -59,11 +59,127 @@ async fn check(cases: impl IntoIterator<Item = Case>) {
 }
 
 fn shown(reply: &Reply) -> String {
-    match reply {
-        Reply::Posted(entry) => format!("posted {}", entry.seq),
-        Reply::Replayed(entry) => format!("replayed {}", entry.seq),
-        Reply::Rejected(refusal) => refusal.code().to_owned(),
+    match (reply.refusal(), reply.entry()) {
+        (Some(refusal), _) => refusal.code().to_owned(),
+        (None, Some(entry)) => format!("{} {}", reply.status(), entry.seq),
+        (None, None) => reply.status().to_owned(),
     }
+}
+
+fn hold(task: &str, points: i64, on: u32, until: u32) -> Posting {
+    Posting::hold(user(1), points, "tts", task, day(until), day(on))
+}
+
+fn work(task: &str) -> Reference {
+    Reference::Work { source_type: "tts".to_owned(), source_id: task.to_owned() }
+}
+
+fn refund(task: &str, on: u32) -> Posting {
+    Posting::refund(user(1), work(task), day(on))
+}
+
+fn void(key: &str, on: u32) -> Posting {
+    Posting::void(user(1), Reference::Key(key.to_owned()), day(on))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_a_hold_was_for() {
+    check([
+        // The work is posted after its points have expired, and again, and is refunded.
+        Case {
+            before: vec![recharge("a", 10, 1, 5)],
+            group: vec![
+                hold("x", 6, 2, 20),
+                consume("new", 1, 6),
+                consume("x", 7, 8),
+                consume("x", 7, 9),
+                refund("x", 10),
+                hold("x", 6, 10, 20),
+            ],
+            replies: &["held", "posted 3", "posted 5", "replayed 5", "posted 6", "key_conflict"],
+            history: &[
+                "1 recharge 10 = 10 []",
+                "2 expire 10 = 0 [1:10]",
+                "3 consume 1 = -1 []",
+                "4 restore 7 = 6 [1:7]",
+                "5 consume 7 = -1 [1:7]",
+                "6 refund 7 = 6 [2:1]",
+            ],
+        },
+        // The hold was over by time: the work is done, so it is dated back all the same. A released one is not.
+        Case {
+            before: vec![recharge("a", 10, 1, 5)],
+            group: vec![
+                hold("x", 6, 2, 3),
+                hold("y", 6, 4, 8),
+                Posting::release(user(1), work("y"), day(4)),
+                consume("x", 4, 7),
+                consume("y", 4, 7),
+            ],
+            replies: &["held", "held", "released", "posted 2", "posted 4"],
+            history: &["1 recharge 10 = 10 []", "2 consume 4 = 6 [1:4]", "3 expire 6 = 0 [1:6]", "4 consume 4 = -4 []"],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_and_what_is_taken_back() {
+    check([
+        // The refunded points are used, and that work is refunded, too.
+        Case {
+            before: vec![recharge("a", 10, 1, 9), consume("x", 10, 2)],
+            group: vec![refund("x", 3), consume("y", 8, 4), refund("y", 5), refund("y", 6).with_key("again")],
+            replies: &["posted 3", "posted 4", "posted 5", "exceeds_consumed"],
+            history: &[
+                "1 recharge 10 = 10 []",
+                "2 consume 10 = 0 [1:10]",
+                "3 refund 10 = 10 []",
+                "4 consume 8 = 2 [2:8]",
+                "5 refund 8 = 10 []",
+            ],
+        },
+        // The recharge had settled a debt, which stands again.
+        Case {
+            before: vec![consume("x", 6, 1), recharge("a", 10, 2, 9), recharge("b", 3, 2, 9)],
+            group: vec![void("a", 3), void("a", 3), void("a", 3).with_key("again"), void("x", 3), void("nothing", 3)],
+            replies: &["posted 4", "replayed 4", "nothing_left", "unknown_entry", "unknown_entry"],
+            history: &[
+                "1 consume 6 = -6 []",
+                "2 recharge 10 = 4 [1:6]",
+                "3 recharge 3 = 7 []",
+                "4 void 10 = -3 [1:4 2:3]",
+            ],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_and_voids_that_meet_take_no_more_than_there_was() {
+    let database = TestDatabase::new().await;
+    let (mut one, mut other, rules) = (database.session().await, database.session().await, rules());
+    for nth in 0..40 {
+        let user = user(nth);
+        let task = format!("task {nth}");
+        let begin = [
+            Posting::recharge(user, 10, "gift", day(1)).with_key("a"),
+            Posting::consume(user, 6, "tts", task.clone(), day(1)),
+        ];
+        one.post(&begin, &rules).await.unwrap();
+        let refund = |key: &str| {
+            let reference = Reference::Work { source_type: "tts".to_owned(), source_id: task.clone() };
+            Posting::refund(user, reference, day(2)).with_points(4).with_key(key)
+        };
+        let void = |key: &str| Posting::void(user, Reference::Key("a".to_owned()), day(2)).with_points(7).with_key(key);
+        let groups = ([refund("r1"), void("v1")], [refund("r2"), void("v2")]);
+        let (first, second) = join(one.post(&groups.0, &rules), other.post(&groups.1, &rules)).await;
+        let mut said: Vec<String> = first.unwrap().iter().chain(&second.unwrap()).map(shown).collect();
+        said.retain(|said| !said.starts_with("posted"));
+        said.sort();
+        assert_eq!(said, ["exceeds_consumed", "exceeds_recharge"], "round {nth}");
+    }
+    check_invariants(&database.client().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,18 +209,19 @@ async fn lines_that_depend_on_each_other() {
             replies: &["posted 1", "posted 1"],
             history: &["1 recharge 10 = 10 []", "1 recharge 11 = 11 []"],
         },
-        // A batch expires between two lines, and stays expired for a line that is earlier.
+        // A batch expires between two lines. For an earlier line as many points as it needs are restored.
         Case {
             before: vec![recharge("a", 10, 1, 5), recharge("b", 10, 1, 9)],
             group: vec![consume("x", 3, 4), consume("y", 3, 5), consume("z", 3, 4)],
-            replies: &["posted 3", "posted 5", "posted 6"],
+            replies: &["posted 3", "posted 5", "posted 7"],
             history: &[
                 "1 recharge 10 = 10 []",
                 "2 recharge 10 = 20 []",
                 "3 consume 3 = 17 [1:3]",
                 "4 expire 7 = 10 [1:7]",
                 "5 consume 3 = 7 [2:3]",
-                "6 consume 3 = 4 [2:3]",
+                "6 restore 3 = 10 [1:3]",
+                "7 consume 3 = 7 [1:3]",
             ],
         },
         // A batch opens, is drawn and expires.

@@ -19,13 +19,16 @@ mod cutoff;
 mod extremes;
 mod groups;
 mod histories;
+mod holds;
 mod migrations;
 mod model;
+mod order;
 mod properties;
 mod round_trips;
 mod scenarios;
 mod schema;
 mod statements;
 mod sweep;
+mod then;
 
 use support::{TestDatabase, at, rng, user};

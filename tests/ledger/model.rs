@@ -1,30 +1,35 @@
 //! The ledger once more, written from its rules and not from its code: slow, plain and in memory.
 //!
-//! It keeps nothing but batches and history; whatever else there is (balances, totals, numbers, keys in use) it counts
+//! It stores batches, entries and holds only; whatever else there is (balances, totals, numbers, keys in use) it counts
 //! anew each time. It knows only the English descriptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::language::Language;
-use pointsd::ledger::{Allocation, Entry, EntryType, Kind, Life, Posting, Reply, Rules};
+use pointsd::ledger::{
+    Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, Posted, Posting, Reference, Reply, Rules, Term,
+};
+use pointsd::time::Zone;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::support::rows::{AccountRow, BatchRow, Rows};
-
-/// What stands in the database for a key never changes, or a retry from before an upgrade would be posted again.
-const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_1f5e_6a3b_4a63_9d0e_7c11_52a8_d40b);
+use crate::support::rows::{AccountRow, BatchRow, HoldRow, Rows};
 
 /// Sources that recharges may have here.
 pub const SOURCES: [&str; 3] = ["card", "gift", "invite"];
 /// Days that a batch lives: few, so that random histories see many expire.
 pub const LIFE_DAYS: u32 = 10;
+/// Days that points of a refund live at least.
+pub const REFUND_DAYS: i64 = 4;
 
 /// The rules that the model follows, for the ledger.
 pub fn rules() -> Rules {
     Rules {
-        recharge_sources: SOURCES.iter().map(|source| (*source).to_owned()).collect(),
-        life: Life::Days(LIFE_DAYS),
+        sources: SOURCES.iter().map(|source| ((*source).to_owned(), None)).collect(),
+        term: Term { length: Length::Hours(24 * LIFE_DAYS), end_of: None },
+        refund: Term { length: Length::Hours(24 * REFUND_DAYS as u32), end_of: None },
+        zone: Zone::UTC,
         language: Language::English,
     }
 }
@@ -32,18 +37,38 @@ pub fn rules() -> Rules {
 /// A reply, where a refusal is its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Posted(Entry),
-    Replayed(Entry),
+    Posted(Posted),
+    Replayed(Posted),
+    Held(HoldRow),
+    Released(HoldRow),
+    HoldReplayed(HoldRow),
     Rejected(&'static str),
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Answer {
         match reply {
-            Reply::Posted(entry) => Answer::Posted(entry),
-            Reply::Replayed(entry) => Answer::Replayed(entry),
+            Reply::Posted(posted) => Answer::Posted(posted),
+            Reply::Replayed(posted) => Answer::Replayed(posted),
+            Reply::Held(hold) => Answer::Held(row_of(hold)),
+            Reply::Released(hold) => Answer::Released(row_of(hold)),
+            Reply::HeldBefore(hold) | Reply::ReleasedBefore(hold) => Answer::HoldReplayed(row_of(hold)),
             Reply::Rejected(refusal) => Answer::Rejected(refusal.code()),
         }
+    }
+}
+
+fn row_of(hold: Hold) -> HoldRow {
+    HoldRow {
+        user: hold.user,
+        points: hold.points,
+        source_type: hold.source_type,
+        source_id: hold.source_id,
+        caller_key: hold.key,
+        at: hold.at,
+        until: hold.until,
+        state: hold.state.as_str().to_owned(),
+        seq: hold.seq,
     }
 }
 
@@ -57,6 +82,8 @@ struct Account {
     /// In order of creation: the nth has number n + 1.
     batches: Vec<BatchRow>,
     entries: Vec<Entry>,
+    /// By key.
+    holds: BTreeMap<Uuid, HoldRow>,
 }
 
 impl Model {
@@ -64,73 +91,12 @@ impl Model {
         if let Some(code) = refused_on_sight(posting) {
             return Answer::Rejected(code);
         }
-        let key = key_of(posting);
-        let unopened = Account::default();
-        let account = self.accounts.get(&posting.user).unwrap_or(&unopened);
-        if let Some(first) = account.entries.iter().find(|entry| entry.key == Some(key)) {
-            let same = (first.kind, first.amount, &first.source_type, &first.source_id)
-                == (kind_of(posting), posting.points, &source_type_of(posting), &source_id_of(posting));
-            return if same { Answer::Replayed(first.clone()) } else { Answer::Rejected("key_conflict") };
+        let mut account = self.accounts.get(&posting.user).cloned().unwrap_or_default();
+        let answer = account.post(posting, cut(posting.at)).unwrap_or_else(Answer::Rejected);
+        if !matches!(answer, Answer::Rejected(_)) {
+            self.accounts.insert(posting.user, account);
         }
-        let at = cut(posting.at);
-        let total = i128::from(account.total(kind_of(posting))) + i128::from(posting.points);
-        if let Kind::Recharge { expires_at, .. } = &posting.kind {
-            let expires_at = expires_at.map_or(at + TimeDelta::days(i64::from(LIFE_DAYS)), cut);
-            if expires_at > super::at("9999-12-31T23:59:59.999999Z") {
-                return Answer::Rejected("malformed");
-            }
-            if expires_at <= at {
-                return Answer::Rejected("already_expired");
-            }
-        }
-        if total > i128::from(i64::MAX) {
-            return Answer::Rejected("account_full");
-        }
-        let account = self.accounts.entry(posting.user).or_default();
-        account.expire(posting.user, at);
-        let mut entry =
-            account.next_entry(posting.user, kind_of(posting), posting.points, &source_type_of(posting), at);
-        entry.key = Some(key);
-        entry.source_id = source_id_of(posting);
-        entry.description = posting.description.clone().unwrap_or_else(|| match (&posting.kind, &entry.source_id) {
-            (Kind::Recharge { source, .. }, Some(order)) => format!("Recharge by {source}, order {order}"),
-            (Kind::Recharge { source, .. }, None) => format!("Recharge by {source}"),
-            (Kind::Consume { source_type, source_id, .. }, _) => format!("Use of {source_type}, {source_id}"),
-        });
-        match &posting.kind {
-            Kind::Recharge { source, expires_at, .. } => {
-                let arrears = (-entry.balance_before).max(0);
-                let settled = arrears.min(posting.points);
-                let number = i32::try_from(account.batches.len()).unwrap() + 1;
-                if settled > 0 {
-                    entry.allocations.push(Allocation { batch: number, points: settled });
-                }
-                entry.batch = Some(number);
-                account.batches.push(BatchRow {
-                    user: posting.user,
-                    batch: number,
-                    amount: posting.points,
-                    remaining: posting.points - settled,
-                    open: posting.points > settled,
-                    source: source.clone(),
-                    opened_at: at,
-                    expires_at: expires_at.map_or(at + TimeDelta::days(i64::from(LIFE_DAYS)), cut),
-                });
-            }
-            Kind::Consume { duration, .. } => {
-                entry.duration = *duration;
-                let mut wanted = posting.points;
-                while let Some(next) = account.next_to_draw(|_| true).filter(|_| wanted > 0) {
-                    let points = wanted.min(next.remaining);
-                    next.remaining -= points;
-                    next.open = next.remaining > 0;
-                    wanted -= points;
-                    entry.allocations.push(Allocation { batch: next.batch, points });
-                }
-            }
-        }
-        account.entries.push(entry.clone());
-        Answer::Posted(entry)
+        answer
     }
 
     /// Batches, accounts and points that expired.
@@ -147,21 +113,24 @@ impl Model {
         swept
     }
 
-    /// Balance, points available at `at`, recharged, consumed, expired.
-    pub fn balance(&self, user: Uuid, at: DateTime<Utc>) -> (i64, i64, i64, i64, i64) {
+    /// Balance, points available and held at `at`, and when and how many points expire next.
+    pub fn balance(&self, user: Uuid, at: DateTime<Utc>) -> (i64, i64, i64, Option<(DateTime<Utc>, i64)>) {
         let unopened = Account::default();
         let account = self.accounts.get(&user).unwrap_or(&unopened);
-        let alive = account.batches.iter().filter(|batch| batch.expires_at > cut(at));
-        (
-            account.balance(),
-            alive.map(|batch| batch.remaining).sum(),
-            account.total(EntryType::Recharge),
-            account.total(EntryType::Consume),
-            account.total(EntryType::Expire),
-        )
+        let alive = || account.batches.iter().filter(|batch| batch.expires_at > cut(at) && batch.remaining > 0);
+        let next = alive().map(|batch| batch.expires_at).min();
+        let points = |next| alive().filter(|batch| batch.expires_at == next).map(|batch| batch.remaining).sum();
+        (account.balance(), account.available(cut(at)), account.held(cut(at)), next.map(|next| (next, points(next))))
     }
 
     pub fn rows(&self) -> Rows {
+        let holds = self.accounts.values().flat_map(|account| account.holds.values().cloned());
+        let mut holds: Vec<HoldRow> = holds.collect();
+        let key = |hold: &HoldRow| {
+            let no_key = hold.caller_key.is_none(); // sorts last, as PostgreSQL does with nulls
+            (hold.user, hold.source_type.clone(), hold.source_id.clone(), no_key, hold.caller_key.clone())
+        };
+        holds.sort_by_key(key);
         Rows {
             accounts: (self.accounts.iter())
                 .map(|(user, account)| AccountRow {
@@ -169,24 +138,343 @@ impl Model {
                     balance: account.balance(),
                     total_recharged: account.total(EntryType::Recharge),
                     total_consumed: account.total(EntryType::Consume),
-                    total_expired: account.total(EntryType::Expire),
+                    total_expired: account.total(EntryType::Expire) - account.total(EntryType::Restore),
+                    total_refunded: account.total(EntryType::Refund),
+                    total_voided: account.total(EntryType::Void),
                     last_seq: i64::try_from(account.entries.len()).unwrap(),
                     last_batch: i32::try_from(account.batches.len()).unwrap(),
+                    expired_until: (account.entries.iter())
+                        .filter(|entry| entry.kind == EntryType::Expire)
+                        .map(|entry| account.batch(entry.allocations[0].batch).expires_at)
+                        .max(),
+                    open_holds: account.holds.values().filter(|hold| hold.state == "open").count() as i32,
                 })
                 .collect(),
             batches: self.accounts.values().flat_map(|account| account.batches.clone()).collect(),
             entries: self.accounts.values().flat_map(|account| account.entries.clone()).collect(),
+            holds,
         }
     }
 }
 
 impl Account {
+    fn post(&mut self, posting: &Posting, at: DateTime<Utc>) -> Result<Answer, &'static str> {
+        let key = key_of(posting);
+        if let Kind::Release { .. } = posting.kind {
+            let hold = self.holds.get_mut(&key).ok_or("unknown_hold")?;
+            return match hold.state.as_str() {
+                "captured" => Err("key_conflict"),
+                "released" => Ok(Answer::HoldReplayed(hold.clone())),
+                _ => {
+                    hold.state = "released".to_owned();
+                    Ok(Answer::Released(hold.clone()))
+                }
+            };
+        }
+        let named = posting_named(posting).and_then(|reference| {
+            let key = sixteen_bytes(posting.user, &text_of(&reference));
+            self.entries.iter().find(|entry| entry.key == Some(key)).cloned()
+        });
+        if let Some(first) = self.entries.iter().find(|entry| entry.key == Some(key)) {
+            let same = first.kind == kind_of(posting)
+                && match &posting.kind {
+                    Kind::Refund { .. } | Kind::Void { .. } => {
+                        let asked = first.asked.unwrap();
+                        first.refers_to == named.map(|named| named.seq)
+                            && asked.points == posting.points
+                            && asked.beyond_used == beyond_used(posting)
+                    }
+                    _ => {
+                        Some(first.amount) == posting.points
+                            && (&first.source_type, &first.source_id)
+                                == (&source_type_of(posting), &source_id_of(posting))
+                    }
+                };
+            if !same || matches!(posting.kind, Kind::Hold { .. }) {
+                return Err("key_conflict");
+            }
+            let parts = self.entries.iter().filter(|entry| entry.seq >= first.seq && entry.at == first.at);
+            let parts =
+                parts.take_while(|part| part.seq == first.seq || part.key.is_none() && part.refers_to.is_some());
+            let parts: Vec<&Entry> = parts.collect();
+            return Ok(Answer::Replayed(Posted {
+                entry: first.clone(),
+                points: parts.iter().map(|part| part.amount).sum(),
+                last_seq: parts.last().unwrap().seq,
+                expired: Vec::new(),
+                restored: Vec::new(),
+            }));
+        }
+        let before = self.entries.len();
+        match &posting.kind {
+            Kind::Hold { until, .. } => return self.hold(posting, key, at, cut(*until)),
+            Kind::Recharge { source, expires_at, .. } => {
+                let expires_at = expires_at.map_or(at + TimeDelta::days(i64::from(LIFE_DAYS)), cut);
+                if expires_at > super::at("9999-12-31T23:59:59.999999Z") {
+                    return Err("malformed");
+                }
+                if expires_at <= at {
+                    return Err("already_expired");
+                }
+                self.room(EntryType::Recharge, posting.points.unwrap())?;
+                self.expire(posting.user, at);
+                self.open_batch(posting, EntryType::Recharge, posting.points.unwrap(), source, at, expires_at);
+            }
+            Kind::Consume { .. } => {
+                self.room(EntryType::Consume, posting.points.unwrap())?;
+                let hold = self.holds.get_mut(&key).filter(|hold| hold.state == "open");
+                let at = hold.map_or(at, |hold| at.min(hold.at));
+                self.expire(posting.user, at);
+                self.consume(posting, at);
+                let seq = self.entries.last().unwrap().seq;
+                if let Some(hold) = self.holds.get_mut(&key).filter(|hold| hold.state == "open") {
+                    (hold.state, hold.seq) = ("captured".to_owned(), Some(seq));
+                }
+            }
+            Kind::Refund { .. } => {
+                let consume = named.filter(|named| named.kind == EntryType::Consume).ok_or("unknown_entry")?;
+                self.refund(posting, &consume, at)?;
+            }
+            Kind::Void { .. } => {
+                let recharge = named.filter(|named| named.kind == EntryType::Recharge).ok_or("unknown_entry")?;
+                self.void(posting, &recharge, at)?;
+            }
+            Kind::Release { .. } => unreachable!("it was answered above"),
+        }
+        let written = &self.entries[before..];
+        let own = written.iter().position(|entry| entry.key.is_some()).unwrap();
+        let of = |kind| {
+            let entries = written[..own].iter().filter(move |entry| entry.kind == kind);
+            entries.map(|entry| entry.allocations[0]).collect()
+        };
+        Ok(Answer::Posted(Posted {
+            entry: written[own].clone(),
+            points: written[own..].iter().map(|entry| entry.amount).sum(),
+            last_seq: written.last().unwrap().seq,
+            expired: of(EntryType::Expire),
+            restored: of(EntryType::Restore),
+        }))
+    }
+
+    fn hold(
+        &mut self,
+        posting: &Posting,
+        key: Uuid,
+        at: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Answer, &'static str> {
+        let (source_type, source_id) = (source_type_of(posting), source_id_of(posting).unwrap());
+        let points = posting.points.unwrap();
+        if let Some(earlier) = self.holds.get_mut(&key) {
+            if (earlier.state.as_str(), earlier.points, &earlier.source_type, &earlier.source_id)
+                != ("open", points, &source_type, &source_id)
+            {
+                return Err("key_conflict");
+            }
+            if until > at && earlier.until > at {
+                earlier.until = earlier.until.max(until);
+                return Ok(Answer::HoldReplayed(earlier.clone()));
+            }
+        }
+        if until <= at {
+            return Err("already_expired");
+        }
+        if self.balance() < 0 || self.available(at) < points {
+            return Err("insufficient");
+        }
+        let hold = HoldRow {
+            user: posting.user,
+            points,
+            source_type,
+            source_id,
+            caller_key: posting.key.clone(),
+            at,
+            until,
+            state: "open".to_owned(),
+            seq: None,
+        };
+        self.holds.insert(key, hold.clone());
+        Ok(Answer::Held(hold))
+    }
+
+    fn consume(&mut self, posting: &Posting, at: DateTime<Utc>) {
+        let mut wanted = posting.points.unwrap();
+        let mut order: Vec<usize> = (0..self.batches.len()).collect();
+        order.sort_by_key(|index| (self.batches[*index].expires_at, *index));
+        let mut allocations = Vec::new();
+        for index in order {
+            let batch = &mut self.batches[index];
+            let points = wanted.min(batch.remaining + batch.expired);
+            if batch.expires_at <= at || points == 0 {
+                continue;
+            }
+            wanted -= points;
+            let restored = (points - batch.remaining).max(0);
+            batch.expired -= restored;
+            batch.remaining += restored - points;
+            batch.open = batch.remaining > 0;
+            let (batch, source) = (batch.batch, batch.source.clone());
+            if restored > 0 {
+                let mut entry = self.next_entry(posting.user, EntryType::Restore, restored, &source, at);
+                entry.allocations = vec![Allocation { batch, points: restored }];
+                entry.description = format!("Restore of expired {source} points");
+                self.entries.push(entry);
+            }
+            allocations.push(Allocation { batch, points });
+        }
+        let entry = self.next_entry(posting.user, EntryType::Consume, posting.points.unwrap(), "", at);
+        let Kind::Consume { duration, .. } = posting.kind else { unreachable!() };
+        self.entries.push(Entry { duration, allocations, ..signed(entry, posting) });
+    }
+
+    fn refund(&mut self, posting: &Posting, consume: &Entry, at: DateTime<Utc>) -> Result<(), &'static str> {
+        let returned = self.returned(consume);
+        let left = consume.amount - returned;
+        let points = posting.points.unwrap_or(left);
+        if left == 0 || points > left {
+            return Err("exceeds_consumed");
+        }
+        self.room(EntryType::Refund, points)?;
+        self.expire(posting.user, at);
+        // One point after the other, the last drawn first; then neighbours of one batch are put together.
+        let covered = consume.allocations.iter().map(|part| part.points).sum::<i64>();
+        let mut drawn: Vec<(Option<i32>, i64)> =
+            consume.allocations.iter().map(|part| (Some(part.batch), part.points)).collect();
+        drawn.push((None, consume.amount - covered));
+        let (mut from, mut parts) = (0, Vec::new());
+        for (batch, length) in drawn.into_iter().rev() {
+            let to = from + length;
+            let points = to.min(returned + points) - from.max(returned);
+            from = to;
+            if points > 0 {
+                parts.push((batch, points));
+            }
+        }
+        let asked = Asked { points: posting.points, beyond_used: true, posted: points, entries: parts.len() as i64 };
+        for (nth, (batch, points)) in parts.into_iter().enumerate() {
+            let (source, expires_at) = match batch {
+                None => ("refund".to_owned(), at + TimeDelta::days(i64::from(LIFE_DAYS))),
+                Some(batch) => (self.batch(batch).source.clone(), self.batch(batch).expires_at),
+            };
+            let expires_at = expires_at.max(at + TimeDelta::days(REFUND_DAYS));
+            let entry = self.open_batch(posting, EntryType::Refund, points, &source, at, expires_at);
+            (entry.refers_to, entry.source_id) = (Some(consume.seq), consume.source_id.clone());
+            entry.source_type = source;
+            if posting.description.is_none() {
+                entry.description =
+                    format!("Refund of {}, {}", consume.source_type, consume.source_id.as_ref().unwrap());
+            }
+            if nth == 0 {
+                entry.asked = Some(asked);
+            } else {
+                entry.key = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn void(&mut self, posting: &Posting, recharge: &Entry, at: DateTime<Utc>) -> Result<(), &'static str> {
+        let own = self.batch(recharge.batch.unwrap()).clone();
+        let (due, left) = if own.expires_at <= at { (own.remaining, 0) } else { (0, own.remaining) };
+        let mut most = own.amount - self.returned(recharge) - own.expired - due;
+        if !beyond_used(posting) {
+            most = most.min(left);
+        }
+        let points = posting.points.unwrap_or(most);
+        if most <= 0 {
+            return Err("nothing_left");
+        }
+        if points > most {
+            return Err("exceeds_recharge");
+        }
+        self.room(EntryType::Void, points)?;
+        self.expire(posting.user, at);
+        let mut entry = signed(self.next_entry(posting.user, EntryType::Void, points, "", at), posting);
+        let mut wanted = points;
+        while wanted > 0 {
+            let next = match self.batches.iter().position(|batch| batch.batch == own.batch && batch.remaining > 0) {
+                Some(own) => Some(&mut self.batches[own]),
+                None => self.next_to_draw(|_| true),
+            };
+            let Some(next) = next else { break };
+            let points = wanted.min(next.remaining);
+            next.remaining -= points;
+            next.open = next.remaining > 0;
+            wanted -= points;
+            entry.allocations.push(Allocation { batch: next.batch, points });
+        }
+        (entry.source_type, entry.source_id) = (recharge.source_type.clone(), recharge.source_id.clone());
+        if posting.description.is_none() {
+            let order = recharge.source_id.as_ref().map(|order| format!(", order {order}")).unwrap_or_default();
+            entry.description = format!("Void of {}{order}", recharge.source_type);
+        }
+        entry.refers_to = Some(recharge.seq);
+        let beyond_used = beyond_used(posting);
+        entry.asked = Some(Asked { points: posting.points, beyond_used, posted: points, entries: 1 });
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn open_batch(
+        &mut self,
+        posting: &Posting,
+        kind: EntryType,
+        points: i64,
+        source: &str,
+        at: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> &mut Entry {
+        let mut entry = signed(self.next_entry(posting.user, kind, points, source, at), posting);
+        let settled = (-entry.balance_before).max(0).min(points);
+        let number = i32::try_from(self.batches.len()).unwrap() + 1;
+        if settled > 0 {
+            entry.allocations.push(Allocation { batch: number, points: settled });
+        }
+        entry.batch = Some(number);
+        self.batches.push(BatchRow {
+            user: posting.user,
+            batch: number,
+            amount: points,
+            remaining: points - settled,
+            expired: 0,
+            open: points > settled,
+            source: source.to_owned(),
+            opened_at: at,
+            expires_at,
+        });
+        self.entries.push(entry);
+        self.entries.last_mut().unwrap()
+    }
+
     fn total(&self, kind: EntryType) -> i64 {
         self.entries.iter().filter(|entry| entry.kind == kind).map(|entry| entry.amount).sum()
     }
 
+    /// Whether the lifetime total would still fit.
+    fn room(&self, kind: EntryType, points: i64) -> Result<(), &'static str> {
+        self.total(kind).checked_add(points).map(|_| ()).ok_or("account_full")
+    }
+
     fn balance(&self) -> i64 {
-        self.total(EntryType::Recharge) - self.total(EntryType::Consume) - self.total(EntryType::Expire)
+        self.entries.iter().map(|entry| if adds(entry.kind) { entry.amount } else { -entry.amount }).sum()
+    }
+
+    fn batch(&self, number: i32) -> &BatchRow {
+        &self.batches[number as usize - 1]
+    }
+
+    /// Points of an entry that refunds or voids took back.
+    fn returned(&self, of: &Entry) -> i64 {
+        self.entries.iter().filter(|entry| entry.refers_to == Some(of.seq)).map(|entry| entry.amount).sum()
+    }
+
+    fn held(&self, at: DateTime<Utc>) -> i64 {
+        self.holds.values().filter(|hold| hold.state == "open" && hold.until > at).map(|hold| hold.points).sum()
+    }
+
+    fn available(&self, at: DateTime<Utc>) -> i64 {
+        let alive: i64 = self.batches.iter().filter(|batch| batch.expires_at > at).map(|batch| batch.remaining).sum();
+        if self.balance() < 0 { 0 } else { (alive - self.held(at)).max(0) }
     }
 
     /// Of the batches with points, the one that expires first; of several, the oldest.
@@ -203,20 +491,20 @@ impl Account {
             entry.description = format!("Expiry of {} points", due.source);
             self.entries.push(entry);
             let batch = self.batches.iter_mut().find(|batch| batch.batch == due.batch).unwrap();
+            batch.expired += batch.remaining;
             (batch.remaining, batch.open) = (0, false);
         }
     }
 
     fn next_entry(&self, user: Uuid, kind: EntryType, amount: i64, source_type: &str, at: DateTime<Utc>) -> Entry {
         let balance_before = self.balance();
-        let change = if kind == EntryType::Recharge { amount } else { -amount };
         Entry {
             user,
             seq: i64::try_from(self.entries.len()).unwrap() + 1,
             kind,
             amount,
             balance_before,
-            balance_after: balance_before + change,
+            balance_after: if adds(kind) { balance_before + amount } else { balance_before - amount },
             source_type: source_type.to_owned(),
             source_id: None,
             batch: None,
@@ -224,10 +512,30 @@ impl Account {
             at,
             duration: None,
             description: String::new(),
+            refers_to: None,
+            asked: None,
             key: None,
             drawing_rule: 1,
         }
     }
+}
+
+fn adds(kind: EntryType) -> bool {
+    matches!(kind, EntryType::Recharge | EntryType::Refund | EntryType::Restore)
+}
+
+/// The entry with the posting's key, names and description.
+fn signed(mut entry: Entry, posting: &Posting) -> Entry {
+    entry.key = Some(key_of(posting));
+    entry.source_type = source_type_of(posting);
+    entry.source_id = source_id_of(posting);
+    entry.description = posting.description.clone().unwrap_or_else(|| match (&posting.kind, &entry.source_id) {
+        (Kind::Recharge { source, .. }, Some(order)) => format!("Recharge by {source}, order {order}"),
+        (Kind::Recharge { source, .. }, None) => format!("Recharge by {source}"),
+        (Kind::Consume { source_type, source_id, .. }, _) => format!("Use of {source_type}, {source_id}"),
+        _ => String::new(),
+    });
+    entry
 }
 
 fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
@@ -241,14 +549,23 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
         Kind::Consume { source_type, source_id, duration } => {
             bad(64, source_type) || bad(255, source_id) || duration.is_some_and(|seconds| seconds < 0.into())
         }
-    } || posting.key.as_ref().is_some_and(|key| bad(255, key))
+        Kind::Hold { source_type, source_id, until } => bad(64, source_type) || bad(255, source_id) || bad_time(*until),
+        Kind::Refund { .. } | Kind::Void { .. } => false,
+        Kind::Release { .. } => posting.points.is_some() || posting.key.is_some(),
+    } || posting_named(posting).is_some_and(|reference| match reference {
+        Reference::Key(key) => bad(255, &key),
+        Reference::Work { source_type, source_id } => bad(64, &source_type) || bad(255, &source_id),
+        Reference::Order { source, .. } => bad(64, &source),
+    }) || posting.key.as_ref().is_some_and(|key| bad(255, key))
         || posting.description.as_ref().is_some_and(|text| longest_and_text(1_000, text))
         || bad_time(posting.at);
     let sources = BTreeSet::from(SOURCES);
     if malformed {
         Some("malformed")
-    } else if posting.points < 1 || posting.points > 1_000_000_000_000 {
+    } else if posting.points.is_some_and(|points| !(1..=1_000_000_000_000).contains(&points)) {
         Some("invalid_points")
+    } else if posting.at > super::at("2900-01-01T00:00:00Z") {
+        Some("from_the_future")
     } else if matches!(&posting.kind, Kind::Recharge { source, .. } if !sources.contains(source.as_str())) {
         Some("unknown_source")
     } else {
@@ -256,32 +573,68 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
     }
 }
 
+fn posting_named(posting: &Posting) -> Option<Reference> {
+    match &posting.kind {
+        Kind::Refund { consume } => Some(consume.clone()),
+        Kind::Void { recharge, .. } => Some(recharge.clone()),
+        Kind::Release { hold } => Some(hold.clone()),
+        _ => None,
+    }
+}
+
+fn beyond_used(posting: &Posting) -> bool {
+    !matches!(posting.kind, Kind::Void { beyond: Beyond::Remaining, .. })
+}
+
+/// The fields here have no colons; what happens to those has a test of its own.
+fn text_of(reference: &Reference) -> String {
+    match reference {
+        Reference::Key(key) => key.clone(),
+        Reference::Work { source_type, source_id } => format!("consume:{source_type}:{source_id}"),
+        Reference::Order { source, order_id } => format!("recharge:{source}:{order_id}"),
+    }
+}
+
 fn key_of(posting: &Posting) -> Uuid {
     let text = posting.key.clone().unwrap_or_else(|| match &posting.kind {
         Kind::Recharge { source, order_id, .. } => format!("recharge:{source}:{}", order_id.unwrap()),
-        Kind::Consume { source_type, source_id, .. } => format!("consume:{source_type}:{source_id}"),
+        Kind::Consume { source_type, source_id, .. } | Kind::Hold { source_type, source_id, .. } => {
+            format!("consume:{source_type}:{source_id}")
+        }
+        Kind::Refund { consume } => format!("refund:{}", text_of(consume)),
+        Kind::Void { recharge, .. } => format!("void:{}", text_of(recharge)),
+        Kind::Release { hold } => text_of(hold),
     });
-    Uuid::new_v5(&KEY_NAMESPACE, &[posting.user.as_bytes(), text.as_bytes()].concat())
+    sixteen_bytes(posting.user, &text)
+}
+
+/// What stands in the database for a key never changes, or a retry from before an upgrade would be posted again.
+fn sixteen_bytes(user: Uuid, key: &str) -> Uuid {
+    Uuid::from_slice(&Sha256::digest([user.as_bytes(), key.as_bytes()].concat())[..16]).unwrap()
 }
 
 fn kind_of(posting: &Posting) -> EntryType {
     match posting.kind {
         Kind::Recharge { .. } => EntryType::Recharge,
-        Kind::Consume { .. } => EntryType::Consume,
+        Kind::Refund { .. } => EntryType::Refund,
+        Kind::Void { .. } => EntryType::Void,
+        Kind::Consume { .. } | Kind::Hold { .. } | Kind::Release { .. } => EntryType::Consume,
     }
 }
 
 fn source_type_of(posting: &Posting) -> String {
     match &posting.kind {
         Kind::Recharge { source, .. } => source.clone(),
-        Kind::Consume { source_type, .. } => source_type.clone(),
+        Kind::Consume { source_type, .. } | Kind::Hold { source_type, .. } => source_type.clone(),
+        _ => String::new(),
     }
 }
 
 fn source_id_of(posting: &Posting) -> Option<String> {
     match &posting.kind {
         Kind::Recharge { order_id, .. } => order_id.map(|order| order.to_string()),
-        Kind::Consume { source_id, .. } => Some(source_id.clone()),
+        Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. } => Some(source_id.clone()),
+        _ => None,
     }
 }
 

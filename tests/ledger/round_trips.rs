@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pointsd::ledger::{Posting, Session, Sweep};
+use pointsd::ledger::{Posting, Reference, Reply, Session, Sweep};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::config::Host;
@@ -91,6 +91,7 @@ async fn of_each_operation() {
     assert_eq!(trips, 1, "opening a session");
 
     let thousand: Vec<Posting> = (0..1_000).map(recharge).collect();
+    let task_x = Reference::Work { source_type: "tts".to_owned(), source_id: "x".to_owned() };
     let groups = [
         ("a posting that opens its account", vec![recharge(0)], 2),
         ("a posting", vec![consume(0, "x")], 2),
@@ -98,7 +99,11 @@ async fn of_each_operation() {
         ("a thousand postings to two accounts", (0..1_000).map(|nth| consume(nth % 2, &nth.to_string())).collect(), 2),
         // The second one ends the transaction.
         ("a posting that only replays", vec![consume(0, "x")], 2),
-        ("a posting that is refused on sight", vec![Posting { points: 0, ..consume(0, "y") }], 1),
+        // These load once more before they are decided.
+        ("a refund", vec![Posting::refund(user(0), task_x, begin)], 3),
+        ("a hold", vec![Posting::hold(user(3), 1, "tts", "h", begin + chrono::TimeDelta::days(1), begin)], 3),
+        ("a consume beside a standing hold", vec![consume(3, "other")], 3),
+        ("a posting that is refused on sight", vec![consume(0, "y").with_points(0)], 1),
     ];
     for (what, group, expected) in groups {
         let (trips, replies) = proxy.count(&client, session.post(&group, &rules)).await;
@@ -107,7 +112,7 @@ async fn of_each_operation() {
     }
 
     let (trips, balance) = proxy.count(&client, session.balance(user(0), begin)).await;
-    assert!(balance.unwrap().total_recharged > 0);
+    assert!(balance.unwrap().totals.total_recharged > 0);
     assert_eq!(trips, 1, "a balance");
     let (trips, check) = proxy.count(&client, session.check(user(5), 5, begin)).await;
     assert!(check.unwrap().sufficient);
@@ -122,6 +127,14 @@ async fn of_each_operation() {
     let (trips, sweep) = proxy.count(&client, session.sweep(due, false, &rules, |_| true)).await;
     assert_eq!(sweep.unwrap().accounts, 998);
     assert_eq!(trips, fixed + 10, "a sweep over ten groups");
+
+    // Only a consume from before an expiry looks for points to restore.
+    let in_time = Posting::consume(user(7), 1, "tts", "in time", due);
+    let (trips, _) = proxy.count(&client, session.post(&[in_time], &rules)).await;
+    assert_eq!(trips, 2, "a consume after an expiry");
+    let (trips, replies) = proxy.count(&client, session.post(&[consume(7, "late")], &rules)).await;
+    assert!(matches!(&replies.unwrap()[..], [Reply::Posted(posted)] if posted.restored.len() == 1));
+    assert_eq!(trips, 3, "a late consume");
 }
 
 /// A ratchet: lower it when the sweep gets by with fewer.

@@ -4,8 +4,10 @@ use std::fs;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use pointsd::fields::PostingFields;
 use pointsd::language::Language;
-use pointsd::ledger::{Kind, Life, Poster, Posting, Reply, Rules};
+use pointsd::ledger::{Poster, Posting, Reply, Rules, Term};
+use pointsd::time::Zone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -106,8 +108,10 @@ async fn run(database: &TestDatabase, ops: &[Value], way: Way) -> (Vec<Value>, V
 fn rules() -> Rules {
     let sources = ["wxpay", "alipay", "card", "gift", "invite", "compensation"];
     Rules {
-        recharge_sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-        life: Life::Days(180),
+        sources: sources.iter().map(|source| ((*source).to_owned(), None)).collect(),
+        term: Term::days(180),
+        refund: Term::days(30),
+        zone: Zone::UTC,
         language: Language::English,
     }
 }
@@ -121,35 +125,19 @@ fn time(op: &Value, field: &str) -> Option<DateTime<Utc>> {
 }
 
 fn posting(value: &Value) -> Posting {
-    let text = |field: &str| value.get(field).map(|value| value.as_str().unwrap().to_owned());
-    Posting {
-        user: text("user").unwrap().parse().unwrap(),
-        points: value["points"].as_i64().unwrap(),
-        kind: match op(value) {
-            "recharge" => Kind::Recharge {
-                source: text("source").unwrap(),
-                order_id: value.get("order_id").map(|order| order.as_i64().unwrap()),
-                expires_at: time(value, "expires_at"),
-            },
-            "consume" => Kind::Consume {
-                source_type: text("source_type").unwrap(),
-                source_id: text("source_id").unwrap(),
-                duration: None,
-            },
-            other => panic!("no such operation: {other}"),
-        },
-        key: text("key"),
-        description: None,
-        at: time(value, "at").unwrap(),
-    }
+    let fields: PostingFields = serde_json::from_value(value.clone()).unwrap();
+    fields.into_posting(|| panic!("each operation has a time")).unwrap()
 }
 
 fn reply(reply: &Reply) -> Value {
-    match reply {
-        Reply::Posted(entry) => json!({"status": "posted", "seq": entry.seq}),
-        Reply::Replayed(entry) => json!({"status": "replayed", "seq": entry.seq}),
-        Reply::Rejected(refusal) => json!({"status": "rejected", "code": refusal.code()}),
+    let mut shown = json!({"status": reply.status()});
+    if let Some(entry) = reply.entry() {
+        shown["seq"] = entry.seq.into();
     }
+    if let Some(refusal) = reply.refusal() {
+        shown["code"] = refusal.code().into();
+    }
+    shown
 }
 
 /// The rows as the scenarios write them.
@@ -163,6 +151,8 @@ fn shown(rows: &Rows) -> Value {
             "total_recharged": account.total_recharged,
             "total_consumed": account.total_consumed,
             "total_expired": account.total_expired,
+            "total_refunded": account.total_refunded,
+            "total_voided": account.total_voided,
         })
     });
     let batches = rows.batches.iter().map(|batch| {

@@ -47,6 +47,8 @@ async fn each_constraint_refuses_by_its_name() {
     let account = "UPDATE pointsd.accounts SET";
     let batch = "UPDATE pointsd.batches SET";
     let same_batch = "INSERT INTO pointsd.batches SELECT * FROM pointsd.batches";
+    let hold = "INSERT INTO pointsd.holds (user_id, key, points, at, until, source_type, source_id)
+                SELECT gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 1, now(), now() + interval '1 day', 'tts', 'x'";
     let entry = |columns: &str| {
         format!(
             "INSERT INTO pointsd.entries SELECT (e).* FROM (
@@ -69,6 +71,7 @@ async fn each_constraint_refuses_by_its_name() {
         ),
         ("accounts_numbers_not_negative", format!("{account} last_seq = -1")),
         ("accounts_numbers_not_negative", format!("{account} last_batch = -1")),
+        ("accounts_numbers_not_negative", format!("{account} open_holds = -1")),
         ("batches_pkey", same_batch.to_owned()),
         ("batches_number_positive", format!("{batch} batch = 0")),
         ("batches_remaining_within_amount", format!("{batch} remaining = 11")),
@@ -76,6 +79,8 @@ async fn each_constraint_refuses_by_its_name() {
         ("batches_open_while_points_remain", format!("{batch} open = false")),
         ("batches_open_while_points_remain", format!("{batch} remaining = 0")),
         ("batches_expire_after_opening", format!("{batch} expires_at = opened_at")),
+        ("batches_expire_at_an_instant", format!("{batch} expires_at = 'infinity'")),
+        ("batches_expired_within_amount", format!("{batch} expired = 11")),
         ("entries_pkey", entry(r#"{"key": null}"#)),
         ("entries_key_once", entry(r#"{"seq": 3}"#)),
         ("entries_seq_positive", entry(r#"{"seq": 0, "key": null}"#)),
@@ -89,7 +94,17 @@ async fn each_constraint_refuses_by_its_name() {
         ),
         ("entries_correction_of_adjust", entry(r#"{"seq": 3, "key": null, "correction": {}}"#)),
         ("entries_correction_of_adjust", entry(r#"{"seq": 3, "key": null, "type": "adjust"}"#)),
-        ("entries_batch_of_recharge", entry(r#"{"seq": 3, "key": null, "batch": 1}"#)),
+        ("entries_batch_opened", entry(r#"{"seq": 3, "key": null, "batch": 1}"#)),
+        ("entries_refer_to_earlier", entry(r#"{"seq": 3, "key": null, "refers_to": 1}"#)),
+        ("entries_refer_to_earlier", entry(r#"{"seq": 3, "key": null, "type": "void"}"#)),
+        ("entries_refer_to_earlier", entry(r#"{"seq": 3, "key": null, "type": "void", "refers_to": 3}"#)),
+        ("entries_asked_of_return", entry(r#"{"seq": 3, "key": null, "asked": {}}"#)),
+        ("holds_pkey", format!("{hold} FROM generate_series(1, 2)")),
+        ("holds_points_positive", format!("{hold}; UPDATE pointsd.holds SET points = 0")),
+        ("holds_end_after_beginning", format!("{hold}; UPDATE pointsd.holds SET until = at")),
+        ("holds_end_after_beginning", format!("{hold}; UPDATE pointsd.holds SET until = 'infinity'")),
+        ("holds_state_known", format!("{hold}; UPDATE pointsd.holds SET state = 'lost'")),
+        ("holds_captured_by_entry", format!("{hold}; UPDATE pointsd.holds SET state = 'captured'")),
     ];
     for (constraint, statement) in &cases {
         let error = client.batch_execute(statement).await.expect_err(statement);
@@ -99,9 +114,10 @@ async fn each_constraint_refuses_by_its_name() {
     // Each has its case above, so each name is ours.
     let constraints = client
         .query(
-            "SELECT conname::text FROM pg_constraint WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype <> 'n'
+            "SELECT conname::text FROM pg_constraint WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass, 'pointsd.holds'::regclass) AND contype <> 'n'
              UNION SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid
-             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass)",
+             WHERE indisunique AND indrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass,
+                                                  'pointsd.holds'::regclass)",
             &[],
         )
         .await
@@ -148,6 +164,12 @@ async fn each_invariant_finds_damage() {
         ("entries are chained", replace_consume("balance_before = 11")),
         ("entries are chained", replace_consume("balance_after = 5")),
         ("the sums of entries by type", replace_consume("amount = 5")),
+        ("the sums of entries by type", replace_consume("type = 'void', refers_to = 1")),
+        ("a batch's amount = what remains", "UPDATE pointsd.batches SET expired = 1".to_owned()),
+        ("a consume that follows restores", replace_consume("type = 'restore'")),
+        ("refunds of a consume never exceed", replace_consume("type = 'refund', refers_to = 1")),
+        ("an account counts its open holds", "UPDATE pointsd.accounts SET open_holds = 1".to_owned()),
+        ("expired_until is the latest", "UPDATE pointsd.accounts SET expired_until = now()".to_owned()),
         ("no batch and no entry without", "DELETE FROM pointsd.accounts".to_owned()),
     ];
     for (invariant, damage) in cases {

@@ -81,10 +81,16 @@ async fn each_is_planned_by_index_on_empty_tables() {
             "Index Scan" | "Index Only Scan" | "Bitmap Index Scan" => {
                 let index = node["Index Name"].as_str().unwrap().to_owned();
                 let condition = node.get("Index Cond").and_then(Value::as_str).unwrap_or_default();
-                let keys =
-                    ["accounts_pkey", "batches_pkey", "batches_open_by_user", "entries_pkey", "entries_key_once"];
+                let keys = [
+                    "accounts_pkey",
+                    "batches_pkey",
+                    "batches_open_by_user",
+                    "entries_pkey",
+                    "entries_key_once",
+                    "holds_pkey",
+                ];
                 // All rows have the same bucket: without the user, or a key that has the user in it, it finds the whole ledger.
-                let column = if index == "entries_key_once" { "key" } else { "user_id" };
+                let column = if ["entries_key_once", "holds_pkey"].contains(&&*index) { "key" } else { "user_id" };
                 if keys.contains(&&*index) && !condition.contains(column) {
                     wrong.push(format!("{index} by {condition}"));
                 }
@@ -101,14 +107,35 @@ async fn each_is_planned_by_index_on_empty_tables() {
     }
 }
 
+/// The function's own statement, because a plan shows only its call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_read_by_its_indexes() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    client.batch_execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off").await.unwrap();
+    let source = "SELECT prosrc FROM pg_proc WHERE oid = 'pointsd.account'::regproc";
+    let source: String = client.query_one(source, &[]).await.unwrap().get(0);
+    let sql = source.replace("account.user_id", "$1::uuid").replace("account.at", "$2::timestamptz");
+    let plan = plan(&client, "account", &sql).await;
+    let mut found = Vec::new();
+    walk(&plan, &mut |node| found.extend(node.get("Index Name").map(|name| name.as_str().unwrap().to_owned())));
+    found.sort();
+    assert_eq!(found, ["accounts_pkey", "batches_open_by_user", "holds_open_by_user"], "{plan:#}");
+}
+
 /// By what each statement finds its rows. Those of the ledger begin with the user, but for the proof of a run.
 const INDEXES: &[(&str, &[&str])] = &[
     ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
     ("account_insert", &[]),
     ("account_lock", &["accounts_pkey"]),
     ("account_update", &["accounts_pkey"]),
-    ("balance", &["accounts_pkey", "batches_open_by_user"]),
+    // A call of pointsd.account, which is looked at below.
+    ("balance", &[]),
+    // A call of pointsd.account_then.
+    ("balance_then", &[]),
+    ("batch_expired", &["batches_pkey", "holds_open_by_user"]),
     ("batch_insert", &[]),
+    ("batch_named", &["batches_pkey"]),
     ("batch_open", &["batches_open_by_user"]),
     ("batch_orphan", &["batches_open_by_user"]),
     ("batch_update", &["batches_pkey"]),
@@ -116,10 +143,15 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("due_declare", &["batches_open_by_expiry"]),
     ("entry_insert", &[]),
     ("entry_known", &["entries_key_once"]),
+    ("entry_returned", &["entries_by_reference"]),
     ("entry_of_run", &["entries_by_run"]),
-    ("export_accounts", &["accounts_pkey"]),
+    ("export_accounts", &["accounts_pkey", "holds_open_by_user"]),
+    ("export_accounts_then", &["accounts_pkey"]),
     ("export_batches", &["batches_pkey"]),
     ("export_entries", &["entries_pkey"]),
+    ("hold_known", &["holds_open_by_user", "holds_pkey"]),
+    ("hold_list", &["holds_open_by_user"]),
+    ("hold_write", &[]),
     ("lane_lock", &["request_lanes_pkey"]),
     ("request_fail", &["requests_open_by_id"]),
     ("request_finish", &["requests_open_pkey"]),

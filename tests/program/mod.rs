@@ -28,7 +28,7 @@ use serde_json::Value;
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The defaults as a file, so that no file of this machine is read in their place.
-pub const DEFAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pointsd.yaml");
+pub const DEFAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/defaults.yaml");
 
 /// A call with the built-in defaults and nothing of this machine's environment that pointsd reads.
 pub fn pointsd(args: &[&str]) -> Command {

@@ -54,7 +54,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
         ),
         (
             "DELETE FROM pointsd.accounts WHERE user_id = $u",
-            account("account_missing", "an account", "none, but 5 batches and 12 entries"),
+            account("account_missing", "an account", "none, but 5 batches, 12 entries and 0 holds"),
         ),
         // Batches.
         (
@@ -124,7 +124,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
         (
             "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
              VALUES ($u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
-            batch("batch_recharge", 6, "a recharge that opened it", "none"),
+            batch("batch_recharge", 6, "a recharge or a refund that opened it", "none"),
         ),
         // Entries.
         ("DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 4", entry("entry_numbers", 4, "entry 4", "entry 5")),
@@ -150,7 +150,14 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             vec![
                 Finding {
                     user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
-                    ..finding(1, "account_missing", None, nothing, "an account", "none, but 0 batches and 1 entries")
+                    ..finding(
+                        1,
+                        "account_missing",
+                        None,
+                        nothing,
+                        "an account",
+                        "none, but 0 batches, 1 entries and 0 holds",
+                    )
                 },
                 finding(1, "entry_numbers", None, 3, "entry 3", "entry 4"),
             ],
@@ -184,8 +191,17 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             entry("entry_amount", 8, "amount 30", "amount -30"),
         ),
         (
+            "UPDATE pointsd.entries SET type = 'transfer' WHERE user_id = $u AND seq = 3",
+            entry("entry_type", 3, "recharge, consume, expire, refund, void, restore or adjust", "transfer"),
+        ),
+        (
             "UPDATE pointsd.entries SET type = 'refund' WHERE user_id = $u AND seq = 3",
-            entry("entry_type", 3, "recharge, consume, expire or adjust", "refund"),
+            entry(
+                "entry_type",
+                3,
+                "refund with a batch and a reference and what was asked",
+                "refund with no batch and no reference and nothing asked",
+            ),
         ),
         (
             "UPDATE pointsd.entries SET type = 'expire' WHERE user_id = $u AND seq = 3",
@@ -302,6 +318,181 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
     ]
 }
 
+/// Manual changes of refunds, voids, restores and holds, where `$v` is user 4, and the exact findings.
+fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
+    let nothing = None::<i64>;
+    let one = |rule: &str, batch: Option<i32>, seq: Option<i64>, expected: &str, found: &str| {
+        vec![finding(4, rule, batch, seq, expected, found)]
+    };
+    let account = |rule: &str, expected: &str, found: &str| vec![finding(4, rule, None, nothing, expected, found)];
+    let entry = |rule: &str, seq: i64, expected: &str, found: &str| vec![finding(4, rule, None, seq, expected, found)];
+    vec![
+        (
+            "UPDATE pointsd.accounts SET total_refunded = 51 WHERE user_id = $v",
+            account("account_totals", "refunded 50", "refunded 51"),
+        ),
+        (
+            "UPDATE pointsd.accounts SET total_voided = 0 WHERE user_id = $v",
+            account("account_totals", "voided 10", "voided 0"),
+        ),
+        (
+            "UPDATE pointsd.accounts SET open_holds = 0 WHERE user_id = $v",
+            account("account_numbers", "open_holds 1", "open_holds 0"),
+        ),
+        (
+            "UPDATE pointsd.accounts SET expired_until = NULL WHERE user_id = $v",
+            account("account_expiry", "expired until 2026-01-10 12:00:00 UTC", "nothing expired"),
+        ),
+        (
+            "UPDATE pointsd.batches SET expired = 5 WHERE user_id = $v AND batch = 4",
+            one("batch_expired", Some(4), None, "0", "5"),
+        ),
+        (
+            "UPDATE pointsd.batches SET expires_at = 'infinity' WHERE user_id = $v AND batch = 4",
+            one("batch_state", Some(4), None, "expires_at an instant", "expires_at infinity"),
+        ),
+        (
+            "UPDATE pointsd.entries SET recorded_at = '2026-01-15 11:54Z' WHERE user_id = $v AND seq = 10",
+            entry("entry_time", 10, "dated until 2026-01-15 11:59:00 UTC", "dated 2026-01-15 12:00:00 UTC"),
+        ),
+        // Refunds.
+        (
+            "UPDATE pointsd.entries SET refers_to = NULL WHERE user_id = $v AND seq = 7",
+            entry("entry_type", 7, "refund with a reference", "refund with no reference"),
+        ),
+        (
+            "UPDATE pointsd.entries SET key = NULL, asked = NULL WHERE user_id = $v AND seq = 6",
+            entry("entry_asked", 6, "a key with the first entry of a refund", "an entry that belongs to no refund"),
+        ),
+        (
+            "UPDATE pointsd.entries SET asked = jsonb_set(asked, '{posted}', '51') WHERE user_id = $v AND seq = 6",
+            entry("entry_asked", 6, "asked for 50 points in 2 entries", "asked for 51 points in 2 entries"),
+        ),
+        (
+            "UPDATE pointsd.entries SET refers_to = 2, source_id = 'task-2' WHERE user_id = $v AND seq IN (6, 7)",
+            one("refund_batch", Some(2), Some(6), "source gift", "source refund"),
+        ),
+        (
+            "UPDATE pointsd.entries SET refers_to = 1 WHERE user_id = $v AND seq IN (6, 7)",
+            entry("refund_consume", 6, "a consume", "recharge"),
+        ),
+        (
+            "UPDATE pointsd.entries SET source_id = 'task-2' WHERE user_id = $v AND seq = 7",
+            entry("refund_consume", 7, "refund of task-3", "refund of task-2"),
+        ),
+        (
+            "UPDATE pointsd.batches SET amount = 40 WHERE user_id = $v AND batch = 2;
+             UPDATE pointsd.batches SET amount = 10, remaining = 0, open = false WHERE user_id = $v AND batch = 3;
+             UPDATE pointsd.batches SET remaining = 10, open = true WHERE user_id = $v AND batch = 2;
+             UPDATE pointsd.entries SET amount = 40, balance_after = 10 WHERE user_id = $v AND seq = 6;
+             UPDATE pointsd.entries SET amount = 10, balance_before = 10 WHERE user_id = $v AND seq = 7",
+            one("refund_batch", Some(2), Some(6), "the points of one part of entry 5", "its points 1 to 40"),
+        ),
+        (
+            "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES ($v, 5, 30, 30, true, 'gift', '2026-01-17 12:00Z', '2026-02-17 12:00Z');
+             INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
+                 batch, at, description, drawing_rule, allocated_batches, allocated_points, refers_to, key, asked)
+             VALUES ($v, 11, 'refund', 30, 50, 80, 'gift', 'task-3', 5, '2026-01-17 12:00Z', '', 2, '{}', '{}', 5,
+                     gen_random_uuid(), '{\"posted\": 30, \"entries\": 1}');
+             UPDATE pointsd.accounts SET balance = 80, total_refunded = 80, last_seq = 11, last_batch = 5 WHERE user_id = $v",
+            vec![Finding {
+                points: Some(10),
+                ..finding(4, "refund_consume", None, 11, "at most 70 points refunded", "80 points refunded")
+            }],
+        ),
+        // Voids.
+        (
+            "UPDATE pointsd.entries SET refers_to = 12 WHERE user_id = $v AND seq = 9",
+            entry("entry_type", 9, "void of an earlier entry", "void of entry 12"),
+        ),
+        (
+            "UPDATE pointsd.entries SET asked = NULL WHERE user_id = $v AND seq = 9",
+            entry("entry_type", 9, "void with what was asked", "void with nothing asked"),
+        ),
+        (
+            "UPDATE pointsd.entries SET refers_to = 2 WHERE user_id = $v AND seq = 9",
+            entry("void_recharge", 9, "a recharge", "consume"),
+        ),
+        (
+            "UPDATE pointsd.entries SET source_id = '7' WHERE user_id = $v AND seq = 9",
+            one("void_recharge", Some(4), Some(9), "the order of entry 8", "another order"),
+        ),
+        (
+            "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+                 drawing_rule, allocated_batches, allocated_points, refers_to, key, asked)
+             VALUES ($v, 11, 'void', 45, 50, 5, 'card', '2026-01-17 12:00Z', '', 2, '{4,3}', '{40,5}', 8,
+                     gen_random_uuid(), '{\"posted\": 45, \"entries\": 1}');
+             UPDATE pointsd.batches SET remaining = 0, open = false WHERE user_id = $v AND batch = 4;
+             UPDATE pointsd.batches SET remaining = 5 WHERE user_id = $v AND batch = 3;
+             UPDATE pointsd.accounts SET balance = 5, total_voided = 55, last_seq = 11 WHERE user_id = $v",
+            vec![Finding {
+                points: Some(5),
+                ..finding(4, "void_recharge", 4, 11, "at most 50 points lost", "55 points lost")
+            }],
+        ),
+        // Restores.
+        (
+            "UPDATE pointsd.entries SET at = at - interval '1 hour' WHERE user_id = $v AND seq = 4",
+            one("entry_restored", Some(1), Some(4), "directly before its consume", "before one dated otherwise"),
+        ),
+        (
+            "UPDATE pointsd.entries SET at = '2026-01-10 12:00Z' WHERE user_id = $v AND seq = 4",
+            one(
+                "entry_batches",
+                Some(1),
+                Some(4),
+                "restored before 2026-01-10 12:00:00 UTC",
+                "restored at 2026-01-10 12:00:00 UTC",
+            ),
+        ),
+        // Holds.
+        (
+            "UPDATE pointsd.holds SET seq = 2 WHERE user_id = $v AND state = 'captured'",
+            entry("hold_consume", 2, "a consume with the key of its hold (hold for tts task-15)", "entry 10"),
+        ),
+        (
+            "UPDATE pointsd.holds SET at = '2026-01-14 12:00Z' WHERE user_id = $v AND state = 'captured'",
+            entry(
+                "hold_consume",
+                10,
+                "dated until 2026-01-14 12:00:00 UTC (hold for tts task-15)",
+                "dated 2026-01-15 12:00:00 UTC",
+            ),
+        ),
+        (
+            "UPDATE pointsd.holds SET state = 'open', seq = NULL WHERE user_id = $v AND state = 'captured'",
+            entry("hold_consume", 10, "a captured hold (hold for tts task-15)", "an open hold"),
+        ),
+        (
+            "DELETE FROM pointsd.holds WHERE user_id = $v AND state = 'open'",
+            account("account_numbers", "open_holds 0", "open_holds 1"),
+        ),
+        (
+            "UPDATE pointsd.holds SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $v AND state = 'open'",
+            vec![
+                Finding {
+                    user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
+                    ..finding(
+                        4,
+                        "account_missing",
+                        None,
+                        nothing,
+                        "an account",
+                        "none, but 0 batches, 0 entries and 1 holds",
+                    )
+                },
+                finding(4, "account_numbers", None, nothing, "open_holds 0", "open_holds 1"),
+            ],
+        ),
+    ]
+}
+
+/// A statement, with users 1 and 4 put in.
+fn by_hand(hand: &str) -> String {
+    hand.replace("$u", &format!("'{}'", user(1))).replace("$v", &format!("'{}'", user(4)))
+}
+
 /// Manual changes that the arithmetic of the screens has to find by itself, where `$u` is user 1.
 const HANDS_THAT_ADD_UP: [&str; 9] = [
     "UPDATE pointsd.entries SET key = NULL WHERE user_id = $u AND seq = 1",
@@ -357,17 +548,16 @@ async fn the_screens_suspect_whatever_a_check_finds() {
     write_history(&database).await;
     unguard(&client).await;
     let without_account: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
-    let users = [without_account, user(1), user(2), user(3)];
+    let users = [without_account, user(1), user(2), user(3), user(4)];
     client.batch_execute("BEGIN").await.unwrap();
     let sound = suspects(&client, &users[1..]).await;
     assert_eq!(sound, [BTreeSet::new(), BTreeSet::new()], "before any hand");
     client.batch_execute("ROLLBACK").await.unwrap();
     let mut wrong = Vec::new();
-    let of_hands: Vec<&str> = hands().into_iter().map(|(hand, _)| hand).collect();
+    let of_hands: Vec<&str> = hands().into_iter().chain(hands_on_user_4()).map(|(hand, _)| hand).collect();
     for hand in of_hands.into_iter().chain(HANDS_THAT_ADD_UP) {
         client.batch_execute("BEGIN").await.unwrap();
-        let done = hand.replace("$adjust", ADJUST).replace("$u", &format!("'{}'", user(1)));
-        client.batch_execute(&done).await.unwrap();
+        client.batch_execute(&by_hand(&hand.replace("$adjust", ADJUST))).await.unwrap();
         let found: BTreeSet<Uuid> =
             examined(&client, &users).await.into_iter().filter_map(|finding| finding.user).collect();
         assert!(!found.is_empty(), "{hand}");
@@ -393,13 +583,13 @@ async fn one_change_is_one_finding() {
     write_history(&database).await;
     unguard(&client).await;
     let without_account: Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
-    let users = [without_account, user(1), user(2), user(3)];
+    let users = [without_account, user(1), user(2), user(3), user(4)];
     assert_eq!(examined(&client, &users).await, [], "before any hand");
     let (mut raw, mut told) = (BTreeSet::new(), BTreeSet::new());
     let mut wrong = Vec::new();
-    for (hand, expected) in hands() {
+    for (hand, expected) in hands().into_iter().chain(hands_on_user_4()) {
         client.batch_execute("BEGIN").await.unwrap();
-        client.batch_execute(&hand.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
+        client.batch_execute(&by_hand(hand)).await.unwrap();
         let found = examined(&client, &users).await;
         for rule in RULES {
             if !client.query(rule.sql, &[&users.as_slice()]).await.unwrap().is_empty() {
@@ -463,7 +653,7 @@ async fn what_was_proved_may_not_change() {
         hands().into_iter().filter(|(hand, _)| hand.contains("seq = 3") || hand.contains("batch = 3"))
     {
         client.batch_execute("BEGIN").await.unwrap();
-        client.batch_execute(&hand.replace("$u", &format!("'{}'", user(1)))).await.unwrap();
+        client.batch_execute(&by_hand(hand)).await.unwrap();
         let found = examined(&client, &users).await;
         assert_eq!(found, expected.into_iter().filter(|one| one.user == Some(user(1))).collect::<Vec<_>>(), "{hand}");
         client.batch_execute("ROLLBACK").await.unwrap();
@@ -478,22 +668,30 @@ async fn extreme_values_are_findings_and_no_errors() {
     write_history(&database).await;
     note_proved(&client).await;
     unguard(&client).await;
-    for (table, row) in [("accounts", "true"), ("batches", "batch = 3"), ("entries", "seq IN (5, 8)")] {
+    for (table, row, of) in [
+        ("accounts", "true", user(1)),
+        ("batches", "batch = 3", user(1)),
+        ("batches", "batch = 1", user(4)),
+        ("entries", "seq IN (5, 8)", user(1)),
+        ("entries", "seq IN (4, 6, 9)", user(4)),
+        ("holds", "true", user(4)),
+    ] {
         let columns = client
             .query(
                 "SELECT column_name::text, data_type::text FROM information_schema.columns
-                 WHERE table_schema = 'pointsd' AND table_name = $1 AND column_name NOT IN ('user_id', 'bucket')
+                 WHERE table_schema = 'pointsd' AND table_name = $1 AND (table_name, column_name) <> ('holds', 'key')
+                   AND column_name NOT IN ('user_id', 'bucket')
                    AND is_generated = 'NEVER'",
                 &[&table],
             )
             .await
             .unwrap();
-        assert!(columns.len() > 5);
+        assert!(columns.len() > 5, "{table}");
         for column in columns {
             let (column, kind): (String, String) = (column.get(0), column.get(1));
             let values: &[&str] = match kind.as_str() {
                 "bigint" => &["9223372036854775807", "-9223372036854775808", "-1"],
-                "integer" => &["2147483647", "-2147483648", "0"],
+                "integer" => &["2147483647", "-2147483648", "-1"],
                 "smallint" => &["32767", "-32768"],
                 "timestamp with time zone" => &["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-12-31'"],
                 "numeric" => &["'NaN'", "'Infinity'", "1e131071"],
@@ -507,14 +705,14 @@ async fn extreme_values_are_findings_and_no_errors() {
                 client.batch_execute("BEGIN").await.unwrap();
                 // A number twice in an account is refused by the primary key; one row is enough then.
                 let one = if column == "seq" { "seq = 5" } else { row };
-                let hand =
-                    format!("UPDATE pointsd.{table} SET {column} = {value} WHERE user_id = '{}' AND {one}", user(1));
+                let hand = format!("UPDATE pointsd.{table} SET {column} = {value} WHERE user_id = '{of}' AND {one}");
                 client.batch_execute(&hand).await.unwrap_or_else(|error| panic!("{hand}: {error}"));
-                let found = examined(&client, &[user(1)]).await;
+                let found = examine(&client, &[of]).await;
+                let found = found.unwrap_or_else(|error| panic!("{hand}: {}", pointsd::errors::chain(&error)));
                 if table == "accounts" {
                     assert_ne!(found, [], "{hand}");
                 }
-                suspects(&client, &[user(1)]).await;
+                suspects(&client, &[of]).await;
                 client.batch_execute("ROLLBACK").await.unwrap();
             }
         }
@@ -531,12 +729,12 @@ async fn extreme_values_are_findings_and_no_errors() {
         )
         .await
         .unwrap();
-    assert_ne!(examined(&client, &[user(1), user(2), user(3)]).await, []);
+    assert_ne!(examined(&client, &[user(1), user(2), user(3), user(4)]).await, []);
     client.batch_execute("BEGIN").await.unwrap();
     assert_eq!(suspects(&client, &[user(1)]).await.map(|found| found.contains(&user(1))), [true, true]);
     client.batch_execute("ROLLBACK").await.unwrap();
     let rows = client.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap();
-    assert_eq!(rows.get::<_, i64>(0), 15);
+    assert_eq!(rows.get::<_, i64>(0), 25);
 }
 
 /// Random histories over a few accounts, without damage: nothing is found.

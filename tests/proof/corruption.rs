@@ -6,13 +6,14 @@ use pointsd::ledger::{Posting, Session};
 use pointsd::proof::examine;
 use tokio_postgres::Client;
 
-use super::{TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
+use super::{Past, TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
 use crate::support::invariants::check_invariants;
 
 const USERS: u32 = 5;
 
-/// A random history: debts, expiries on touch and by the sweep, consumes over several batches.
+/// A random history: debts, late usage, refunds, voids, holds, expiries on touch and by the sweep, consumes over several batches.
 pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u32) {
+    let mut past = Past::default();
     for number in 0..postings {
         let on = i64::from(number) / 10 + 1;
         let nth = rng.u32(1..=USERS);
@@ -23,6 +24,7 @@ pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u
         };
         let mut posting = posting.with_key(format!("posting {number}"));
         posting.at += TimeDelta::seconds(i64::from(number));
+        let posting = past.mix(rng, posting);
         session.post(&[posting], &rules()).await.unwrap();
         if number % 97 == 0 {
             session.sweep(day(on), false, &rules(), |_| true).await.unwrap();
@@ -39,7 +41,11 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
             ("total_recharged", "total_recharged + $n"),
             ("total_consumed", "total_consumed + $n"),
             ("total_expired", "total_expired + $n"),
+            ("total_refunded", "total_refunded + $n"),
+            ("total_voided", "total_voided + $n"),
             ("total_adjusted", "total_adjusted + $n"),
+            ("expired_until", "coalesce(expired_until, '2026-01-01Z') + make_interval(secs => $n)"),
+            ("open_holds", "open_holds + $n"),
             ("last_seq", "last_seq + $n"),
             ("last_batch", "last_batch + $n"),
             ("user_id", "gen_random_uuid()"),
@@ -50,6 +56,7 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
         &[
             ("amount", "amount + $n"),
             ("remaining", "remaining + $n"),
+            ("expired", "expired + $n"),
             ("open", "NOT open"),
             ("source", "source || $n"),
             ("opened_at", "opened_at + make_interval(secs => $n)"),
@@ -68,6 +75,8 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
             ("key", "CASE WHEN key IS NULL THEN gen_random_uuid() END"),
             ("batch", "CASE WHEN batch IS NULL THEN 1 ELSE batch + $n END"),
             ("correction", "'{}'"),
+            ("refers_to", "CASE WHEN refers_to IS NULL THEN 1 END"),
+            ("asked", "CASE WHEN asked IS NULL THEN '{}'::jsonb END"),
             ("allocated_points", "array_append(allocated_points, $n::bigint)"),
             ("allocated_batches", "array_append(allocated_batches, 1)"),
             ("user_id", "gen_random_uuid()"),
@@ -90,6 +99,8 @@ const PROVED: &[(&str, &[(&str, &str)])] = &[
             ("duration", "coalesce(duration, 0) + abs($n)"),
             ("drawing_rule", "drawing_rule + $n::smallint"),
             ("run", "coalesce(run, 0) + $n"),
+            ("refers_to", "coalesce(refers_to, 0) + $n"),
+            ("asked", "jsonb_build_object('points', $n)"),
         ],
     ),
 ];

@@ -8,16 +8,17 @@ mod repair;
 
 use crate::support::{TestDatabase, at, rng, unguard, user};
 use chrono::{DateTime, TimeDelta, Utc};
-use pointsd::language::Language;
-use pointsd::ledger::{Kind, Life, Posting, Reply, Rules, Session};
+use fastrand::Rng;
+use pointsd::ledger::{Kind, Posting, Reference, Reply, Rules, Session, Term};
 use pointsd::proof::Finding;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 fn rules() -> Rules {
     Rules {
-        recharge_sources: ["card", "gift", "invite"].into_iter().map(str::to_owned).collect(),
-        life: Life::Days(30),
-        language: Language::English,
+        sources: ["card", "gift", "invite"].into_iter().map(|source| (source.to_owned(), None)).collect(),
+        term: Term::days(30),
+        ..Rules::default()
     }
 }
 
@@ -38,7 +39,9 @@ fn consume(nth: u32, points: i64, on: i64) -> Posting {
 }
 
 /// Users 1 to 3: settled arrears, consumes over several batches, expiries by the sweep and on touch; one in arrears; one
-/// with a single recharge. User 1 ends with 175 points in batch 5, entries 1 to 12.
+/// with a single recharge. User 1 ends with 175 points in batch 5, entries 1 to 12. User 4 has late usage with a restore, a
+/// refund in two parts, a void, a captured hold and an open one; it ends with 10 points in batch 3 and 40 in batch 4, entries
+/// 1 to 10.
 async fn write_history(database: &TestDatabase) {
     let mut session = database.session().await;
     let before = [
@@ -52,16 +55,87 @@ async fn write_history(database: &TestDatabase) {
         recharge(2, 10, "gift", (1, 30)),
         consume(2, 15, 2),
         recharge(3, 40, "card", (1, 60)),
+        recharge(4, 100, "gift", (1, 10)),
+        consume(4, 60, 2),
     ];
     let after = [recharge(1, 200, "card", (13, 40)), consume(1, 20, 14), consume(1, 25, 17)];
     post(&mut session, &before).await;
-    assert_eq!(session.sweep(day(12), false, &rules(), |_| true).await.unwrap().batches, 1);
+    assert_eq!(session.sweep(day(12), false, &rules(), |_| true).await.unwrap().batches, 2);
     post(&mut session, &after).await;
+    let work = |on: i64| Reference::Work { source_type: "tts".to_owned(), source_id: format!("task-{on}") };
+    let mut refund = Posting::refund(user(4), work(3), day(13));
+    refund.points = Some(50);
+    let mut void = Posting::void(user(4), Reference::Key("r14".to_owned()), day(14));
+    void.points = Some(10);
+    let of_user_4 = [
+        consume(4, 70, 3),
+        refund,
+        recharge(4, 50, "card", (14, 60)),
+        void,
+        Posting::hold(user(4), 10, "tts", "task-15", day(20), day(15)),
+        Posting::consume(user(4), 10, "tts", "task-15", day(16)),
+        Posting::hold(user(4), 5, "tts", "task-17", day(60), day(17)),
+    ];
+    post(&mut session, &of_user_4).await;
 }
 
 async fn post(session: &mut Session<Box<Client>>, postings: &[Posting]) {
     for reply in session.post(postings, &rules()).await.unwrap() {
-        assert!(matches!(reply, Reply::Posted(_)), "{reply:?}");
+        assert!(matches!(reply, Reply::Posted(_) | Reply::Held(_)), "{reply:?}");
+    }
+}
+
+/// What a random history may take back: its consumes, its recharges and its holds, by user and key.
+#[derive(Default)]
+struct Past {
+    consumes: Vec<(Uuid, String)>,
+    recharges: Vec<(Uuid, String)>,
+    holds: Vec<(Uuid, String)>,
+}
+
+impl Past {
+    /// A recharge or a consume as it is, or something else in its place: late usage, a refund, a void, a hold, or a consume that
+    /// captures one. The posting has a key.
+    fn mix(&mut self, rng: &mut Rng, mut posting: Posting) -> Posting {
+        let (user, at) = (posting.user, posting.at);
+        let key = posting.key.clone().unwrap();
+        let mut drawn = |from: &[(Uuid, String)]| {
+            let of_user: Vec<&String> = from.iter().filter(|(of, _)| *of == user).map(|(_, key)| key).collect();
+            rng.choice(&of_user).map(|key| (*key).clone())
+        };
+        let (consume, recharge, hold) = (drawn(&self.consumes), drawn(&self.recharges), drawn(&self.holds));
+        let points = rng.bool().then(|| rng.i64(1..60));
+        match (rng.u8(..100), consume, recharge, hold) {
+            (0..12, Some(consume), ..) => {
+                return Posting { points, ..Posting::refund(user, Reference::Key(consume), at).with_key(key) };
+            }
+            (12..20, _, Some(recharge), _) => {
+                return Posting { points, ..Posting::void(user, Reference::Key(recharge), at).with_key(key) };
+            }
+            (20..32, _, _, Some(hold)) => {
+                self.holds.retain(|held| *held != (user, hold.clone()));
+                return match rng.u8(..2) {
+                    0 => Posting::release(user, Reference::Key(hold), at),
+                    _ => Posting::consume(user, rng.i64(1..60), "tts", &key, at).with_key(hold),
+                };
+            }
+            (32..50, ..) => {
+                self.holds.push((user, key.clone()));
+                let until = at + TimeDelta::hours(rng.i64(1..300));
+                return Posting::hold(user, rng.i64(1..10), "tts", &key, until, at).with_key(key);
+            }
+            _ => {}
+        }
+        match posting.kind {
+            Kind::Consume { .. } => {
+                self.consumes.push((user, key));
+                if rng.u8(..3) == 0 {
+                    posting.at -= TimeDelta::hours(rng.i64(0..24 * 12));
+                }
+            }
+            _ => self.recharges.push((user, key)),
+        }
+        posting
     }
 }
 
@@ -105,12 +179,13 @@ fn finding(
 
 /// The points of a finding: `remaining 188` less `remaining 133`, for the rules that compare points.
 fn points_off(rule: &str, expected: &str, found: &str) -> Option<i64> {
-    const OF_POINTS: [&str; 8] = [
+    const OF_POINTS: [&str; 9] = [
         "account_balance",
         "account_identity",
         "account_remaining",
         "account_totals",
         "batch_amount",
+        "batch_expired",
         "entry_allocations",
         "entry_amount",
         "entry_chain",

@@ -5,12 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use pointsd::language::Language;
-use pointsd::ledger::{AlsoWrite, Life, Posting, Rules, SoFar, cutoff};
+use pointsd::ledger::{AlsoWrite, Posting, Reference, Rules, SoFar, Term, cutoff};
 use pointsd::proof::{Proof, load_state, prove};
 use tokio_postgres::Client;
 
-use super::{TestDatabase, at, rng, user};
+use super::{Past, TestDatabase, at, consume, day, recharge, rng, user};
 
 /// Collects the progress, and fails at the call of this number.
 #[derive(Default)]
@@ -34,12 +33,14 @@ impl AlsoWrite<SoFar<Proof>> for Keeper {
 }
 
 fn rules() -> Rules {
-    Rules { recharge_sources: ["card".into(), "gift".into()].into(), life: Life::Days(10), language: Language::English }
+    let sources = [("card".to_owned(), None), ("gift".to_owned(), None)].into();
+    Rules { sources, term: Term::days(10), ..Rules::default() }
 }
 
-/// Posts random recharges, consumes and sweeps for users 1 to `users`; returns the number of entries.
+/// Posts random recharges, consumes, refunds, voids, holds and sweeps for users 1 to `users`; returns the number of entries.
 async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, length: u32, salt: &str) -> u64 {
     let mut session = database.session().await;
+    let mut past = Past::default();
     let mut when = at("2026-01-01T00:00:00Z");
     for nth in 0..length {
         when += TimeDelta::hours(rng.i64(0..30));
@@ -48,11 +49,11 @@ async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, leng
         }
         let (user, points) = (user(rng.u32(1..=users)), rng.i64(1..300));
         let posting = if rng.bool() {
-            Posting::recharge(user, points, *rng.choice(["card", "gift"].iter()).unwrap(), when)
-                .with_key(format!("{salt}-{nth}"))
+            Posting::recharge(user, 2 * points, *rng.choice(["card", "gift"].iter()).unwrap(), when)
         } else {
             Posting::consume(user, points, "tts", format!("{salt}-{nth}"), when)
         };
+        let posting = past.mix(rng, posting.with_key(format!("{salt}-{nth}")));
         session.post(&[posting], &rules()).await.unwrap();
     }
     count(&database.client().await, "SELECT count(*) FROM pointsd.entries").await
@@ -88,7 +89,15 @@ async fn checkpoints(client: &Client) -> Vec<String> {
 async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     let (database, mut rng) = (TestDatabase::new().await, rng());
     let client = database.client().await;
-    let entries = post(&database, &mut rng, 20, 300, "a").await;
+    let entries = post(&database, &mut rng, 10, 400, "a").await;
+    for kind in ["refund", "void", "restore", "expire"] {
+        let some = format!("SELECT count(*) FROM pointsd.entries WHERE type = '{kind}'");
+        assert_ne!(count(&client, &some).await, 0, "{kind}");
+    }
+    for state in ["open", "captured", "released"] {
+        let some = format!("SELECT count(*) FROM pointsd.holds WHERE state = '{state}'");
+        assert_ne!(count(&client, &some).await, 0, "{state}");
+    }
     let first = run(&database, false).await;
     let accounts = count(&client, "SELECT count(*) FROM pointsd.accounts").await;
     assert_eq!((first.full, first.accounts, first.entries), (true, accounts, entries), "nothing was proved before");
@@ -230,7 +239,8 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
     assert_eq!(run(&database, true).await.suspects, 0);
     let constraints =
         "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
-                       WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'";
+                       WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass,
+                                        'pointsd.holds'::regclass) AND contype = 'c'";
     for row in client.query(constraints, &[]).await.unwrap() {
         client.batch_execute(row.get(0)).await.unwrap();
     }
@@ -258,7 +268,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
             "boolean" => format!("NOT {column}"),
             "text" => format!("coalesce({column}, '') || 'x'"),
             "uuid" => "gen_random_uuid()".to_owned(),
-            "timestamp with time zone" => format!("{column} + interval '1 microsecond'"),
+            "timestamp with time zone" => format!("coalesce({column}, '2026-01-01Z') + interval '1 microsecond'"),
             "jsonb" => "'{}'".to_owned(),
             "integer[]" | "bigint[]" => format!("{column} || 9"),
             other => panic!("{table}.{column} is {other}: how is it changed?"),
@@ -312,6 +322,63 @@ async fn who_has_no_checkpoint_is_proved_from_the_first_entry_on() {
     let full = run(&database, true).await;
     assert_eq!(full.suspects, 1, "{full:?}");
     assert!(full.findings > 0, "{full:?}");
+}
+
+/// Refunds, voids and captures of what was proved before: a nightly proof needs no earlier entry for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_back_after_its_proof_is_proved_by_its_own_entries() {
+    let database = TestDatabase::new().await;
+    let mut session = database.session().await;
+    super::write_history(&database).await;
+    assert_eq!(run(&database, false).await.suspects, 0);
+    let work = |on: i64| Reference::Work { source_type: "tts".to_owned(), source_id: format!("task-{on}") };
+    let later = [
+        consume(4, 3, 17),
+        Posting::refund(user(4), work(3), day(20)).with_key("the rest"),
+        Posting::refund(user(1), work(4), day(20)),
+        Posting::void(user(4), Reference::Key("r14".to_owned()), day(21)).with_key("all"),
+        // Batch 5 of user 1 has expired by then; its points come back for work from before.
+        recharge(1, 1, "gift", (41, 60)),
+        consume(1, 30, 39),
+    ];
+    super::post(&mut session, &later).await;
+    let nightly = run(&database, false).await;
+    assert_eq!((nightly.suspects, nightly.findings), (0, 0), "{nightly:?}");
+    assert!(nightly.entries >= 9, "{nightly:?}");
+    let full = run(&database, true).await;
+    assert_eq!((full.suspects, full.findings), (0, 0), "{full:?}");
+}
+
+/// A hold writes no entry, so a full proof compares each with its account and its consume.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_proof_finds_what_a_hand_did_to_a_hold() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    super::write_history(&database).await;
+    assert_eq!(run(&database, true).await.suspects, 0);
+    for hand in [
+        "DELETE FROM pointsd.holds WHERE state = 'open'",
+        "UPDATE pointsd.holds SET state = 'released' WHERE state = 'open'",
+        "UPDATE pointsd.holds SET seq = 2 WHERE state = 'captured'",
+        "UPDATE pointsd.holds SET at = at - interval '1 day' WHERE state = 'captured'",
+        "UPDATE pointsd.holds SET state = 'open', seq = NULL WHERE state = 'captured'",
+        "UPDATE pointsd.holds SET user_id = gen_random_uuid() WHERE state = 'open'",
+        "UPDATE pointsd.holds SET key = gen_random_uuid() WHERE state = 'captured'",
+    ] {
+        client.batch_execute("CREATE TABLE public.saved AS TABLE pointsd.holds").await.unwrap();
+        client.batch_execute(hand).await.unwrap();
+        let proof = run(&database, true).await;
+        assert!(proof.suspects > 0 && proof.findings > 0, "{hand}: {proof:?}");
+        client
+            .batch_execute(
+                "DELETE FROM pointsd.holds; INSERT INTO pointsd.holds TABLE public.saved; DROP TABLE public.saved;
+                 UPDATE pointsd.findings SET resolved_at = now(), resolved_run = 0 WHERE resolved_at IS NULL",
+            )
+            .await
+            .unwrap();
+        assert_eq!(run(&database, true).await.suspects, 0, "after {hand}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

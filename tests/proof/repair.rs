@@ -109,6 +109,64 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     assert!(csv.contains(",repair,") && csv.contains("a hand slipped"), "{csv}");
 }
 
+/// The columns of refunds, voids, restores and holds follow from the entries and the holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_refunds_voids_restores_and_holds_left_is_set_back() {
+    let database = TestDatabase::new().await;
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    let sound = Rows::read(&client).await;
+    let other = user(4);
+    let damage = format!(
+        "UPDATE pointsd.accounts SET total_refunded = 1, total_voided = 2, total_expired = 3, expired_until = NULL, open_holds = 7
+         WHERE user_id = '{other}';
+         UPDATE pointsd.batches SET expired = 9, remaining = 0, open = false WHERE user_id = '{other}' AND batch = 4"
+    );
+    client.batch_execute(&damage).await.unwrap();
+    let rules: Vec<String> =
+        examine(&client, &[other]).await.unwrap().into_iter().map(|finding| finding.rule).collect();
+    let told = ["batch_amount", "account_totals", "account_numbers", "account_expiry"];
+    assert!(told.iter().all(|rule| rules.iter().any(|found| found == rule)), "{rules:?}");
+    let (file, plan) = plan(&url, &folder, &["--user", &other.to_string()], 0).await;
+    let after = &plan["accounts"][0]["account"]["after"];
+    assert_eq!((&after["total_refunded"], &after["total_voided"]), (&50.into(), &10.into()));
+    assert_eq!((&after["open_holds"], &after["expired_until"]), (&1.into(), &"2026-01-10 12:00:00Z".into()));
+    apply(&url, &file, 0).await;
+    assert_eq!(examine(&client, &[other]).await.unwrap(), []);
+    let mut after = Rows::read(&client).await;
+    assert_eq!(after.entries.pop().map(|entry| (entry.seq, entry.amount)), Some((11, 0)));
+    after.accounts[3].last_seq = 10;
+    assert_eq!(after, sound, "but for the entry all is as it was before the hand");
+}
+
+/// A hold is no part of the history, so no entry sets one right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_that_no_entry_sets_right_are_listed() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    let stranger: uuid::Uuid = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+    for (hand, user, reason) in [
+        (
+            "UPDATE pointsd.holds SET seq = 2 WHERE state = 'captured'".to_owned(),
+            user(4),
+            "a hold does not agree with its consume",
+        ),
+        (
+            format!("UPDATE pointsd.holds SET user_id = '{stranger}' WHERE state = 'open'"),
+            stranger,
+            "the account's row is missing",
+        ),
+    ] {
+        client.batch_execute(&hand).await.unwrap();
+        let (_, plan) = plan(&url, &folder, &["--user", &user.to_string()], 3).await;
+        let told = plan["unrepairable"][0]["reason"].as_str().unwrap();
+        assert!(told.contains(reason) && told.contains("backup"), "{hand}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn balances_are_kept_and_the_difference_is_booked() {
     let database = TestDatabase::new().await;
@@ -209,7 +267,7 @@ async fn a_changed_history_is_accepted_on_request() {
     let correction: Value = entry.get("correction");
     assert_eq!(correction["accept_history"], true);
     let left = client.query_one("SELECT count(*) FROM pointsd.checkpoints", &[]).await.unwrap();
-    assert_eq!(left.get::<_, i64>(0), 2, "the proof of this account begins anew, the others' stay");
+    assert_eq!(left.get::<_, i64>(0), 3, "the proof of this account begins anew, the others' stay");
     check_invariants(&client).await;
 }
 
@@ -281,9 +339,10 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
         client
             .batch_execute(
                 "DELETE FROM pointsd.accounts; DELETE FROM pointsd.batches; DELETE FROM pointsd.entries;
-                 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
-                     last_batch) SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
-                     last_batch FROM kept;
+                 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired,
+                     total_refunded, total_voided, last_seq, last_batch, expired_until, open_holds)
+                 SELECT user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
+                     last_seq, last_batch, expired_until, open_holds FROM kept;
                  INSERT INTO pointsd.batches SELECT * FROM kept_batches;
                  INSERT INTO pointsd.entries SELECT * FROM kept_entries;
                  DROP TABLE kept, kept_batches, kept_entries",

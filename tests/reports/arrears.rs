@@ -1,9 +1,12 @@
 //! The report on arrears: since when, and what changed from one report to the next.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Tone};
+use pointsd::ledger::{Kind, Posting, Reference, Reply, Rules};
 use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::arrears::Arrears;
@@ -109,6 +112,73 @@ async fn counts_days_on_the_calendar_of_the_business_through_a_clock_change() {
     assert_complete(&later.document, true);
 }
 
+/// The entry with which each account in arrears fell below zero, counted posting by posting: a restore belongs to the consume after
+/// it. And how many accounts in arrears a restore lifted above zero for a moment.
+async fn fell_into_arrears(client: &Client) -> (BTreeMap<String, i64>, u32) {
+    let sql =
+        "SELECT user_id::text, seq, type, balance_before, balance_after FROM pointsd.entries ORDER BY user_id, seq";
+    let (mut fell, mut began, mut lifted) = (BTreeMap::new(), None, 0);
+    for row in client.query(sql, &[]).await.unwrap() {
+        let (user, seq, kind): (String, i64, String) = (row.get(0), row.get(1), row.get(2));
+        let (before, after): (i64, i64) = (began.take().unwrap_or_else(|| row.get(3)), row.get(4));
+        if kind == "restore" {
+            began = Some(before);
+            continue;
+        }
+        lifted += u32::from(before < 0 && row.get::<_, i64>(3) >= 0);
+        if after >= 0 {
+            fell.remove(&user);
+        } else if before >= 0 {
+            fell.insert(user, seq);
+        }
+    }
+    (fell, lifted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_repay_voids_draw_and_restored_points_do_neither() {
+    for (language, cause, cleared_by) in
+        [("en", "points voided (gift)", "points refunded (refund)"), ("zh-CN", "撤销（gift）", "退还（refund）")]
+    {
+        let (database, folder) = (TestDatabase::new().await, Folder::new());
+        let config = config(&folder, "UTC", language);
+        let mut session = database.session().await;
+        let day = |day: u32| at(&format!("2026-03-{day:02}T10:00:00Z"));
+        let first = [
+            recharge(1, 30, "a", day(1), day(2)),
+            consume(1, 50, "b", day(5)),
+            recharge(2, 30, "a", day(1), day(2)),
+            consume(2, 5, "b", day(5)),
+            recharge(3, 20, "a", day(1), day(30)),
+            consume(3, 15, "b", day(5)),
+            consume(4, 9, "b", day(5)),
+        ];
+        post(&mut session, &first, &config).await;
+        let made = report(&database, &config, day(6)).await;
+        assert_eq!(made.counters.points, 50 + 5 + 9);
+
+        let task = Reference::Work { source_type: "tts".to_owned(), source_id: "b".to_owned() };
+        let second = [
+            consume(1, 40, "late", at("2026-03-01T12:00:00Z")), // restores 30
+            consume(2, 40, "late", at("2026-03-01T12:00:00Z")), // restores 30, which lift the balance to 25 first
+            Posting::void(user(3), Reference::Key("a".to_owned()), day(7)),
+            Posting::refund(user(4), task, day(7)),
+        ];
+        post(&mut session, &second, &config).await;
+        let made = report(&database, &config, day(8)).await;
+        assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [64, 10 + 10 + 15, -9, 90]);
+        let owing = &table(&made.document, "owing").rows;
+        let since: Vec<_> = owing.iter().map(|row| [row[1].clone(), row[2].clone(), row[4].clone()]).collect();
+        let cells = |points: i64, day, cause: &str| [Cell::Number(points), Cell::Instant(day), Cell::from(cause)];
+        assert_eq!(since[0], cells(60, day(5), "tts"));
+        assert_eq!(since[1..], [cells(15, day(5), "tts"), cells(15, day(7), cause)]);
+        let cleared = table(&made.document, "cleared");
+        assert_eq!((cleared.rows.len(), &cleared.rows[0][2]), (1, &Cell::from(cleared_by)));
+        assert_eq!((made.counters.new, made.counters.cleared, made.counters.unexplained), (1, 1, 0));
+        assert_complete(&made.document, language != "en");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ties_over_reports_with_random_postings_between() {
     let (database, folder, mut rng) = (TestDatabase::new().await, Folder::new(), rng());
@@ -116,22 +186,43 @@ async fn ties_over_reports_with_random_postings_between() {
     let mut session = database.session().await;
     let (mut opening, mut key) = (0, 0);
     for round in 1..=3 {
-        let postings: Vec<_> = (0..400)
-            .map(|_| {
-                let (nth, points, when) = (rng.u32(..40), rng.i64(1..50), at("2026-03-01T00:00:00Z"));
-                key += 1;
-                match rng.bool() {
-                    true => consume(nth, points, &key.to_string(), when),
-                    false => recharge(nth, points, &key.to_string(), when, at("2026-12-31T00:00:00Z")),
+        let mut postings: Vec<Posting> = Vec::new();
+        for _ in 0..500 {
+            let (nth, points) = (rng.u32(..40), rng.i64(1..50));
+            // Many consumes are earlier than the expiry of a batch before them in the history.
+            let when = at("2026-03-01T00:00:00Z") + TimeDelta::hours(rng.i64(0..200));
+            key += 1;
+            let earlier = if postings.is_empty() { None } else { Some(&postings[rng.usize(..postings.len())]) };
+            let back = |earlier: &Posting| {
+                let reference = Reference::Key(earlier.key.clone().or(earlier.default_key()).unwrap());
+                match earlier.kind {
+                    Kind::Consume { .. } => Some(Posting::refund(earlier.user, reference, when)),
+                    Kind::Recharge { .. } => Some(Posting::void(earlier.user, reference, when)),
+                    _ => None,
                 }
-            })
-            .collect();
-        post(&mut session, &postings, &config).await;
+            };
+            postings.push(match (rng.u8(..10), earlier.and_then(back)) {
+                (0..2, Some(back)) => back,
+                (0..6, _) => consume(nth, points, &key.to_string(), when),
+                _ => recharge(nth, 2 * points, &key.to_string(), when, when + TimeDelta::hours(rng.i64(1..100))),
+            });
+        }
+        // Some refunds and voids are refused, because nothing is left to take back.
+        let replies = session.post(&postings, &Rules::from(&config)).await.unwrap();
+        let posted = replies.iter().filter(|reply| matches!(reply, Reply::Posted(_))).count();
+        assert!(posted > 400, "{replies:?}");
         let made = report(&database, &config, at(&format!("2026-04-0{round}T00:00:00Z"))).await;
         let counters = &made.counters;
         let sql = "SELECT coalesce(-sum(least(balance, 0)), 0)::bigint FROM pointsd.accounts";
         let owed: i64 = session.client().query_one(sql, &[]).await.unwrap().get(0);
-        assert_eq!((counters.points, counters.unexplained), (owed, 0));
+        assert_eq!((counters.points, counters.unexplained, counters.undated), (owed, 0, 0));
+        let rows = table(&made.document, "owing").rows.iter().map(|row| match (&row[0], &row[5]) {
+            (Cell::Text(user), Cell::Number(seq)) => (user.clone(), *seq),
+            other => panic!("{other:?}"),
+        });
+        let (fell, lifted) = fell_into_arrears(session.client()).await;
+        assert_eq!(rows.collect::<BTreeMap<_, _>>(), fell);
+        assert!(round < 3 || lifted > 0, "no restore lifts an account above zero for a moment");
         if round > 1 {
             assert!(counters.drawn > 0 && counters.repaid > 0, "{counters:?}");
             assert_eq!(opening + counters.drawn - counters.repaid, owed, "{counters:?}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use pointsd::books::{Books, Movement, Movements, RollForward, close_days, load_days, load_last_day, tie_out};
 use pointsd::config::Config;
-use pointsd::ledger::{Kind, Posting, Rules};
+use pointsd::ledger::{Kind, Posting, Reference, Rules};
 use pointsd::proof::Finding;
 use pointsd::time::{Zone, start_of_day};
 use tokio_postgres::Client;
@@ -32,15 +32,25 @@ fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
-/// Posts random recharges and consumes with many arrears and expiries, and sweeps now and then.
+/// Posts random recharges, consumes, refunds and voids with many arrears, expiries and late consumes, and sweeps now and then.
 async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings: std::ops::Range<usize>) {
     let (mut session, rules) = (database.session().await, rules());
     let mut clock = at("2026-03-20T00:00:00Z") + TimeDelta::hours(3 * postings.start as i64);
     let last = format!("last of {postings:?}");
+    let mut posted: Vec<Posting> = Vec::new();
     for nth in postings {
         clock += TimeDelta::hours(rng.i64(0..6));
         let user = user(rng.u32(..USERS));
-        let posting = if rng.bool() {
+        let earlier = if posted.is_empty() { None } else { Some(&posted[rng.usize(..posted.len())]) };
+        let posting = if let (0..25, Some(earlier)) = (rng.u8(..100), earlier) {
+            let reference = Reference::Key(earlier.key.clone().or(earlier.default_key()).unwrap());
+            let back = match &earlier.kind {
+                Kind::Consume { .. } => Posting::refund(earlier.user, reference, clock),
+                _ => Posting::void(earlier.user, reference, clock),
+            };
+            // Some ask for more than is left, and are refused.
+            Posting { points: rng.bool().then(|| rng.i64(1..100)), ..back }
+        } else if rng.bool() {
             let mut posting = Posting::recharge(user, rng.i64(1..200), SOURCES[rng.usize(..3)], clock);
             if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
                 *order_id = Some(nth as i64);
@@ -48,9 +58,13 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
             }
             posting
         } else {
-            Posting::consume(user, rng.i64(1..200), "tts", format!("task-{nth}"), clock)
+            let late = if rng.bool() { TimeDelta::hours(rng.i64(0..48)) } else { TimeDelta::zero() };
+            Posting::consume(user, rng.i64(1..200), "tts", format!("task-{nth}"), clock - late)
         };
-        session.post(&[posting], &rules).await.unwrap();
+        session.post(std::slice::from_ref(&posting), &rules).await.unwrap();
+        if matches!(posting.kind, Kind::Recharge { .. } | Kind::Consume { .. }) {
+            posted.push(posting);
+        }
         if rng.u8(..100) < 3 {
             session.sweep(clock, false, &rules, |_| true).await.unwrap();
         }
@@ -148,18 +162,22 @@ async fn counted(client: &Client, zone: Zone) -> BTreeMap<NaiveDate, Movements> 
         // The arrears before and after an entry give the new or repaid arrears.
         let owed = (-after).max(0) - (-before).max(0);
         match kind.as_str() {
-            "recharge" => {
-                day.entry(own.clone()).or_default().recharged += amount;
+            "recharge" | "refund" => {
+                let row = day.entry(own.clone()).or_default();
+                *(if kind == "recharge" { &mut row.recharged } else { &mut row.refunded }) += amount;
                 day.entry(own).or_default().settled -= owed;
                 day.entry(String::new()).or_default().settled += owed;
             }
-            "consume" => {
-                parts
-                    .iter()
-                    .for_each(|(source, points)| day.entry((*source).to_owned()).or_default().consumed += points);
-                day.entry(String::new()).or_default().consumed += owed;
+            "consume" | "void" => {
+                // Restored points stand in their batches just before the consume that takes them out again.
+                let uncovered = amount - points.iter().sum::<i64>();
+                for (source, points) in parts.into_iter().chain([("", uncovered)]) {
+                    let row = day.entry(source.to_owned()).or_default();
+                    *(if kind == "consume" { &mut row.consumed } else { &mut row.voided }) += points;
+                }
             }
             "expire" => day.entry(own).or_default().expired += amount,
+            "restore" => day.entry(own).or_default().restored += amount,
             "adjust" => {
                 parts
                     .iter()
@@ -250,6 +268,9 @@ async fn days_are_what_their_entries_say() {
             before = of_day.rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect();
             for row in of_day.rows.values() {
                 seen.settled = seen.settled.max(row.moved.settled);
+                seen.refunded = seen.refunded.max(row.moved.refunded);
+                seen.voided = seen.voided.max(row.moved.voided);
+                seen.restored = seen.restored.max(row.moved.restored);
                 seen.expired = seen.expired.max(row.moved.expired);
                 seen.adjusted = seen.adjusted.max(row.moved.adjusted);
                 seen.consumed = seen.consumed.max(row.moved.consumed);
@@ -262,6 +283,7 @@ async fn days_are_what_their_entries_say() {
     }
     // The test needs histories in which this happens.
     assert!(seen.settled > 0 && seen.expired > 0 && seen.adjusted > 0 && seen.consumed > 0, "{seen:?}");
+    assert!(seen.refunded > 0 && seen.voided > 0 && seen.restored > 0, "{seen:?}");
 }
 
 /// Three accounts over three closed days, and an entry on the open day.
@@ -436,6 +458,32 @@ async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
     let last = load_last_day(&client).await.unwrap().unwrap();
     assert_eq!((last.day, last.ended), (day("2026-03-30"), at("2026-03-30T16:00:00Z")));
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
+}
+
+/// While the server's clock was a year ahead, days were closed and a proof was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_and_proofs_from_the_future_count_for_nothing() {
+    let database = TestDatabase::new().await;
+    let mut client = database.client().await;
+    client
+        .batch_execute(
+            "INSERT INTO pointsd.days (day, source, ended, opening, recharged, refunded, settled, consumed, voided, expired,
+                                       restored, adjusted, closing)
+             SELECT (now() + ahead)::date, '', now() + ahead, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+             FROM (VALUES (interval '-2 days'), (interval '364 days')) AS day (ahead);
+             UPDATE pointsd.proof_state SET proved_until = now() + interval '365 days', full_until = now() - interval '1 day'",
+        )
+        .await
+        .unwrap();
+    let cutoff = pointsd::ledger::cutoff(&client, pointsd::ledger::CUTOFF_LIMIT).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    close_days(transaction.client(), paris(), cutoff).await.unwrap();
+    let ahead = "SELECT count(*) FROM pointsd.days WHERE ended > now()";
+    assert_eq!(transaction.query_one(ahead, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let left = load_last_day(transaction.client()).await.unwrap().expect("a day that has ended stays");
+    assert!(left.ended < cutoff);
+    let state = pointsd::proof::load_state(transaction.client()).await.unwrap();
+    assert_eq!((state.proved_until, state.full_until.is_some()), (None, true));
 }
 
 #[test]

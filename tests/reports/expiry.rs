@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
-use pointsd::ledger::{Rules, Session, Sweep};
+use pointsd::ledger::{Posting, Reference, Rules, Session, Sweep};
 use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
@@ -103,6 +103,64 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
     }
 }
 
+/// Refunds, voids and restores stand beside what was issued, used and expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
+    for (language, chinese) in [("en", false), ("zh-CN", true)] {
+        let (database, folder) = (TestDatabase::new().await, Folder::new());
+        let config = config(&folder, "UTC", language);
+        let (mut session, client) = (database.session().await, database.client().await);
+        let hour = |day: u32, hour: u32| at(&format!("2026-03-{day:02}T{hour:02}:00:00Z"));
+        let (begin, end) = (at("2026-02-01T00:00:00Z"), hour(10, 12));
+        let task = |id: &str| Reference::Work { source_type: "tts".to_owned(), source_id: id.to_owned() };
+        let user = crate::support::user;
+        let first = [
+            recharge(1, 100, "a", begin, end),
+            recharge(2, 50, "a", begin, end),
+            recharge(3, 30, "a", begin, end),
+            consume(3, 10, "b", begin),
+        ];
+        post(&mut session, &first, &config).await;
+        report(&database, &mut session, &config, hour(10, 0), false).await;
+        let second = [
+            consume(1, 1, "b", hour(10, 13)),     // finds the 100 due
+            consume(1, 40, "late", hour(10, 11)), // restores 40
+            Posting::void(user(2), Reference::Key("a".to_owned()), hour(10, 11)).with_points(20),
+            Posting::refund(user(3), task("b"), begin), // expires with its batch: that is later than after 30 days
+        ];
+        post(&mut session, &second, &config).await;
+        let cutoff = database_time(&client).await;
+        let (_, document) = report(&database, &mut session, &config, hour(11, 0), false).await;
+        // Forecast 170, refunded 10, used 40, voided 20, restored 40; expired 100 by touch and 60 by the sweep.
+        let forecast = table(&document, "forecast");
+        assert_eq!(forecast.totals[1..], [170, 0, 10, 40, 20, 40, 160, 0, 0].map(Some), "{forecast:#?}");
+        assert_eq!(table(&document, "expired").totals[1..], [4, 60, 100, 160, 40].map(Some));
+        assert!(document.facts.iter().any(|fact| fact.value == Cell::Number(40)), "{:#?}", document.facts);
+        assert_eq!(document.tone, Tone::Good);
+        assert_complete(&document, chinese);
+
+        // Points of an earlier night are restored and used, which the forecast of no later day saw.
+        let third = [
+            consume(2, 10, "late", hour(10, 11)),
+            Posting::refund(user(1), task("late"), hour(11, 1)),
+            recharge(4, 7, "a", begin, hour(20, 0)),
+            Posting::void(user(4), Reference::Key("a".to_owned()), hour(11, 1)),
+        ];
+        post(&mut session, &third, &config).await;
+        let (_, document) = report(&database, &mut session, &config, hour(12, 0), false).await;
+        assert_eq!(table(&document, "forecast").totals[1..], [0, 0, 10, 10, 0, 0, 0].map(Some));
+        assert_eq!(table(&document, "expired").totals[1..], [0, 0, 0, 0, 10].map(Some));
+        assert_eq!(document.tone, Tone::Good);
+        assert_complete(&document, chinese);
+
+        // As of the second report's postings, all that came later is taken back.
+        let sweep = Sweep::default();
+        let expiry = Expiry { sweep: &sweep, disproved: false };
+        let before = made_as_of(&database, &config, hour(11, 0), AsOf(cutoff, expiry)).await;
+        assert_eq!(table(&before.document, "outstanding").totals[1..3], [3, 30 + 20 + 10].map(Some));
+    }
+}
+
 /// With postings later than the slot and late recharges, every expiry is reported exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_expired_is_told_once_whatever_day_it_is_of() {
@@ -113,13 +171,13 @@ async fn what_expired_is_told_once_whatever_day_it_is_of() {
         let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
         let first = [
             recharge(1, 100, "a", day(1), at("2026-03-11T00:00:30Z")),
-            recharge(2, 40, "a", day(1), at("2026-12-01T00:00:00Z")),
+            recharge(2, 40, "a", day(1), at("2026-09-01T00:00:00Z")),
         ];
         post(&mut session, &first, &config).await;
         report(&database, &mut session, &config, day(10), false).await;
         let second = [
             consume(1, 1, "b", at("2026-03-11T00:01:00Z")), // past the slot of the report that it comes before
-            consume(2, 1, "b", at("2026-12-01T00:00:00Z")), // further than a forecast goes
+            consume(2, 1, "b", at("2026-09-01T00:00:00Z")), // further than a forecast goes
             recharge(3, 7, "a", day(1), day(9)),            // due at the last slot, when it was not there
         ];
         post(&mut session, &second, &config).await;

@@ -26,7 +26,6 @@ fn config(folder: &Folder, zone: &str, language: &str) -> Config {
     let text = text.replacen("  language: en", &format!("  language: {language}"), 1);
     let mut config = Config::load(Some(folder.file("pointsd.yaml", text).as_ref()), None).unwrap();
     config.state_dir = folder.path().to_owned();
-    config.recharge_sources.extend(["card", "gift"].map(str::to_owned));
     config
 }
 

@@ -168,6 +168,60 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     assert_eq!(done.stderr, "");
 }
 
+/// A source has a column for what was refunded, voided and restored, beside what was issued, used and expired.
+#[test]
+fn refunds_voids_and_restores_have_columns_of_their_own() {
+    let database = wait(TestDatabase::new());
+    let [one, two] = [1, 2].map(crate::support::user);
+    let lines = [
+        json!({"op": "recharge", "user": one, "points": 100, "source": "gift", "order_id": 1,
+               "at": "2026-11-01T00:00:00Z", "expires_at": "2026-11-10T00:00:00Z"}),
+        json!({"op": "consume", "user": one, "points": 30, "source_type": "tts", "source_id": "a", "at": "2026-11-02T00:00:00Z"}),
+        json!({"op": "consume", "user": one, "points": 5, "source_type": "tts", "source_id": "b", "at": "2026-11-12T00:00:00Z"}),
+        json!({"op": "consume", "user": one, "points": 20, "source_type": "tts", "source_id": "late",
+               "at": "2026-11-05T00:00:00Z"}),
+        json!({"op": "refund", "user": one, "points": 10, "source_type": "tts", "source_id": "a", "at": "2026-11-13T00:00:00Z"}),
+        json!({"op": "recharge", "user": two, "points": 50, "source": "wxpay", "order_id": 1,
+               "at": "2026-11-01T00:00:00Z", "expires_at": "2036-11-01T00:00:00Z"}),
+        json!({"op": "consume", "user": two, "points": 20, "source_type": "tts", "source_id": "a", "at": "2026-11-02T00:00:00Z"}),
+        json!({"op": "void", "user": two, "source": "wxpay", "order_id": 1, "at": "2026-11-13T00:00:00Z"}),
+    ];
+    crate::program::post(&database.url(), lines.map(|line| format!("{line}\n")).concat()).expect(0);
+    let folder = Folder::new();
+    let config = config(&folder, "jobs: {reconciliation: {time_zone: UTC}}\n");
+    let made = document(&reconcile(&database, &config, &["--at", SUNDAY, "--json"]).json());
+    assert_eq!(texts(table(&made, "tie-out").rows.last().unwrap()), ["Unreconciled difference", "0"]);
+    let roll_forward = table(&made, "roll-forward");
+    let titles: Vec<&str> = roll_forward.columns.iter().map(|column| column.title.as_str()).collect();
+    let expected = [
+        "Source",
+        "Opening",
+        "Issued",
+        "Refunded",
+        "Applied to arrears",
+        "Used",
+        "Voided",
+        "Expired",
+        "Restored",
+        "Corrections",
+        "Closing",
+    ];
+    assert_eq!(titles, expected);
+    let rows: Vec<Vec<String>> = roll_forward.rows.iter().map(|row| texts(row)).collect();
+    let expected = [
+        ["gift", "0", "100", "10", "-5", "-50", "0", "-70", "20", "0", "5"],
+        ["wxpay", "0", "50", "0", "0", "-20", "-30", "0", "0", "0", "0"],
+        ["Arrears (receivable)", "0", "0", "0", "5", "-5", "-20", "0", "0", "0", "-20"],
+    ];
+    assert_eq!(rows, expected);
+    let chart = made.sections.iter().find_map(|section| match section {
+        Section::Chart(chart) => Some(chart),
+        _ => None,
+    });
+    let bars: Vec<i64> = chart.unwrap().bars.iter().map(|bar| bar.value).collect();
+    assert_eq!(bars, [0, 150, 10, -75, -50, -70, 20, 0, -15]);
+}
+
 #[test]
 fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     let database = wait(TestDatabase::new());
@@ -203,7 +257,8 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     }
     for job in ["reconciliation", "arrears"] {
         let done = call(&database.url(), &["run", job, "--at", "2999-01-01T00:00:00Z"]).expect(2);
-        assert!(done.stderr.contains("lies in the future, and"), "{done:?}");
+        assert!(done.stderr.contains("lies in the future: the database's clock shows "), "{done:?}");
+        assert!(done.stderr.ends_with("reports the present; leave --at out\n"), "{done:?}");
     }
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let explained = call(nowhere, &["jobs", "explain", "reconciliation"]).expect(0).stdout;

@@ -120,3 +120,39 @@ fn a_long_file_keeps_its_order() {
     let kept = "SELECT count(*) FROM pointsd.requests WHERE source_id = (id - 1)::text";
     assert_eq!(wait(async { number(&database.client().await, kept).await }), 20_000);
 }
+
+#[test]
+fn holds_and_refunds_are_shown_with_their_outcomes() {
+    let database = wait(TestDatabase::new());
+    let (url, user) = (database.url(), user(1));
+    let csv = format!(
+        "op,user,points,source,source_type,source_id,of,key,until\n\
+         recharge,{user},100,gift,,,,a,\n\
+         hold,{user},60,,tts,t1,,,2100-01-01T00:00:00Z\n\
+         hold,{user},60,,tts,t2,,,2100-01-01T00:00:00Z\n\
+         consume,{user},70,,tts,t1,,,\n\
+         refund,{user},,,tts,t1,,,\n\
+         void,{user},,,,,a,,\n\
+         release,{user},,,,,h,,\n"
+    );
+    feed(on(&url, &["enqueue", "-", "--csv"]), csv).expect(0);
+    serve(&database);
+    let shown = call(&url, &["requests"]).expect(0).stdout;
+    let rows: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for (id, state, rest) in [
+        (1, "posted", format!("{user} recharge 100 gift entry 1")),
+        (2, "held", format!("{user} hold 60 tts t1")),
+        (3, "refused", format!("{user} hold 60 tts t2 insufficient: 60 points cannot be held: 40 are available, th…")),
+        (4, "posted", format!("{user} consume 70 tts t1 entry 2")),
+        (5, "posted", format!("{user} refund tts t1 entry 3")),
+        (6, "posted", format!("{user} void a entry 4")),
+        (7, "refused", format!("{user} release h unknown_hold: the account has no such hold")),
+    ] {
+        let found = rows.iter().any(|row| row.starts_with(&format!("{id} {state} ")) && row.ends_with(&rest));
+        assert!(found, "request {id} {state}, {rest}:\n{shown}");
+    }
+    let json = call(&url, &["requests", "--state", "held", "--json"]).expect(0).json();
+    let request = &json["requests"][0];
+    assert_eq!((&request["op"], &request["until"]), (&json!("hold"), &json!("2100-01-01T00:00:00Z")), "{request}");
+    assert_eq!(request.get("seq"), None);
+}

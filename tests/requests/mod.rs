@@ -3,12 +3,13 @@
 mod commands;
 mod failures;
 mod outcomes;
+mod role;
+mod scenarios;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsd::language::Language;
-use pointsd::ledger::{Kind, Life, Posting, Rules};
+use pointsd::ledger::{Kind, Posting, Rules};
 use pointsd::requests::{Settings, Stats, serve};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,7 +26,8 @@ const SETTINGS: Settings =
     Settings { enabled: true, poll: Duration::from_secs(3_600), retries: 2, retry_pause: Duration::from_secs(3_600) };
 
 fn rules() -> Rules {
-    Rules { recharge_sources: ["gift".to_owned()].into(), life: Life::Days(180), language: Language::English }
+    let sources = ["wxpay", "alipay", "card", "gift", "invite", "compensation"];
+    Rules { sources: sources.map(|source| (source.to_owned(), None)).into(), ..Rules::default() }
 }
 
 /// A server of the queue, as a daemon has one.

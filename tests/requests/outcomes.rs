@@ -79,6 +79,49 @@ async fn each_outcome_and_its_reason() {
             "already_expired",
         ),
         (consume.into(), "'consume', 2, 'tts', 'z'".into(), "posted", ""),
+        ("op, of, at".into(), "'refund', 'nowhere', 'infinity'".into(), "refused", "at is outside"),
+        ("op, of".into(), "'refund', 'nowhere'".into(), "refused", "unknown_entry"),
+        ("op".into(), "'refund'".into(), "refused", "source_type is missing"),
+        (
+            "op, of, source_type".into(),
+            "'refund', 'a', 'tts'".into(),
+            "refused",
+            "a refund has either of, or source_type",
+        ),
+        ("op, source_type, source_id".into(), "'refund', 'tts', 'z'".into(), "posted", ""),
+        ("op, of, at".into(), "'void', 'nowhere', '-infinity'".into(), "refused", "at is outside"),
+        ("op, source".into(), "'void', 'gift'".into(), "refused", "order_id is missing"),
+        ("op, of, beyond".into(), format!("'void', 'a', {long}"), "refused", "beyond is neither used nor remaining"),
+        ("op, source, order_id, points".into(), "'void', 'gift', 1, 4".into(), "posted", ""),
+        (format!("{consume}, until"), "'hold', 1, 'tts', 'h1', 'infinity'".into(), "refused", "until is outside"),
+        (format!("{consume}, until"), "'hold', 1, 'tts', 'h2', '-infinity'".into(), "refused", "until is outside"),
+        (
+            format!("{consume}, until, at"),
+            "'hold', 1, 'tts', 'h3', '2100-01-01', 'infinity'".into(),
+            "refused",
+            "at is outside",
+        ),
+        (consume.into(), "'hold', 1, 'tts', 'h4'".into(), "refused", "until is missing"),
+        (format!("{consume}, until"), "'hold', 1000, 'tts', 'h5', '2100-01-01'".into(), "refused", "insufficient"),
+        (format!("{consume}, until"), "'hold', 1, 'tts', 'h6', '2020-01-01'".into(), "refused", "already_expired"),
+        (format!("{consume}, until"), "'hold', 1, 'tts', 'h7', '2100-01-01'".into(), "held", ""),
+        (format!("{consume}, until"), "'hold', 1, 'tts', 'h7', '2100-01-01'".into(), "replayed", ""),
+        ("op, source_type, source_id".into(), "'release', 'tts', 'h8'".into(), "refused", "unknown_hold"),
+        (
+            "op, source_type, source_id, at".into(),
+            "'release', 'tts', 'h7', 'infinity'".into(),
+            "refused",
+            "at is outside",
+        ),
+        ("op, source_type, source_id".into(), "'release', 'tts', 'h7'".into(), "released", ""),
+        ("op, source_type, source_id".into(), "'release', 'tts', 'h7'".into(), "replayed", ""),
+        (
+            format!("{consume}, of"),
+            "'consume', 1, 'tts', 'o', 'a'".into(),
+            "refused",
+            "of does not belong to a consume",
+        ),
+        (format!("{consume}, at"), "'consume', 1, 'tts', 'p', '9999-12-31'".into(), "refused", "from_the_future"),
     ];
     // All in one transaction, so in one group.
     client.batch_execute("BEGIN").await.unwrap();
@@ -98,10 +141,10 @@ async fn each_outcome_and_its_reason() {
         assert!(said.contains(reason), "({columns}) ({values}) should say `{reason}`: {said}");
         assert_eq!(row.get::<_, i32>(3), 0, "({columns}) ({values})");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 5);
-    assert_eq!(number(&client, "SELECT balance FROM pointsd.accounts").await, 5);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 7);
+    assert_eq!(number(&client, "SELECT balance FROM pointsd.accounts").await, 3);
     let stats = server.stop().await;
-    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (5, 1, 21, 0));
+    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (9, 3, 38, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

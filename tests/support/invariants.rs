@@ -5,9 +5,10 @@ use tokio_postgres::Client;
 /// Name and query. The first column says where.
 const INVARIANTS: &[(&str, &str)] = &[
     (
-        "balance = total_recharged - total_consumed - total_expired + total_adjusted",
+        "balance = total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted",
         "SELECT user_id::text FROM pointsd.accounts
-         WHERE balance <> total_recharged::numeric - total_consumed - total_expired + total_adjusted",
+         WHERE balance <> total_recharged::numeric - total_consumed - total_expired + total_refunded - total_voided
+                          + total_adjusted",
     ),
     (
         "what remains in an account's batches is its balance, or nothing in arrears",
@@ -18,10 +19,11 @@ const INVARIANTS: &[(&str, &str)] = &[
         "a batch's amount = what remains and what entries took from it",
         "SELECT b.user_id || ' batch ' || b.batch
          FROM pointsd.batches b LEFT JOIN (
-             SELECT e.user_id, t.batch, sum(t.points) AS points
+             SELECT e.user_id, t.batch, sum(CASE e.type WHEN 'restore' THEN -t.points ELSE t.points END) AS points,
+                    sum(CASE e.type WHEN 'restore' THEN -t.points WHEN 'expire' THEN t.points ELSE 0 END) AS expired
              FROM pointsd.entries e, unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
              GROUP BY e.user_id, t.batch) AS taken USING (user_id, batch)
-         WHERE b.amount <> b.remaining + coalesce(taken.points, 0)",
+         WHERE b.amount <> b.remaining + coalesce(taken.points, 0) OR b.expired <> coalesce(taken.expired, 0)",
     ),
     (
         "a batch is open exactly while points remain, and those are 0 to its amount",
@@ -29,15 +31,61 @@ const INVARIANTS: &[(&str, &str)] = &[
          WHERE open <> (remaining > 0) OR remaining < 0 OR remaining > amount",
     ),
     (
-        "a consume's allocations and what became arrears, a recharge's and what it settled, are its points",
+        "a recharge or refund settles arrears; an expiry or restore is of its batch alone",
         "SELECT e.user_id || ' entry ' || e.seq
          FROM pointsd.entries e,
               LATERAL (SELECT coalesce(sum(points), 0) FROM unnest(e.allocated_points) AS t (points)) AS s (allocated)
-         WHERE s.allocated <> CASE e.type
+         WHERE e.type NOT IN ('consume', 'void') AND s.allocated <> CASE e.type
              WHEN 'recharge' THEN least(e.amount, greatest(0, -e.balance_before))
-             WHEN 'consume' THEN least(e.amount, greatest(0, e.balance_before))
+             WHEN 'refund' THEN least(e.amount, greatest(0, -e.balance_before))
              WHEN 'adjust' THEN greatest(0, e.balance_before) - greatest(0, e.balance_after)
-             ELSE e.amount END",
+             WHEN 'expire' THEN e.amount
+             WHEN 'restore' THEN e.amount END",
+    ),
+    (
+        "a consume's allocations, and a void's, are what there was before, or what was restored; the rest becomes arrears",
+        // The restores directly before an entry have as many other entries before them as it has.
+        "SELECT e.user_id || ' entry ' || e.seq
+         FROM (SELECT e.*, coalesce(sum(amount) FILTER (WHERE type = 'restore') OVER (PARTITION BY user_id, others), 0) AS restored
+               FROM (SELECT e.*, count(*) FILTER (WHERE type <> 'restore') OVER (
+                         PARTITION BY user_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS others
+                     FROM pointsd.entries e) AS e) AS e,
+              LATERAL (SELECT coalesce(sum(points), 0) FROM unnest(e.allocated_points) AS t (points)) AS s (allocated)
+         WHERE e.type IN ('consume', 'void')
+           AND s.allocated <> least(e.amount, greatest(e.restored, e.balance_before))",
+    ),
+    (
+        "a consume that follows restores draws all that was restored; no other entry follows them",
+        "SELECT r.user_id || ' entry ' || r.seq FROM pointsd.entries r
+         LEFT JOIN pointsd.entries n ON n.user_id = r.user_id AND n.seq = r.seq + 1
+         WHERE r.type = 'restore' AND (n.type IS NULL OR n.type NOT IN ('restore', 'consume') OR n.at <> r.at)",
+    ),
+    (
+        "refunds of a consume never exceed it; what a recharge lost by voids and expiry never exceeds it",
+        "SELECT e.user_id || ' entry ' || e.seq FROM pointsd.entries e
+         JOIN (SELECT user_id, refers_to, sum(amount) AS returned, min(type) AS type FROM pointsd.entries
+               WHERE refers_to IS NOT NULL GROUP BY user_id, refers_to) AS r
+             ON r.user_id = e.user_id AND r.refers_to = e.seq
+         LEFT JOIN pointsd.batches b ON b.user_id = e.user_id AND b.batch = e.batch
+         WHERE r.returned + coalesce(b.expired, 0) > e.amount
+            OR e.type <> CASE r.type WHEN 'refund' THEN 'consume' ELSE 'recharge' END",
+    ),
+    (
+        "an account counts its open holds; a captured one names its consume; none is without its account",
+        "SELECT h.user_id::text FROM pointsd.holds h LEFT JOIN pointsd.entries e ON e.user_id = h.user_id AND e.seq = h.seq
+         WHERE h.state = 'captured' AND (e.type IS DISTINCT FROM 'consume' OR e.key <> h.key OR e.at > h.at)
+            OR NOT EXISTS (SELECT FROM pointsd.accounts a WHERE a.user_id = h.user_id)
+         UNION ALL
+         SELECT a.user_id::text FROM pointsd.accounts a
+         WHERE a.open_holds <> (SELECT count(*) FROM pointsd.holds h WHERE h.user_id = a.user_id AND h.state = 'open')",
+    ),
+    (
+        "expired_until is the latest end of a batch that expired with points in it",
+        "SELECT a.user_id::text FROM pointsd.accounts a
+         WHERE a.expired_until IS DISTINCT FROM (
+             SELECT max(b.expires_at) FROM pointsd.batches b JOIN pointsd.entries e
+                 ON e.user_id = b.user_id AND e.type = 'expire' AND e.allocated_batches[1] = b.batch
+             WHERE b.user_id = a.user_id)",
     ),
     (
         "allocations name batches that exist, each once, with points",
@@ -51,11 +99,13 @@ const INVARIANTS: &[(&str, &str)] = &[
         "a recharge opens the batch that it names and settles from no other; an expiry takes one batch",
         "SELECT e.user_id || ' entry ' || e.seq FROM pointsd.entries e
          LEFT JOIN pointsd.batches b
-             ON b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = CASE e.type WHEN 'recharge' THEN e.batch ELSE e.allocated_batches[1] END
-         WHERE e.type = 'recharge' AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
-            OR e.type = 'recharge' AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
-            OR e.type = 'expire' AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
-                                      OR b.expires_at > e.at OR e.key IS NOT NULL
+             ON b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = coalesce(e.batch, e.allocated_batches[1])
+         WHERE e.batch IS NOT NULL AND (b.amount, b.source, b.opened_at) IS DISTINCT FROM (e.amount, e.source_type, e.at)
+            OR e.batch IS NOT NULL AND e.allocated_batches <> ARRAY[e.batch] AND e.allocated_batches <> '{}'
+            OR e.type IN ('expire', 'restore') AND (cardinality(e.allocated_batches) <> 1 OR b.source <> e.source_type
+                                                    OR e.key IS NOT NULL)
+            OR e.type = 'restore' AND b.expires_at <= e.at
+            OR e.type = 'expire' AND (b.expires_at > e.at
                                       OR b.remaining <> 0 AND NOT EXISTS (
                                           SELECT FROM pointsd.entries AS later
                                           WHERE later.bucket = e.bucket AND later.user_id = e.user_id AND later.seq > e.seq
@@ -89,11 +139,14 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "the sums of entries by type are the account's totals",
         "SELECT a.user_id::text FROM pointsd.accounts a LEFT JOIN pointsd.entries e USING (user_id)
-         GROUP BY a.user_id, a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted
-         HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_adjusted) IS DISTINCT FROM (
+         GROUP BY a.bucket, a.user_id
+         HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded, a.total_voided, a.total_adjusted)
+                IS DISTINCT FROM (
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0),
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0),
-             coalesce(sum(e.amount) FILTER (WHERE e.type = 'expire'), 0),
+             coalesce(sum(CASE e.type WHEN 'expire' THEN e.amount WHEN 'restore' THEN -e.amount END), 0),
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'refund'), 0),
+             coalesce(sum(e.amount) FILTER (WHERE e.type = 'void'), 0),
              coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0))",
     ),
     (

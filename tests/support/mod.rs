@@ -197,7 +197,7 @@ impl TestDatabase {
             .batch_execute(
                 "BEGIN;
                  ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
-                 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries;
+                 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
                  ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
                  COMMIT",
             )
@@ -263,7 +263,8 @@ pub async fn unguard(client: &Client) {
     let constraints = client
         .query(
             "SELECT conrelid::regclass::text, conname::text FROM pg_constraint
-             WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass) AND contype = 'c'",
+             WHERE conrelid IN ('pointsd.accounts'::regclass, 'pointsd.batches'::regclass, 'pointsd.entries'::regclass,
+                                'pointsd.holds'::regclass) AND contype = 'c'",
             &[],
         )
         .await

@@ -1,8 +1,9 @@
 //! All rows of the ledger, for comparison: everything but `recorded_at`.
 
 use chrono::{DateTime, Utc};
-use pointsd::ledger::{Allocation, Entry, EntryType};
+use pointsd::ledger::{Allocation, Asked, Entry, EntryType};
 use tokio_postgres::Client;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub struct Rows {
     pub accounts: Vec<AccountRow>,
     pub batches: Vec<BatchRow>,
     pub entries: Vec<Entry>,
+    pub holds: Vec<HoldRow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,12 @@ pub struct AccountRow {
     pub total_recharged: i64,
     pub total_consumed: i64,
     pub total_expired: i64,
+    pub total_refunded: i64,
+    pub total_voided: i64,
     pub last_seq: i64,
     pub last_batch: i32,
+    pub expired_until: Option<DateTime<Utc>>,
+    pub open_holds: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +35,32 @@ pub struct BatchRow {
     pub batch: i32,
     pub amount: i64,
     pub remaining: i64,
+    pub expired: i64,
     pub open: bool,
     pub source: String,
     pub opened_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldRow {
+    pub user: Uuid,
+    pub points: i64,
+    pub source_type: String,
+    pub source_id: String,
+    pub caller_key: Option<String>,
+    pub at: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    pub state: String,
+    pub seq: Option<i64>,
+}
+
 impl Rows {
     pub async fn read(client: &Client) -> Rows {
         let accounts = client
             .query(
-                "SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
+                "SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch,
+                        total_refunded, total_voided, expired_until, open_holds
                  FROM pointsd.accounts ORDER BY user_id",
                 &[],
             )
@@ -47,7 +68,7 @@ impl Rows {
             .unwrap();
         let batches = client
             .query(
-                "SELECT user_id, batch, amount, remaining, open, source, opened_at, expires_at
+                "SELECT user_id, batch, amount, remaining, open, source, opened_at, expires_at, expired
                  FROM pointsd.batches ORDER BY user_id, batch",
                 &[],
             )
@@ -56,8 +77,17 @@ impl Rows {
         let entries = client
             .query(
                 "SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
-                        allocated_batches, allocated_points, at, duration, description, key, drawing_rule
+                        allocated_batches, allocated_points, at, duration, description, key, drawing_rule,
+                        refers_to, asked
                  FROM pointsd.entries ORDER BY user_id, seq",
+                &[],
+            )
+            .await
+            .unwrap();
+        let holds = client
+            .query(
+                "SELECT user_id, points, source_type, source_id, caller_key, at, until, state, seq
+                 FROM pointsd.holds ORDER BY user_id, source_type, source_id, caller_key",
                 &[],
             )
             .await
@@ -73,6 +103,10 @@ impl Rows {
                     total_expired: row.get(4),
                     last_seq: row.get(5),
                     last_batch: row.get(6),
+                    total_refunded: row.get(7),
+                    total_voided: row.get(8),
+                    expired_until: row.get(9),
+                    open_holds: row.get(10),
                 })
                 .collect(),
             batches: batches
@@ -86,6 +120,7 @@ impl Rows {
                     source: row.get(5),
                     opened_at: row.get(6),
                     expires_at: row.get(7),
+                    expired: row.get(8),
                 })
                 .collect(),
             entries: entries
@@ -109,6 +144,22 @@ impl Rows {
                     description: row.get(13),
                     key: row.get(14),
                     drawing_rule: row.get(15),
+                    refers_to: row.get(16),
+                    asked: row.get::<_, Option<Json<Asked>>>(17).map(|Json(asked)| asked),
+                })
+                .collect(),
+            holds: holds
+                .iter()
+                .map(|row| HoldRow {
+                    user: row.get(0),
+                    points: row.get(1),
+                    source_type: row.get(2),
+                    source_id: row.get(3),
+                    caller_key: row.get(4),
+                    at: row.get(5),
+                    until: row.get(6),
+                    state: row.get(7),
+                    seq: row.get(8),
                 })
                 .collect(),
         }
@@ -120,6 +171,7 @@ pub fn assert_same(found: &Rows, expected: &Rows, context: &str) {
     same("accounts", &found.accounts, &expected.accounts, context);
     same("batches", &found.batches, &expected.batches, context);
     same("entries", &found.entries, &expected.entries, context);
+    same("holds", &found.holds, &expected.holds, context);
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(table: &str, found: &[T], expected: &[T], context: &str) {

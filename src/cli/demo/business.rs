@@ -12,8 +12,8 @@ use crate::prices::PriceList;
 
 pub const CUSTOMERS: u64 = 10_000;
 pub const SOURCES: [&str; 6] = ["wxpay", "alipay", "card", "gift", "invite", "compensation"];
-/// How long points live, in days, if the recharge does not say.
-pub const LIFE_DAYS: u32 = 180;
+/// How long points live, if the recharge does not say.
+pub const LIFE_HOURS: u32 = 180 * 24;
 
 const DAYS: i64 = 365;
 const DAY: i64 = 86_400;
@@ -267,7 +267,7 @@ impl<'a> Customer<'a> {
         key: String,
     ) {
         self.wait_until(day);
-        self.wallet.add(points, self.clock + life.unwrap_or(i64::from(LIFE_DAYS)) * DAY);
+        self.wallet.add(points, self.clock + life.unwrap_or(i64::from(LIFE_HOURS / 24)) * DAY);
         let expires_at = life.map(|days| self.begin + TimeDelta::seconds(self.clock + days * DAY));
         self.write(points, Operation::Recharge { source, key, description, expires_at });
     }

@@ -3,7 +3,7 @@
 use crate::time::Zone;
 use chrono::{DateTime, Utc};
 
-use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT};
+use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT, Since};
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
 use crate::reports::pipeline::Scope;
@@ -159,7 +159,7 @@ pub(super) fn owing_table(messages: Messages, scope: &Scope<'_>, points: i64) ->
         .totalled("arrears-owed", points, |owing| owing.owed)
         .column("arrears-since", Kind::Instant, |owing| owing.since.as_ref().map(|since| since.at))
         .column("days", Kind::Number, move |owing| owing.days(slot, zone))
-        .column("arrears-cause", Kind::Text, |owing| owing.since.as_ref().map(|since| since.source_type.clone()))
+        .column("arrears-cause", Kind::Text, move |owing| owing.since.as_ref().map(|since| cause(since, messages)))
         .column("entry", Kind::Number, |owing| owing.since.as_ref().map(|since| since.seq))
         .column("arrears-last-entry", Kind::Instant, |owing| owing.last)
 }
@@ -180,6 +180,14 @@ fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
 }
 
 /// From the closing of the last report to this one's: the rows add up to the last.
+/// What took the account below zero: a service, or points that were taken back.
+fn cause(since: &Since, messages: Messages) -> String {
+    match since.kind.as_str() {
+        "void" => messages.text("arrears-cause-void", args![source = since.source_type.as_str()]),
+        _ => since.source_type.clone(),
+    }
+}
+
 fn roll_forward(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -> Table {
     let difference = facts.owing.points.saturating_sub(facts.expected());
     let earlier = last.booked.saturating_sub(last.owed);
@@ -246,6 +254,9 @@ fn cleared_by(moved: &ArrearsChange, messages: Messages) -> String {
     match &moved.cleared {
         Some(cleared) if cleared.kind == "recharge" => {
             messages.text("arrears-cleared-by-recharge", args![source = cleared.source.clone()])
+        }
+        Some(cleared) if cleared.kind == "refund" => {
+            messages.text("arrears-cleared-by-refund", args![source = cleared.source.clone()])
         }
         Some(_) => messages.label("correction"),
         None => messages.label("arrears-cleared-by-nothing"),

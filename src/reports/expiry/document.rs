@@ -3,7 +3,7 @@
 use crate::time::Zone;
 use chrono::{DateTime, Utc};
 
-use super::{Compared, Expired, Expiry, Facts, Held, REPORT, Week};
+use super::{Compared, Expired, Expiry, Facts, Flows, Held, REPORT, Week};
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::ledger::{Orphan, Sweep};
 use crate::messages::{Messages, args};
@@ -90,6 +90,9 @@ fn summary(facts: &Facts, sweep: &Sweep, messages: Messages) -> Vec<Fact> {
         fact("expiry-due-30", facts.within(None, 30).points.into()),
         fact("expiry-due-90", facts.within(None, 90).points.into()),
     ];
+    if expired.restored > 0 {
+        summary.insert(4, fact("expiry-restored", expired.restored.into()));
+    }
     if facts.overdue.batches > 0 {
         summary.push(fact("expiry-overdue", facts.overdue.points.into()));
     }
@@ -117,8 +120,10 @@ fn expired(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         None => messages.label("expiry-first-report"),
         Some(since) => messages.text("expiry-expired-note", args![since = moment(since, zone, messages)]),
     };
+    let restores = facts.expired.iter().any(|of| of.restored != 0);
+    let restored_note = if restores { messages.label("expiry-restored-note") } else { String::new() };
     TableBuilder::new(messages, "expired", messages.label("expiry-expired"))
-        .note(note)
+        .note(note + &restored_note)
         .if_empty(messages.label("expiry-expired-none"))
         .rows_in_body(ROWS_IN_BODY)
         .column("source", Kind::Text, |of: &Expired| of.source.clone())
@@ -126,6 +131,7 @@ fn expired(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         .summed("expiry-by-sweep", |of| of.by_sweep.points)
         .summed("expiry-on-activity", |of| of.on_activity.points)
         .summed("total", |of| of.total().points)
+        .when(restores, |table| table.summed("restored", |of| of.restored))
         .rows(&facts.expired)
         .build()
 }
@@ -186,30 +192,38 @@ fn weeks(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         .build()
 }
 
-/// A row of the comparison: a day of the forecast, or the points that have already expired on days that are not over.
+/// A row of the comparison: a day of the forecast, or the points that have already expired or were restored on days that are not
+/// over.
 #[derive(Clone, Copy)]
 enum ForecastRow<'a> {
     Day(&'a Compared),
-    NotOver(i64),
+    NotOver { expired: i64, restored: i64 },
 }
 
 impl ForecastRow<'_> {
     fn day<T>(&self, value: impl Fn(&Compared) -> T) -> Option<T> {
         match self {
             ForecastRow::Day(day) => Some(value(day)),
-            ForecastRow::NotOver(_) => None,
+            ForecastRow::NotOver { .. } => None,
         }
     }
 
     fn expired(&self) -> i64 {
         match self {
             ForecastRow::Day(day) => day.flows.expired,
-            ForecastRow::NotOver(expired) => *expired,
+            ForecastRow::NotOver { expired, .. } => *expired,
+        }
+    }
+
+    fn restored(&self) -> i64 {
+        match self {
+            ForecastRow::Day(day) => day.flows.restored,
+            ForecastRow::NotOver { restored, .. } => *restored,
         }
     }
 }
 
-/// The last forecast and the actual figures. Each expired point of the report is in one of the rows.
+/// The last forecast and the actual figures. Each expired and each restored point of the report is in one of the rows.
 fn forecast(facts: &Facts, messages: Messages) -> Section {
     let title = messages.label("expiry-forecast");
     let text = |key: &str| Section::Text { title: title.clone(), paragraphs: vec![messages.label(key)] };
@@ -219,11 +233,12 @@ fn forecast(facts: &Facts, messages: Messages) -> Section {
     // The first row has the points that were due at the last slot already, so it is mostly empty.
     let days = facts.compared.iter().enumerate().filter(|(nth, day)| *nth > 0 || !day.is_empty());
     let mut rows: Vec<ForecastRow> = days.map(|(_, day)| ForecastRow::Day(day)).collect();
-    let compared = rows.iter().fold(0_i64, |sum, row| sum.saturating_add(row.expired()));
-    let not_over = facts.total_expired().total().points.saturating_sub(compared);
+    let all = facts.total_expired();
+    let expired = rows.iter().fold(all.total().points, |rest, row| rest.saturating_sub(row.expired()));
+    let restored = rows.iter().fold(all.restored, |rest, row| rest.saturating_sub(row.restored()));
     let mut note = messages.label("expiry-forecast-note");
-    if not_over != 0 {
-        rows.push(ForecastRow::NotOver(not_over));
+    if (expired, restored) != (0, 0) {
+        rows.push(ForecastRow::NotOver { expired, restored });
         note.push_str(&messages.label("expiry-forecast-not-over-note"));
     }
     if rows.is_empty() {
@@ -232,18 +247,19 @@ fn forecast(facts: &Facts, messages: Messages) -> Section {
     let ends = move |row: &ForecastRow| {
         row.day(|day| day.ends).map_or_else(|| messages.label("expiry-forecast-not-over").into(), Cell::from)
     };
-    let mut table = TableBuilder::new(messages, "forecast", title.clone())
+    // These movements are rare, and a mail is narrow.
+    let any = |of: fn(&Flows) -> i64| facts.compared.iter().any(|day| of(&day.flows) != 0);
+    let table = TableBuilder::new(messages, "forecast", title.clone())
         .note(note)
         .rows_in_body(ROWS_IN_BODY)
         .column("expiry-by", Kind::Instant, ends)
         .summed("expiry-forecast-points", |row: &ForecastRow| row.day(|day| day.forecast))
         .summed("expiry-issued-since", |row| row.day(|day| day.flows.issued))
-        .summed("expiry-used-since", |row| row.day(|day| day.flows.used));
-    // Corrections are rare, and a mail is narrow.
-    if facts.compared.iter().any(|day| day.flows.corrected != 0) {
-        table = table.summed("corrections", |row| row.day(|day| day.flows.corrected));
-    }
-    let table = table
+        .when(any(|of| of.refunded), |table| table.summed("refunded", |row| row.day(|day| day.flows.refunded)))
+        .summed("expiry-used-since", |row| row.day(|day| day.flows.used))
+        .when(any(|of| of.voided), |table| table.summed("voided", |row| row.day(|day| day.flows.voided)))
+        .when(all.restored != 0, |table| table.summed("restored", ForecastRow::restored))
+        .when(any(|of| of.corrected), |table| table.summed("corrections", |row| row.day(|day| day.flows.corrected)))
         .summed("expiry-expired-points", ForecastRow::expired)
         .summed("expiry-overdue", |row| row.day(|day| day.overdue))
         .summed("unreconciled-difference", |row| row.day(|day| day.difference));

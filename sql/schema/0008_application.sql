@@ -1,0 +1,262 @@
+-- What applications call in SQL, in transactions of their own: reads of an account, and holds.
+--
+-- The functions run with the rights of their owner, because a hold locks the account's row, and an application's role must not be
+-- able to change that row itself. Nobody may call them until the owner grants it.
+
+-- The sixteen bytes that stand for a user and an idempotency key: the first half of a SHA-256. The library computes the same.
+CREATE FUNCTION pointsd.key_id(user_id uuid, key text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT encode(substring(sha256(uuid_send(key_id.user_id) || convert_to(key_id.key, 'UTF8')) FOR 16), 'hex')::uuid
+$$;
+
+-- The key of a consume, and of the hold that it captures, without a key of the caller's. A backslash before each colon of the first
+-- field keeps `a` with `b:c` and `a:b` with `c` apart.
+CREATE FUNCTION pointsd.work_key(source_type text, source_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'consume:' || replace(replace(work_key.source_type, '\', '\\'), ':', '\:') || ':' || work_key.source_id
+$$;
+
+-- An account at an instant: its books as they are now, and what of it is available then. Always one row, of zeros for an account
+-- that was never opened.
+--
+-- Available are the points that are alive, less those that standing holds reserve; nothing in arrears. This is the definition for
+-- everything but the state machine, which a test holds to it.
+CREATE FUNCTION pointsd.account(
+    user_id uuid, at timestamptz DEFAULT now(),
+    OUT balance bigint, OUT available bigint, OUT held bigint, OUT arrears bigint,
+    OUT total_recharged bigint, OUT total_consumed bigint, OUT total_expired bigint, OUT total_refunded bigint,
+    OUT total_voided bigint, OUT total_adjusted bigint,
+    OUT next_expiry timestamptz, -- when the next points expire …
+    OUT next_expiry_points bigint -- … and how many
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(a.balance, 0),
+           CASE WHEN a.balance >= 0 THEN greatest(0, alive.points - standing.points) ELSE 0 END,
+           standing.points,
+           greatest(0, -coalesce(a.balance, 0)),
+           coalesce(a.total_recharged, 0), coalesce(a.total_consumed, 0), coalesce(a.total_expired, 0),
+           coalesce(a.total_refunded, 0), coalesce(a.total_voided, 0), coalesce(a.total_adjusted, 0),
+           alive.next, alive.next_points
+    FROM (SELECT) AS one
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = account.user_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(b.remaining), 0)::bigint AS points, min(b.expires_at) AS next,
+               (sum(b.remaining) FILTER (WHERE b.soonest = 1))::bigint AS next_points
+        FROM (SELECT b.remaining, b.expires_at, rank() OVER (ORDER BY b.expires_at) AS soonest
+              FROM pointsd.batches AS b
+              WHERE b.bucket = 0 AND b.user_id = account.user_id AND b.open AND b.expires_at > account.at) AS b
+    ) AS alive
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(h.points), 0)::bigint AS points
+        FROM pointsd.holds AS h
+        WHERE a.open_holds > 0 AND h.bucket = 0 AND h.user_id = account.user_id AND h.state = 'open' AND h.until > account.at
+    ) AS standing
+$$;
+
+-- Whether an account covers work that will cost so many points.
+CREATE FUNCTION pointsd.check(user_id uuid, points bigint, at timestamptz DEFAULT now()) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a.balance >= 0 AND a.available >= "check".points FROM pointsd.account("check".user_id, "check".at) AS a
+$$;
+
+-- Every account as it is now.
+CREATE VIEW pointsd.balances AS
+SELECT a.user_id, now.*
+FROM pointsd.accounts AS a CROSS JOIN LATERAL pointsd.account(a.user_id, now()) AS now;
+
+-- An account at a past instant, on one of two clocks. Exactly one of them is given:
+--
+-- - as_of: what the books said then, from the entries that were recorded by then. It never changes once the instant is past.
+-- - effective_at: what had happened by then, as known now, from the entries with an `at` up to then. Points that were due by
+--   then count as expired.
+--
+-- Entries are numbered without gaps in the order of their recording. So the border is searched from both ends of the history in
+-- steps that double, and only the shorter side is read. What happened later is never on the left side of the border, because no
+-- posting is dated more than five minutes ahead; what happened earlier may have been recorded at any time since. So with
+-- effective_at the entries after the border are read.
+CREATE FUNCTION pointsd.account_then(
+    user_id uuid, as_of timestamptz DEFAULT NULL, effective_at timestamptz DEFAULT NULL,
+    OUT balance bigint, OUT arrears bigint, OUT total_recharged bigint, OUT total_consumed bigint, OUT total_expired bigint,
+    OUT total_refunded bigint, OUT total_voided bigint, OUT total_adjusted bigint
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    border timestamptz := coalesce(account_then.as_of, account_then.effective_at - interval '5 minutes');
+    a pointsd.accounts;
+    length bigint := 1; -- entries on the side that is read …
+    after boolean := true; -- … which is the end of the history, or its beginning
+    part record;
+    due bigint := 0; -- points that count as expired by then, though no entry says so yet
+    later bigint := 0; -- points that entries say expired, though not by then
+BEGIN
+    SELECT * INTO a FROM pointsd.accounts AS n WHERE n.bucket = 0 AND n.user_id = account_then.user_id;
+    WHILE length < a.last_seq LOOP
+        EXIT WHEN (SELECT e.recorded_at <= border FROM pointsd.entries AS e
+                   WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = a.last_seq - length);
+        after := account_then.as_of IS NULL OR NOT coalesce(
+            (SELECT e.recorded_at > border FROM pointsd.entries AS e
+             WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = length + 1), false);
+        EXIT WHEN NOT after;
+        length := 2 * length;
+    END LOOP;
+    -- The end of the history is taken off the totals; the beginning is counted alone.
+    SELECT coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0) AS consumed,
+           coalesce(sum(CASE e.type WHEN 'expire' THEN e.amount WHEN 'restore' THEN -e.amount END), 0) AS expired,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'refund'), 0) AS refunded,
+           coalesce(sum(e.amount) FILTER (WHERE e.type = 'void'), 0) AS voided,
+           coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
+    INTO part
+    FROM pointsd.entries AS e
+    WHERE e.bucket = 0 AND e.user_id = account_then.user_id
+      AND CASE WHEN after THEN e.seq > a.last_seq - length ELSE e.seq <= length END
+      AND CASE WHEN account_then.as_of IS NULL THEN e.at > account_then.effective_at
+               WHEN after THEN e.recorded_at > border ELSE e.recorded_at <= border END;
+    IF account_then.as_of IS NULL THEN
+        SELECT coalesce(sum(b.remaining), 0) INTO due
+        FROM pointsd.batches AS b
+        WHERE b.bucket = 0 AND b.user_id = account_then.user_id AND b.open AND b.expires_at <= account_then.effective_at;
+        SELECT coalesce(sum(b.expired), 0) INTO later
+        FROM (SELECT DISTINCT e.allocated_batches[1] AS batch
+              FROM pointsd.entries AS e
+              WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > a.last_seq - length AND e.type = 'expire') AS x
+        JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = account_then.user_id AND b.batch = x.batch
+        WHERE b.expires_at > account_then.effective_at;
+        part.expired := later - due;
+    END IF;
+    IF after THEN
+        total_recharged := coalesce(a.total_recharged, 0) - part.recharged;
+        total_consumed := coalesce(a.total_consumed, 0) - part.consumed;
+        total_expired := coalesce(a.total_expired, 0) - part.expired;
+        total_refunded := coalesce(a.total_refunded, 0) - part.refunded;
+        total_voided := coalesce(a.total_voided, 0) - part.voided;
+        total_adjusted := coalesce(a.total_adjusted, 0) - part.adjusted;
+    ELSE
+        total_recharged := part.recharged;
+        total_consumed := part.consumed;
+        total_expired := part.expired;
+        total_refunded := part.refunded;
+        total_voided := part.voided;
+        total_adjusted := part.adjusted;
+    END IF;
+    balance := total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted;
+    arrears := greatest(0, -balance);
+END
+$$;
+
+-- Reserves points for work that is about to begin, in the caller's transaction, which keeps the account locked to its end. Without a
+-- key the hold is found by source_type and source_id.
+--
+-- status is `held`, `replayed` or `rejected`; then code and message say why. The rules are those of the state machine.
+CREATE FUNCTION pointsd.hold(
+    user_id uuid, points bigint, source_type text, source_id text, until timestamptz,
+    key text DEFAULT NULL, at timestamptz DEFAULT now(),
+    OUT status text, OUT code text, OUT message text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    key_id uuid := pointsd.key_id(hold.user_id, coalesce(hold.key, pointsd.work_key(hold.source_type, hold.source_id)));
+    holder record;
+    standing pointsd.holds;
+    account record;
+BEGIN
+    status := 'rejected';
+    CASE
+        WHEN hold.user_id IS NULL OR hold.points IS NULL OR hold.at IS NULL OR hold.until IS NULL
+            OR coalesce(length(hold.source_type), 0) NOT BETWEEN 1 AND 64
+            OR coalesce(length(hold.source_id), 0) NOT BETWEEN 1 AND 255 OR length(hold.key) NOT BETWEEN 1 AND 255
+            OR hold.at NOT BETWEEN '1970-01-01Z' AND '9999-12-31 23:59:59.999999Z'
+            OR hold.until NOT BETWEEN '1970-01-01Z' AND '9999-12-31 23:59:59.999999Z'
+        THEN
+            code := 'malformed';
+            message := 'a hold needs user_id, points, source_type (1 to 64 characters), source_id (1 to 255) and until';
+            RETURN;
+        WHEN hold.points NOT BETWEEN 1 AND 1000000000000 THEN
+            code := 'invalid_points';
+            message := format('%s points: a hold reserves 1 to 1000000000000', hold.points);
+            RETURN;
+        WHEN hold.at > clock_timestamp() + interval '5 minutes' THEN
+            code := 'from_the_future';
+            message := format('%s is in the future: the clock shows %s; correct the date', hold.at, clock_timestamp());
+            RETURN;
+        ELSE
+    END CASE;
+    -- The lock first: what follows is read as the last holder of the lock left it.
+    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = hold.user_id FOR NO KEY UPDATE;
+    SELECT e.seq, e.type INTO holder FROM pointsd.entries AS e WHERE e.bucket = 0 AND e.key = key_id;
+    IF FOUND THEN
+        code := 'key_conflict';
+        message := format('the key belongs to entry %s (%s); give this hold another key', holder.seq, holder.type);
+        RETURN;
+    END IF;
+    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = 0 AND h.key = key_id;
+    IF FOUND AND (standing.state <> 'open' OR standing.points <> hold.points
+                  OR (standing.source_type, standing.source_id) <> (hold.source_type, hold.source_id)) THEN
+        code := 'key_conflict';
+        message := format('the key belongs to a hold of %s points (%s); give this hold another key', standing.points,
+                          standing.state);
+        RETURN;
+    END IF;
+    IF hold.until <= hold.at THEN
+        code := 'already_expired';
+        message := format('the end %s is not after %s', hold.until, hold.at);
+        RETURN;
+    END IF;
+    IF standing.until > hold.at THEN
+        -- Asked again, it may end later, never earlier.
+        UPDATE pointsd.holds AS h SET until = hold.until WHERE h.bucket = 0 AND h.key = key_id AND h.until < hold.until;
+        status := 'replayed';
+        RETURN;
+    END IF;
+    SELECT a.balance, a.available INTO account FROM pointsd.account(hold.user_id, hold.at) AS a;
+    IF account.balance < 0 OR account.available < hold.points THEN
+        code := 'insufficient';
+        message := format('%s points cannot be held: %s are available, the balance is %s', hold.points, account.available,
+                          account.balance);
+        RETURN;
+    END IF;
+    -- A hold that was over by time is asked for anew.
+    INSERT INTO pointsd.holds AS h (user_id, key, points, at, until, source_type, source_id, caller_key)
+    VALUES (hold.user_id, key_id, hold.points, hold.at, hold.until, hold.source_type, hold.source_id, hold.key)
+    ON CONFLICT (bucket, key) DO UPDATE SET at = excluded.at, until = excluded.until;
+    IF standing.key IS NULL THEN
+        UPDATE pointsd.accounts AS a SET open_holds = a.open_holds + 1 WHERE a.bucket = 0 AND a.user_id = hold.user_id;
+    END IF;
+    status := 'held';
+END
+$$;
+
+-- Ends a hold whose work is not done after all. status is `released`, `replayed` or `rejected`.
+CREATE FUNCTION pointsd.release(
+    user_id uuid, source_type text DEFAULT NULL, source_id text DEFAULT NULL, key text DEFAULT NULL,
+    OUT status text, OUT code text, OUT message text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    key_id uuid := pointsd.key_id(release.user_id, coalesce(release.key, pointsd.work_key(release.source_type, release.source_id)));
+    standing pointsd.holds;
+BEGIN
+    status := 'rejected';
+    IF key_id IS NULL OR length(release.key) NOT BETWEEN 1 AND 255 THEN
+        code := 'malformed';
+        message := 'a release needs user_id, and source_type with source_id, or key';
+        RETURN;
+    END IF;
+    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = release.user_id FOR NO KEY UPDATE;
+    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = 0 AND h.key = key_id;
+    CASE standing.state
+        WHEN 'open' THEN
+            UPDATE pointsd.holds AS h SET state = 'released' WHERE h.bucket = 0 AND h.key = key_id;
+            UPDATE pointsd.accounts AS a SET open_holds = a.open_holds - 1 WHERE a.bucket = 0 AND a.user_id = release.user_id;
+            status := 'released';
+        WHEN 'released' THEN
+            status := 'replayed';
+        WHEN 'captured' THEN
+            code := 'key_conflict';
+            message := format('the hold was captured by entry %s; refund it instead', standing.seq);
+        ELSE
+            code := 'unknown_hold';
+            message := 'the account has no such hold';
+    END CASE;
+END
+$$;
+
+REVOKE ALL ON FUNCTION pointsd.account, pointsd.account_then, pointsd.check, pointsd.hold, pointsd.release FROM PUBLIC;

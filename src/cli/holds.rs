@@ -1,0 +1,110 @@
+//! `hold`, `release` and `holds`: points that are reserved for work under way.
+
+use uuid::Uuid;
+
+use super::output::{counted, grouped, table};
+use super::posting::post_and_answer;
+use super::returns::Work;
+use super::{Outcome, Program, Time};
+use crate::database::Database;
+use crate::ledger::{Hold, Kind, Posting, Session};
+use crate::time::time_text;
+
+/// Reserves points for a task before it begins. The consume of the task then takes them. Exit status 3 if they are not there.
+#[derive(clap::Args)]
+pub struct HoldPoints {
+    /// The account's user (a UUID)
+    user: Uuid,
+    /// Points to reserve, 1 to 1,000,000,000,000; the consume may then cost more or less
+    #[arg(allow_negative_numbers = true)]
+    points: i64,
+    /// The service, such as tts
+    #[arg(long)]
+    source_type: String,
+    /// The task
+    #[arg(long)]
+    source_id: String,
+    /// When the hold ends if neither a consume nor a release has ended it (RFC 3339). The same hold again may move it later
+    #[arg(long)]
+    until: Time,
+    /// The idempotency key, for a consume with a key of its own; by default made of --source-type and --source-id
+    #[arg(long)]
+    key: Option<String>,
+    /// The effective time (RFC 3339); by default now
+    #[arg(long)]
+    at: Option<Time>,
+}
+
+/// Ends a hold, because its task will not be done.
+#[derive(clap::Args)]
+pub struct Release {
+    /// The account's user (a UUID)
+    user: Uuid,
+    #[command(flatten)]
+    hold: Work,
+    /// The effective time (RFC 3339); by default now
+    #[arg(long)]
+    at: Option<Time>,
+}
+
+/// Lists the holds of an account that are neither consumed nor released, the next to end first.
+#[derive(clap::Args)]
+pub struct Holds {
+    /// The account's user (a UUID)
+    user: Uuid,
+}
+
+impl HoldPoints {
+    /// Posts the hold.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let HoldPoints { source_type, source_id, .. } = self;
+        let posting = Posting {
+            user: self.user,
+            points: Some(self.points),
+            key: self.key,
+            kind: Kind::Hold { source_type, source_id, until: self.until.into() },
+            description: None,
+            at: program.now_or(self.at),
+        };
+        post_and_answer(posting, program).await
+    }
+}
+
+impl Release {
+    /// Posts the release.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let posting = Posting::release(self.user, self.hold.reference()?, program.now_or(self.at));
+        post_and_answer(posting, program).await
+    }
+}
+
+impl Holds {
+    /// Prints the list.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let now = program.now_or(None);
+        let holds = program
+            .with_ledger(async |database: &Database| Ok(Session::connect(database).await?.holds(self.user).await?))
+            .await?;
+        program.list(&holds, || {
+            if holds.is_empty() {
+                return "No holds.".to_owned();
+            }
+            let stands = |hold: &&Hold| hold.until > now;
+            let rows = holds.iter().map(|hold| {
+                vec![
+                    grouped(hold.points),
+                    format!("{}, {}", hold.source_type, hold.source_id),
+                    time_text(hold.at),
+                    time_text(hold.until),
+                    if stands(&hold) { "stands" } else { "over, reserves nothing" }.to_owned(),
+                    hold.key.clone().unwrap_or_default(),
+                ]
+            });
+            let table = table(&["points", "for", "since", "until", "state", "key"], &rows.collect::<Vec<_>>());
+            let points: i128 = holds.iter().filter(stands).map(|hold| i128::from(hold.points)).sum();
+            let count = holds.iter().filter(stands).count() as u64;
+            format!("{table}\n{} held ({}).", counted(points, "point", "points"), counted(count, "hold", "holds"))
+        })?;
+        Ok(Outcome::Done)
+    }
+}

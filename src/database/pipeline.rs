@@ -1,0 +1,63 @@
+//! Statements that are sent together, without waiting for an answer in between.
+
+/// Sends statements together and waits for all their answers: `pipelined!(first, second, …)` gives their values or an error.
+///
+/// The error is that of the first statement that failed. After it the server refuses the others, because the transaction is
+/// aborted. With `try_join!`, one of those refusals may arrive first and hide the cause.
+macro_rules! pipelined {
+    ($($statement:expr),+ $(,)?) => {
+        $crate::database::FirstError::values(futures_util::join!($($statement),+))
+    };
+}
+pub(crate) use pipelined;
+
+/// The results of several statements, in the order of sending.
+pub(crate) trait FirstError<E> {
+    /// What they return.
+    type Values;
+
+    /// Their values, or the first error.
+    fn values(self) -> Result<Self::Values, E>;
+}
+
+macro_rules! first_error {
+    ($($value:ident),+) => {
+        impl<E, $($value),+> FirstError<E> for ($(Result<$value, E>,)+) {
+            type Values = ($($value,)+);
+
+            #[allow(non_snake_case)]
+            fn values(self) -> Result<Self::Values, E> {
+                let ($($value,)+) = self;
+                Ok(($($value?,)+))
+            }
+        }
+    };
+}
+
+first_error!(A, B);
+first_error!(A, B, C);
+first_error!(A, B, C, D);
+first_error!(A, B, C, D, F, G, H, I);
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use futures_util::future::poll_fn;
+
+    /// The answer of the first statement becomes known after that of the second one was asked for.
+    #[tokio::test]
+    async fn the_first_statement_that_failed_is_told() {
+        let mut asked = false;
+        let late = poll_fn(move |context| {
+            if std::mem::replace(&mut asked, true) {
+                return std::task::Poll::Ready(Err::<(), _>("the cause"));
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        });
+        let aborted = ready(Err::<(), _>("the transaction is aborted"));
+        assert_eq!(pipelined!(late, aborted), Err("the cause"));
+        assert_eq!(pipelined!(ready(Ok::<_, ()>(1)), ready(Ok("two"))), Ok((1, "two")));
+    }
+}

@@ -1,0 +1,105 @@
+//! Idempotency keys: how they are made of what names a posting, and how they become sixteen bytes.
+
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::posting::{Kind, MAX_ID, MAX_NAME, Posting, text};
+
+/// Names an earlier posting of the same account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// By the key that it was posted under.
+    Key(String),
+    /// A consume or a hold, by its work.
+    Work {
+        /// The kind of service.
+        source_type: String,
+        /// The piece of work.
+        source_id: String,
+    },
+    /// A recharge, by its order.
+    Order {
+        /// Where the points came from.
+        source: String,
+        /// The order.
+        order_id: i64,
+    },
+}
+
+impl Reference {
+    /// The key of the posting that is named.
+    ///
+    /// A default key has the form `consume:{source_type}:{source_id}` or `recharge:{source}:{order_id}`. A backslash comes before a
+    /// colon or a backslash within its first field, so two different postings never have the same default key.
+    pub fn key(&self) -> String {
+        match self {
+            Reference::Key(key) => key.clone(),
+            Reference::Work { source_type, source_id } => format!("consume:{}:{source_id}", escaped(source_type)),
+            Reference::Order { source, order_id } => format!("recharge:{}:{order_id}", escaped(source)),
+        }
+    }
+
+    pub(super) fn check(&self, what: &str) -> Result<(), String> {
+        match self {
+            Reference::Key(key) => text(what, Some(key), MAX_ID),
+            Reference::Work { source_type, source_id } => {
+                text("source_type", Some(source_type), MAX_NAME)?;
+                text("source_id", Some(source_id), MAX_ID)
+            }
+            Reference::Order { source, .. } => text("source", Some(source), MAX_NAME),
+        }
+    }
+}
+
+fn escaped(field: &str) -> Cow<'_, str> {
+    if field.contains([':', '\\']) {
+        Cow::Owned(field.replace('\\', "\\\\").replace(':', "\\:"))
+    } else {
+        Cow::Borrowed(field)
+    }
+}
+
+impl Posting {
+    /// The idempotency key of a posting without one of the caller's. A recharge without an order has none.
+    ///
+    /// - `recharge:{source}:{order_id}`
+    /// - `consume:{source_type}:{source_id}`, of a hold too: the consume with the same key captures it
+    /// - `refund:{key of the consume}` and `void:{key of the recharge}`
+    /// - of a release: the key of the hold
+    pub fn default_key(&self) -> Option<String> {
+        Some(match &self.kind {
+            Kind::Recharge { order_id: None, .. } => return None,
+            Kind::Recharge { source, order_id: Some(order_id), .. } => {
+                format!("recharge:{}:{order_id}", escaped(source))
+            }
+            Kind::Consume { source_type, source_id, .. } | Kind::Hold { source_type, source_id, .. } => {
+                format!("consume:{}:{source_id}", escaped(source_type))
+            }
+            Kind::Refund { consume } => format!("refund:{}", consume.key()),
+            Kind::Void { recharge, .. } => format!("void:{}", recharge.key()),
+            Kind::Release { hold } => hold.key(),
+        })
+    }
+
+    /// The sixteen bytes that stand for the user and the idempotency key. `None` if the posting has no key.
+    pub(crate) fn key_id(&self) -> Option<Uuid> {
+        match &self.key {
+            Some(key) => Some(key_id(self.user, key)),
+            None => self.default_key().map(|key| key_id(self.user, &key)),
+        }
+    }
+
+    /// The sixteen bytes of the key that a refund, a void or a release names.
+    pub(crate) fn reference_id(&self) -> Option<Uuid> {
+        self.reference().map(|reference| key_id(self.user, &reference.key()))
+    }
+}
+
+/// The sixteen bytes that stand for a user and a key: the first half of the SHA-256 of the user's bytes and the key's. With the
+/// user in them, one index over them serves all users. `pointsd.key_id` computes the same in SQL.
+pub(crate) fn key_id(user: Uuid, key: &str) -> Uuid {
+    let digest = Sha256::new().chain_update(user.as_bytes()).chain_update(key).finalize();
+    Uuid::from_slice(digest.get(..16).unwrap_or_default()).unwrap_or_default()
+}
