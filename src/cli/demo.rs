@@ -40,7 +40,7 @@ const YEAR_FILE: &str = "year.ndjson";
 
 /// Shows pointsd at work, with a year of a made-up business.
 ///
-/// It posts the year, expires the points that are due tonight, proves the books, and prints the reports that finance gets by mail.
+/// It posts the year, expires the points that were due last night, proves the books, and prints the reports that finance gets by mail.
 /// Without a configured database it runs a PostgreSQL of its own in the folder `demo` of the state folder, and empties that folder
 /// each time. It uses a configured database only if that has no account yet.
 #[derive(clap::Args)]
@@ -131,12 +131,12 @@ async fn play(
 ) -> anyhow::Result<Option<Value>> {
     ensure_unused(database).await?;
     database.migrate().await?;
-    let slot = stage.config.jobs.expiry.settings.schedule.next_after((program.clock)());
-    let slot = slot.context("the job expiry has no further slot; mend jobs.expiry.schedule")?;
+    let slot = stage.config.jobs.expiry.settings.schedule.previous_or_at((program.clock)());
+    let slot = slot.context("the job expiry has had no slot yet; mend jobs.expiry.schedule")?;
     let year = business::make_year(slot)?;
     let show = |text: String| if program.json { Ok(()) } else { say(text) };
     show(format!(
-        "A year of a made-up business that sells speech, video and scripts for points, up to tonight's expiry at\n\
+        "A year of a made-up business that sells speech, video and scripts for points, up to last night's expiry at\n\
          {}. {} accounts, {} postings.\n",
         local(slot, stage.config.time_zone),
         grouped(business::CUSTOMERS),

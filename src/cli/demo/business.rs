@@ -62,8 +62,13 @@ pub struct Line {
     #[serde(flatten)]
     operation: Operation,
     pub user: Uuid,
-    points: i64,
+    /// None for a refund or a void: all that is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    points: Option<i64>,
     at: DateTime<Utc>,
+    /// When the ledger hears of it: mostly at once.
+    #[serde(skip)]
+    reported: DateTime<Utc>,
 }
 
 #[derive(Clone, Serialize)]
@@ -71,9 +76,11 @@ pub struct Line {
 enum Operation {
     Recharge { source: &'static str, key: String, description: &'static str, expires_at: Option<DateTime<Utc>> },
     Consume { source_type: &'static str, source_id: String, duration: Option<Decimal> },
+    Refund { source_type: &'static str, source_id: String },
+    Void { of: String },
 }
 
-/// Makes the year that ends just before `slot`, in order of time.
+/// Makes the year that ends just before `slot`, in the order in which it is reported.
 ///
 /// # Errors
 /// If the built-in price list lacks a service of this business.
@@ -86,24 +93,43 @@ pub fn make_year(slot: DateTime<Utc>) -> anyhow::Result<Vec<Line>> {
     let mut rng = Rng::with_seed(SEED);
     let faults: Vec<Line> = year.iter().filter_map(|line| fault(line, &mut rng)).collect();
     year.extend(faults);
-    year.retain(|line| line.at < slot);
-    year.sort_by_key(|line| line.at);
+    year.iter_mut().for_each(|line| delay(line, &mut rng));
+    year.retain(|line| line.reported < slot);
+    year.sort_by_key(|line| line.reported);
     Ok(year)
 }
 
-/// Faults between systems: a payment or a task that is reported twice, a payment with another amount, and a failed task
-/// that costs nothing.
+/// Usage that is reported late, now and then after the points that pay for it have expired.
+fn delay(line: &mut Line, rng: &mut Rng) {
+    if matches!(line.operation, Operation::Consume { .. }) && rng.u32(0..100) < 1 {
+        line.reported = line.at + TimeDelta::hours(rng.i64(1..72));
+    }
+}
+
+/// What goes wrong: a payment or a task that is reported twice, a payment with another amount, a failed task that costs
+/// nothing, one whose points are given back, and a payment that the bank takes back.
 fn fault(line: &Line, rng: &mut Rng) -> Option<Line> {
-    let mut again = Line { at: line.at + TimeDelta::seconds(rng.i64(5..900)), ..line.clone() };
+    let later = |seconds| line.at + TimeDelta::seconds(seconds);
+    let mut again = Line { at: later(rng.i64(5..900)), ..line.clone() };
     match (&mut again.operation, rng.u32(0..20_000)) {
+        (Operation::Consume { source_type, source_id, .. }, 5..25) => {
+            // After the task itself was reported.
+            (again.at, again.points) = (later(4 * DAY), None);
+            again.operation = Operation::Refund { source_type, source_id: source_id.clone() };
+        }
+        (Operation::Recharge { source: "wxpay" | "alipay" | "card", key, .. }, 40..60) => {
+            (again.at, again.points) = (later(rng.i64(10 * DAY..40 * DAY)), None);
+            again.operation = Operation::Void { of: key.clone() };
+        }
         (Operation::Recharge { .. }, 0..36) | (Operation::Consume { .. }, 0..4) => {}
-        (Operation::Recharge { .. }, 36..40) => again.points /= 2,
+        (Operation::Recharge { .. }, 36..40) => again.points = again.points.map(|points| points / 2),
         (Operation::Consume { source_id, .. }, 4) => {
-            again.points = 0;
+            again.points = Some(0);
             source_id.push_str("-failed");
         }
         _ => return None,
     }
+    again.reported = again.at;
     Some(again)
 }
 
@@ -274,7 +300,7 @@ impl<'a> Customer<'a> {
 
     fn write(&mut self, points: i64, operation: Operation) {
         let (user, at) = (self.user, self.begin + TimeDelta::seconds(self.clock));
-        self.lines.push(Line { operation, user, points, at });
+        self.lines.push(Line { operation, user, points: Some(points), at, reported: at });
     }
 
     /// Moves the clock to some time of the day, or on by some minutes if it is later already. The day begins at the time of
@@ -307,6 +333,10 @@ mod tests {
         assert!((190_000..215_000).contains(&year.len()), "{} postings", year.len());
         assert_eq!(year.iter().map(|line| line.user).collect::<BTreeSet<_>>().len() as u64, CUSTOMERS);
         assert!(SOURCES.iter().all(|source| text.contains(&format!("\"source\":\"{source}\""))));
-        assert!(year.last().unwrap().at < slot);
+        for fault in ["refund", "void"] {
+            assert!(text.matches(&format!("\"op\":\"{fault}\"")).count() >= 10, "{fault}");
+        }
+        assert!(year.iter().all(|line| line.at <= line.reported && line.reported < slot));
+        assert!(year.iter().any(|line| line.at < line.reported));
     }
 }
