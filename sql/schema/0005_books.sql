@@ -18,6 +18,6 @@ CREATE TABLE pointsd.days (
     adjusted  bigint      NOT NULL, -- by adjust entries, up or down
     closing   bigint      NOT NULL,
     CONSTRAINT days_pkey PRIMARY KEY (day, source),
-    CONSTRAINT days_add_up 
+    CONSTRAINT days_add_up
         CHECK (closing = opening + recharged + refunded - settled - consumed - voided - expired + restored + adjusted)
 );

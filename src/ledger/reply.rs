@@ -132,7 +132,7 @@ pub enum Refusal {
     #[error("`{0}` is not a recharge source; add it to ledger.sources if it should be")]
     UnknownSource(String),
     /// The account has an entry or a hold with this key, but with other content.
-    #[error("the key belongs to {0}; give this posting another key")]
+    #[error("{0}")]
     KeyConflict(KeyHolder),
     /// A refund or a void names an entry that the account does not have.
     #[error("the account has no {0}")]
@@ -149,7 +149,7 @@ pub enum Refusal {
         at: DateTime<Utc>,
     },
     /// A refund of more than is left of the consume.
-    #[error("{left} points of entry {seq} are left to refund")]
+    #[error("{} of entry {seq} {} left to refund", points_text(*left), if *left == 1 { "is" } else { "are" })]
     ExceedsConsumed {
         /// Number of the consume.
         seq: i64,
@@ -163,7 +163,7 @@ pub enum Refusal {
         seq: i64,
     },
     /// A void of more than can be taken back of the recharge.
-    #[error("at most {most} points of the recharge, entry {seq}, can be taken back")]
+    #[error("at most {} of the recharge, entry {seq}, can be taken back", points_text(*most))]
     ExceedsRecharge {
         /// Number of the recharge.
         seq: i64,
@@ -211,13 +211,36 @@ pub enum KeyHolder {
     },
 }
 
+fn points_text(points: i64) -> String {
+    match points {
+        0 => "no points".to_owned(),
+        1 => "1 point".to_owned(),
+        _ => format!("{points} points"),
+    }
+}
+
 impl std::fmt::Display for KeyHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             KeyHolder::Entry { seq, kind, amount, source_type } => {
-                write!(f, "entry {seq} ({kind} of {amount} points, {source_type})")
+                write!(
+                    f,
+                    "the key belongs to entry {seq} ({kind} of {amount} points, {source_type}); give this posting another key"
+                )
             }
-            KeyHolder::Hold { points, state } => write!(f, "a hold of {points} points ({})", state.as_str()),
+            KeyHolder::Hold { points, state: HoldState::Captured } => {
+                write!(
+                    f,
+                    "the key belongs to a hold of {points} points, which its consume has captured; refund that instead"
+                )
+            }
+            KeyHolder::Hold { points, state } => {
+                write!(
+                    f,
+                    "the key belongs to a hold of {points} points ({}); give this posting another key",
+                    state.as_str()
+                )
+            }
         }
     }
 }
