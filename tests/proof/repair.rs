@@ -140,6 +140,25 @@ async fn what_refunds_voids_restores_and_holds_left_is_set_back() {
     assert_eq!(after, sound, "but for the entry all is as it was before the hand");
 }
 
+/// Points that were put back into a batch may expire once more, but never more than it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn balances_are_not_kept_where_a_batch_would_expire_twice() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, url, folder) = (database.client().await, database.url(), Folder::new());
+    write_history(&database).await;
+    unguard(&client).await;
+    hand(
+        &client,
+        "UPDATE pointsd.accounts SET balance = 205 WHERE user_id = $u;
+         UPDATE pointsd.batches SET remaining = 30, open = true WHERE user_id = $u AND batch = 4",
+    )
+    .await;
+    let (_, plan) = plan(&url, &folder, &["--user", &user(1).to_string(), "--keep", "balances"], 3).await;
+    let reason = plan["unrepairable"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("of batch 4, 30 points have expired"), "{reason}");
+}
+
 /// A hold is no part of the history, so no entry sets one right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holds_that_no_entry_sets_right_are_listed() {
