@@ -1,7 +1,7 @@
 -- What applications call in SQL, in transactions of their own: reads of an account, and holds.
 --
--- The functions run with the rights of their owner, because a hold locks the account's row, and an application's role must not be
--- able to change that row itself. Nobody may call them until the owner grants it.
+-- The functions that read or write tables run with the rights of their owner, because a hold locks the account's row, and an
+-- application's role must not be able to change that row itself. No role may call them until the owner grants it.
 
 -- The sixteen bytes that stand for a user and an idempotency key: the first half of a SHA-256. The library computes the same.
 CREATE FUNCTION pointsd.key_id(user_id uuid, key text) RETURNS uuid
@@ -69,10 +69,11 @@ FROM pointsd.accounts AS a CROSS JOIN LATERAL pointsd.account(a.user_id, now()) 
 -- - effective_at: what had happened by then, as known now, from the entries with an `at` up to then. Points that were due by
 --   then count as expired.
 --
--- Entries are numbered without gaps in the order of their recording. So the border is searched from both ends of the history in
--- steps that double, and only the shorter side is read. What happened later is never on the left side of the border, because no
--- posting is dated more than five minutes ahead; what happened earlier may have been recorded at any time since. So with
--- effective_at the entries after the border are read.
+-- With as_of, the books end at the last entry that was recorded by then. Its number is searched from both ends of the history in
+-- steps that double, and only the shorter side is summed up. The number counts, not the time of each entry: a clock that was set
+-- back must not change what is told of an instant that is past.
+-- With effective_at, the entries after the border are read, because what happened before it may have been recorded at any time since.
+-- What happened after it was recorded after it, less five minutes: no posting is dated further ahead.
 CREATE FUNCTION pointsd.account_then(
     user_id uuid, as_of timestamptz DEFAULT NULL, effective_at timestamptz DEFAULT NULL,
     OUT balance bigint, OUT arrears bigint, OUT total_recharged bigint, OUT total_consumed bigint, OUT total_expired bigint,
@@ -81,23 +82,41 @@ CREATE FUNCTION pointsd.account_then(
 DECLARE
     border timestamptz := coalesce(account_then.as_of, account_then.effective_at - interval '5 minutes');
     a pointsd.accounts;
-    length bigint := 1; -- entries on the side that is read …
-    after boolean := true; -- … which is the end of the history, or its beginning
+    length bigint := 1; -- entries that were searched at each end
+    last bigint;        -- the last entry recorded by the border
+    after boolean;      -- whether the entries after it are summed up, or those up to it:
+    since bigint;       -- from the number after this one …
+    until bigint;       -- … to this one
     part record;
-    due bigint := 0; -- points that count as expired by then, though no entry says so yet
-    later bigint := 0; -- points that entries say expired, though not by then
+    due bigint := 0;    -- points that count as expired by then, though no entry says so yet
+    later bigint := 0;  -- points that entries say expired, though not by then
 BEGIN
+    IF num_nonnulls(account_then.as_of, account_then.effective_at) <> 1 THEN
+        RAISE EXCEPTION 'give either as_of or effective_at' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     SELECT * INTO a FROM pointsd.accounts AS n WHERE n.bucket = 0 AND n.user_id = account_then.user_id;
-    WHILE length < a.last_seq LOOP
-        EXIT WHEN (SELECT e.recorded_at <= border FROM pointsd.entries AS e
-                   WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = a.last_seq - length);
-        after := account_then.as_of IS NULL OR NOT coalesce(
-            (SELECT e.recorded_at > border FROM pointsd.entries AS e
-             WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = length + 1), false);
-        EXIT WHEN NOT after;
+    LOOP
+        SELECT max(e.seq) INTO last FROM pointsd.entries AS e
+        WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > a.last_seq - length AND e.recorded_at <= border;
+        after := true;
+        EXIT WHEN last IS NOT NULL OR length >= coalesce(a.last_seq, 0);
+        -- All later entries at the places of a doubling were recorded after it: then the border lies at the beginning.
+        IF account_then.as_of IS NOT NULL AND NOT EXISTS (
+            SELECT FROM generate_series(0, 62) AS step
+            JOIN pointsd.entries AS e ON e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = length + (1::bigint << step)
+            WHERE e.recorded_at <= border)
+        THEN
+            SELECT max(e.seq) INTO last FROM pointsd.entries AS e
+            WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq <= length + 1 AND e.recorded_at <= border;
+            after := false;
+            EXIT;
+        END IF;
         length := 2 * length;
     END LOOP;
-    -- The end of the history is taken off the totals; the beginning is counted alone.
+    last := coalesce(last, 0);
+    since := CASE WHEN after THEN last ELSE 0 END;
+    until := CASE WHEN after THEN a.last_seq ELSE last END;
+    -- What lies after the border is taken off the totals; what lies before it is counted alone.
     SELECT coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0) AS recharged,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0) AS consumed,
            coalesce(sum(CASE e.type WHEN 'expire' THEN e.amount WHEN 'restore' THEN -e.amount END), 0) AS expired,
@@ -106,10 +125,8 @@ BEGIN
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
     INTO part
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = account_then.user_id
-      AND CASE WHEN after THEN e.seq > a.last_seq - length ELSE e.seq <= length END
-      AND CASE WHEN account_then.as_of IS NULL THEN e.at > account_then.effective_at
-               WHEN after THEN e.recorded_at > border ELSE e.recorded_at <= border END;
+    WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > since AND e.seq <= until
+      AND (account_then.as_of IS NOT NULL OR e.at > account_then.effective_at);
     IF account_then.as_of IS NULL THEN
         SELECT coalesce(sum(b.remaining), 0) INTO due
         FROM pointsd.batches AS b
@@ -117,7 +134,7 @@ BEGIN
         SELECT coalesce(sum(b.expired), 0) INTO later
         FROM (SELECT DISTINCT e.allocated_batches[1] AS batch
               FROM pointsd.entries AS e
-              WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > a.last_seq - length AND e.type = 'expire') AS x
+              WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > last AND e.type = 'expire') AS x
         JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = account_then.user_id AND b.batch = x.batch
         WHERE b.expires_at > account_then.effective_at;
         part.expired := later - due;
@@ -203,6 +220,7 @@ BEGIN
     IF standing.until > hold.at THEN
         -- Asked again, it may end later, never earlier.
         UPDATE pointsd.holds AS h SET until = hold.until WHERE h.bucket = 0 AND h.key = key_id AND h.until < hold.until;
+        UPDATE pointsd.accounts AS a SET open_holds = a.open_holds WHERE a.bucket = 0 AND a.user_id = hold.user_id;
         status := 'replayed';
         RETURN;
     END IF;
@@ -217,9 +235,10 @@ BEGIN
     INSERT INTO pointsd.holds AS h (user_id, key, points, at, until, source_type, source_id, caller_key)
     VALUES (hold.user_id, key_id, hold.points, hold.at, hold.until, hold.source_type, hold.source_id, hold.key)
     ON CONFLICT (bucket, key) DO UPDATE SET at = excluded.at, until = excluded.until;
-    IF standing.key IS NULL THEN
-        UPDATE pointsd.accounts AS a SET open_holds = a.open_holds + 1 WHERE a.bucket = 0 AND a.user_id = hold.user_id;
-    END IF;
+    -- The row is written even where the count stays: so a transaction with an older snapshot that waits for the lock fails
+    -- (REPEATABLE READ) instead of reading the holds as they were.
+    UPDATE pointsd.accounts AS a SET open_holds = a.open_holds + CASE WHEN standing.key IS NULL THEN 1 ELSE 0 END
+    WHERE a.bucket = 0 AND a.user_id = hold.user_id;
     status := 'held';
 END
 $$;
@@ -235,9 +254,12 @@ DECLARE
     standing pointsd.holds;
 BEGIN
     status := 'rejected';
-    IF key_id IS NULL OR length(release.key) NOT BETWEEN 1 AND 255 THEN
+    IF key_id IS NULL OR length(release.key) NOT BETWEEN 1 AND 255 OR length(release.source_type) NOT BETWEEN 1 AND 64
+        OR length(release.source_id) NOT BETWEEN 1 AND 255
+        OR release.key IS NOT NULL AND coalesce(release.source_type, release.source_id) IS NOT NULL
+    THEN
         code := 'malformed';
-        message := 'a release needs user_id, and source_type with source_id, or key';
+        message := 'a release needs user_id, and either source_type with source_id, or key';
         RETURN;
     END IF;
     PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = release.user_id FOR NO KEY UPDATE;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Balance, BalanceThen, CLOCK_TOLERANCE, NEVER, NextExpiry, Session, Then, Totals};
+use crate::ledger::{Balance, BalanceThen, NEVER, NextExpiry, Session, Then, Totals};
 use crate::time::{Zone, time_text};
 
 /// Shows an account: its balance, available and held points, arrears and totals.
@@ -41,7 +41,7 @@ impl ThenArguments {
             (None, Some(at)) => ("--as-of", at.into()),
             (None, None) => return Ok(None),
         };
-        if at > (program.clock)() + CLOCK_TOLERANCE {
+        if at > (program.clock)() {
             let at = time_text(at);
             return Err(WrongCall(format!("{name} {at} lies in the future, of which the books say nothing yet")));
         }

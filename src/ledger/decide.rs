@@ -44,6 +44,8 @@ pub(crate) struct Account {
     batches: Vec<Batch>,
     first_open: usize,
     holds: Vec<LoadedHold>,
+    /// Whether the database has an entry of it. It is told where a group names one.
+    pub has_entries: bool,
     /// Points by which refunds and voids took back earlier entries, by the number of the entry.
     returned: HashMap<i64, i64>,
     changed: bool,
@@ -124,6 +126,7 @@ impl Account {
             batches: Vec::new(),
             first_open: 0,
             holds: Vec::new(),
+            has_entries: false,
             returned: HashMap::new(),
             changed: false,
         }
@@ -137,11 +140,9 @@ impl Account {
         self.batches.dedup_by_key(|batch| batch.batch);
     }
 
-    /// Gives the account a hold that its postings need.
+    /// Gives the account a hold that its postings need. Each is loaded once.
     pub fn load_hold(&mut self, key: Uuid, hold: Hold) {
-        if !self.holds.iter().any(|loaded| loaded.key == key) {
-            self.holds.push(LoadedHold { key, hold, changed: false });
-        }
+        self.holds.push(LoadedHold { key, hold, changed: false });
     }
 
     /// Tells the account how many points of an entry refunds or voids have taken back.
@@ -149,10 +150,11 @@ impl Account {
         self.returned.insert(seq, points);
     }
 
-    /// Whether there are batches without the account's own row: another transaction opened the account during the load, or the
+    /// Whether there are batches, holds or entries without the account's own row: another transaction opened the account during the load, or the
     /// row was deleted by hand.
     pub fn is_orphaned(&self) -> bool {
-        !self.stored && self.last_batch == 0 && !self.batches.is_empty()
+        let is_empty = self.batches.is_empty() && self.holds.is_empty() && !self.has_entries;
+        !self.stored && !self.changed && !is_empty
     }
 
     /// Whether the group wrote an entry to it, or changed a hold.
@@ -317,6 +319,9 @@ impl Account {
         }
         let own = own.batch;
         let total = self.total_voided.checked_add(points).ok_or(Refusal::AccountFull)?;
+        if self.is_orphaned() {
+            return Err(Refusal::AccountMissing);
+        }
         self.expire(asking.at, asking.rules, entries);
         self.total_voided = total;
         self.returned.insert(recharge.seq, returned + points);
@@ -381,6 +386,7 @@ impl Account {
                 Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: HoldState::Captured }))
             }
             HoldState::Released => Ok(Reply::ReleasedBefore(hold)),
+            HoldState::Open if self.is_orphaned() => Err(Refusal::AccountMissing),
             HoldState::Open => {
                 self.end_hold(key, HoldState::Released, None);
                 Ok(Reply::Released(Hold { state: HoldState::Released, ..hold }))
@@ -390,6 +396,14 @@ impl Account {
 
     fn open_hold(&self, key: Uuid) -> Option<&LoadedHold> {
         self.holds.iter().find(|loaded| loaded.key == key && loaded.hold.state == HoldState::Open)
+    }
+
+    /// Refuses a key that an open hold has: the consume of that hold needs it.
+    fn check_key_is_free(&self, key: Uuid) -> Result<(), Refusal> {
+        match self.open_hold(key).map(|loaded| &loaded.hold) {
+            Some(hold) => Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: hold.state })),
+            None => Ok(()),
+        }
     }
 
     fn end_hold(&mut self, key: Uuid, state: HoldState, seq: Option<i64>) {
@@ -663,8 +677,10 @@ pub(crate) fn decide(
         if let Some(first) = find(&key, &entries) {
             return replay(first, &asking);
         }
-        if let Kind::Hold { until, .. } = &posting.kind {
-            return account.hold(&asking, *until);
+        match &posting.kind {
+            Kind::Hold { until, .. } => return account.hold(&asking, *until),
+            Kind::Consume { .. } => {}
+            _ => account.check_key_is_free(key)?,
         }
         let place = entries.len();
         let posted = account.post(&asking, &mut entries)?;
@@ -678,13 +694,19 @@ pub(crate) fn decide(
     Decision { entries, replies, changed }
 }
 
-/// The refusal of a posting, if it needs no account to be known. `now` is the database's clock, if that is known.
-pub(super) fn refuse_on_sight(posting: &Posting, rules: &Rules, now: Option<DateTime<Utc>>) -> Option<Refusal> {
+/// The refusal of a posting, if it needs neither an account nor a clock to be known.
+pub(super) fn refuse_without_clock(posting: &Posting) -> Option<Refusal> {
     if let Some(why) = posting.malformed() {
         return Some(Refusal::Malformed(why));
     }
-    if let Some(points) = posting.points.filter(|points| !(1..=MAX_POINTS).contains(points)) {
-        return Some(Refusal::InvalidPoints(points));
+    posting.points.filter(|points| !(1..=MAX_POINTS).contains(points)).map(Refusal::InvalidPoints)
+}
+
+/// The refusal of a posting, if it needs no account to be known. `now` is the database's clock; `None` only where every posting of the
+/// group is refused without it.
+fn refuse_on_sight(posting: &Posting, rules: &Rules, now: Option<DateTime<Utc>>) -> Option<Refusal> {
+    if let Some(refusal) = refuse_without_clock(posting) {
+        return Some(refusal);
     }
     if let Some(now) = now
         && posting.at.signed_duration_since(now) > CLOCK_TOLERANCE

@@ -239,18 +239,24 @@ impl Group<'_> {
         let asked: Vec<(&Posting, Option<Uuid>)> = postings
             .iter()
             .zip(keys.iter().copied())
-            .filter(|(posting, _)| decide::refuse_on_sight(posting, rules, None).is_none())
+            .filter(|(posting, _)| decide::refuse_without_clock(posting).is_none())
             .collect();
         let Loaded { mut accounts, known, now } = self.load(&asked).await?;
+        let more = More::needed_by(&asked, &accounts, &known);
+        if !more.is_empty() {
+            self.load_more(&more, &mut accounts).await?;
+        }
+        // Without its own row an account can have nothing.
+        for user in known.values().map(|entry| entry.user) {
+            if let Some(account) = find(&mut accounts, user) {
+                account.has_entries = true;
+            }
+        }
         let seen: Vec<Uuid> = accounts.iter().filter(|account| account.is_orphaned()).map(|a| a.user).collect();
         let is_new = seen.iter().any(|user| !self.orphans.contains(user));
         *self.orphans = seen;
         if is_new {
             return Err(Error::LostRace);
-        }
-        let more = More::needed_by(&asked, &accounts, &known);
-        if !more.is_empty() {
-            self.load_more(&more, &mut accounts).await?;
         }
         let decision = decide::decide(&mut accounts, &known, postings, &keys, rules, now);
         Ok((accounts, decision))
@@ -297,7 +303,7 @@ impl Group<'_> {
     /// One more round trip, for groups with late consumes, refunds, voids or holds.
     async fn load_more(&self, more: &More, accounts: &mut [Account]) -> Result<(), Error> {
         let (client, statements) = (self.transaction.client, self.statements);
-        let of_late: [&(dyn ToSql + Sync); 2] = [&more.late.0, &more.late.1];
+        let of_late: [&(dyn ToSql + Sync); 3] = [&more.late.0, &more.late.1, &more.hold_keys];
         let of_batches: [&(dyn ToSql + Sync); 2] = [&more.batches.0, &more.batches.1];
         let of_entries: [&(dyn ToSql + Sync); 2] = [&more.entries.0, &more.entries.1];
         let of_holds: [&(dyn ToSql + Sync); 3] = [&more.hold_keys, &more.holders.0, &more.holders.1];
@@ -398,7 +404,7 @@ struct More {
     /// User and number of entries that are refunded or voided.
     entries: (Vec<Uuid>, Vec<i64>),
     hold_keys: Vec<Uuid>,
-    /// Users that ask for a hold beside others, and the earliest that they ask for.
+    /// Users that ask for a hold on an account with open holds, and the earliest instant that they ask for.
     holders: (Vec<Uuid>, Vec<DateTime<Utc>>),
 }
 
@@ -415,7 +421,6 @@ impl More {
             let Ok(index) = accounts.binary_search_by_key(&posting.user, |account| account.user) else { continue };
             let Some(account) = accounts.get(index) else { continue };
             match &posting.kind {
-                Kind::Recharge { .. } => {}
                 Kind::Consume { .. } => {
                     let has_holds = account.open_holds > 0;
                     if has_holds {
@@ -437,6 +442,11 @@ impl More {
                     }
                 }
                 Kind::Release { .. } => more.hold_keys.extend(key),
+                // A hold may have the key.
+                _ if account.open_holds > 0 => more.hold_keys.extend(key),
+                _ => {}
+            }
+            match &posting.kind {
                 Kind::Refund { .. } | Kind::Void { .. } => {
                     if let Some(entry) = posting.reference_id().and_then(|reference| known.get(&reference)) {
                         more.entries.0.push(entry.user);
@@ -448,6 +458,7 @@ impl More {
                         }
                     }
                 }
+                _ => {}
             }
         }
         (more.late, more.holders) = (late.into_iter().unzip(), holders.into_iter().unzip());

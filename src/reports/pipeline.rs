@@ -71,6 +71,11 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// The name of a source for people, in the language of the report.
+    pub fn source_label(&self, source: &str) -> String {
+        self.config.source_label(source, self.config.language).to_owned()
+    }
+
     /// An empty document for this scope.
     pub fn blank_document(&self, report: &str) -> Document {
         Document {

@@ -79,7 +79,7 @@ impl Report for ReconciliationReport<'_> {
         let (books, zone) = (self.books, scope.config.time_zone);
         let messages = Messages::new(scope.config.language);
         let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
-        sections.extend(roll_forward_sections(books, zone, messages));
+        sections.extend(roll_forward_sections(books, scope, messages));
         sections.push(Section::Table(tie_out(books, messages)));
         sections.push(Section::Table(outstanding_by_age(books, messages)));
         sections.push(Section::Table(outstanding_by_expiry(books, messages)));
@@ -288,15 +288,15 @@ fn figure(text: &str, messages: Messages) -> Option<String> {
 }
 
 /// The roll-forward of the last business day as a table and a chart; before the first one has ended, of what moved so far.
-fn roll_forward_sections(books: &Books, zone: Zone, messages: Messages) -> Vec<Section> {
+fn roll_forward_sections(books: &Books, scope: &Scope<'_>, messages: Messages) -> Vec<Section> {
     if let Some(last) = &books.last {
-        return vec![Section::Table(roll_forward(last, messages)), Section::Chart(waterfall(last, messages))];
+        return vec![Section::Table(roll_forward(last, scope, messages)), Section::Chart(waterfall(last, messages))];
     }
     let (title, note) = (messages.label("roll-forward"), messages.label("no-business-day-yet"));
     let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
-    let so_far = first_day_so_far(books, zone);
+    let so_far = first_day_so_far(books, scope.config.time_zone);
     if !so_far.rows.is_empty() {
-        sections.push(Section::Table(roll_forward(&so_far, messages)));
+        sections.push(Section::Table(roll_forward(&so_far, scope, messages)));
         sections.push(Section::Chart(waterfall(&so_far, messages)));
     }
     sections
@@ -308,7 +308,7 @@ fn first_day_so_far(books: &Books, zone: Zone) -> RollForward {
     RollForward { day: books.as_of.with_timezone(&zone).date_naive(), ended: books.as_of, rows: rows.collect() }
 }
 
-fn roll_forward(last: &RollForward, messages: Messages) -> Table {
+fn roll_forward(last: &RollForward, scope: &Scope<'_>, messages: Messages) -> Table {
     let day = messages.day(last.day);
     // Arrears are no source: they come last.
     let (arrears, sources): (Vec<_>, Vec<_>) = last.rows.iter().partition(|(source, _)| *source == books::ARREARS);
@@ -328,7 +328,7 @@ fn roll_forward(last: &RollForward, messages: Messages) -> Table {
         .note(note)
         .column("source", Kind::Text, move |(source, _): &(&String, &Booked)| match source.as_str() {
             books::ARREARS => messages.label("arrears-receivable"),
-            source => source.to_owned(),
+            source => scope.source_label(source),
         })
         .summed("opening", |(_, row)| row.opening)
         .summed("issued", |(_, row)| row.moved.recharged)

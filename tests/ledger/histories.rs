@@ -81,7 +81,7 @@ fn new(rng: &mut Rng, number: usize, users: u32, at: DateTime<Utc>, posted: &[Po
     if rng.u8(..100) < 20 {
         posting.description = Some((*choose(rng, &["", "a gift", "备注", "quote ' \" \\ {,}"])).to_owned());
     }
-    if rng.u8(..100) < 4 {
+    if rng.u8(..100) < 9 {
         spoil(rng, &mut posting);
     }
     posting

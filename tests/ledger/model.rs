@@ -205,6 +205,10 @@ impl Account {
                 restored: Vec::new(),
             }));
         }
+        let is_free = self.holds.get(&key).is_none_or(|hold| hold.state != "open");
+        if !is_free && matches!(posting.kind, Kind::Recharge { .. } | Kind::Refund { .. } | Kind::Void { .. }) {
+            return Err("key_conflict");
+        }
         let before = self.entries.len();
         match &posting.kind {
             Kind::Hold { until, .. } => return self.hold(posting, key, at, cut(*until)),

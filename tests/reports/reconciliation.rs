@@ -121,8 +121,8 @@ fn books_that_hold_are_reported_with_their_roll_forward() {
     let roll_forward = table(&made, "roll-forward");
     let rows: Vec<Vec<String>> = roll_forward.rows.iter().map(|row| texts(row)).collect();
     let expected = [
-        ["gift", "1000", "0", "0", "-370", "0", "0", "630"],
-        ["wxpay", "1000", "0", "0", "-100", "0", "0", "900"],
+        ["Gift", "1000", "0", "0", "-370", "0", "0", "630"],
+        ["WeChat Pay", "1000", "0", "0", "-100", "0", "0", "900"],
         ["Arrears (receivable)", "0", "0", "0", "-50", "0", "0", "-50"],
     ];
     assert_eq!(rows, expected);
@@ -209,8 +209,8 @@ fn refunds_voids_and_restores_have_columns_of_their_own() {
     assert_eq!(titles, expected);
     let rows: Vec<Vec<String>> = roll_forward.rows.iter().map(|row| texts(row)).collect();
     let expected = [
-        ["gift", "0", "100", "10", "-5", "-50", "0", "-70", "20", "0", "5"],
-        ["wxpay", "0", "50", "0", "0", "-20", "-30", "0", "0", "0", "0"],
+        ["Gift", "0", "100", "10", "-5", "-50", "0", "-70", "20", "0", "5"],
+        ["WeChat Pay", "0", "50", "0", "0", "-20", "-30", "0", "0", "0", "0"],
         ["Arrears (receivable)", "0", "0", "0", "5", "-5", "-20", "0", "0", "0", "-20"],
     ];
     assert_eq!(rows, expected);

@@ -151,7 +151,7 @@ fn unexplained(facts: &Facts, messages: Messages) -> Table {
 }
 
 /// The table of all accounts in arrears, without rows. `points` is the total over all accounts.
-pub(super) fn owing_table(messages: Messages, scope: &Scope<'_>, points: i64) -> TableBuilder<'static, Owing> {
+pub(super) fn owing_table<'a>(messages: Messages, scope: &'a Scope<'_>, points: i64) -> TableBuilder<'a, Owing> {
     let (slot, zone) = (scope.slot, scope.config.time_zone);
     TableBuilder::new(messages, "owing", messages.label("arrears-all"))
         .rows_in_body(ROWS_IN_BODY)
@@ -159,7 +159,9 @@ pub(super) fn owing_table(messages: Messages, scope: &Scope<'_>, points: i64) ->
         .totalled("arrears-owed", points, |owing| owing.owed)
         .column("arrears-since", Kind::Instant, |owing| owing.since.as_ref().map(|since| since.at))
         .column("days", Kind::Number, move |owing| owing.days(slot, zone))
-        .column("arrears-cause", Kind::Text, move |owing| owing.since.as_ref().map(|since| cause(since, messages)))
+        .column("arrears-cause", Kind::Text, move |owing| {
+            owing.since.as_ref().map(|since| cause(since, scope, messages))
+        })
         .column("entry", Kind::Number, |owing| owing.since.as_ref().map(|since| since.seq))
         .column("arrears-last-entry", Kind::Instant, |owing| owing.last)
 }
@@ -179,15 +181,15 @@ fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .build()
 }
 
-/// From the closing of the last report to this one's: the rows add up to the last.
 /// What took the account below zero: a service, or points that were taken back.
-fn cause(since: &Since, messages: Messages) -> String {
+fn cause(since: &Since, scope: &Scope<'_>, messages: Messages) -> String {
     match since.kind.as_str() {
-        "void" => messages.text("arrears-cause-void", args![source = since.source_type.as_str()]),
+        "void" => messages.text("arrears-cause-void", args![source = scope.source_label(&since.source_type)]),
         _ => since.source_type.clone(),
     }
 }
 
+/// From the closing of the last report to this one's: the rows add up to the last.
 fn roll_forward(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -> Table {
     let difference = facts.owing.points.saturating_sub(facts.expected());
     let earlier = last.booked.saturating_sub(last.owed);

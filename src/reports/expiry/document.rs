@@ -33,9 +33,9 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     let exceptions = Section::Text { title: messages.label("exceptions"), paragraphs };
     let sections = [
         (tone != Tone::Good).then_some(exceptions),
-        Some(Section::Table(expired(facts, zone, messages))),
+        Some(Section::Table(expired(facts, scope, messages))),
         (sweep.orphaned > 0).then(|| Section::Table(orphans(sweep, messages))),
-        Some(Section::Table(outstanding(facts, messages))),
+        Some(Section::Table(outstanding(facts, scope, messages))),
         Some(Section::Chart(chart(facts, zone, messages))),
         Some(Section::Table(weeks(facts, zone, messages))),
         Some(forecast(facts, messages)),
@@ -115,7 +115,8 @@ fn difference_text(differing: &[&Compared], zone: Zone, messages: Messages) -> O
     })
 }
 
-fn expired(facts: &Facts, zone: Zone, messages: Messages) -> Table {
+fn expired(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let zone = scope.config.time_zone;
     let note = match facts.since {
         None => messages.label("expiry-first-report"),
         Some(since) => messages.text("expiry-expired-note", args![since = moment(since, zone, messages)]),
@@ -126,7 +127,7 @@ fn expired(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         .note(note + &restored_note)
         .if_empty(messages.label("expiry-expired-none"))
         .rows_in_body(ROWS_IN_BODY)
-        .column("source", Kind::Text, |of: &Expired| of.source.clone())
+        .column("source", Kind::Text, |of: &Expired| scope.source_label(&of.source))
         .summed("batches", |of| of.total().batches)
         .summed("expiry-by-sweep", |of| of.by_sweep.points)
         .summed("expiry-on-activity", |of| of.on_activity.points)
@@ -147,14 +148,14 @@ fn orphans(sweep: &Sweep, messages: Messages) -> Table {
         .build()
 }
 
-fn outstanding(facts: &Facts, messages: Messages) -> Table {
+fn outstanding(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     let held = |source: &str| facts.outlook.between(Some(source), None, None);
     let within = |days| move |source: &&str| facts.within(Some(source), days).points;
     TableBuilder::new(messages, "outstanding", messages.label("expiry-outstanding"))
         .note(messages.label("expiry-outstanding-note"))
         .if_empty(messages.label("expiry-outstanding-none"))
         .rows_in_body(ROWS_IN_BODY)
-        .column("source", Kind::Text, |source: &&str| *source)
+        .column("source", Kind::Text, |source: &&str| scope.source_label(source))
         .summed("batches", move |source| held(source).batches)
         .summed("expiry-outstanding-points", move |source| held(source).points)
         .summed("expiry-within-7", within(7))
