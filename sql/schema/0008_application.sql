@@ -70,8 +70,8 @@ FROM pointsd.accounts AS a CROSS JOIN LATERAL pointsd.account(a.user_id, now()) 
 --   then count as expired.
 --
 -- With as_of, the books end at the last entry that was recorded by then. Its number is searched from both ends of the history in
--- steps that double, and only the shorter side is summed up. The number counts, not the time of each entry: a clock that was set
--- back must not change what is told of an instant that is past.
+-- steps that double, and only the shorter side is summed up. It is the number that counts, not the time of each entry, because a
+-- clock may be set back. Only where it was set back within an account, the search from the beginning may stop too early.
 -- With effective_at, the entries after the border are read, because what happened before it may have been recorded at any time since.
 -- What happened after it was recorded after it, less five minutes: no posting is dated further ahead.
 CREATE FUNCTION pointsd.account_then(
@@ -198,6 +198,12 @@ BEGIN
     END CASE;
     -- The lock first: what follows is read as the last holder of the lock left it.
     PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = hold.user_id FOR NO KEY UPDATE;
+    -- Without an account nothing is locked, and there is nothing to reserve. One that opens meanwhile counts from the next call on.
+    IF NOT FOUND AND hold.until > hold.at THEN
+        code := 'insufficient';
+        message := format('%s points cannot be held: the account has none', hold.points);
+        RETURN;
+    END IF;
     SELECT e.seq, e.type INTO holder FROM pointsd.entries AS e WHERE e.bucket = 0 AND e.key = key_id;
     IF FOUND THEN
         code := 'key_conflict';

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use uuid::Uuid;
@@ -14,6 +14,9 @@ use uuid::Uuid;
 /// The library cuts instants to whole seconds. A slot is a whole second, so half a second more keeps a wake-up from
 /// being early.
 const HALF_SECOND: Duration = Duration::from_millis(500);
+
+/// The library looks for due jobs every half second.
+const ABOUT_TO_RUN: TimeDelta = TimeDelta::seconds(2);
 
 pub(super) struct Waker {
     scheduler: JobScheduler,
@@ -35,8 +38,9 @@ impl Waker {
         if self.armed.map(|(_, armed)| armed) == instant {
             return Ok(());
         }
-        if let Some((job, _)) = self.armed.take() {
-            // It may just have run, which removes it, too.
+        // One that is about to run is left alone: the library logs an error for a job that it has listed and does not find. It
+        // wakes the loop once more than needed.
+        if let Some((job, _)) = self.armed.take().filter(|(_, armed)| *armed - now > ABOUT_TO_RUN) {
             self.scheduler.remove(&job).await.ok();
         }
         let Some(instant) = instant else { return Ok(()) };

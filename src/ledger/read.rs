@@ -8,6 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::cutoff::{CUTOFF_LIMIT, cutoff};
 use super::decide::arrears;
 use super::holds::{Hold, hold_from};
 use super::reply::Entry;
@@ -207,12 +208,16 @@ impl<C: Deref<Target = Client>> Session<C> {
         })
     }
 
-    /// Reads the account's balance and totals at a past instant. One round trip; its cost grows with the entries recorded after the
+    /// Reads the account's balance and totals at a past instant. What the books said is told once it cannot change any more: when every
+    /// transaction that was writing entries has ended. Its cost grows with the entries recorded after the
     /// instant, or with those before it where they are fewer and `then` is [`Then::AsOf`].
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn balance_then(&self, user: Uuid, then: Then) -> Result<BalanceThen, Error> {
+        if let Then::AsOf(_) = then {
+            cutoff(self.client(), CUTOFF_LIMIT).await?;
+        }
         let (as_of, effective_at) = then.columns();
         let sql = include_str!("../../sql/ledger/balance_then.sql");
         let row = self

@@ -138,7 +138,7 @@ async fn fell_into_arrears(client: &Client) -> (BTreeMap<String, i64>, u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refunds_repay_voids_draw_and_restored_points_do_neither() {
     for (language, cause, cleared_by) in
-        [("en", "points voided (Gift)", "points refunded (refund)"), ("zh-CN", "撤销（gift）", "退还（refund）")]
+        [("en", "points voided (Gift)", "points refunded (refund)"), ("zh-CN", "撤销（赠送）", "退还（refund）")]
     {
         let (database, folder) = (TestDatabase::new().await, Folder::new());
         let config = config(&folder, "UTC", language);
