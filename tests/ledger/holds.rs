@@ -129,3 +129,26 @@ async fn a_default_key_stands_for_one_posting() {
         assert!(row.get::<_, bool>(0), "the key of {source_type}, {source_id} in SQL");
     }
 }
+
+/// A transaction with an older snapshot must not read the holds as they were, even where a hold was only asked for anew or moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_snapshot_reserves_nothing_twice() {
+    let database = TestDatabase::new().await;
+    let mut session = database.session().await;
+    let (first, second) = (database.client().await, database.client().await);
+    let day = |day: u32| at(&format!("2026-01-{day:02}T00:00:00Z"));
+    session.post(&[Posting::recharge(user(1), 100, "gift", day(1)).with_key("a")], &rules()).await.unwrap();
+    let hold = |task: &str, on: u32, until: u32| Posting::hold(user(1), 100, "tts", task, day(until), day(on));
+    assert_eq!(in_sql(&first, &hold("one", 1, 2)).await, "held");
+    // Over by time it is asked for anew; then it is moved.
+    for (until, said, other_on) in [(5, "held", 4), (8, "replayed", 6)] {
+        second.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pointsd.accounts").await.unwrap();
+        assert_eq!(in_sql(&first, &hold("one", 3, until)).await, said);
+        let call = "SELECT status FROM pointsd.hold($1, 100, 'tts', 'other', $2, at => $3)";
+        let late = second.query_one(call, &[&user(1), &day(9), &day(other_on)]).await;
+        let code = late.expect_err("the snapshot is older").code().cloned();
+        assert_eq!(code, Some(tokio_postgres::error::SqlState::T_R_SERIALIZATION_FAILURE), "until {until}");
+        second.batch_execute("ROLLBACK").await.unwrap();
+    }
+    check_invariants(&first).await;
+}
