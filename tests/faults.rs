@@ -53,13 +53,17 @@ fn history() -> &'static History {
         // None of the cases is missing, whatever the seed.
         assert!(of("posted") > 15_000 && of("replayed") > 100 && of("rejected") > 100 && expired > 100);
         assert!(swept.entries.len() > posted.entries.len() + 100);
+        for kind in ["refund", "void", "restore"] {
+            let found = posted.entries.iter().filter(|entry| entry.kind.as_str() == kind).count();
+            assert!(found > 20, "{found} entries of the type {kind}");
+        }
         History { seed, lines, folder, file, replies, posted, swept }
     });
     eprintln!("POINTSD_TEST_SEED={}", HISTORY.seed);
     &HISTORY
 }
 
-/// Recharges that expire soon, consumes, lines that come twice, conflicts, refusals, and some that come late.
+/// Recharges that expire soon, consumes, refunds, voids, lines that come twice, conflicts, refusals, and some that come late.
 fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
     let start = crate::support::at("2026-01-01T00:00:00Z");
     let mut lines: Vec<String> = Vec::with_capacity(LINES);
@@ -83,6 +87,7 @@ fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
                 "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":{points},\"source\":\"card\",\
                  \"key\":\"k{nth}\",\"at\":\"{time}\"}}\n"
             ),
+            40..46 if nth > 0 => takes_back(&lines[rng.usize(0..nth)], &time, nth),
             _ => format!(
                 "{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":{},\"source_type\":\"tts\",\
                  \"source_id\":\"t{nth}\",\"at\":\"{time}\"}}\n",
@@ -92,6 +97,27 @@ fn lines(rng: &mut fastrand::Rng) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// A refund of an earlier consume, or a void of an earlier recharge; else a line that is refused.
+fn takes_back(earlier: &str, at: &str, nth: usize) -> String {
+    let Ok(earlier) = serde_json::from_str::<Value>(earlier) else { return "broken\n".to_owned() };
+    let mut line = serde_json::json!({ "user": earlier["user"], "at": at, "key": format!("back {nth}") });
+    match earlier["op"].as_str() {
+        Some("consume") => {
+            line["op"] = "refund".into();
+            (line["source_type"], line["source_id"]) = (earlier["source_type"].clone(), earlier["source_id"].clone());
+        }
+        Some("recharge") if earlier["key"].is_string() => {
+            (line["op"], line["of"]) = ("void".into(), earlier["key"].clone())
+        }
+        Some("recharge") => {
+            line["op"] = "void".into();
+            (line["source"], line["order_id"]) = (earlier["source"].clone(), earlier["order_id"].clone());
+        }
+        _ => return "broken\n".to_owned(),
+    }
+    format!("{line}\n")
 }
 
 fn rows(database: &TestDatabase) -> Rows {
