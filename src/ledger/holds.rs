@@ -1,13 +1,13 @@
 //! Holds: points reserved for work that is under way.
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::posting::{Kind, Posting};
+use super::reply::serialize_time;
 use super::session::Error;
-use crate::time::time_text;
 
 /// Points of an account that are reserved for a piece of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,10 +24,10 @@ pub struct Hold {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// When the points were reserved. The consume that captures the hold is dated back to it.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_time")]
     pub at: DateTime<Utc>,
     /// First instant at which nothing is reserved any more.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_time")]
     pub until: DateTime<Utc>,
     /// What became of it.
     pub state: HoldState,
@@ -109,8 +109,4 @@ pub(super) fn hold_from(row: &Row) -> Result<(Uuid, Hold), Error> {
         seq: row.try_get("seq")?,
     };
     Ok((row.try_get("key")?, hold))
-}
-
-fn time<S: Serializer>(value: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time_text(*value))
 }

@@ -36,8 +36,8 @@ impl Reference {
     pub fn key(&self) -> String {
         match self {
             Reference::Key(key) => key.clone(),
-            Reference::Work { source_type, source_id } => format!("consume:{}:{source_id}", escaped(source_type)),
-            Reference::Order { source, order_id } => format!("recharge:{}:{order_id}", escaped(source)),
+            Reference::Work { source_type, source_id } => work_key(source_type, source_id),
+            Reference::Order { source, order_id } => order_key(source, *order_id),
         }
     }
 
@@ -51,6 +51,16 @@ impl Reference {
             Reference::Order { source, .. } => text("source", Some(source), MAX_NAME),
         }
     }
+}
+
+/// The default key of a consume, and of the hold that it captures.
+fn work_key(source_type: &str, source_id: &str) -> String {
+    format!("consume:{}:{source_id}", escaped(source_type))
+}
+
+/// The default key of a recharge with an order.
+fn order_key(source: &str, order_id: i64) -> String {
+    format!("recharge:{}:{order_id}", escaped(source))
 }
 
 fn escaped(field: &str) -> Cow<'_, str> {
@@ -71,11 +81,9 @@ impl Posting {
     pub fn default_key(&self) -> Option<String> {
         Some(match &self.kind {
             Kind::Recharge { order_id: None, .. } => return None,
-            Kind::Recharge { source, order_id: Some(order_id), .. } => {
-                format!("recharge:{}:{order_id}", escaped(source))
-            }
+            Kind::Recharge { source, order_id: Some(order_id), .. } => order_key(source, *order_id),
             Kind::Consume { source_type, source_id, .. } | Kind::Hold { source_type, source_id, .. } => {
-                format!("consume:{}:{source_id}", escaped(source_type))
+                work_key(source_type, source_id)
             }
             Kind::Refund { consume } => format!("refund:{}", consume.key()),
             Kind::Void { recharge, .. } => format!("void:{}", recharge.key()),

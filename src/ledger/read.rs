@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::cutoff::{CUTOFF_LIMIT, cutoff};
 use super::decide::arrears;
 use super::holds::{Hold, hold_from};
-use super::reply::Entry;
+use super::reply::{Entry, serialize_time};
 use super::rows::{account_from, batch_from, entry_from};
 use super::session::{Error, Session, Transaction};
 use crate::database::Cursor;
@@ -85,7 +85,7 @@ pub struct Totals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NextExpiry {
     /// When.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_time")]
     pub at: DateTime<Utc>,
     /// How many.
     pub points: i64,
@@ -356,8 +356,4 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
             correction: row.try_get("correction")?,
         })),
     })
-}
-
-fn time<S: Serializer>(value: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time_text(*value))
 }

@@ -293,7 +293,7 @@ pub struct Entry {
     /// restore; of an adjust entry above zero where they were taken out, below zero where they were put back.
     pub allocations: Vec<Allocation>,
     /// When it happened.
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_time")]
     pub at: DateTime<Utc>,
     /// Seconds, where the service is charged by time.
     #[serde(serialize_with = "decimal")]
@@ -398,7 +398,8 @@ impl std::fmt::Display for EntryType {
     }
 }
 
-fn time<S: Serializer>(value: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+/// An instant as RFC 3339.
+pub(super) fn serialize_time<S: Serializer>(value: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time_text(*value))
 }
 

@@ -246,7 +246,7 @@ fn next_step(finding: &Finding, messages: Messages) -> String {
 }
 
 /// What a finding expected and found, as cells: a number by itself stays one. Both are empty if one of them is not figures
-/// alone: other values are written for engineers, who find them in `pointsd repair plan` and in `pointsd.findings`.
+/// alone. Other values stand in `pointsd repair plan` and in `pointsd.findings`, for engineers.
 fn values(finding: &Finding, messages: Messages) -> (Cell, Cell) {
     let cell = |text: &str| match text.parse::<i64>() {
         Ok(number) => Some(Cell::Number(number)),
