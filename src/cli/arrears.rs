@@ -5,16 +5,19 @@ use chrono::{DateTime, Utc};
 use serde_json::json as object;
 
 use super::output::{Rows, counted, grouped};
+use super::run::in_the_future;
 use super::{Outcome, Program, Time};
 use crate::database::{Database, snapshot};
+use crate::ledger::CLOCK_TOLERANCE;
 use crate::render::guarded;
 use crate::reports::arrears::{self, Age, Owing};
+use crate::scheduler::Store;
 use crate::time::time_text;
 
 /// Lists the accounts in arrears, since when and for how many days; the highest arrears come first.
 #[derive(clap::Args)]
 pub struct Arrears {
-    /// The instant to count the days to (RFC 3339); by default now. The arrears are always those of now
+    /// The instant to count the days to (RFC 3339); by default now, and never later. The arrears are always those of now
     #[arg(long)]
     at: Option<Time>,
     /// Print comma-separated values under a header. A text that a spreadsheet would take for a formula begins with '
@@ -36,6 +39,10 @@ impl Arrears {
         let zone = program.config.time_zone;
         program
             .with_ledger(async |database: &Database| {
+                let now = Store::new(database, program.config.jobs.takeover).now().await?;
+                if at > now + CLOCK_TOLERANCE {
+                    return Err(in_the_future(at, now, "the arrears are those of now; leave --at out").into());
+                }
                 let mut client = database.connection().await?;
                 let snapshot = snapshot(&mut client).await?;
                 let mut rows = Rows::start(program.json, self.csv, &COLUMNS)?;

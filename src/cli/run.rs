@@ -99,8 +99,7 @@ impl Run {
         } else {
             "correct it, or see with --dry-run what the run would do".to_owned()
         };
-        let (slot, now) = (time_text(slot), time_text(now));
-        Err(WrongCall(format!("--at {slot} lies in the future: the database's clock shows {now}; {remedy}")))
+        Err(in_the_future(slot, now, &remedy))
     }
 
     /// Prints the result of a run and sends the mails that are due.
@@ -217,6 +216,12 @@ pub(super) async fn run_job(
     };
     bar.finish_and_clear();
     asked.context("the run could not be kept in the database")
+}
+
+/// The refusal of an `--at` that lies in the future.
+pub(super) fn in_the_future(at: DateTime<Utc>, now: DateTime<Utc>, remedy: &str) -> WrongCall {
+    let (at, now) = (time_text(at), time_text(now));
+    WrongCall(format!("--at {at} lies in the future: the database's clock shows {now}; {remedy}"))
 }
 
 /// Prints how a run ended.

@@ -293,6 +293,9 @@ fn a_run_in_the_future_is_refused_unless_it_is_dry() {
         assert!(done.stderr.contains(remedy), "{done:?}");
     }
     assert_eq!(call(&url, &["runs", "--json"]).expect(0).stdout, "", "none of them began");
+    let done = call(&url, &["arrears", "--at", future]).expect(2);
+    assert!(done.stderr.contains(&format!("--at {future} lies in the future")), "{done:?}");
+    assert!(done.stderr.contains("the arrears are those of now; leave --at out"), "{done:?}");
     let dry = call(&url, &["run", "expiry", "--at", future, "--dry-run", "--json"]).expect(0).json();
     assert_eq!((&dry["points"], &dry["batches"]), (&json!(70), &json!(1)), "{dry}");
     call(&url, &["run", "prune", "--at", future, "--dry-run"]).expect(0);
