@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::try_join_all;
-use pointsd::ledger::{Entry, EntryType, Kind, Poster, Posting, Reply};
+use futures_util::future::{join, try_join_all};
+use pointsd::ledger::{AlsoWrite, Beyond, Entry, EntryType, Kind, Poster, Posting, Reference, Refusal, Reply};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -164,6 +164,175 @@ async fn one_key_from_many_callers_is_posted_once() {
         assert_eq!(posted, 1, "round {round}: {replies:?}");
     }
     assert_eq!(Rows::read(&database.client().await).await.entries.len(), 60);
+}
+
+/// Keeps the transaction of a group open for as long as another session holds the lock.
+struct Waits;
+
+impl AlsoWrite<[Reply]> for Waits {
+    async fn write(&self, client: &Client, _: &[Reply]) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("SELECT pg_advisory_xact_lock(1)").await
+    }
+}
+
+/// Waits until a session waits for this.
+async fn until_waits_for(client: &Client, event: &str) {
+    let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1";
+    while client.query(sql, &[&event]).await.unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+fn work(task: &str) -> Reference {
+    Reference::Work { source_type: "tts".to_owned(), source_id: task.to_owned() }
+}
+
+fn order() -> Reference {
+    Reference::Key("order".to_owned())
+}
+
+fn consume(user: Uuid, task: &str, points: i64) -> Posting {
+    Posting::consume(user, points, "tts", task, now())
+}
+
+fn hold(user: Uuid, task: &str, points: i64) -> Posting {
+    Posting::hold(user, points, "tts", task, now() + TimeDelta::days(1), now())
+}
+
+fn told(reply: &Reply) -> String {
+    match (reply.refusal(), reply.entry()) {
+        (Some(refusal), _) => refusal.code().to_owned(),
+        (None, Some(entry)) => format!("{} {}", reply.status(), entry.seq),
+        (None, None) => reply.status().to_owned(),
+    }
+}
+
+/// A group on an account that another transaction opens meanwhile is decided again, on what that one wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_two_open_at_once() {
+    let database = TestDatabase::new().await;
+    let (door, watch) = (database.client().await, database.client().await);
+    let (mut first, mut second) = (database.session().await, database.session().await);
+    let recharge = |user, key: &str| Posting::recharge(user, 100, "gift", now()).with_key(key);
+    let void = |user| {
+        let mut void = Posting::void(user, order(), now());
+        let Kind::Void { beyond, .. } = &mut void.kind else { panic!("{void:?}") };
+        *beyond = Beyond::Remaining;
+        void
+    };
+    let cases: [(&dyn Fn(Uuid) -> Vec<Posting>, &[&str]); 10] = [
+        (&|user| vec![consume(user, "b", 10)], &["posted 3"]),
+        (&|user| vec![recharge(user, "order")], &["replayed 1"]),
+        (&|user| vec![recharge(user, "other"), recharge(user, "order")], &["posted 3", "replayed 1"]),
+        (&|user| vec![consume(user, "a", 31)], &["key_conflict"]),
+        (&|user| vec![consume(user, "b", 10), Posting::refund(user, work("a"), now())], &["posted 3", "posted 4"]),
+        (&|user| vec![consume(user, "b", 10), void(user)], &["posted 3", "posted 4"]),
+        (&|user| vec![consume(user, "b", 10), hold(user, "i", 40)], &["posted 3", "held"]),
+        (&|user| vec![consume(user, "b", 10), hold(user, "i", 41)], &["posted 3", "insufficient"]),
+        (&|user| vec![consume(user, "b", 10), Posting::release(user, work("h"), now())], &["posted 3", "released"]),
+        (&|user| vec![consume(user, "h", 25), hold(user, "h", 20)], &["posted 3", "key_conflict"]),
+    ];
+    for (nth, (group, expected)) in (1..).zip(cases) {
+        let user = user(nth);
+        door.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+        let opens = [recharge(user, "order"), consume(user, "a", 30), hold(user, "h", 20)];
+        let opening = async { first.begin().post(&opens, &rules(), &Waits).await.unwrap() };
+        let racing = async {
+            until_waits_for(&watch, "advisory").await;
+            let let_go = async {
+                until_waits_for(&watch, "transactionid").await;
+                door.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+            };
+            let postings = group(user);
+            join(second.post(&postings, &rules()), let_go).await.0.unwrap()
+        };
+        let (opened, replies) = join(opening, racing).await;
+        assert_eq!(opened.iter().map(told).collect::<Vec<_>>(), ["posted 1", "posted 2", "held"]);
+        assert_eq!(replies.iter().map(told).collect::<Vec<_>>(), expected, "case {nth}");
+    }
+    let rows = Rows::read(&watch).await;
+    let captured: Vec<_> = rows.holds.iter().filter(|hold| hold.state == "captured").collect();
+    assert_eq!(captured.len(), 1, "{captured:?}");
+    assert!(rows.entries.iter().all(|entry| entry.balance_after >= 0), "what the other wrote was not there");
+}
+
+/// Sessions that open the same accounts with the same postings: each posting is done once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_that_many_open_at_once() {
+    let mut rng = rng();
+    let database = TestDatabase::new().await;
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        sessions.push(database.session().await);
+    }
+    for round in 0..30 {
+        let users = [3 * round, 3 * round + 1, 3 * round + 2].map(user);
+        let of_user = |user: Uuid| {
+            [
+                Posting::recharge(user, 100, "gift", now()).with_key("order"),
+                consume(user, "a", 30),
+                Posting::refund(user, work("a"), now()).with_points(10),
+                hold(user, "h", 20),
+                Posting::void(user, order(), now()).with_points(50),
+                consume(user, "b", 70),
+            ]
+        };
+        // Each in an order of its own, but for the postings of one account.
+        let groups = sessions.iter_mut().map(|session| {
+            let mut turns: Vec<Uuid> = users.iter().flat_map(|user| [*user; 6]).collect();
+            rng.shuffle(&mut turns);
+            let mut rest = users.map(|user| (user, of_user(user).into_iter()));
+            let next = |turn| rest.iter_mut().find(|(user, _)| *user == turn).and_then(|(_, rest)| rest.next());
+            let group: Vec<Posting> = turns.into_iter().filter_map(next).collect();
+            async move { session.post(&group, &rules()).await.map(|replies| (group, replies)) }
+        });
+        let mut done = HashMap::<(Uuid, String), Vec<&'static str>>::new();
+        for (group, replies) in try_join_all(groups).await.unwrap() {
+            for (posting, reply) in group.iter().zip(&replies) {
+                let key = posting.key.clone().or_else(|| posting.default_key()).unwrap();
+                let kind = if matches!(posting.kind, Kind::Hold { .. }) { "hold " } else { "" };
+                done.entry((posting.user, format!("{kind}{key}"))).or_default().push(reply.status());
+            }
+        }
+        assert_eq!(done.len(), 18);
+        for (posting, mut statuses) in done {
+            statuses.sort_unstable();
+            let first = if posting.1.starts_with("hold") { "held" } else { "posted" };
+            assert_eq!(statuses, [first, "replayed", "replayed", "replayed", "replayed"], "round {round}: {posting:?}");
+        }
+    }
+    drop(sessions);
+    assert_eq!(deadlocks(&database.client().await).await, 0);
+}
+
+/// Refunds of one consume, and voids of one recharge, race each other: together they take what there was, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_and_voids_at_once_take_no_more_than_there_was() {
+    let database = TestDatabase::new().await;
+    let mut session = database.session().await;
+    let handle = database.database().await;
+    let posters = [1, 2].map(|lanes| Poster::start(&handle, &Arc::new(rules()), lanes));
+    for round in 0..15 {
+        let user = user(round);
+        let begin = [Posting::recharge(user, 100, "gift", now()).with_key("order"), consume(user, "a", 100)];
+        session.post(&begin, &rules()).await.unwrap();
+        let callers = (0..12).map(|nth| {
+            let posting = match nth % 2 {
+                0 => Posting::refund(user, work("a"), now()),
+                _ => Posting::void(user, order(), now()),
+            };
+            let posting = posting.with_points(30).with_key(format!("back {nth}"));
+            let poster = posters[nth / 2 % 2].clone();
+            tokio::spawn(async move { (nth % 2, poster.post(posting).await.unwrap()) })
+        });
+        let mut seen = HashMap::<(usize, &str), usize>::new();
+        for (kind, reply) in try_join_all(callers).await.unwrap() {
+            *seen.entry((kind, reply.refusal().map_or(reply.status(), Refusal::code))).or_default() += 1;
+        }
+        let expected =
+            [((0, "posted"), 3), ((0, "exceeds_consumed"), 3), ((1, "posted"), 3), ((1, "exceeds_recharge"), 3)];
+        assert_eq!(seen, HashMap::from(expected), "round {round}");
+    }
 }
 
 /// The counter that the other test trusts does count.

@@ -1,7 +1,7 @@
 //! The ends of what can be written: refused with its reason, or kept exactly.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Refusal, Reply, Sweep, Totals};
+use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Reference, Refusal, Reply, Sweep, Totals};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
 
@@ -210,6 +210,63 @@ async fn totals_that_would_not_fit() {
             next_expiry: found.next_expiry,
         };
         assert_eq!(found, expected, "{case:?}");
+    }
+}
+
+/// What refunds and voids add to the totals, and the batches that refunds open, have the same limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_and_voids_that_would_not_fit() {
+    let max = i64::MAX;
+    // Totals and batches so far; points of the refund and of the void, and what each is told.
+    let cases = [
+        ("total_consumed = $max, total_refunded = $max - 5", 6, "account_full", 1, "posted"),
+        ("total_consumed = $max, total_refunded = $max - 5", 5, "posted", 1, "posted"),
+        ("total_recharged = $max, total_voided = $max - 5", 1, "posted", 6, "account_full"),
+        ("total_recharged = $max, total_voided = $max - 5", 1, "posted", 5, "posted"),
+        (
+            "total_recharged = $max, total_consumed = $max, total_refunded = $max, total_voided = $max",
+            1,
+            "account_full",
+            1,
+            "account_full",
+        ),
+        // The refund of all has two parts, each with a batch of its own.
+        ("last_batch = 2147483646", 15, "account_full", 1, "posted"),
+        ("last_batch = 2147483645", 15, "posted", 1, "posted"),
+    ];
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, mut session) = (database.client().await, database.session().await);
+    for case in cases {
+        let (so_far, refunded, told_refund, voided, told_void) = case;
+        database.clear(&client).await;
+        let first = [recharge(|posting| posting.points = Some(10)), consume(|posting| posting.points = Some(15))];
+        session.post(&first, &rules()).await.unwrap();
+        let so_far = so_far.replace("$max", &max.to_string());
+        client.batch_execute(&format!("ALTER TABLE pointsd.accounts DROP CONSTRAINT accounts_balance_is_the_sum; UPDATE pointsd.accounts SET {so_far}")).await.unwrap();
+        let balance = "total_recharged - total_consumed - total_expired + total_refunded - total_voided";
+        client
+            .batch_execute(&format!(
+                "UPDATE pointsd.accounts SET balance = {balance};
+                 ALTER TABLE pointsd.accounts ADD CONSTRAINT accounts_balance_is_the_sum CHECK (balance = {balance} + total_adjusted)"
+            ))
+            .await
+            .unwrap();
+        let before = Rows::read(&client).await.accounts[0].clone();
+        let work = Reference::Work { source_type: "tts".to_owned(), source_id: "x".to_owned() };
+        let at = at("2026-01-01T00:00:00Z");
+        let group = [
+            Posting::refund(user(1), work, at).with_points(refunded),
+            Posting::void(user(1), Reference::Key("a".to_owned()), at).with_points(voided),
+        ];
+        let replies = session.post(&group, &rules()).await.unwrap();
+        let told: Vec<_> = replies.iter().map(code).collect();
+        assert_eq!(told, [told_refund, told_void], "{case:?}: {replies:?}");
+        let posted = |told: &str, points: i64| if told == "posted" { points } else { 0 };
+        let (refunded, voided) = (posted(told_refund, refunded), posted(told_void, voided));
+        let after = Rows::read(&client).await.accounts[0].clone();
+        let totals = (after.total_refunded - before.total_refunded, after.total_voided - before.total_voided);
+        assert_eq!((totals, after.balance), ((refunded, voided), before.balance + refunded - voided), "{case:?}");
     }
 }
 
