@@ -51,15 +51,25 @@ async fn the_documented_rights_are_enough_and_needed() {
         assert!(format!("{error:?}").contains("permission denied"), "{sql}: {error:?}");
     }
     let grants: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix("    GRANT ")).collect();
-    assert_eq!(grants.len(), 4, "{grants:?}");
+    assert_eq!(grants.len(), 5, "{grants:?}");
     for grant in grants {
         owner.batch_execute(&format!("GRANT {}", grant.replace("TO app;", &format!("TO {role};")))).await.unwrap();
     }
     for (sql, expected) in &calls {
         assert_eq!(row(&app, sql).await, *expected, "{sql}");
     }
-    // Nothing else: neither another state of a request nor the books.
+    // Nothing else: neither the daemon's columns of a request nor the books.
+    let insert = |column: &str, value: &str| {
+        format!(
+            "INSERT INTO pointsd.requests (op, user_id, points, {column}) OVERRIDING SYSTEM VALUE
+             VALUES ('consume', '{me}', 1, {value})"
+        )
+    };
     for sql in [
+        insert("id", "9223372036854775807"),
+        insert("bucket", "1"),
+        insert("enqueued_at", "'2000-01-01'"),
+        insert("state", "'parked'"),
         "UPDATE pointsd.requests SET state = 'posted'".to_owned(),
         format!("UPDATE pointsd.accounts SET balance = 0 WHERE user_id = '{other}'"),
         "SELECT FROM pointsd.entries".to_owned(),
