@@ -1,9 +1,11 @@
 -- An entry's type is known. Recharges, consumes and voids have a key, recharges and refunds a batch, refunds and voids the number
 -- of the entry that they take back, voids what was asked, adjust entries a correction. Of a refund in several parts, the first
--- has a key and what was asked. Other entries have none of these.
+-- has a key and what was asked. Other entries have none of these. An expiry and a restore differ only in the direction in which they
+-- move the balance.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq,
        CASE WHEN NOT known THEN 'recharge, consume, expire, refund, void, restore or adjust'
+            WHEN reversed THEN CASE type WHEN 'expire' THEN 'restore' ELSE 'expire' END
             WHEN refers = needs_reference AND (refers_to < 1 OR refers_to >= seq) THEN type || ' of an earlier entry'
             ELSE type || ' with ' || concat_ws(' and ',
                 CASE WHEN keyed <> needs_key THEN CASE WHEN needs_key THEN 'a key' ELSE 'no key' END END,
@@ -12,7 +14,7 @@ SELECT user_id, NULL::integer AS batch, seq,
                 CASE WHEN asks <> needs_asked THEN CASE WHEN needs_asked THEN 'what was asked' ELSE 'nothing asked' END END,
                 CASE WHEN corrects <> needs_correction THEN CASE WHEN needs_correction THEN 'a correction' ELSE 'no correction' END END)
        END AS expected,
-       CASE WHEN NOT known THEN type
+       CASE WHEN NOT known OR reversed THEN type
             WHEN refers = needs_reference AND (refers_to < 1 OR refers_to >= seq) THEN type || ' of entry ' || refers_to
             ELSE type || ' with ' || concat_ws(' and ',
                 CASE WHEN keyed <> needs_key THEN CASE WHEN keyed THEN 'a key' ELSE 'no key' END END,
@@ -25,6 +27,10 @@ SELECT user_id, NULL::integer AS batch, seq,
 FROM (
     SELECT user_id, seq, type, refers_to,
            type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust') AS known,
+           amount > 0 AND key IS NULL
+               AND CASE type WHEN 'expire' THEN balance_after = balance_before::numeric + amount
+                             WHEN 'restore' THEN balance_after = balance_before::numeric - amount
+                             ELSE false END AS reversed,
            key IS NOT NULL AS keyed,
            CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type IN ('recharge', 'consume', 'void') END AS needs_key,
            batch IS NOT NULL AS opens, type IN ('recharge', 'refund') AS needs_batch,
@@ -35,5 +41,5 @@ FROM (
     FROM pointsd.entries
     WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
 ) AS e
-WHERE NOT known OR keyed <> needs_key OR opens <> needs_batch OR refers <> needs_reference OR asks <> needs_asked
+WHERE NOT known OR reversed OR keyed <> needs_key OR opens <> needs_batch OR refers <> needs_reference OR asks <> needs_asked
    OR corrects <> needs_correction OR (refers_to < 1 OR refers_to >= seq)

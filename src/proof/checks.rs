@@ -65,16 +65,15 @@ pub static RULES: &[Rule] = &[
     rule!("entry_numbers", [Account: "account_missing"]),
     rule!("entry_type", [Account: "account_missing"]),
     rule!("entry_time", [Account: "account_missing" "entry_numbers"]),
-    rule!("entry_asked", [Account: "account_missing" "entry_numbers" "entry_type"]),
     rule!("entry_chain", [Account: "account_missing" "entry_numbers"]),
     rule!("entry_amount", [Account: "account_missing", Entry: "entry_type"]),
     rule!("batch_recharge", [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]),
     rule!(
         "entry_allocations",
         [
-            Account: "account_missing",
+            Account: "account_missing" "entry_type",
             Batch: "batch_recharge",
-            Entry: "entry_type" "entry_chain" "entry_amount",
+            Entry: "entry_chain" "entry_amount",
         ]
     ),
     rule!("batch_amount", [Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations", Batch: "batch_recharge"]),
@@ -90,7 +89,7 @@ pub static RULES: &[Rule] = &[
         "entry_batches",
         [
             Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
-            Batch: "batch_recharge" "batch_state",
+            Batch: "batch_recharge" "batch_amount" "batch_state",
             Entry: "batch_recharge",
         ]
     ),
@@ -98,24 +97,27 @@ pub static RULES: &[Rule] = &[
         "entry_restored",
         [
             Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
-            Batch: "batch_recharge" "entry_batches",
+            Batch: "batch_recharge" "batch_amount" "entry_batches",
             Entry: "entry_amount" "entry_batches",
         ]
     ),
     rule!("refund_consume", [Account: "account_missing" "entry_numbers" "entry_type", Entry: "entry_amount"]),
     rule!(
         "refund_batch",
-        [
-            Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "entry_allocations" "refund_consume",
-            Batch: "batch_recharge" "batch_state",
-        ]
+        // The batch that is wrong may be the refund's, or the one that its points were drawn from.
+        [Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "batch_recharge" "entry_allocations" "batch_state"
+            "refund_consume"]
     ),
     rule!(
         "void_recharge",
         [
-            Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "entry_allocations",
-            Batch: "batch_recharge" "entry_batches",
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "batch_recharge" "entry_allocations",
+            Batch: "batch_amount" "entry_batches",
         ]
+    ),
+    rule!(
+        "entry_asked",
+        [Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "refund_consume" "void_recharge"]
     ),
     rule!("hold_consume", [Account: "account_missing" "entry_numbers" "entry_type"]),
     rule!(

@@ -355,6 +355,37 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
             "UPDATE pointsd.entries SET recorded_at = '2026-01-15 11:54Z' WHERE user_id = $v AND seq = 10",
             entry("entry_time", 10, "dated until 2026-01-15 11:59:00 UTC", "dated 2026-01-15 12:00:00 UTC"),
         ),
+        // One changed column that several rules see.
+        (
+            "UPDATE pointsd.batches SET source = 'card' WHERE user_id = $v AND batch = 1",
+            one("batch_recharge", Some(1), Some(1), "source gift", "source card"),
+        ),
+        (
+            "UPDATE pointsd.entries SET batch = 1 WHERE user_id = $v AND seq = 8",
+            one("batch_recharge", Some(4), Some(8), "batch 4", "batch 1"),
+        ),
+        ("UPDATE pointsd.entries SET type = 'restore' WHERE user_id = $v AND seq = 3", entry("entry_type", 3, "expire", "restore")),
+        ("UPDATE pointsd.entries SET type = 'expire' WHERE user_id = $v AND seq = 4", entry("entry_type", 4, "restore", "expire")),
+        (
+            "UPDATE pointsd.entries SET type = 'restore' WHERE user_id = $v AND seq = 5",
+            entry("entry_type", 5, "restore with no key", "restore with a key"),
+        ),
+        (
+            "UPDATE pointsd.entries SET amount = 31 WHERE user_id = $v AND seq = 6",
+            entry("entry_amount", 6, "amount 30", "amount 31"),
+        ),
+        (
+            "UPDATE pointsd.entries SET refers_to = 1 WHERE user_id = $v AND seq = 7",
+            entry("refund_consume", 7, "a consume", "recharge"),
+        ),
+        (
+            "UPDATE pointsd.entries SET allocated_batches = '{2}' WHERE user_id = $v AND seq = 3",
+            [
+                one("batch_amount", Some(1), None, "remaining 40", "remaining 0"),
+                one("batch_amount", Some(2), None, "remaining -40", "remaining 0"),
+            ]
+            .concat(),
+        ),
         // Refunds.
         (
             "UPDATE pointsd.entries SET refers_to = NULL WHERE user_id = $v AND seq = 7",
@@ -401,6 +432,23 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
                 ..finding(4, "refund_consume", None, 11, "at most 70 points refunded", "80 points refunded")
             }],
         ),
+        (
+            "$entry 11, 'consume', 10, 50, 40, 'tts', 'task-18', '2026-01-17 12:00Z', '{4}', '{10}', gen_random_uuid(), NULL, NULL, NULL);
+             $entry 12, 'refund', 10, 40, 50, 'card', 'task-18', '2026-01-17 12:00Z', '{}', '{}', gen_random_uuid(), 5, 11,
+                    '{\"posted\": 10, \"entries\": 1}');
+             INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES ($v, 5, 10, 10, true, 'card', '2026-01-17 12:00Z', '2026-02-28 12:00Z');
+             UPDATE pointsd.batches SET remaining = 30 WHERE user_id = $v AND batch = 4;
+             UPDATE pointsd.accounts SET total_consumed = total_consumed + 10, total_refunded = 60, last_seq = 12, last_batch = 5
+             WHERE user_id = $v",
+            one(
+                "refund_batch",
+                Some(5),
+                Some(12),
+                "expires from 2026-03-01 12:00:00 UTC",
+                "expires 2026-02-28 12:00:00 UTC",
+            ),
+        ),
         // Voids.
         (
             "UPDATE pointsd.entries SET refers_to = 12 WHERE user_id = $v AND seq = 9",
@@ -446,6 +494,24 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
                 "restored at 2026-01-10 12:00:00 UTC",
             ),
         ),
+        (
+            "$entry 11, 'expire', 40, 50, 10, 'card', NULL, '2026-03-02 12:00Z', '{4}', '{40}', NULL, NULL, NULL, NULL);
+             $entry 12, 'restore', 5, 10, 15, 'card', NULL, '2026-01-17 12:00Z', '{4}', '{5}', NULL, NULL, NULL, NULL);
+             UPDATE pointsd.batches SET remaining = 5, expired = 35 WHERE user_id = $v AND batch = 4;
+             UPDATE pointsd.accounts SET balance = 15, total_expired = total_expired + 35, last_seq = 12,
+                 expired_until = '2026-03-01 12:00Z' WHERE user_id = $v",
+            one("entry_restored", Some(4), Some(12), "directly before its consume", "before nothing"),
+        ),
+        (
+            "$entry 11, 'expire', 40, 50, 10, 'card', NULL, '2026-03-02 12:00Z', '{4}', '{40}', NULL, NULL, NULL, NULL);
+             $entry 12, 'restore', 5, 10, 15, 'card', NULL, '2026-01-17 12:00Z', '{4}', '{5}', NULL, NULL, NULL, NULL);
+             $entry 13, 'consume', 5, 15, 10, 'tts', 'task-18', '2026-01-17 12:00Z', '{3}', '{5}', gen_random_uuid(), NULL, NULL, NULL);
+             UPDATE pointsd.batches SET remaining = 5, expired = CASE batch WHEN 4 THEN 35 ELSE 0 END
+             WHERE user_id = $v AND batch IN (3, 4);
+             UPDATE pointsd.accounts SET balance = 10, total_consumed = total_consumed + 5, total_expired = total_expired + 35,
+                 last_seq = 13, expired_until = '2026-03-01 12:00Z' WHERE user_id = $v",
+            one("entry_restored", Some(4), Some(12), "5 points drawn after it", "0 points drawn"),
+        ),
         // Holds.
         (
             "UPDATE pointsd.holds SET seq = 2 WHERE user_id = $v AND state = 'captured'",
@@ -488,8 +554,31 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
     ]
 }
 
+/// What the screens pass before the first proof, and the checks find: points that were restored before they expired.
+fn hands_that_screens_pass() -> Vec<(&'static str, Vec<Finding>)> {
+    vec![(
+        "$entry 11, 'restore', 5, 50, 55, 'card', NULL, '2026-01-17 12:00Z', '{4}', '{5}', NULL, NULL, NULL, NULL);
+         $entry 12, 'consume', 5, 55, 50, 'tts', 'task-18', '2026-01-17 12:00Z', '{4}', '{5}', gen_random_uuid(), NULL, NULL, NULL);
+         $entry 13, 'expire', 40, 50, 10, 'card', NULL, '2026-03-02 12:00Z', '{4}', '{40}', NULL, NULL, NULL, NULL);
+         UPDATE pointsd.batches SET remaining = 0, open = false, expired = 35 WHERE user_id = $v AND batch = 4;
+         UPDATE pointsd.accounts SET balance = 10, total_consumed = total_consumed + 5, total_expired = total_expired + 35,
+             last_seq = 13, expired_until = '2026-03-01 12:00Z' WHERE user_id = $v",
+        vec![Finding {
+            points: Some(5),
+            ..finding(4, "entry_restored", 4, 11, "at most 0 points, which had expired", "5 points")
+        }],
+    )]
+}
+
+/// The begin of a statement that adds an entry to user 4: all but these columns, which follow.
+const ENTRY: &str =
+    "INSERT INTO pointsd.entries (user_id, drawing_rule, description, seq, type, amount, balance_before, balance_after,
+        source_type, source_id, at, allocated_batches, allocated_points, key, batch, refers_to, asked)
+    VALUES ($v, 1, '',";
+
 /// A statement, with users 1 and 4 put in.
 fn by_hand(hand: &str) -> String {
+    let hand = hand.replace("$entry", ENTRY);
     hand.replace("$u", &format!("'{}'", user(1))).replace("$v", &format!("'{}'", user(4)))
 }
 
@@ -587,7 +676,7 @@ async fn one_change_is_one_finding() {
     assert_eq!(examined(&client, &users).await, [], "before any hand");
     let (mut raw, mut told) = (BTreeSet::new(), BTreeSet::new());
     let mut wrong = Vec::new();
-    for (hand, expected) in hands().into_iter().chain(hands_on_user_4()) {
+    for (hand, expected) in hands().into_iter().chain(hands_on_user_4()).chain(hands_that_screens_pass()) {
         client.batch_execute("BEGIN").await.unwrap();
         client.batch_execute(&by_hand(hand)).await.unwrap();
         let found = examined(&client, &users).await;
