@@ -20,6 +20,7 @@ use serde_yaml::Value;
 mod jobs;
 mod ledger;
 mod mail;
+mod place;
 mod settings;
 mod values;
 
@@ -27,6 +28,7 @@ use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
 use self::ledger::{FileLedger, replace_terms_and_sources};
 pub use self::ledger::{Label, PointKind, PointSource};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
+use self::place::{Caller, Found, SERVICE_STATE, Service};
 pub use self::values::weekday_name;
 use self::values::{FileZone, Word, between, business_name, level, path, seconds, weekday};
 pub use crate::database::{DatabaseUrl, DatabaseUrlError};
@@ -43,9 +45,6 @@ use crate::yaml::{self, Lines};
 pub const BUILT_IN: &str = include_str!("../config/defaults.yaml");
 /// The price list that is used where the configuration names none: what `config/prices.yaml` holds.
 pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
-
-/// The file that is read when the call names none.
-const SYSTEM_FILE: &str = "/etc/pointsd/pointsd.yaml";
 
 /// Everything that can be configured, checked. The keys are explained in `config/defaults.yaml`.
 #[derive(Debug, Clone)]
@@ -84,6 +83,8 @@ pub struct Config {
     pub retention: Retention,
     /// `log`
     pub log: Log,
+    /// Why the database that a caller of the command line means cannot be used by it; None: it can.
+    closed: Option<String>,
     /// The lines of the keys, for errors that show later.
     lines: Lines,
 }
@@ -201,6 +202,19 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
+    /// A file of the service that this user may not read.
+    #[error(
+        "{}: cannot be read by this user, and the service on this machine takes its settings from it; call the command with \
+         sudo, or as a member of the file's group after `chgrp pointsd` and `chmod 640` (sudo usermod -aG pointsd USER)",
+        file.display()
+    )]
+    Closed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The daemon's database is out of this caller's reach.
+    #[error("{0}")]
+    OutOfReach(String),
     /// A value in the file is wrong.
     #[error(transparent)]
     Invalid(#[from] yaml::Error),
@@ -220,36 +234,69 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the configuration from `path`; without one from `/etc/pointsd/pointsd.yaml` if it is there, else from the
-    /// built-in defaults. `database_url`, from the command line or the environment, comes before the service manager's
-    /// credential `database-url`, and that before the file's.
+    /// Reads the configuration from `path`; without one from the user's own file if it is there, else from
+    /// `/etc/pointsd/pointsd.yaml` if that is there, else from the built-in defaults. `database_url`, from the command line or
+    /// the environment, comes before the service's credential `database-url`, and that before the file's.
     ///
     /// # Errors
     /// A file or a credential that cannot be read, and anything in it that is not valid, the price list included.
     pub fn load(path: Option<&Path>, database_url: Option<String>) -> Result<Config, ConfigError> {
-        let (source, text) = match path {
-            Some(path) => (Source::File(path.to_owned()), read_file(path)?),
-            None => match read_file(Path::new(SYSTEM_FILE)) {
-                Ok(text) => (Source::File(SYSTEM_FILE.into()), text),
-                Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    (Source::BuiltIn, String::new())
-                }
-                // An unreadable file is an error: silent defaults could post into the wrong database.
-                Err(error) => return Err(error),
-            },
+        let caller = Caller { variable: &|name| std::env::var_os(name), is_root: nix::unistd::geteuid().is_root() };
+        let Found { source, text, service } = caller.find(path)?;
+        let secret = |variable: &str, name: &str| match &service {
+            Some(service) => service.secret(variable, name),
+            None => credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name),
         };
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+        let mut closed = None;
         let database_url = match database_url {
             Some(text) => Some(OutsideText { place: "--database-url or POINTSD_DATABASE_URL".to_owned(), text }),
-            None => credential(credentials.clone(), "database-url")?,
+            None => match secret("POINTSD_DATABASE_URL", "database-url") {
+                // Not every command needs the database.
+                Err(error @ ConfigError::Closed { .. }) => {
+                    closed = Some(error.to_string());
+                    None
+                }
+                found => found?,
+            },
         };
+        let mut mail_closed = None;
         let smtp_password = match std::env::var("POINTSD_SMTP_PASSWORD").ok().filter(|text| !text.is_empty()) {
             Some(password) => Some(password),
-            None => credential(credentials, "smtp-password")?.map(|given| given.text),
+            None => match secret("POINTSD_SMTP_PASSWORD", "smtp-password") {
+                // Without a login nothing is missing.
+                Err(error @ ConfigError::Closed { .. }) => {
+                    mail_closed = Some(error);
+                    None
+                }
+                found => found?.map(|given| given.text),
+            },
         };
-        Config::from_text(source, &text, Outside { database_url, smtp_password }, || {
-            default_state_dir(|name| std::env::var_os(name), nix::unistd::geteuid().is_root())
-        })
+        let of_service = service.as_ref().is_some_and(Service::is_installed);
+        let works_there = caller.is_root || of_service && place::reaches_service_state();
+        let config = Config::from_text(source, &text, Outside { database_url, smtp_password }, || {
+            default_state_dir(caller.variable, works_there)
+        });
+        let mut config = config.map_err(|error| match (error, mail_closed) {
+            (ConfigError::Invalid(error), Some(closed)) if error.path == "mail.smtp.user" => closed,
+            (error, _) => error,
+        })?;
+        if config.database.url.is_none() && !config.lines.has("state_dir") && of_service && !works_there {
+            let why = format!(
+                "the service on this machine works on its private PostgreSQL in {SERVICE_STATE}, which root and its own user \
+                 alone can reach: call the command with sudo, or name another database with --database-url or --config"
+            );
+            closed = closed.or(Some(why));
+        }
+        config.closed = closed;
+        Ok(config)
+    }
+
+    /// Checks that this user may work on the database that is meant: the daemon's, unless the call names another one.
+    ///
+    /// # Errors
+    /// Why not, and what to do instead.
+    pub fn check_reach(&self) -> Result<(), ConfigError> {
+        self.closed.clone().map_or(Ok(()), |why| Err(ConfigError::OutOfReach(why)))
     }
 
     fn from_text(
@@ -301,6 +348,7 @@ impl Config {
             requests: file.requests,
             retention: file.retention,
             log: file.log,
+            closed: None,
             lines,
         })
     }
@@ -329,6 +377,7 @@ impl Config {
     /// # Errors
     /// The first that is missing.
     pub fn check_files(&self) -> Result<(), ConfigError> {
+        self.check_reach()?;
         if let Some(file) = &self.database.ca_file
             && let Err(error) = std::fs::File::open(file)
         {
@@ -418,7 +467,7 @@ fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText
 }
 
 /// The default state folder; `config/defaults.yaml` explains the order.
-fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
+fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_service: bool) -> Option<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     if let Some(folders) = variable("STATE_DIRECTORY") {
         // systemd separates several folders by colons; the first one is ours.
@@ -427,8 +476,8 @@ fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_root: bool)
             return first;
         }
     }
-    if is_root {
-        return Some("/var/lib/pointsd".into());
+    if is_service {
+        return Some(SERVICE_STATE.into());
     }
     let folder = |name| variable(name).map(PathBuf::from).and_then(absolute);
     folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state"))).map(|folder| folder.join("pointsd"))

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use pointsd::cli;
-
 fn main() -> ExitCode {
-    cli::run(cli::Args::parse())
+    pointsd::cli::run()
 }

@@ -393,8 +393,8 @@ fn the_private_server_killed_at_random_moments() {
 /// It said to which line it came, and that is the last one it answered.
 fn assert_ended_early(done: &Done, answered: usize) {
     for says in [
-        "pointsd: posting ended early; post the same input again from its start, what was posted replays\n",
-        &format!("  because: lines 1 to {answered} have been answered; the lines after them have not\n"),
+        "posting ended early; post the same input again from its start, what was posted replays",
+        &format!("lines 1 to {answered} have been answered; the lines after them have not"),
     ] {
         assert!(done.stderr.contains(says), "it should say {says:?}: {done:#?}");
     }
@@ -504,7 +504,7 @@ fn a_database_that_goes_away_and_stays_away() {
     let replies = whole(&told);
     assert!((before..LINES).contains(&replies.len()), "{} after {before}", replies.len());
     assert_ended_early(&done, replies.len());
-    let says = format!("  because: cannot connect to PostgreSQL at {}:5432/{name}", room.path().display());
+    let says = format!("cannot connect to PostgreSQL at {}:5432/{name}", room.path().display());
     assert!(done.stderr.contains(&says), "{done:#?}");
     wait(async { until_sessions_end(&database.client().await).await });
     assert_kept(&replies, &rows(&database), "after the database went away");

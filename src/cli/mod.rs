@@ -7,6 +7,7 @@ mod demo;
 mod export;
 mod holds;
 mod jobs;
+mod manual;
 mod operate;
 mod output;
 mod posting;
@@ -24,7 +25,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json as object;
 
 use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
@@ -35,24 +37,38 @@ use crate::time::{parse_time, to_microsecond};
 /// The heading of the options that every command has.
 const GLOBAL: &str = "Options of every command";
 
+/// The version and the commit that it was built from, where the build knew it.
+const VERSION: &str = match option_env!("POINTSD_BUILT_FROM") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Keeps a ledger of expiring points in PostgreSQL, and proves it every night.
 #[derive(Parser)]
 #[command(
-    version,
+    version = VERSION,
     max_term_width = 100,
     after_help = "Exit status: 0 done; 1 failed (database, input or output); 2 the call or the configuration is \
 wrong; 3 done, but the answer is no (a posting was rejected, a check was insufficient, a proof found exceptions)."
 )]
 pub struct Args {
-    /// The configuration file; by default /etc/pointsd/pointsd.yaml if it exists, else the built-in settings
+    /// The configuration file; by default $XDG_CONFIG_HOME/pointsd/pointsd.yaml (not for root), else
+    /// /etc/pointsd/pointsd.yaml if it exists, else the built-in settings
     #[arg(long, global = true, value_name = "FILE", env = "POINTSD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
     config: Option<PathBuf>,
-    /// The ledger's database; by default the one in the configuration, else a private PostgreSQL
+    /// The ledger's database; by default the one of the service on this machine or of the configuration, else a private
+    /// PostgreSQL
     #[arg(long, global = true, value_name = "URL", env = "POINTSD_DATABASE_URL", hide_env_values = true, help_heading = GLOBAL)]
     database_url: Option<String>,
-    /// Print JSON, for programs
+    /// Print JSON, for programs; an error is JSON as well, on standard error
     #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
+    /// Print the answer and errors alone, without remarks and progress
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
+    quiet: bool,
+    /// Log on standard error what the command does
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,6 +103,8 @@ enum Command {
     Config(operate::ConfigCommand),
     Serve(operate::Serve),
     Demo(demo::Demo),
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 /// How a command ended that did not fail.
@@ -110,6 +128,8 @@ pub(crate) struct Program {
     pub config: Config,
     pub rules: Arc<Rules>,
     pub json: bool,
+    /// Whether to tell which database a command works on, because the call does not name it.
+    pub tells_database: bool,
     pub clock: fn() -> DateTime<Utc>,
 }
 
@@ -139,7 +159,11 @@ impl Program {
 
     /// Does `work` with the database and then closes it, also after a failure, so that no private server is left running.
     pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.config.check_reach()?;
         let database = Database::open(&database::Settings::from(&self.config)).await?;
+        if self.tells_database {
+            output::remark(Some(format!("pointsd: on {}", database.describe())));
+        }
         let result = work(&database).await;
         let closed = database.close().await;
         let value = result?;
@@ -173,17 +197,29 @@ impl From<Time> for DateTime<Utc> {
     }
 }
 
-/// Runs a parsed call and returns its exit status. Errors are printed on standard error.
-pub fn run(args: Args) -> ExitCode {
+/// Parses the call, runs it, and returns its exit status. Errors are printed on standard error.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // Help and the version, too, come as an error.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            return print_error(&WrongCall(error.render().to_string().trim().to_owned()).into(), true);
+        }
+        Err(error) => error.exit(),
+    };
+    let json = args.json;
+    output::set_quiet(args.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return print_error(&anyhow::Error::new(error).context("the program cannot start its threads")),
+        Err(error) => {
+            return print_error(&anyhow::Error::new(error).context("the program cannot start its threads"), json);
+        }
     };
     let exit_code = match runtime.block_on(execute(args)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(3),
         Ok(Outcome::Interrupted) => ExitCode::FAILURE,
-        Err(error) => print_error(&error),
+        Err(error) => print_error(&error, json),
     };
     // Does not wait for blocking tasks: one may sit in a read from a terminal, in a slow HTTP call, or on a file system that
     // does not answer. A task whose result matters has been awaited by its caller.
@@ -192,14 +228,25 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn execute(args: Args) -> anyhow::Result<Outcome> {
+    // It needs no configuration: the package is built on a machine that has none.
+    if let Command::Manual(command) = args.command {
+        return command.run(&Args::command());
+    }
     let load = || Config::load(args.config.as_deref(), args.database_url.clone());
     let config = load()?;
     let rules = Arc::new(Rules::from(&config));
     let serving = matches!(args.command, Command::Serve(_));
     // A command prints its own answer, so only warnings and errors are logged beside it.
-    let level = if serving { config.log.level } else { config.log.level.min(tracing::Level::WARN) };
+    let level = match config.log.level {
+        _ if args.verbose => tracing::Level::DEBUG,
+        _ if args.quiet => tracing::Level::ERROR,
+        level if serving => level,
+        level => level.min(tracing::Level::WARN),
+    };
     crate::telemetry::start(level, config.log.format);
-    let program = Program { config, rules, json: args.json, clock: now };
+    let named = args.config.is_some() || args.database_url.is_some();
+    let tells_database = args.verbose || !named && !args.json;
+    let program = Program { config, rules, json: args.json, tells_database, clock: now };
     match args.command {
         Command::Recharge(command) => command.run(&program).await,
         Command::Consume(command) => command.run(&program).await,
@@ -225,31 +272,45 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Config(command) => command.run(&program),
         Command::Serve(command) => command.run(&program, load).await,
         Command::Demo(command) => command.run(&program).await,
+        Command::Manual(command) => command.run(&Args::command()),
     }
 }
 
 /// Prints an error and its causes, and returns its exit status.
 #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
-fn print_error(error: &anyhow::Error) -> ExitCode {
-    let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
+fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
+    let broken = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
     // The reader of a pipe closed it: no message is wanted.
-    if is(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) {
+    if error.chain().any(broken) {
         return ExitCode::FAILURE;
     }
-    eprintln!("pointsd: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+    let status = if is_wrong_call(error) { 2 } else { 1 };
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    if json {
+        eprintln!("{}", object!({ "error": error.to_string(), "causes": causes, "exit_status": status }));
+    } else {
+        eprintln!("pointsd: {error}");
+        for cause in causes {
+            eprintln!("  because: {cause}");
+        }
     }
-    // Found only when connecting, but still an error of the configuration: trying again does not help.
+    ExitCode::from(status)
+}
+
+/// Whether the call or the configuration is wrong, so that trying again does not help.
+fn is_wrong_call(error: &anyhow::Error) -> bool {
+    let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
+    // Found only when connecting, but still an error of the configuration.
     let unusable = |cause: &(dyn std::error::Error + 'static)| {
         matches!(
             cause.downcast_ref(),
             Some(database::Error::Url(_) | database::Error::CaFileWithoutTls | database::Error::CaFile { .. })
         )
     };
-    let wrong = is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>())
-        || error.chain().any(unusable);
-    if wrong { ExitCode::from(2) } else { ExitCode::FAILURE }
+    is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>())
+        || error.chain().any(unusable)
 }
 
 /// The clock of the machine, to the microsecond that PostgreSQL keeps.

@@ -1,6 +1,7 @@
 //! Printing: JSON for programs, tables and text for people.
 
 use std::io::{self, BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
@@ -8,6 +9,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 pub use crate::numbers::{counted, grouped};
+
+/// Whether the call asked for the answer alone.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Silences remarks and progress, for the whole process.
+pub fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Prints one JSON value on a line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -27,7 +40,7 @@ pub fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
 /// Prints a remark beside the answer, on standard error; nothing if there is none.
 #[expect(clippy::print_stderr, reason = "standard output is for the answer")]
 pub fn remark(text: Option<String>) {
-    if let Some(text) = text {
+    if let Some(text) = text.filter(|_| !is_quiet()) {
         eprintln!("{text}");
     }
 }
@@ -157,12 +170,13 @@ pub fn progress(total: u64, what: &'static str, unit: &'static str) -> ProgressB
     let count = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
     let template = format!("{{msg:>10}} [{{wide_bar:.cyan/dim}}] {count} {unit}, {{eta}} left");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style.progress_chars("━╸─")).with_message(what)
+    let bar = if is_quiet() { ProgressBar::hidden() } else { ProgressBar::new(total) };
+    bar.with_style(style.progress_chars("━╸─")).with_message(what)
 }
 
 /// A spinner for work of unknown length, on standard error if that is a terminal.
 pub fn waiting(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(what);
+    let bar = if is_quiet() { ProgressBar::hidden() } else { ProgressBar::new_spinner() }.with_message(what);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }

@@ -16,6 +16,7 @@ use crate::program::{Done, PATIENCE, feed};
 use crate::support::TestDatabase;
 
 pub const SERVICE: &str = include_str!("../../systemd/pointsd.service");
+const USERS: &str = include_str!("../../systemd/pointsd.sysusers");
 pub const ALERT: &str = include_str!("../../systemd/pointsd-alert@.service");
 
 /// The machine, as long as a test holds it or waits for it.
@@ -47,9 +48,12 @@ impl Machine {
         // The reason of a failure is on standard error, which is that of the test.
         assert!(pid.ends_with('\n'), "{script} could not boot a systemd; above is what it needs");
         let machine = Machine { boot, pid: pid.trim().to_owned() };
-        machine.write("/usr/local/bin/pointsd", std::fs::read(env!("CARGO_BIN_EXE_pointsd")).unwrap(), "755");
+        machine.write("/usr/bin/pointsd", std::fs::read(env!("CARGO_BIN_EXE_pointsd")).unwrap(), "755");
         machine.write("/etc/systemd/system/pointsd.service", SERVICE, "644");
         machine.write("/etc/systemd/system/pointsd-alert@.service", ALERT, "644");
+        machine.write("/etc/sysusers.d/pointsd.conf", USERS, "644");
+        machine.write("/etc/sysusers.d/test.conf", "u member\nm member pointsd\nu stranger\n", "644");
+        crate::program::run(machine.command(&["systemd-sysusers"])).expect(0);
         // systemd forgets how a service ended once its unit is unloaded.
         machine.write("/etc/systemd/system/remember.target", "[Unit]\nAfter=pointsd.service\n", "644");
         crate::program::run(machine.command(&["systemctl", "start", "remember.target"])).expect(0);
@@ -123,7 +127,12 @@ impl Service {
 
     /// Calls pointsd in the machine, outside the unit.
     pub fn pointsd(&self, arguments: &[&str]) -> Done {
-        self.run(&[&["/usr/local/bin/pointsd"], arguments].concat())
+        self.run(&[&["/usr/bin/pointsd"], arguments].concat())
+    }
+
+    /// Calls pointsd in the machine as another user than root.
+    pub fn pointsd_as(&self, user: &str, arguments: &[&str]) -> Done {
+        self.run(&[&["runuser", "-u", user, "--", "/usr/bin/pointsd"], arguments].concat())
     }
 
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: &str) {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::machine::{Gate, Service};
 use super::{PASSWORD, database};
+use crate::program::wait;
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -29,9 +30,13 @@ fn the_units_are_sound_and_the_service_is_little_exposed() {
 fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     let service = Service::with("");
     service.start();
-    assert_eq!(service.shows("DynamicUser"), "yes");
+    assert_eq!(service.shows("User"), "pointsd");
     // Root on the machine reaches the same ledger.
     service.pointsd(&["recharge", USER, "100", "--source", "gift", "--order-id", "1"]).expect(0);
+    // Another user gets no ledger of its own in its place.
+    let refused = service.pointsd_as("stranger", &["balance", USER]).expect(2);
+    assert!(refused.stderr.contains("private PostgreSQL in /var/lib/pointsd"), "{refused:?}");
+    assert!(refused.stderr.contains("sudo"), "{refused:?}");
     let killed = service.main_pid();
     service.run(&["systemctl", "kill", "--kill-who=main", "--signal=SIGKILL", "pointsd.service"]).expect(0);
     service.becomes(&[("NRestarts", "1"), ("ActiveState", "active"), ("SubState", "running")]);
@@ -46,8 +51,13 @@ fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     assert_eq!((&*shown["ActiveState"], ended), ("inactive", ("success", "1", "0")));
     let left = service.run(&["pgrep", "--list-full", "postgres: pointsd: |/pointsd/postgres/data"]);
     assert_eq!(left.stdout, "", "the private server still runs");
+    // Root works on it while the service is stopped, and leaves it as the service needs it.
+    assert_eq!(service.pointsd(&["balance", USER, "--json"]).expect(0).json()["balance"], 100);
+    service.run(&["runuser", "-u", "pointsd", "--", "/usr/bin/pointsd", "balance", USER]).expect(0);
+    service.start();
+    service.run(&["systemctl", "stop", "pointsd.service"]).expect(0);
     // Other users cannot read its files.
-    let modes = service.run(&["stat", "--format=%a", "/var/lib/private/pointsd", "/var/lib/private/pointsd/postgres"]);
+    let modes = service.run(&["stat", "--format=%a", "/var/lib/pointsd", "/var/lib/pointsd/postgres"]);
     assert_eq!(modes.expect(0).stdout, "700\n700\n");
 }
 
@@ -62,7 +72,7 @@ fn every_job_can_be_run_in_the_sandbox() {
     calls.extend(REGISTRY.iter().map(|job| format!("run {}", job.name)));
     calls.push(format!("balance {USER}"));
     for call in calls {
-        lines.push_str(&format!("ExecStart=/usr/local/bin/pointsd {call} --json\n"));
+        lines.push_str(&format!("ExecStart=/usr/bin/pointsd {call} --json\n"));
     }
     let service = Service::with(&lines);
     service.start();
@@ -162,4 +172,42 @@ fn a_wrong_credential_is_named_and_not_shown() {
     let said: Vec<_> = service.journal().iter().map(|entry| entry["MESSAGE"].to_string()).collect();
     assert!(said[0].contains("the credential database-url"), "{said:?}");
     assert!(!said.concat().contains(PASSWORD), "{said:?}");
+}
+
+#[test]
+fn commands_work_on_the_daemons_database_or_say_why_they_cannot() {
+    let database = database();
+    let gate = Gate::opened(&database);
+    let service = Service::with("");
+    let [url, environment] = ["/etc/pointsd/database-url", "/etc/pointsd/environment"];
+    service.write(url, format!("{}\n", gate.url()), "640");
+    service.run(&["chgrp", "pointsd", url]).expect(0);
+    service.start();
+    let paused = || {
+        let paused = "SELECT paused_at IS NOT NULL FROM pointsd.jobs WHERE job = 'expiry'";
+        wait(async { database.client().await.query_one(paused, &[]).await.unwrap().get::<_, bool>(0) })
+    };
+    let described = "pointsd: on PostgreSQL at 127.0.0.1:";
+    // Root, and a member of the group; neither names the database.
+    let done = service.pointsd(&["jobs", "pause", "expiry"]).expect(0);
+    assert!(done.stderr.starts_with(described) && paused(), "{done:?}");
+    let done = service.pointsd_as("member", &["jobs", "resume", "expiry"]).expect(0);
+    assert!(done.stderr.starts_with(described) && !paused(), "{done:?}");
+    // The answer alone, for scripts.
+    for option in ["--quiet", "--json"] {
+        assert_eq!(service.pointsd(&["jobs", "pause", "expiry", option]).expect(0).stderr, "");
+    }
+    // Other users hear of the remedy; only what needs no database works.
+    let refused = service.pointsd_as("stranger", &["jobs", "resume", "expiry"]).expect(2);
+    assert!(refused.stderr.contains(&format!("{url}: cannot be read by this user")), "{refused:?}");
+    assert!(refused.stderr.contains("sudo usermod -aG pointsd"), "{refused:?}");
+    assert!(paused());
+    service.pointsd_as("stranger", &["price", "list"]).expect(0);
+    // What the unit's environment names counts as well.
+    service.run(&["rm", url]).expect(0);
+    service.write(environment, format!("POINTSD_DATABASE_URL=\"{}\"\n", gate.url()), "600");
+    let done = service.pointsd(&["jobs", "resume", "expiry"]).expect(0);
+    assert!(done.stderr.starts_with(described) && !paused(), "{done:?}");
+    let refused = service.pointsd_as("member", &["jobs"]).expect(2);
+    assert!(refused.stderr.contains(&format!("{environment}: cannot be read by this user")), "{refused:?}");
 }
