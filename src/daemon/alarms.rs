@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::clock::ClockWatch;
 use crate::config::Config;
 use crate::database::Database;
 use crate::pings::{Ping, Pings, Signal};
@@ -49,14 +51,16 @@ pub(super) async fn find_missing_reports(
     shown: watch::Sender<String>,
     stop: CancellationToken,
 ) {
-    let mut raised = Raised::default();
+    let (mut raised, mut clock) = (Raised::default(), ClockWatch::default());
     loop {
         let in_force = Arc::clone(&config.borrow());
-        match stop.run_until_cancelled(load_due_reports(&database, &store, &in_force)).await {
+        match stop.run_until_cancelled(load_due_reports(&database, &store, &mut clock, &in_force)).await {
             None => return,
             // The main loop asks the same database and logs its absence.
             Some(Err(error)) => tracing::debug!("missing reports cannot be searched for: {error:#}"),
-            Some(Ok(standing)) => {
+            // A report of a slot that a doubted clock shows is not due.
+            Some(Ok(None)) => {}
+            Some(Ok(Some(standing))) => {
                 raised.update(&standing, &in_force, &pings);
                 let line = raised.status_part();
                 shown.send_if_modified(|shown| std::mem::replace(shown, line.clone()) != line);
@@ -68,10 +72,19 @@ pub(super) async fn find_missing_reports(
     }
 }
 
-async fn load_due_reports(database: &Database, store: &Store, config: &Config) -> anyhow::Result<DueReports> {
+/// None while the clock is doubted.
+async fn load_due_reports(
+    database: &Database,
+    store: &Store,
+    clock: &mut ClockWatch,
+    config: &Config,
+) -> anyhow::Result<Option<DueReports>> {
     let now = store.now().await?;
+    if clock.judge(now, Instant::now()).is_some() {
+        return Ok(None);
+    }
     let client = database.connection().await?;
-    Ok(missing::find_missing(&client, config, now).await?)
+    Ok(Some(missing::find_missing(&client, config, now).await?))
 }
 
 /// The missing reports that were raised already.
