@@ -7,6 +7,7 @@ CREATE TABLE pointsd.days (
     day       date        NOT NULL,
     source    text        NOT NULL,
     ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
+    closed_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- a time to come shows that the clock was ahead
     opening   bigint      NOT NULL,
     recharged bigint      NOT NULL, -- 0 for ''
     refunded  bigint      NOT NULL, -- 0 for ''

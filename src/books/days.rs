@@ -22,10 +22,7 @@ use crate::time::{Zone, start_of_day};
 pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> Result<u64, Error> {
     let reopened = client.execute(include_str!("../../sql/books/day_reopen.sql"), &[]).await?;
     if reopened > 0 {
-        tracing::warn!(
-            rows = reopened,
-            "business days that have not ended were closed while the clock was ahead: they are open again"
-        );
+        tracing::warn!(rows = reopened, "business days were closed while the clock was ahead: they are open again");
     }
     let Some(open) = load_open(client, zone).await? else { return Ok(0) };
     let ended = open.ended_days(zone, cutoff);

@@ -467,10 +467,11 @@ async fn days_and_proofs_from_the_future_count_for_nothing() {
     let mut client = database.client().await;
     client
         .batch_execute(
-            "INSERT INTO pointsd.days (day, source, ended, opening, recharged, refunded, settled, consumed, voided, expired,
-                                       restored, adjusted, closing)
-             SELECT (now() + ahead)::date, '', now() + ahead, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-             FROM (VALUES (interval '-2 days'), (interval '364 days')) AS day (ahead);
+            "INSERT INTO pointsd.days (day, source, ended, closed_at, opening, recharged, refunded, settled, consumed, voided,
+                                       expired, restored, adjusted, closing)
+             SELECT (now() + ahead)::date, '', now() + ahead, now() + closed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+             FROM (VALUES (interval '-3 days', interval '-3 days'), ('-2 days', '365 days'), ('364 days', '365 days'))
+                 AS day (ahead, closed);
              UPDATE pointsd.proof_state SET proved_until = now() + interval '365 days', full_until = now() - interval '1 day'",
         )
         .await
@@ -478,8 +479,11 @@ async fn days_and_proofs_from_the_future_count_for_nothing() {
     let cutoff = pointsd::ledger::cutoff(&client, pointsd::ledger::CUTOFF_LIMIT).await.unwrap();
     let transaction = client.transaction().await.unwrap();
     close_days(transaction.client(), paris(), cutoff).await.unwrap();
-    let ahead = "SELECT count(*) FROM pointsd.days WHERE ended > now()";
+    // A day that has ended since is closed anew, with all that was recorded in it.
+    let ahead = "SELECT count(*) FROM pointsd.days WHERE ended > now() OR closed_at > clock_timestamp()";
     assert_eq!(transaction.query_one(ahead, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let behind = "SELECT count(*) FROM pointsd.days WHERE closed_at < now() - interval '1 day'";
+    assert_eq!(transaction.query_one(behind, &[]).await.unwrap().get::<_, i64>(0), 1, "the day before stays as it was");
     let left = load_last_day(transaction.client()).await.unwrap().expect("a day that has ended stays");
     assert!(left.ended < cutoff);
     let state = pointsd::proof::load_state(transaction.client()).await.unwrap();
