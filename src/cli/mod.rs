@@ -277,7 +277,6 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Prints an error and its causes, and returns its exit status.
-#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
 fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     let broken = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
@@ -289,11 +288,11 @@ fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     let status = if is_wrong_call(error) { 2 } else { 1 };
     let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
     if json {
-        eprintln!("{}", object!({ "error": error.to_string(), "causes": causes, "exit_status": status }));
+        output::complain_json(&object!({ "error": error.to_string(), "causes": causes, "exit_status": status }));
     } else {
-        eprintln!("pointsd: {error}");
+        output::complain(&format!("pointsd: {error}"));
         for cause in causes {
-            eprintln!("  because: {cause}");
+            output::complain(&format!("  because: {cause}"));
         }
     }
     ExitCode::from(status)

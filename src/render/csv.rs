@@ -1,7 +1,7 @@
 //! Tables as CSV: RFC 4180, UTF-8. The file has a byte order mark, because Excel otherwise assumes the local code page.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{Offset, SecondsFormat, TimeZone, Utc};
@@ -9,6 +9,7 @@ use chrono::{Offset, SecondsFormat, TimeZone, Utc};
 use super::Error;
 use super::locale::Locale;
 use crate::document::{Cell, Column, Document, Table};
+use crate::plain::cell;
 use crate::time::Zone;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -89,24 +90,31 @@ impl Drop for CsvFile {
     }
 }
 
+/// Begins a CSV file for spreadsheets.
+///
+/// # Errors
+/// If the mark at its start cannot be written.
+pub fn csv_writer<W: Write>(mut to: W) -> io::Result<csv::Writer<W>> {
+    to.write_all(BYTE_ORDER_MARK)?;
+    Ok(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to))
+}
+
 struct Lines<W: Write> {
     writer: csv::Writer<W>,
     zone: Zone,
 }
 
 impl<W: Write> Lines<W> {
-    fn new(mut to: W, columns: &[Column], zone: Zone) -> Result<Lines<W>, Error> {
-        to.write_all(BYTE_ORDER_MARK).map_err(|error| Error::Csv(error.into()))?;
-        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to);
-        let mut lines = Lines { writer, zone };
-        lines.writer.write_record(columns.iter().map(|column| guarded(&column.title)))?;
-        Ok(lines)
+    fn new(to: W, columns: &[Column], zone: Zone) -> Result<Lines<W>, Error> {
+        let mut writer = csv_writer(to).map_err(|error| Error::Csv(error.into()))?;
+        writer.write_record(columns.iter().map(|column| cell(&column.title).into_owned()))?;
+        Ok(Lines { writer, zone })
     }
 
     fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
-        Ok(self.writer.write_record(cells.iter().map(|cell| match cell {
+        Ok(self.writer.write_record(cells.iter().map(|value| match value {
             Cell::Empty => String::new(),
-            Cell::Text(text) => guarded(text),
+            Cell::Text(text) => cell(text).into_owned(),
             Cell::Number(number) => number.to_string(),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => {
@@ -116,19 +124,5 @@ impl<W: Write> Lines<W> {
                 instant.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, true)
             }
         }))?)
-    }
-}
-
-/// Prefixes a text that a spreadsheet would take for a formula, except a negative whole number. The wide forms of the signs
-/// count too, because Excel in Chinese reads them.
-pub fn guarded(text: &str) -> String {
-    let digits = text.strip_prefix('-').unwrap_or_default();
-    if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let first = text.trim_start_matches(' ').chars().next();
-    match first {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),
-        _ => text.to_owned(),
     }
 }
