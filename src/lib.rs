@@ -68,6 +68,8 @@ pub mod numbers;
 #[doc(hidden)]
 pub mod plain;
 #[doc(hidden)]
+pub mod private_files;
+#[doc(hidden)]
 pub mod retry;
 #[doc(hidden)]
 pub mod spelling;

@@ -631,9 +631,14 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     // A loopback address of our own, so that no other program here uses the port.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = format!("127.77.{high}.{low}");
+    // The server's own rules refuse TCP.
+    let access = folder.data().join("tcp.conf");
+    fs::write(&access, "local all all trust\nhost all all 127.0.0.0/8 trust\n").unwrap();
+    chown(&access, Some(owner.uid()), Some(owner.gid())).unwrap();
     let with_tls = |on: &str| {
         let extra = [
             ("listen_addresses", address.as_str()),
+            ("hba_file", access.to_str().unwrap()),
             ("ssl", on),
             ("ssl_cert_file", "server.pem"),
             ("ssl_key_file", "server.key"),
