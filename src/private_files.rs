@@ -268,14 +268,20 @@ impl Folder {
     }
 }
 
-/// Writes a file of this path for its owner alone. It replaces whatever has its name.
+/// Writes a file of this path for its owner alone. It replaces an older file.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If it cannot be written, and in the place of a link, a device or a pipe.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Folder::open(parent)?.write(name, content, None)
+    let folder = Folder::open(parent)?;
+    match stat(&folder.handle, name) {
+        Ok(found) if kind_of(&found) != SFlag::S_IFREG => {
+            Err(io::Error::other("it is no plain file; name another, or print to standard output"))
+        }
+        _ => folder.write(name, content, None),
+    }
 }
 
 /// A file that has its name only once it is whole. Dropped before, it leaves nothing.
@@ -378,7 +384,11 @@ fn make_step(above: &OwnedFd, name: &OsStr, mode: Mode) -> io::Result<()> {
 }
 
 fn is_link(folder: &OwnedFd, name: &OsStr) -> bool {
-    stat(folder, name).is_ok_and(|found| SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK)
+    stat(folder, name).is_ok_and(|found| kind_of(&found) == SFlag::S_IFLNK)
+}
+
+fn kind_of(found: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
 }
 
 /// Where a link leads. Root follows only a link that no other user could have made.
@@ -420,5 +430,130 @@ fn plainly(error: Errno) -> io::Error {
         Errno::ENOTDIR => io::Error::new(io::ErrorKind::NotADirectory, "it is no folder; move it away"),
         Errno::ENXIO => io::Error::other("it is no file; move it away"),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    /// A folder of another user's if the test runs as root, beside a file and a folder that must stay as they are.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let scratch = Scratch(std::env::temp_dir().join(format!("pointsd-private-{name}-{}", std::process::id())));
+            fs::create_dir_all(scratch.0.join("state")).unwrap();
+            fs::create_dir_all(scratch.0.join("precious")).unwrap();
+            fs::write(scratch.0.join("precious/file"), "precious").unwrap();
+            let other = geteuid().is_root().then_some(12_345);
+            chown(scratch.0.join("state"), other, other).unwrap();
+            scratch
+        }
+
+        fn state(&self) -> PathBuf {
+            self.0.join("state")
+        }
+
+        fn assert_nothing_was_touched(&self) {
+            assert_eq!(fs::read_dir(self.0.join("precious")).unwrap().count(), 1);
+            let file = self.0.join("precious/file");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+            for (path, mode) in [(file, 0o644), (self.0.join("precious"), 0o755)] {
+                let found = fs::metadata(path).unwrap();
+                assert_eq!((found.uid(), found.mode() & 0o777 | 0o020), (geteuid().as_raw(), mode | 0o020));
+            }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).ok();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_by_a_link_is_written_to_where_it_is() {
+        let scratch = Scratch::new("replaced");
+        let held = Folder::open(&scratch.state()).unwrap().subfolder("reports", OWNER_ONLY, None).unwrap();
+        fs::rename(scratch.state().join("reports"), scratch.state().join("moved")).unwrap();
+        symlink(scratch.0.join("precious"), scratch.state().join("reports")).unwrap();
+        let mut begun = held.begin("begun", None).unwrap();
+        begun.write_all(b"whole").unwrap();
+        begun.finish().unwrap();
+        held.write("file", b"new", None).unwrap();
+        held.subfolder("folder", OWNER_ONLY, None).unwrap();
+        drop(held.begin("dropped", None).unwrap());
+        let mut names = held.names().unwrap();
+        names.sort();
+        assert_eq!(names, ["begun", "file", "folder"]);
+        assert_eq!(fs::read_dir(scratch.state().join("moved")).unwrap().count(), 3);
+        held.remove("file").unwrap();
+        scratch.assert_nothing_was_touched();
+        let refused = Folder::open(&scratch.state()).unwrap().subfolder("reports", OWNER_ONLY, None).unwrap_err();
+        assert_eq!(refused.to_string(), "it is no folder; move it away");
+    }
+
+    #[test]
+    fn links_and_pipes_in_the_place_of_a_file_are_replaced_or_refused() {
+        let scratch = Scratch::new("links");
+        let folder = Folder::open(&scratch.state()).unwrap();
+        let precious = scratch.0.join("precious/file");
+        let in_place = |nth: usize| {
+            let place = scratch.state().join("file");
+            fs::remove_file(&place).ok();
+            match nth {
+                0 => symlink(&precious, &place).unwrap(),
+                1 => fs::hard_link(&precious, &place).unwrap(),
+                _ => nix::unistd::mkfifo(&place, Mode::S_IRWXU).unwrap(),
+            }
+            place
+        };
+        for nth in 0..3 {
+            let place = in_place(nth);
+            assert!(folder.read("file").is_err(), "{nth}");
+            assert!(folder.lock_file("file").is_err(), "{nth}");
+            // The path of a plan may be a mistake, such as /dev/null.
+            assert_eq!(write(&place, b"new").is_err(), nth != 1, "{nth}");
+            in_place(nth);
+            folder.write("file", b"new", None).unwrap();
+            assert_eq!(folder.read("file").unwrap(), "new");
+            let found = fs::symlink_metadata(&place).unwrap();
+            assert_eq!((found.mode() & 0o777, found.uid()), (0o600, folder.owner().uid));
+            scratch.assert_nothing_was_touched();
+        }
+        // A folder is removed with its links, not with what they lead to.
+        let inner = folder.subfolder("inner", OWNER_ONLY, None).unwrap();
+        symlink(scratch.0.join("precious"), inner.path().join("link")).unwrap();
+        folder.remove("inner").unwrap();
+        scratch.assert_nothing_was_touched();
+    }
+
+    #[test]
+    fn root_follows_no_link_of_another_user_on_the_way() {
+        let scratch = Scratch::new("way");
+        let link = scratch.state().join("link");
+        symlink(scratch.0.join("precious"), &link).unwrap();
+        let opened = Folder::make(&link.join("new"), OWNER_ONLY);
+        if geteuid().is_root() {
+            let refused = opened.unwrap_err().to_string();
+            assert!(refused.contains("state/link is a link that another user can change"), "{refused}");
+            scratch.assert_nothing_was_touched();
+        } else {
+            opened.unwrap();
+        }
+        // A link of root's own is followed: systemd makes one for a dynamic user.
+        let own = scratch.0.join("own");
+        symlink("state", &own).unwrap();
+        let made = Folder::make(&own.join("a/../b"), OWNER_ONLY).unwrap();
+        assert_eq!(made.owner(), Folder::open(&scratch.state()).unwrap().owner());
+        let mode = fs::metadata(scratch.state().join("b")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ONLY);
+        symlink("loop", scratch.0.join("loop")).unwrap();
+        assert!(Folder::open(&scratch.0.join("loop")).is_err());
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::output::{counted, data, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
+use crate::private_files;
 use crate::proof::{self, Approval, Basis, Finding, Plan, RepairOutcome};
 
 /// Corrects what proofs found, by adjust entries that record the operator and the reason.
@@ -87,7 +88,8 @@ async fn plan(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
     }
     match output {
         Some(path) => {
-            std::fs::write(path, text).with_context(|| format!("the plan cannot be written to {}", path.display()))?;
+            let written = private_files::write(path, text.as_bytes());
+            written.with_context(|| format!("the plan cannot be written to {}", path.display()))?;
         }
         None => data(text.trim_end())?,
     }

@@ -508,7 +508,7 @@ impl Server {
         if is_postgres_at_work(pid, self.owner()) != Some(false) {
             return;
         }
-        tracing::warn!(pid, "the process in postmaster.pid is no server: forgetting it");
+        tracing::warn!(pid, "the process {pid} in postmaster.pid is no server: forgetting it");
         if let Ok(data) = self.data_folder()
             && let Ok(text) = data.read(PID_FILE)
             && let Some((_, rest)) = text.split_once('\n')

@@ -148,7 +148,7 @@ async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec
         let started = Instant::now();
         apply(client, migration).await?;
         let name = migration.full_name();
-        tracing::info!(migration = name, "applied a migration");
+        tracing::info!(migration = name, "applied migration {name}");
         done.push(AppliedMigration { name, took: started.elapsed() });
     }
     Ok(done)

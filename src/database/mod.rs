@@ -269,6 +269,7 @@ impl Database {
         let ca_file = settings.ca_file.as_deref().filter(|_| server.is_none());
         complete(&mut config, settings.connect_timeout, ca_file.is_some())?;
         let tls = tls::connector(config.get_ssl_mode(), ca_file)?;
+        url::protect_password(&mut config);
         let session_sql = session::common_settings(settings.statement_timeout);
         let connect_timeout = connect_timeout_of_all_hosts(&config);
         let pool_size = settings.pool_size.max(1);
