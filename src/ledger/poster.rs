@@ -28,9 +28,9 @@ pub const GROUP_POSTINGS: usize = 1_000;
 /// Requests that wait for a lane before callers have to wait for a place.
 const WAITING_REQUESTS: usize = 256;
 
-/// How long a lane tries again while the database is away, before it gives the error to its callers. This is long enough
-/// for a restart or a failover. It is safe, because a posting that was written replays.
-const KEEP_TRYING: Duration = Duration::from_secs(30);
+/// How long a lane tries again while the database is away, before it gives the error to its callers. This is longer than a
+/// failover of Patroni with its default settings, which takes up to 90 s. It is safe, because a posting that was written replays.
+const KEEP_TRYING: Duration = Duration::from_secs(120);
 
 /// Posts for many callers at once. Cheap to clone; the lanes end when the last clone is gone.
 #[derive(Clone)]

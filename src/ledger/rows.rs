@@ -39,19 +39,26 @@ macro_rules! columns {
 }
 
 columns! {
-    /// Of account_insert and account_update.
+    /// Of account_insert and account_update_all.
     AccountColumns of <'row> account: &'row Account {
         user_id: Uuid = account.user,
         balance: i64 = account.balance,
         total_recharged: i64 = account.total_recharged,
         total_consumed: i64 = account.total_consumed,
+        last_seq: i64 = account.last_seq,
+        last_batch: i32 = account.last_batch,
         total_expired: i64 = account.total_expired,
         total_refunded: i64 = account.total_refunded,
         total_voided: i64 = account.total_voided,
-        last_seq: i64 = account.last_seq,
         expired_until: Option<DateTime<Utc>> = account.expired_until,
-        last_batch: i32 = account.last_batch,
         open_holds: i32 = account.open_holds,
+    }
+}
+
+impl AccountColumns {
+    /// Of account_update: up to `last_batch`.
+    pub(super) fn common_params(&self) -> Params<'_> {
+        self.params().into_iter().take(6).collect()
     }
 }
 
@@ -70,12 +77,19 @@ columns! {
 }
 
 columns! {
-    /// Of batch_update.
+    /// Of batch_update_all.
     DrawnBatchColumns of <'row> row: (Uuid, &'row Batch) {
         user_id: Uuid = row.0,
         batch: i32 = row.1.batch,
         remaining: i64 = row.1.remaining,
         expired: i64 = row.1.expired,
+    }
+}
+
+impl DrawnBatchColumns {
+    /// Of batch_update: up to `remaining`.
+    pub(super) fn common_params(&self) -> Params<'_> {
+        self.params().into_iter().take(3).collect()
     }
 }
 
@@ -99,7 +113,7 @@ columns! {
 type PlacedEntry<'a> = (&'a Entry, (i32, i32));
 
 columns! {
-    /// Of entry_insert, but for the allocations.
+    /// Of entry_insert_all, but for the allocations.
     EntryColumns<'a> of row: PlacedEntry<'a> {
         user_id: Uuid = row.0.user,
         seq: i64 = row.0.seq,
@@ -109,15 +123,22 @@ columns! {
         balance_after: i64 = row.0.balance_after,
         source_type: &'a str = &row.0.source_type,
         source_id: Option<&'a str> = row.0.source_id.as_deref(),
-        batch: Option<i32> = row.0.batch,
         at: DateTime<Utc> = row.0.at,
         duration: Option<Decimal> = row.0.duration,
         description: &'a str = &row.0.description,
-        refers_to: Option<i64> = row.0.refers_to,
-        asked: Option<Json<Asked>> = row.0.asked.map(Json),
         key: Option<Uuid> = row.0.key,
         allocated_from: i32 = row.1.0,
         allocated_to: i32 = row.1.1,
+        batch: Option<i32> = row.0.batch,
+        refers_to: Option<i64> = row.0.refers_to,
+        asked: Option<Json<Asked>> = row.0.asked.map(Json),
+    }
+}
+
+impl EntryColumns<'_> {
+    /// Of entry_insert, for entries that open no batch and refer to no other: up to `allocated_to`.
+    pub(super) fn common_params(&self) -> Params<'_> {
+        self.params().into_iter().take(14).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
@@ -11,7 +12,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::also_write::AlsoWrite;
-use super::decide::{self, Account, Batch, BatchState, Decision, KnownKeys};
+use super::decide::{self, Account, Batch, BatchState, Change, Decision, KnownKeys};
 use super::holds::hold_from;
 use super::posting::{Kind, Posting};
 use super::reply::Reply;
@@ -26,6 +27,9 @@ use crate::time::to_microsecond;
 /// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
 pub const MOST_RACES: u32 = 20;
+
+/// A transaction that takes so long to commit is told: it may wait for a standby.
+const SLOW_COMMIT: Duration = Duration::from_secs(5);
 
 /// Why the ledger did not do what it was asked. A refusal is a reply and no error.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +120,7 @@ statements! {
     account_insert = "account_insert.sql",
     account_lock = "account_lock.sql",
     account_update = "account_update.sql",
+    account_update_all = "account_update_all.sql",
     balance = "balance.sql",
     batch_expired = "batch_expired.sql",
     batch_insert = "batch_insert.sql",
@@ -123,7 +128,9 @@ statements! {
     batch_open = "batch_open.sql",
     batch_orphan = "batch_orphan.sql",
     batch_update = "batch_update.sql",
+    batch_update_all = "batch_update_all.sql",
     entry_insert = "entry_insert.sql",
+    entry_insert_all = "entry_insert_all.sql",
     entry_known = "entry_known.sql",
     entry_returned = "entry_returned.sql",
     hold_known = "hold_known.sql",
@@ -336,36 +343,48 @@ impl Group<'_> {
         Decision { entries, replies, .. }: &Decision,
         also: &impl AlsoWrite<[Reply]>,
     ) -> Result<(), Error> {
-        let changed = || accounts.iter().filter(|account| account.is_changed());
+        let changed = || accounts.iter().filter(|account| account.change() > Change::Nothing);
         let opened = AccountColumns::from_rows(changed().filter(|account| !account.stored));
-        let updated = AccountColumns::from_rows(changed().filter(|account| account.stored));
+        let updated =
+            |change| AccountColumns::from_rows(changed().filter(|a| a.stored).filter(move |a| a.change() == change));
+        let (updated, updated_all) = (updated(Change::Common), updated(Change::Any));
         let batches = |state| {
             changed().flat_map(move |account| {
                 account.batches().iter().filter(move |batch| batch.state == state).map(|batch| (account.user, batch))
             })
         };
-        let drawn = DrawnBatchColumns::from_rows(batches(BatchState::Changed));
+        let drawn = DrawnBatchColumns::from_rows(batches(BatchState::Drawn));
+        let drawn_all = DrawnBatchColumns::from_rows(batches(BatchState::Changed));
         let new = NewBatchColumns::from_rows(batches(BatchState::New));
         let holds = HoldColumns::from_rows(changed().flat_map(Account::changed_holds));
         let mut allocations = Allocations::default();
-        let written = EntryColumns::from_rows(entries.iter().map(|entry| (entry, allocations.append(entry))));
-        let mut entry_params = written.params();
-        entry_params.extend([&allocations.batches as &(dyn ToSql + Sync), &allocations.points, &DRAWING_RULE]);
+        let placed: Vec<_> = entries.iter().map(|entry| (entry, allocations.append(entry))).collect();
+        let (common, all): (Vec<_>, Vec<_>) =
+            placed.into_iter().partition(|(entry, _)| entry.batch.is_none() && entry.refers_to.is_none());
+        let (written, written_all) = (EntryColumns::from_rows(common), EntryColumns::from_rows(all));
+        let (mut entry_params, mut entry_params_all) = (written.common_params(), written_all.params());
+        let of_group: [&(dyn ToSql + Sync); 3] = [&allocations.batches, &allocations.points, &DRAWING_RULE];
+        entry_params.extend(of_group);
+        entry_params_all.extend(of_group);
         let (client, statements) = (self.transaction.client, self.statements);
         // Accounts first: a lost race for a new one shows before anything else is written.
         let stored = async {
             pipelined!(
                 self.execute(&statements.account_insert, opened.params(), opened.rows),
-                self.execute(&statements.account_update, updated.params(), updated.rows),
-                self.execute(&statements.batch_update, drawn.params(), drawn.rows),
+                self.execute(&statements.account_update, updated.common_params(), updated.rows),
+                self.execute(&statements.account_update_all, updated_all.params(), updated_all.rows),
+                self.execute(&statements.batch_update, drawn.common_params(), drawn.rows),
+                self.execute(&statements.batch_update_all, drawn_all.params(), drawn_all.rows),
                 self.execute(&statements.batch_insert, new.params(), new.rows),
                 self.execute(&statements.hold_write, holds.params(), holds.rows),
                 self.execute(&statements.entry_insert, entry_params, written.rows),
+                self.execute(&statements.entry_insert_all, entry_params_all, written_all.rows),
                 also.write(client, replies),
                 client.batch_execute("COMMIT"),
             )
         };
-        stored.await.map_err(Error::from).map_err(Error::or_lost_race)?;
+        let stored = warn_if_slow(entries.len(), stored).await;
+        stored.map_err(Error::from).map_err(Error::or_lost_race)?;
         self.transaction.ended();
         Ok(())
     }
@@ -382,6 +401,21 @@ impl Group<'_> {
         }
         Ok(())
     }
+}
+
+/// Waits for a transaction that writes so many entries, and warns where that takes long.
+async fn warn_if_slow<T>(entries: usize, stored: impl Future<Output = T>) -> T {
+    tokio::pin!(stored);
+    if let Ok(stored) = tokio::time::timeout(SLOW_COMMIT, &mut stored).await {
+        return stored;
+    }
+    tracing::warn!(
+        entries,
+        "a transaction with {entries} entries has not committed after {} s; if synchronous_standby_names is set, see whether \
+         the standby is up",
+        SLOW_COMMIT.as_secs()
+    );
+    stored.await
 }
 
 /// What the first round trip brings.

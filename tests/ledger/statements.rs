@@ -129,6 +129,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("account_insert", &[]),
     ("account_lock", &["accounts_pkey"]),
     ("account_update", &["accounts_pkey"]),
+    ("account_update_all", &["accounts_pkey"]),
     // A call of pointsd.account, which is looked at below.
     ("balance", &[]),
     // A call of pointsd.account_then.
@@ -139,9 +140,11 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("batch_open", &["batches_open_by_user"]),
     ("batch_orphan", &["batches_open_by_user"]),
     ("batch_update", &["batches_pkey"]),
+    ("batch_update_all", &["batches_pkey"]),
     // Planned anew for each sweep; this is what it does in an empty ledger.
     ("due_declare", &["batches_open_by_expiry"]),
     ("entry_insert", &[]),
+    ("entry_insert_all", &[]),
     ("entry_known", &["entries_key_once"]),
     ("entry_returned", &["entries_by_reference"]),
     ("entry_of_run", &["entries_by_run"]),
