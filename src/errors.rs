@@ -2,13 +2,12 @@
 
 use std::error::Error;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use rustls::CertificateError;
+use tokio_postgres::error::SqlState;
 
-/// An error and its causes on one line, for a log: Display of an error of ours never includes its source.
-pub fn chain(error: &dyn Error) -> String {
+/// An error, its causes and what to do next on one line, for a log: Display of an error of ours never includes its source.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -16,7 +15,27 @@ pub fn chain(error: &dyn Error) -> String {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
+    if let Some(remedy) = database_remedy(error) {
+        text.push_str("; ");
+        text.push_str(remedy);
+    }
     text
+}
+
+/// What to do about a right that the database role lacks, or about a pooler in the way; None if neither is the cause.
+pub fn database_remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let code = causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code())?;
+    Some(match *code {
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            "the schema's owner gives a role its rights with pointsd db grant --daemon ROLE, --application ROLE or --reader \
+             ROLE; migrations and repairs need the owner itself"
+        }
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            "a pooler seems to give each transaction another session; let it pool sessions (in PgBouncer pool_mode = session), \
+             or name the server itself in database.url"
+        }
+        _ => return None,
+    })
 }
 
 /// An error and its causes. An [`io::Error`] shows the error that it wraps only through `get_ref`.
@@ -25,26 +44,6 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
         Some(inner) => Some(inner as &(dyn Error + 'static)),
         None => error.source(),
     })
-}
-
-/// What to do about a file that may not be read: its owner is named, or that of the folder which is closed. None if its
-/// rights are not the cause.
-pub fn rights_remedy(file: &Path, error: &io::Error) -> Option<String> {
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return None;
-    }
-    let (rights, owner) = rights_of(file)?;
-    let who = if owner == "root" { owner } else { format!("{owner} or as root") };
-    Some(format!("{rights}; run pointsd as {who}, or give its user the right to read"))
-}
-
-/// The owner and the mode of a file, or of the folder that hides it, in words; and the owner alone.
-pub fn rights_of(file: &Path) -> Option<(String, String)> {
-    let (path, found) = file.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)))?;
-    let owner = nix::unistd::User::from_uid(found.uid().into()).ok().flatten();
-    let owner = owner.map_or_else(|| format!("user {}", found.uid()), |user| user.name);
-    let what = if path == file { "it".to_owned() } else { path.display().to_string() };
-    Some((format!("{what} belongs to {owner} (mode {:o})", found.mode() & 0o777), owner))
 }
 
 /// What to do about a server's certificate that was refused; None if that is not the cause. `host` and `ca_file` are the
@@ -72,20 +71,4 @@ pub fn certificate_remedy(error: &(dyn Error + 'static), host: &str, ca_file: &s
              or of {ca_file}"
         ),
     })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_may_not_be_read_is_named_with_its_owner() {
-        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let said = rights_remedy(Path::new("/etc/passwd"), &denied).unwrap();
-        assert_eq!(said, "it belongs to root (mode 644); run pointsd as root, or give its user the right to read");
-        let said = rights_remedy(Path::new("/etc/there/is/none"), &denied).unwrap();
-        assert!(said.starts_with("/etc belongs to root (mode 755); "), "{said}");
-        assert_eq!(rights_remedy(Path::new("/etc/passwd"), &io::ErrorKind::NotFound.into()), None);
-    }
 }

@@ -34,12 +34,13 @@ RELEASE SAVEPOINT sample;
 -- go into the seed, where a hash takes in all 64 bits. The functions name the columns: a column added later leaves the
 -- fingerprints as they are. `bucket` is left out, because an account may move to another one.
 --
--- The planner puts the text of these SQL functions into the statement that calls them (inlining). A SET clause would
--- prevent that, so they have none. Arrays are read as seldom as possible: each access unpacks them.
+-- The planner puts the expressions of these functions into the statement that calls them (inlining). A SET clause would
+-- prevent that. So they are parsed here, once: which functions they call does not depend on the caller's search_path.
+-- Arrays are read as seldom as possible: each access unpacks them.
 
 -- All that an entry says.
-CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT uuid_hash_extended(e.user_id, hashint8extended(1, e.seq # hashint8extended(2, e.amount
+CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN uuid_hash_extended(e.user_id, hashint8extended(1, e.seq # hashint8extended(2, e.amount
         # hashint8extended(3, e.balance_before # hashint8extended(4, e.balance_after #
         timestamp_hash_extended(e.at AT TIME ZONE interval '0',
         timestamp_hash_extended(e.recorded_at AT TIME ZONE interval '0',
@@ -49,49 +50,42 @@ CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE s
         # coalesce(uuid_hash_extended(e.key, 1), 2) # coalesce(hashtextextended(e.source_id, 3), 4)
         # coalesce(hashint8extended(e.batch, 5), 6) # coalesce(hash_numeric_extended(e.duration, 7), 8)
         # coalesce(hashint8extended(e.run, 9), 10) # coalesce(jsonb_hash_extended(e.correction, 11), 12)
-        # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)))))))))))
-$$;
+        # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)))))))))));
 
 -- What never changes about a batch. What remains and what has expired does change: sums prove it.
-CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT uuid_hash_extended(b.user_id, hashint8extended(b.batch, hashint8extended(b.amount, hashtextextended(b.source,
+CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN uuid_hash_extended(b.user_id, hashint8extended(b.batch, hashint8extended(b.amount, hashtextextended(b.source,
         timestamp_hash_extended(b.opened_at AT TIME ZONE interval '0',
-        timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 1))))))
-$$;
+        timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 1))))));
 
 -- The group of accounts whose sums are compared together with their checkpoints. There are 4096 groups: their sums stay
 -- in a processor's cache. With a sum for each of a million accounts, most of the time went into waiting for memory.
-CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT uuid_hash($1) & 4095
-$$;
+CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN uuid_hash($1) & 4095;
 
 -- What a recharge or a refund and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
 -- an entry cannot overflow.
 CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
-                                # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)) >> 3
-$$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
+                                # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)) >> 3;
 
 -- A place in the chain of an account's entries: a number, and the balance there.
-CREATE FUNCTION pointsd.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT hashint8extended($1, $2) >> 3
-$$;
+CREATE FUNCTION pointsd.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashint8extended($1, $2) >> 3;
 
 -- The factor by which a batch's points are multiplied: about 20 bits, so that 10^12 points do not overflow.
-CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) & 1048575) + 1
-$$;
+CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (hashint4extended($2, uuid_hash_extended($1, 1)) & 1048575) + 1;
 
 -- The factor by which a batch's expired points are multiplied, made of other bits of the same hash.
-CREATE FUNCTION pointsd.expired_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (hashint4extended($2, uuid_hash_extended($1, 1)) >> 20 & 1048575) + 1
-$$;
+CREATE FUNCTION pointsd.expired_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (hashint4extended($2, uuid_hash_extended($1, 1)) >> 20 & 1048575) + 1;
 
 -- Several allocations, weighted. Null where they are not sound: each batch at most once, all parts positive, `fewest` to
 -- `most` points in total.
 CREATE FUNCTION pointsd.parts_proof(account uuid, batches integer[], parts bigint[], fewest bigint, most bigint) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_over bigint := most;
     weighted bigint := 0;
@@ -114,20 +108,20 @@ $$;
 -- The allocations of an adjust entry, which may give points back to a batch. Null where they are not sound: each batch at
 -- most once, no part of 0, `points` in total. The sums are made before any bound is known, so they are numeric.
 CREATE FUNCTION pointsd.adjust_proof(account uuid, batches integer[], parts bigint[], points numeric) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
     SELECT CASE WHEN coalesce(sum(p), 0) = $4 AND count(DISTINCT b) = count(*) AND count(p) = count(*)
                      AND coalesce(bool_and(p <> 0), true) AND coalesce(sum(abs(p::numeric)), 0) <= 1000000000000
                 THEN coalesce(sum(pointsd.batch_weight($1, b)::numeric * p), 0)::bigint END
-    FROM unnest($2, $3) AS t (b, p)
-$$;
+    FROM unnest($2, $3) AS t (b, p);
+END;
 
 -- What the first entry of a refund says of the whole: its points and the number of its entries. Each of its entries takes its own
 -- share off again, so a refund adds up to nothing. 0 for the other entries; null where it is not sound.
-CREATE FUNCTION pointsd.asked_proof(asked jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN $1 IS NULL THEN 0
+CREATE FUNCTION pointsd.asked_proof(asked jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN $1 IS NULL THEN 0
                 WHEN $1 ->> 'posted' ~ '^[0-9]{1,12}$|^1000000000000$' AND $1 ->> 'entries' ~ '^[0-9]{1,9}$'
-                    THEN ($1 ->> 'posted')::bigint * 1009 + ($1 ->> 'entries')::bigint * 1000121 END
-$$;
+                    THEN ($1 ->> 'posted')::bigint * 1009 + ($1 ->> 'entries')::bigint * 1000121 END;
 
 -- An entry's part of the sum that proves an account: the chain of balances; the points, weighted by type; the batch that a
 -- recharge or a refund opened; what was taken from each batch; what expired in it. A row that is not sound in itself spoils
@@ -137,8 +131,8 @@ $$;
 -- A consume in arrears may draw points that were restored before it. So it may draw more than its balance_before; the sum
 -- over the batches shows whether it drew too much.
 CREATE FUNCTION pointsd.entry_proof(e pointsd.entries)
-RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(
         CASE WHEN e.seq > 0 AND e.amount <= 1000000000000 AND e.balance_before <= 9000000000000000000
                   AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points)
                   -- Five minutes ahead of its recording at most; see the rule entry_time.
@@ -219,59 +213,53 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                                                  WHEN e.balance_before - e.amount THEN e.amount * -1000037 END
                     END
               END
-        END, 4503599627370517)
-$$;
+        END, 4503599627370517);
 
 -- The account's part of that sum.
-CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
+CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
                      AND a.total_expired >= 0 AND a.total_refunded >= 0 AND a.total_voided >= 0
                      AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_refunded
                                        - a.total_voided + a.total_adjusted THEN
         pointsd.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
         + 1000033::numeric * a.total_expired + 1000039::numeric * a.total_refunded + 1000081::numeric * a.total_voided
-        + 1000037::numeric * a.total_adjusted END
-$$;
+        + 1000037::numeric * a.total_adjusted END;
 
 -- A batch's part: what was taken from it, and what of it expired. A batch that is not sound in itself spoils the sum.
-CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(
+CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(
         CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
                   AND b.remaining <= b.amount AND b.expired >= 0 AND b.expired <= b.amount AND b.open = (b.remaining > 0)
                   AND b.expires_at > b.opened_at AND isfinite(b.expires_at) AND isfinite(b.opened_at)
              THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining)
                   + CASE WHEN b.expired = 0 THEN 0 ELSE pointsd.expired_weight(b.user_id, b.batch) * b.expired END
-        END, 4503599627370449)
-$$;
+        END, 4503599627370449);
 
 -- The account's part as it was at the checkpoint. The sum of later entries begins there.
-CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
+CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
         + 1000033::numeric * c.total_expired + 1000039::numeric * c.total_refunded + 1000081::numeric * c.total_voided
-        + 1000037::numeric * c.total_adjusted
-$$;
+        + 1000037::numeric * c.total_adjusted;
 
 -- Whether a hold is sound in itself, and agrees with the consume under its key: `consume` is all null where there is none.
 CREATE FUNCTION pointsd.hold_is_sound(h pointsd.holds, consume pointsd.entries) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(h.points > 0 AND h.until > h.at AND isfinite(h.at) AND isfinite(h.until)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(h.points > 0 AND h.until > h.at AND isfinite(h.at) AND isfinite(h.until)
                     AND CASE h.state WHEN 'open' THEN h.seq IS NULL AND consume.seq IS NULL
                                      WHEN 'released' THEN h.seq IS NULL
-                                     WHEN 'captured' THEN h.seq = consume.seq AND consume.at <= h.at END, false)
-$$;
+                                     WHEN 'captured' THEN h.seq = consume.seq AND consume.at <= h.at END, false);
 
 -- Whether the entries that take back an entry are sound: all of one type, of the right entry, for its order or task, and no more
 -- points than it had. A recharge also loses what expired of its batch.
 CREATE FUNCTION pointsd.is_taken_back(e pointsd.entries, type text, source_id text, points numeric, expired bigint) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(CASE $2 WHEN 'refund' THEN e.type = 'consume' AND $4 <= e.amount
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(CASE $2 WHEN 'refund' THEN e.type = 'consume' AND $4 <= e.amount
                             WHEN 'void' THEN e.type = 'recharge' AND $4 + $5 <= e.amount END
-                    AND $3 IS NOT DISTINCT FROM e.source_id, false)
-$$;
+                    AND $3 IS NOT DISTINCT FROM e.source_id, false);
 
 -- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
-CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT EXISTS (
+CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN EXISTS (
         SELECT
         FROM pointsd.entries AS c
         CROSS JOIN LATERAL (SELECT coalesce(sum(p), 0) AS covered FROM unnest(c.allocated_points) AS p) AS s
@@ -291,12 +279,11 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
         ) AS refunded
         WHERE c.bucket = 0 AND c.user_id = r.user_id AND c.seq = r.refers_to AND part.source = r.source_type
           AND refunded.until <= part.until AND refunded.until - r.amount >= part.until - part.points
-          AND own.expires_at >= part.expires_at)
-$$;
+          AND own.expires_at >= part.expires_at);
 
 -- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points.
-CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT EXISTS (SELECT
+CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS e
                          WHERE e.bucket = 0 AND e.user_id = r.user_id AND e.seq > r.seq
                          ORDER BY e.seq LIMIT 1) AS n
@@ -306,24 +293,21 @@ CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANG
                          WHERE n.bucket = 0 AND n.user_id = r.user_id AND n.seq > r.seq AND n.type <> 'restore'
                          ORDER BY n.seq LIMIT 1) AS c,
                         unnest(c.allocated_batches, c.allocated_points) AS t (batch, points)
-                   WHERE t.batch = r.allocated_batches[1] AND t.points >= r.amount)
-$$;
+                   WHERE t.batch = r.allocated_batches[1] AND t.points >= r.amount);
 
 -- Whether an entry took points from a batch in time: a consume or a void before the batch's end, an expiry after it, and then
 -- all points that were left. A restore gives back only what a consume from before the end may draw.
 CREATE FUNCTION pointsd.drew_in_time(e pointsd.entries, b pointsd.batches) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
                                 WHEN 'void' THEN b.expires_at > e.at
                                 WHEN 'restore' THEN b.expires_at > e.at AND b.source = e.source_type
                                 WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type AND b.remaining = 0
-                                ELSE true END, false)
-$$;
+                                ELSE true END, false);
 
 -- A sum, cut to 64 bits. Only rows that were changed by hand come to more: a report must show them, not fail.
-CREATE FUNCTION pointsd.clamp_bigint(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint
-$$;
+CREATE FUNCTION pointsd.clamp_bigint(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint;
 
 -- The findings of proofs. A finding stands until a later proof no longer finds it.
 CREATE TABLE pointsd.findings (

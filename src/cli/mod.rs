@@ -148,10 +148,10 @@ impl Program {
         at.map_or_else(self.clock, Time::into)
     }
 
-    /// Migrates the database and does `work` with it.
+    /// Prepares the database and does `work` with it.
     pub async fn with_ledger<T>(&self, work: impl AsyncFnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.with_database(async |database: &Database| {
-            database.migrate().await?;
+            database.prepare().await?;
             work(database).await
         })
         .await
@@ -277,6 +277,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Prints an error and its causes, and returns its exit status.
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
 fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     let broken = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
@@ -287,12 +288,19 @@ fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let status = if is_wrong_call(error) { 2 } else { 1 };
     let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let remedy = crate::errors::database_remedy(error.as_ref());
     if json {
-        output::complain_json(&object!({ "error": error.to_string(), "causes": causes, "exit_status": status }));
+        eprintln!(
+            "{}",
+            object!({ "error": error.to_string(), "causes": causes, "next": remedy, "exit_status": status })
+        );
     } else {
-        output::complain(&format!("pointsd: {error}"));
+        eprintln!("pointsd: {error}");
         for cause in causes {
-            output::complain(&format!("  because: {cause}"));
+            eprintln!("  because: {cause}");
+        }
+        if let Some(remedy) = remedy {
+            eprintln!("  next: {remedy}");
         }
     }
     ExitCode::from(status)

@@ -9,19 +9,38 @@ use super::signals::stop_on_signal;
 use super::{Outcome, Program};
 use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
 use crate::daemon;
-use crate::database::Database;
+use crate::database::{Database, RoleKind};
 use crate::ledger::{Length, Period, Term};
 use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
 
-/// Shows or migrates the database's schema.
+/// Shows or migrates the database's schema, and gives roles their rights.
 #[derive(clap::Subcommand)]
 pub enum Db {
     /// Migrates the schema to this version
     Migrate,
     /// Shows which migrations are applied
     Status,
+    Grant(Grant),
+}
+
+/// Gives roles exactly the rights they need. Call it as the owner of the schema, again after each migration
+#[derive(clap::Args)]
+#[group(id = "roles", required = true, multiple = true)]
+pub struct Grant {
+    /// The role of the daemon, and of commands that post
+    #[arg(long, value_name = "ROLE", group = "roles")]
+    daemon: Option<String>,
+    /// An application's role: requests, holds, balances
+    #[arg(long, value_name = "ROLE", group = "roles")]
+    application: Option<String>,
+    /// A role that reads: balances, exports, reports
+    #[arg(long, value_name = "ROLE", group = "roles")]
+    reader: Option<String>,
+    /// Only print the statements
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Db {
@@ -31,9 +50,31 @@ impl Db {
             .with_database(async |database: &Database| match self {
                 Db::Migrate => migrate(database, program).await,
                 Db::Status => status(database, program).await,
+                Db::Grant(grant) => grant.run(database, program).await,
             })
             .await?;
         Ok(Outcome::Done)
+    }
+}
+
+impl Grant {
+    async fn run(self, database: &Database, program: &Program) -> anyhow::Result<()> {
+        let roles = [
+            (RoleKind::Daemon, self.daemon),
+            (RoleKind::Application, self.application),
+            (RoleKind::Reader, self.reader),
+        ];
+        let mut statements = String::new();
+        for (kind, role) in roles {
+            if let Some(role) = role {
+                statements.push_str(&database.grants(kind, &role).await?);
+            }
+        }
+        if !self.dry_run {
+            database.grant(&statements).await?;
+        }
+        let value = object!({ "database": database.describe(), "statements": statements, "dry_run": self.dry_run });
+        program.answer(value, || statements.trim_end().to_owned())
     }
 }
 

@@ -81,15 +81,15 @@ pub async fn serve(
     Ok(closed?)
 }
 
-/// Waits for the database and migrates it. None if the daemon is stopped first.
+/// Waits for the database and prepares it. None if the daemon is stopped first.
 async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
     let mut pauses = Backoff::DATABASE.pauses();
     loop {
         let tried = stop.run_until_cancelled(async {
             let database = Database::open(&Settings::from(config)).await?;
-            // Another daemon may be migrating, for as long as that takes.
-            match database.migrate().await {
-                Ok(_) => Ok(database),
+            // It may wait for an operator, or for another daemon, to migrate.
+            match database.prepare().await {
+                Ok(()) => Ok(database),
                 Err(error) => {
                     database.close().await.ok();
                     Err(error)

@@ -1,8 +1,9 @@
 //! The database's schema: the files in `sql/schema`, applied in order.
 //!
-//! Each file is compiled in and runs once, in one transaction with the row in `pointsd.migrations` that records it. A lock
-//! of the session keeps processes apart that start at the same time. An applied file must not change: its checksum is
-//! recorded. Before the first one, the server and the database are checked for what the schema needs.
+//! Each file is compiled in and runs once, in one transaction with the row in `pointsd.migrations` that records it. The
+//! transaction holds a lock, which keeps processes apart that start at the same time; where nothing is to be applied no lock is
+//! taken. An applied file must not change: its checksum is recorded. Before the first one, the server and the database are
+//! checked for what the schema needs.
 
 use std::time::{Duration, Instant};
 
@@ -83,75 +84,126 @@ const OLDEST_MAJOR: i32 = 14;
 /// The key of the lock: "pointsd" in ASCII.
 const LOCK_KEY: i64 = 0x0070_6f69_6e74_7364;
 
+/// How often to ask for the lock.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// A wait for the lock is told after so long.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
+
 /// Applies those of `migrations` that the database does not have yet.
 ///
 /// # Errors
-/// [`Error::Migration`] when an applied one was changed or is unknown to this program,
-/// [`Error::Statement`] when one fails; those before it stay applied, it leaves nothing behind.
+/// [`Error::Migration`] when an applied one was changed or is unknown to this program, [`Error::MigrationLocked`] when another
+/// session holds the lock, [`Error::Statement`] when one fails; those before it stay applied, it leaves nothing behind.
 pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, Error> {
-    // A session of its own: if this future is dropped half way, the session ends, and with it the lock.
-    let mut client = database.dedicated().await?.client;
-    // Another process may take long to migrate, and so may an index: there is no limit of time. But a lock on a table in
-    // use is not waited for without limit, because all later statements on the table would wait behind it.
-    client
-        .batch_execute(&format!(
-            "SET statement_timeout = 0; \
-             SELECT set_config('pointsd.lock_timeout', current_setting('lock_timeout'), false); \
-             SET lock_timeout = 0; \
-             SELECT pg_advisory_lock({LOCK_KEY}); \
-             SELECT set_config('lock_timeout', current_setting('pointsd.lock_timeout'), false)"
-        ))
-        .await
-        .map_err(Error::statement("waiting for the lock on migrations"))?;
-    let result = run_locked(&mut client, migrations).await;
-    let unlocked = client.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK_KEY})")).await;
-    if let Err(error) = unlocked {
-        // The end of the session, right below, releases it as well.
-        tracing::debug!(%error, "could not release the lock on migrations");
+    if pending(database, migrations).await?.is_some_and(|pending| pending.is_empty()) {
+        return Ok(Vec::new());
     }
-    result
+    // A session of its own: if this future is dropped half way, the session ends, and with it the transaction.
+    let client = database.dedicated().await?.client;
+    // An index may take long. A lock on a table in use is not waited for without limit, because all later statements on the
+    // table would wait behind it.
+    client.batch_execute("SET statement_timeout = 0").await.map_err(Error::statement("preparing to migrate"))?;
+    let mut done = Vec::new();
+    while let Some(applied) = apply_next(&client, migrations, database.inner.connect_timeout).await? {
+        tracing::info!(migration = applied.name, "applied migration {}", applied.name);
+        done.push(applied);
+    }
+    Ok(done)
 }
 
-async fn run_locked(client: &mut Client, migrations: &[Migration]) -> Result<Vec<AppliedMigration>, Error> {
+/// The names of the migrations that the database lacks; `None` where it has none at all.
+///
+/// # Errors
+/// As [`run`], but for those of a lock or a migration that fails.
+pub async fn pending(database: &Database, migrations: &[Migration]) -> Result<Option<Vec<String>>, Error> {
+    let client = database.connection().await?;
+    let Some(applied) = rows_if_any(&client).await? else { return Ok(None) };
+    check(migrations, &applied)?;
+    Ok(Some(lacking(migrations, &applied).map(Migration::full_name).collect()))
+}
+
+fn lacking<'a>(migrations: &'a [Migration], applied: &[Row]) -> impl Iterator<Item = &'a Migration> {
+    migrations.iter().filter(|migration| !applied.iter().any(|row| row.version == migration.version))
+}
+
+/// Applies the next migration in a transaction of its own; `None` if there is none left.
+async fn apply_next(
+    client: &Client,
+    migrations: &[Migration],
+    patience: Duration,
+) -> Result<Option<AppliedMigration>, Error> {
+    begin_locked(client, patience).await?;
     let found = ServerState::load(client).await?;
     if let Some(problem) = found.problem() {
         return Err(Error::Migration { problem });
     }
     if !found.migrated {
-        if !found.schema_exists {
-            client
-                .batch_execute("CREATE SCHEMA pointsd")
-                .await
-                .map_err(Error::statement("creating the schema pointsd"))?;
-        }
-        client
-            .batch_execute(
-                "CREATE TABLE pointsd.migrations (
-                     version    integer     NOT NULL,
-                     name       text        NOT NULL,
-                     sha256     text        NOT NULL,
-                     applied_at timestamptz NOT NULL DEFAULT now(),
-                     CONSTRAINT migrations_pkey PRIMARY KEY (version)
-                 )",
-            )
-            .await
-            .map_err(Error::statement("creating the table pointsd.migrations"))?;
+        found.create_table(client).await?;
     }
     let applied = rows(client).await?;
     check(migrations, &applied)?;
+    let Some(next) = lacking(migrations, &applied).next() else {
+        client.batch_execute("ROLLBACK").await.map_err(Error::statement("releasing the lock on migrations"))?;
+        return Ok(None);
+    };
+    let started = Instant::now();
+    let failed = || Error::statement(format!("applying migration {}", next.full_name()));
+    client.batch_execute(next.sql).await.map_err(failed())?;
+    client
+        .execute(
+            "INSERT INTO pointsd.migrations (version, name, sha256) VALUES ($1, $2, $3)",
+            &[&next.version, &next.name, &next.sha256()],
+        )
+        .await
+        .map_err(failed())?;
+    client.batch_execute("COMMIT").await.map_err(failed())?;
+    Ok(Some(AppliedMigration { name: next.full_name(), took: started.elapsed() }))
+}
 
-    let mut done = Vec::new();
-    for migration in migrations {
-        if applied.iter().any(|row| row.version == migration.version) {
-            continue;
+/// Begins a transaction that holds the lock on migrations. The lock belongs to the transaction, not to the session: behind a
+/// pooler the session may belong to another client the moment after.
+async fn begin_locked(client: &Client, patience: Duration) -> Result<(), Error> {
+    let failed = || Error::statement("waiting for the lock on migrations");
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        client.batch_execute("BEGIN").await.map_err(failed())?;
+        let row = client.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_KEY]).await.map_err(failed())?;
+        if row.try_get(0).map_err(failed())? {
+            return Ok(());
         }
-        let started = Instant::now();
-        apply(client, migration).await?;
-        let name = migration.full_name();
-        tracing::info!(migration = name, "applied migration {name}");
-        done.push(AppliedMigration { name, took: started.elapsed() });
+        let holder = lock_holder(client).await.map_err(failed())?;
+        client.batch_execute("ROLLBACK").await.map_err(failed())?;
+        if began.elapsed() > patience {
+            return Err(Error::MigrationLocked { holder, seconds: began.elapsed().as_secs() });
+        }
+        if began.elapsed() > SILENT_WAIT && !told {
+            tracing::warn!(
+                "the database is to be migrated, and waits for {holder}, which holds the lock on migrations"
+            );
+            told = true;
+        }
+        tokio::time::sleep(LOCK_POLL).await;
     }
-    Ok(done)
+}
+
+/// The session that holds the lock on migrations, for people.
+async fn lock_holder(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let rows = client
+        .query(
+            "SELECT a.pid, coalesce(a.usename, '?')::text, coalesce(nullif(a.application_name, ''), '?'),
+                    coalesce(a.client_addr::text, 'this machine')
+             FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) + l.objid::bigint = $1
+               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            &[&LOCK_KEY],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok("another session".to_owned()) };
+    let (pid, role, application, host): (i32, &str, &str, &str) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    Ok(format!("the session {pid} (role {role}, program {application}, from {host})"))
 }
 
 /// What the server and the database are like, before anything is changed.
@@ -209,6 +261,28 @@ impl ServerState {
         read.await.map_err(Error::statement("checking what the migrations need"))
     }
 
+    /// Creates the table that records the migrations.
+    async fn create_table(&self, client: &Client) -> Result<(), Error> {
+        if !self.schema_exists {
+            client
+                .batch_execute("CREATE SCHEMA pointsd")
+                .await
+                .map_err(Error::statement("creating the schema pointsd"))?;
+        }
+        client
+            .batch_execute(
+                "CREATE TABLE pointsd.migrations (
+                     version    integer     NOT NULL,
+                     name       text        NOT NULL,
+                     sha256     text        NOT NULL,
+                     applied_at timestamptz NOT NULL DEFAULT now(),
+                     CONSTRAINT migrations_pkey PRIMARY KEY (version)
+                 )",
+            )
+            .await
+            .map_err(Error::statement("creating the table pointsd.migrations"))
+    }
+
     /// Why the first migration cannot run, and what to do; `None` where it can, or where it has run.
     fn problem(&self) -> Option<String> {
         let ServerState { role, database, .. } = self;
@@ -251,20 +325,6 @@ impl ServerState {
     }
 }
 
-async fn apply(client: &mut Client, migration: &Migration) -> Result<(), Error> {
-    let failed = || Error::statement(format!("applying migration {}", migration.full_name()));
-    let transaction = client.transaction().await.map_err(failed())?;
-    transaction.batch_execute(migration.sql).await.map_err(failed())?;
-    transaction
-        .execute(
-            "INSERT INTO pointsd.migrations (version, name, sha256) VALUES ($1, $2, $3)",
-            &[&migration.version, &migration.name, &migration.sha256()],
-        )
-        .await
-        .map_err(failed())?;
-    transaction.commit().await.map_err(failed())
-}
-
 /// Refuses a database that was made by other files than these.
 fn check(migrations: &[Migration], applied: &[Row]) -> Result<(), Error> {
     let refuse = |problem: String| Err(Error::Migration { problem });
@@ -295,12 +355,7 @@ fn check(migrations: &[Migration], applied: &[Row]) -> Result<(), Error> {
 /// When the database cannot be read.
 pub async fn status(database: &Database, migrations: &[Migration]) -> Result<Vec<MigrationStatus>, Error> {
     let client = database.connection().await?;
-    let exists = client
-        .query_one("SELECT to_regclass('pointsd.migrations') IS NOT NULL", &[])
-        .await
-        .and_then(|row| row.try_get::<_, bool>(0))
-        .map_err(Error::statement("looking for the table pointsd.migrations"))?;
-    let applied = if exists { rows(&client).await? } else { Vec::new() };
+    let applied = rows_if_any(&client).await?.unwrap_or_default();
     let mut all: Vec<(i32, MigrationStatus)> = applied
         .into_iter()
         .map(|row| {
@@ -316,6 +371,20 @@ pub async fn status(database: &Database, migrations: &[Migration]) -> Result<Vec
     }
     all.sort_by_key(|(version, _)| *version);
     Ok(all.into_iter().map(|(_, status)| status).collect())
+}
+
+/// The applied migrations; `None` where their table does not exist.
+async fn rows_if_any(client: &Client) -> Result<Option<Vec<Row>>, Error> {
+    let exists = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                            WHERE n.nspname = 'pointsd' AND c.relname = 'migrations')",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get::<_, bool>(0))
+        .map_err(Error::statement("looking for the table pointsd.migrations"))?;
+    if exists { rows(client).await.map(Some) } else { Ok(None) }
 }
 
 async fn rows(client: &Client) -> Result<Vec<Row>, Error> {

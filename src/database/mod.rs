@@ -4,8 +4,10 @@
 //! [`Database::connection`] gives a connection to the modules above; [`is_transient`] says whether a
 //! failure is worth a retry.
 
+mod connect;
 mod cursor;
 pub mod embedded;
+mod grants;
 pub mod migrate;
 mod pipeline;
 mod session;
@@ -23,16 +25,18 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use tokio::sync::{Mutex, mpsc};
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use connect::{Connector, complete};
 #[doc(hidden)]
 pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
+pub use grants::RoleKind;
 pub use migrate::{AppliedMigration, MigrationStatus};
 pub(crate) use pipeline::{FirstError, pipelined};
+use session::SessionCheck;
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 
@@ -151,6 +155,34 @@ pub enum Error {
         /// What the system says.
         source: Option<io::Error>,
     },
+    /// The database was made by an older program.
+    #[error(
+        "the schema in {target} is of an older pointsd: it lacks {pending}; run pointsd db migrate as its owner, once no \
+         daemon of the older version is to start again"
+    )]
+    NotMigrated {
+        /// Host and database, without the password.
+        target: String,
+        /// The names of the pending migrations.
+        pending: String,
+    },
+    /// Another session held the lock on migrations.
+    #[error(
+        "the database cannot be migrated: {holder} held the lock on migrations for {seconds} s; if it does not migrate, end it \
+         with SELECT pg_terminate_backend of its number"
+    )]
+    MigrationLocked {
+        /// Which session, for people.
+        holder: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// A role cannot be given rights.
+    #[error("{problem}")]
+    Role {
+        /// Which role, and what to do next.
+        problem: String,
+    },
     /// The applied migrations and this program do not fit together.
     #[error("{problem}")]
     Migration {
@@ -164,12 +196,15 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { source, .. } | Self::Statement { source, .. } => is_transient(source),
+            // An operator migrates, or another process that is under way.
+            Self::NotMigrated { .. } | Self::MigrationLocked { .. } => true,
             Self::Timeout { .. } | Self::Busy { .. } | Self::EmbeddedDown { .. } => true,
             Self::Url(_)
             | Self::CaFileWithoutTls
             | Self::CaFile { .. }
             | Self::Closed
             | Self::Embedded { .. }
+            | Self::Role { .. }
             | Self::Migration { .. } => false,
         }
     }
@@ -198,6 +233,7 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 SqlState::CANNOT_CONNECT_NOW,
                 SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                SqlState::IDLE_SESSION_TIMEOUT,
             ]
             .contains(code);
     }
@@ -230,10 +266,11 @@ pub struct Database {
 struct Inner {
     pool: Pool,
     pool_size: usize,
+    /// Until every host was tried.
     connect_timeout: Duration,
-    config: Config,
+    connector: Connector,
     tls: MakeRustlsConnect,
-    session_sql: String,
+    session: SessionCheck,
     description: String,
     embedded: Option<Mutex<Option<EmbeddedServer>>>,
 }
@@ -269,11 +306,10 @@ impl Database {
         let ca_file = settings.ca_file.as_deref().filter(|_| server.is_none());
         complete(&mut config, settings.connect_timeout, ca_file.is_some())?;
         let tls = tls::connector(config.get_ssl_mode(), ca_file)?;
-        url::protect_password(&mut config);
-        let session_sql = session::common_settings(settings.statement_timeout);
-        let connect_timeout = connect_timeout_of_all_hosts(&config);
+        let session = SessionCheck::new(settings.statement_timeout);
+        let connector = Connector::new(&config, tls.clone());
         let pool_size = settings.pool_size.max(1);
-        let pool = pool(&config, &tls, &session_sql, pool_size, connect_timeout);
+        let pool = pool(&config, &connector, &session, pool_size);
         let description = match &server {
             Some(server) => server.describe(),
             None => url::describe(&config),
@@ -282,10 +318,10 @@ impl Database {
             inner: Arc::new(Inner {
                 pool: pool?,
                 pool_size,
-                connect_timeout,
-                config,
+                connect_timeout: connector.longest(),
+                connector,
                 tls,
-                session_sql,
+                session,
                 description,
                 embedded: server.map(|server| Mutex::new(Some(server))),
             }),
@@ -355,6 +391,21 @@ impl Database {
         migrate::run(self, migrate::MIGRATIONS).await
     }
 
+    /// Makes sure that the schema is the one of this program: migrates an empty database, and a private server's. A database
+    /// that others use is migrated by `pointsd db migrate` only, because a newer schema locks out daemons of an older version.
+    ///
+    /// # Errors
+    /// [`Error::NotMigrated`] when migrations are pending, or as [`Database::migrate`].
+    pub async fn prepare(&self) -> Result<(), Error> {
+        match migrate::pending(self, migrate::MIGRATIONS).await? {
+            Some(pending) if pending.is_empty() => Ok(()),
+            Some(pending) if !self.is_embedded() => {
+                Err(Error::NotMigrated { target: self.describe(), pending: pending.join(", ") })
+            }
+            _ => self.migrate().await.map(|_| ()),
+        }
+    }
+
     /// All migrations, those of this program and those of the database, in order. Changes nothing.
     ///
     /// # Errors
@@ -398,7 +449,7 @@ impl Database {
     async fn connect_alone(&self) -> Result<Dedicated, Error> {
         let connect = async {
             let (client, mut connection) =
-                self.inner.config.connect(self.inner.tls.clone()).await.map_err(|source| self.connect_error(source))?;
+                self.inner.connector.open().await.map_err(|source| self.connect_error(source))?;
             let (sender, notifications) = mpsc::unbounded_channel();
             tokio::spawn(async move {
                 while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -415,7 +466,7 @@ impl Database {
                     }
                 }
             });
-            client.batch_execute(&self.inner.session_sql).await.map_err(|source| self.connect_error(source))?;
+            client.batch_execute(self.inner.session.settings()).await.map_err(|source| self.connect_error(source))?;
             Ok(Dedicated { client, notifications })
         };
         match tokio::time::timeout(self.inner.connect_timeout, connect).await {
@@ -457,68 +508,30 @@ fn connect_hint(error: &tokio_postgres::Error) -> String {
     hint.to_owned()
 }
 
-/// Fills in what the URL leaves open.
-fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Result<(), Error> {
-    if config.get_application_name().is_none() {
-        config.application_name("pointsd");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(connect_timeout);
-    }
-    // A host that vanishes without a word must be noticed in the time of a failover, not after the
-    // system's two hours.
-    if config.get_keepalives_interval().is_none() && config.get_keepalives_retries().is_none() {
-        config.keepalives_idle(Duration::from_secs(30));
-        config.keepalives_interval(Duration::from_secs(10));
-        config.keepalives_retries(3);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(60));
-    }
-    let only_sockets =
-        !config.get_hosts().is_empty() && (config.get_hosts().iter()).all(|host| matches!(host, Host::Unix(_)));
-    if only_sockets {
-        // There is no TLS on a socket of the same machine; libpq ignores sslmode there as well.
-        config.ssl_mode(SslMode::Disable);
-    } else if with_ca && config.get_ssl_mode() == SslMode::Disable {
-        return Err(Error::CaFileWithoutTls);
-    } else if with_ca {
-        // With an authority in the settings, the connection must not fall back to plain text.
-        config.ssl_mode(SslMode::Require);
-    }
-    Ok(())
-}
-
-/// The driver's own timeout is for one host and ends when the socket is open; this one is for
-/// everything until the session is ready.
-fn connect_timeout_of_all_hosts(config: &Config) -> Duration {
-    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
-    let each = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
-    each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX))
-}
-
-fn pool(
-    config: &Config,
-    tls: &MakeRustlsConnect,
-    session_sql: &str,
-    size: usize,
-    timeout: Duration,
-) -> Result<Pool, Error> {
-    let manager = Manager::from_config(
-        config.clone(),
-        tls.clone(),
-        ManagerConfig { recycling_method: RecyclingMethod::Verified },
-    );
-    let sql: Arc<str> = session_sql.into();
+fn pool(config: &Config, connector: &Connector, session: &SessionCheck, size: usize) -> Result<Pool, Error> {
+    // A connection is checked when it leaves the pool: see `SessionCheck`.
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_connect(config.clone(), connector.clone(), recycling);
+    let (set, check) = (session.clone(), session.clone());
+    let limit = Some(connector.longest());
     Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(timeout))
-        .create_timeout(Some(timeout))
-        .recycle_timeout(Some(timeout))
+        .wait_timeout(limit)
+        .create_timeout(limit)
+        .recycle_timeout(limit)
         .post_create(Hook::async_fn(move |client, _| {
-            let sql = Arc::clone(&sql);
-            Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
+            let set = set.clone();
+            Box::pin(async move { client.batch_execute(set.settings()).await.map_err(HookError::Backend) })
+        }))
+        .pre_recycle(Hook::async_fn(move |client, _| {
+            let check = check.clone();
+            Box::pin(async move {
+                match check.is_sound(client).await.map_err(HookError::Backend)? {
+                    true => Ok(()),
+                    false => Err(HookError::message("this session cannot be used any more")),
+                }
+            })
         }))
         .build()
         // It can only miss a runtime, which is given above.
@@ -529,30 +542,6 @@ fn pool(
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_the_url_leaves_open_is_filled_in() {
-        let complete_url = |url: &str, with_ca| {
-            let mut config = DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
-            complete(&mut config, Duration::from_secs(3), with_ca).map(|()| config)
-        };
-        let config = complete_url("postgres://h/d", false).unwrap();
-        assert_eq!(config.get_application_name(), Some("pointsd"));
-        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
-        assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
-
-        let config = complete_url("postgres://h,i/d?application_name=x&connect_timeout=7", true);
-        let config = config.unwrap();
-        assert_eq!(config.get_application_name(), Some("x"));
-        assert_eq!(connect_timeout_of_all_hosts(&config), Duration::from_secs(14));
-        assert_eq!(config.get_ssl_mode(), SslMode::Require, "a CA means verify");
-
-        let config = complete_url("postgres:///d?host=/run/postgresql&sslmode=require", true).unwrap();
-        assert_eq!(config.get_ssl_mode(), SslMode::Disable, "no TLS on sockets");
-
-        let error = complete_url("postgres://h/d?sslmode=disable", true).err();
-        assert!(error.unwrap().to_string().contains("contradict"));
-    }
 
     #[tokio::test]
     async fn a_refused_connection_is_transient_and_a_bad_url_is_not() {

@@ -3,7 +3,11 @@
 //! A setting for one statement belongs into its transaction, with SET LOCAL. So a pooled connection keeps no other settings
 //! than the common ones.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+use uuid::Uuid;
 
 /// What a session is for. The settings of a kind come on top of those that every session has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +26,10 @@ impl SessionKind {
         match self {
             // Each statement reaches its rows by an index, row by row. A generic plan that was made while the tables were
             // small, or before they were analysed, would read them whole, and stay. The sweep reads its list to the end.
+            // A process that stops for five seconds between two statements may be stopped for good (Ctrl-Z). It must not keep
+            // accounts locked.
             SessionKind::Ledger => {
-                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                "SET idle_in_transaction_session_timeout = '5s'; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                  SET plan_cache_mode = force_generic_plan; SET jit = off; SET cursor_tuple_fraction = 1"
             }
             // - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session,
@@ -48,17 +54,59 @@ impl SessionKind {
     }
 }
 
+/// The settings of every session, and the check that a pooled one still has them.
+#[derive(Clone)]
+pub(super) struct SessionCheck {
+    settings: Arc<str>,
+    /// A value of the setting `pointsd.session`, which no other process has.
+    mark: Arc<str>,
+}
+
+impl SessionCheck {
+    pub fn new(statement_timeout: Duration) -> SessionCheck {
+        let mark = Uuid::new_v4().to_string();
+        let settings = format!("{}; SET pointsd.session = '{mark}'", common_settings(statement_timeout));
+        SessionCheck { settings: settings.into(), mark: mark.into() }
+    }
+
+    /// The statements that every session starts with.
+    pub fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    /// Whether a session that was used before can be used again: in one round trip, which also shows that it is alive.
+    ///
+    /// - A session that became read-only stays so. A new one finds whether the database still is.
+    /// - Behind a pooler in transaction mode the next statement may reach a session without our settings.
+    pub async fn is_sound(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        let sql = "SELECT pg_catalog.current_setting('transaction_read_only'), \
+                          pg_catalog.current_setting('pointsd.session', true)";
+        let answer = client.simple_query(sql).await?;
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(row.is_some_and(|row| row.get(0) == Some("off") && row.get(1) == Some(&*self.mark)))
+    }
+}
+
 /// What every session starts with, in one round trip.
 ///
+/// - Only PostgreSQL's own objects are found by name alone; every other name is written in full. Otherwise a role that may
+///   create functions could have its own run in place of, say, `cardinality`, with the rights of this session.
 /// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
 /// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow statement.
 /// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.
-pub(super) fn common_settings(statement_timeout: Duration) -> String {
+/// - Limits that the role or the database has for whole transactions and for idle sessions do not count: a report may take
+///   long, and a pooled session waits for work.
+fn common_settings(statement_timeout: Duration) -> String {
     let statement_ms = statement_timeout.as_millis();
     let lock_ms = statement_ms / 2;
     format!(
-        "SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
+        "SET search_path = pg_catalog, pg_temp; \
+         SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
          SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}; \
-         SET idle_in_transaction_session_timeout = '60s'"
+         SET idle_in_transaction_session_timeout = '60s'; SET idle_session_timeout = 0; \
+         SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
     )
 }

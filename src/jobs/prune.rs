@@ -51,8 +51,7 @@ impl Job for Prune {
             let done = runs + requests + reports + findings;
             guard.save_progress(transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
-            let state_dir = context.config.state_dir.clone();
-            tokio::task::spawn_blocking(move || reports::remove_files(&folders, &state_dir)).await?;
+            tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
             transaction.commit().await?;
         }
         Ok(Ended::Done(pruning.pruned))

@@ -5,6 +5,7 @@ mod input;
 mod jobs;
 mod order;
 mod publication;
+mod roles;
 pub(crate) mod scenarios;
 mod settings;
 mod what_happens;

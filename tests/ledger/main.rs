@@ -27,6 +27,7 @@ mod properties;
 mod round_trips;
 mod scenarios;
 mod schema;
+mod sessions;
 mod statements;
 mod sweep;
 mod then;

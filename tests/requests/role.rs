@@ -1,10 +1,9 @@
-//! An application's role, with the rights that docs/requests.md gives it and no others.
+//! An application's role, with the rights that `db grant` gives it and no others.
 
+use pointsd::database::RoleKind;
 use tokio_postgres::Client;
 
 use super::{SETTINGS, Server, TestDatabase, all_done, outcomes, recharge, user};
-
-const PAGE: &str = include_str!("../../docs/requests.md");
 
 async fn row(client: &Client, sql: &str) -> String {
     let rows = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -17,7 +16,7 @@ async fn row(client: &Client, sql: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documented_rights_are_enough_and_needed() {
+async fn the_granted_rights_are_enough_and_needed() {
     let database = TestDatabase::new().await;
     let (owner, app) = (database.client().await, database.client().await);
     recharge(&database, 2).await;
@@ -50,11 +49,9 @@ async fn the_documented_rights_are_enough_and_needed() {
         let error = app.simple_query(sql).await.expect_err(sql);
         assert!(format!("{error:?}").contains("permission denied"), "{sql}: {error:?}");
     }
-    let grants: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix("    GRANT ")).collect();
-    assert_eq!(grants.len(), 5, "{grants:?}");
-    for grant in grants {
-        owner.batch_execute(&format!("GRANT {}", grant.replace("TO app;", &format!("TO {role};")))).await.unwrap();
-    }
+    let pointsd = database.database().await;
+    let grants = pointsd.grants(RoleKind::Application, &role).await.unwrap();
+    pointsd.grant(&grants).await.unwrap();
     for (sql, expected) in &calls {
         assert_eq!(row(&app, sql).await, *expected, "{sql}");
     }

@@ -190,6 +190,24 @@ impl TestDatabase {
         Database::open(&settings(&self.config(), 8)).await.unwrap()
     }
 
+    /// Makes functions that look like the server's, and has every session find them first.
+    pub async fn set_lookalikes(&self) {
+        let client = self.client().await;
+        client.batch_execute(include_str!("lookalikes.sql")).await.unwrap();
+        client
+            .batch_execute(&format!("ALTER DATABASE {} SET search_path = public, pg_catalog", self.name))
+            .await
+            .unwrap();
+        let hostile = self.client().await.query("SELECT cardinality(ARRAY[1])", &[]).await;
+        assert!(format!("{hostile:?}").contains("a lookalike ran"), "{hostile:?}");
+    }
+
+    /// Undoes the last step, for the invariants.
+    pub async fn forget_lookalikes(&self) {
+        let set = format!("ALTER DATABASE {} SET search_path = pg_catalog", self.name);
+        self.client().await.batch_execute(&set).await.unwrap();
+    }
+
     /// Empties the ledger, which takes the rights of the tables' owner and a deliberate step around the history's
     /// guard.
     pub async fn clear(&self, client: &Client) {

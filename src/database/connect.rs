@@ -1,0 +1,226 @@
+//! Opens sessions: tries the hosts of the URL in turn, each with the whole timeout, and begins with the one that worked last.
+//!
+//! The driver's own timeout ends when the socket is open. A frozen server accepts the socket and never answers, so this one is
+//! for everything until the session is ready.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::Connect;
+use futures_util::future::{BoxFuture, pending};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream;
+
+/// The hosts, and how to reach them. A clone shares which of them worked last.
+#[derive(Clone)]
+pub(super) struct Connector {
+    hosts: Arc<[Config]>,
+    tls: MakeRustlsConnect,
+    each: Duration,
+    random: bool,
+    /// The index of the host that worked last.
+    last: Arc<AtomicUsize>,
+}
+
+impl Connector {
+    pub fn new(config: &Config, tls: MakeRustlsConnect) -> Connector {
+        Connector {
+            hosts: single_hosts(config).into(),
+            tls,
+            each: config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10)),
+            random: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            last: Arc::default(),
+        }
+    }
+
+    /// How long it may take until every host was tried.
+    pub fn longest(&self) -> Duration {
+        self.each.saturating_mul(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX))
+    }
+
+    /// A session with the first host that gives one, and the connection that serves it.
+    ///
+    /// # Errors
+    /// Of the last host that answered. Where none did this waits without end: the caller's limit is [`Connector::longest`].
+    pub async fn open(&self) -> Result<(Client, Connection<Socket, Stream>), Error> {
+        let first = match self.random {
+            true => usize::from(uuid::Uuid::new_v4().as_bytes()[0]),
+            false => self.last.load(Ordering::Relaxed),
+        };
+        let in_turn = (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len());
+        let mut failed = None;
+        for index in in_turn {
+            let Some(host) = self.hosts.get(index) else { continue };
+            match tokio::time::timeout(self.each, host.connect(self.tls.clone())).await {
+                Ok(Ok(session)) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                Ok(Err(error)) => failed = Some(error),
+                Err(_) => tracing::debug!("{} did not answer in time", super::url::describe(host)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => pending().await,
+        }
+    }
+}
+
+impl Connect for Connector {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        Box::pin(async {
+            let (client, connection) = self.open().await?;
+            let served = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a pooled connection was lost");
+                }
+            });
+            Ok((client, served))
+        })
+    }
+}
+
+/// Fills in what the URL leaves open.
+pub(super) fn complete(config: &mut Config, connect_timeout: Duration, with_ca: bool) -> Result<(), super::Error> {
+    if config.get_application_name().is_none() {
+        config.application_name("pointsd");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(connect_timeout);
+    }
+    // A host that vanishes without a word must be noticed in the time of a failover, not after the
+    // system's two hours.
+    if config.get_keepalives_interval().is_none() && config.get_keepalives_retries().is_none() {
+        config.keepalives_idle(Duration::from_secs(30));
+        config.keepalives_interval(Duration::from_secs(10));
+        config.keepalives_retries(3);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(60));
+    }
+    let only_sockets =
+        !config.get_hosts().is_empty() && (config.get_hosts().iter()).all(|host| matches!(host, Host::Unix(_)));
+    if only_sockets {
+        // There is no TLS on a socket of the same machine; libpq ignores sslmode there as well.
+        config.ssl_mode(SslMode::Disable);
+    } else if with_ca && config.get_ssl_mode() == SslMode::Disable {
+        return Err(super::Error::CaFileWithoutTls);
+    } else if with_ca {
+        // With an authority in the settings, the connection must not fall back to plain text.
+        config.ssl_mode(SslMode::Require);
+    }
+    Ok(())
+}
+
+/// The configuration of each host alone. The driver gives its hosts no way to be taken apart.
+fn single_hosts(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    let fits = |length: usize| length == 0 || length == count;
+    if count < 2 || !fits(hosts.len()) || !fits(addresses.len()) || !(ports.len() == 1 || fits(ports.len())) {
+        return vec![config.clone()]; // where the lists do not fit together, the driver says so
+    }
+    let single = |index: usize| {
+        let mut single = without_hosts(config);
+        match hosts.get(index) {
+            Some(Host::Tcp(name)) => drop(single.host(name)),
+            Some(Host::Unix(folder)) => drop(single.host_path(folder)),
+            None => {}
+        }
+        if let Some(address) = addresses.get(index) {
+            single.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(index).or(ports.first()) {
+            single.port(*port);
+        }
+        single
+    };
+    (0..count).map(single).collect()
+}
+
+/// Everything of a configuration but its hosts and ports.
+fn without_hosts(config: &Config) -> Config {
+    let mut copy = Config::new();
+    copy.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .target_session_attrs(config.get_target_session_attrs())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle());
+    if let Some(user) = config.get_user() {
+        copy.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        copy.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        copy.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        copy.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        copy.application_name(name);
+    }
+    if let Some(limit) = config.get_connect_timeout() {
+        copy.connect_timeout(*limit);
+    }
+    if let Some(limit) = config.get_tcp_user_timeout() {
+        copy.tcp_user_timeout(*limit);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        copy.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        copy.keepalives_retries(retries);
+    }
+    copy
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::super::DatabaseUrl;
+    use super::*;
+
+    #[test]
+    fn what_the_url_leaves_open_is_filled_in() {
+        let complete_url = |url: &str, with_ca| {
+            let mut config = DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
+            complete(&mut config, Duration::from_secs(3), with_ca).map(|()| config)
+        };
+        let config = complete_url("postgres://h/d", false).unwrap();
+        assert_eq!(config.get_application_name(), Some("pointsd"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
+
+        let config = complete_url("postgres://h,i/d?application_name=x&connect_timeout=7", true);
+        let config = config.unwrap();
+        assert_eq!(config.get_application_name(), Some("x"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require, "a CA means verify");
+
+        let config = complete_url("postgres:///d?host=/run/postgresql&sslmode=require", true).unwrap();
+        assert_eq!(config.get_ssl_mode(), SslMode::Disable, "no TLS on sockets");
+
+        let error = complete_url("postgres://h/d?sslmode=disable", true).err();
+        assert!(error.unwrap().to_string().contains("contradict"));
+    }
+
+    #[test]
+    fn each_host_of_a_url_becomes_a_configuration_of_its_own() {
+        let config = |url: &str| DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
+        let url =
+            "postgres://u:secret@a:1,b:2/d?application_name=x&target_session_attrs=read-write&keepalives_retries=7";
+        let singles = single_hosts(&config(url));
+        let alone = |host: &str| config(&url.replace("a:1,b:2", host));
+        assert_eq!(singles, [alone("a:1"), alone("b:2")]);
+        assert_eq!(single_hosts(&alone("a:1")), [alone("a:1")]);
+    }
+}

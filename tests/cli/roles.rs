@@ -1,0 +1,209 @@
+//! Every command under the role that `db grant` makes for it, on a database where other roles own lookalikes of the server's
+//! functions; and what each role may not do.
+
+use crate::program::{Folder, Running, call, eventually, on, post, run, wait};
+use crate::support::{TestDatabase, user};
+use nix::sys::signal::Signal;
+use tokio_postgres::error::SqlState;
+
+/// A role of each kind, with exactly its rights, and the URL of a session under it.
+struct Roles {
+    database: TestDatabase,
+    owner: String,
+    names: [String; 3],
+}
+
+impl Roles {
+    fn new() -> Roles {
+        let database = wait(TestDatabase::new());
+        let owner = database.url();
+        // Roles belong to the whole server, where other tests run.
+        let names = ["daemon", "app", "reader"].map(|kind| format!("{kind}_{}", uuid::Uuid::new_v4().simple()));
+        let create = names.iter().map(|name| format!("CREATE ROLE {name} LOGIN;")).collect::<String>();
+        sql(&database, &create);
+        let [daemon, app, reader] = &names;
+        let grant = ["db", "grant", "--daemon", daemon, "--application", app, "--reader", reader];
+        call(&owner, &grant).expect(0);
+        Roles { database, owner, names }
+    }
+
+    fn url(&self, role: usize) -> String {
+        let (_, rest) = self.owner.split_once('@').unwrap();
+        format!("postgres://{}@{rest}", self.names[role])
+    }
+
+    /// The SQLSTATE of a statement under a role.
+    fn refused(&self, role: usize, sql: &str) -> Option<SqlState> {
+        let sql = format!("SET ROLE {}; {sql}", self.names[role]);
+        wait(async {
+            self.database.client().await.batch_execute(&sql).await.err().and_then(|error| error.code().cloned())
+        })
+    }
+}
+
+impl Drop for Roles {
+    fn drop(&mut self) {
+        for name in &self.names {
+            sql(&self.database, &format!("DROP OWNED BY {name}; DROP ROLE {name}"));
+        }
+    }
+}
+
+fn sql(database: &TestDatabase, sql: &str) {
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+}
+
+const POSTINGS: &str = r#"{"op":"recharge","user":"USER","points":100,"source":"gift","order_id":1,"at":"2026-01-01T00:00:00Z"}
+{"op":"recharge","user":"USER","points":50,"source":"gift","order_id":2,"at":"2026-01-01T00:00:00Z","expires_at":"2026-01-02T00:00:00Z"}
+{"op":"consume","user":"USER","points":30,"source_type":"tts","source_id":"1","at":"2026-01-03T00:00:00Z"}
+{"op":"consume","user":"USER","points":20,"source_type":"tts","source_id":"2","at":"2026-01-01T12:00:00Z"}
+{"op":"refund","user":"USER","source_type":"tts","source_id":"1"}
+{"op":"void","user":"USER","points":1,"source":"gift","order_id":1}
+{"op":"hold","user":"USER","points":5,"source_type":"tts","source_id":"3","until":"2036-01-01T00:00:00Z"}
+{"op":"release","user":"USER","source_type":"tts","source_id":"3"}
+"#;
+
+#[test]
+fn every_command_works_under_its_role_and_finds_no_lookalike() {
+    let roles = Roles::new();
+    wait(roles.database.set_lookalikes());
+    let (daemon, reader, folder) = (roles.url(0), roles.url(2), Folder::new());
+    let me = user(1).to_string();
+    let lines = POSTINGS.replace("USER", &me);
+    post(&daemon, &lines).expect(0);
+    let file = folder.file("more.ndjson", lines.replace("\"tts\"", "\"script\""));
+    call(&daemon, &["enqueue", &file]).expect(0);
+
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let mut serve = on(&daemon, &["serve"]);
+    serve.env("POINTSD_CONFIG", &config);
+    let serving = Running::start(serve);
+    eventually("the requests are finished", || {
+        let counts = call(&reader, &["requests", "--json"]).expect(0).json()["counts"].clone();
+        (counts["pending"] == 0).then_some(())
+    });
+    serving.signal(Signal::SIGTERM);
+    serving.finish().expect(0);
+
+    let with_state = |url: &str, args: &[&str]| {
+        let mut command = on(url, args);
+        command.env("POINTSD_CONFIG", &config);
+        run(command)
+    };
+    for args in [
+        &["run", "expiry"][..],
+        &["run", "arrears"],
+        &["run", "reconciliation", "--full"],
+        &["run", "reconciliation"],
+        &["run", "prune"],
+        &["jobs", "pause", "expiry"],
+        &["jobs", "resume", "expiry"],
+        &["recharge", &me, "5", "--source", "gift", "--order-id", "7"],
+        &["consume", &me, "5", "--source-type", "tts", "--source-id", "9"],
+        &["refund", &me, "--source-type", "tts", "--source-id", "9"],
+        &["hold", &me, "1", "--source-type", "tts", "--source-id", "10", "--until", "2036-01-01T00:00:00Z"],
+        &["release", &me, "--source-type", "tts", "--source-id", "10"],
+        &["void", &me, "--source", "gift", "--order-id", "7"],
+        &["repair", "plan"],
+    ] {
+        with_state(&daemon, args).expect(0);
+    }
+    for args in [
+        &["balance", &me][..],
+        &["balance", &me, "--as-of", "2026-01-01T00:00:00Z"],
+        &["check", &me, "1"],
+        &["holds", &me],
+        &["export", "accounts"],
+        &["export", "batches"],
+        &["export", "entries"],
+        &["arrears"],
+        &["requests"],
+        &["jobs"],
+        &["runs"],
+        &["reports"],
+        &["db", "status"],
+        &["repair", "plan"],
+    ] {
+        for url in [&daemon, &reader] {
+            with_state(url, args).expect(0);
+        }
+    }
+    let refused = call(&reader, &["recharge", &me, "5", "--source", "gift"]).expect(1);
+    assert!(
+        refused.stderr.contains("next: the schema's owner gives a role its rights with pointsd db grant"),
+        "{}",
+        refused.stderr
+    );
+    wait(roles.database.forget_lookalikes());
+}
+
+#[test]
+fn a_role_may_do_nothing_else() {
+    let roles = Roles::new();
+    post(&roles.owner, POSTINGS.replace("USER", &user(1).to_string())).expect(0);
+    let refused = |role: usize, sql: &str| {
+        assert_eq!(roles.refused(role, sql), Some(SqlState::INSUFFICIENT_PRIVILEGE), "{}: {sql}", roles.names[role]);
+    };
+    let entry =
+        "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+        source_type, description, allocated_batches, allocated_points";
+    for sql in [
+        "UPDATE pointsd.entries SET amount = amount".to_owned(),
+        "DELETE FROM pointsd.entries".to_owned(),
+        "TRUNCATE pointsd.entries".to_owned(),
+        format!(
+            "{entry}, correction) SELECT gen_random_uuid(), 1, 0, 0, 0, now(), 1, 'adjust', 'x', 'x', '{{}}', '{{}}', '{{}}'"
+        ),
+        "UPDATE pointsd.accounts SET total_adjusted = 1".to_owned(),
+        "UPDATE pointsd.batches SET amount = 1".to_owned(),
+        "DELETE FROM pointsd.accounts".to_owned(),
+        "DELETE FROM pointsd.batches".to_owned(),
+        "CREATE TABLE pointsd.mine ()".to_owned(),
+        "ALTER TABLE pointsd.entries DISABLE TRIGGER ALL".to_owned(),
+        "INSERT INTO pointsd.migrations SELECT 9, 'x', 'x', now()".to_owned(),
+        "DROP SCHEMA pointsd CASCADE".to_owned(),
+    ] {
+        (0..3).for_each(|role| refused(role, &sql));
+    }
+    for sql in [
+        "SELECT FROM pointsd.entries",
+        "SELECT FROM pointsd.accounts",
+        "SELECT FROM pointsd.holds",
+        "SELECT FROM pointsd.outbox",
+    ] {
+        refused(1, sql);
+    }
+    for sql in ["UPDATE pointsd.requests SET points = 1", "DELETE FROM pointsd.requests"] {
+        (1..3).for_each(|role| refused(role, sql));
+    }
+    refused(2, "INSERT INTO pointsd.requests (op, user_id, points) VALUES ('consume', gen_random_uuid(), 1)");
+    refused(2, "SELECT pointsd.hold(gen_random_uuid(), 1, 'tts', 'x', now())");
+
+    // Repairs and migrations are the owner's.
+    sql(&roles.database, "UPDATE pointsd.accounts SET last_batch = last_batch + 1");
+    let folder = Folder::new();
+    let plan = folder.path().join("plan.json").display().to_string();
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let reconcile = |url: &str| {
+        let mut command = on(url, &["run", "reconciliation", "--full"]);
+        command.env("POINTSD_CONFIG", &config);
+        run(command)
+    };
+    reconcile(&roles.url(0)).expect(3);
+    call(&roles.url(0), &["repair", "plan", "--output", &plan]).expect(0);
+    let denied = call(&roles.url(0), &["repair", "apply", &plan, "--reason", "test"]).expect(1);
+    assert!(denied.stderr.contains("migrations and repairs need the owner"), "{}", denied.stderr);
+    call(&roles.owner, &["repair", "apply", &plan, "--reason", "test"]).expect(0);
+
+    // Granting again takes back what was given by hand.
+    sql(&roles.database, &format!("GRANT SELECT ON pointsd.entries TO {}", roles.names[1]));
+    assert_eq!(roles.refused(1, "SELECT FROM pointsd.entries"), None);
+    let printed = call(&roles.owner, &["db", "grant", "--application", &roles.names[1], "--dry-run"]).expect(0);
+    assert!(printed.stdout.contains(&format!("GRANT SELECT ON pointsd.requests TO {};", roles.names[1])));
+    assert_eq!(roles.refused(1, "SELECT FROM pointsd.entries"), None, "a dry run changes nothing");
+    call(&roles.owner, &["db", "grant", "--application", &roles.names[1]]).expect(0);
+    refused(1, "SELECT FROM pointsd.entries");
+
+    let unknown = call(&roles.owner, &["db", "grant", "--reader", "no_such_role"]).expect(1);
+    assert!(unknown.stderr.contains("there is no role no_such_role: create it first"), "{}", unknown.stderr);
+}

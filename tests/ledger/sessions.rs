@@ -1,0 +1,140 @@
+//! How sessions are opened and kept: what they find by name, which hosts are tried, and when a pooled one is thrown away.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pointsd::database::{self, Database, Settings};
+use pointsd::ledger::{Posting, Session};
+
+use crate::model::rules;
+use crate::support::settings;
+use crate::{TestDatabase, at, user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lookalikes_of_the_servers_functions_never_run() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    client.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();
+    database.set_lookalikes().await;
+
+    let pointsd = database.database().await;
+    pointsd.migrate().await.unwrap();
+    let mut session = Session::connect(&pointsd).await.unwrap();
+    let day = at("2026-01-01T00:00:00Z");
+    let posted =
+        [Posting::recharge(user(1), 100, "gift", day).with_key("a"), Posting::consume(user(1), 30, "tts", "t1", day)];
+    let replies = session.post(&posted, &rules()).await.unwrap();
+    assert!(replies.iter().all(|reply| reply.status() == "posted"), "{replies:?}");
+    let swept = session.sweep(at("2027-01-03T00:00:00Z"), false, &rules(), |_| true).await.unwrap();
+    assert_eq!(swept.points, 70);
+    let balance = session.balance(user(1), day).await.unwrap();
+    assert_eq!(balance.balance, 0);
+    database.forget_lookalikes().await;
+}
+
+/// A pool of one connection.
+async fn one_connection(test: &TestDatabase) -> Database {
+    Database::open(&settings(&test.config(), 1)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_session_that_became_read_only_is_opened_anew() {
+    let test = TestDatabase::new().await;
+    let (admin, name) = (test.client().await, test.config().get_dbname().unwrap().to_owned());
+    let set = |what: &str| format!("ALTER DATABASE {name} {what}");
+    admin.batch_execute(&set("SET default_transaction_read_only = on")).await.unwrap();
+    let database = one_connection(&test).await;
+    let read_only = async || {
+        let client = database.connection().await.unwrap();
+        client.query_one("SHOW transaction_read_only", &[]).await.unwrap().get::<_, String>(0)
+    };
+    assert_eq!(read_only().await, "on");
+    admin.batch_execute(&set("RESET default_transaction_read_only")).await.unwrap();
+    assert_eq!(read_only().await, "off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_session_that_lost_its_settings_is_opened_anew() {
+    let test = TestDatabase::new().await;
+    let database = one_connection(&test).await;
+    // As behind a pooler that gives each transaction another session.
+    database.connection().await.unwrap().batch_execute("DISCARD ALL").await.unwrap();
+    let client = database.connection().await.unwrap();
+    let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
+    assert_eq!(path, "pg_catalog, pg_temp");
+}
+
+/// A server that takes connections and never answers; counts them.
+fn frozen_host() -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        let mut taken = Vec::new();
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            taken.push(stream);
+        }
+    });
+    (port, count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_host_is_left_behind_once() {
+    let test = TestDatabase::new().await;
+    let (port, asked) = frozen_host();
+    let url = test.url();
+    let (user, rest) = url.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
+    let settings = Settings {
+        connect_timeout: Duration::from_secs(1),
+        ..Settings::server(format!("postgres://{user}@127.0.0.1:{port},{rest}"))
+    };
+    let database = Database::open(&settings).await.unwrap();
+    for _ in 0..3 {
+        database.dedicated().await.unwrap();
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the host that answered is asked first from then on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_lock_stops_nothing_but_a_migration_and_that_with_a_word() {
+    let test = TestDatabase::new().await;
+    let (holder, admin) = (test.client().await, test.client().await);
+    holder
+        .batch_execute("SET application_name = 'culprit'; SELECT pg_advisory_lock(x'00706f696e747364'::bigint)")
+        .await
+        .unwrap();
+    let settings = Settings { connect_timeout: Duration::from_secs(1), ..settings(&test.config(), 1) };
+    let database = Database::open(&settings).await.unwrap();
+    assert_eq!(database.migrate().await.unwrap(), [], "nothing is to be applied, so no lock is taken");
+
+    admin.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();
+    let error = database.migrate().await.expect_err("the lock is held");
+    let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let said = error.to_string();
+    assert!(matches!(error, database::Error::MigrationLocked { .. }) && error.is_transient(), "{error:?}");
+    assert!(said.contains(&format!("the session {pid} (role ")) && said.contains("program culprit"), "{said}");
+
+    holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    assert_eq!(database.migrate().await.unwrap().len(), database::migrate::MIGRATIONS.len());
+    // The lock ended with its transactions.
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND classid = 7368553";
+    assert_eq!(admin.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_an_older_version_is_migrated_on_request_only() {
+    let test = TestDatabase::new().await;
+    let admin = test.client().await;
+    admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 8").await.unwrap();
+    let database = test.database().await;
+    let error = database.prepare().await.expect_err("the schema is older");
+    assert!(error.to_string().contains("it lacks 0008_application; run pointsd db migrate"), "{error}");
+    assert!(error.is_transient(), "a daemon waits for the operator");
+    // An empty database belongs to no older version.
+    admin.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();
+    database.prepare().await.unwrap();
+    database.prepare().await.unwrap();
+}
