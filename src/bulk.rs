@@ -1,8 +1,11 @@
 //! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is rejected with its number and the reason; the other
 //! lines are posted. Memory is bounded, however long the input or a line is.
 
+mod csv;
+mod lines;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -13,16 +16,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fields::{COLUMNS, Operation, PostingFields};
+pub use encoding_rs::Encoding;
+
+pub use self::csv::is_delimiter;
+
+use self::csv::Csv;
+use self::lines::{Lines, MAX_LINE, Piece, not_text};
+use crate::fields::PostingFields;
 use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply};
-use crate::prices;
-use crate::time::parse_time;
-
-/// The longest line, in bytes: several times the longest that can be posted.
-const MAX_LINE: usize = 1 << 20;
-
-/// Bytes to read at a time: far more than a group of postings, so that a file always fills its groups.
-const READ_AHEAD: usize = 1 << 20;
 
 /// A chunk ends at so many bytes, so that long descriptions do not add up.
 const CHUNK_BYTES: usize = 2 << 20;
@@ -33,16 +34,31 @@ const CHUNKS_UNDER_WAY: usize = 2;
 /// The longest reason for a malformed line, in characters: an unknown field's name may be as long as the line.
 const LONGEST_REASON: usize = 300;
 
-/// Why a last CSV record without a line end is rejected: `…,10` may have been `…,1000`.
-const CUT_OFF: &str = "no line end follows, so the record may be cut off; end the file with a line end";
-
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A JSON object a line.
     Ndjson,
-    /// Comma-separated values under a header with the same names; an empty field is an absent one. A record is a line.
-    Csv,
+    /// Comma-separated values under a header with the same names; an empty field is an absent one.
+    Csv {
+        /// The byte between fields, see [`is_delimiter`]; without one, what the header has: a comma, semicolon, tab or `|`.
+        delimiter: Option<u8>,
+    },
+}
+
+/// The format and the encoding of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// How the lines are written.
+    pub format: Format,
+    /// The encoding of an input without a byte order mark; by default UTF-8.
+    pub encoding: Option<&'static Encoding>,
+}
+
+impl From<Format> for Form {
+    fn from(format: Format) -> Form {
+        Form { format, encoding: None }
+    }
 }
 
 /// One line's reply.
@@ -92,8 +108,13 @@ impl Summary {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The CSV header cannot be understood.
-    #[error("line 1, the CSV header: {0}")]
-    Header(String),
+    #[error("line {line}, the CSV header: {why}")]
+    Header {
+        /// Its line.
+        line: u64,
+        /// What is wrong.
+        why: String,
+    },
     /// The input cannot be read.
     #[error("the input cannot be read after line {after}")]
     Input {
@@ -132,13 +153,13 @@ pub enum Error {
 /// See [`Error`].
 pub async fn post(
     input: impl Read + Send + 'static,
-    format: Format,
+    form: impl Into<Form>,
     poster: &Poster,
     clock: fn() -> DateTime<Utc>,
     stop: &CancellationToken,
     mut on_reply: impl FnMut(LineReply) -> std::io::Result<()>,
 ) -> Result<Summary, Error> {
-    let mut chunks = start_reader(input, format, clock);
+    let mut chunks = start_reader(input, form.into(), clock);
     let mut summary = Summary::default();
     let feed = poster.feed();
     let mut failure = None;
@@ -183,12 +204,12 @@ pub async fn post(
 /// Starts a task that reads the input, and returns its chunks of lines.
 pub(crate) fn start_reader(
     input: impl Read + Send + 'static,
-    format: Format,
+    form: Form,
     clock: fn() -> DateTime<Utc>,
 ) -> mpsc::Receiver<FromReader> {
     let (sender, chunks) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
-        let end = read_chunks(input, format, clock, &sender);
+        let end = read_chunks(input, form, clock, &sender);
         let _ = sender.blocking_send(FromReader::End(end));
     });
     chunks
@@ -259,65 +280,81 @@ pub(crate) enum FromReader {
     End(Result<(), Error>),
 }
 
+/// Lines that are posted together.
+#[derive(Default)]
+struct Chunk {
+    lines: Vec<Line>,
+    /// How long the lines are that could be posted.
+    bytes: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, number: u64, posting: Result<Posting, String>) {
+        self.lines.push(Line { number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
+    }
+
+    /// Sends the lines. False if the receiver was dropped.
+    fn send(&mut self, chunks: &mpsc::Sender<FromReader>) -> bool {
+        let Chunk { lines, .. } = std::mem::take(self);
+        chunks.blocking_send(FromReader::Lines(lines)).is_ok()
+    }
+}
+
 /// Reads lines into chunks until the input ends or the receiver is dropped.
 fn read_chunks(
     input: impl Read,
-    format: Format,
+    form: Form,
     clock: fn() -> DateTime<Utc>,
     chunks: &mpsc::Sender<FromReader>,
 ) -> Result<(), Error> {
-    let input = BufReader::with_capacity(READ_AHEAD, input);
-    let mut input = LineReader { input, line: Vec::new(), number: 0, ended: true };
-    let columns = match format {
-        Format::Ndjson => Vec::new(),
-        Format::Csv => {
-            let header = match input.next().map_err(|source| Error::Input { after: 0, source })? {
-                Some(RawLine::Text(header)) => csv_header(header),
-                Some(RawLine::TooLong) => Err("it is longer than a line may be".to_owned()),
-                None => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
-            };
-            header.map_err(Error::Header)?
-        }
+    let cr_ends = matches!(form.format, Format::Csv { .. });
+    let lines = Lines::new(input, form.encoding, cr_ends);
+    let mut lines = lines.map_err(|source| Error::Input { after: 0, source })?;
+    let mut csv = match form.format {
+        Format::Ndjson => None,
+        Format::Csv { delimiter } => Some(Csv::begin(&mut lines, delimiter)?),
     };
-    let mut chunk = Vec::new();
-    let mut bytes = 0;
+    let encoding = lines.encoding;
+    let mut chunk = Chunk::default();
     loop {
-        let parsed = match input.next() {
-            Ok(Some(RawLine::Text(line))) if line.trim_ascii().is_empty() => None,
-            Ok(Some(RawLine::Text(line))) => {
-                bytes += line.len();
-                Some(match format {
-                    Format::Ndjson => read_json(line, clock),
-                    Format::Csv => read_csv(line, &columns, clock),
-                })
-            }
-            Ok(Some(RawLine::TooLong)) => Some(Err(format!("the line is longer than {MAX_LINE} bytes"))),
+        match (lines.next(), &mut csv) {
+            (Ok(Some(piece)), None) => take_json(&piece, encoding, clock, &mut chunk),
+            (Ok(Some(piece)), Some(csv)) => csv.take(&piece, clock, &mut chunk),
             // Lines before the end or the error are posted all the same.
-            Ok(None) => {
-                let _ = chunks.blocking_send(FromReader::Lines(chunk));
+            (Ok(None), csv) => {
+                if let Some(csv) = csv {
+                    csv.finish(&mut chunk);
+                }
+                chunk.send(chunks);
                 return Ok(());
             }
-            Err(source) => {
-                let _ = chunks.blocking_send(FromReader::Lines(chunk));
-                return Err(Error::Input { after: input.number, source });
+            (Err(source), csv) => {
+                chunk.send(chunks);
+                let after = csv.as_ref().map_or(lines.number, Csv::last_whole);
+                return Err(Error::Input { after, source });
             }
-        };
-        // JSON shows where it ends; a number at the end of a CSV record does not.
-        let cut_off = format == Format::Csv && !input.ended;
-        let parsed = if cut_off { parsed.map(|posting| posting.and(Err(CUT_OFF.to_owned()))) } else { parsed };
-        if let Some(posting) = parsed {
-            chunk.push(Line { number: input.number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
         }
         // A full chunk is sent. So is any chunk when the next line is not buffered yet: the producer may wait for its replies before
         // it writes more.
-        let full = chunk.len() >= 2 * GROUP_POSTINGS || bytes >= CHUNK_BYTES;
-        let may_wait = !chunk.is_empty() && !input.input.buffer().contains(&b'\n');
-        if full || may_wait {
-            if chunks.blocking_send(FromReader::Lines(std::mem::take(&mut chunk))).is_err() {
-                return Ok(());
-            }
-            bytes = 0;
+        let full = chunk.lines.len() >= 2 * GROUP_POSTINGS || chunk.bytes >= CHUNK_BYTES;
+        let may_wait = !chunk.lines.is_empty() && !lines.has_next();
+        if (full || may_wait) && !chunk.send(chunks) {
+            return Ok(());
         }
+    }
+}
+
+fn take_json(piece: &Piece<'_>, encoding: Option<&'static Encoding>, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+    if piece.continued {
+        return;
+    }
+    if piece.long {
+        return chunk.push(piece.number, Err(format!("the line is longer than {MAX_LINE} bytes")));
+    }
+    let line = piece.bytes;
+    if !line.trim_ascii().is_empty() {
+        chunk.bytes += line.len();
+        chunk.push(piece.number, read_json(line, encoding, clock));
     }
 }
 
@@ -328,58 +365,25 @@ fn shorten(why: String) -> String {
     }
 }
 
-struct LineReader<R> {
-    input: BufReader<R>,
-    line: Vec<u8>,
-    number: u64,
-    /// Whether the last line had its line end.
-    ended: bool,
-}
-
-enum RawLine<'a> {
-    Text(&'a [u8]),
-    TooLong,
-}
-
-impl<R: Read> LineReader<R> {
-    /// The next line without its end. A line that is too long is skipped and not held in memory.
-    fn next(&mut self) -> std::io::Result<Option<RawLine<'_>>> {
-        self.line.clear();
-        let read = (&mut self.input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.line)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        self.ended = self.line.ends_with(b"\n");
-        if self.line.len() > MAX_LINE && !self.ended {
-            self.input.skip_until(b'\n')?;
-            return Ok(Some(RawLine::TooLong));
-        }
-        let mut line = self.line.as_slice();
-        line = line.strip_suffix(b"\n").unwrap_or(line);
-        line = line.strip_suffix(b"\r").unwrap_or(line);
-        if self.number == 1 {
-            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line); // the mark that some editors put first
-        }
-        Ok(Some(RawLine::Text(line)))
-    }
-}
-
-fn read_json(line: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+fn read_json(
+    line: &[u8],
+    encoding: Option<&'static Encoding>,
+    clock: fn() -> DateTime<Utc>,
+) -> Result<Posting, String> {
     // Serde would also accept an array, as the fields in their order.
     if !line.trim_ascii_start().starts_with(b"{") {
-        return Err(json_reason(line, None));
+        return Err(json_reason(line, encoding, None));
     }
     match serde_json::from_slice::<PostingFields>(line) {
         Ok(fields) => fields.into_posting(clock),
-        Err(error) => Err(json_reason(line, Some(&error))),
+        Err(error) => Err(json_reason(line, encoding, Some(&error))),
     }
 }
 
 /// Says why a line is no posting. It parses the line again, so it is only called after parsing failed.
-fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
-    if let Err(error) = std::str::from_utf8(line) {
-        return format!("byte {} is not valid UTF-8", error.valid_up_to() + 1);
+fn json_reason(line: &[u8], encoding: Option<&'static Encoding>, error: Option<&serde_json::Error>) -> String {
+    if let Some(why) = not_text(line, encoding) {
+        return why;
     }
     let Some(error) = error else {
         return "the line is no JSON object, which starts with {".to_owned();
@@ -396,85 +400,4 @@ fn json_reason(line: &[u8], error: Option<&serde_json::Error>) -> String {
         }
         _ => without_line(error.to_string()),
     }
-}
-
-/// The columns that a header names, in its order.
-fn csv_header(header: &[u8]) -> Result<Vec<&'static str>, String> {
-    let mut columns = Vec::new();
-    for name in csv_record(header)?.iter() {
-        let name = name.trim();
-        let column = COLUMNS.into_iter().find(|column| *column == name);
-        let column = column
-            .ok_or_else(|| format!("`{}` is no column; there are {}", shorten(name.to_owned()), COLUMNS.join(", ")))?;
-        if columns.contains(&column) {
-            return Err(format!("`{column}` stands there twice"));
-        }
-        columns.push(column);
-    }
-    match ["op", "user"].into_iter().find(|needed| !columns.contains(needed)) {
-        Some(needed) => Err(format!("`{needed}` is missing")),
-        None => Ok(columns),
-    }
-}
-
-fn csv_record(line: &[u8]) -> Result<csv::StringRecord, String> {
-    if let Err(error) = std::str::from_utf8(line) {
-        return Err(format!("byte {} is not valid UTF-8", error.valid_up_to() + 1));
-    }
-    if line.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
-        return Err("a quote is not closed; a record is one line".to_owned());
-    }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).buffer_capacity(line.len().max(1)).from_reader(line);
-    let mut record = csv::StringRecord::new();
-    reader.read_record(&mut record).map_err(|error| error.to_string())?;
-    Ok(record)
-}
-
-fn read_csv(line: &[u8], columns: &[&'static str], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
-    let record = csv_record(line)?;
-    if record.len() != columns.len() {
-        return Err(format!("it has {} fields, the header {}", record.len(), columns.len()));
-    }
-    let field = |name: &str| {
-        let index = columns.iter().position(|column| *column == name)?;
-        record.get(index).filter(|value| !value.is_empty())
-    };
-    let needed = |name: &str| field(name).ok_or_else(|| format!("{name} is empty"));
-    let text = |name: &str| field(name).map(str::to_owned);
-    let integer = |name: &str, value: &str| {
-        value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
-    };
-    let time = |name: &str| {
-        field(name)
-            .map(|text| parse_time(&shorten(text.to_owned())))
-            .transpose()
-            .map_err(|why| format!("{name}: {why}"))
-    };
-    let op = needed("op")?;
-    let op = Operation::parse(op).ok_or_else(|| {
-        let ops = Operation::ALL.map(Operation::as_str).join(", ");
-        format!("op: `{}` is none of {ops}", shorten(op.to_owned()))
-    })?;
-    let user = needed("user")?;
-    let fields = PostingFields {
-        op,
-        user: Uuid::parse_str(user).map_err(|error| format!("user: {error}"))?,
-        points: field("points").map(|value| integer("points", value)).transpose()?,
-        source: text("source"),
-        source_type: text("source_type"),
-        source_id: text("source_id"),
-        order_id: field("order_id").map(|value| integer("order_id", value)).transpose()?,
-        of: text("of"),
-        beyond: text("beyond"),
-        key: text("key"),
-        expires_at: time("expires_at")?,
-        until: time("until")?,
-        duration: field("duration")
-            .map(prices::parse_seconds)
-            .transpose()
-            .map_err(|error| format!("duration: {error}"))?,
-        description: text("description"),
-        at: time("at")?,
-    };
-    fields.into_posting(clock)
 }

@@ -32,6 +32,7 @@ use self::place::{Caller, Found, SERVICE_STATE, Service};
 pub use self::values::weekday_name;
 use self::values::{FileZone, Word, between, business_name, level, path, seconds, weekday};
 pub use crate::database::{DatabaseUrl, DatabaseUrlError};
+use crate::errors;
 use crate::language::Language;
 use crate::ledger::Term;
 use crate::prices::PriceList;
@@ -195,18 +196,21 @@ pub struct Log {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file that was named, or is there, cannot be read.
-    #[error("{}: cannot be read", file.display())]
+    #[error("{}: cannot be read{}", file.display(), remedy.as_ref().map_or(String::new(), |remedy| format!(": {remedy}")))]
     Unreadable {
         /// The file.
         file: PathBuf,
+        /// What to do about it, if that is known.
+        remedy: Option<String>,
         /// Why not.
         source: io::Error,
     },
     /// A file of the service that this user may not read.
     #[error(
-        "{}: cannot be read by this user, and the service on this machine takes its settings from it; call the command with \
+        "{}: cannot be read by this user{}, and the service on this machine takes its settings from it; call the command with \
          sudo, or as a member of the file's group after `chgrp pointsd` and `chmod 640` (sudo usermod -aG pointsd USER)",
-        file.display()
+        file.display(),
+        errors::rights_of(file).map_or(String::new(), |(rights, _)| format!(" ({rights})"))
     )]
     Closed {
         /// The file.
@@ -437,7 +441,11 @@ impl Jobs {
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        file: path.to_owned(),
+        remedy: errors::rights_remedy(path, &source),
+        source,
+    })
 }
 
 /// Values from outside the file. Not `Debug`, because it holds passwords.

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
@@ -46,6 +48,26 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
+/// What to do about a file that may not be read: its owner is named, or that of the folder which is closed. None if its
+/// rights are not the cause.
+pub fn rights_remedy(file: &Path, error: &io::Error) -> Option<String> {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return None;
+    }
+    let (rights, owner) = rights_of(file)?;
+    let who = if owner == "root" { owner } else { format!("{owner} or as root") };
+    Some(format!("{rights}; run pointsd as {who}, or give its user the right to read"))
+}
+
+/// The owner and the mode of a file, or of the folder that hides it, in words; and the owner alone.
+pub fn rights_of(file: &Path) -> Option<(String, String)> {
+    let (path, found) = file.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)))?;
+    let owner = nix::unistd::User::from_uid(found.uid().into()).ok().flatten();
+    let owner = owner.map_or_else(|| format!("user {}", found.uid()), |user| user.name);
+    let what = if path == file { "it".to_owned() } else { path.display().to_string() };
+    Some((format!("{what} belongs to {owner} (mode {:o})", found.mode() & 0o777), owner))
+}
+
 /// What to do about a server's certificate that was refused; None if that is not the cause. `host` and `ca_file` are the
 /// configuration keys of the server's name and of the trusted certificates.
 pub fn certificate_remedy(error: &(dyn Error + 'static), host: &str, ca_file: &str) -> Option<String> {
@@ -71,4 +93,20 @@ pub fn certificate_remedy(error: &(dyn Error + 'static), host: &str, ca_file: &s
              or of {ca_file}"
         ),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_named_with_its_owner() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let said = rights_remedy(Path::new("/etc/passwd"), &denied).unwrap();
+        assert_eq!(said, "it belongs to root (mode 644); run pointsd as root, or give its user the right to read");
+        let said = rights_remedy(Path::new("/etc/there/is/none"), &denied).unwrap();
+        assert!(said.starts_with("/etc belongs to root (mode 755); "), "{said}");
+        assert_eq!(rights_remedy(Path::new("/etc/passwd"), &io::ErrorKind::NotFound.into()), None);
+    }
 }

@@ -66,6 +66,10 @@ pub mod language;
 #[doc(hidden)]
 pub mod numbers;
 #[doc(hidden)]
+pub mod plain;
+#[doc(hidden)]
+pub mod private_files;
+#[doc(hidden)]
 pub mod retry;
 #[doc(hidden)]
 pub mod spelling;

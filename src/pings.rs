@@ -236,6 +236,12 @@ impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Status(status) if self.may_pass() => write!(f, "it answered {status}"),
+            Failure::Status(status @ 300..400) => {
+                write!(
+                    f,
+                    "it answered {status} and names another address, which is not called: write that one as ping_url"
+                )
+            }
             Failure::Status(status) => write!(f, "it answered {status}: is ping_url right?"),
             Failure::Silent(waited) => write!(f, "no answer within {} s", waited.as_secs()),
             Failure::Other(reason) => f.write_str(reason),
@@ -267,6 +273,8 @@ impl Caller {
         let encrypted = ping.url.starts_with("https://");
         let mut config = Agent::config_builder()
             .timeout_global(Some(self.answer))
+            // The address is a secret of the switch's; another host is not told it.
+            .max_redirects(0)
             // The other end would close a connection long before the job's next slot.
             .max_idle_connections(0)
             .user_agent(concat!("pointsd/", env!("CARGO_PKG_VERSION")));
@@ -276,6 +284,7 @@ impl Caller {
         let agent: Agent = config.build().into();
         let request = agent.post(ping.address()).content_type("text/plain; charset=utf-8");
         match request.send(ping.body.as_str()) {
+            Ok(answer) if answer.status().is_redirection() => Err(Failure::Status(answer.status().as_u16())),
             Ok(_) => Ok(()),
             Err(ureq::Error::StatusCode(status)) => Err(Failure::Status(status)),
             Err(ureq::Error::Timeout(_)) => Err(Failure::Silent(self.answer)),

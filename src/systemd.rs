@@ -99,7 +99,8 @@ impl Listener {
         // A socket each time: the manager may have been replaced by a new one under the same name.
         let send = || -> io::Result<_> { UnixDatagram::unbound()?.send_to(message.as_bytes(), &self.socket) };
         if let Err(error) = send() {
-            tracing::warn!(socket = %self.socket.display(), %error, "the service manager cannot be reached");
+            let socket = self.socket.display();
+            tracing::warn!(%socket, %error, "the service manager cannot be reached by {socket}: {error}");
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The log. If standard error is the journal, lines go there with their fields. Otherwise they go to standard error: as
 //! text on a terminal, as JSON objects elsewhere.
 
+use std::fmt::Debug;
 use std::io::{self, IsTerminal};
 
 use nix::sys::stat::fstat;
 use serde::Deserialize;
-use tracing::Level;
+use tracing::field::{Field, Value, Visit, display};
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::{ParseError, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt, registry};
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+
+use crate::plain;
 
 /// The variable with a filter in tracing's syntax. It overrides the configured level.
 const FILTER: &str = "POINTSD_LOG";
@@ -51,17 +56,74 @@ pub fn start(level: Level, format: LogFormat) {
     };
     // A second call fails, and the log of the first one goes on.
     let _ = match (journal, json) {
-        (Some(journal), _) => lines.with(journal).try_init(),
+        (Some(journal), _) => lines.with(Plain(journal)).try_init(),
         (None, true) => {
             let json = fmt::layer().with_writer(io::stderr).json().flatten_event(true).with_span_list(false);
-            lines.with(json).try_init()
+            lines.with(Plain(json)).try_init()
         }
         (None, false) => {
-            lines.with(fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false)).try_init()
+            let text = fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false);
+            lines.with(Plain(text)).try_init()
         }
     };
     if let Some(wrong) = wrong {
         tracing::error!(asked, wrong, "{FILTER} cannot be used; the configured level is in force");
+    }
+}
+
+/// Hands the events of the log on without control characters. Texts of other programs could otherwise forge lines, or
+/// command the terminal of a reader.
+struct Plain<L>(L);
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for Plain<L> {
+    // The fields of spans are names and numbers of ours.
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let fields = event.metadata().fields();
+        let mut seen = Values(fields.iter().map(|_| None).collect());
+        event.record(&mut seen);
+        let values: Vec<Option<&dyn Value>> = seen.0.iter().map(Option::as_deref).collect();
+        self.0.on_event(&Event::new(event.metadata(), &fields.value_set_all(&values)), context);
+    }
+}
+
+/// The values of an event, in the order of its fields.
+struct Values(Vec<Option<Box<dyn Value>>>);
+
+impl Values {
+    fn set(&mut self, field: &Field, value: impl Value + 'static) {
+        if let Some(place) = self.0.get_mut(field.index()) {
+            *place = Some(Box::new(value));
+        }
+    }
+}
+
+impl Visit for Values {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.set(field, display(plain::line(&format!("{value:?}")).into_owned()));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, plain::line(value).into_owned());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value);
     }
 }
 

@@ -47,9 +47,20 @@ pub fn span_text(span: TimeDelta) -> String {
 /// # Errors
 /// Says what was wrong and what to give instead.
 pub fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.with_timezone(&Utc))
-        .map_err(|_| format!("`{text}` is not a time; write RFC 3339, such as 2026-01-31T09:30:00Z"))
+    let local = || {
+        let text = text.trim().replace('T', " ").replace('/', "-");
+        let whole = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"]
+            .iter()
+            .any(|form| NaiveDateTime::parse_from_str(&text, form).is_ok());
+        whole || NaiveDate::parse_from_str(&text, "%Y-%m-%d").is_ok()
+    };
+    DateTime::parse_from_rfc3339(text).map(|time| time.with_timezone(&Utc)).map_err(|_| match local() {
+        true => format!(
+            "`{text}` is not a time, because its zone is missing; write RFC 3339, such as 2026-01-31T09:30:00+08:00, or Z \
+             for UTC"
+        ),
+        false => format!("`{text}` is not a time; write RFC 3339, such as 2026-01-31T09:30:00Z"),
+    })
 }
 
 /// Cuts an instant to the microsecond that PostgreSQL would keep, so that a decision taken in memory and one taken

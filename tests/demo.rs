@@ -1,9 +1,9 @@
 //! `pointsd demo` as a process: what it shows, and what it must never touch.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::program::{Done, Folder, pointsd, run};
+use crate::program::{Done, Folder, pointsd, run, without_umask};
 
 const MARKER: &str = "made-by-pointsd-demo";
 
@@ -56,7 +56,22 @@ fn it_shows_the_reports_and_writes_them_as_mails() {
 fn json_names_the_reports_and_the_mails() {
     let folder = Folder::new();
     let config = folder.file("pointsd.yaml", "state_dir: .\n");
-    let answer = call(&["demo", "--json"], &config).expect(0).json();
+    let command = pointsd(&["demo", "--json", "--config", &config]);
+    let answer = run(without_umask(&command)).expect(0).json();
+    let (mut open, mut folders) = (Vec::new(), vec![folder.path().join("demo")]);
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(inner).unwrap().map(|entry| entry.unwrap()) {
+            let found = entry.metadata().unwrap();
+            // Others may pass, for the sake of root's server, and see nothing.
+            if found.permissions().mode() & 0o066 != 0 && !found.is_symlink() {
+                open.push(entry.path());
+            }
+            if found.is_dir() && entry.file_name() != "data" {
+                folders.push(entry.path());
+            }
+        }
+    }
+    assert_eq!(open, Vec::<std::path::PathBuf>::new(), "others may read these");
     let reports: Vec<_> = answer["reports"].as_array().unwrap().iter().map(|one| &one["report"]).collect();
     assert_eq!(reports, ["expiry", "reconciliation", "arrears"]);
     assert!(answer["posted"].as_u64() > Some(0) && answer["posted"].as_u64() < answer["lines"].as_u64(), "{answer}");

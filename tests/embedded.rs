@@ -631,9 +631,14 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     // A loopback address of our own, so that no other program here uses the port.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = format!("127.77.{high}.{low}");
+    // The server's own rules refuse TCP.
+    let access = folder.data().join("tcp.conf");
+    fs::write(&access, "local all all trust\nhost all all 127.0.0.0/8 trust\n").unwrap();
+    chown(&access, Some(owner.uid()), Some(owner.gid())).unwrap();
     let with_tls = |on: &str| {
         let extra = [
             ("listen_addresses", address.as_str()),
+            ("hba_file", access.to_str().unwrap()),
             ("ssl", on),
             ("ssl_cert_file", "server.pem"),
             ("ssl_key_file", "server.key"),
@@ -680,4 +685,128 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     let error = open(good, "sslmode=prefer", Some("ca.pem")).await.err().unwrap();
     assert!(!error.is_transient(), "no fall back: {error:?}");
     server.stop().await.unwrap();
+}
+
+/// The owner of the state folder puts links and pipes in the place of everything that root writes and locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_is_led_astray_by_no_link_in_the_state_folder() {
+    if !geteuid().is_root() {
+        return;
+    }
+    const NOBODY: Option<u32> = Some(65_534);
+    let (folder, precious) = (StateDir::new(), StateDir::new());
+    let file = precious.0.join("file.pid");
+    // The number of a process that is no server.
+    fs::write(&file, "1\nprecious\n").unwrap();
+    chown(&folder.0, NOBODY, NOBODY).unwrap();
+    folder.start().await.stop().await.unwrap();
+    let root = folder.0.join("postgres");
+    for made in
+        ["postgres", "postgres/pointsd.conf", "postgres/start.lock", "postgres/data", "postgres/data/PG_VERSION"]
+    {
+        let found = fs::metadata(folder.0.join(made)).unwrap();
+        let mode = if found.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(
+            (found.uid(), found.mode() & 0o777),
+            (65_534, mode),
+            "{made}: the owner of the state folder runs it"
+        );
+    }
+    let untouched = |place: &str| {
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1\nprecious\n", "{place}");
+        for (path, mode) in [(&file, 0o644), (&precious.0, 0o711)] {
+            let found = fs::metadata(path).unwrap();
+            assert_eq!((found.uid(), found.mode() & 0o777), (0, mode), "{place}");
+        }
+        assert_eq!(fs::read_dir(&precious.0).unwrap().count(), 1, "{place}");
+    };
+    for (place, starts) in [
+        ("pointsd.conf", true),
+        ("pg_hba.conf", true),
+        ("data/postmaster.pid", true),
+        ("start.lock", false),
+        ("users.lock", false),
+        ("log", false),
+        ("socket", false),
+        ("data", false),
+    ] {
+        let (link, aside) = (root.join(place), root.join("aside"));
+        let was_there = fs::rename(&link, &aside).is_ok();
+        for kind in ["link", "hard link", "pipe"] {
+            match kind {
+                "link" if aside.is_dir() => std::os::unix::fs::symlink(&precious.0, &link).unwrap(),
+                "link" => std::os::unix::fs::symlink(&file, &link).unwrap(),
+                // PostgreSQL itself would wait at a pipe, and take another's pid file for its own.
+                _ if place == "data/postmaster.pid" => continue,
+                "pipe" => nix::unistd::mkfifo(&link, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                _ => fs::hard_link(&file, &link).unwrap(),
+            }
+            let began = Instant::now();
+            match EmbeddedServer::start(folder.options()).await {
+                Ok(server) if starts => server.stop().await.unwrap(),
+                Err(error) if !starts => assert!(error.to_string().contains(place), "{place}: {error}"),
+                other => panic!("a {kind} as {place}: {other:?}"),
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "a {kind} as {place} holds us up");
+            untouched(place);
+            fs::remove_file(&link).ok();
+        }
+        if was_there {
+            fs::rename(&aside, &link).unwrap();
+        }
+    }
+    fs::rename(&root, folder.0.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(&precious.0, &root).unwrap();
+    let error = EmbeddedServer::start(folder.options()).await.err().unwrap();
+    assert!(error.to_string().contains("cannot use the folder"), "{error}");
+    untouched("postgres");
+}
+
+/// An own setting that opens a port lets nobody in without a rule of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_opened_by_mistake_lets_no_session_in() {
+    let folder = StateDir::new();
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.78.{high}.{low}");
+    let extra = vec![("fsync".to_owned(), "off".to_owned()), ("listen_addresses".to_owned(), address.clone())];
+    let server = EmbeddedServer::start(Options { extra, ..folder.options() }).await.unwrap();
+    let error = format!("postgres://pointsd@{address}/pointsd").parse::<tokio_postgres::Config>().unwrap();
+    let error = error.connect(NoTls).await.err().unwrap();
+    let said = error.as_db_error().unwrap().message();
+    assert!(said.contains("no pg_hba.conf entry"), "{said}");
+    client_of(server.config()).await;
+    server.stop().await.unwrap();
+    let rules = fs::read_to_string(folder.data().join("pg_hba.conf")).unwrap();
+    let open = |line: &&str| line.starts_with("host") && line.contains("trust");
+    assert_eq!(rules.lines().find(open), None);
+}
+
+/// A server that offers no TLS gets nothing after its answer, neither from a URL of the default mode nor from one that
+/// asks for plain text.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_not_sent_to_another_machine_in_the_clear() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut first = [0; 8];
+        std::io::Read::read_exact(&mut client, &mut first).unwrap();
+        client.write_all(b"N").unwrap();
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut client, &mut rest).unwrap();
+        (first, rest)
+    });
+    let open = |mode: &str| {
+        // Linux takes this address for its own, pointsd does not.
+        let settings = Settings::server(format!("postgres://me:hunter2@0.0.0.0:{port}/points{mode}"));
+        async move { Database::open(&settings).await }
+    };
+    let error = open("?sslmode=disable").await.err().unwrap();
+    assert!(error.to_string().contains("another machine; write sslmode=require"), "{error}");
+    let error = open("").await.err().unwrap();
+    assert!(error.to_string().contains("turn TLS on there (ssl = on) and write sslmode=require"), "{error}");
+    assert!(!error.is_transient(), "{error:?}");
+    let (first, rest) = heard.join().unwrap();
+    assert_eq!((first, rest), ([0, 0, 0, 8, 4, 210, 22, 47], vec![]), "the question for TLS, and no more");
 }

@@ -157,6 +157,13 @@ fn a_passing_failure_is_tried_again_and_any_other_is_given_up() {
         pings.send(ping(switch.url(), Told::Success, ""));
         assert!(pings.sent(PATIENCE).await);
         assert_eq!(switch.heard_more().len(), 4);
+        // The address that a switch names gets no ping: the path is a secret.
+        let (other, moved) = (Switch::new(), Switch::new());
+        let switch = Switch::moved_to(other.url());
+        pings.send(ping(switch.url(), Told::Success, ""));
+        pings.send(ping(moved.url(), Told::Success, "later"));
+        assert!(pings.sent(PATIENCE).await);
+        assert_eq!((switch.heard_more().len(), moved.heard_more().len(), other.heard_more()), (1, 1, vec![]));
         // An address that is wrong stays wrong.
         let switch = Switch::answering(|_| Some(404));
         pings.send(ping(switch.url(), Told::Success, ""));

@@ -22,6 +22,7 @@ impl Bench {
             let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
                 .args(["serve", "--database-url", &self.url("daemon")])
                 .env("NOTIFY_SOCKET", &socket)
+                .env("STATE_DIRECTORY", &self.directory)
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("pointsd starts");

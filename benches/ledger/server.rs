@@ -152,6 +152,7 @@ impl Bench {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
             .args(["--json", "--database-url", &self.url(database)])
             .args(arguments)
+            .env("STATE_DIRECTORY", &self.directory)
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()

@@ -9,7 +9,6 @@ use super::run::in_the_future;
 use super::{Outcome, Program, Time};
 use crate::database::{Database, snapshot};
 use crate::ledger::CLOCK_TOLERANCE;
-use crate::render::guarded;
 use crate::reports::arrears::{self, Age, Owing};
 use crate::scheduler::Store;
 use crate::time::time_text;
@@ -20,7 +19,7 @@ pub struct Arrears {
     /// The instant to count the days to (RFC 3339); by default now, and never later. The arrears are always those of now
     #[arg(long)]
     at: Option<Time>,
-    /// Print comma-separated values under a header. A text that a spreadsheet would take for a formula begins with '
+    /// Print CSV for a spreadsheet, with a byte order mark. A text that would be taken for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -51,7 +50,7 @@ impl Arrears {
                     points = points.saturating_add(owing.owed);
                     let days = owing.days(at, zone);
                     let fields = |for_csv: bool| match for_csv {
-                        true => fields(&owing, days, |number| number.to_string()).map(|field| guarded(&field)).into(),
+                        true => fields(&owing, days, |number| number.to_string()).into(),
                         false => fields(&owing, days, grouped).into(),
                     };
                     rows.write(|| row_json(&owing, days), fields).context("the rows cannot be written")

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use super::output::{counted, grouped, progress, remark, say, table};
+use super::output::{counted, grouped, progress, remark, say, table, write_json};
 use super::posting::ReplyJson;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::bulk::{self, Format, LineReply, Summary};
+use crate::bulk::{self, Encoding, Form, Format, LineReply, Summary};
 use crate::database::Database;
 use crate::ledger::{Poster, Reply};
+use crate::plain;
 
 /// Connections that post side by side. With two, one works while the other waits for the disk. More than eight help only a server
 /// with more cores. Only two were measured.
@@ -39,15 +40,37 @@ pub struct Post {
 pub(super) struct Lines {
     /// The file, or - for standard input
     file: PathBuf,
-    /// Read comma-separated values, with the names of the fields as header
+    /// Read CSV, with the names of the fields as header. A file named .csv or .tsv needs no --csv
     #[arg(long)]
     csv: bool,
+    /// What stands between the fields of CSV: a character, or tab. By default found in the header
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// The encoding, such as gbk or windows-1252. By default UTF-8, or UTF-16 with a byte order mark
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    encoding: Option<&'static Encoding>,
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        _ if text.eq_ignore_ascii_case("tab") || text == "\\t" => Ok(b'\t'),
+        [byte] if bulk::is_delimiter(*byte) => Ok(*byte),
+        _ => Err("write one character such as ; or the word tab".to_owned()),
+    }
+}
+
+fn encoding(label: &str) -> Result<&'static Encoding, String> {
+    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
+        "there is no such encoding; there are gbk, gb18030, big5, shift_jis, euc-kr, windows-1252, utf-16le and others of \
+         the WHATWG Encoding Standard"
+            .to_owned()
+    })
 }
 
 /// An open input.
 pub(super) struct Input {
     pub reader: Box<dyn Read + Send>,
-    pub format: Format,
+    pub form: Form,
     /// Standard input: its writer may wait for each answer before it writes the next line.
     pub stdin: bool,
     pub bar: ProgressBar,
@@ -56,9 +79,16 @@ pub(super) struct Input {
 impl Lines {
     /// Opens the input; `what` names the work on the progress bar.
     pub(super) fn open(&self, what: &'static str) -> Result<Input, WrongCall> {
-        let format = if self.csv { Format::Csv } else { Format::Ndjson };
+        let format = match self.csv || is_named_csv(&self.file) {
+            true => Format::Csv { delimiter: self.delimiter },
+            false if self.delimiter.is_some() => {
+                return Err(WrongCall("--delimiter is for CSV; add --csv".to_owned()));
+            }
+            false => Format::Ndjson,
+        };
+        let form = Form { format, encoding: self.encoding };
         if self.file.as_os_str() == "-" {
-            return Ok(Input { reader: Box::new(io::stdin()), format, stdin: true, bar: ProgressBar::hidden() });
+            return Ok(Input { reader: Box::new(io::stdin()), form, stdin: true, bar: ProgressBar::hidden() });
         }
         let unreadable = |error| WrongCall(format!("{} cannot be read: {error}", self.file.display()));
         let file = File::open(&self.file).map_err(unreadable)?;
@@ -67,32 +97,75 @@ impl Lines {
             return Err(WrongCall(format!("{} is a folder; name a file", self.file.display())));
         }
         let bar = progress(metadata.len(), what, "bytes");
-        Ok(Input { reader: Box::new(bar.wrap_read(file)), format, stdin: false, bar })
+        Ok(Input { reader: Box::new(bar.wrap_read(file)), form, stdin: false, bar })
+    }
+}
+
+fn is_named_csv(file: &Path) -> bool {
+    file.extension().is_some_and(|name| name.eq_ignore_ascii_case("csv") || name.eq_ignore_ascii_case("tsv"))
+}
+
+/// The replies on standard output. If their reader leaves, the lines are posted all the same.
+pub(super) struct Replies {
+    out: BufWriter<io::StdoutLock<'static>>,
+    /// Flush each reply, because the writer of the input may wait for it.
+    flush: bool,
+    /// The error that says that the reader has left.
+    left: Option<io::Error>,
+}
+
+impl Replies {
+    pub(super) fn new(flush: bool) -> Replies {
+        Replies { out: BufWriter::new(io::stdout().lock()), flush, left: None }
+    }
+
+    pub(super) fn write(&mut self, reply: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        if self.left.is_some() {
+            return Ok(());
+        }
+        let flush = self.flush;
+        match reply(&mut self.out).and_then(|()| if flush { self.out.flush() } else { Ok(()) }) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.left = Some(error);
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// Also if the reader has left.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        match self.left {
+            Some(left) => Err(left),
+            None => self.out.flush(),
+        }
     }
 }
 
 impl Post {
     /// Posts every line. Prints each reply as JSON, or the rejected lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let Input { reader, format, stdin, bar } = self.lines.open("posting")?;
+        let Input { reader, form, stdin, bar } = self.lines.open("posting")?;
         let stop = stop_on_signal()?;
         let began = Instant::now();
-        let posted = program
+        let (posted, written) = program
             .with_ledger(async |database: &Database| {
                 let poster = Poster::start(database, &program.rules, lanes());
-                let mut out = BufWriter::new(io::stdout().lock());
-                let posted = bulk::post(reader, format, &poster, program.clock, &stop, |reply| {
-                    write_reply(&mut out, &reply, program.json, stdin)
+                let mut replies = Replies::new(stdin);
+                let posted = bulk::post(reader, form, &poster, program.clock, &stop, |reply| {
+                    replies.write(|out| write_reply(out, &reply, program.json))
                 })
                 .await;
                 bar.finish_and_clear();
                 poster.close().await;
-                out.flush().context("the replies cannot be written")?;
-                Ok(posted)
+                Ok((posted, replies.finish()))
             })
             .await?;
         let summary = posted.map_err(|error| {
-            let wrong = matches!(error, bulk::Error::Header(_));
+            let wrong = matches!(error, bulk::Error::Header { .. });
             let error = anyhow::Error::new(error);
             if wrong {
                 WrongCall(format!("{error:#}")).into()
@@ -100,21 +173,24 @@ impl Post {
                 error.context("posting ended early; post the same input again from its start, what was posted replays")
             }
         })?;
+        let outcome = outcome(summary.stopped, summary.last_line, &summary.rejected);
+        written.context("the replies cannot be written")?;
         if !program.json {
             say(post_summary(&summary, began.elapsed().as_secs_f64()))?;
         }
-        Ok(outcome(summary.stopped, summary.last_line, &summary.rejected))
+        Ok(outcome)
     }
 }
 
-fn write_reply(out: &mut impl Write, reply: &LineReply, as_json: bool, flush: bool) -> io::Result<()> {
+fn write_reply(mut out: &mut dyn Write, reply: &LineReply, as_json: bool) -> io::Result<()> {
     if as_json {
-        serde_json::to_writer(&mut *out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply))?;
-        writeln!(out)?;
+        write_json(&mut out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply))
     } else if let Reply::Rejected(refusal) = &reply.reply {
-        writeln!(out, "line {}: rejected ({}): {refusal}", reply.line, refusal.code())?;
+        let why = refusal.to_string();
+        writeln!(out, "line {}: rejected ({}): {}", reply.line, refusal.code(), plain::line(&why))
+    } else {
+        Ok(())
     }
-    if flush { out.flush() } else { Ok(()) }
 }
 
 /// The outcome of a command that reads lines. Names the last answered line on standard error if it was interrupted.

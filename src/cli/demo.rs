@@ -93,7 +93,7 @@ impl Stage {
         }
         let folder = Folder::make_anew(given).await?;
         let file = folder.path.join(CONFIG_FILE);
-        fs::write(&file, own_configuration(given)?).with_context(|| format!("{} cannot be written", file.display()))?;
+        folder.write(CONFIG_FILE, own_configuration(given)?.as_bytes())?;
         Ok(Stage { config: Config::load(Some(&file), None)?, folder: Some(folder) })
     }
 }
@@ -208,8 +208,7 @@ async fn post(
         text.push(b'\n');
     }
     if let Some(folder) = &stage.folder {
-        let file = folder.path.join(YEAR_FILE);
-        fs::write(&file, &text).with_context(|| format!("{} cannot be written", file.display()))?;
+        folder.write(YEAR_FILE, &text)?;
     }
     let rules = Rules::from(&stage.config).into();
     let bar = progress(year.len() as u64, "posting", "postings");

@@ -20,7 +20,7 @@ pub struct Export {
     user: Option<Uuid>,
     #[command(flatten)]
     then: ThenArguments,
-    /// Write comma-separated values. Texts stay as posted, so a spreadsheet may take one for a formula
+    /// Write CSV for a spreadsheet, with a byte order mark. A text that would be taken for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }

@@ -277,7 +277,6 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Prints an error and its causes, and returns its exit status.
-#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
 fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     let broken = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
@@ -290,17 +289,15 @@ fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
     let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
     let remedy = crate::errors::database_remedy(error.as_ref());
     if json {
-        eprintln!(
-            "{}",
-            object!({ "error": error.to_string(), "causes": causes, "next": remedy, "exit_status": status })
-        );
+        let error = error.to_string();
+        output::complain_json(&object!({ "error": error, "causes": causes, "next": remedy, "exit_status": status }));
     } else {
-        eprintln!("pointsd: {error}");
+        output::complain(&format!("pointsd: {error}"));
         for cause in causes {
-            eprintln!("  because: {cause}");
+            output::complain(&format!("  because: {cause}"));
         }
         if let Some(remedy) = remedy {
-            eprintln!("  next: {remedy}");
+            output::complain(&format!("  next: {remedy}"));
         }
     }
     ExitCode::from(status)

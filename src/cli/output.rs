@@ -7,6 +7,10 @@ use std::time::Duration;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use crate::plain;
+use crate::render::csv_writer;
 
 pub use crate::numbers::{counted, grouped};
 
@@ -25,30 +29,69 @@ fn is_quiet() -> bool {
 /// Prints one JSON value on a line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
+    write_json(&mut out, value)?;
     Ok(out.flush()?)
 }
 
-/// Prints a text and a line end.
+/// Writes one JSON value on a line. All control characters in its texts are escaped.
+pub fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Escaping))?;
+    out.write_all(b"\n")
+}
+
+/// Escapes the control characters that serde_json writes as they are, such as U+009B.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(plain::is_control) {
+            let (before, from) = rest.split_at(at);
+            out.write_all(before.as_bytes())?;
+            let mut from = from.chars();
+            if let Some(control) = from.next() {
+                write!(out, "\\u{:04x}", u32::from(control))?;
+            }
+            rest = from.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+/// Prints a text for people and a line end. A value in it may bring control characters, which are left out.
 pub fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    data(plain::lines(&text.to_string()))
+}
+
+/// Prints data and a line end, as it is: its format escapes control characters.
+pub fn data(text: impl std::fmt::Display) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)
 }
 
 /// Prints a remark beside the answer, on standard error; nothing if there is none.
-#[expect(clippy::print_stderr, reason = "standard output is for the answer")]
 pub fn remark(text: Option<String>) {
     if let Some(text) = text.filter(|_| !is_quiet()) {
-        eprintln!("{text}");
+        complain(&text);
     }
+}
+
+/// Prints a line on standard error. It may be closed, which is no reason to fail.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", plain::lines(text));
+}
+
+/// Prints a JSON value on a line of standard error.
+pub fn complain_json(value: &impl Serialize) {
+    let mut line = Vec::new();
+    let _ = write_json(&mut line, value).and_then(|()| io::stderr().write_all(&line));
 }
 
 /// A name and its value a line, aligned.
 pub fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {value}"));
+    let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {}", plain::line(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -66,15 +109,18 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     };
     table.set_header(header.iter().enumerate().map(|(column, text)| align(column, text)));
     for row in rows {
-        table.add_row(row.iter().enumerate().map(|(column, text)| align(column, text)));
+        table.add_row(row.iter().enumerate().map(|(column, text)| align(column, &plain::line(text))));
     }
     table.to_string()
 }
 
 /// A text on one line, cut to `longest` characters.
 pub fn shortened(text: &str, longest: usize) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
-    if text.chars().count() > longest { format!("{line}…") } else { line }
+    let line = plain::line(text);
+    match line.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.into_owned(),
+    }
 }
 
 /// Writes rows to standard output one by one, so that memory does not grow with them. No table can be measured first, so
@@ -101,7 +147,7 @@ impl Rows {
         let form = if as_json {
             Form::Json(out)
         } else if as_csv {
-            let mut csv = csv::Writer::from_writer(out);
+            let mut csv = csv_writer(out)?;
             csv.write_record(columns.iter().map(|(name, _)| name))?;
             Form::Csv(Box::new(csv))
         } else {
@@ -117,11 +163,8 @@ impl Rows {
         fields: impl FnOnce(bool) -> Vec<String>,
     ) -> io::Result<()> {
         match &mut self.form {
-            Form::Json(out) => {
-                serde_json::to_writer(&mut *out, &value())?;
-                out.write_all(b"\n")?;
-            }
-            Form::Csv(csv) => csv.write_record(fields(true))?,
+            Form::Json(out) => write_json(out, &value())?,
+            Form::Csv(csv) => csv.write_record(fields(true).iter().map(|field| plain::cell(field).into_owned()))?,
             Form::Columns(out) => {
                 if self.count == 0 {
                     write_aligned(out, self.columns.iter().map(|(name, _)| (*name).to_owned()), self.columns)?;
@@ -157,8 +200,7 @@ fn write_aligned(
     let mut line = String::new();
     for (value, (_, width)) in row.into_iter().zip(columns) {
         let space = usize::from(width.unsigned_abs());
-        // Control characters would break the lines.
-        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let value = plain::line(&value);
         let padded = if *width < 0 { format!("{value:>space$}  ") } else { format!("{value:<space$}  ") };
         line.push_str(&padded);
     }

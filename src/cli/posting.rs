@@ -8,6 +8,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time};
 use crate::database::Database;
 use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, Refusal, Reply};
+use crate::plain;
 use crate::time::time_text;
 
 /// Credits points to an account; its arrears are settled first.
@@ -195,7 +196,9 @@ fn outcome(reply: &Reply) -> Outcome {
 /// A reply for people. `made_key` is the key that the command made.
 fn reply_text(reply: &Reply, made_key: Option<&str>) -> String {
     match reply {
-        Reply::Rejected(refusal) => format!("Rejected ({}): {refusal}.", refusal.code()),
+        Reply::Rejected(refusal) => {
+            format!("Rejected ({}): {}.", refusal.code(), plain::line(&refusal.to_string()))
+        }
         Reply::Posted(posted) => posting_text("Posted", "balance", posted, made_key),
         // Later postings may have changed the balance since.
         Reply::Replayed(posted) => posting_text("Posted before", "balance then", posted, made_key),

@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use serde_json::json as object;
 use uuid::Uuid;
 
-use super::output::{counted, remark, say};
+use super::output::{counted, data, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
+use crate::private_files;
 use crate::proof::{self, Approval, Basis, Finding, Plan, RepairOutcome};
 
 /// Corrects what proofs found, by adjust entries that record the operator and the reason.
@@ -87,9 +88,10 @@ async fn plan(mut users: Vec<Uuid>, keep: Which, output: Option<&Path>, program:
     }
     match output {
         Some(path) => {
-            std::fs::write(path, text).with_context(|| format!("the plan cannot be written to {}", path.display()))?;
+            let written = private_files::write(path, text.as_bytes());
+            written.with_context(|| format!("the plan cannot be written to {}", path.display()))?;
         }
-        None => say(text.trim_end())?,
+        None => data(text.trim_end())?,
     }
     Ok(if plan.unrepairable.is_empty() && whole == 0 { Outcome::Done } else { Outcome::No })
 }

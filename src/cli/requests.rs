@@ -1,7 +1,7 @@
 //! `enqueue` and `requests`: the queue that the daemon posts.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -9,12 +9,13 @@ use serde_json::json as object;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::bulk::{Input, Lines, outcome, summary_text};
-use super::output::{facts, grouped, say, shortened, table};
+use super::bulk::{Input, Lines, Replies, outcome, summary_text};
+use super::output::{facts, grouped, say, shortened, table, write_json};
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::bulk::{self, Format, FromReader, Line};
+use crate::bulk::{self, Form, FromReader, Line};
 use crate::database::Database;
+use crate::plain;
 use crate::requests::{self, Listed, PutBack, State};
 
 /// Queues postings for the daemon: the same lines as `post`. Exit status 3 if a line was rejected.
@@ -68,28 +69,26 @@ struct Summary {
 impl Enqueue {
     /// Queues every line. Prints each answer as JSON, or the rejected lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let Input { reader, format, stdin, bar } = self.lines.open("queueing")?;
+        let Input { reader, form, stdin, bar } = self.lines.open("queueing")?;
         let stop = stop_on_signal()?;
         let began = Instant::now();
         let mut summary = Summary::default();
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut replies = Replies::new(stdin);
         let queued = program
             .with_ledger(async |database: &Database| {
                 let client = database.connection().await?;
-                let queued = enqueue(reader, format, program, &client, &stop, &mut summary, |answer| {
-                    write_answer(&mut out, answer, program.json)?;
-                    if stdin { out.flush() } else { Ok(()) }
+                let queued = enqueue(reader, form, program, &client, &stop, &mut summary, |answer| {
+                    replies.write(|out| write_answer(out, answer, program.json))
                 });
                 let queued = queued.await;
                 bar.finish_and_clear();
-                out.flush().context("the answers cannot be written")?;
                 queued
             })
             .await;
-        drop(out);
+        let written = replies.finish();
         if let Err(error) = queued {
             return Err(match error.downcast_ref() {
-                Some(bulk::Error::Header(_)) => WrongCall(format!("{error:#}")).into(),
+                Some(bulk::Error::Header { .. }) => WrongCall(format!("{error:#}")).into(),
                 _ => error.context(format!(
                     "lines 1 to {} have been answered; queue the same input again from its start: posted lines \
                      replay",
@@ -97,10 +96,12 @@ impl Enqueue {
                 )),
             });
         }
+        let outcome = outcome(summary.stopped, summary.last_line, &summary.refused);
+        written.context("the answers cannot be written")?;
         if !program.json {
             say(summary_text(&[("enqueued", summary.enqueued)], &summary.refused, began.elapsed().as_secs_f64()))?;
         }
-        Ok(outcome(summary.stopped, summary.last_line, &summary.refused))
+        Ok(outcome)
     }
 }
 
@@ -109,14 +110,14 @@ type Answer<'a> = (u64, Result<i64, &'a crate::ledger::Refusal>);
 
 async fn enqueue(
     input: impl Read + Send + 'static,
-    format: Format,
+    form: Form,
     program: &Program,
     client: &Client,
     stop: &CancellationToken,
     summary: &mut Summary,
     mut answer: impl FnMut(Answer<'_>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut chunks = bulk::start_reader(input, format, program.clock);
+    let mut chunks = bulk::start_reader(input, form, program.clock);
     loop {
         let lines = match stop.run_until_cancelled(chunks.recv()).await {
             None => {
@@ -145,15 +146,20 @@ async fn enqueue(
     }
 }
 
-fn write_answer(out: &mut impl Write, (line, id): Answer<'_>, as_json: bool) -> io::Result<()> {
+fn write_answer(mut out: &mut dyn Write, (line, id): Answer<'_>, as_json: bool) -> io::Result<()> {
     match id {
-        Ok(id) if as_json => writeln!(out, "{}", object!({ "line": line, "status": "enqueued", "id": id })),
+        Ok(id) if as_json => write_json(&mut out, &object!({ "line": line, "status": "enqueued", "id": id })),
         Ok(_) => Ok(()),
-        Err(refusal) if as_json => {
+        Err(refusal) => {
             let (code, message) = (refusal.code(), refusal.to_string());
-            writeln!(out, "{}", object!({ "line": line, "status": "rejected", "code": code, "message": message }))
+            match as_json {
+                true => {
+                    let answer = object!({ "line": line, "status": "rejected", "code": code, "message": message });
+                    write_json(&mut out, &answer)
+                }
+                false => writeln!(out, "line {line}: rejected ({code}): {}", plain::line(&message)),
+            }
         }
-        Err(refusal) => writeln!(out, "line {line}: rejected ({}): {refusal}", refusal.code()),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_yaml::Value;
 
 use super::Job;
 use super::values::{FileZone, Word, between, seconds};
+use crate::pings::host_of;
 use crate::schedule::Schedule;
 use crate::scheduler::{CatchUp, JobSettings, Overlap};
 use crate::time::Zone;
@@ -108,14 +109,27 @@ pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> 
 /// A URL is kept as it is written; ones that could never be called are refused here.
 fn ping_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let Some(url) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let in_clear = url.strip_prefix("http://");
+    let rest = url.strip_prefix("https://").or(in_clear);
     let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         && !url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#' || c == '?');
+    if fits && in_clear.is_some() && !is_here(host_of(&url)) {
+        return Err(D::Error::custom(
+            "this address is a secret and would travel in the clear; write https://host/path, or null",
+        ));
+    }
     if fits {
         return Ok(Some(url.trim_end_matches('/').to_owned()));
     }
     // It is a secret of a kind: not repeated.
     Err(D::Error::custom("this is no address to call; write https://host/path without ? and #, or null"))
+}
+
+/// Whether this host, with or without its port, is this machine.
+fn is_here(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    crate::database::url::is_this_machine(name.trim_start_matches('[').trim_end_matches(']'))
 }
 
 /// Refuses retries with a last pause longer than a week.

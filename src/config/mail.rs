@@ -11,6 +11,7 @@ use serde::de::{self, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::{Word, between, path, seconds};
+use crate::database::url::is_this_machine;
 use crate::yaml::{self, Lines};
 
 /// How mails leave.
@@ -216,8 +217,7 @@ fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp,
         let remedy = "write the name alone, such as smtp.example.com; the port goes to mail.smtp.port";
         return Err(lines.error("mail.smtp.host", what, remedy));
     }
-    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if file.security == Security::None && !here {
+    if file.security == Security::None && !is_this_machine(&host) {
         let what = format_args!("mails to {host} would travel in the clear");
         return Err(lines.error("mail.smtp.security", what, "write starttls or tls; none is for localhost only"));
     }

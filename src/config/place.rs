@@ -131,7 +131,7 @@ pub(super) fn reaches_service_state() -> bool {
 /// Adds the remedy to an error about a file of the service.
 fn closed_to_caller(error: ConfigError) -> ConfigError {
     match error {
-        ConfigError::Unreadable { file, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+        ConfigError::Unreadable { file, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             ConfigError::Closed { file }
         }
         error => error,

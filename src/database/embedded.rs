@@ -5,6 +5,7 @@
 //!     start.lock               held while a process decides to start or stop the server
 //!     users.lock               shared by every process that uses the server
 //!     pointsd.conf             our settings, written at each start
+//!     pg_hba.conf              the rules for connections: the socket alone, written at each start
 //!     data/ socket/ log/       belong to the server's user
 //! ```
 //!
@@ -15,9 +16,9 @@
 //! finds it down starts it again.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,20 +26,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, Uid, User, geteuid};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User, getegid, geteuid};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use super::Error;
+use crate::private_files::{Folder, OWNER_ONLY, Owner};
 
 /// The server's superuser role and its database.
 const NAME: &str = "pointsd";
 /// A name for the socket's file; nothing listens on TCP.
 const PORT: u16 = 5432;
+/// PostgreSQL's note of its main process.
+const PID_FILE: &str = "postmaster.pid";
+/// The output of the last start.
+const START_LOG: &str = "start.log";
+/// The rules for connections.
+const ACCESS_FILE: &str = "pg_hba.conf";
+/// Root's server runs as another user, who has to pass through folders of root's.
+const PASSABLE: u32 = 0o711;
 /// Folders in which `initdb` is at work start like this.
 const NEW_DATA: &str = "data.new-";
 const OLDEST_MAJOR: u32 = 14;
@@ -54,6 +64,14 @@ const STALE_TIMEOUT: Duration = Duration::from_secs(15);
 /// For one connection over the socket; a server that is frozen takes it and stays silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
+
+/// The rules for connections. They hold even if an own setting opens a port: TCP is refused.
+const ACCESS: &str =
+    "# Written by pointsd at each start of its private server: only users of its socket, which stands in a folder for
+# its owner alone. To let others in, name a file of your own as hba_file at the end of data/postgresql.conf.
+local all all trust
+local replication all trust
+";
 
 /// The server's settings. Those that are PostgreSQL's own default stand here where pointsd relies
 /// on them. Write your own into `postgresql.conf`, below the line that includes these.
@@ -112,12 +130,12 @@ pub struct EmbeddedServer {
 #[derive(Debug, Clone)]
 struct Account {
     name: String,
-    uid: u32,
-    gid: u32,
+    owner: Owner,
 }
 
 #[derive(Debug)]
 struct Server {
+    folder: Folder,
     root: PathBuf,
     data: PathBuf,
     log: PathBuf,
@@ -215,10 +233,8 @@ impl Server {
     /// Finds out everything that does not depend on whether the server runs.
     fn prepare(options: Options) -> Result<Self, Error> {
         let as_root = geteuid().is_root();
-        make_folder(&options.state_dir, if as_root { 0o711 } else { 0o700 })?;
-        let state_dir = fs::canonicalize(&options.state_dir)
-            .map_err(|error| setup(format!("{}", options.state_dir.display()), error))?;
-        let root = state_dir.join("postgres");
+        let state_dir = make_folder(&options.state_dir, as_root)?;
+        let root = state_dir.path().join("postgres");
         if (root.as_os_str().as_encoded_bytes().iter()).any(|byte| b"\"$`\\\n".contains(byte)) {
             return Err(Error::Embedded {
                 problem: format!(
@@ -229,16 +245,19 @@ impl Server {
                 source: None,
             });
         }
-        make_folder(&root, if as_root { 0o711 } else { 0o700 })?;
+        let is_roots = state_dir.owner().uid == 0 || state_dir.owner_of("postgres").is_ok_and(|owner| owner.uid == 0);
+        let mode = if as_root && is_roots { PASSABLE } else { OWNER_ONLY };
+        let folder = state_dir.subfolder("postgres", mode, None);
+        let folder = folder.map_err(|error| setup(format!("cannot use the folder {}", root.display()), error))?;
         let data = root.join("data");
-        let existing = existing_major(&data)?;
-        let (bin, major) = find_programs(options.bin.as_deref(), &data, existing)?;
         let account = match as_root {
-            true => Some(server_account(&data)?),
+            true => Some(server_account(&folder)?),
             false => None,
         };
+        let existing = existing_major(&folder, account.as_ref())?;
+        let (bin, major) = find_programs(options.bin.as_deref(), &data, existing)?;
         let socket = socket_folder(&root, account.as_ref())?;
-        Ok(Self { log: root.join("log"), root, data, socket, bin, major, account, extra: options.extra })
+        Ok(Self { log: root.join("log"), folder, root, data, socket, bin, major, account, extra: options.extra })
     }
 
     fn config(&self, database: &str) -> Config {
@@ -248,15 +267,8 @@ impl Server {
     }
 
     fn open_lock(&self, name: &str) -> Result<File, Error> {
-        let path = self.root.join(name);
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path)
-            .map_err(|error| setup(format!("cannot open {}", path.display()), error))
+        let opened = self.folder.lock_file(name).map(|(file, _)| file);
+        opened.map_err(|error| setup(format!("cannot open {}", self.root.join(name).display()), error))
     }
 
     async fn start_lock(&self) -> Result<Flock<File>, Error> {
@@ -284,7 +296,7 @@ impl Server {
     /// Starts the server and waits until it is ready. The caller holds the start lock.
     async fn bring_up(self: &Arc<Self>) -> Result<(), Error> {
         let began = Instant::now();
-        let left_behind = self.pid_file().exists();
+        let left_behind = self.has_pid_file();
         loop {
             match self.ask().await {
                 Answer::Ready => return Ok(()),
@@ -297,7 +309,7 @@ impl Server {
                         // Processes of a killed server are still ending, or another pointsd was
                         // killed while it started the server.
                         Err(error @ Error::EmbeddedDown { .. })
-                            if (left_behind || self.pid_file().exists()) && began.elapsed() < STALE_TIMEOUT =>
+                            if (left_behind || self.has_pid_file()) && began.elapsed() < STALE_TIMEOUT =>
                         {
                             tracing::debug!(%error, "trying again to start the embedded server");
                             sleep(5 * POLL).await;
@@ -354,45 +366,43 @@ impl Server {
         }
     }
 
-    fn pid_file(&self) -> PathBuf {
-        self.data.join("postmaster.pid")
+    fn data_folder(&self) -> io::Result<Folder> {
+        self.folder.enter("data", Some(self.owner()))
+    }
+
+    fn has_pid_file(&self) -> bool {
+        self.data_folder().is_ok_and(|data| data.has(PID_FILE))
     }
 
     /// The process in `postmaster.pid`, if it is a PostgreSQL server at work.
     fn postmaster_pid(&self) -> Option<u32> {
-        let pid = self.noted_pid()?;
-        match is_postgres_at_work(pid) {
-            Some(false) => None,
-            // Without /proc (macOS) being there has to do.
-            Some(true) | None => Some(pid),
-        }
+        self.noted_pid().filter(|pid| self.is_at_work(*pid))
+    }
+
+    /// Without /proc (macOS) being there has to do.
+    fn is_at_work(&self, pid: u32) -> bool {
+        is_there(pid) && is_postgres_at_work(pid, self.owner()) != Some(false)
     }
 
     /// The process in `postmaster.pid`, if there is one of this number, whatever it is.
     fn noted_pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.pid_file()).ok()?;
-        let pid = text.lines().next()?.trim().parse().ok()?;
-        match kill(Pid::from_raw(i32::try_from(pid).ok()?), None) {
-            Ok(()) | Err(Errno::EPERM) => Some(pid),
-            Err(_) => None,
-        }
+        let text = self.data_folder().ok()?.read(PID_FILE).ok()?;
+        text.lines().next()?.trim().parse().ok().filter(|pid| is_there(*pid))
     }
 
     /// Starts the server; creates it before, where there is none.
     fn launch(&self) -> Result<(), Error> {
-        for folder in [&self.log, &self.socket] {
-            self.make_private_folder(folder)?;
-        }
+        let log = self.private_folder(&self.log)?;
+        self.private_folder(&self.socket)?;
         self.check_reachable()?;
         self.remove_half_made();
-        if !self.data.exists() {
+        if !self.folder.has("data") {
             self.create()?;
         }
         self.write_settings()?;
         self.forget_pid_that_is_no_server();
-        let log = self.log.join("start.log");
         // pg_ctl appends; only the last start is of interest.
-        let _ = fs::remove_file(&log);
+        let _ = log.remove(START_LOG);
         let output = self.run("pg_ctl", |command| {
             command
                 .args(["start", "-w", "-s", "-t"])
@@ -400,12 +410,12 @@ impl Server {
                 .arg("-D")
                 .arg(&self.data)
                 .arg("-l")
-                .arg(&log)
+                .arg(self.log.join(START_LOG))
         })?;
         if output.status.success() {
             return Ok(());
         }
-        let said = fs::read_to_string(&log).unwrap_or_default();
+        let said = log.read(START_LOG).unwrap_or_default();
         Err(Error::EmbeddedDown {
             problem: format!(
                 "the server did not start: {}; more in {}",
@@ -420,32 +430,32 @@ impl Server {
     /// way, nothing is left that looks like a server.
     fn create(&self) -> Result<(), Error> {
         // A random name: if an earlier pointsd was killed, its initdb may still be writing to its folder.
-        let new = self.root.join(format!("{NEW_DATA}{:08x}", fastrand::u32(..)));
-        self.make_private_folder(&new)?;
+        let name = format!("{NEW_DATA}{:08x}", fastrand::u32(..));
+        let path = self.root.join(&name);
+        let new = self.private_folder(&path)?;
         let output = self.run("initdb", |command| {
             command
                 .arg("-D")
-                .arg(&new)
+                .arg(&path)
+                .args(["-U", NAME, "--auth-local=trust", "--auth-host=reject"])
                 // Sorting by bytes needs no locale of the system and never changes with one.
-                .args(["-U", NAME, "-A", "trust", "-E", "UTF8", "--locale=C"])
+                .args(["-E", "UTF8", "--locale=C"])
         })?;
         if !output.status.success() {
-            let _ = fs::remove_dir_all(&new);
+            let _ = self.folder.remove(&name);
             return Err(Error::EmbeddedDown {
                 problem: format!("initdb could not create {}: {}", self.data.display(), last_lines("", &output)),
                 source: None,
             });
         }
         let finish = || {
-            let mut file = OpenOptions::new().append(true).open(new.join("postgresql.conf"))?;
-            file.write_all(
-                b"\n# What pointsd sets; it is written anew at each start.\n\
-                  include_if_exists '../pointsd.conf'\n\
-                  \n# Your own settings follow.\n",
-            )?;
-            file.sync_all()?;
-            fs::rename(&new, &self.data)?;
-            File::open(&self.root)?.sync_all()
+            let settings = new.read("postgresql.conf")?
+                + "\n# What pointsd sets; it is written anew at each start.\n\
+                   include_if_exists '../pointsd.conf'\n\
+                   \n# Your own settings follow.\n";
+            new.write("postgresql.conf", settings.as_bytes(), Some(self.owner()))?;
+            self.folder.rename(&name, "data")?;
+            self.folder.sync()
         };
         finish().map_err(|error| Error::EmbeddedDown {
             problem: format!("cannot finish {}", self.data.display()),
@@ -455,11 +465,10 @@ impl Server {
 
     /// Removes what an `initdb` left behind when its pointsd was killed.
     fn remove_half_made(&self) {
-        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
-            let name = entry.file_name();
+        for name in self.folder.names().into_iter().flatten() {
             if name.as_encoded_bytes().starts_with(NEW_DATA.as_bytes()) {
                 // If it is still writing there, a later start removes the rest.
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = self.folder.remove(&name);
             }
         }
     }
@@ -467,8 +476,11 @@ impl Server {
     fn write_settings(&self) -> Result<(), Error> {
         // The list of socket folders has quotes of its own inside the value's, for a comma.
         let socket = self.socket.display();
-        let ours =
-            [("port".to_owned(), PORT.to_string()), ("unix_socket_directories".to_owned(), format!("\"{socket}\""))];
+        let ours = [
+            ("port".to_owned(), PORT.to_string()),
+            ("unix_socket_directories".to_owned(), format!("\"{socket}\"")),
+            ("hba_file".to_owned(), self.root.join(ACCESS_FILE).display().to_string()),
+        ];
         let mut text = String::from(
             "# Written by pointsd at each start of its embedded server. Put your own settings at\n\
              # the end of data/postgresql.conf instead.\n",
@@ -477,13 +489,11 @@ impl Server {
         for (name, value) in fixed.chain(ours).chain(self.extra.iter().cloned()) {
             text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
-        let path = self.root.join("pointsd.conf");
-        let write = || {
-            fs::write(&path, text)?;
-            // The server's user has to read it; there is nothing secret in it.
-            fs::set_permissions(&path, Permissions::from_mode(0o644))
-        };
-        write().map_err(|error| setup(format!("cannot write {}", path.display()), error))
+        for (name, content) in [("pointsd.conf", text.as_str()), (ACCESS_FILE, ACCESS)] {
+            let written = self.folder.write(name, content.as_bytes(), Some(self.owner()));
+            written.map_err(|error| setup(format!("cannot write {}", self.root.join(name).display()), error))?;
+        }
+        Ok(())
     }
 
     /// PostgreSQL refuses to start while the process in `postmaster.pid` exists. After a restart of
@@ -495,37 +505,36 @@ impl Server {
         let Some(pid) = self.noted_pid() else {
             return;
         };
-        if is_postgres_at_work(pid) != Some(false) {
+        if is_postgres_at_work(pid, self.owner()) != Some(false) {
             return;
         }
-        tracing::warn!(pid, "the process in postmaster.pid is no server: forgetting it");
-        let path = self.pid_file();
-        if let Ok(text) = fs::read_to_string(&path)
+        tracing::warn!(pid, "the process {pid} in postmaster.pid is no server: forgetting it");
+        if let Ok(data) = self.data_folder()
+            && let Ok(text) = data.read(PID_FILE)
             && let Some((_, rest)) = text.split_once('\n')
         {
             // If it fails, PostgreSQL says in its own words why it does not start.
-            let _ = fs::write(&path, format!("{}\n{rest}", i32::MAX));
+            let _ = data.write(PID_FILE, format!("{}\n{rest}", i32::MAX).as_bytes(), Some(self.owner()));
         }
     }
 
+    /// Ends the server by a signal, as `pg_ctl stop -m fast` does. Its user may be unable to run that where root is: the folder
+    /// of a systemd service with a dynamic user is closed to others.
     fn shut_down(&self) -> Result<(), Error> {
-        if self.postmaster_pid().is_none() {
-            return Ok(());
+        let Some(pid) = self.postmaster_pid() else { return Ok(()) };
+        let give_up = Instant::now() + STOP_TIMEOUT;
+        // It fails for a server that has just ended.
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
+        while self.is_at_work(pid) {
+            if Instant::now() > give_up {
+                return Err(Error::EmbeddedDown {
+                    problem: format!("the server did not stop; see {}", self.log.display()),
+                    source: None,
+                });
+            }
+            std::thread::sleep(POLL);
         }
-        let output = self.run("pg_ctl", |command| {
-            command
-                .args(["stop", "-w", "-s", "-m", "fast", "-t"])
-                .arg(STOP_TIMEOUT.as_secs().to_string())
-                .arg("-D")
-                .arg(&self.data)
-        })?;
-        if output.status.success() || self.postmaster_pid().is_none() {
-            return Ok(());
-        }
-        Err(Error::EmbeddedDown {
-            problem: format!("the server did not stop: {}; more in {}", last_lines("", &output), self.log.display()),
-            source: None,
-        })
+        Ok(())
     }
 
     /// Runs one of PostgreSQL's programs as the server's user.
@@ -555,39 +564,27 @@ impl Server {
             }
         }
         if let Some(account) = &self.account {
-            command.uid(account.uid).gid(account.gid);
+            command.uid(account.owner.uid).gid(account.owner.gid);
         }
     }
 
-    /// A folder for the server's user alone.
-    fn make_private_folder(&self, path: &Path) -> Result<(), Error> {
-        let make = || {
-            match DirBuilder::new().mode(0o700).create(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+    /// A folder for the server's user alone, beside the data or below the folder for temporary files.
+    fn private_folder(&self, path: &Path) -> Result<Folder, Error> {
+        let name = path.file_name().unwrap_or_default();
+        let made = match path.parent() {
+            Some(above) if above != self.root => {
+                Folder::open(above).and_then(|above| above.subfolder(name, OWNER_ONLY, Some(self.owner())))
             }
-            let found = fs::symlink_metadata(path)?;
-            let owner = self.owner();
-            if !found.is_dir() || (found.uid() != owner && found.uid() != geteuid().as_raw()) {
-                return Err(io::Error::other("it is not a folder of the server's user; move it away"));
-            }
-            if let Some(account) = &self.account
-                && found.uid() != owner
-            {
-                chown(path, Some(account.uid), Some(account.gid))?;
-            }
-            if found.mode() & 0o777 != 0o700 {
-                fs::set_permissions(path, Permissions::from_mode(0o700))?;
-            }
-            Ok(())
+            _ => self.folder.subfolder(name, OWNER_ONLY, Some(self.owner())),
         };
-        make().map_err(|error| setup(format!("cannot use the folder {}", path.display()), error))
+        made.map_err(|error| setup(format!("cannot use the folder {}", path.display()), error))
     }
 
-    fn owner(&self) -> u32 {
+    /// The server's user.
+    fn owner(&self) -> Owner {
         match &self.account {
-            Some(account) => account.uid,
-            None => geteuid().as_raw(),
+            Some(account) => account.owner,
+            None => Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         }
     }
 
@@ -629,13 +626,21 @@ impl Server {
     }
 }
 
+fn is_there(pid: u32) -> bool {
+    // A number of 0 or less would mean a group of processes.
+    let number = i32::try_from(pid).ok().filter(|number| *number > 0);
+    number.is_some_and(|number| matches!(kill(Pid::from_raw(number), None), Ok(()) | Err(Errno::EPERM)))
+}
+
 /// `None` if the system does not say.
-fn is_postgres_at_work(pid: u32) -> Option<bool> {
+fn is_postgres_at_work(pid: u32, owner: Owner) -> Option<bool> {
     // As "4711 (postgres) S 1 …"; Z is a zombie.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (name, state) = stat.rsplit_once(") ")?;
     let name = name.split_once(" (")?.1;
-    Some(["postgres", "postmaster"].contains(&name) && !state.starts_with(['Z', 'X']))
+    let is_at_work = ["postgres", "postmaster"].contains(&name) && !state.starts_with(['Z', 'X']);
+    // Another user's server is none of ours, whatever the file says.
+    Some(is_at_work && fs::metadata(format!("/proc/{pid}")).ok()?.uid() == owner.uid)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
@@ -671,36 +676,29 @@ fn last_lines(log: &str, output: &Output) -> String {
     }
 }
 
-/// Creates the folder where it is missing; what is there stays as it is.
-fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let make = || {
-        DirBuilder::new().recursive(true).mode(mode).create(path)?;
-        // The mode of a new folder passes through the umask, which may take away what we need.
-        fs::set_permissions(path, Permissions::from_mode(mode))
-    };
-    make().map_err(|error| {
-        setup(format!("cannot create {}: set state_dir to a folder that can be written to", path.display()), error)
+/// Opens the state folder, and makes it where it is missing. What is there stays as it is.
+fn make_folder(path: &Path, as_root: bool) -> Result<Folder, Error> {
+    Folder::make(path, if as_root { PASSABLE } else { OWNER_ONLY }).map_err(|error| {
+        setup(format!("cannot use {}: set state_dir to a folder that can be written to", path.display()), error)
     })
 }
 
-fn existing_major(data: &Path) -> Result<Option<u32>, Error> {
+fn existing_major(root: &Folder, account: Option<&Account>) -> Result<Option<u32>, Error> {
     let unusable = |source| Error::Embedded {
         problem: format!(
             "cannot read the server's data in {}: run pointsd as the user who created them, or set \
              another state_dir",
-            data.display()
+            root.path().join("data").display()
         ),
         source,
     };
-    match fs::read_to_string(data.join("PG_VERSION")) {
+    let read = root.enter("data", account.map(|account| account.owner)).and_then(|data| data.read("PG_VERSION"));
+    match read {
         Ok(text) => match text.trim().parse() {
             Ok(major) => Ok(Some(major)),
             Err(_) => Err(unusable(None)),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !data.exists() => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !root.has("data") => Ok(None),
         Err(error) => Err(unusable(Some(error))),
     }
 }
@@ -793,28 +791,24 @@ fn candidates() -> Vec<PathBuf> {
     folders
 }
 
-/// The user that runs the server if pointsd runs as root: the owner of the data, else `postgres`, else `nobody`.
-fn server_account(data: &Path) -> Result<Account, Error> {
+/// The user that runs the server if pointsd runs as root: the owner of the data, else of the folder that they will be in, else
+/// `postgres`, else `nobody`.
+fn server_account(root: &Folder) -> Result<Account, Error> {
     let no_user = |source: io::Error| Error::Embedded {
         problem: "PostgreSQL does not run as root, and there is no user postgres or nobody to run \
                   it instead: create the user postgres, or run pointsd as an ordinary user"
             .to_owned(),
         source: Some(source),
     };
-    if let Ok(found) = fs::metadata(data)
-        && found.uid() != 0
-    {
-        let user = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
-        return Ok(Account {
-            name: user.map_or_else(|| found.uid().to_string(), |user| user.name),
-            uid: found.uid(),
-            gid: found.gid(),
-        });
+    let found = [root.owner_of("data").ok(), Some(root.owner())];
+    if let Some(owner) = found.into_iter().flatten().find(|owner| owner.uid != 0) {
+        let user = User::from_uid(Uid::from_raw(owner.uid)).ok().flatten();
+        return Ok(Account { name: user.map_or_else(|| owner.uid.to_string(), |user| user.name), owner });
     }
     for name in ["postgres", "nobody"] {
         let user = User::from_name(name).map_err(|errno| no_user(errno.into()))?;
         if let Some(user) = user.filter(|user| !user.uid.is_root()) {
-            return Ok(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() });
+            return Ok(Account { name: user.name, owner: Owner { uid: user.uid.as_raw(), gid: user.gid.as_raw() } });
         }
     }
     Err(no_user(io::ErrorKind::NotFound.into()))
@@ -833,7 +827,7 @@ fn socket_folder(root: &Path, account: Option<&Account>) -> Result<PathBuf, Erro
     }
     let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
     let short = format!("{digest:x}").chars().take(16).collect::<String>();
-    let uid = account.map_or_else(|| geteuid().as_raw(), |account| account.uid);
+    let uid = account.map_or_else(|| geteuid().as_raw(), |account| account.owner.uid);
     let folder = std::env::temp_dir().join(format!("pointsd-{uid}-{short}"));
     if fits(&folder) {
         return Ok(folder);

@@ -306,6 +306,7 @@ impl Database {
         let ca_file = settings.ca_file.as_deref().filter(|_| server.is_none());
         complete(&mut config, settings.connect_timeout, ca_file.is_some())?;
         let tls = tls::connector(config.get_ssl_mode(), ca_file)?;
+        url::protect_password(&mut config);
         let session = SessionCheck::new(settings.statement_timeout);
         let connector = Connector::new(&config, tls.clone());
         let pool_size = settings.pool_size.max(1);

@@ -1,8 +1,9 @@
 //! TLS to the database: opportunistic where the URL asks for nothing, verified where it asks.
 //!
 //! `sslmode=prefer` (the default) encrypts where the server can and verifies nothing, as libpq does:
-//! a server with a self-signed certificate on the same machine must simply work. `sslmode=require`
-//! and `database.ca_file` verify the chain and the host's name, always.
+//! a server with a self-signed certificate on the same machine must simply work. It sends no password to
+//! another machine in the clear. `sslmode=require` and `database.ca_file` verify the chain and the host's
+//! name, always.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,6 +61,12 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
 
 /// What to do about a handshake that failed; `None` if TLS is not the cause.
 pub(super) fn hint(error: &tokio_postgres::Error) -> Option<String> {
+    // The driver's words, which have no type of their own.
+    if errors::causes(error).any(|cause| cause.to_string() == "server does not support TLS") {
+        let hint = "the server offers no TLS, and a password is sent to another machine only encrypted: turn TLS on there \
+                    (ssl = on) and write sslmode=require, or connect by a socket or localhost";
+        return Some(hint.to_owned());
+    }
     errors::certificate_remedy(error, "database.url", "database.ca_file").or_else(|| {
         let of_tls = errors::causes(error).any(|cause| cause.is::<rustls::Error>());
         of_tls.then(|| "the TLS handshake failed; see the server's log".to_owned())

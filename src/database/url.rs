@@ -2,10 +2,11 @@
 
 use std::error::Error as _;
 use std::fmt::{self, Display};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
 const FORM: &str = "write postgres://user:password@host:5432/database, with characters such as @ : / ? # % of a user or \
                     password percent-encoded";
@@ -79,10 +80,38 @@ impl TryFrom<String> for DatabaseUrl {
             Ok(parsed) if hosts(&parsed).any(|host| host.contains('@')) => {
                 wrong("has more than one @", "percent-encode those of the user and password as %40")
             }
+            Ok(parsed) if parsed.get_ssl_mode() == SslMode::Disable && sends_password_away(&parsed) => wrong(
+                "has a password, which sslmode=disable sends in the clear to another machine",
+                "write sslmode=require; disable is for a socket, localhost or a URL without a password",
+            ),
             Ok(parsed) => Ok(DatabaseUrl { text, parsed }),
             Err(error) => Err(refused_by_driver(&text, &error)),
         }
     }
+}
+
+/// Whether a host of this name is the machine itself. Another name may lead there, too, but not for sure.
+pub fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Lets no connection to another machine fall back to plain text if it sends a password.
+pub(super) fn protect_password(config: &mut Config) {
+    if config.get_ssl_mode() == SslMode::Prefer && sends_password_away(config) {
+        config.ssl_mode(SslMode::Require);
+    }
+}
+
+/// Whether there is a password, and a host that is not this machine.
+fn sends_password_away(config: &Config) -> bool {
+    let (names, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let is_away = |nth: usize| match (addresses.get(nth), names.get(nth)) {
+        // The driver connects to the address, and the name is for the certificate.
+        (Some(address), _) => !address.is_loopback(),
+        (None, Some(Host::Tcp(name))) => !is_this_machine(name),
+        (None, Some(Host::Unix(_)) | None) => false,
+    };
+    config.get_password().is_some() && (0..names.len().max(addresses.len())).any(is_away)
 }
 
 /// The driver's own words are left out: they may quote a part of the password.
@@ -186,6 +215,31 @@ mod tests {
         ] {
             let text = parse(url).unwrap_err().to_string();
             assert!(text.contains(words), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_password_leaves_this_machine_only_encrypted() {
+        let away = ["u:p@h/d", "u:p@10.0.0.1/d", "u:p@localhost,h/d", "u:p@localhost/d?hostaddr=10.0.0.1"];
+        let here = [
+            "u:p@localhost/d",
+            "u:p@127.0.0.2:1/d",
+            "u:p@[::1]/d",
+            "u:p@%2Frun%2Fpostgresql/d",
+            "u:p@h/d?hostaddr=127.0.0.1",
+            "u@h/d",
+        ];
+        for (urls, refused) in [(&away[..], true), (&here[..], false)] {
+            for url in urls {
+                let with = |mode: &str| {
+                    parse(&format!("postgres://{url}{}sslmode={mode}", if url.contains('?') { '&' } else { '?' }))
+                };
+                let disabled = with("disable").map_err(|error| error.to_string());
+                assert_eq!(disabled.is_err_and(|said| said.contains("write sslmode=require")), refused, "{url}");
+                let mut config = with("prefer").unwrap().into_config();
+                protect_password(&mut config);
+                assert_eq!(config.get_ssl_mode() == SslMode::Require, refused, "{url}");
+            }
         }
     }
 

@@ -51,7 +51,8 @@ impl Job for Prune {
             let done = runs + requests + reports + findings;
             guard.save_progress(transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
-            tokio::task::spawn_blocking(move || reports::remove_files(&folders)).await?;
+            let state_dir = context.config.state_dir.clone();
+            tokio::task::spawn_blocking(move || reports::remove_files(&folders, &state_dir)).await?;
             transaction.commit().await?;
         }
         Ok(Ended::Done(pruning.pruned))

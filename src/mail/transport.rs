@@ -3,9 +3,9 @@
 //! A failure says what it concerns: this mail for good, this mail for now, or every mail, because the server is at fault.
 
 use std::error::Error as _;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use lettre::Address;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{MailWay, Security, Smtp};
 use crate::errors;
+use crate::private_files::{Folder, OWNER_ONLY};
 use crate::scheduler::host_name;
 
 /// A whole delivery may last this many times as long as one step. Handing over a large mail, and the server's check of it, may
@@ -98,9 +99,8 @@ pub(super) async fn send(
     match way {
         MailWay::None => Err(Failure::Stopped),
         MailWay::Directory { folder, .. } => {
-            let path = folder.join(&letter.file_name);
-            let (folder, shown) = (folder.clone(), path.display().to_string());
-            let written = tokio::task::spawn_blocking(move || write(&folder, &path, &letter.content));
+            let (shown, folder) = (folder.join(&letter.file_name).display().to_string(), folder.clone());
+            let written = tokio::task::spawn_blocking(move || write(&folder, &letter.file_name, &letter.content));
             let hangs = || Err(io::Error::new(io::ErrorKind::TimedOut, "it hangs"));
             let written = match timeout_at(deadline, written).await {
                 Ok(Ok(written)) => written,
@@ -119,16 +119,9 @@ pub(super) async fn send(
     }
 }
 
-/// Writes a file under another name first, so that a half-written file is never found. A copy of the mail replaces its file.
-fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let mut unfinished = PathBuf::from(path);
-    unfinished.set_extension("part");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    File::open(folder)?.sync_all()
+/// A half-written file is never found. A copy of the mail replaces its file.
+fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    Folder::make(folder, OWNER_ONLY)?.write(name, content, None)
 }
 
 /// One delivery to a server.

@@ -1,14 +1,15 @@
 //! Tables as CSV: RFC 4180, UTF-8. The file has a byte order mark, because Excel otherwise assumes the local code page.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use chrono::{Offset, SecondsFormat, TimeZone, Utc};
 
 use super::Error;
 use super::locale::Locale;
 use crate::document::{Cell, Column, Document, Table};
+use crate::plain::cell;
+use crate::private_files::{Folder, NewFile};
 use crate::time::Zone;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -26,28 +27,24 @@ pub fn csv(table: &Table, document: &Document) -> Result<Vec<u8>, Error> {
     lines.writer.into_inner().map_err(|error| Error::Csv(error.into_error().into()))
 }
 
-/// Writes a table of any length to a file. The file has a temporary name until [`CsvFile::finish`], so that a file
-/// under the final name is always complete.
+/// Writes a table of any length to a file. The file has its name only after [`CsvFile::finish`], so that a file under that
+/// name is always complete.
 pub struct CsvFile {
-    lines: Option<Lines<BufWriter<File>>>,
+    lines: Lines<BufWriter<NewFile>>,
     path: PathBuf,
-    unfinished: PathBuf,
 }
 
 impl CsvFile {
     /// Begins a file with a header. Instants will be written in `zone`.
     ///
     /// # Errors
-    /// If the file cannot be made, for example because its folder does not exist.
-    pub fn create(path: &Path, columns: &[Column], zone: Zone) -> Result<CsvFile, Error> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.unfinished", std::process::id()));
-        let unfinished = path.with_file_name(name);
-        let file = File::create(&unfinished).map_err(|source| Error::File { path: unfinished.clone(), source })?;
-        let mut begun = CsvFile { lines: None, path: path.to_owned(), unfinished };
-        let lines = Lines::new(BufWriter::new(file), columns, zone).map_err(|error| begun.name(error))?;
-        begun.lines = Some(lines);
-        Ok(begun)
+    /// If the file cannot be made.
+    pub fn create(folder: &Folder, name: &str, columns: &[Column], zone: Zone) -> Result<CsvFile, Error> {
+        let path = folder.path().join(name);
+        let failed = |source| Error::File { path: path.clone(), source };
+        let file = BufWriter::new(folder.begin(name, None).map_err(failed)?);
+        let lines = Lines::new(file, columns, zone).map_err(|error| named(&path, error))?;
+        Ok(CsvFile { lines, path })
     }
 
     /// Adds a row.
@@ -55,38 +52,37 @@ impl CsvFile {
     /// # Errors
     /// If the row cannot be written.
     pub fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
-        let Some(lines) = &mut self.lines else { return Ok(()) };
-        let written = lines.row(cells);
-        written.map_err(|error| self.name(error))
+        self.lines.row(cells).map_err(|error| named(&self.path, error))
     }
 
     /// Syncs the file to disk and gives it its name. It replaces a file of that name.
     ///
     /// # Errors
     /// If the file cannot be written; an older file of that name is then unchanged.
-    pub fn finish(mut self) -> Result<(), Error> {
-        let Some(lines) = self.lines.take() else { return Ok(()) };
+    pub fn finish(self) -> Result<(), Error> {
+        let CsvFile { lines, path } = self;
         let finish = || {
             let buffer = lines.writer.into_inner().map_err(|error| error.into_error())?;
-            buffer.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-            fs::rename(&self.unfinished, &self.path)
+            buffer.into_inner().map_err(|error| error.into_error())?.finish()
         };
-        finish().map_err(|source| Error::File { path: self.path.clone(), source })
-    }
-
-    fn name(&self, error: Error) -> Error {
-        match error {
-            Error::Csv(error) => Error::File { path: self.path.clone(), source: error.into() },
-            error => error,
-        }
+        finish().map_err(|source| Error::File { path, source })
     }
 }
 
-impl Drop for CsvFile {
-    fn drop(&mut self) {
-        // After `finish` there is no such file.
-        let _ = fs::remove_file(&self.unfinished);
+fn named(path: &std::path::Path, error: Error) -> Error {
+    match error {
+        Error::Csv(error) => Error::File { path: path.to_owned(), source: error.into() },
+        error => error,
     }
+}
+
+/// Begins a CSV file for spreadsheets.
+///
+/// # Errors
+/// If the mark at its start cannot be written.
+pub fn csv_writer<W: Write>(mut to: W) -> io::Result<csv::Writer<W>> {
+    to.write_all(BYTE_ORDER_MARK)?;
+    Ok(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to))
 }
 
 struct Lines<W: Write> {
@@ -95,18 +91,16 @@ struct Lines<W: Write> {
 }
 
 impl<W: Write> Lines<W> {
-    fn new(mut to: W, columns: &[Column], zone: Zone) -> Result<Lines<W>, Error> {
-        to.write_all(BYTE_ORDER_MARK).map_err(|error| Error::Csv(error.into()))?;
-        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to);
-        let mut lines = Lines { writer, zone };
-        lines.writer.write_record(columns.iter().map(|column| guarded(&column.title)))?;
-        Ok(lines)
+    fn new(to: W, columns: &[Column], zone: Zone) -> Result<Lines<W>, Error> {
+        let mut writer = csv_writer(to).map_err(|error| Error::Csv(error.into()))?;
+        writer.write_record(columns.iter().map(|column| cell(&column.title).into_owned()))?;
+        Ok(Lines { writer, zone })
     }
 
     fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
-        Ok(self.writer.write_record(cells.iter().map(|cell| match cell {
+        Ok(self.writer.write_record(cells.iter().map(|value| match value {
             Cell::Empty => String::new(),
-            Cell::Text(text) => guarded(text),
+            Cell::Text(text) => cell(text).into_owned(),
             Cell::Number(number) => number.to_string(),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => {
@@ -116,19 +110,5 @@ impl<W: Write> Lines<W> {
                 instant.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, true)
             }
         }))?)
-    }
-}
-
-/// Prefixes a text that a spreadsheet would take for a formula, except a negative whole number. The wide forms of the signs
-/// count too, because Excel in Chinese reads them.
-pub fn guarded(text: &str) -> String {
-    let digits = text.strip_prefix('-').unwrap_or_default();
-    if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return text.to_owned();
-    }
-    let first = text.trim_start_matches(' ').chars().next();
-    match first {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),
-        _ => text.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
 use crate::messages::{Messages, args};
 use crate::numbers::grouped;
+use crate::plain;
 use crate::time::Zone;
 
 /// The language and the time zone of a document.
@@ -119,16 +120,7 @@ impl Locale {
     }
 }
 
-/// A text from outside, made harmless: line ends become spaces, and characters that control a terminal or the direction of
-/// reading become U+FFFD.
+/// A text from outside, made harmless.
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        })
-        .collect()
+    plain::line(text).into_owned()
 }

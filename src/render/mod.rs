@@ -10,7 +10,7 @@ mod text;
 use std::path::PathBuf;
 
 pub use chart::{PICTURE_WIDTH, png};
-pub use csv::{CsvFile, csv, guarded};
+pub use csv::{CsvFile, csv, csv_writer};
 pub use page::Renderer;
 pub use sheet::xlsx;
 

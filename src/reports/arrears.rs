@@ -360,7 +360,7 @@ impl Facts {
             self.add_owing(&owing, owing.days(scope.slot, zone));
             if self.owing.rows.len() == MOST_ROWS {
                 let file = file.get_or_insert_with(|| {
-                    let mut file = RowsFile::begin(scope.folder.as_deref(), ALL_ROWS, columns.columns(), zone);
+                    let mut file = RowsFile::begin(scope.folder.as_deref(), ALL_ROWS, columns.columns(), scope.config);
                     self.owing.rows.iter().for_each(|owing| file.row(&columns.cells(owing)));
                     file
                 });

@@ -2,9 +2,7 @@
 //!
 //! A document in the database is what counts. Files that cannot be written, or not in time, are only warned of.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use super::store::find_by_slot;
 use crate::config::Config;
 use crate::document::{Chart, Document, Section};
 use crate::errors;
+use crate::private_files::{Folder, OWNER_ONLY};
 use crate::render::{self, Renderer};
 use crate::time::{time_of_day_for_names, time_text};
 
@@ -72,8 +71,7 @@ async fn write_within(limit: Duration, document: &Document, folder: &Path, confi
     let (owned, place) = (document.clone(), folder.to_owned());
     let (templates, state_dir) = (config.reports.templates.clone(), config.state_dir.clone());
     let task = tokio::task::spawn_blocking(move || {
-        write_all(&owned, &place, templates.as_deref(), &given_up)?;
-        hand_over(&place, &state_dir)
+        write_all(&owned, &make_folder(&place, &state_dir)?, templates.as_deref(), &given_up)
     });
     let error = match tokio::time::timeout(limit, task).await {
         Ok(Ok(Ok(()))) => return,
@@ -94,11 +92,10 @@ async fn write_within(limit: Duration, document: &Document, folder: &Path, confi
 
 fn write_all(
     document: &Document,
-    folder: &Path,
+    folder: &Folder,
     templates: Option<&Path>,
     given_up: &CancellationToken,
 ) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
     let write = |name: &str, content: &[u8]| write_whole(folder, name, content, given_up);
     write("report.html", page(document, templates).as_bytes())?;
     write("report.txt", text(document, templates).as_bytes())?;
@@ -122,26 +119,22 @@ fn write_all(
     Ok(())
 }
 
-/// Gives files that root wrote on the command line to the owner of the state folder. That is the service, which writes the
-/// next report of the day beside them and deletes all of them later.
-fn hand_over(folder: &Path, state_dir: &Path) -> io::Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = fs::metadata(state_dir)?;
-    let folders = folder.ancestors().take_while(|above| *above != state_dir).map(Path::to_owned);
-    let files = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>()?;
-    folders.chain(files).try_for_each(|path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid())))
+/// Makes the folder of a report, and those above it. All of them are the state folder's owner's alone: that is the service,
+/// which writes the next report of the day beside those that root wrote, and deletes all of them later.
+pub(super) fn make_folder(folder: &Path, state_dir: &Path) -> io::Result<Folder> {
+    let below = folder.strip_prefix(state_dir).map_err(io::Error::other)?;
+    let state = Folder::make(state_dir, OWNER_ONLY)?;
+    below.iter().try_fold(state, |above, name| above.subfolder(name, OWNER_ONLY, None))
 }
 
-/// Writes a file under another name first: a reader finds the whole file or none, and a given-up attempt leaves none.
-fn write_whole(folder: &Path, name: &str, content: &[u8], given_up: &CancellationToken) -> io::Result<()> {
-    let unfinished = folder.join(format!(".{name}.unfinished"));
-    fs::write(&unfinished, content)?;
+/// A reader finds the whole file or none, and a given-up attempt leaves none.
+fn write_whole(folder: &Folder, name: &str, content: &[u8], given_up: &CancellationToken) -> io::Result<()> {
+    let mut file = folder.begin(name, None)?;
+    file.write_all(content)?;
     if given_up.is_cancelled() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    fs::rename(&unfinished, folder.join(name))
+    file.finish()
 }
 
 fn warn_of_file(document: &Document, file: &str, error: &render::Error) {
@@ -158,26 +151,33 @@ pub(super) fn is_report_folder(folder: &Path, config: &Config) -> bool {
 
 /// Removes the folders of deleted reports, and the folder of a day with its last one. Warns of a folder that cannot be
 /// removed.
-pub fn remove_files(folders: &[PathBuf]) {
+pub fn remove_files(folders: &[PathBuf], state_dir: &Path) {
     for folder in folders {
-        match fs::remove_dir_all(folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let folder = folder.display().to_string();
-                warn!(folder, %error, "the files of an old report stay, remove them yourself: {folder}: {error}");
-            }
-        }
-        if let Some(day) = folder.parent() {
-            // Fails while the day has another report.
-            let _ = fs::remove_dir(day);
+        if let Err(error) = remove_folder(folder, state_dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let folder = folder.display().to_string();
+            warn!(folder, %error, "the files of an old report stay, remove them yourself: {folder}: {error}");
         }
     }
+}
+
+fn remove_folder(folder: &Path, state_dir: &Path) -> io::Result<()> {
+    let below = folder.strip_prefix(state_dir).map_err(io::Error::other)?;
+    let parts: Vec<_> = below.iter().collect();
+    let [reports, day, name] = parts[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let reports = Folder::open(state_dir)?.enter(reports, None)?;
+    let removed = reports.enter(day, None)?.remove(name);
+    // Fails while the day has another report.
+    let _ = reports.remove_empty(day);
+    removed
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::fs;
 
     use super::*;
     use crate::document::Tone;
@@ -192,8 +192,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_disk_that_stands_still_is_given_up_and_gets_nothing_more() {
+    #[test]
+    fn a_disk_that_stands_still_is_given_up_and_gets_nothing_more() {
         let slot: DateTime<Utc> = "2026-11-22T04:45:00Z".parse().unwrap();
         let document = Document {
             report: "arrears".to_owned(),
@@ -213,19 +213,17 @@ mod tests {
         let mut config = Config::load(None, None).unwrap();
         config.state_dir.clone_from(&scratch.0);
         let folder = folder_of(&config, &document.report, slot);
-        fs::create_dir_all(&folder).unwrap();
-        let pipe = folder.join(".report.html.unfinished");
-        // A writer of a pipe waits for a reader.
+        // The reader of a pipe waits for a writer.
+        let pipe = scratch.0.join("report.html.jinja");
+        fs::create_dir_all(&scratch.0).unwrap();
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        write_within(Duration::from_millis(50), &document, &folder, &config).await;
+        config.reports.templates = Some(scratch.0.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(write_within(Duration::from_millis(50), &document, &folder, &config));
         // The disk works again, after the write was given up.
-        assert!(fs::read_to_string(&pipe).unwrap().contains("No account is in arrears"));
-        let given_up = CancellationToken::new();
-        given_up.cancel();
-        fs::remove_file(&pipe).unwrap();
-        let written = write_all(&document, &folder, None, &given_up);
-        assert_eq!(written.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
-        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
-        assert_eq!(names, [".report.html.unfinished"]);
+        fs::write(&pipe, "{{ headline }}").unwrap();
+        // Waits for the task.
+        drop(runtime);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

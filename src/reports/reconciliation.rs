@@ -164,7 +164,7 @@ async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, message
     });
     let is_cut = count > MOST_OPEN as u64;
     let folder = scope.folder.as_deref().filter(|_| is_cut);
-    let mut file = RowsFile::begin(folder, FILE, table.columns(), scope.config.time_zone);
+    let mut file = RowsFile::begin(folder, FILE, table.columns(), scope.config);
     let mut found = pin!(load_standing_findings(client, scope.run).await?);
     while let Some(finding) = found.try_next().await? {
         let has_room = table.added().len() < MOST_OPEN;

@@ -1,11 +1,11 @@
 //! A file with all rows of a table that is too long for its document.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::time::Zone;
 use tracing::warn;
 
+use super::files::make_folder;
+use crate::config::Config;
 use crate::document::{Cell, Column};
 use crate::errors;
 use crate::render::{CsvFile, Error};
@@ -18,12 +18,12 @@ pub(super) struct RowsFile {
 
 impl RowsFile {
     /// Begins `name` in the folder. Without a folder, the rows go nowhere.
-    pub fn begin(folder: Option<&Path>, name: &str, columns: &[Column], zone: Zone) -> RowsFile {
+    pub fn begin(folder: Option<&Path>, name: &str, columns: &[Column], config: &Config) -> RowsFile {
         let mut rows = RowsFile { path: folder.map(|folder| folder.join(name)).unwrap_or_default(), file: None };
         if let Some(folder) = folder {
-            let begun = fs::create_dir_all(folder)
+            let begun = make_folder(folder, &config.state_dir)
                 .map_err(|source| Error::File { path: folder.to_owned(), source })
-                .and_then(|()| CsvFile::create(&rows.path, columns, zone));
+                .and_then(|folder| CsvFile::create(&folder, name, columns, config.time_zone));
             match begun {
                 Ok(file) => rows.file = Some(file),
                 Err(error) => rows.give_up(&error),

@@ -320,10 +320,10 @@ impl Lane {
                 request = id,
                 attempts,
                 why,
-                "a request is parked; mend the cause, then call `pointsd requests retry`"
+                "request {id} is parked: {why}; mend the cause, then call `pointsd requests retry`"
             );
         } else {
-            tracing::warn!(request = id, attempts, why, "a request failed and is tried again later");
+            tracing::warn!(request = id, attempts, why, "request {id} failed and is tried again later: {why}");
         }
         Ok(())
     }

@@ -167,7 +167,7 @@ fn a_balance_at_a_past_instant_names_its_clock() {
     let csv = call(&url, &["export", "accounts", "--csv", "--as-of", &last]).expect(0).stdout;
     let columns =
         "user,balance,arrears,total_recharged,total_consumed,total_expired,total_refunded,total_voided,total_adjusted";
-    assert_eq!(csv, format!("{columns}\n{USER},70,0,100,30,0,0,0,0\n"));
+    assert_eq!(csv, format!("\u{feff}{columns}\r\n{USER},70,0,100,30,0,0,0,0\r\n"));
     let text = call(&url, &["balance", USER, "--effective-at", "2026-01-16T00:00:00Z"]).expect(0).stdout;
     assert!(text.contains("\n  effective at  2026-01-16T00:00:00Z, as known now\n"), "{text}");
     for clock in ["--effective-at", "--as-of"] {
@@ -361,8 +361,8 @@ fn exports_hold_every_field() {
     assert_eq!(
         export("accounts --csv").stdout,
         format!(
-            "user,balance,arrears,held,total_recharged,total_consumed,total_expired,total_refunded,total_voided,\
-             total_adjusted,last_seq\n{USER},-2,2,0,7,9,0,0,0,0,2\n{NOBODY},1,0,0,1,0,0,0,0,0,1\n"
+            "\u{feff}user,balance,arrears,held,total_recharged,total_consumed,total_expired,total_refunded,total_voided,\
+             total_adjusted,last_seq\r\n{USER},-2,2,0,7,9,0,0,0,0,2\r\n{NOBODY},1,0,0,1,0,0,0,0,0,1\r\n"
         )
     );
     let entries = export("entries --csv").stdout;
@@ -485,24 +485,73 @@ fn a_reader_that_leaves_early_is_no_reason_to_panic() {
         assert_eq!(status.code(), Some(1), "{arguments:?}: {stderr}");
         assert_eq!(stderr, "", "{arguments:?}");
     }
-    // Nothing is half done: all of it can be posted again.
-    let done = feed(on(&url, &["post", "-"]), &lines).expect(0);
-    assert!(done.stdout.starts_with("5,000 lines in "), "{done:#?}");
+    // Nothing is missing: the first reader left early, and all lines were posted.
+    assert_eq!(call(&url, &["balance", USER, "--json"]).expect(0).json()["total_consumed"], 5_000);
 }
 
-/// An application names the services. A spreadsheet that opens the list of arrears must not run such a name as a formula.
+/// An application names the services. A spreadsheet that opens a list must not run such a name as a formula, and a terminal
+/// must not obey it.
 #[test]
-fn a_list_for_spreadsheets_has_no_formulas() {
+fn lists_have_no_formulas_and_no_control_characters() {
     let (_database, url) = database();
-    let service = "=HYPERLINK(\"x\")";
-    call(&url, &["consume", USER, "5", "--source-type", service, "--source-id", "t1"]).expect(0);
-    let field = |args: &[&str], column: usize| {
-        let done = call(&url, args).expect(0);
-        let mut csv = csv::Reader::from_reader(done.stdout.as_bytes());
-        csv.records().next().unwrap().unwrap()[column].to_owned()
+    let (formula, escape) = ("=HYPERLINK(\"x\")", "\u{1b}[2J\u{9b}2J\u{202e}");
+    let consume = |service: &str, task: &str, description: &str| {
+        let fields = json!({
+            "op": "consume", "user": USER, "points": 5, "source_type": service, "source_id": task,
+            "description": description,
+        });
+        feed(on(&url, &["post", "-"]), format!("{fields}\n")).expect(0);
     };
-    assert_eq!(field(&["arrears", "--csv"], 4), format!("'{service}"));
-    // An export is for programs, so its texts stay as posted.
-    assert_eq!(field(&["export", "entries", "--csv"], 6), service);
-    assert!(call(&url, &["export", "--help"]).expect(0).stdout.contains("Texts stay"));
+    consume(formula, "-t\n1", "@x");
+    let records = |args: &[&str]| {
+        let done = call(&url, args).expect(0);
+        let lines = done.stdout.strip_prefix('\u{feff}').expect("a byte order mark").to_owned();
+        let mut csv = csv::Reader::from_reader(lines.as_bytes());
+        csv.records().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    assert_eq!(records(&["arrears", "--csv"])[0][4], format!("'{formula}"));
+    let entry = &records(&["export", "entries", "--csv"])[0];
+    assert_eq!((&entry[4], &entry[6], &entry[7], &entry[12]), ("0", "'=HYPERLINK(\"x\")", "'-t\n1", "'@x"));
+    assert_eq!(&entry[5], "-5", "a number stays one");
+    // What was read there names the same entry in a file of postings.
+    let refund = format!("op,user,source_type,source_id\nrefund,{USER},\"'=HYPERLINK(\"\"x\"\")\",\"'-t\n1\"\n");
+    let refunded = feed(on(&url, &["post", "-", "--csv", "--json"]), refund).expect(0).json();
+    assert_eq!((&refunded["status"], &refunded["refers_to"]), (&json!("posted"), &json!(1)));
+
+    consume(escape, escape, escape);
+    let task = format!("{escape}2");
+    let hold = ["hold", USER, "1", "--source-type", escape, "--source-id", &task, "--until", "2099-01-01T00:00:00Z"];
+    call(&url, &["recharge", USER, "9", "--source", "gift", "--description", escape]).expect(0);
+    call(&url, &hold).expect(0);
+    let enqueued = json!({"op": "consume", "user": USER, "points": 1, "source_type": escape, "source_id": escape});
+    feed(on(&url, &["enqueue", "-"]), format!("{enqueued}\n")).expect(0);
+    for (args, status) in [
+        (&hold[..], 0),
+        (&["holds", USER], 0),
+        (&["export", "entries"], 0),
+        (&["export", "entries", "--csv"], 0),
+        (&["export", "entries", "--json"], 0),
+        (&["arrears", "--csv"], 0),
+        (&["requests"], 0),
+        (&["requests", "--json"], 0),
+        (&["refund", USER, "--source-type", escape, "--source-id", escape], 0),
+        (&["refund", USER, "--of", escape], 3),
+        (&["recharge", USER, "1", "--source", escape, "--key", escape], 3),
+        (&["price", "cost", escape], 2),
+    ] {
+        let done = call(&url, args).expect(status);
+        let printed = format!("{}{}", done.stdout, done.stderr);
+        let ours = |c: char| matches!(c, '\n' | '\r' | '\t' | '\u{feff}');
+        let bad = printed.chars().find(|c| c.is_control() && !ours(*c) || *c == '\u{202e}');
+        assert_eq!(bad, None, "{args:?}: {printed:?}");
+    }
+    for format in [&["post", "-"][..], &["post", "-", "--json"], &["post", "-", "--csv"]] {
+        let done = feed(on(&url, format), format!("op,user\n{{\"{escape}\":1}}\n{escape},{USER}\n"));
+        let printed = format!("{}{}", done.stdout, done.stderr);
+        assert!(printed.contains("malformed"), "{printed}");
+        assert!(!printed.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{printed:?}");
+    }
+    // For programs nothing is lost.
+    let entry = call(&url, &["export", "entries", "--json"]).expect(0).jsons().remove(2);
+    assert_eq!(entry["source_id"], escape);
 }

@@ -236,21 +236,24 @@ fn csv_headers() {
     let (_database, url) = database();
     for (header, says) in [
         (&b""[..], "the input is empty; the first line names the columns, such as op,user,points"),
-        (b"\n", "`op` is missing"),
+        (b"\n \r\r\n", "the input is empty"),
         (b"op,user,points,colour\n", "`colour` is no column; there are op, user, points, source,"),
-        (b"op,user,points,Source\n", "`Source` is no column"),
-        (b"op,user,points,op\n", "`op` stands there twice"),
+        (b"op,user,points,source_\n", "`source_` is no column"),
+        (b"op,user,points,OP\n", "`op` stands there twice"),
         (b"op,user,points,source, source\n", "`source` stands there twice"),
         (b"op,points,source\n", "`user` is missing"),
-        (b"op,user,points,\n", "`` is no column"),
-        (b"op;user;points\n", "`op;user;points` is no column"),
-        (b"op,user,\"points\n", "a quote is not closed; a record is one line"),
-        (b"op,user,points\xff\n", "byte 15 is not valid UTF-8"),
+        (b",,,\n", "`op` is missing"),
+        (b"op;user,points\n", "`user,points` is no column"),
+        (b"op user points\n", "`op user points` is no column"),
+        (b"op,user,\"points\n", "a quote is not closed; a header is one line"),
+        (b"op,user,points\xff\n", "byte 15 is not valid UTF-8; if the input has another encoding, name it, such as"),
+        (b"o\0p\0,\0u\0s\0e\0r\0\n\0", "say --encoding utf-16le"),
         (b"{\"op\":\"consume\"}\n", "is no column"),
         (&[b'x'; 2 << 20], "it is longer than a line may be"),
     ] {
         let done = post_csv(&url, header).expect(2);
-        assert!(done.stderr.contains("\"line 1, the CSV header: "), "{}", done.stderr);
+        let start = if says.contains("empty") { "\"line " } else { "\"line 1, the CSV header: " };
+        assert!(done.stderr.contains(start), "{}", done.stderr);
         assert!(done.stderr.contains(says), "{says:?}: {}", done.stderr);
         assert_eq!(done.stdout, "");
     }
@@ -261,9 +264,12 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
     let header = "\u{feff}op,user,points,source_type,source_id,source, order_id ,duration,at,description\r\n";
     let good = |nth: usize| format!("consume,{USER},1,tts,good {nth},,,,,");
     let records: Vec<(Vec<u8>, &str)> = vec![
-        (format!("consume,{USER},1,tts,\"open,,,,,").into_bytes(), "a quote is not closed; a record is one line"),
+        (
+            format!("consume,{USER},1,tts,\"a\"b,,,,,").into_bytes(),
+            "text follows a closing quote; write a quote within",
+        ),
         (format!("consume,{USER},1,tts,few").into_bytes(), "it has 5 fields, the header 10"),
-        (format!("consume,{USER},1,tts,many,,,,,,").into_bytes(), "it has 11 fields, the header 10"),
+        (format!("consume,{USER},1,tts,many,,,,,,x").into_bytes(), "it has 11 fields, the header 10"),
         (format!("consume,{USER},,tts,t,,,,,").into_bytes(), "points is missing, a consume needs it"),
         (format!(",{USER},1,tts,t,,,,,").into_bytes(), "op is empty"),
         (b"consume,,1,tts,t,,,,,".to_vec(), "user is empty"),
@@ -285,7 +291,12 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
         (format!("consume,{USER},1,,t,,,,,").into_bytes(), "source_type is missing, a consume needs it"),
         (format!("consume,{USER},1,tts,t,gift,,,,").into_bytes(), "source does not belong to a consume"),
         (format!("consume,{USER},1,tts,t,,,-1,,").into_bytes(), "duration: \"-1\" is no number of seconds"),
-        (format!("consume,{USER},1,tts,t,,,,never,").into_bytes(), "at: `never` is not a time"),
+        (format!("consume,{USER},1,tts,t,,,,never,").into_bytes(), "at: `never` is not a time; write RFC 3339"),
+        (
+            format!("consume,{USER},1,tts,t,,,,2026-11-28 10:00,").into_bytes(),
+            "at: `2026-11-28 10:00` is not a time, because its zone is missing; write RFC 3339, such as",
+        ),
+        (format!("consume,{USER},1,tts,t,,,,2026/11/28,").into_bytes(), "`2026/11/28` is not a time, because its zone"),
         (format!("recharge,{USER},1,,,gift,,,,").into_bytes(), "a recharge needs an order_id or a key"),
         (format!("recharge,{USER},1,,,gift,x,,,").into_bytes(), "order_id: `x` is not a whole number"),
         (format!("recharge,{USER},1,,,,7,,,").into_bytes(), "source is missing, a recharge needs it"),
@@ -330,6 +341,175 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
     );
 }
 
+/// The lines that were refused, and those that were posted with their description.
+fn outcomes(done: &Done) -> (Vec<u64>, Vec<(u64, String)>) {
+    let (refused, posted): (Vec<_>, Vec<_>) = done.jsons().into_iter().partition(|reply| reply["status"] == "rejected");
+    let number = |reply: &serde_json::Value| reply["line"].as_u64().unwrap();
+    let text = |reply: &serde_json::Value| reply["description"].as_str().unwrap().to_owned();
+    (refused.iter().map(number).collect(), posted.iter().map(|reply| (number(reply), text(reply))).collect())
+}
+
+/// A record of a recharge with this description.
+fn record(order: usize, description: &str) -> String {
+    format!("recharge,{USER},5,gift,{order},{description}")
+}
+
+const HEADER: &str = "op,user,points,source,order_id,description";
+
+fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    format!("\u{feff}{text}").encode_utf16().flat_map(bytes).collect()
+}
+
+#[test]
+fn files_of_spreadsheets_are_taken() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    let file = |lines: &[&str], end: &str| lines.iter().map(|line| format!("{line}{end}")).collect::<String>();
+    let (a, b, tabbed) = (record(1, "积分"), record(2, "b"), record(3, "é\u{1f600}").replace(',', "\t"));
+    let header_tabbed = HEADER.replace(',', "\t");
+    let semicolons = |text: &str| text.replace(',', ";");
+    let text = file(&[&header_tabbed, &tabbed], "\r\n");
+    let quoted = format!("{HEADER}\r\n{}\r\n{b}\r\n", record(4, &format!("\"x, \"\"y\"\"\r\n{b}\n\rz\"")));
+    let json = format!(
+        "{{\"op\":\"consume\",\r\"user\":\"{USER}\",\r\"points\":1,\"source_type\":\"tts\",\"source_id\":\"é\"}}"
+    );
+    let blank_columns =
+        [&format!("{HEADER},,"), &format!("{a},,"), ",,,,,,,", " , ", &format!("{b},,,,"), &record(5, "c")];
+    for (name, bytes, args, expected) in [
+        // A lone carriage return ends a record.
+        (
+            "mixed_cr.csv",
+            include_bytes!("cases/mixed_cr.csv").to_vec(),
+            &[][..],
+            &[(2, "a"), (3, "b"), (4, "c"), (5, "d")][..],
+        ),
+        ("EXCEL.CSV", include_bytes!("cases/excel_semicolon.csv").to_vec(), &[], &[(2, "Müller"), (3, "a; b")]),
+        ("header.csv", include_bytes!("cases/header_case.csv").to_vec(), &[], &[(2, "Recharge by wxpay, order 7006")]),
+        ("blank_rows.csv", include_bytes!("cases/trailing_blank_rows.csv").to_vec(), &[], &[(2, "x")]),
+        ("gbk.csv", include_bytes!("cases/gbk.csv").to_vec(), &["--encoding", "GBK"], &[(2, "充值送积分")]),
+        ("a.csv", utf16(&text, u16::to_le_bytes), &[], &[(2, "é\u{1f600}")]),
+        ("a.txt", utf16(&text, u16::to_be_bytes), &["--csv", "--encoding", "gbk"], &[(2, "é\u{1f600}")]),
+        ("a.tsv", text.clone().into_bytes(), &["--delimiter", "tab"], &[(2, "é\u{1f600}")]),
+        ("utf8.csv", format!("\u{feff}{HEADER}\n{a}\n").into_bytes(), &["--encoding", "gbk"], &[(2, "积分")]),
+        ("sep.csv", format!("sep=;\r\n{}", semicolons(&file(&[HEADER, &b], "\r\n"))).into_bytes(), &[], &[(3, "b")]),
+        (
+            "sep2.csv",
+            format!("SEP=^^^\n\n{}", file(&[HEADER, &b], "\n").replace(',', "^")).into_bytes(),
+            &[],
+            &[(4, "b")],
+        ),
+        (
+            "quoted.csv",
+            format!("\"op\";user;\"points\";source;order_id;description\n{}\n", semicolons(&b)).into_bytes(),
+            &["--delimiter", ";"],
+            &[(2, "b")],
+        ),
+        // The lines of the quoted text are no records, and they count.
+        ("lines.csv", quoted.into_bytes(), &[], &[(2, &format!("x, \"y\"\n{b}\n\nz")), (6, "b")]),
+        ("columns.csv", file(&blank_columns, "\r\n").into_bytes(), &[], &[(2, "积分"), (5, "b"), (6, "c")]),
+        // Within JSON a carriage return is white space.
+        ("cr.ndjson", format!("{json}\r\r\n").into_bytes(), &[], &[(1, "Use of tts, é")]),
+        ("utf16.ndjson", utf16(&format!("{json}\r\n"), u16::to_le_bytes), &[], &[(1, "Use of tts, é")]),
+    ] {
+        let file = folder.file(name, bytes);
+        let found = outcomes(&call(&url, &[&["post", &file, "--json"], args].concat()).expect(0));
+        let expected = expected.iter().map(|(line, text)| (*line, (*text).to_owned())).collect();
+        assert_eq!(found, (vec![], expected), "{name}");
+    }
+    // A file of an old Mac. The rows that are known under their order replay.
+    let records: Vec<String> = (1..=1_000).map(|order| record(order, "x")).collect();
+    let text = format!("{HEADER}\r{}\r", records.join("\r"));
+    let replies = post_csv(&url, text).expect(0).jsons();
+    assert_eq!(
+        replies.iter().map(|reply| reply["line"].as_u64().unwrap()).collect::<Vec<_>>(),
+        (2..=1_001).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_a_spreadsheet_spoiled_is_refused_with_the_remedy() {
+    let (_database, url) = database();
+    let folder = Folder::new();
+    let gbk = folder.file("gbk.csv", include_bytes!("cases/gbk.csv"));
+    let done = call(&url, &["post", &gbk]).expect(3);
+    assert!(done.stdout.starts_with("line 2: rejected (malformed): byte 60 is not valid UTF-8; "), "{}", done.stdout);
+    assert!(done.stdout.contains("--encoding gbk"), "{}", done.stdout);
+    for (args, says) in [
+        (&["post", &gbk, "--encoding", "utf-99"][..], "there is no such encoding; there are gbk, "),
+        (&["post", &gbk, "--delimiter", "ab"], "write one character such as ; or the word tab"),
+        (&["post", &gbk, "--delimiter", "x"], "write one character such as ;"),
+        (&["post", "-", "--delimiter", ";"], "--delimiter is for CSV; add --csv"),
+        (&["enqueue", "-", "--delimiter", ";"], "--delimiter is for CSV; add --csv"),
+    ] {
+        let done = call(&url, args).expect(2);
+        assert!(done.stderr.contains(says), "{args:?}: {}", done.stderr);
+    }
+    // A byte that is none of the encoding spoils its own line.
+    let mut bytes = format!("{HEADER}\n{}\n", record(1, "a")).into_bytes();
+    bytes.extend(record(2, "b ").into_bytes());
+    bytes.extend(b"\xd6\xff\n");
+    bytes.extend(format!("{}\n{},x\n", record(3, "c"), record(4, "d")).into_bytes());
+    let done = feed(on(&url, &["post", "-", "--csv", "--json", "--encoding", "gbk"]), bytes).expect(3);
+    assert_eq!(outcomes(&done), (vec![3, 5], vec![(2, "a".to_owned()), (4, "c".to_owned())]));
+    assert!(done.stdout.contains("character 58 is not valid GBK; is --encoding right?"), "{}", done.stdout);
+    assert!(done.stdout.contains("it has 7 fields, the header 6"), "{}", done.stdout);
+    let unnamed = format!("{HEADER},\n{},x\n", record(5, "e"));
+    let done = post_csv(&url, unnamed).expect(3);
+    assert!(done.stdout.contains("field 7 has a value, but the header names no such column"), "{}", done.stdout);
+}
+
+/// A line that may stand within quoted text is never posted, whatever it looks like.
+#[test]
+fn each_line_of_a_broken_quote_is_refused() {
+    let (_database, url) = database();
+    let good = |order| record(order, "x");
+    let file = |lines: &[String]| format!("{HEADER}\n{}\n", lines.join("\n"));
+    let refused = |text: String| {
+        let done = post_csv(&url, text).expect(3);
+        let said: Vec<String> =
+            done.jsons().iter().filter_map(|reply| Some(reply["message"].as_str()?.to_owned())).collect();
+        let (refused, posted) = outcomes(&done);
+        (refused, posted.into_iter().map(|(line, _)| line).collect::<Vec<_>>(), said)
+    };
+    // The next quote closes the first, and text follows.
+    let lines = [good(1), record(2, "\"5 inch"), good(3), record(4, "\"a, b\""), good(5)];
+    let (lines, posted, said) = refused(file(&lines));
+    assert_eq!((lines, posted), (vec![3, 4, 5], vec![2, 6]));
+    assert!(said.iter().all(|said| said.starts_with("text follows a closing quote")), "{said:?}");
+    // None follows: first within the lines of one record, then for longer than that.
+    let (lines, posted, said) = refused(file(&[good(1), record(2, "\"x"), good(3)]));
+    assert_eq!((lines, posted), (vec![3, 4], vec![2]));
+    assert!(
+        said.iter().all(|said| said == "the quoted text that line 3 opens does not end; close the quote"),
+        "{said:?}"
+    );
+    let many: Vec<String> = (1..=3_000).map(|order| if order == 2 { record(2, "\"x") } else { good(order) }).collect();
+    let (lines, posted, said) = refused(file(&many) + "\"\n" + &good(1) + "\n");
+    assert_eq!((lines, posted), ((3..=3_002).collect(), vec![2, 3_003]));
+    assert_eq!(said[1_500], "it belongs to the quoted text that line 3 opens");
+    // A line that is too long opens a quote at its end.
+    let long = record(2, &format!("{},\"", "y".repeat(2 << 20)));
+    let (lines, posted, _) = refused(file(&[good(1), long, good(3), "\"".to_owned(), good(4)]));
+    assert_eq!((lines, posted), (vec![3, 4, 5], vec![2, 6]));
+}
+
+#[test]
+fn a_slow_producer_of_csv_has_each_reply_before_it_writes_the_next_line() {
+    let (_database, url) = database();
+    let mut running = Running::start(on(&url, &["post", "-", "--csv", "--json"]));
+    running.write(&format!("{HEADER}\r"));
+    for (line, end) in [(2, "\n"), (3, "\r\n"), (4, "\r"), (5, "\n"), (6, "\r\n")] {
+        running.write(&(record(line, "x") + end));
+        assert!(running.next_line().unwrap().starts_with(&format!("{{\"line\":{line},\"status\":\"posted\"")));
+    }
+    // A record whose quoted text is not whole yet holds up none before it.
+    running.write(&format!("{}\n{}\n", record(7, "x"), record(8, "\"one")));
+    assert!(running.next_line().unwrap().starts_with("{\"line\":7,"));
+    running.write("two\"\n");
+    assert!(running.next_line().unwrap().contains("\"description\":\"one\\ntwo\""));
+    assert_eq!(running.finish().expect(0).stdout, "");
+}
+
 #[test]
 fn a_line_of_a_hundred_megabytes_is_refused_in_little_memory() {
     for format in [&["post", "-", "--json"][..], &["post", "-", "--csv", "--json"]] {
@@ -346,7 +526,7 @@ fn a_line_of_a_hundred_megabytes_is_refused_in_little_memory() {
             line += 1;
         }
         // An object that never ends, then one that is all one text; each followed by a line that posts.
-        for (start, nth) in [("{\"op\":[", 1), ("\"", 2)] {
+        for (start, nth) in [("{\"op\":[", 1), (if csv { "x\"" } else { "\"" }, 2)] {
             running.write(start);
             let mut stdin = running.stdin.take().unwrap();
             for _ in 0..100 {

@@ -30,15 +30,18 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// The defaults as a file, so that no file of this machine is read in their place.
 pub const DEFAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/defaults.yaml");
 
+/// The state folder of calls that name no other: not that of this machine's root.
+const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
 /// A call with the built-in defaults and nothing of this machine's environment that pointsd reads.
 pub fn pointsd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pointsd"));
     let ours = ["POINTSD_DATABASE_URL", "POINTSD_SMTP_PASSWORD", "POINTSD_LOG", "NO_COLOR", "CLICOLOR_FORCE"];
-    let of_systemd = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
+    let of_systemd = ["CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
     for name in ours.iter().chain(&of_systemd) {
         command.env_remove(name);
     }
-    command.args(args).env("POINTSD_CONFIG", DEFAULTS);
+    command.args(args).env("POINTSD_CONFIG", DEFAULTS).env("STATE_DIRECTORY", STATE);
     command
 }
 
@@ -74,6 +77,19 @@ pub fn feed(command: Command, input: impl AsRef<[u8]>) -> Done {
 /// `pointsd post - --json` of these lines into this database.
 pub fn post(url: &str, lines: impl AsRef<[u8]>) -> Done {
     feed(on(url, &["post", "-", "--json"]), lines)
+}
+
+/// The same call without the usual umask.
+pub fn without_umask(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"umask 000; exec "$@""#, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// The exit status and the output of a call.

@@ -28,6 +28,17 @@ impl Switch {
 
     /// A switch that gives this status in its nth answer, from 0 on. With `None` it never answers.
     pub fn answering(status: impl Fn(usize) -> Option<u16> + Send + 'static) -> Switch {
+        Switch::saying(move |nth| Some(format!("{} Said", status(nth)?)))
+    }
+
+    /// A switch that sends each caller to another address.
+    pub fn moved_to(url: &str) -> Switch {
+        let url = url.to_owned();
+        Switch::saying(move |_| Some(format!("307 Moved\r\nLocation: {url}")))
+    }
+
+    /// With a line of status, and headers if need be.
+    fn saying(status: impl Fn(usize) -> Option<String> + Send + 'static) -> Switch {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/secret", listener.local_addr().unwrap());
         let (sender, heard) = channel();
@@ -42,8 +53,7 @@ impl Switch {
                 }
                 match status(nth) {
                     Some(status) => {
-                        let answer =
-                            format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
                         stream.get_mut().write_all(answer.as_bytes()).ok();
                     }
                     None => unanswered.push(stream),

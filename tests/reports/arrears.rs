@@ -402,7 +402,7 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
     );
     assert_eq!((&rows[1]["user"], &rows[2]["user"]), (&json!(user(1)), &json!(user(3))));
     let csv = call(&url, &[&asked[..], &["--csv"]].concat()).expect(0).stdout;
-    assert_eq!(csv.lines().next(), Some("user,owed,since,days,source_type,seq,last_posting"));
+    assert_eq!(csv.lines().next(), Some("\u{feff}user,owed,since,days,source_type,seq,last_posting"));
     assert!(csv.contains(&format!("{},1200,2026-01-02T00:00:00Z,8,tts,1,2026-01-02T00:00:00Z", user(2))), "{csv}");
     let people = call(&url, &asked).expect(0).stdout;
     assert!(people.contains("1,200") && people.ends_with("\n1,210 points in arrears (3 accounts).\n"), "{people}");

@@ -1,12 +1,12 @@
 //! A report is kept once, with its files and its mails, and deleted with them.
 
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use deadpool_postgres::Object;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use pointsd::config::Config;
@@ -16,7 +16,7 @@ use pointsd::language::Language;
 use pointsd::reports::{self, StoreOutcome};
 use serde_json::{Value, json};
 
-use crate::program::{Done, Folder, Running, call, eventually, on, run, wait};
+use crate::program::{Done, Folder, Running, call, eventually, on, run, wait, without_umask};
 use crate::support::{TestDatabase, at};
 
 const SLOT: &str = "2026-11-22T04:45:00Z";
@@ -216,47 +216,104 @@ fn a_disk_that_fails_costs_the_files_alone() {
 /// A disk hangs for longer than a transaction may: the report is made, and no rows stay locked meanwhile.
 #[test]
 fn no_transaction_is_open_while_files_are_written() {
-    let place = Place::new(&format!("{MAIL}jobs: {{takeover_seconds: 1}}\n"));
-    let folder = reports::folder_of(&place.config(), "arrears", at(SLOT));
-    fs::create_dir_all(&folder).unwrap();
-    // A writer waits as soon as a page of memory is full, until the test reads.
-    let pipe = folder.join(".report.html.unfinished");
+    let place = Place::new(&format!("{MAIL}jobs: {{takeover_seconds: 1}}\nreports: {{templates: .}}\n"));
+    // The reader of a pipe waits for a writer.
+    let pipe = place.folder.path().join("report.html.jinja");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    let mut page = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe).unwrap();
-    fcntl(&page, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let mut command = on(&place.database.url(), &["run", "arrears", "--at", SLOT]);
     command.args(["--config", &place.file]);
     let running = Running::start(command);
-    let mut first = [0];
-    eventually("the first letter of the page", || page.read(&mut first).ok().filter(|read| *read == 1));
+    let mut how = fs::OpenOptions::new();
+    how.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let mut template = eventually("the reader of the template", || how.open(&pipe).ok());
     let open = place.with_client(async |client| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
         client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
     });
     assert_eq!(open, 0, "a transaction waits for the disk");
-    fcntl(&page, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-    let mut rest = Vec::new();
-    page.read_to_end(&mut rest).unwrap();
-    assert!(first == *b"<" && rest.trim_ascii_end().ends_with(b"</html>"), "{} bytes", rest.len());
+    fs::remove_file(&pipe).unwrap();
+    template.write_all(b"{{ headline }}").unwrap();
+    drop(template);
     running.finish().expect(0);
     assert_eq!((place.count("pointsd.documents"), place.count("pointsd.outbox")), (1, 2));
     assert!(place.files("arrears", SLOT).contains(&"report.xlsx".to_owned()), "{:?}", place.files("arrears", SLOT));
 }
 
-#[test]
-fn files_belong_to_whom_the_state_folder_belongs_to() {
-    let place = Place::new("");
-    // Only root can give files away; any other user owns all of them.
+/// Only root can give files away; any other user owns all of them.
+fn give_away(path: &Path) {
     let nobody = nix::unistd::geteuid().is_root().then_some(65_534);
-    std::os::unix::fs::chown(place.folder.path(), nobody, nobody).unwrap();
-    place.keep(&[document(SLOT)]);
-    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-    let ours = owner(place.folder.path());
-    let folder = place.folder.path().join("reports/2026-11-22/arrears-054500");
-    let files = names_in(&folder).into_iter().map(|name| folder.join(name));
-    let above = folder.ancestors().take(3).map(Path::to_owned);
-    let owners: Vec<u32> = above.chain(files).map(|path| owner(&path)).collect();
-    assert_eq!(owners, vec![ours; 8]);
+    lchown(path, nobody, nobody).unwrap();
+}
+
+/// Runs the job without the usual umask, and mails its report as files.
+fn run_openly(place: &Place) -> Done {
+    let command = on(&place.database.url(), &["run", "arrears", "--at", SLOT, "--config", &place.file]);
+    run(without_umask(&command))
+}
+
+#[test]
+fn files_are_for_the_owner_of_the_state_folder_alone() {
+    let place = Place::new(MAIL);
+    give_away(place.folder.path());
+    // As an earlier program left it.
+    let reports = place.folder.path().join("reports");
+    fs::create_dir(&reports).unwrap();
+    fs::set_permissions(&reports, fs::Permissions::from_mode(0o755)).unwrap();
+    give_away(&reports);
+    run_openly(&place).expect(0);
+    let (mail, day) = (place.folder.path().join("mail"), reports.join("2026-11-22"));
+    let report = day.join("arrears-054500");
+    let mut files = 0;
+    for folder in [&reports, &day, &report, &mail] {
+        let found = fs::metadata(folder).unwrap();
+        let ours = fs::metadata(place.folder.path()).unwrap();
+        assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o700, ours.uid(), ours.gid()), "{folder:?}");
+        for file in names_in(folder).iter().map(|name| folder.join(name)).filter(|path| path.is_file()) {
+            let found = fs::metadata(&file).unwrap();
+            assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o600, ours.uid(), ours.gid()), "{file:?}");
+            files += 1;
+        }
+    }
+    assert!(files >= 5, "{files}");
+}
+
+/// The owner of the state folder puts a link in the place of each folder and of each file.
+#[test]
+fn no_link_leads_a_report_or_a_mail_to_another_place() {
+    let precious = Folder::new();
+    let file = precious.file("file", "precious");
+    let places = ["reports", "reports/2026-11-22", "reports/2026-11-22/arrears-054500", "mail"];
+    let files = ["reports/2026-11-22/arrears-054500/report.html", "reports/2026-11-22/arrears-054500/report.txt"];
+    for (nth, link) in places.iter().chain(&files).enumerate() {
+        let place = Place::new(MAIL);
+        let link = place.folder.path().join(link);
+        let above: Vec<&Path> = link.ancestors().skip(1).take_while(|path| *path != place.folder.path()).collect();
+        for folder in above.iter().rev() {
+            fs::create_dir(folder).unwrap();
+            give_away(folder);
+        }
+        give_away(place.folder.path());
+        match nth {
+            0..4 => symlink(precious.path(), &link).unwrap(),
+            4 => symlink(&file, &link).unwrap(),
+            _ => fs::hard_link(&file, &link).unwrap(),
+        }
+        if nth < 5 {
+            give_away(&link);
+        }
+        // The report is made in any case; mails wait for their folder.
+        let refused = nth < 4 && (nix::unistd::geteuid().is_root() || nth < 3);
+        let done = run_openly(&place).expect(if refused && nth == 3 { 3 } else { 0 });
+        assert_eq!(done.stderr.contains("link") || done.stderr.contains("no folder"), refused, "{link:?}: {done:?}");
+        if nth != 3 || refused {
+            assert_eq!(names_in(precious.path()), ["file"], "{link:?}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious", "{link:?}");
+        let ours = nix::unistd::geteuid().as_raw();
+        assert_eq!(fs::metadata(&file).unwrap().uid(), ours, "{link:?}");
+        assert_eq!(fs::metadata(precious.path()).unwrap().mode() & 0o777, 0o755, "{link:?}");
+        assert_eq!(place.count("pointsd.documents"), 1);
+    }
 }
 
 #[test]

@@ -25,6 +25,9 @@ fn started_means_ready_and_the_status_says_what_comes_next() {
     let status = service.shows("StatusText");
     assert!(status.contains("next: expiry"), "{status}");
     assert_eq!((service.logged("ready"), service.shows("SubState").as_str()), (1, "running"));
+    let last = pointsd::database::migrate::MIGRATIONS.last().unwrap();
+    let name = format!("{:04}_{}", last.version, last.name);
+    assert_eq!(service.logs(&format!("applied migration {name}"))["MIGRATION"], *name);
     let answer = call(&gate.url(), &["db", "status", "--json"]).expect(0).json();
     assert_eq!(answer["pending"], 0, "{answer}");
 }

@@ -28,6 +28,24 @@ fn the_journal_can_be_asked_for_a_job_a_run_and_a_slot() {
 }
 
 #[test]
+fn control_characters_do_not_reach_a_reader_of_the_log() {
+    let service = Service::with("");
+    // As an answer of another program might be.
+    service.write("/etc/pointsd/environment", "POINTSD_LOG=\u{1b}[31mred\u{7f}\n", "644");
+    for format in ["auto", "text", "json"] {
+        service.configure(&format!("log: {{format: {format}}}\n"));
+        service.start();
+        let found = |entry: Value| entry.to_string().contains("\u{fffd}[31mred\u{fffd}").then_some(());
+        let journal = service.journal();
+        assert!(journal.iter().cloned().find_map(found).is_some(), "{format}: {journal:#?}");
+        // The journal writes a text with such a character as a list of its bytes.
+        let raw = |entry: &&Value| entry.as_object().unwrap().values().any(Value::is_array);
+        assert_eq!(journal.iter().find(raw), None, "{format}");
+        service.run(&["systemctl", "stop", "pointsd.service"]).expect(0);
+    }
+}
+
+#[test]
 fn a_format_that_is_asked_for_holds_under_the_journal_too() {
     let database = database();
     let gate = Gate::opened(&database);

@@ -1,17 +1,17 @@
 //! The demo's own folder. The demo empties it each time, so it must never be a folder that something else made.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::super::WrongCall;
 use crate::config::Config;
 use crate::database::embedded::{EmbeddedServer, Options};
+use crate::private_files;
 
 /// The file that marks a folder as made by the demo.
 const MARKER: &str = "made-by-pointsd-demo";
@@ -21,6 +21,7 @@ const MARKER_TEXT: &str = "`pointsd demo` made this folder and empties it each t
 pub struct Folder {
     /// From the root.
     pub path: PathBuf,
+    handle: private_files::Folder,
     /// Keeps a second demo out of the folder.
     _lock: Flock<File>,
 }
@@ -40,12 +41,21 @@ impl Folder {
             let next = "move it away, or set another state_dir";
             return Err(WrongCall(format!("{path} {reason}, so the demo leaves it alone: {next}")).into());
         }
-        make(&path)?;
+        let handle = make(&path)?;
         let path = fs::canonicalize(&path).with_context(|| format!("{} cannot be reached", path.display()))?;
-        let lock = claim(&path)?;
+        let lock = claim(&handle, &path)?;
         stop_server(&path, config).await?;
-        clear(&path).with_context(|| format!("{} cannot be emptied", path.display()))?;
-        Ok(Folder { path, _lock: lock })
+        clear(&handle).with_context(|| format!("{} cannot be emptied", path.display()))?;
+        Ok(Folder { path, handle, _lock: lock })
+    }
+
+    /// Writes a file in it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let written = self.handle.write(name, content, None);
+        written.with_context(|| format!("{} cannot be written", self.path.join(name).display()))
     }
 }
 
@@ -67,30 +77,24 @@ fn foreign(path: &Path) -> io::Result<Option<&'static str>> {
 }
 
 /// Makes a folder. For root, a server that runs as another user must be able to pass through it.
-fn make(path: &Path) -> anyhow::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
+fn make(path: &Path) -> anyhow::Result<private_files::Folder> {
     let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { 0o700 };
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    // The umask may have removed a bit that is needed.
-    made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode))).map_err(|error| {
+    private_files::Folder::make(path, mode).map_err(|error| {
         let next = "set state_dir in the configuration, or STATE_DIRECTORY in the environment, to a writable folder";
         WrongCall(format!("{} cannot be made: {error}; {next}", path.display())).into()
     })
 }
 
-fn claim(path: &Path) -> anyhow::Result<Flock<File>> {
-    let marker = path.join(MARKER);
-    let unwritable = || format!("{} cannot be written", marker.display());
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    let file = options.open(&marker).with_context(unwritable)?;
+fn claim(folder: &private_files::Folder, path: &Path) -> anyhow::Result<Flock<File>> {
+    let unwritable = || format!("{} cannot be written", path.join(MARKER).display());
+    let (file, is_new) = folder.lock_file(MARKER).with_context(unwritable)?;
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => anyhow::anyhow!("another demo runs in {}: wait for its end", path.display()),
         errno => anyhow::Error::new(errno).context(unwritable()),
     })?;
-    lock.write_all(MARKER_TEXT.as_bytes()).with_context(unwritable)?;
+    if is_new {
+        lock.write_all(MARKER_TEXT.as_bytes()).with_context(unwritable)?;
+    }
     Ok(lock)
 }
 
@@ -115,14 +119,7 @@ async fn stop_server(path: &Path, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Removes all but the marker, and follows no link.
-fn clear(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        match (entry.file_name() == MARKER, entry.file_type()?.is_dir()) {
-            (true, _) => {}
-            (false, true) => fs::remove_dir_all(entry.path())?,
-            (false, false) => fs::remove_file(entry.path())?,
-        }
-    }
-    Ok(())
+fn clear(folder: &private_files::Folder) -> io::Result<()> {
+    let names = folder.names()?;
+    names.into_iter().filter(|name| name != MARKER).try_for_each(|name| folder.remove(name))
 }

@@ -1,0 +1,363 @@
+//! Reads CSV: a header, then records. Quoted text may hold line ends, but a line is never taken for a record while it may stand
+//! within quoted text.
+
+use std::io::Read;
+
+use chrono::{DateTime, Utc};
+use encoding_rs::Encoding;
+use uuid::Uuid;
+
+use super::lines::{Lines, MAX_LINE, Piece, not_text};
+use super::{Chunk, Error, shorten};
+use crate::fields::{COLUMNS, Operation, PostingFields};
+use crate::ledger::Posting;
+use crate::plain::unguarded;
+use crate::prices;
+use crate::time::parse_time;
+
+/// The most lines of a record. A quote that is never closed takes no more with it before it is noticed.
+const MOST_LINES: u64 = 1_000;
+
+/// What may part the fields, if nothing else is asked for.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// Why a last record without a line end is rejected: `…,10` may have been `…,1000`.
+const CUT_OFF: &str = "no line end follows, so the record may be cut off; end the file with a line end";
+
+/// Reads the records that follow a header.
+pub struct Csv {
+    delimiter: u8,
+    /// The columns in the order of the header; none where the header has a blank.
+    columns: Vec<Option<&'static str>>,
+    encoding: Option<&'static Encoding>,
+    quotes: Quotes,
+    /// The lines so far of a record whose quoted text goes on.
+    record: Vec<u8>,
+    /// The first line of the record.
+    first: u64,
+    /// The last line with a reply.
+    answered: u64,
+    /// The last line that was read.
+    last: u64,
+    /// Whether the last line ended within quoted text.
+    open: bool,
+    /// The record is rejected, and with it all lines up to the end of its quoted text.
+    spoiled: bool,
+}
+
+impl Csv {
+    /// Reads the header. Lines before it may be blank, or name the delimiter as `sep=;`.
+    pub fn begin<R: Read>(lines: &mut Lines<R>, delimiter: Option<u8>) -> Result<Csv, Error> {
+        let encoding = lines.encoding;
+        let (mut delimiter, mut named) = (delimiter, false);
+        loop {
+            let after = lines.number;
+            let header = match lines.next().map_err(|source| Error::Input { after, source })? {
+                Some(piece) if piece.bytes.trim_ascii().is_empty() && !piece.long => continue,
+                Some(piece) if piece.long => Err("it is longer than a line may be".to_owned()),
+                Some(piece) => {
+                    let named_here = named_delimiter(piece.bytes).filter(|_| !named);
+                    if named_here.is_some() {
+                        named = true;
+                        delimiter = delimiter.or(named_here);
+                        continue;
+                    }
+                    let delimiter = delimiter.unwrap_or_else(|| find_delimiter(piece.bytes));
+                    header(piece.bytes, delimiter, encoding).map(|columns| (columns, delimiter))
+                }
+                None => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
+            };
+            let line = lines.number.max(1);
+            let (columns, delimiter) = header.map_err(|why| Error::Header { line, why })?;
+            let (quotes, record) = (Quotes::default(), Vec::new());
+            let (open, spoiled) = (false, false);
+            return Ok(Csv {
+                delimiter,
+                columns,
+                encoding,
+                quotes,
+                record,
+                first: 0,
+                answered: 0,
+                last: 0,
+                open,
+                spoiled,
+            });
+        }
+    }
+
+    /// The last line whose record is whole.
+    pub fn last_whole(&self) -> u64 {
+        if self.open { self.answered } else { self.last }
+    }
+
+    /// Takes a line, or a part of one.
+    pub fn take(&mut self, piece: &Piece<'_>, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+        self.last = piece.number;
+        if !self.open && !piece.continued {
+            self.first = piece.number;
+            self.answered = piece.number - 1;
+            self.spoiled = false;
+            self.record.clear();
+            if !piece.long && !piece.bytes.contains(&b'"') {
+                return self.post(piece.bytes, piece.ended, clock, chunk);
+            }
+        }
+        self.quotes.read(piece.bytes, self.delimiter);
+        if piece.long && !piece.continued {
+            self.spoil(&format!("the line is longer than {MAX_LINE} bytes"), chunk);
+        }
+        if piece.long {
+            return;
+        }
+        if !self.spoiled {
+            if self.open {
+                self.record.push(b'\n');
+            }
+            self.record.extend_from_slice(piece.bytes);
+        }
+        self.open = self.quotes.end_line();
+        let first = self.first;
+        if self.spoiled {
+            self.answer_rejected(&format!("it belongs to the quoted text that line {first} opens"), chunk);
+        } else if self.open && (self.record.len() > MAX_LINE || piece.number - first >= MOST_LINES) {
+            self.spoil(&not_closed(first), chunk);
+        } else if !self.open && self.quotes.misplaced {
+            self.spoil("text follows a closing quote; write a quote within quoted text twice", chunk);
+        } else if !self.open {
+            let record = std::mem::take(&mut self.record);
+            self.post(&record, piece.ended, clock, chunk);
+            self.record = record;
+        }
+        if !self.open {
+            self.quotes = Quotes::default();
+        }
+    }
+
+    /// Rejects a last record whose quoted text does not end.
+    pub fn finish(&mut self, chunk: &mut Chunk) {
+        if self.open {
+            self.answer_rejected(&not_closed(self.first), chunk);
+        }
+    }
+
+    fn spoil(&mut self, why: &str, chunk: &mut Chunk) {
+        self.spoiled = true;
+        self.answer_rejected(why, chunk);
+    }
+
+    /// Rejects each line of the record that has no reply yet.
+    fn answer_rejected(&mut self, why: &str, chunk: &mut Chunk) {
+        for number in self.answered + 1..=self.last {
+            chunk.push(number, Err(why.to_owned()));
+        }
+        self.answered = self.last;
+    }
+
+    fn post(&mut self, record: &[u8], ended: bool, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+        self.answered = self.last;
+        chunk.bytes += record.len();
+        let posting = match self.posting(record, clock) {
+            Ok(None) => return,
+            Ok(Some(_)) if !ended => Err(CUT_OFF.to_owned()),
+            Ok(Some(posting)) => Ok(posting),
+            Err(why) => Err(why),
+        };
+        chunk.push(self.first, posting);
+    }
+
+    /// The posting of a record; none if it is blank.
+    fn posting(&self, record: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Option<Posting>, String> {
+        let record = parse(record, self.delimiter, self.encoding)?;
+        let is_filled = |value: &str| !value.trim().is_empty();
+        let filled =
+            record.iter().enumerate().filter(|(_, value)| is_filled(value)).last().map_or(0, |(last, _)| last + 1);
+        if filled == 0 {
+            return Ok(None);
+        }
+        let named = self.columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if record.len() < named || filled > self.columns.len() {
+            let found = record.len().min(filled.max(named));
+            return Err(format!("it has {found} fields, the header {}", self.columns.len()));
+        }
+        let unnamed = self.columns.iter().zip(&record).position(|(column, value)| column.is_none() && is_filled(value));
+        if let Some(index) = unnamed {
+            return Err(format!("field {} has a value, but the header names no such column", index + 1));
+        }
+        let field = |name: &str| {
+            let index = self.columns.iter().position(|column| *column == Some(name))?;
+            record.get(index).filter(|value| !value.is_empty()).map(unguarded)
+        };
+        fields(field)?.into_posting(clock).map(Some)
+    }
+}
+
+fn not_closed(first: u64) -> String {
+    format!("the quoted text that line {first} opens does not end; close the quote")
+}
+
+/// The delimiter that a line such as `sep=;` names, as Excel writes it.
+fn named_delimiter(line: &[u8]) -> Option<u8> {
+    let (start, delimiter) = line.split_at_checked(4)?;
+    match delimiter {
+        // A spreadsheet that saves the line again fills it up.
+        [one, rest @ ..] if start.eq_ignore_ascii_case(b"sep=") && rest.iter().all(|other| other == one) => {
+            is_delimiter(*one).then_some(*one)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a byte can part fields.
+pub fn is_delimiter(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"'_\r\n\0".contains(&byte)
+}
+
+/// The first delimiter of a header that does not stand in quotes.
+fn find_delimiter(header: &[u8]) -> u8 {
+    let mut quoted = false;
+    let found = header.iter().find(|byte| {
+        quoted ^= **byte == b'"';
+        !quoted && DELIMITERS.contains(byte)
+    });
+    found.copied().unwrap_or(b',')
+}
+
+/// The columns that a header names, in its order. Case does not matter.
+fn header(
+    line: &[u8],
+    delimiter: u8,
+    encoding: Option<&'static Encoding>,
+) -> Result<Vec<Option<&'static str>>, String> {
+    let mut quotes = Quotes::default();
+    quotes.read(line, delimiter);
+    if quotes.end_line() {
+        return Err("a quote is not closed; a header is one line".to_owned());
+    }
+    if line.contains(&0) {
+        return Err("it holds NUL characters; if the input is UTF-16, say --encoding utf-16le or utf-16be".to_owned());
+    }
+    let mut columns = Vec::new();
+    for name in parse(line, delimiter, encoding)?.iter().map(str::trim) {
+        let column = COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name));
+        match column {
+            None if name.is_empty() => {}
+            None => {
+                return Err(format!("`{}` is no column; there are {}", shorten(name.to_owned()), COLUMNS.join(", ")));
+            }
+            Some(column) if columns.contains(&Some(column)) => return Err(format!("`{column}` stands there twice")),
+            Some(_) => {}
+        }
+        columns.push(column);
+    }
+    match ["op", "user"].into_iter().find(|needed| !columns.contains(&Some(needed))) {
+        Some(needed) => Err(format!("`{needed}` is missing")),
+        None => Ok(columns),
+    }
+}
+
+/// Splits a record into its fields.
+fn parse(record: &[u8], delimiter: u8, encoding: Option<&'static Encoding>) -> Result<csv::StringRecord, String> {
+    if let Some(why) = not_text(record, encoding) {
+        return Err(why);
+    }
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(delimiter)
+        .flexible(true)
+        .buffer_capacity(record.len().max(1))
+        .from_reader(record);
+    let mut fields = csv::StringRecord::new();
+    reader.read_record(&mut fields).map_err(|error| error.to_string())?;
+    // What the reader takes for another record would vanish.
+    if reader.read_record(&mut csv::StringRecord::new()).map_err(|error| error.to_string())? {
+        return Err("it holds more than one record".to_owned());
+    }
+    Ok(fields)
+}
+
+/// The fields of a posting, from the values of its columns.
+fn fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<PostingFields, String> {
+    let needed = |name: &str| field(name).ok_or_else(|| format!("{name} is empty"));
+    let text = |name: &str| field(name).map(str::to_owned);
+    let integer = |name: &str| {
+        let parse = |value: &str| {
+            value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
+        };
+        field(name).map(parse).transpose()
+    };
+    let time = |name: &str| {
+        field(name)
+            .map(|text| parse_time(&shorten(text.to_owned())))
+            .transpose()
+            .map_err(|why| format!("{name}: {why}"))
+    };
+    let op = needed("op")?;
+    let op = Operation::parse(op).ok_or_else(|| {
+        let ops = Operation::ALL.map(Operation::as_str).join(", ");
+        format!("op: `{}` is none of {ops}", shorten(op.to_owned()))
+    })?;
+    Ok(PostingFields {
+        op,
+        user: Uuid::parse_str(needed("user")?).map_err(|error| format!("user: {error}"))?,
+        points: integer("points")?,
+        source: text("source"),
+        source_type: text("source_type"),
+        source_id: text("source_id"),
+        order_id: integer("order_id")?,
+        of: text("of"),
+        beyond: text("beyond"),
+        key: text("key"),
+        expires_at: time("expires_at")?,
+        until: time("until")?,
+        duration: field("duration")
+            .map(prices::parse_seconds)
+            .transpose()
+            .map_err(|error| format!("duration: {error}"))?,
+        description: text("description"),
+        at: time("at")?,
+    })
+}
+
+/// Follows the quotes of a record, as the csv reader does.
+#[derive(Default)]
+struct Quotes {
+    at: At,
+    /// Text followed a closing quote.
+    misplaced: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum At {
+    /// The start of a field. Only here does a quote open.
+    #[default]
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quote within quoted text: it closes, or a second one follows and both are text.
+    Quote,
+}
+
+impl Quotes {
+    fn read(&mut self, bytes: &[u8], delimiter: u8) {
+        for byte in bytes {
+            self.at = match (self.at, *byte) {
+                (At::Quoted, b'"') => At::Quote,
+                (At::Quoted, _) => At::Quoted,
+                (At::Quote, b'"') => At::Quoted,
+                (_, byte) if byte == delimiter => At::Start,
+                (At::Start, b'"') => At::Quoted,
+                (At::Quote, _) => {
+                    self.misplaced = true;
+                    At::Plain
+                }
+                (At::Start | At::Plain, _) => At::Plain,
+            };
+        }
+    }
+
+    /// Whether the text goes on behind a line end.
+    fn end_line(&self) -> bool {
+        self.at == At::Quoted
+    }
+}
