@@ -299,7 +299,7 @@ impl ServerState {
         if self.encoding != "UTF8" {
             return Some(format!(
                 "the database {database} has the encoding {}, and pointsd needs UTF8: create another one with CREATE \
-                 DATABASE name ENCODING 'UTF8' TEMPLATE template0, and name it in database.url",
+                 DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0, and name it in database.url",
                 self.encoding
             ));
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::posting::Posting;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::rules::Rules;
 use super::session::{Error, Session};
 use crate::database::Database;
@@ -218,8 +218,23 @@ impl Lane {
         }
     }
 
-    /// Posts a group, and again while the reason for its failure may pass.
+    /// Posts a group. A text that the database cannot store spoils its own posting: the group is halved until that is alone.
     async fn post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
+        let error = match self.post_patiently(postings).await {
+            Err(error) if error.unfit_text().is_some() => error,
+            result => return result,
+        };
+        if let ([_], Some(why)) = (postings, error.unfit_text()) {
+            return Ok(vec![Reply::Rejected(Refusal::Malformed(format!("the database cannot store it: {why}")))]);
+        }
+        let (first, second) = postings.split_at(postings.len() / 2);
+        let mut replies = Box::pin(self.post(first)).await?;
+        replies.extend(Box::pin(self.post(second)).await?);
+        Ok(replies)
+    }
+
+    /// Posts a group, and again while the reason for its failure may pass.
+    async fn post_patiently(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let began = Instant::now();
         let mut pauses = Backoff::DATABASE.pauses();
         loop {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::{FutureExt, try_join};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
@@ -76,6 +77,14 @@ impl Error {
             Error::LostRace | Error::Uncommitted { .. } => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
+    }
+
+    /// What the database says of a text that it cannot store, if that is the cause: its encoding lacks a character.
+    pub(super) fn unfit_text(&self) -> Option<&str> {
+        let Error::Database(error) = self else { return None };
+        let error = error.as_db_error()?;
+        let unfit = [SqlState::CHARACTER_NOT_IN_REPERTOIRE, SqlState::UNTRANSLATABLE_CHARACTER];
+        unfit.contains(error.code()).then(|| error.message())
     }
 
     /// Turns the violation of the accounts' primary key into a lost race for a new account.

@@ -16,6 +16,7 @@ mod support;
 mod cancellation;
 mod concurrency;
 mod cutoff;
+mod encodings;
 mod extremes;
 mod groups;
 mod histories;

@@ -69,5 +69,10 @@ async fn another_encoding_is_refused() {
     assert!(said.contains("has the encoding SQL_ASCII, and pointsd needs UTF8: create another one"), "{said}");
     let left = connect(&config).await.query_one("SELECT to_regnamespace('pointsd') IS NULL", &[]).await.unwrap();
     assert!(left.get::<_, bool>(0), "nothing was begun");
+    // What is said helps.
+    let command = said.split("create another one with ").nth(1).unwrap().split(", and name it").next().unwrap();
+    client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    client.batch_execute(&command.replacen("name", &name, 1)).await.unwrap();
+    Database::open(&settings(&config, 1)).await.unwrap().migrate().await.unwrap();
     client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
 }
