@@ -189,7 +189,7 @@ fn refunds_voids_and_restores_have_columns_of_their_own() {
     crate::program::post(&database.url(), lines.map(|line| format!("{line}\n")).concat()).expect(0);
     let folder = Folder::new();
     let config = config(&folder, "jobs: {reconciliation: {time_zone: UTC}}\n");
-    let made = document(&reconcile(&database, &config, &["--at", SUNDAY, "--json"]).json());
+    let made = document(&reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(0).json());
     assert_eq!(texts(table(&made, "tie-out").rows.last().unwrap()), ["Unreconciled difference", "0"]);
     let roll_forward = table(&made, "roll-forward");
     let titles: Vec<&str> = roll_forward.columns.iter().map(|column| column.title.as_str()).collect();
