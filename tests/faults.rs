@@ -131,7 +131,7 @@ fn takes_back(earlier: &str, at: &str, nth: usize) -> String {
             line["op"] = "refund".into();
             (line["source_type"], line["source_id"]) = (earlier["source_type"].clone(), earlier["source_id"].clone());
         }
-        Some("recharge") if earlier["points"] == MAX_POINTS => return "broken\n".to_owned(),
+        Some("recharge") if earlier["key"] == "rich" => return "broken\n".to_owned(),
         Some("recharge") if earlier["key"].is_string() => {
             (line["op"], line["of"]) = ("void".into(), earlier["key"].clone())
         }
