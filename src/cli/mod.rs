@@ -15,6 +15,7 @@ mod price;
 mod repair;
 mod reports;
 mod requests;
+mod restored;
 mod returns;
 mod run;
 mod signals;

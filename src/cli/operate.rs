@@ -5,6 +5,7 @@ use serde_json::{Value, json as object};
 
 use super::jobs::full_proof;
 use super::output::{counted, facts, table};
+use super::restored;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program};
 use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
@@ -23,6 +24,11 @@ pub enum Db {
     /// Shows which migrations are applied
     Status,
     Grant(Grant),
+    /// After a restore from a backup, before a daemon starts: settles what was under way, and tells which time is gone
+    ///
+    /// A daemon would take the time since the backup for an outage. This lets no slot of that time be caught up with, cancels
+    /// the runs and parks the mails that were under way, so that finance gets nothing twice.
+    Restored,
 }
 
 /// Gives roles exactly the rights they need. Call it as the owner of the schema, again after each migration
@@ -46,11 +52,15 @@ pub struct Grant {
 impl Db {
     /// Runs the subcommand.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        if let Db::Restored = self {
+            return restored::run(program).await;
+        }
         program
             .with_database(async |database: &Database| match self {
                 Db::Migrate => migrate(database, program).await,
                 Db::Status => status(database, program).await,
                 Db::Grant(grant) => grant.run(database, program).await,
+                Db::Restored => Ok(()),
             })
             .await?;
         Ok(Outcome::Done)

@@ -5,6 +5,7 @@ mod input;
 mod jobs;
 mod order;
 mod publication;
+mod restored;
 mod roles;
 pub(crate) mod scenarios;
 mod settings;

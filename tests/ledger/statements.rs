@@ -13,7 +13,8 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 9] = ["ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books"];
+const FOLDERS: [&str; 10] =
+    ["ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore"];
 
 /// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {

@@ -1,0 +1,80 @@
+//! `db restored`: what a daemon does, and does not do, on a database that was restored from a backup.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::database;
+use crate::program::{Folder, Running, on, run, wait};
+
+const USER: &str = "11111111-1111-4111-8111-111111111111";
+/// No server listens there, so that the mail waits.
+const MAIL: &str = "mail: {mode: smtp, from: p@example.com, to: {arrears: [f@example.com]}, \
+                    smtp: {host: 127.0.0.1, port: 1, security: none}}\n";
+
+/// Starts a daemon, waits for this line of its log, then runs `work` and stops it.
+fn with_daemon(url: &str, config: &str, line: &str, work: impl FnOnce()) {
+    let mut command = on(url, &["serve"]);
+    command.args(["--config", config]);
+    let mut daemon = Running::start(command);
+    while !daemon.next_error_line().expect("it ended").contains(line) {}
+    work();
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
+}
+
+#[test]
+fn a_restored_database_does_nothing_twice() {
+    let (test, url) = database();
+    let folder = Folder::new();
+    let state = format!("state_dir: {}/state\n", folder.path().display());
+    let config = folder.file("pointsd.yaml", format!("{state}{MAIL}"));
+    let call = |arguments: &[&str]| {
+        let mut command = on(&url, arguments);
+        command.args(["--config", &config]);
+        run(command)
+    };
+    call(&["recharge", USER, "5", "--source", "gift"]).expect(0);
+    with_daemon(&url, &config, "\"ready\"", || {
+        // It would undo what a daemon does at the same time.
+        let refused = call(&["db", "restored"]).expect(1);
+        assert!(refused.stderr.contains("already at work on this database: stop the daemons"), "{refused:?}");
+    });
+    // As a backup has it that was made three days ago, while a mail waited and a run was under way.
+    call(&["run", "arrears"]).expect(3);
+    wait(async {
+        let backup = "UPDATE pointsd.jobs SET since = now() - interval '3 days';
+                      UPDATE pointsd.runs SET started = now() - interval '3 days', heartbeat = now() - interval '3 days',
+                                              finished = now() - interval '3 days';
+                      INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, started, heartbeat, finished)
+                      SELECT job, date_trunc('minute', now()) - interval '3 days', 'schedule',
+                             CASE job WHEN 'reconciliation' THEN 'running' ELSE 'succeeded' END, 1, 1,
+                             now() - interval '3 days', now() - interval '3 days',
+                             CASE job WHEN 'reconciliation' THEN NULL ELSE now() - interval '3 days' END
+                      FROM pointsd.jobs;";
+        test.client().await.batch_execute(backup).await.unwrap();
+    });
+
+    let answer = call(&["db", "restored", "--json"]).expect(0).json();
+    assert_eq!(answer["slots"], json!({ "arrears": 3, "expiry": 3, "prune": 3, "reconciliation": 3 }), "{answer}");
+    assert_eq!((&answer["parked"], &answer["cancelled"][0]["job"]), (&json!([1]), &json!("reconciliation")));
+    assert!(answer["ends_at"].as_str().unwrap() < answer["now"].as_str().unwrap(), "{answer}");
+    // Again is no harm.
+    let again = call(&["db", "restored", "--json"]).expect(0).json();
+    assert_eq!((&again["parked"], &again["cancelled"]), (&json!([]), &json!([])));
+    assert_eq!(again["ends_at"], answer["ends_at"]);
+
+    // A job of each second shows when the daemon has looked at all jobs.
+    let busy = folder.file("busy.yaml", format!("{state}{MAIL}jobs: {{prune: {{schedule: '* * * * * *'}}}}\n"));
+    with_daemon(&url, &busy, "prune succeeded", || ());
+    wait(async {
+        let client = test.client().await;
+        let runs =
+            "SELECT job || ' ' || state FROM pointsd.runs WHERE trigger <> 'manual' AND job <> 'prune' ORDER BY job";
+        let runs = client.query(runs, &[]).await.unwrap();
+        let runs: Vec<String> = runs.iter().map(|row| row.get(0)).collect();
+        assert_eq!(runs, ["arrears succeeded", "expiry succeeded", "reconciliation cancelled"], "those of the backup");
+        let mails = client.query("SELECT state, attempts FROM pointsd.outbox", &[]).await.unwrap();
+        let mails: Vec<(String, i32)> = mails.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(mails, [("parked".to_owned(), 1)], "no mail but the one of the backup, and no further attempt");
+    });
+}
