@@ -386,7 +386,7 @@ fn json_reason(line: &[u8], encoding: Option<&'static Encoding>, error: Option<&
         return why;
     }
     let Some(error) = error else {
-        return "the line is no JSON object, which starts with {".to_owned();
+        return "the line is no JSON object, which starts with {; CSV is read with --csv".to_owned();
     };
     if error.is_eof() {
         return "the line is cut off: its JSON does not end".to_owned();

@@ -78,5 +78,6 @@ mod tests {
         for text in ["", "a=1", "-151", "-1.5", "'", "'a", "'-1", "it's", "2026-01-01"] {
             assert_eq!((cell(text).as_ref(), unguarded(text)), (text, text));
         }
+        assert_eq!(cell("\r=1\u{1b}[2J\r\n2"), "' =1\u{fffd}[2J \n2");
     }
 }

@@ -54,16 +54,17 @@ pub fn start(level: Level, format: LogFormat) {
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
+    // Standard error may be closed. A line about a line that could not be written would panic.
     // A second call fails, and the log of the first one goes on.
     let _ = match (journal, json) {
         (Some(journal), _) => lines.with(Plain(journal)).try_init(),
         (None, true) => {
             let json = fmt::layer().with_writer(io::stderr).json().flatten_event(true).with_span_list(false);
-            lines.with(Plain(json)).try_init()
+            lines.with(Plain(json.log_internal_errors(false))).try_init()
         }
         (None, false) => {
             let text = fmt::layer().with_writer(io::stderr).with_ansi(terminal).with_target(false);
-            lines.with(Plain(text)).try_init()
+            lines.with(Plain(text.log_internal_errors(false))).try_init()
         }
     };
     if let Some(wrong) = wrong {

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use chrono::{DateTime, Utc};
 use encoding_rs::Encoding;
+use memchr::{memchr, memchr2};
 use uuid::Uuid;
 
 use super::lines::{Lines, MAX_LINE, Piece, not_text};
@@ -99,7 +100,7 @@ impl Csv {
             self.answered = piece.number - 1;
             self.spoiled = false;
             self.record.clear();
-            if !piece.long && !piece.bytes.contains(&b'"') {
+            if !piece.long && memchr(b'"', piece.bytes).is_none() {
                 return self.post(piece.bytes, piece.ended, clock, chunk);
             }
         }
@@ -269,8 +270,9 @@ fn parse(record: &[u8], delimiter: u8, encoding: Option<&'static Encoding>) -> R
         .from_reader(record);
     let mut fields = csv::StringRecord::new();
     reader.read_record(&mut fields).map_err(|error| error.to_string())?;
-    // What the reader takes for another record would vanish.
-    if reader.read_record(&mut csv::StringRecord::new()).map_err(|error| error.to_string())? {
+    // What the reader took for another record would vanish.
+    let lines = memchr2(b'\n', b'\r', record).is_some();
+    if lines && reader.read_record(&mut csv::StringRecord::new()).map_err(|error| error.to_string())? {
         return Err("it holds more than one record".to_owned());
     }
     Ok(fields)

@@ -489,6 +489,20 @@ fn a_reader_that_leaves_early_is_no_reason_to_panic() {
     assert_eq!(call(&url, &["balance", USER, "--json"]).expect(0).json()["total_consumed"], 5_000);
 }
 
+#[test]
+fn a_daemon_outlives_the_reader_of_its_log() {
+    let (_database, url) = database();
+    let mut command = on(&url, &["serve"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stderr = std::io::BufReader::with_capacity(1, child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut String::new()).unwrap();
+    drop(stderr);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = eventually("the daemon to end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
 /// An application names the services. A spreadsheet that opens a list must not run such a name as a formula, and a terminal
 /// must not obey it.
 #[test]
