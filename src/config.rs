@@ -47,6 +47,9 @@ pub const BUILT_IN: &str = include_str!("../config/defaults.yaml");
 /// The price list that is used where the configuration names none: what `config/prices.yaml` holds.
 pub const BUILT_IN_PRICES: &str = include_str!("../config/prices.yaml");
 
+/// Errors of a file that are told at once at most.
+const MOST_ERRORS: usize = 20;
+
 /// Everything that can be configured, checked. The keys are explained in `config/defaults.yaml`.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -222,6 +225,9 @@ pub enum ConfigError {
     /// A value in the file is wrong.
     #[error(transparent)]
     Invalid(#[from] yaml::Error),
+    /// Several values are wrong: a line of text each.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<yaml::Error>),
     /// A URL from outside the file is wrong. Does not repeat it.
     #[error("{place}: {problem}")]
     DatabaseUrl {
@@ -303,17 +309,56 @@ impl Config {
         self.closed.clone().map_or(Ok(()), |why| Err(ConfigError::OutOfReach(why)))
     }
 
+    /// Checks the text. Behind an error it goes on as if the file did not have the key, so that all errors are told at once.
     fn from_text(
         source: Source,
         text: &str,
         outside: Outside,
         default_state_dir: impl Fn() -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
-        let (mut file, lines) = yaml::parse_over::<File>(BUILT_IN, &source.to_string(), text, complete)?;
-        if let Source::File(named) = &source {
+        let (mut errors, mut ignored) = (Vec::<yaml::Error>::new(), Vec::<String>::new());
+        loop {
+            let error = match Config::without(&ignored, &source, text, &outside, &default_state_dir) {
+                Ok(config) if errors.is_empty() => return Ok(config),
+                Ok(_) => break,
+                Err(ConfigError::Invalid(error)) => error,
+                Err(error) if errors.is_empty() => return Err(error),
+                Err(_) => break,
+            };
+            // The price list is a file of its own.
+            let path = if error.file == source.to_string() { error.path.clone() } else { "prices".to_owned() };
+            let again = ignored.contains(&path);
+            // Such as a key that is missing now: the consequence of an error that is told.
+            if !ignored.iter().any(|known| path.starts_with(known.as_str()) || known.starts_with(path.as_str())) {
+                errors.push(error);
+            }
+            if again || path.is_empty() || errors.len() == MOST_ERRORS {
+                break;
+            }
+            ignored.push(path);
+        }
+        Err(match errors.pop() {
+            Some(only) if errors.is_empty() => only.into(),
+            last => {
+                errors.extend(last);
+                errors.sort_by_key(|error| error.line);
+                ConfigError::Several(errors)
+            }
+        })
+    }
+
+    fn without(
+        ignored: &[String],
+        source: &Source,
+        text: &str,
+        outside: &Outside,
+        default_state_dir: impl Fn() -> Option<PathBuf>,
+    ) -> Result<Config, ConfigError> {
+        let (mut file, lines) = yaml::parse_over::<File>(BUILT_IN, &source.to_string(), text, ignored, complete)?;
+        if let Source::File(named) = source {
             file.resolve_paths(named.parent().unwrap_or(Path::new("")));
         }
-        if let Some(OutsideText { place, text }) = outside.database_url {
+        if let Some(OutsideText { place, text }) = outside.database_url.clone() {
             // An empty variable is refused: taken as the private database, it would post into the wrong one.
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
@@ -333,9 +378,9 @@ impl Config {
         }
         retries("requests.retries", file.requests.retries, file.requests.retry_pause, &lines)?;
         let state_dir = file.state_dir.or_else(default_state_dir).ok_or(ConfigError::NoStateDir)?;
-        let mail = mail::mail_settings(file.mail, &state_dir, outside.smtp_password, &lines)?;
+        let mail = mail::mail_settings(file.mail, &state_dir, outside.smtp_password.clone(), &lines)?;
         Ok(Config {
-            source,
+            source: source.clone(),
             state_dir,
             database: file.database,
             time_zone,
@@ -456,6 +501,7 @@ struct Outside {
 }
 
 /// A text from outside the file, and its origin.
+#[derive(Clone)]
 struct OutsideText {
     place: String,
     text: String,

@@ -151,7 +151,8 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<(T, Lines), 
 /// Reads one YAML document as changes to `defaults`, another YAML text: mappings are merged key by key, every
 /// other value of `text` replaces the default. A mapping left empty (`log:`) changes nothing.
 ///
-/// `complete` may then change the merged values. It gets the changes and the defaults too.
+/// `complete` may then change the merged values. It gets the changes and the defaults too. The paths in `ignored` count as not
+/// written, so that a caller can go on behind an error.
 ///
 /// Unlike in [`parse`], a number or `true` must be in quotes to be a [`String`].
 ///
@@ -161,15 +162,40 @@ pub fn parse_over<T: DeserializeOwned>(
     defaults: &str,
     file: &str,
     text: &str,
+    ignored: &[String],
     complete: impl FnOnce(&mut Value, &Value, &Value),
 ) -> Result<(T, Lines), Error> {
     let (defaults, _) = parse::<Value>("built-in defaults", defaults)?;
-    let (changes, lines) = parse::<Value>(file, text)?;
+    let (mut changes, lines) = parse::<Value>(file, text)?;
+    for path in ignored {
+        remove(&mut changes, path);
+    }
     let mut merged = defaults.clone();
     merge(&mut merged, changes.clone());
     complete(&mut merged, &changes, &defaults);
     let typed = fit(merged, &lines)?;
     Ok((typed, lines))
+}
+
+/// Removes the key of a path; of a place in a list, the whole list, or the places after it would bear wrong numbers.
+fn remove(value: &mut Value, path: &str) {
+    let Value::Mapping(mapping) = value else { return };
+    let keys: Vec<Value> = mapping.keys().filter(|key| key.is_string()).cloned().collect();
+    // A key may have dots in it, so each is compared with the path.
+    for key in keys {
+        let rest = path.strip_prefix(key.as_str().unwrap_or_default());
+        match rest {
+            Some(rest) if rest.is_empty() || rest.starts_with('[') => {
+                mapping.remove(&key);
+            }
+            Some(rest) => {
+                if let (Some(rest), Some(inner)) = (rest.strip_prefix('.'), mapping.get_mut(&key)) {
+                    remove(inner, rest);
+                }
+            }
+            None => {}
+        }
+    }
 }
 
 /// Lays `changes` over `base`.
@@ -401,7 +427,7 @@ mod tests {
     }
 
     fn error_over(text: &str) -> String {
-        parse_over::<Shop>("", "shop.yaml", text, |_, _, _| ()).unwrap_err().to_string()
+        parse_over::<Shop>("", "shop.yaml", text, &[], |_, _, _| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -517,7 +543,7 @@ mod tests {
     #[test]
     fn changes_are_laid_over_the_defaults() {
         let defaults = "name: a\nsize: 2\nrooms: {hall: {area: 1, open: true}}\ntags: [x, y]\n";
-        let read = |text| parse_over::<Shop>(defaults, "f", text, |_, _, _| ());
+        let read = |text| parse_over::<Shop>(defaults, "f", text, &[], |_, _, _| ());
         assert_eq!(read("").unwrap().0, read("# nothing\nrooms:\n").unwrap().0);
         let (shop, _) = read("rooms: {hall: {open: null}}\ntags: [z]\n").unwrap();
         assert_eq!(shop.name, "a");

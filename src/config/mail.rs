@@ -214,7 +214,11 @@ fn smtp(file: FileSmtp, password: Option<String>, lines: &Lines) -> Result<Smtp,
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if !is_address && (host.is_empty() || !host.chars().all(fits)) {
         let what = format_args!("{host:?} is no name of a server");
-        let remedy = "write the name alone, such as smtp.example.com; the port goes to mail.smtp.port";
+        let remedy = if host.is_ascii() {
+            "write the name alone, such as smtp.example.com; the port goes to mail.smtp.port"
+        } else {
+            "write its ASCII form, which starts with xn--"
+        };
         return Err(lines.error("mail.smtp.host", what, remedy));
     }
     if file.security == Security::None && !is_this_machine(&host) {

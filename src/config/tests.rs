@@ -369,6 +369,31 @@ fn refusals() {
 }
 
 #[test]
+fn all_errors_are_told_at_once() {
+    let text = "databse: {}\ndatabase:\n  pool_size: 0\n  connect_timeout_seconds: no\nprices: no-such.yaml\n\
+                mail:\n  mode: smtp\n  to: {expiry: [a, b]}\n  smtp: {host: 'böse.example'}\n\
+                jobs:\n  expiry: {catch_up: some, catch_up_limit: 4}\n  arrears: {schedule: never}\n";
+    let told = load(text).unwrap_err().to_string();
+    let told: Vec<&str> = told.lines().map(|line| line.strip_prefix("conf/pointsd.yaml:").unwrap()).collect();
+    let starts = [
+        "1: databse: unknown key",
+        "3: database.pool_size: 0 is out",
+        "4: database.connect_timeout_seconds: expected a whole number",
+        "5: prices: conf/no-such.yaml cannot",
+        "6: mail.from: mails of mode smtp need a sender",
+        "8: mail.to.expiry[0]: \"a\" is no mail address",
+        "11: jobs.expiry.catch_up: \"some\" is none",
+        "12: jobs.arrears.schedule:",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    for (told, start) in told.iter().zip(starts) {
+        assert!(told.starts_with(start), "{told} should start with {start}");
+    }
+    let host = load("mail: {mode: smtp, from: a@example.com, smtp: {host: 'böse.example'}}").unwrap_err().to_string();
+    assert!(host.ends_with("write its ASCII form, which starts with xn--"), "{host}");
+}
+
+#[test]
 fn a_source_has_its_own_term_and_keeps_its_label() {
     let config = load(
         "ledger:\n  expires: {hours: 48}\n  refund: never\n  sources:\n\
