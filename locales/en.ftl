@@ -283,7 +283,15 @@ found-by-run = First found by run
 status = Status
 status-new = new
 status-open = open
+status-refused = refused
+status-parked = parked
 all-accounts = all accounts
+requests-not-posted = Requests not posted
+requests-not-posted-note = Refused by the rules of the ledger, or parked after too many failed tries, since the previous reconciliation. Their points are neither charged nor credited. Once the reason is mended: pointsd requests retry
+request = Request
+operation = Operation
+reason = Reason
+decided = Decided
 
 next-repair = pointsd repair plan --user { $account }
 next-reconcile = Repair the accounts with exceptions, then: pointsd run reconciliation

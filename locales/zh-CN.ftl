@@ -226,7 +226,15 @@ found-by-run = 首次发现的运行
 status = 状态
 status-new = 新增
 status-open = 未消除
+status-refused = 已拒绝
+status-parked = 已搁置
 all-accounts = 全部账户
+requests-not-posted = 未入账的请求
+requests-not-posted-note = 自上次对账以来，因不符合账务规则而被拒绝，或多次失败后被搁置的请求。相应积分既未扣除也未入账。原因解决后执行：pointsd requests retry
+request = 请求
+operation = 操作
+reason = 原因
+decided = 判定时间
 
 next-repair = pointsd repair plan --user { $account }
 next-reconcile = 先修复有差异的账户，再运行：pointsd run reconciliation

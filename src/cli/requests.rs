@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde_json::json as object;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::bulk::{Input, Lines, Replies, outcome, summary_text};
 use super::output::{facts, grouped, say, shortened, table, write_json};
@@ -16,7 +17,7 @@ use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Form, FromReader, Line};
 use crate::database::Database;
 use crate::plain;
-use crate::requests::{self, Listed, PutBack, State};
+use crate::requests::{self, Filter, Listed, PutBack, State};
 
 /// Queues postings for the daemon: the same lines as `post`. Exit status 3 if a line was rejected.
 ///
@@ -50,11 +51,33 @@ fn state_named(name: &str) -> Result<State, String> {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Puts parked, refused and waiting requests back to pending
-    Retry {
-        /// Numbers of requests, see `pointsd requests`
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<i64>,
-    },
+    Retry(Retry),
+}
+
+#[derive(clap::Args)]
+struct Retry {
+    /// Numbers of requests, see `pointsd requests`
+    #[arg(required_unless_present = "all", value_name = "ID")]
+    ids: Vec<i64>,
+    /// All of them, in their old order
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Only requests in this state: parked, refused or waiting
+    #[arg(long, requires = "all", value_parser = state_to_retry)]
+    state: Option<State>,
+    /// Only requests that were refused or failed with this code, such as unknown_source
+    #[arg(long, requires = "all")]
+    code: Option<String>,
+    /// Only requests of this account's user
+    #[arg(long, requires = "all")]
+    user: Option<Uuid>,
+}
+
+fn state_to_retry(name: &str) -> Result<State, String> {
+    match state_named(name)? {
+        state @ (State::Parked | State::Refused | State::Waiting) => Ok(state),
+        _ => Err("only parked, refused and waiting requests can be put back".to_owned()),
+    }
 }
 
 /// The outcomes of the lines.
@@ -166,8 +189,11 @@ fn write_answer(mut out: &mut dyn Write, (line, id): Answer<'_>, as_json: bool) 
 impl Requests {
     /// Shows the queue or puts requests back.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        if let Some(Command::Retry { ids }) = self.command {
-            return retry(&ids, program).await;
+        if let Some(Command::Retry(Retry { ids, all, state, code, user })) = self.command {
+            return match all {
+                true => retry_all(Filter { state, code, user }, program).await,
+                false => retry(&ids, program).await,
+            };
         }
         let (counts, listed) = program
             .with_ledger(async |database: &Database| {
@@ -233,6 +259,20 @@ fn row(request: &Listed) -> Vec<String> {
 /// An instant cut to the second.
 fn second(time: &str) -> &str {
     time.get(..19).unwrap_or(time)
+}
+
+async fn retry_all(filter: Filter, program: &Program) -> anyhow::Result<Outcome> {
+    let ids = program
+        .with_ledger(async |database: &Database| {
+            Ok(requests::retry_all(&mut **database.connection().await?, &filter).await?)
+        })
+        .await?;
+    program.answer(object!({ "pending": ids.len(), "ids": ids }), || match (ids.as_slice(), ids.len()) {
+        ([], _) => "No request was put back: none is parked, refused or waiting as asked for.".to_owned(),
+        ([first, .., last], count) => format!("{count} requests are pending again, {first} to {last}."),
+        ([one], _) => format!("Request {one} is pending again."),
+    })?;
+    Ok(if ids.is_empty() { Outcome::No } else { Outcome::Done })
 }
 
 async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {

@@ -67,6 +67,10 @@ impl Status {
         if requests.stuck() > 0 {
             parts.push("the queue of requests cannot work, see the log".to_owned());
         }
+        let (refused, parked) = (requests.refused(), requests.parked());
+        if refused + parked > 0 {
+            parts.push(format!("since the start {refused} requests refused and {parked} parked"));
+        }
         let lag = requests.lag();
         if lag >= Duration::from_secs(1) {
             parts.push(format!("requests {} s behind", lag.as_secs()));

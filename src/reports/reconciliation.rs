@@ -18,6 +18,7 @@ use crate::numbers::grouped;
 use crate::proof::{
     self, Finding, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings,
 };
+use crate::requests::{self, NotPosted, State};
 use crate::time::Zone;
 
 /// The report's name: that of its job.
@@ -28,6 +29,9 @@ const MOST_OPEN: usize = 10_000;
 
 /// The most resolved exceptions that a document holds; all are counted.
 const MOST_RESOLVED: usize = 1_000;
+
+/// The most requests that a document lists; all are counted.
+const MOST_NOT_POSTED: u32 = 1_000;
 
 /// The file with all open exceptions, if a document cannot hold them.
 const FILE: &str = "findings.csv";
@@ -51,6 +55,8 @@ pub struct Facts {
     pub proof: Proof,
     open: Table,
     resolved: Table,
+    /// Requests that were not posted since the last report.
+    not_posted: Option<Table>,
 }
 
 impl Report for ReconciliationReport<'_> {
@@ -71,14 +77,16 @@ impl Report for ReconciliationReport<'_> {
             proof: Proof { findings: standing, new, resolved, ..self.proof.clone() },
             open: open_exceptions(client, scope, standing, messages).await?,
             resolved: resolved_exceptions(client, scope.run, resolved, messages).await?,
+            not_posted: requests_not_posted(client, scope, messages).await?,
         })
     }
 
     fn document(&self, facts: &Facts, scope: &Scope<'_>) -> Document {
-        let Facts { proof, open, resolved } = facts;
+        let Facts { proof, open, resolved, not_posted } = facts;
         let (books, zone) = (self.books, scope.config.time_zone);
         let messages = Messages::new(scope.config.language);
         let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
+        sections.extend(not_posted.clone().map(Section::Table));
         sections.extend(roll_forward_sections(books, scope, messages));
         sections.push(Section::Table(tie_out(books, messages)));
         sections.push(Section::Table(outstanding_by_age(books, messages)));
@@ -194,6 +202,28 @@ async fn resolved_exceptions(client: &Client, run: i64, count: u64, messages: Me
     let found: Vec<RecordedFinding> =
         load_resolved_findings(client, run).await?.take(MOST_RESOLVED).try_collect().await?;
     Ok(finding_columns(table, messages).rows(&found).build())
+}
+
+/// The requests of the queue that the ledger refused, or that failed for good, since the last report. None if there are none.
+async fn requests_not_posted(client: &Client, scope: &Scope<'_>, messages: Messages) -> Result<Option<Table>, Error> {
+    let (listed, all) = requests::not_posted(client, scope.slot, MOST_NOT_POSTED).await?;
+    if listed.is_empty() {
+        return Ok(None);
+    }
+    let table = TableBuilder::new(messages, "requests-not-posted", messages.label("requests-not-posted"))
+        .note(messages.label("requests-not-posted-note"))
+        .rows_in_body(ROWS_IN_BODY)
+        .rows_in_all(all)
+        .column("request", Kind::Identifier, |request: &NotPosted| request.id.to_string())
+        .column("status", Kind::Text, move |request| match request.state {
+            State::Parked => messages.label("status-parked"),
+            _ => messages.label("status-refused"),
+        })
+        .column("account", Kind::Identifier, |request| request.user.to_string())
+        .column("operation", Kind::Text, |request| request.op.clone())
+        .column("reason", Kind::Text, |request| request.message.clone())
+        .column("decided", Kind::Instant, |request| request.finished_at);
+    Ok(Some(table.rows(&listed).build()))
 }
 
 /// The columns that open and resolved exceptions have in common.

@@ -1,9 +1,9 @@
 //! A lane: takes the next requests, posts them as a group, and finds the request that makes a group fail.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
@@ -33,6 +33,17 @@ const SHARE_FROM_START: u32 = 10;
 /// How many waiting requests are read; the LIMIT in request_waiting.sql.
 const MOST_WAITING: usize = 100;
 
+/// Refusals of a group that are logged one by one.
+const REFUSALS_LOGGED: u64 = 5;
+
+/// What an operator has to mend before any request can be posted.
+const SCHEMA_FAULTS: [SqlState; 4] = [
+    SqlState::INSUFFICIENT_PRIVILEGE,
+    SqlState::UNDEFINED_TABLE,
+    SqlState::UNDEFINED_COLUMN,
+    SqlState::UNDEFINED_FUNCTION,
+];
+
 /// The longest error message that a request keeps, in characters.
 const LONGEST_MESSAGE: usize = 1_000;
 
@@ -45,6 +56,7 @@ pub struct Lane {
     pub stop: CancellationToken,
     pub instructions: watch::Receiver<Instruction>,
     pub reports: mpsc::UnboundedSender<LaneReport>,
+    pub suspicion: Arc<Suspicion>,
 }
 
 /// A session of the ledger and the statements of the queue, on one connection.
@@ -105,7 +117,55 @@ enum Failure {
     /// The database is away or cannot work, which is no request's fault.
     Outage(ledger::Error),
     /// One of its requests makes it fail.
-    Group(String),
+    Group(Fault),
+}
+
+/// Why posting failed.
+enum Fault {
+    Error(ledger::Error),
+    Panic,
+}
+
+/// A request that could not be posted alone.
+struct Failed {
+    id: i64,
+    user: Uuid,
+    fault: Fault,
+}
+
+/// The accounts whose requests failed since one was posted, by the kind of fault. It is shared by all lanes.
+///
+/// When requests of two accounts fail the same way and none succeeds, the fault is not theirs. The queue then stops, and none of
+/// them uses up its tries.
+#[derive(Default)]
+pub struct Suspicion {
+    accounts: Mutex<HashMap<String, HashSet<Uuid>>>,
+    /// Groups in which a request was posted.
+    successes: AtomicU64,
+}
+
+impl Suspicion {
+    fn succeeded(&self) {
+        self.successes.fetch_add(1, Ordering::Relaxed);
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn successes(&self) -> u64 {
+        self.successes.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the accounts of these requests. Tells of each request whether others fail as it does.
+    fn are_shared(&self, failed: &[Failed]) -> Vec<bool> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds: Vec<Option<String>> = failed.iter().map(|failed| failed.fault.kind()).collect();
+        for (kind, failed) in kinds.iter().zip(failed) {
+            if let Some(kind) = kind {
+                accounts.entry(kind.clone()).or_default().insert(failed.user);
+            }
+        }
+        let several = |kind: &String| accounts.get(kind).is_some_and(|accounts| accounts.len() > 1);
+        kinds.iter().map(|kind| kind.as_ref().is_some_and(several)).collect()
+    }
 }
 
 /// The result of a step.
@@ -201,6 +261,7 @@ impl Lane {
         connection: &mut Option<Connection>,
         position: &mut Position,
     ) -> Result<Step, ledger::Error> {
+        let before = self.suspicion.successes();
         let from_start = Instant::now() >= position.start_at;
         let selection = if from_start { Selection::After(0) } else { Selection::After(position.after) };
         let (mut taken, posted) = self.post(connection, selection, &position.waiting).await;
@@ -225,8 +286,8 @@ impl Lane {
             Err(failure) => {
                 // The rest of the group must not be passed.
                 position.restart();
-                let why = failure.into_group()?;
-                self.isolate(connection, std::mem::take(&mut taken.requests), why).await?;
+                let fault = failure.into_group()?;
+                self.isolate(connection, std::mem::take(&mut taken.requests), fault).await?;
             }
         }
         for (id, due_in) in &taken.waiting {
@@ -237,8 +298,9 @@ impl Lane {
             // It is left out if an earlier request of its account waits.
             worked |= !tried.requests.is_empty();
             if let Err(failure) = posted {
-                let why = failure.into_group()?;
-                self.record_failure(connection, *id, &why).await?;
+                let fault = failure.into_group()?;
+                let user = tried.requests.first().map_or(Uuid::nil(), |request| request.user);
+                self.record_failures(connection, vec![Failed { id: *id, user, fault }], before).await?;
                 // The next group comes first, because many failing requests would take long.
                 break;
             }
@@ -261,23 +323,26 @@ impl Lane {
         &mut self,
         connection: &mut Option<Connection>,
         requests: Vec<Request>,
-        why: String,
+        fault: Fault,
     ) -> Result<(), ledger::Error> {
+        let before = self.suspicion.successes();
         let mut held_up = HashSet::new();
+        let mut alone = Vec::new();
         let mut parts = Vec::new();
-        let mut failed = Some((requests, why));
+        let mut failed = Some((requests, fault));
         loop {
-            if let Some((mut requests, why)) = failed.take() {
-                if let [alone] = requests.as_slice() {
-                    self.record_failure(connection, alone.id, &why).await?;
-                    held_up.insert(alone.user);
+            if let Some((mut requests, fault)) = failed.take() {
+                if let [request] = requests.as_slice() {
+                    held_up.insert(request.user);
+                    alone.push(Failed { id: request.id, user: request.user, fault });
                 } else {
                     let middle = middle(&mut requests);
                     let second = requests.split_off(middle);
                     parts.extend([second, requests]);
                 }
             }
-            let Some(mut part) = parts.pop() else { return Ok(()) };
+            // Only at the end it is known whether any request could be posted.
+            let Some(mut part) = parts.pop() else { return self.record_failures(connection, alone, before).await };
             part.retain(|request| !held_up.contains(&request.user));
             if part.is_empty() {
                 continue;
@@ -296,6 +361,26 @@ impl Lane {
                 failed = Some((part, failure.into_group()?));
             }
         }
+    }
+
+    /// Records a failed try of each request, unless their fault is one of all: that is returned. `before`: how many groups had
+    /// been posted before the first of them failed.
+    async fn record_failures(
+        &mut self,
+        connection: &mut Option<Connection>,
+        failed: Vec<Failed>,
+        before: u64,
+    ) -> Result<(), ledger::Error> {
+        let others_work = self.suspicion.successes() > before;
+        let shared = if others_work { vec![false; failed.len()] } else { self.suspicion.are_shared(&failed) };
+        let mut fault_of_all = None;
+        for (Failed { id, fault, .. }, shared) in failed.into_iter().zip(shared) {
+            match fault {
+                Fault::Error(error) if shared => fault_of_all = Some(error),
+                fault => self.record_failure(connection, id, &fault.describe()).await?,
+            }
+        }
+        fault_of_all.map_or(Ok(()), Err)
     }
 
     /// Records a failed try of a request.
@@ -355,8 +440,8 @@ impl Lane {
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
                 // If the requests could not even be read, the cause is no request.
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
-                Ok(Err(error)) => Failure::Group(errors::chain(&error)),
-                Err(_) => Failure::Group("posting it made the program panic".to_owned()),
+                Ok(Err(error)) => Failure::Group(Fault::Error(error)),
+                Err(_) => Failure::Group(Fault::Panic),
             };
             // After a panic or an outage the state of the connection is unknown.
             let sound = matches!(failure, Failure::Group(_)) && !panicked;
@@ -461,9 +546,19 @@ impl Lane {
                 Ok(Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_)) => replayed += 1,
                 Ok(Reply::Rejected(refusal)) | Err(refusal) => {
                     refused += 1;
-                    tracing::debug!(request = request.id, code = refusal.code(), "refused: {refusal}");
+                    if refused <= REFUSALS_LOGGED {
+                        let (code, user) = (refusal.code(), request.user);
+                        tracing::warn!(request = request.id, code, user = %user, "request {} of {user} refused: {refusal}", request.id);
+                    }
                 }
             }
+        }
+        if refused > REFUSALS_LOGGED {
+            let more = refused - REFUSALS_LOGGED;
+            tracing::warn!(more, "{more} more requests refused; pointsd requests --state refused lists them");
+        }
+        if posted > 0 {
+            self.suspicion.succeeded();
         }
         self.stats.posted.fetch_add(posted, Ordering::Relaxed);
         self.stats.replayed.fetch_add(replayed, Ordering::Relaxed);
@@ -509,10 +604,29 @@ impl Connection {
 
 impl Failure {
     /// Why the group failed; an error if the cause was an outage.
-    fn into_group(self) -> Result<String, ledger::Error> {
+    fn into_group(self) -> Result<Fault, ledger::Error> {
         match self {
             Failure::Outage(error) => Err(error),
-            Failure::Group(why) => Ok(why),
+            Failure::Group(fault) => Ok(fault),
+        }
+    }
+}
+
+impl Fault {
+    fn describe(&self) -> String {
+        match self {
+            Fault::Error(error) => errors::chain(error),
+            Fault::Panic => "posting it made the program panic".to_owned(),
+        }
+    }
+
+    /// What a fault of several requests has in common, as the SQLSTATE. None for one that belongs to an account, such as a row
+    /// that another transaction holds.
+    fn kind(&self) -> Option<String> {
+        match self {
+            Fault::Error(error) if is_clash(error) || code_of(error) == Some(&SqlState::LOCK_NOT_AVAILABLE) => None,
+            Fault::Error(error) => code_of(error).map(|code| code.code().to_owned()),
+            Fault::Panic => None,
         }
     }
 }
@@ -536,12 +650,12 @@ fn is_outage(error: &ledger::Error) -> bool {
         // A row is locked, or the same transactions keep colliding: only some requests are concerned.
         (_, Some(&SqlState::LOCK_NOT_AVAILABLE)) => false,
         (error, Some(_)) if is_clash(error) => false,
-        // Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
+        // A right, a table, a column or a function is missing for all. Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
         // be the cause of a cancelled statement.
         (_, Some(&SqlState::QUERY_CANCELED)) => false,
         (ledger::Error::Database(error), Some(code)) => {
             let class = code.code().get(..2).unwrap_or_default();
-            database::is_transient(error) || ["53", "57", "58"].contains(&class)
+            database::is_transient(error) || ["53", "57", "58"].contains(&class) || SCHEMA_FAULTS.contains(code)
         }
         (ledger::Error::Database(error), None) => database::is_transient(error),
         (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,

@@ -7,7 +7,9 @@
 //! If a request fails for a reason of its own, halving its group finds it. The request is tried again later and parked in the
 //! end. Meanwhile only its own account waits for it.
 //!
-//! The command line uses [`enqueue`], [`list`], [`count`] and [`retry`].
+//! If requests of several accounts fail the same way and none succeeds, the queue stops until the cause is mended.
+//!
+//! The command line uses [`enqueue`], [`list`], [`count`], [`retry`] and [`retry_all`], the report on the books [`not_posted`].
 
 mod coordinator;
 mod lane;
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
 use crate::ledger::Rules;
-pub use table::{Listed, PutBack, State, count, enqueue, list, retry};
+pub use table::{Filter, Listed, NotPosted, PutBack, State, count, enqueue, list, not_posted, retry, retry_all};
 
 /// `pointsd.request_lanes` has as many rows, and the generated column `lane` as many values: 0 to 3.
 const LANES: i16 = 4;
@@ -149,6 +151,7 @@ pub async fn serve(
     }
     let (instruct, instructions) = watch::channel(Instruction::default());
     let (report, reports) = mpsc::unbounded_channel();
+    let suspicion = Arc::default();
     let mut lanes = JoinSet::new();
     for number in 0..LANES {
         let lane = lane::Lane {
@@ -160,6 +163,7 @@ pub async fn serve(
             stop: stop.clone(),
             instructions: instructions.clone(),
             reports: report.clone(),
+            suspicion: Arc::clone(&suspicion),
         };
         lanes.spawn(lane.run());
     }

@@ -1,5 +1,6 @@
 //! The queue's table, for the command line: insert requests, list them, put them back.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::error::SqlState;
@@ -151,6 +152,34 @@ impl PutBack {
     }
 }
 
+/// Which requests [`retry_all`] puts back.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only in this state; otherwise parked, refused and waiting ones.
+    pub state: Option<State>,
+    /// Only refused or failed with this code.
+    pub code: Option<String>,
+    /// Only of this account.
+    pub user: Option<Uuid>,
+}
+
+/// A request that was refused or parked, for a report.
+#[derive(Clone, Debug)]
+pub struct NotPosted {
+    /// The request's number.
+    pub id: i64,
+    /// Refused or parked.
+    pub state: State,
+    /// The account.
+    pub user: Uuid,
+    /// What was asked for, such as `consume`.
+    pub op: String,
+    /// Why it is not posted.
+    pub message: String,
+    /// When that was decided.
+    pub finished_at: DateTime<Utc>,
+}
+
 /// Inserts requests, all or none. Returns their ids in the same order.
 ///
 /// # Errors
@@ -256,6 +285,52 @@ pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres:
         }
     }
     Ok(counts)
+}
+
+/// Lists at most `limit` requests that were refused or parked since the report on the books before `slot`, and counts all of them.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn not_posted(
+    client: &Client,
+    slot: DateTime<Utc>,
+    limit: u32,
+) -> Result<(Vec<NotPosted>, u64), tokio_postgres::Error> {
+    let rows =
+        client.query(include_str!("../../sql/requests/request_not_posted.sql"), &[&slot, &i64::from(limit)]).await?;
+    let all = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>("all_rows"))?;
+    let listed = rows.iter().map(|row| {
+        Ok(NotPosted {
+            id: row.try_get("id")?,
+            state: State::parse(row.try_get("state")?).unwrap_or(State::Refused),
+            user: row.try_get("user_id")?,
+            op: row.try_get("op")?,
+            message: row.try_get("message")?,
+            finished_at: row.try_get("finished_at")?,
+        })
+    });
+    Ok((listed.collect::<Result<_, tokio_postgres::Error>>()?, u64::try_from(all).unwrap_or(0)))
+}
+
+/// Puts all requests that a filter names back to pending, as [`retry`] does. Returns their ids.
+///
+/// One transaction puts back all of them, so that the requests of an account are posted in their old order.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let states = match filter.state {
+        Some(state) => vec![state.as_str()],
+        None => [State::Parked, State::Refused, State::Waiting].map(State::as_str).to_vec(),
+    };
+    let transaction = client.transaction().await?;
+    let sql = include_str!("../../sql/requests/request_find.sql");
+    let rows = transaction.query(sql, &[&states, &filter.code, &filter.user]).await?;
+    let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    transaction.query(include_str!("../../sql/requests/request_retry.sql"), &[&ids]).await?;
+    transaction.batch_execute("NOTIFY pointsd_requests").await?;
+    transaction.commit().await?;
+    Ok(ids)
 }
 
 /// Puts parked, refused and waiting requests back to pending, with all their tries anew, and wakes the daemon. Returns what was

@@ -74,6 +74,8 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
     let file = folder.file("more.ndjson", lines.replace("\"tts\"", "\"script\""));
     call(&daemon, &["enqueue", &file]).expect(0);
 
+    let refused = r#"{"op":"recharge","user":"USER","points":1,"source":"no_such_source","order_id":9}"#;
+    call(&daemon, &["enqueue", &folder.file("refused.ndjson", refused.replace("USER", &me))]).expect(0);
     let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
     let mut serve = on(&daemon, &["serve"]);
     serve.env("POINTSD_CONFIG", &config);
@@ -83,7 +85,8 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
         (counts["pending"] == 0).then_some(())
     });
     serving.signal(Signal::SIGTERM);
-    serving.finish().expect(0);
+    let log = serving.finish().expect(0).stderr;
+    assert!(log.contains(&format!("request 9 of {me} refused: ")) && log.contains("\"level\":\"WARN\""), "{log}");
 
     let with_state = |url: &str, args: &[&str]| {
         let mut command = on(url, args);

@@ -88,6 +88,41 @@ fn cell(table: &Table, row: &[Cell], title: &str) -> String {
 }
 
 #[test]
+fn requests_that_were_not_posted_are_listed_once() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    ledger(&database);
+    sql(
+        &database,
+        "INSERT INTO pointsd.requests (op, user_id, points, source, order_id)
+         VALUES ('recharge', '00000000-0000-4000-8000-000000000001', 5, 'x', 1);
+         UPDATE pointsd.requests
+         SET state = 'refused', code = 'unknown_source', message = '`x` is no source', finished_at = now()",
+    );
+    let config = config(&folder, "");
+    let listed = |slot: &str| {
+        let answer = reconcile(&database, &config, &["--at", slot, "--json"]).expect(0).json();
+        let document = document(&answer);
+        let tables: Vec<Vec<String>> = document
+            .sections
+            .iter()
+            .filter_map(|section| match section {
+                Section::Table(table) if table.name == "requests-not-posted" => {
+                    Some(table.rows.iter().map(|row| texts(row)[..5].join(" ")))
+                }
+                _ => None,
+            })
+            .map(Iterator::collect)
+            .collect();
+        tables.concat()
+    };
+    let expected = "1 refused 00000000-0000-4000-8000-000000000001 recharge `x` is no source";
+    assert_eq!(listed(WEDNESDAY), [expected]);
+    // The next report tells what was refused since.
+    sql(&database, "UPDATE pointsd.documents SET made = made + interval '1 hour'");
+    assert_eq!(listed(SUNDAY), [""; 0]);
+}
+
+#[test]
 fn books_that_hold_are_reported_with_their_roll_forward() {
     let database = wait(TestDatabase::new());
     ledger(&database);

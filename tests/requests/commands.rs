@@ -75,6 +75,24 @@ fn a_file_is_queued_shown_and_put_back() {
         call(&url, &["requests", "retry", "3"]).expect(0).stdout,
         "Request 3 is pending again; it was refused.\n"
     );
+
+    // All that a filter names, or nothing.
+    serve(&database);
+    let all = |more: &[&str]| call(&url, &[&["requests", "retry", "--all"], more].concat());
+    for (filter, value) in [("--state", "parked"), ("--code", "insufficient"), ("--user", &user(1).to_string())] {
+        assert!(all(&[filter, value]).expect(3).stdout.contains("No request was put back"), "{filter} {value}");
+    }
+    let filters = ["--state", "refused", "--code", "unknown_source", "--user", &user(2).to_string(), "--json"];
+    assert_eq!(all(&filters).expect(0).json(), json!({ "pending": 1, "ids": [3] }));
+    assert!(all(&["--state", "posted"]).expect(2).stderr.contains("only parked, refused and waiting"));
+    assert!(all(&["3"]).expect(2).stderr.contains("cannot be used with"));
+    // Refused requests are kept as long as parked ones.
+    serve(&database);
+    let prune = "UPDATE pointsd.requests_done SET finished_at = finished_at - interval '10 years'";
+    wait(async { database.client().await.batch_execute(prune).await.unwrap() });
+    call(&url, &["run", "prune"]).expect(0);
+    let left = call(&url, &["requests", "--json"]).expect(0).json();
+    assert_eq!(left["requests"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), [3]);
 }
 
 #[test]

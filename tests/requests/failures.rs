@@ -66,6 +66,66 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
     assert_eq!(server.stop().await.posted(), 100);
 }
 
+/// A fault that is not one request's own stops the queue and uses up nobody's tries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_all_parks_no_request() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    recharge(&database, 12).await;
+    let spoil = |code: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'all are spoilt' USING ERRCODE = '{code}'; END $$;
+             CREATE OR REPLACE TRIGGER spoil BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION spoil()"
+        )
+    };
+    client.batch_execute(&spoil("P0001")).await.unwrap();
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 12), 12, '0'))::uuid, 1, 'tts', i::text
+                  FROM generate_series(0, 35) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    let stuck =
+        |lanes: usize| crate::program::eventually("the lanes stop", || (server.stats.stuck() == lanes).then_some(()));
+    tokio::task::block_in_place(|| stuck(4));
+    // The first one alone cannot be told from a spoilt request.
+    let tried = "SELECT sum(attempts)::bigint FROM pointsd.requests";
+    assert!(number(&client, tried).await <= 1);
+    // A missing right is nobody's fault from the first request on.
+    client.batch_execute(&spoil("42501")).await.unwrap();
+    tokio::task::block_in_place(|| stuck(4));
+    client.batch_execute("DROP TRIGGER spoil ON pointsd.entries; UPDATE pointsd.requests SET retry_at = now() WHERE state = 'waiting'").await.unwrap();
+    all_done(&client).await;
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM pointsd.requests WHERE state = 'posted' AND attempts <= 1").await,
+        36
+    );
+    assert_eq!(server.stats.stuck(), 0);
+    assert_eq!(server.stop().await.parked(), 0);
+}
+
+/// Two spoilt requests, of different accounts and alike, are no fault of all while others are posted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_spoilt_requests_stop_no_other() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    recharge(&database, 12).await;
+    client
+        .batch_execute(
+            &SPOIL.replace("new.user_id = '00001111-0000-4000-8000-000000000007'", "new.source_id IN ('4', '8')"),
+        )
+        .await
+        .unwrap();
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 1, 'tts', i::text
+                  FROM generate_series(0, 11) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    let state = "SELECT count(*) FILTER (WHERE state = 'posted') = 10 AND count(*) FILTER (WHERE state = 'waiting') = 2 FROM pointsd.requests";
+    until(&client, state).await;
+    server.stop().await;
+}
+
 /// A row locked by an open transaction fails only the requests of its own account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_account_holds_up_no_other() {
@@ -122,12 +182,12 @@ async fn effect_and_outcome_commit_together() {
     // The outcome is written last; there it has to wait, and tells how the session is set.
     client
         .batch_execute(
-            "CREATE TABLE seen (frozen text, entries bigint);
+            "CREATE TABLE public.seen (frozen text, entries bigint);
              CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN
                  SET LOCAL lock_timeout = 0;
                  PERFORM pg_advisory_xact_lock(1);
-                 INSERT INTO seen SELECT current_setting('idle_in_transaction_session_timeout'), count(*) FROM pointsd.entries;
+                 INSERT INTO public.seen SELECT current_setting('idle_in_transaction_session_timeout'), count(*) FROM pointsd.entries;
                  RETURN new;
              END $$;
              CREATE TRIGGER wait BEFORE INSERT ON pointsd.requests_done FOR EACH ROW EXECUTE FUNCTION wait()",
@@ -154,7 +214,7 @@ async fn effect_and_outcome_commit_together() {
         0,
         "it was not the request's fault"
     );
-    let row = client.query_one("SELECT frozen, entries FROM seen", &[]).await.unwrap();
+    let row = client.query_one("SELECT frozen, entries FROM public.seen", &[]).await.unwrap();
     // A frozen taker's session is ended by the server, which frees the lane.
     assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("10s", 2));
     server.stop().await;
