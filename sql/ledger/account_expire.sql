@@ -29,7 +29,7 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
            $3::text || source || $4::text, $5::smallint, $6::bigint, ARRAY[batch], ARRAY[remaining]
     FROM due
 )
-SELECT source, count(*) AS batches, sum(remaining)::bigint AS points,
+SELECT source, count(*) AS batches, pointsd.clamp_bigint(sum(remaining)) AS points,
        (SELECT count(DISTINCT user_id) FROM due) AS accounts
 FROM due
 GROUP BY source

@@ -1,6 +1,6 @@
 -- Sums up the due batches of users without an account.
 -- $1 uuid[]: users without an account; $2 timestamptz: the instant
-SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points
+SELECT user_id, count(*) AS batches, pointsd.clamp_bigint(sum(remaining)) AS points
 FROM pointsd.batches
 WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND open AND expires_at <= $2
 GROUP BY user_id

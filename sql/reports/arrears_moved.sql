@@ -6,9 +6,9 @@
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant
 WITH moved AS MATERIALIZED (
     SELECT bucket, user_id, min(seq) AS first_seq, max(seq) AS last_seq,
-           coalesce(sum(after - before) FILTER (WHERE type IN ('consume', 'void', 'restore', 'expire')), 0)::bigint AS drawn,
-           coalesce(sum(before - after) FILTER (WHERE type IN ('recharge', 'refund')), 0)::bigint AS repaid,
-           coalesce(sum(after - before) FILTER (WHERE type = 'adjust'), 0)::bigint AS corrected,
+           pointsd.clamp_bigint(coalesce(sum(after - before) FILTER (WHERE type IN ('consume', 'void', 'restore', 'expire')), 0)) AS drawn,
+           pointsd.clamp_bigint(coalesce(sum(before - after) FILTER (WHERE type IN ('recharge', 'refund')), 0)) AS repaid,
+           pointsd.clamp_bigint(coalesce(sum(after - before) FILTER (WHERE type = 'adjust'), 0)) AS corrected,
            bool_or(type = 'adjust') AS has_corrections
     FROM (
         SELECT bucket, user_id, seq, type, greatest(-balance_before, 0) AS before, greatest(-balance_after, 0) AS after

@@ -4,13 +4,13 @@
 -- OFFSET 0 keeps the look-ups to those batches.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order
 SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[]) AS part,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)::bigint AS issued,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'refund'), 0)::bigint AS refunded,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'consume'), 0)::bigint AS used,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'void'), 0)::bigint AS voided,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'expire'), 0)::bigint AS expired,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'restore'), 0)::bigint AS restored,
-       coalesce(sum(f.points) FILTER (WHERE e.type = 'adjust'), 0)::bigint AS corrected
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)) AS issued,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'refund'), 0)) AS refunded,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'consume'), 0)) AS used,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'void'), 0)) AS voided,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'expire'), 0)) AS expired,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'restore'), 0)) AS restored,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'adjust'), 0)) AS corrected
 FROM pointsd.entries AS e
 CROSS JOIN LATERAL (
     SELECT e.batch, e.amount - (SELECT coalesce(sum(settled), 0) FROM unnest(e.allocated_points) AS settled) AS points

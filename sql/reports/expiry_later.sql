@@ -23,7 +23,7 @@ WITH later AS MATERIALIZED (
 )
 SELECT b.source, width_bucket(b.expires_at - interval '1 microsecond', $2::timestamptz[]) AS part,
        sum((NOT l.opened AND b.remaining + l.points > 0)::integer - b.open::integer) AS batches,
-       sum(CASE WHEN l.opened THEN -b.remaining ELSE l.points END)::bigint AS points
+       pointsd.clamp_bigint(sum(CASE WHEN l.opened THEN -b.remaining ELSE l.points END)) AS points
 FROM later AS l
 CROSS JOIN LATERAL (
     SELECT b.source, b.expires_at, b.open, b.remaining

@@ -131,6 +131,30 @@ fn expected(users: u64) -> Sweep {
     }
 }
 
+/// More points than 64 bits can count expire in one sweep: the sum is cut, and nothing is left over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sums_beyond_64_bits_stop_no_sweep() {
+    let (mut database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    database.expect_damage(); // an entry carries 10^12 points at most
+    fill(&database, 3).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let most = i64::MAX - 23;
+    client
+        .batch_execute(&format!(
+            "UPDATE pointsd.batches SET amount = amount + {most}, remaining = remaining + {most} WHERE batch = 1;
+             UPDATE pointsd.accounts SET balance = balance + {most}, total_recharged = total_recharged + {most}"
+        ))
+        .await
+        .unwrap();
+    for dry_run in [true, false] {
+        let swept = session.sweep(when, dry_run, &rules, |_| true).await.unwrap();
+        assert_eq!((swept.batches, swept.accounts, swept.points), (6, 3, i64::MAX), "dry {dry_run}");
+        let points = |source: &str| swept.by_source.get(source).map(|expired| expired.points);
+        assert_eq!((points("card"), points("gift")), (Some(21), Some(i64::MAX)), "dry {dry_run}");
+    }
+    assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), Sweep::default());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_tells_the_same_and_writes_nothing() {
     let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
