@@ -810,3 +810,58 @@ async fn a_password_is_not_sent_to_another_machine_in_the_clear() {
     let (first, rest) = heard.join().unwrap();
     assert_eq!((first, rest), ([0, 0, 0, 8, 4, 210, 22, 47], vec![]), "the question for TLS, and no more");
 }
+
+/// A rotated password arrives as a credential. Once the daemon is reloaded, its new sessions use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_a_rotated_password() {
+    let (folder, credentials) = (StateDir::new(), crate::program::Folder::new());
+    let access = folder.0.join("access.conf");
+    fs::write(&access, "local all app scram-sha-256\nlocal all all trust\n").unwrap();
+    let mut options = folder.options();
+    options.extra.push(("hba_file".to_owned(), access.to_str().unwrap().to_owned()));
+    let server = EmbeddedServer::start(options).await.unwrap();
+    let client = client_of(server.config()).await;
+    let password = async |password: &str| {
+        let sql = format!("ALTER ROLE app PASSWORD '{password}'");
+        client.batch_execute(&sql).await.unwrap();
+        // A pooled session would go on.
+        client
+            .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            .await
+            .unwrap();
+    };
+    let credential = |password: &str| {
+        let socket = server.socket_dir().to_str().unwrap().replace('/', "%2F");
+        credentials.file("database-url", format!("postgres://app:{password}@{socket}/pointsd\n"));
+    };
+    client.batch_execute("CREATE ROLE app SUPERUSER LOGIN").await.unwrap();
+    password("one").await;
+    credential("one");
+    let config = credentials.file("pointsd.yaml", "state_dir: .\njobs: {expiry: {schedule: '* * * * * *'}}\n");
+    let mut command = crate::program::pointsd(&["serve", "--config", &config]);
+    command.env("CREDENTIALS_DIRECTORY", credentials.path());
+    let mut daemon = crate::program::Running::start(command);
+    let pid = daemon.pid();
+    let mut said = String::new();
+    let mut logs = |words: &str| {
+        loop {
+            let line = daemon.next_error_line().expect("it still runs");
+            said.push_str(&line);
+            if line.contains(words) {
+                break;
+            }
+        }
+    };
+    logs("expiry succeeded");
+    password("two").await;
+    logs("password authentication failed");
+    credential("two");
+    signal(pid, Signal::SIGHUP);
+    logs("reloaded");
+    logs("expiry succeeded");
+    daemon.signal(Signal::SIGTERM);
+    said.push_str(&daemon.finish().expect(0).stderr);
+    assert!(!said.contains("only when pointsd is restarted"), "{said}");
+    drop(client);
+    server.stop().await.unwrap();
+}

@@ -266,7 +266,11 @@ impl Host {
                 self.registered = false;
                 announce(&new);
                 info!(config = new.source.to_string(), "reloaded");
-                warn_of_restart(old, &new);
+                let is_the_same_database = match &new.database.url {
+                    Some(url) => self.database.renew_login(url),
+                    None => self.database.is_embedded(),
+                };
+                warn_of_restart(old, &new, is_the_same_database);
                 self.rules.send_replace(Arc::new(Rules::from(&new)));
                 self.config.send_replace(Arc::new(new));
                 status.reloaded(None);
@@ -320,12 +324,16 @@ fn announce(config: &Config) {
 }
 
 /// Warns of settings that a reload does not change.
-fn warn_of_restart(old: &Config, new: &Config) {
+fn warn_of_restart(old: &Config, new: &Config, is_the_same_database: bool) {
     let settings = |config: &Config| {
-        let Config { database, state_dir, requests, log, .. } = config;
+        let Config { state_dir, requests, log, .. } = config;
+        let database = crate::config::Database { url: None, ..config.database.clone() };
         format!("{database:?} {state_dir:?} {:?} {requests:?} {log:?}", config.jobs.takeover)
     };
-    if settings(old) != settings(new) {
-        warn!("state_dir, database, jobs.takeover_seconds, requests and log change only when pointsd is restarted");
+    if settings(old) != settings(new) || !is_the_same_database {
+        warn!(
+            "state_dir, database, jobs.takeover_seconds, requests and log change only when pointsd is restarted; only the user and the \
+             password of the database are taken now"
+        );
     }
 }

@@ -3,8 +3,8 @@
 //! The driver's own timeout ends when the socket is open. A frozen server accepts the socket and never answers, so this one is
 //! for everything until the session is ready.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
@@ -19,7 +19,7 @@ type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>
 /// The hosts, and how to reach them. A clone shares which of them worked last.
 #[derive(Clone)]
 pub(super) struct Connector {
-    hosts: Arc<[Config]>,
+    hosts: Arc<RwLock<Arc<[Config]>>>,
     tls: MakeRustlsConnect,
     each: Duration,
     random: bool,
@@ -30,7 +30,7 @@ pub(super) struct Connector {
 impl Connector {
     pub fn new(config: &Config, tls: MakeRustlsConnect) -> Connector {
         Connector {
-            hosts: single_hosts(config).into(),
+            hosts: Arc::new(RwLock::new(single_hosts(config).into())),
             tls,
             each: config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10)),
             random: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
@@ -38,9 +38,31 @@ impl Connector {
         }
     }
 
+    fn hosts(&self) -> Arc<[Config]> {
+        // No code under this lock panics.
+        Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another user and password for the sessions from now on.
+    pub fn log_in_as(&self, login: &Config) {
+        let renewed = |host: &Config| {
+            let mut host = host.clone();
+            if let Some(user) = login.get_user() {
+                host.user(user);
+            }
+            if let Some(password) = login.get_password() {
+                host.password(password);
+            }
+            super::url::protect_password(&mut host);
+            host
+        };
+        let hosts = self.hosts().iter().map(renewed).collect();
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+    }
+
     /// How long it may take until every host was tried.
     pub fn longest(&self) -> Duration {
-        self.each.saturating_mul(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX))
+        self.each.saturating_mul(u32::try_from(self.hosts().len()).unwrap_or(u32::MAX))
     }
 
     /// A session with the first host that gives one, and the connection that serves it.
@@ -52,10 +74,11 @@ impl Connector {
             true => usize::from(uuid::Uuid::new_v4().as_bytes()[0]),
             false => self.last.load(Ordering::Relaxed),
         };
-        let in_turn = (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len());
+        let hosts = self.hosts();
+        let in_turn = (0..hosts.len()).map(|step| (first + step) % hosts.len());
         let mut failed = None;
         for index in in_turn {
-            let Some(host) = self.hosts.get(index) else { continue };
+            let Some(host) = hosts.get(index) else { continue };
             match tokio::time::timeout(self.each, host.connect(self.tls.clone())).await {
                 Ok(Ok(session)) => {
                     self.last.store(index, Ordering::Relaxed);

@@ -372,6 +372,17 @@ impl Database {
         tokio::time::timeout(self.inner.connect_timeout, token.cancel_query(self.inner.tls.clone())).await.ok();
     }
 
+    /// Takes the user and the password of this URL for new connections; those that are open go on. False if the URL names
+    /// another database, which takes a restart.
+    pub fn renew_login(&self, url: &DatabaseUrl) -> bool {
+        let new = url.clone().into_config();
+        let is_the_same = url::describe(&new) == self.inner.description;
+        if is_the_same {
+            self.inner.connector.log_in_as(&new);
+        }
+        is_the_same
+    }
+
     /// Whether pointsd runs this server itself.
     pub fn is_embedded(&self) -> bool {
         self.inner.embedded.is_some()
@@ -498,7 +509,7 @@ fn connect_hint(error: &tokio_postgres::Error) -> String {
     }
     let hint = match error.code() {
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-            ": see user and password in database.url"
+            ": see user and password in database.url; a daemon takes new ones when it is reloaded"
         }
         Some(&SqlState::INVALID_CATALOG_NAME) => ": create the database first, or name another one in database.url",
         Some(&SqlState::TOO_MANY_CONNECTIONS) => ": raise the server's max_connections, or lower database.pool_size",

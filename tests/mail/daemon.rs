@@ -54,6 +54,28 @@ async fn a_daemon_sends_what_is_due_and_takes_a_new_configuration() {
     assert_eq!(office.states().await, ["sent"; 3]);
 }
 
+/// The password of the mail server is rotated, and arrives as a credential.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_takes_a_rotated_password() {
+    let server = PostOffice::new(&["--user", "points", "--password", "two"]);
+    let login = smtp(server.port).replace("security: none", "security: none, user: points");
+    let office = Office::new(THREE, &smtp(server.port)).await;
+    let config = office.folder.file("daemon.yaml", settings(THREE, &login) + "  retry_seconds: 1\n" + NO_JOBS);
+    let credentials = Folder::new();
+    credentials.file("smtp-password", "one\n");
+    office.report(&document()).await;
+    let mut command = on(&office.test.url(), &["serve", "--config", &config]);
+    command.env("CREDENTIALS_DIRECTORY", credentials.path());
+    let mut daemon = Running::start(command);
+    hear(&mut daemon, "refuses the login of points");
+    credentials.file("smtp-password", "two\n");
+    daemon.signal(Signal::SIGHUP);
+    hear(&mut daemon, "arrears mailed to ann@example.com");
+    eventually("three mails", || (server.raw().len() == 3).then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
+}
+
 /// The daemon is killed after the server accepted the mail and before the database records it. Only then may a mail
 /// arrive twice; the second copy has the same Message-ID.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,6 +23,8 @@ async fn plan(url: &str, folder: &Folder, more: &[&str], status: i32) -> (String
     program(url, &[&["repair", "plan", "--output", file.as_str()], more].concat(), status).await;
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("# A repair of "), "{text}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "balances are for its reader alone");
     let json = serde_json::to_value(serde_yaml::from_str::<pointsd::proof::Plan>(&text).unwrap()).unwrap();
     (file, json)
 }

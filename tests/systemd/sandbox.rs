@@ -54,6 +54,8 @@ fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     // Root works on it while the service is stopped, and leaves it as the service needs it.
     assert_eq!(service.pointsd(&["balance", USER, "--json"]).expect(0).json()["balance"], 100);
     service.run(&["runuser", "-u", "pointsd", "--", "/usr/bin/pointsd", "balance", USER]).expect(0);
+    let not_its_own = service.run(&["find", "/var/lib/pointsd", "!", "-user", "pointsd"]);
+    assert_eq!(not_its_own.expect(0).stdout, "", "the service could not write there");
     service.start();
     service.run(&["systemctl", "stop", "pointsd.service"]).expect(0);
     // Other users cannot read its files.
@@ -199,7 +201,8 @@ fn commands_work_on_the_daemons_database_or_say_why_they_cannot() {
     }
     // Other users hear of the remedy; only what needs no database works.
     let refused = service.pointsd_as("stranger", &["jobs", "resume", "expiry"]).expect(2);
-    assert!(refused.stderr.contains(&format!("{url}: cannot be read by this user")), "{refused:?}");
+    let said = format!("{url}: cannot be read by this user (it belongs to root (mode 640)), and the service");
+    assert!(refused.stderr.contains(&said), "{refused:?}");
     assert!(refused.stderr.contains("sudo usermod -aG pointsd"), "{refused:?}");
     assert!(paused());
     service.pointsd_as("stranger", &["price", "list"]).expect(0);
