@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, try_join_all};
@@ -27,7 +28,7 @@ async fn deadlocks(client: &Client) -> i64 {
         if client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     client.query_one(count, &[]).await.unwrap().get(0)
@@ -178,9 +179,14 @@ impl AlsoWrite<[Reply]> for Waits {
 /// Waits until a session waits for this.
 async fn until_waits_for(client: &Client, event: &str) {
     let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1";
-    while client.query(sql, &[&event]).await.unwrap().is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    let waits = async {
+        while client.query(sql, &[&event]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(180), waits)
+        .await
+        .unwrap_or_else(|_| panic!("no session waits for {event}"));
 }
 
 fn work(task: &str) -> Reference {
@@ -199,6 +205,21 @@ fn hold(user: Uuid, task: &str, points: i64) -> Posting {
     Posting::hold(user, points, "tts", task, now() + TimeDelta::days(1), now())
 }
 
+fn recharge(user: Uuid, key: &str) -> Posting {
+    Posting::recharge(user, 100, "gift", now()).with_key(key)
+}
+
+/// A void of what remains of the recharge.
+fn void(user: Uuid) -> Posting {
+    let mut void = Posting::void(user, order(), now());
+    let Kind::Void { beyond, .. } = &mut void.kind else { panic!("{void:?}") };
+    *beyond = Beyond::Remaining;
+    void
+}
+
+/// A group on a new account, and the replies to it.
+type Case = (fn(Uuid) -> Vec<Posting>, &'static [&'static str]);
+
 fn told(reply: &Reply) -> String {
     match (reply.refusal(), reply.entry()) {
         (Some(refusal), _) => refusal.code().to_owned(),
@@ -213,24 +234,17 @@ async fn an_account_that_two_open_at_once() {
     let database = TestDatabase::new().await;
     let (door, watch) = (database.client().await, database.client().await);
     let (mut first, mut second) = (database.session().await, database.session().await);
-    let recharge = |user, key: &str| Posting::recharge(user, 100, "gift", now()).with_key(key);
-    let void = |user| {
-        let mut void = Posting::void(user, order(), now());
-        let Kind::Void { beyond, .. } = &mut void.kind else { panic!("{void:?}") };
-        *beyond = Beyond::Remaining;
-        void
-    };
-    let cases: [(&dyn Fn(Uuid) -> Vec<Posting>, &[&str]); 10] = [
-        (&|user| vec![consume(user, "b", 10)], &["posted 3"]),
-        (&|user| vec![recharge(user, "order")], &["replayed 1"]),
-        (&|user| vec![recharge(user, "other"), recharge(user, "order")], &["posted 3", "replayed 1"]),
-        (&|user| vec![consume(user, "a", 31)], &["key_conflict"]),
-        (&|user| vec![consume(user, "b", 10), Posting::refund(user, work("a"), now())], &["posted 3", "posted 4"]),
-        (&|user| vec![consume(user, "b", 10), void(user)], &["posted 3", "posted 4"]),
-        (&|user| vec![consume(user, "b", 10), hold(user, "i", 40)], &["posted 3", "held"]),
-        (&|user| vec![consume(user, "b", 10), hold(user, "i", 41)], &["posted 3", "insufficient"]),
-        (&|user| vec![consume(user, "b", 10), Posting::release(user, work("h"), now())], &["posted 3", "released"]),
-        (&|user| vec![consume(user, "h", 25), hold(user, "h", 20)], &["posted 3", "key_conflict"]),
+    let cases: [Case; 10] = [
+        (|user| vec![consume(user, "b", 10)], &["posted 3"]),
+        (|user| vec![recharge(user, "order")], &["replayed 1"]),
+        (|user| vec![recharge(user, "other"), recharge(user, "order")], &["posted 3", "replayed 1"]),
+        (|user| vec![consume(user, "a", 31)], &["key_conflict"]),
+        (|user| vec![consume(user, "b", 10), Posting::refund(user, work("a"), now())], &["posted 3", "posted 4"]),
+        (|user| vec![consume(user, "b", 10), void(user)], &["posted 3", "posted 4"]),
+        (|user| vec![consume(user, "b", 10), hold(user, "i", 40)], &["posted 3", "held"]),
+        (|user| vec![consume(user, "b", 10), hold(user, "i", 41)], &["posted 3", "insufficient"]),
+        (|user| vec![consume(user, "b", 10), Posting::release(user, work("h"), now())], &["posted 3", "released"]),
+        (|user| vec![consume(user, "h", 25), hold(user, "h", 20)], &["posted 3", "key_conflict"]),
     ];
     for (nth, (group, expected)) in (1..).zip(cases) {
         let user = user(nth);
