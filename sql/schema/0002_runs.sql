@@ -12,6 +12,17 @@ CREATE TABLE pointsd.jobs (
     CONSTRAINT jobs_paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 );
 
+-- The daemons at work. Each writes its row every ten seconds, and deletes it when it stops.
+CREATE TABLE pointsd.daemons (
+    host    text        NOT NULL,
+    pid     integer     NOT NULL,
+    version text        NOT NULL,
+    started timestamptz NOT NULL,
+    seen    timestamptz NOT NULL,
+    status  text        NOT NULL, -- what it tells systemd
+    CONSTRAINT daemons_pkey PRIMARY KEY (host, pid)
+);
+
 -- Fencing tokens. Each claim and each take-over of a run draws the next one; only the highest may write.
 CREATE SEQUENCE pointsd.run_fences;
 

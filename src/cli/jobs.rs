@@ -75,11 +75,28 @@ impl Jobs {
 }
 
 async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
+    let Overview { answers, rows, .. } = overview(store, program).await?;
+    program.answer(answers, || overview_table(&rows))?;
+    Ok(Outcome::Done)
+}
+
+/// The jobs, for programs and for people, and what an operator has to look at.
+#[derive(Default)]
+pub(super) struct Overview {
+    pub answers: Vec<serde_json::Value>,
+    pub rows: Vec<Vec<String>>,
+    pub to_look_at: Vec<String>,
+}
+
+pub(super) fn overview_table(rows: &[Vec<String>]) -> String {
+    table(&["job", "schedule", "time zone", "next slot", "last slot"], rows)
+}
+
+pub(super) async fn overview(store: &Store, program: &Program) -> anyhow::Result<Overview> {
     let names: Vec<&str> = REGISTRY.iter().map(|job| job.name).collect();
     let known = store.jobs(&names).await?;
     let now = (program.clock)();
-    let mut rows = Vec::new();
-    let mut answers = Vec::new();
+    let Overview { mut answers, mut rows, mut to_look_at } = Overview::default();
     for job in REGISTRY {
         let settings = (job.settings)(&program.config);
         let row = known.iter().find(|row| row.job == job.name);
@@ -100,6 +117,17 @@ async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
             "next_slot_local": next.map(|next| next.with_timezone(&schedule.zone()).to_rfc3339()),
             "paused": paused, "running": running, "last_run": last,
         }));
+        if let Some(paused) = paused.filter(|_| settings.enabled) {
+            to_look_at.push(format!("{} is paused by {}: pointsd jobs resume {}", job.name, paused.by, job.name));
+        }
+        if let Some(run) = last.as_ref().filter(|run| matches!(run.state, State::Failed | State::Missed)) {
+            to_look_at.push(format!(
+                "the last slot of {} {}: pointsd runs --job {}",
+                job.name,
+                run.state.as_str(),
+                job.name
+            ));
+        }
         let next = match (paused, next) {
             _ if !settings.enabled => "disabled".to_owned(),
             (Some(paused), _) => format!("paused by {} since {}", paused.by, local(paused.at, schedule.zone())),
@@ -113,8 +141,7 @@ async fn list(store: &Store, program: &Program) -> anyhow::Result<Outcome> {
         };
         rows.push(vec![job.name.to_owned(), schedule.rule().to_owned(), schedule.zone().name().to_owned(), next, last]);
     }
-    program.answer(answers, || table(&["job", "schedule", "time zone", "next slot", "last slot"], &rows))?;
-    Ok(Outcome::Done)
+    Ok(Overview { answers, rows, to_look_at })
 }
 
 /// The slot that a daemon would run next.

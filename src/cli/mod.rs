@@ -19,6 +19,7 @@ mod restored;
 mod returns;
 mod run;
 mod signals;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,6 +94,7 @@ enum Command {
     Export(export::Export),
     Arrears(arrears::Arrears),
     Run(run::Run),
+    Status(status::Status),
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
     Reports(reports::Reports),
@@ -265,6 +267,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Export(command) => command.run(&program).await,
         Command::Arrears(command) => command.run(&program).await,
         Command::Run(command) => command.run(&program).await,
+        Command::Status(command) => command.run(&program).await,
         Command::Jobs(command) => command.run(&program).await,
         Command::Runs(command) => command.run(&program).await,
         Command::Reports(command) => command.run(&program).await,

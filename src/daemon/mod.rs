@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
@@ -58,6 +58,9 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 
 /// How much more time systemd is asked for, again and again, while a chunk keeps the daemon from stopping.
 const EXTENSION: Duration = Duration::from_secs(30);
+
+/// How often a daemon writes its sign of life.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the last pings may take when the daemon stops.
 const LAST_PINGS: Duration = Duration::from_secs(1);
@@ -134,6 +137,7 @@ async fn host(
                 outage.reset();
                 status.database_is_there();
                 status.show(host.scheduler.board(), &tick, &host.stats, &host.missing.borrow());
+                host.write_sign_of_life(status.line()).await;
                 host.start_services(config, status);
                 waker.arm(tick.due_at, now).await?;
                 if tick.more {
@@ -162,6 +166,9 @@ async fn host(
     }
     info!("stopping");
     drain(&host.scheduler, &mut host.services, status).await;
+    if let Err(error) = host.scheduler.store().delete_daemon().await {
+        debug!(%error, "the daemon's sign of life is left behind");
+    }
     host.pings.sent(LAST_PINGS).await;
     waker.stop().await
 }
@@ -183,6 +190,9 @@ struct Host {
     /// The queue of requests, the sender of mails, and the search for missing reports.
     services: JoinSet<()>,
     stop: CancellationToken,
+    started: DateTime<Utc>,
+    /// The last sign of life.
+    seen: Option<Instant>,
 }
 
 impl Host {
@@ -206,6 +216,8 @@ impl Host {
             report_missing: Some(report_missing),
             services: JoinSet::new(),
             stop: stop.clone(),
+            started: Utc::now(),
+            seen: None,
         }
     }
 
@@ -228,6 +240,17 @@ impl Host {
             self.registered = true;
         }
         Ok((now, self.scheduler.tick(now).await?))
+    }
+
+    /// Writes the daemon's sign of life, for `pointsd status`. A failure is the next round's business.
+    async fn write_sign_of_life(&mut self, line: &str) {
+        if self.seen.is_some_and(|seen| seen.elapsed() < SIGN_OF_LIFE_EVERY) {
+            return;
+        }
+        match self.scheduler.store().write_daemon(self.started, line).await {
+            Ok(()) => self.seen = Some(Instant::now()),
+            Err(error) => debug!(%error, "no sign of life could be written"),
+        }
     }
 
     /// Starts the other services after the first round that succeeded, and tells systemd that the daemon is ready.

@@ -87,6 +87,11 @@ impl Status {
         self.send(parts.join("; "));
     }
 
+    /// The line that was last sent.
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
     pub(super) fn ready(&self) {
         self.notifier.ready(&self.line);
     }

@@ -28,7 +28,7 @@ use tracing::{error, warn};
 
 pub use board::{Board, RunProgress};
 pub use fence::Guard;
-pub use model::{CatchUp, JobRow, JobSettings, Overlap, Paused, RunRow, State, Trigger};
+pub use model::{CatchUp, DaemonRow, JobRow, JobSettings, Overlap, Paused, RunRow, State, Trigger};
 use model::{Claimed, KnownJob, OpenRun, RunEnd};
 use plan::plan;
 pub use plan::{Outage, PAUSED_BY, outage};

@@ -253,6 +253,25 @@ pub struct RunRow {
     pub why: Option<String>,
 }
 
+/// A daemon's last sign of life.
+#[derive(Clone, Debug, Serialize)]
+pub struct DaemonRow {
+    /// Its machine …
+    pub host: String,
+    /// … and process there.
+    pub pid: i32,
+    /// Of the program.
+    pub version: String,
+    /// When it started, by its own clock.
+    pub started: DateTime<Utc>,
+    /// When it wrote this, by the database's clock …
+    pub seen: DateTime<Utc>,
+    /// … and how many seconds ago.
+    pub silent_for: i64,
+    /// What it tells systemd.
+    pub status: String,
+}
+
 /// A job as its row and its runs say.
 #[derive(Clone, Debug)]
 pub struct JobRow {

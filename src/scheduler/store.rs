@@ -12,7 +12,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::model::{
-    Claimed, JobRow, JobSettings, KnownJob, LATE, OpenRun, Paused, RunEnd, RunRow, SettledSlot, State, Trigger,
+    Claimed, DaemonRow, JobRow, JobSettings, KnownJob, LATE, OpenRun, Paused, RunEnd, RunRow, SettledSlot, State,
+    Trigger,
 };
 use crate::database::{self, Database};
 
@@ -87,6 +88,44 @@ impl Store {
         let rows = self.query("SELECT clock_timestamp()", &[]).await?;
         let row = rows.first().ok_or(Error::Silent)?;
         Ok(row.try_get(0)?)
+    }
+
+    /// Writes this daemon's sign of life.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write_daemon(&self, started: DateTime<Utc>, status: &str) -> Result<(), Error> {
+        let version = env!("CARGO_PKG_VERSION");
+        let row: Params<'_> = &[&self.host, &self.pid, &version, &started, &status];
+        self.execute(sql!("daemon_seen.sql"), row).await.map(drop)
+    }
+
+    /// Deletes it, because the daemon stops.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn delete_daemon(&self) -> Result<(), Error> {
+        self.execute(sql!("daemon_stopped.sql"), &[&self.host, &self.pid]).await.map(drop)
+    }
+
+    /// The daemons that are at work, or were killed within a week, the one that was seen last first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn daemons(&self) -> Result<Vec<DaemonRow>, Error> {
+        let rows = self.query(sql!("daemon_list.sql"), &[]).await?;
+        let daemon = |row: &Row| {
+            Ok(DaemonRow {
+                host: row.try_get("host")?,
+                pid: row.try_get("pid")?,
+                version: row.try_get("version")?,
+                started: row.try_get("started")?,
+                seen: row.try_get("seen")?,
+                silent_for: row.try_get("silent_for")?,
+                status: row.try_get("status")?,
+            })
+        };
+        rows.iter().map(daemon).collect()
     }
 
     /// The longest time between two looks at the runs of other daemons. With [`Store::silence`] it leaves a twelfth of

@@ -9,6 +9,7 @@ mod restored;
 mod roles;
 pub(crate) mod scenarios;
 mod settings;
+mod status;
 mod what_happens;
 mod words;
 
