@@ -844,7 +844,9 @@ async fn a_reload_takes_a_rotated_password() {
     let pid = daemon.pid();
     let mut said = String::new();
     let mut logs = |words: &str| {
+        let give_up = Instant::now() + crate::program::PATIENCE / 3;
         loop {
+            assert!(Instant::now() < give_up, "waited in vain for {words}");
             let line = daemon.next_error_line().expect("it still runs");
             said.push_str(&line);
             if line.contains(words) {

@@ -306,6 +306,14 @@ const REFUSALS: &[(&str, &str)] = &[
         "6: mail.smtp.security: mails to smtp.example.com would travel in the clear; write starttls or tls; none is for localhost only",
     ),
     (
+        "jobs: {expiry: {ping_url: 'http://checks.example.com/secret'}}",
+        "1: jobs.expiry.ping_url: this address is a secret and would travel in the clear; write https://host/path, or null",
+    ),
+    (
+        "database: {url: 'postgres://me:secret@db.example.com/d?sslmode=disable'}",
+        "1: database.url: has a password, which sslmode=disable sends in the clear to another machine; write sslmode=require; disable is for a socket, localhost or a URL without a password",
+    ),
+    (
         "mail: {smtp: {security: ssl}}",
         "1: mail.smtp.security: \"ssl\" is none of the words; write starttls, tls or none",
     ),
@@ -363,6 +371,9 @@ fn refusals() {
             Ok(config) => panic!("accepted: {config:?}\n{text}"),
             Err(error) => assert_eq!(error.to_string(), format!("conf/pointsd.yaml:{expected}"), "for:\n{text}"),
         }
+    }
+    for host in ["localhost", "me@127.0.0.1:8000", "[::1]", "[::1]:8000"] {
+        load(&format!("jobs: {{expiry: {{ping_url: 'http://{host}/secret'}}}}")).unwrap();
     }
     let missing = load("\nprices: no-such.yaml").unwrap_err().to_string();
     assert!(missing.starts_with("conf/pointsd.yaml:2: prices: conf/no-such.yaml cannot be read: "), "{missing}");

@@ -3,7 +3,7 @@
 use pointsd::jobs::REGISTRY;
 use serde_json::Value;
 
-use super::machine::{Gate, Service};
+use super::machine::{Gate, Service, until};
 use super::{PASSWORD, database};
 use crate::program::wait;
 
@@ -78,10 +78,15 @@ fn every_job_can_be_run_in_the_sandbox() {
     }
     let service = Service::with(&lines);
     service.start();
-    let said: Vec<String> =
-        service.journal().iter().map(|entry| entry["MESSAGE"].as_str().unwrap().to_owned()).collect();
-    let balance: Value = serde_json::from_str(said.last().unwrap()).unwrap();
-    assert_eq!(balance["total_expired"], 5, "{said:#?}");
+    // The journal may take the last lines a moment after their process has ended.
+    let balance = until(
+        || format!("the last answer: {:#?}", service.journal()),
+        || {
+            let last: Value = serde_json::from_str(service.journal().last()?["MESSAGE"].as_str()?).ok()?;
+            (!last["total_expired"].is_null()).then_some(last)
+        },
+    );
+    assert_eq!(balance["total_expired"], 5, "{balance}");
     let refused: Vec<_> = service
         .journal()
         .into_iter()
