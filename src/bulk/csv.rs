@@ -4,8 +4,9 @@
 use std::io::Read;
 
 use chrono::{DateTime, Utc};
+use csv_core::ReadRecordResult;
 use encoding_rs::Encoding;
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use uuid::Uuid;
 
 use super::lines::{Lines, MAX_LINE, Piece, not_text};
@@ -30,7 +31,7 @@ pub struct Csv {
     delimiter: u8,
     /// The columns in the order of the header; none where the header has a blank.
     columns: Vec<Option<&'static str>>,
-    encoding: Option<&'static Encoding>,
+    splitter: Splitter,
     quotes: Quotes,
     /// The lines so far of a record whose quoted text goes on.
     record: Vec<u8>,
@@ -64,25 +65,24 @@ impl Csv {
                         continue;
                     }
                     let delimiter = delimiter.unwrap_or_else(|| find_delimiter(piece.bytes));
-                    header(piece.bytes, delimiter, encoding).map(|columns| (columns, delimiter))
+                    let mut splitter = Splitter::new(delimiter, encoding);
+                    header(piece.bytes, delimiter, &mut splitter).map(|columns| (columns, delimiter, splitter))
                 }
                 None => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
             };
             let line = lines.number.max(1);
-            let (columns, delimiter) = header.map_err(|why| Error::Header { line, why })?;
-            let (quotes, record) = (Quotes::default(), Vec::new());
-            let (open, spoiled) = (false, false);
+            let (columns, delimiter, splitter) = header.map_err(|why| Error::Header { line, why })?;
             return Ok(Csv {
                 delimiter,
                 columns,
-                encoding,
-                quotes,
-                record,
+                splitter,
+                quotes: Quotes::default(),
+                record: Vec::new(),
                 first: 0,
                 answered: 0,
                 last: 0,
-                open,
-                spoiled,
+                open: false,
+                spoiled: false,
             });
         }
     }
@@ -168,8 +168,8 @@ impl Csv {
     }
 
     /// The posting of a record; none if it is blank.
-    fn posting(&self, record: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Option<Posting>, String> {
-        let record = parse(record, self.delimiter, self.encoding)?;
+    fn posting(&mut self, record: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Option<Posting>, String> {
+        let record = self.splitter.split(record)?;
         let is_filled = |value: &str| !value.trim().is_empty();
         let filled =
             record.iter().enumerate().filter(|(_, value)| is_filled(value)).last().map_or(0, |(last, _)| last + 1);
@@ -177,11 +177,13 @@ impl Csv {
             return Ok(None);
         }
         let named = self.columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        if record.len() < named || filled > self.columns.len() {
-            let found = record.len().min(filled.max(named));
+        let count = record.ends.len();
+        if count < named || filled > self.columns.len() {
+            let found = count.min(filled.max(named));
             return Err(format!("it has {found} fields, the header {}", self.columns.len()));
         }
-        let unnamed = self.columns.iter().zip(&record).position(|(column, value)| column.is_none() && is_filled(value));
+        let unnamed =
+            self.columns.iter().zip(record.iter()).position(|(column, value)| column.is_none() && is_filled(value));
         if let Some(index) = unnamed {
             return Err(format!("field {} has a value, but the header names no such column", index + 1));
         }
@@ -225,11 +227,7 @@ fn find_delimiter(header: &[u8]) -> u8 {
 }
 
 /// The columns that a header names, in its order. Case does not matter.
-fn header(
-    line: &[u8],
-    delimiter: u8,
-    encoding: Option<&'static Encoding>,
-) -> Result<Vec<Option<&'static str>>, String> {
+fn header(line: &[u8], delimiter: u8, splitter: &mut Splitter) -> Result<Vec<Option<&'static str>>, String> {
     let mut quotes = Quotes::default();
     quotes.read(line, delimiter);
     if quotes.end_line() {
@@ -239,7 +237,7 @@ fn header(
         return Err("it holds NUL characters; if the input is UTF-16, say --encoding utf-16le or utf-16be".to_owned());
     }
     let mut columns = Vec::new();
-    for name in parse(line, delimiter, encoding)?.iter().map(str::trim) {
+    for name in splitter.split(line)?.iter().map(str::trim) {
         let column = COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name));
         match column {
             None if name.is_empty() => {}
@@ -257,25 +255,64 @@ fn header(
     }
 }
 
-/// Splits a record into its fields.
-fn parse(record: &[u8], delimiter: u8, encoding: Option<&'static Encoding>) -> Result<csv::StringRecord, String> {
-    if let Some(why) = not_text(record, encoding) {
-        return Err(why);
+/// Splits records into their fields. To make the csv reader's tables takes longer than to read a record, so they are kept.
+struct Splitter {
+    reader: Box<csv_core::Reader>,
+    encoding: Option<&'static Encoding>,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// The fields of a record.
+struct Fields<'a> {
+    text: &'a str,
+    /// Where each ends.
+    ends: &'a [usize],
+}
+
+impl Splitter {
+    fn new(delimiter: u8, encoding: Option<&'static Encoding>) -> Splitter {
+        let reader = Box::new(csv_core::ReaderBuilder::new().delimiter(delimiter).build());
+        Splitter { reader, encoding, text: Vec::new(), ends: vec![0; COLUMNS.len() + 1] }
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(delimiter)
-        .flexible(true)
-        .buffer_capacity(record.len().max(1))
-        .from_reader(record);
-    let mut fields = csv::StringRecord::new();
-    reader.read_record(&mut fields).map_err(|error| error.to_string())?;
-    // What the reader took for another record would vanish.
-    let lines = memchr2(b'\n', b'\r', record).is_some();
-    if lines && reader.read_record(&mut csv::StringRecord::new()).map_err(|error| error.to_string())? {
-        return Err("it holds more than one record".to_owned());
+
+    fn split(&mut self, record: &[u8]) -> Result<Fields<'_>, String> {
+        self.reader.reset();
+        // Its fields are no longer than the record.
+        self.text.resize(record.len() + 1, 0);
+        let (mut left, mut written, mut count) = (record, 0, 0);
+        loop {
+            let text = self.text.get_mut(written..).unwrap_or_default();
+            let ends = self.ends.get_mut(count..).unwrap_or_default();
+            let (result, read, more, ended) = self.reader.read_record(left, text, ends);
+            left = left.get(read..).unwrap_or_default();
+            written += more;
+            count += ended;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.text.resize(2 * self.text.len(), 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
+                // What the reader takes for another record would vanish.
+                ReadRecordResult::Record if !left.is_empty() => return Err("it holds more than one record".to_owned()),
+                ReadRecordResult::Record | ReadRecordResult::End => break,
+            }
+        }
+        let text = self.text.get(..written).unwrap_or_default();
+        let not_text = || not_text(record, self.encoding).unwrap_or_default();
+        let text = std::str::from_utf8(text).map_err(|_| not_text())?;
+        Ok(Fields { text, ends: self.ends.get(..count).unwrap_or_default() })
     }
-    Ok(fields)
+}
+
+impl<'a> Fields<'a> {
+    fn get(&self, index: usize) -> Option<&'a str> {
+        let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.text.get(start..*self.ends.get(index)?)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a str> {
+        (0..self.ends.len()).filter_map(|index| self.get(index))
+    }
 }
 
 /// The fields of a posting, from the values of its columns.
