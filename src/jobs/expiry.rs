@@ -53,11 +53,11 @@ impl Job for Expiry {
 
 impl Counters for Sweep {
     fn needs_attention(&self) -> bool {
-        self.orphaned > 0
+        self.orphaned > 0 || self.failed > 0
     }
 
     fn summary(&self) -> String {
-        let Sweep { batches, accounts, points, orphaned, .. } = *self;
+        let Sweep { batches, accounts, points, orphaned, failed, .. } = *self;
         let mut text = match batches {
             0 => "no points expired".to_owned(),
             _ => {
@@ -68,6 +68,12 @@ impl Counters for Sweep {
         if orphaned > 0 {
             let users = counted(orphaned, "user has", "users have");
             text.push_str(&format!("; {users} due batches but no account: these batches were left as they are"));
+        }
+        if failed > 0 {
+            let accounts = counted(failed, "account", "accounts");
+            text.push_str(&format!(
+                "; what is due of {accounts} could not expire and was left as it is: `pointsd run reconciliation --full` says why"
+            ));
         }
         text
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -40,6 +41,10 @@ pub struct Sweep {
     pub orphaned: u64,
     /// The first hundred of them.
     pub orphans: Vec<Orphan>,
+    /// Accounts with rows that were changed by hand, so that the database refused to expire their batches. They were left as they
+    /// are; the log names them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u64,
     /// Whether the sweep was asked to stop before it had seen every account; what it did is counted here.
     pub stopped: bool,
 }
@@ -112,9 +117,11 @@ impl<C: Deref<Target = Client>> Session<C> {
         let declare = include_str!("../../sql/ledger/due_declare.sql");
         let due = Cursor::open(self.client(), "due", declare, &[&at], GROUP_ACCOUNTS).await?;
         let progress = Progress { done: 0, total: due.count(self.client()).await? };
-        let end = if dry_run { "ROLLBACK" } else { "COMMIT" };
+        let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
+        let (before, after) = rules.expiry_sentence();
+        let expiry = Expiry { at, before, after, run: run.map(|(number, _)| number) };
         // Orphans are not expired, so each sweep finds them again and counts them anew.
-        let counters = Sweep { orphaned: 0, orphans: Vec::new(), stopped: false, ..counters };
+        let counters = Sweep { orphaned: 0, orphans: Vec::new(), failed: 0, stopped: false, ..counters };
         let mut so_far = SoFar { progress, counters };
         let mut users = users_from(due.fetch(self.client()).await?.as_deref())?;
         while !users.is_empty() {
@@ -122,40 +129,43 @@ impl<C: Deref<Target = Client>> Session<C> {
                 so_far.counters.stopped = true;
                 break;
             }
-            let (client, statements) = (self.client(), self.statements());
-            let of_users: [&(dyn ToSql + Sync); 1] = [&users];
-            let (before, after) = rules.expiry_sentence();
-            let number = run.map(|(number, _)| number);
-            let of_group: [&(dyn ToSql + Sync); 6] = [&users, &at, &before, &after, &DRAWING_RULE, &number];
-            let transaction = Transaction::begin(client);
-            let expire = async {
-                pipelined!(
-                    client.query(&statements.account_lock, &of_users),
-                    client.query(&statements.account_expire, &of_group),
-                )
-            };
-            let end = async { pipelined!(client.batch_execute(end), due.fetch(client)) };
             so_far.progress.done += users.len() as u64;
-            let (locked, next) = match run {
+            let client = self.client();
+            let transaction = Transaction::begin(client);
+            let end = async { pipelined!(client.batch_execute(end_of_group), due.fetch(client)) };
+            let (expired, next) = match run {
                 // One round trip: the group's transaction, and the accounts of the next group behind it.
                 None => {
-                    let ((locked, expired), ((), next)) = pipelined!(expire, end)?;
-                    so_far.counters.add(&expired)?;
-                    (locked, next)
+                    let (expired, ended) = join(self.expire_due(&users, &expiry), end).await;
+                    (or_refused(expired)?, ended?.1)
                 }
                 // Two, because the counters must be known before they are written.
-                Some((_, also)) => {
-                    let (locked, expired) = expire.await?;
-                    so_far.counters.add(&expired)?;
-                    let ((), ((), next)) = pipelined!(also.write(client, &so_far), end)?;
-                    (locked, next)
-                }
+                Some((_, also)) => match or_refused(self.expire_due(&users, &expiry).await)? {
+                    Ok(expired) => {
+                        so_far.counters.add(&expired.rows)?;
+                        let ((), ((), next)) = pipelined!(also.write(client, &so_far), end)?;
+                        (Ok(expired), next)
+                    }
+                    Err(refused) => {
+                        let ((), next) = pipelined!(client.batch_execute("ROLLBACK"), due.fetch(client))?;
+                        (Err(refused), next)
+                    }
+                },
             };
             transaction.ended();
-            let locked: Vec<Uuid> =
-                locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
-            if locked.len() < users.len() {
-                self.report_orphans(&users, &locked, at, &mut so_far.counters).await?;
+            match expired {
+                Ok(expired) => {
+                    if run.is_none() {
+                        so_far.counters.add(&expired.rows)?;
+                    }
+                    self.report_orphans(&users, &expired.locked, at, &mut so_far.counters).await?;
+                }
+                // One damaged account must not keep the others from expiring.
+                Err(_) => {
+                    for user in users {
+                        self.sweep_alone(user, &expiry, end_of_group, run, &mut so_far).await?;
+                    }
+                }
             }
             users = users_from(next.as_deref())?;
         }
@@ -165,6 +175,52 @@ impl<C: Deref<Target = Client>> Session<C> {
         }
         proceed(so_far.progress);
         Ok(so_far.counters)
+    }
+
+    /// Locks accounts and expires what is due in them, in the transaction that is open.
+    async fn expire_due(&self, users: &[Uuid], expiry: &Expiry<'_>) -> Result<Expiring, tokio_postgres::Error> {
+        let (client, statements) = (self.client(), self.statements());
+        let of_users: [&(dyn ToSql + Sync); 1] = [&users];
+        let of_group: [&(dyn ToSql + Sync); 6] =
+            [&users, &expiry.at, &expiry.before, &expiry.after, &DRAWING_RULE, &expiry.run];
+        let (locked, rows) = pipelined!(
+            client.query(&statements.account_lock, &of_users),
+            client.query(&statements.account_expire, &of_group),
+        )?;
+        let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
+        Ok(Expiring { locked, rows })
+    }
+
+    /// Sweeps one account of a group that the database refused. If it refuses this one too, its batches are left as they are.
+    async fn sweep_alone(
+        &self,
+        user: Uuid,
+        expiry: &Expiry<'_>,
+        end: &str,
+        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
+        so_far: &mut SoFar<Sweep>,
+    ) -> Result<(), Error> {
+        let transaction = Transaction::begin(self.client());
+        match or_refused(self.expire_due(&[user], expiry).await)? {
+            Ok(expired) => {
+                so_far.counters.add(&expired.rows)?;
+                match run {
+                    None => self.client().batch_execute(end).await?,
+                    Some((_, also)) => {
+                        pipelined!(also.write(self.client(), so_far), self.client().batch_execute(end))?;
+                    }
+                }
+                transaction.ended();
+                self.report_orphans(&[user], &expired.locked, expiry.at, &mut so_far.counters).await
+            }
+            Err(refused) => {
+                transaction.rollback().await?;
+                so_far.counters.failed += 1;
+                let why = refused.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
+                tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
+                Ok(())
+            }
+        }
     }
 
     /// Batches and points by source that the entries of a run say it expired.
@@ -186,6 +242,9 @@ impl<C: Deref<Target = Client>> Session<C> {
         at: DateTime<Utc>,
         sweep: &mut Sweep,
     ) -> Result<(), Error> {
+        if locked.len() == users.len() {
+            return Ok(());
+        }
         let missing: Vec<Uuid> = users.iter().copied().filter(|user| locked.binary_search(user).is_err()).collect();
         for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at]).await? {
             let batches = count(row.try_get(1)?);
@@ -199,6 +258,41 @@ impl<C: Deref<Target = Client>> Session<C> {
         }
         Ok(())
     }
+}
+
+/// What an expiry says, beside the accounts.
+struct Expiry<'a> {
+    at: DateTime<Utc>,
+    /// Before and after the source in the entries' description.
+    before: &'a str,
+    after: &'a str,
+    run: Option<i64>,
+}
+
+/// Accounts that are locked, and what expired of them by source.
+struct Expiring {
+    locked: Vec<Uuid>,
+    rows: Vec<Row>,
+}
+
+/// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
+/// hand.
+fn or_refused<T>(
+    result: Result<T, tokio_postgres::Error>,
+) -> Result<Result<T, tokio_postgres::Error>, tokio_postgres::Error> {
+    match result {
+        Err(error)
+            if error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class))) =>
+        {
+            Ok(Err(error))
+        }
+        result => result.map(Ok),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Sweep {

@@ -91,6 +91,7 @@ fn told(expired: &[&Entry]) -> Sweep {
         by_source,
         orphaned: 0,
         orphans: Vec::new(),
+        failed: 0,
         stopped: false,
     }
 }
@@ -127,8 +128,44 @@ fn expected(users: u64) -> Sweep {
         by_source: BTreeMap::from([("card".to_owned(), each(7)), ("gift".to_owned(), each(5))]),
         orphaned: 0,
         orphans: Vec::new(),
+        failed: 0,
         stopped: false,
     }
+}
+
+/// Accounts that were damaged by hand do not keep the others of their group from expiring, nor later groups.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_accounts_hold_up_no_other() {
+    let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    fill(&database, 250).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let hands = [
+        ("accounts SET last_seq = last_seq $by", 3, "- 3"),
+        ("batches SET expired = expired $by", 150, "+ 1"),
+        (
+            "accounts SET balance = balance $by - 20, total_adjusted = 0 $by, total_consumed = 20",
+            151,
+            "- 9223372036854775808::numeric",
+        ),
+    ];
+    for (hand, nth, by) in hands {
+        let sql = format!("UPDATE pointsd.{} WHERE user_id = '{}'", hand.replace("$by", by), user(nth));
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let others = Sweep { failed: 3, ..expected(247) };
+    assert_eq!(session.sweep(when, true, &rules, |_| true).await.unwrap(), others);
+    assert_eq!(session.sweep_for(7, &(), when, Sweep::default(), &rules, |_| true).await.unwrap(), others);
+    assert_eq!(session.swept_by(7).await.unwrap(), others.by_source);
+    let damaged = Sweep { failed: 3, ..Sweep::default() };
+    assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), damaged, "they are left as they are");
+    client
+        .batch_execute(
+            "UPDATE pointsd.batches SET expired = 0 WHERE open;
+             UPDATE pointsd.accounts SET last_seq = 3, balance = 23, total_adjusted = 0, total_consumed = 0 WHERE total_expired = 0",
+        )
+        .await
+        .unwrap();
+    assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), expected(3), "once they are mended");
 }
 
 /// More points than 64 bits can count expire in one sweep: the sum is cut, and nothing is left over.
