@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use super::output::{counted, grouped, progress, remark, say, table, write_json};
+use super::output::{complain, counted, grouped, progress, say, table, write_json};
 use super::posting::ReplyJson;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
@@ -197,10 +197,10 @@ fn write_reply(mut out: &mut dyn Write, reply: &LineReply, as_json: bool) -> io:
 pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'static str, u64>) -> Outcome {
     match (stopped, rejected.is_empty()) {
         (true, _) => {
-            remark(Some(format!(
+            complain(&format!(
                 "pointsd: interrupted; lines 1 to {last_line} have been answered. Call again with the same input from its \
                  start: posted lines replay."
-            )));
+            ));
             Outcome::Interrupted
         }
         (false, true) => Outcome::Done,
