@@ -1,6 +1,6 @@
--- A group's entries that open no batch and refer to no other entry, in the order in which they happened. All allocations of a
--- group come as two flat arrays, of which each entry takes the slice from allocated_from to allocated_to (an empty one where
--- from > to).
+-- A group's entries in the order in which they happened, of accounts without one that opens a batch or refers to another entry.
+-- All allocations of a group come as two flat arrays, of which each entry takes the slice from allocated_from to allocated_to
+-- (an empty one where from > to).
 -- $1..$14: the columns, pairwise; $15 integer[], $16 bigint[]: batches and points of all allocations; $17 smallint: the
 -- drawing rule. Each column costs half a microsecond an entry.
 INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, at,

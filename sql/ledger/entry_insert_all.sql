@@ -1,5 +1,5 @@
--- As entry_insert, for recharges, refunds and voids: with the batch that an entry opened, the entry that it refers to, and
--- what was asked for.
+-- As entry_insert, for accounts with a recharge, a refund or a void in the group: with the batch that an entry opened, the entry
+-- that it refers to, and what was asked for.
 -- $1..$17: the columns, pairwise; $18 integer[], $19 bigint[]: batches and points of all allocations; $20 smallint: the
 -- drawing rule
 INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, at,

@@ -1,6 +1,6 @@
 //! How a group of postings reaches the database: load, decide, store, in two round trips whatever the group's size.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::also_write::AlsoWrite;
 use super::decide::{self, Account, Batch, BatchState, Change, Decision, KnownKeys};
 use super::holds::hold_from;
 use super::posting::{Kind, Posting};
-use super::reply::Reply;
+use super::reply::{Entry, Reply};
 use super::rows::{
     AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, HoldColumns, NewBatchColumns, Params, account_from,
     batch_from, entry_from,
@@ -368,8 +368,10 @@ impl Group<'_> {
         let holds = HoldColumns::from_rows(changed().flat_map(Account::changed_holds));
         let mut allocations = Allocations::default();
         let placed: Vec<_> = entries.iter().map(|entry| (entry, allocations.append(entry))).collect();
-        let (common, all): (Vec<_>, Vec<_>) =
-            placed.into_iter().partition(|(entry, _)| entry.batch.is_none() && entry.refers_to.is_none());
+        // An account's entries go into one statement, so that they are recorded in their order.
+        let is_common = |entry: &Entry| entry.batch.is_none() && entry.refers_to.is_none();
+        let other: HashSet<Uuid> = entries.iter().filter(|entry| !is_common(entry)).map(|entry| entry.user).collect();
+        let (common, all): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(entry, _)| !other.contains(&entry.user));
         let (written, written_all) = (EntryColumns::from_rows(common), EntryColumns::from_rows(all));
         let (mut entry_params, mut entry_params_all) = (written.common_params(), written_all.params());
         let of_group: [&(dyn ToSql + Sync); 3] = [&allocations.batches, &allocations.points, &DRAWING_RULE];

@@ -65,6 +65,11 @@ async fn check(histories: usize, length: usize, size: impl Fn(&mut fastrand::Rng
             let found = (found.balance, found.available, found.held, next);
             assert_eq!(found, model.balance(user(nth), when), "balance of {nth} at {when}, history {history}");
         }
+        let disordered = "SELECT count(*) FROM (
+            SELECT recorded_at < lag(recorded_at) OVER (PARTITION BY user_id ORDER BY seq) AS earlier FROM pointsd.entries) AS e
+            WHERE earlier";
+        let disordered: i64 = client.query_one(disordered, &[]).await.unwrap().get(0);
+        assert_eq!(disordered, 0, "entries of an account are recorded in their order, history {history}");
         let rows = Rows::read(&client).await;
         let captured = rows.holds.iter().filter(|hold| hold.state == "captured").count() as u64;
         *seen.entry("captured".to_owned()).or_default() += captured;
