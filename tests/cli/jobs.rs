@@ -111,7 +111,9 @@ fn prune_deletes_old_rows_and_keeps_each_jobs_last_slot() {
         &database,
         "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
          SELECT 'consume', gen_random_uuid(), 1, 'tts', n::text FROM generate_series(1, 12000) AS n;
-         UPDATE pointsd.requests SET state = CASE WHEN id % 100 = 0 THEN 'parked' ELSE 'refused' END, code = 'x', message = 'x',
+         UPDATE pointsd.requests SET state = CASE WHEN id % 100 = 0 THEN 'parked' ELSE 'posted' END,
+             seq = CASE WHEN id % 100 = 0 THEN NULL ELSE 1 END, code = CASE WHEN id % 100 = 0 THEN 'x' END,
+             message = CASE WHEN id % 100 = 0 THEN 'x' END,
              finished_at = CASE WHEN id <= 9000 THEN '2025-03-01'::timestamptz ELSE '2025-03-30' END",
     );
     let folder = Folder::new();

@@ -14,11 +14,12 @@ fn a_published_database_posts_queues_and_prunes() {
     post(&url, &recharge).expect(0);
     feed(on(&url, &["enqueue", "-"]), &recharge).expect(0);
     // Finished, put back by hand, and finished again: the row moves between the partitions.
-    let finish = "UPDATE pointsd.requests
+    let refuse = "UPDATE pointsd.requests
                   SET state = 'refused', code = 'x', message = 'x', finished_at = '2020-01-01T00:00:00Z'";
-    sql(finish);
+    sql(refuse);
     call(&url, &["requests", "retry", "1"]).expect(0);
-    sql(finish);
+    sql("UPDATE pointsd.requests
+         SET state = 'posted', seq = 1, code = NULL, message = NULL, finished_at = '2020-01-01T00:00:00Z'");
     call(&url, &["run", "prune"]).expect(0);
     let left = wait(async {
         let client = database.client().await;

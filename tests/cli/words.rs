@@ -112,7 +112,7 @@ fn a_sweep_and_a_file_of_postings_in_tables() {
     let (said, table) = done.stdout.split_once("\n3 lines in ").unwrap();
     assert_eq!(
         said,
-        "line 2: rejected (malformed): the line is no JSON object, which starts with {\n\
+        "line 2: rejected (malformed): the line is no JSON object, which starts with {; CSV is read with --csv\n\
          line 3: rejected (invalid_points): 0 points: an entry carries 1 to 1000000000000"
     );
     assert_eq!(
