@@ -106,6 +106,15 @@ pub enum Error {
         /// What the driver says.
         source: tokio_postgres::Error,
     },
+    /// A pooler gives each transaction another session.
+    #[error(
+        "{target} is a pooler that gives each transaction another session, which pointsd cannot work with: let it pool \
+         sessions (in PgBouncer pool_mode = session), or name the server itself in database.url"
+    )]
+    Pooler {
+        /// Host and database, without the password.
+        target: String,
+    },
     /// The server did not answer in time.
     #[error(
         "{target} did not answer within {seconds} s: see whether the server is up, or raise \
@@ -202,6 +211,7 @@ impl Error {
             Self::Url(_)
             | Self::CaFileWithoutTls
             | Self::CaFile { .. }
+            | Self::Pooler { .. }
             | Self::Closed
             | Self::Embedded { .. }
             | Self::Role { .. }
@@ -451,9 +461,9 @@ impl Database {
                 self.connect_error(source)
             }
             PoolError::Closed => Error::Closed,
-            // A message hook and a missing runtime are not in use here.
+            PoolError::PostCreateHook(HookError::Message(_)) => self.pooler_error(),
+            // A missing runtime does not occur here.
             PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
-            | PoolError::PostCreateHook(HookError::Message(_))
             | PoolError::NoRuntimeSpecified => Error::Timeout { target: self.describe(), seconds },
         })
     }
@@ -478,7 +488,10 @@ impl Database {
                     }
                 }
             });
-            client.batch_execute(self.inner.session.settings()).await.map_err(|source| self.connect_error(source))?;
+            let is_new = self.inner.session.begin(&client).await.map_err(|source| self.connect_error(source))?;
+            if !is_new {
+                return Err(self.pooler_error());
+            }
             Ok(Dedicated { client, notifications })
         };
         match tokio::time::timeout(self.inner.connect_timeout, connect).await {
@@ -495,6 +508,10 @@ impl Database {
             Some(server) => server.ensure_running().await,
             None => Err(Error::Closed),
         }
+    }
+
+    fn pooler_error(&self) -> Error {
+        Error::Pooler { target: self.describe() }
     }
 
     fn connect_error(&self, source: tokio_postgres::Error) -> Error {
@@ -534,7 +551,12 @@ fn pool(config: &Config, connector: &Connector, session: &SessionCheck, size: us
         .recycle_timeout(limit)
         .post_create(Hook::async_fn(move |client, _| {
             let set = set.clone();
-            Box::pin(async move { client.batch_execute(set.settings()).await.map_err(HookError::Backend) })
+            Box::pin(async move {
+                match set.begin(client).await.map_err(HookError::Backend)? {
+                    true => Ok(()),
+                    false => Err(HookError::message("this session is another client's as well")),
+                }
+            })
         }))
         .pre_recycle(Hook::async_fn(move |client, _| {
             let check = check.clone();

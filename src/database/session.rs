@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
 /// What a session is for. The settings of a kind come on top of those that every session has.
@@ -65,13 +65,18 @@ pub(super) struct SessionCheck {
 impl SessionCheck {
     pub fn new(statement_timeout: Duration) -> SessionCheck {
         let mark = Uuid::new_v4().to_string();
-        let settings = format!("{}; SET pointsd.session = '{mark}'", common_settings(statement_timeout));
+        let settings = format!(
+            "SELECT pg_catalog.current_setting('pointsd.session', true); {}; SET pointsd.session = '{mark}'",
+            common_settings(statement_timeout)
+        );
         SessionCheck { settings: settings.into(), mark: mark.into() }
     }
 
-    /// The statements that every session starts with.
-    pub fn settings(&self) -> &str {
-        &self.settings
+    /// Makes the settings of a new session. False if it is not new: a session that has the mark of a process already comes from
+    /// a pooler, which gives it to another client after each transaction.
+    pub async fn begin(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        let row = first_row(client.simple_query(&self.settings).await?);
+        Ok(row.is_some_and(|row| row.get(0).is_none_or(str::is_empty)))
     }
 
     /// Whether a session that was used before can be used again: in one round trip, which also shows that it is alive.
@@ -81,13 +86,16 @@ impl SessionCheck {
     pub async fn is_sound(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
         let sql = "SELECT pg_catalog.current_setting('transaction_read_only'), \
                           pg_catalog.current_setting('pointsd.session', true)";
-        let answer = client.simple_query(sql).await?;
-        let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
+        let row = first_row(client.simple_query(sql).await?);
         Ok(row.is_some_and(|row| row.get(0) == Some("off") && row.get(1) == Some(&*self.mark)))
     }
+}
+
+fn first_row(answer: Vec<SimpleQueryMessage>) -> Option<SimpleQueryRow> {
+    answer.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
 }
 
 /// What every session starts with, in one round trip.
