@@ -202,7 +202,7 @@ async fn a_killed_server_comes_back_with_its_data() {
     assert!(database.is_embedded());
     assert!(database.describe().starts_with("embedded PostgreSQL "));
     let client = database.connection().await.unwrap();
-    client.batch_execute("CREATE TABLE kept AS SELECT 42 AS answer").await.unwrap();
+    client.batch_execute("CREATE TABLE public.kept AS SELECT 42 AS answer").await.unwrap();
     let other = folder.start().await;
     for _ in 0..3 {
         let pid = other.postmaster_pid().unwrap();
@@ -213,7 +213,7 @@ async fn a_killed_server_comes_back_with_its_data() {
         loop {
             let client = database.connection().await.unwrap();
             if other.postmaster_pid().is_some() {
-                let sql = "SELECT answer::text FROM kept";
+                let sql = "SELECT answer::text FROM public.kept";
                 assert_eq!(text(&client, sql).await, "42");
                 break;
             }
@@ -484,7 +484,7 @@ async fn what_cannot_work_says_what_to_do() {
 const SLOW: Migration = Migration {
     version: 1,
     name: "slow",
-    sql: "CREATE TABLE once (x int); SELECT pg_sleep(1); INSERT INTO once VALUES (1);",
+    sql: "CREATE TABLE public.once (x int); SELECT pg_sleep(1); INSERT INTO public.once VALUES (1);",
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -501,7 +501,7 @@ async fn migrations_that_race_run_once_and_wait_beyond_the_statement_timeout() {
     let names: Vec<String> = [a, b, c].into_iter().flat_map(Result::unwrap).map(|applied| applied.name).collect();
     assert_eq!(names, ["0001_slow"], "one of them applied it");
     let client = database.connection().await.unwrap();
-    assert_eq!(text(&client, "SELECT count(*)::text FROM once").await, "1");
+    assert_eq!(text(&client, "SELECT count(*)::text FROM public.once").await, "1");
     drop(client);
     other.close().await.unwrap();
     database.close().await.unwrap();
@@ -523,19 +523,19 @@ async fn migrations_that_do_not_fit_are_refused() {
 
     let last = migrate::MIGRATIONS.last().unwrap().version;
     let with = |added: &[Migration]| [migrate::MIGRATIONS, added].concat();
-    let good = Migration { version: last + 1, name: "good", sql: "CREATE TABLE good (x int)" };
-    let bad = Migration { version: last + 2, name: "bad", sql: "CREATE TABLE bad (x int); SELECT 1/0" };
+    let good = Migration { version: last + 1, name: "good", sql: "CREATE TABLE public.good (x int)" };
+    let bad = Migration { version: last + 2, name: "bad", sql: "CREATE TABLE public.bad (x int); SELECT 1/0" };
     let error = migrate::run(&database, &with(&[good, bad])).await.err();
     let error = error.unwrap();
     assert!(error.to_string().contains("_bad"), "{error}");
     assert!(!error.is_transient());
     let client = database.connection().await.unwrap();
-    let exist = "SELECT concat(to_regclass('good'), to_regclass('bad'))";
-    assert_eq!(text(&client, exist).await, "good", "bad left nothing");
+    let exist = "SELECT concat(to_regclass('public.good'), to_regclass('public.bad'))";
+    assert_eq!(text(&client, exist).await, "public.good", "bad left nothing");
     let locks = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(text(&client, locks).await, "0", "the lock is free again");
 
-    let changed = Migration { sql: "CREATE TABLE good (x bigint)", ..good };
+    let changed = Migration { sql: "CREATE TABLE public.good (x bigint)", ..good };
     let error = migrate::run(&database, &with(&[changed])).await.err();
     let said = error.unwrap().to_string();
     assert!(said.contains("_good.sql was changed after"), "{said}");

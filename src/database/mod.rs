@@ -463,8 +463,9 @@ impl Database {
             PoolError::Closed => Error::Closed,
             PoolError::PostCreateHook(HookError::Message(_)) => self.pooler_error(),
             // A missing runtime does not occur here.
-            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
-            | PoolError::NoRuntimeSpecified => Error::Timeout { target: self.describe(), seconds },
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::NoRuntimeSpecified => {
+                Error::Timeout { target: self.describe(), seconds }
+            }
         })
     }
 

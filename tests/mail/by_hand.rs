@@ -103,28 +103,6 @@ async fn the_report_of_a_run_that_failed_is_mailed() {
     assert!(mails.len() == 1 && mails[0].0 == EXPIRY && mails[0].1.starts_with("Action required: "), "{mails:?}");
 }
 
-/// The database's clock decides which mails are due. Here it is an hour ahead of this machine's.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mail_leaves_though_this_machines_clock_is_behind() {
-    let (database, folder, server) = (TestDatabase::new().await, Folder::new(), PostOffice::new(&[]));
-    database
-        .client()
-        .await
-        .batch_execute(
-            "CREATE SCHEMA ahead;
-             CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
-             $$ SELECT pg_catalog.clock_timestamp() + interval '1 hour' $$;
-             ALTER TABLE pointsd.outbox ALTER due SET DEFAULT statement_timestamp() + interval '1 hour';
-             DO $$ BEGIN
-                 EXECUTE format('ALTER DATABASE %I SET search_path = ahead, pg_catalog, public', current_database());
-             END $$",
-        )
-        .await
-        .unwrap();
-    call(&database, &folder, server.port, "ann@example.com", &["run", "arrears"]).expect(0);
-    assert_eq!(arrived(&server).len(), 1);
-}
-
 /// `reports resend` reports on exactly the mails that it wrote, also on those that a daemon sent first. It leaves out
 /// mails that waited already, even if it sent them along.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
