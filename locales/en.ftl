@@ -430,6 +430,7 @@ not-attached = Not attached, because attachments are limited to { $limit } MB in
 # The names of sheets and attachments.
 table-findings = Open exceptions
 table-resolved = Resolved exceptions
+table-requests-not-posted = Requests not posted
 table-roll-forward = Roll-forward
 table-tie-out = Tie-out
 table-outstanding-by-age = Unused by age

@@ -373,6 +373,7 @@ not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附
 # 工作表与附件的名称。
 table-findings = 未消除的差异
 table-resolved = 已消除的差异
+table-requests-not-posted = 未入账的请求
 table-roll-forward = 变动表
 table-tie-out = 余额核对
 table-outstanding-by-age = 未使用积分-账龄
