@@ -132,6 +132,9 @@ pub struct Database {
     /// After which the server ends a statement.
     #[serde(rename = "statement_timeout_seconds", deserialize_with = "seconds::<86_400, _>")]
     pub statement_timeout: Duration,
+    /// For how long a posting is tried again while the database is away.
+    #[serde(rename = "keep_trying_seconds", deserialize_with = "seconds::<3600, _>")]
+    pub keep_trying: Duration,
 }
 
 /// The settings of the jobs.

@@ -40,6 +40,7 @@ impl StateDir {
             pool_size: 4,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
+            keep_trying: Duration::from_secs(30),
             state_dir: self.0.clone(),
             postgres_bin: None,
         }

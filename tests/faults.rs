@@ -547,7 +547,8 @@ fn a_database_that_goes_away_and_stays_away() {
     let (role, name) = (config.get_user().unwrap(), config.get_dbname().unwrap());
     let url = format!("postgres://{role}@{folder}:5432/{name}");
 
-    let mut running = Running::start(on(&url, &["post", &history.file, "--json"]));
+    let config = room.file("pointsd.yaml", "database: {keep_trying_seconds: 5}\n");
+    let mut running = Running::start(on(&url, &["post", &history.file, "--json", "--config", &config]));
     let before = rng.usize(1..LINES / 2);
     let mut told: Vec<String> = (0..before).map(|_| running.next_line().unwrap()).collect();
     door.shut();

@@ -95,6 +95,7 @@ impl Bench {
             pool_size: 32,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(3_600),
+            keep_trying: Duration::from_secs(30),
             state_dir: self.directory.clone(),
             postgres_bin: None,
         };

@@ -18,6 +18,7 @@ impl From<&Config> for database::Settings {
             pool_size: database.pool_size,
             connect_timeout: database.connect_timeout,
             statement_timeout: database.statement_timeout,
+            keep_trying: database.keep_trying,
             state_dir: config.state_dir.clone(),
             postgres_bin: database.postgres_bin.clone(),
         }

@@ -54,6 +54,9 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long one statement may run; zero for no limit.
     pub statement_timeout: Duration,
+    /// For how long a [`Poster`](crate::ledger::Poster) tries a posting again while the database is away. That is safe, because
+    /// a posting that was written replays.
+    pub keep_trying: Duration,
     /// The embedded server lives in the folder `postgres` in here.
     pub state_dir: PathBuf,
     /// The folder with `initdb`, `pg_ctl` and `postgres`. `None`: look for it.
@@ -69,6 +72,7 @@ impl Settings {
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(300),
+            keep_trying: Duration::from_secs(120),
             state_dir: state_dir.into(),
             postgres_bin: None,
         }
@@ -278,6 +282,7 @@ struct Inner {
     pool_size: usize,
     /// Until every host was tried.
     connect_timeout: Duration,
+    keep_trying: Duration,
     connector: Connector,
     tls: MakeRustlsConnect,
     session: SessionCheck,
@@ -330,6 +335,7 @@ impl Database {
                 pool: pool?,
                 pool_size,
                 connect_timeout: connector.longest(),
+                keep_trying: settings.keep_trying,
                 connector,
                 tls,
                 session,
@@ -391,6 +397,11 @@ impl Database {
             self.inner.connector.log_in_as(&new);
         }
         is_the_same
+    }
+
+    /// For how long a posting is tried again while the database is away.
+    pub(crate) fn keep_trying(&self) -> Duration {
+        self.inner.keep_trying
     }
 
     /// Whether pointsd runs this server itself.
@@ -589,6 +600,7 @@ mod tests {
             pool_size: 1,
             connect_timeout: Duration::from_secs(1),
             statement_timeout: Duration::from_secs(1),
+            keep_trying: Duration::from_secs(1),
             state_dir: PathBuf::new(),
             postgres_bin: None,
         };

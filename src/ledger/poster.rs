@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -27,10 +26,6 @@ pub const GROUP_POSTINGS: usize = 1_000;
 
 /// Requests that wait for a lane before callers have to wait for a place.
 const WAITING_REQUESTS: usize = 256;
-
-/// How long a lane tries again while the database is away, before it gives the error to its callers. This is longer than a
-/// failover of Patroni with its default settings, which takes up to 90 s. It is safe, because a posting that was written replays.
-const KEEP_TRYING: Duration = Duration::from_secs(120);
 
 /// Posts for many callers at once. Cheap to clone; the lanes end when the last clone is gone.
 #[derive(Clone)]
@@ -244,7 +239,7 @@ impl Lane {
             };
             // The connection is in doubt after any error.
             self.session = None;
-            if !error.is_transient() || began.elapsed() > KEEP_TRYING {
+            if !error.is_transient() || began.elapsed() > self.database.keep_trying() {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));

@@ -265,6 +265,7 @@ pub fn settings(config: &Config, pool_size: usize) -> Settings {
         pool_size,
         connect_timeout: Duration::from_secs(30),
         statement_timeout: Duration::from_secs(60),
+        keep_trying: Duration::from_secs(30),
         state_dir: PathBuf::new(),
         postgres_bin: None,
     }
