@@ -405,6 +405,7 @@ impl Serve {
         program: &Program,
         load: impl Fn() -> Result<Config, ConfigError>,
     ) -> anyhow::Result<Outcome> {
+        program.config.check_reach()?;
         daemon::serve(&program.config, load, stop_on_signal()?).await?;
         tracing::info!("stopped");
         Ok(Outcome::Done)
