@@ -205,14 +205,16 @@ fn row(cells: &[String], widths: &[usize], right: &[bool]) -> Vec<String> {
 fn wrap_hard(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for line in wrap(text, columns) {
-        let mut part = String::new();
+        let (mut part, mut width) = (String::new(), 0);
         for c in line.chars() {
-            if !part.is_empty() && part.width() + c.width().unwrap_or(0) > columns {
+            if !part.is_empty() && width + c.width().unwrap_or(0) > columns {
                 let after_sign = part.rfind(['-', '_', '.', '/', ':']).map_or(part.len(), |place| place + 1);
                 let rest = part.split_off(after_sign);
                 lines.push(std::mem::replace(&mut part, rest));
+                width = part.width();
             }
             part.push(c);
+            width += c.width().unwrap_or(0);
         }
         lines.push(part);
     }
