@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use pointsd::config::Config;
 use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::migrate::MIGRATIONS;
-use pointsd::database::{Database, Settings};
+use pointsd::database::{Database, RoleKind, Settings};
 use pointsd::ledger::{Kind, Poster, Posting, Reply, Rules};
 use pointsd::schedule::Schedule;
 use pointsd::time::time_text;
@@ -32,6 +32,9 @@ const JOBS: &str = "jobs:
   takeover_seconds: 2
   expiry: {schedule: '* * * * * *', overlap: queue, catch_up: all, catch_up_limit: 1000, retries: 20, retry_seconds: 1}
 ";
+/// The roles of daemons and writers, and of the application. They have their rights and no more.
+const DAEMON: &str = "chaos_daemon";
+const APPLICATION: &str = "chaos_application";
 /// Accounts that get points which expire a moment later, block after block: so each slot has several groups to do, and
 /// an account is left alone for long enough that it is the sweep and not the next posting which expires them.
 const BLOCK: u32 = 300;
@@ -163,7 +166,7 @@ impl Daemon {
     }
 
     fn begin(&mut self) {
-        let mut command = on(&url(self.folder.path(), "pointsd"), &["serve"]);
+        let mut command = on(&url(self.folder.path(), DAEMON, "pointsd"), &["serve"]);
         command.arg("--config").arg(self.folder.path().join("pointsd.yaml"));
         self.running = Some(Running::start(command));
     }
@@ -205,9 +208,9 @@ impl Daemon {
     }
 }
 
-fn url(socket: &Path, application: &str) -> String {
+fn url(socket: &Path, role: &str, application: &str) -> String {
     let folder = socket.to_str().unwrap().replace('/', "%2F");
-    format!("postgres://pointsd@{folder}:5432/pointsd?application_name={application}")
+    format!("postgres://{role}@{folder}:5432/pointsd?application_name={application}")
 }
 
 /// Waits until a query finds a row; false if that takes longer than `patience`.
@@ -529,11 +532,16 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let mut rng = crate::support::rng();
     let server = Server::start().await;
     let socket = server.server().socket_dir().to_owned();
-    let writer_url = url(&socket, "writer");
+    let writer_url = url(&socket, DAEMON, "writer");
     {
-        let settings = Settings { url: Some(writer_url.clone()), ..Settings::from(&defaults()) };
+        let settings = Settings { url: Some(url(&socket, "pointsd", "owner")), ..Settings::from(&defaults()) };
         let database = Database::open(&settings).await.unwrap();
         database.migrate().await.unwrap();
+        database.grant(&format!("CREATE ROLE {DAEMON} LOGIN; CREATE ROLE {APPLICATION} LOGIN")).await.unwrap();
+        for (kind, role) in [(RoleKind::Daemon, DAEMON), (RoleKind::Application, APPLICATION)] {
+            let grants = database.grants(kind, role).await.unwrap();
+            database.grant(&grants).await.unwrap();
+        }
         database.close().await.unwrap();
     }
     let over = Arc::new(AtomicBool::new(false));
@@ -548,7 +556,8 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
         "SELECT FROM pointsd.runs WHERE job = 'expiry' AND state = 'succeeded' AND (counters ->> 'batches')::int > 0";
     assert!(finds(&chaos.client, crate::program::PATIENCE, sql, &[]).await, "no run");
     if MIGRATIONS.iter().any(|migration| migration.name == "requests") {
-        let server = chaos.server.server().config();
+        let mut server = chaos.server.server().config();
+        server.user(APPLICATION);
         requests = Some(tokio::spawn(requests::write(server, chaos.rng.fork(), Arc::clone(&over))));
     }
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -296,12 +296,8 @@ impl ServerState {
                 self.server_version / 10_000
             ));
         }
-        if self.encoding != "UTF8" {
-            return Some(format!(
-                "the database {database} has the encoding {}, and pointsd needs UTF8: create another one with CREATE \
-                 DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0, and name it in database.url",
-                self.encoding
-            ));
+        if let Some(problem) = wrong_encoding(database, &self.encoding) {
+            return Some(problem);
         }
         if let Some(object) = &self.object {
             return Some(format!(
@@ -373,18 +369,39 @@ pub async fn status(database: &Database, migrations: &[Migration]) -> Result<Vec
     Ok(all.into_iter().map(|(_, status)| status).collect())
 }
 
+/// Why a database with this encoding cannot be used: it lacks characters, each of which would stop the queue.
+fn wrong_encoding(database: &str, encoding: &str) -> Option<String> {
+    (encoding != "UTF8").then(|| {
+        format!(
+            "the database {database} has the encoding {encoding}, and pointsd needs UTF8: create another one with CREATE \
+             DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0, and name it in database.url"
+        )
+    })
+}
+
 /// The applied migrations; `None` where their table does not exist.
+///
+/// # Errors
+/// [`Error::Migration`] also where a dump was restored into a database with another encoding.
 async fn rows_if_any(client: &Client) -> Result<Option<Vec<Row>>, Error> {
-    let exists = client
+    let failed = || Error::statement("looking for the table pointsd.migrations");
+    let found = client
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                            WHERE n.nspname = 'pointsd' AND c.relname = 'migrations')",
+                            WHERE n.nspname = 'pointsd' AND c.relname = 'migrations'),
+                    current_setting('server_encoding'), quote_ident(current_database())",
             &[],
         )
         .await
-        .and_then(|row| row.try_get::<_, bool>(0))
-        .map_err(Error::statement("looking for the table pointsd.migrations"))?;
-    if exists { rows(client).await.map(Some) } else { Ok(None) }
+        .map_err(failed())?;
+    if !found.try_get(0).map_err(failed())? {
+        return Ok(None);
+    }
+    let (encoding, database): (&str, &str) = (found.try_get(1).map_err(failed())?, found.try_get(2).map_err(failed())?);
+    if let Some(problem) = wrong_encoding(database, encoding) {
+        return Err(Error::Migration { problem });
+    }
+    rows(client).await.map(Some)
 }
 
 async fn rows(client: &Client) -> Result<Vec<Row>, Error> {

@@ -51,6 +51,10 @@ async fn a_character_that_the_database_lacks_spoils_its_own_line() {
     let summary = summary.await.unwrap();
     assert_eq!((summary.posted, summary.rejected()), (198, 5));
     assert_eq!(refused, [2, 11, 61, 111, 161]);
+    // A command refuses it.
+    client.batch_execute("CREATE TABLE pointsd.migrations ()").await.unwrap();
+    let said = database.prepare().await.expect_err("another encoding").to_string();
+    assert!(said.contains("has the encoding EUC_CN, and pointsd needs UTF8"), "{said}");
     let entries = client.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap();
     assert_eq!(entries.get::<_, i64>(0), 198);
     poster.close().await;

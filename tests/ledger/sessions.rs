@@ -120,7 +120,8 @@ async fn a_held_lock_stops_nothing_but_a_migration_and_that_with_a_word() {
     holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
     assert_eq!(database.migrate().await.unwrap().len(), database::migrate::MIGRATIONS.len());
     // The lock ended with its transactions.
-    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND classid = 7368553";
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND classid = 7368553
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(admin.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
@@ -137,4 +138,15 @@ async fn a_database_of_an_older_version_is_migrated_on_request_only() {
     admin.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();
     database.prepare().await.unwrap();
     database.prepare().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_shares_sessions_is_refused() {
+    let test = TestDatabase::new().await;
+    let (admin, name) = (test.client().await, test.config().get_dbname().unwrap().to_owned());
+    // As a session that another process used before.
+    admin.batch_execute(&format!("ALTER DATABASE {name} SET pointsd.session = 'of another process'")).await.unwrap();
+    let error = Database::open(&settings(&test.config(), 1)).await.err().unwrap();
+    assert!(matches!(error, database::Error::Pooler { .. }) && !error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("pool_mode = session"), "{error}");
 }
