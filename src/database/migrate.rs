@@ -105,11 +105,20 @@ pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Ap
     // table would wait behind it.
     client.batch_execute("SET statement_timeout = 0").await.map_err(Error::statement("preparing to migrate"))?;
     let mut done = Vec::new();
-    while let Some(applied) = apply_next(&client, migrations, database.inner.connect_timeout).await? {
-        tracing::info!(migration = applied.name, "applied migration {}", applied.name);
-        done.push(applied);
+    loop {
+        match apply_next(&client, migrations, database.inner.connect_timeout).await {
+            Ok(Some(applied)) => {
+                tracing::info!(migration = applied.name, "applied migration {}", applied.name);
+                done.push(applied);
+            }
+            Ok(None) => return Ok(done),
+            Err(error) => {
+                // The end of the session would release the lock as well, but only some time later.
+                client.batch_execute("ROLLBACK").await.ok();
+                return Err(error);
+            }
+        }
     }
-    Ok(done)
 }
 
 /// The names of the migrations that the database lacks; `None` where it has none at all.
