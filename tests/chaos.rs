@@ -528,7 +528,7 @@ impl Chaos {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balance() {
-    let seconds = std::env::var("POINTSD_CHAOS_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
+    let seconds = std::env::var("POINTSD_CHAOS_SECONDS").map_or(30, |seconds| seconds.parse().unwrap());
     let mut rng = crate::support::rng();
     let server = Server::start().await;
     let socket = server.server().socket_dir().to_owned();

@@ -1,6 +1,6 @@
--- Finished or waiting requests that may be put back, locked, in the order of their ids.
--- $1 text[]: their states; $2 text: only with this code, or null; $3 uuid: only of this account, or null
+-- Requests that may be put back, locked, in the order of their ids.
+-- $1 text: their state; $2 text: only with this code, or null; $3 uuid: only of this account, or null
 SELECT id FROM pointsd.requests
-WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR code = $2) AND ($3::uuid IS NULL OR user_id = $3)
+WHERE state = $1 AND ($2::text IS NULL OR code = $2) AND ($3::uuid IS NULL OR user_id = $3)
 ORDER BY id
 FOR UPDATE

@@ -12,7 +12,7 @@ CREATE TABLE pointsd.jobs (
     CONSTRAINT jobs_paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 );
 
--- The daemons at work. Each writes its row every ten seconds, and deletes it when it stops.
+-- The daemons at work. Each writes its row at least every half minute, and deletes it when it stops.
 CREATE TABLE pointsd.daemons (
     host    text        NOT NULL,
     pid     integer     NOT NULL,

@@ -7,7 +7,7 @@ use super::jobs::full_proof;
 use super::output::{counted, facts, table};
 use super::restored;
 use super::signals::stop_on_signal;
-use super::{Outcome, Program};
+use super::{Outcome, Program, WrongCall};
 use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
 use crate::daemon;
 use crate::database::{Database, RoleKind};
@@ -74,6 +74,12 @@ impl Grant {
             (RoleKind::Application, self.application),
             (RoleKind::Reader, self.reader),
         ];
+        let named: Vec<&String> = roles.iter().filter_map(|(_, role)| role.as_ref()).collect();
+        if let Some(twice) =
+            named.iter().enumerate().find_map(|(nth, role)| named.iter().take(nth).find(|r| r == &role))
+        {
+            return Err(WrongCall(format!("the role {twice} is named twice: each role has one kind")).into());
+        }
         let mut statements = String::new();
         for (kind, role) in roles {
             if let Some(role) = role {

@@ -117,6 +117,7 @@ fn text(restored: &Restored) -> String {
     let run = |open: &OpenRun| format!("run {} of {} for {}", open.run, open.job, time_text(open.slot));
     let runs = cancelled.iter().map(run).collect();
     let mut documents = parked.clone();
+    documents.sort_unstable();
     documents.dedup();
     let mails = match parked.len() {
         0 => none(),

@@ -17,7 +17,7 @@ use chrono::TimeDelta;
 #[derive(clap::Args)]
 pub struct Status {}
 
-/// A daemon that was silent for longer than this many seconds counts as gone. It writes every ten seconds, and runs of it are
+/// A daemon that was silent for longer than this many seconds counts as gone. It writes every half minute at least, and runs of it are
 /// taken over earlier.
 const LONGEST_SILENCE: i64 = 60;
 
@@ -34,6 +34,7 @@ struct Figures {
     /// Seconds that the oldest pending request has waited.
     oldest: Option<i64>,
     waiting: i64,
+    /// In the last day.
     refused: i64,
     parked: i64,
     mails_to_send: i64,
@@ -67,7 +68,7 @@ async fn show(database: &Database, program: &Program) -> anyhow::Result<Outcome>
     let disk = if database.is_embedded() { disk(program) } else { None };
     let jobs = overview(&store, program).await?;
 
-    let at_work: Vec<&DaemonRow> = daemons.iter().filter(|daemon| daemon.silent_for <= LONGEST_SILENCE).collect();
+    let at_work: Vec<&DaemonRow> = daemons.iter().filter(|daemon| daemon.silent_for.abs() <= LONGEST_SILENCE).collect();
     let mut to_look_at = jobs.to_look_at.clone();
     to_look_at.extend(figures.to_look_at());
     to_look_at.extend(
@@ -165,7 +166,7 @@ impl Figures {
             (
                 "requests",
                 format!(
-                    "{} pending{}; {} waiting for another try, {} refused, {} parked",
+                    "{} pending{}; {} waiting for another try, {} refused in a day, {} parked",
                     grouped(self.pending),
                     waits(self.oldest),
                     grouped(self.waiting),
@@ -199,7 +200,7 @@ impl Figures {
         let some = |count: i64| (count > 0).then(|| grouped(count));
         let lines = [
             late(self.oldest, longest).map(|wait| format!("a request has waited for {wait}: see the daemon's log")),
-            some(self.refused).map(|n| format!("{n} refused requests: pointsd requests --state refused")),
+            some(self.refused).map(|n| format!("{n} requests refused in a day: pointsd requests --state refused")),
             some(self.parked).map(|n| format!("{n} parked requests: pointsd requests --state parked")),
             late(self.oldest_mail, longest_mail).map(|wait| format!("a mail has waited for {wait}: pointsd reports")),
             some(self.mails_parked).map(|n| format!("{n} parked mails: pointsd reports, then pointsd reports resend")),

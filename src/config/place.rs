@@ -46,7 +46,9 @@ impl Caller<'_> {
 
     /// Finds the configuration: the named file, else the caller's own, else the service's, else the built-in one.
     pub(super) fn find(&self, named: Option<&Path>) -> Result<Found, ConfigError> {
-        let is_service = (self.variable)("CREDENTIALS_DIRECTORY").is_some();
+        // Another unit may call a command and have credentials of its own. Ours always has this one.
+        let is_service =
+            self.folder("CREDENTIALS_DIRECTORY").is_some_and(|folder| folder.join("database-url").exists());
         let folder = Path::new(SERVICE_FOLDER);
         let service = |wanted: bool| (wanted && !is_service).then(|| Service::read(folder)).transpose();
         if let Some(path) = named {

@@ -193,6 +193,8 @@ struct Host {
     started: DateTime<Utc>,
     /// The last sign of life.
     seen: Option<Instant>,
+    /// Whether a warning told that none can be written.
+    mute: bool,
 }
 
 impl Host {
@@ -218,6 +220,7 @@ impl Host {
             stop: stop.clone(),
             started: Utc::now(),
             seen: None,
+            mute: false,
         }
     }
 
@@ -249,7 +252,12 @@ impl Host {
         }
         match self.scheduler.store().write_daemon(self.started, line).await {
             Ok(()) => self.seen = Some(Instant::now()),
-            Err(error) => debug!(%error, "no sign of life could be written"),
+            Err(error) if error.is_transient() || self.mute => debug!(%error, "no sign of life could be written"),
+            Err(error) => {
+                self.mute = true;
+                let reason = errors::chain(&error);
+                warn!(reason, "pointsd status will not see this daemon: {reason}");
+            }
         }
     }
 

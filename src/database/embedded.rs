@@ -297,6 +297,8 @@ impl Server {
     async fn bring_up(self: &Arc<Self>) -> Result<(), Error> {
         let began = Instant::now();
         let left_behind = self.has_pid_file();
+        // Before the first word to a server: another user may have made the folder below the one for temporary files.
+        self.private_folder(&self.socket)?;
         loop {
             match self.ask().await {
                 Answer::Ready => return Ok(()),

@@ -51,7 +51,7 @@ impl Database {
 /// The name of a role that exists and does not own the schema, quoted for a statement.
 async fn quoted(client: &Client, role: &str) -> Result<String, Error> {
     let sql = "SELECT quote_ident(r.rolname), r.rolsuper OR EXISTS (
-                   SELECT FROM pg_namespace AS n WHERE n.nspname = 'pointsd' AND n.nspowner = r.oid)
+                   SELECT FROM pg_namespace AS n WHERE n.nspname = 'pointsd' AND pg_has_role(r.oid, n.nspowner, 'USAGE'))
                FROM pg_roles AS r WHERE r.rolname = $1";
     let failed = || Error::statement("looking for the role");
     let found = client.query_opt(sql, &[&role]).await.map_err(failed())?;
@@ -63,7 +63,7 @@ async fn quoted(client: &Client, role: &str) -> Result<String, Error> {
     match found.try_get(1).map_err(failed())? {
         true => Err(Error::Role {
             problem: format!(
-                "the role {role} owns the schema or is a superuser, so it may do everything: name another one"
+                "the role {role} is a superuser, the schema's owner or a member of it, so it may do everything: name another one"
             ),
         }),
         false => found.try_get(0).map_err(failed()),

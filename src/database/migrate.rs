@@ -1,6 +1,7 @@
 //! The database's schema: the files in `sql/schema`, applied in order.
 //!
-//! Each file is compiled in and runs once, in one transaction with the row in `pointsd.migrations` that records it. The
+//! Each file is compiled in and runs once, in one transaction with the row in `pointsd.migrations` that records it; an empty
+//! database gets all files in one transaction. The
 //! transaction holds a lock, which keeps processes apart that start at the same time; where nothing is to be applied no lock is
 //! taken. An applied file must not change: its checksum is recorded. Before the first one, the server and the database are
 //! checked for what the schema needs.
@@ -107,11 +108,13 @@ pub async fn run(database: &Database, migrations: &[Migration]) -> Result<Vec<Ap
     let mut done = Vec::new();
     loop {
         match apply_next(&client, migrations, database.inner.connect_timeout).await {
-            Ok(Some(applied)) => {
-                tracing::info!(migration = applied.name, "applied migration {}", applied.name);
-                done.push(applied);
+            Ok(applied) if applied.is_empty() => return Ok(done),
+            Ok(applied) => {
+                for AppliedMigration { name, .. } in &applied {
+                    tracing::info!(migration = name, "applied migration {name}");
+                }
+                done.extend(applied);
             }
-            Ok(None) => return Ok(done),
             Err(error) => {
                 // The end of the session would release the lock as well, but only some time later.
                 client.batch_execute("ROLLBACK").await.ok();
@@ -136,12 +139,13 @@ fn lacking<'a>(migrations: &'a [Migration], applied: &[Row]) -> impl Iterator<It
     migrations.iter().filter(|migration| !applied.iter().any(|row| row.version == migration.version))
 }
 
-/// Applies the next migration in a transaction of its own; `None` if there is none left.
+/// Applies the next migration in a transaction of its own. An empty database gets all of them in one, so that no other process
+/// takes it for one of an older version. Returns none if none is left.
 async fn apply_next(
     client: &Client,
     migrations: &[Migration],
     patience: Duration,
-) -> Result<Option<AppliedMigration>, Error> {
+) -> Result<Vec<AppliedMigration>, Error> {
     begin_locked(client, patience).await?;
     let found = ServerState::load(client).await?;
     if let Some(problem) = found.problem() {
@@ -152,22 +156,29 @@ async fn apply_next(
     }
     let applied = rows(client).await?;
     check(migrations, &applied)?;
-    let Some(next) = lacking(migrations, &applied).next() else {
-        client.batch_execute("ROLLBACK").await.map_err(Error::statement("releasing the lock on migrations"))?;
-        return Ok(None);
-    };
+    let together = if found.migrated { 1 } else { usize::MAX };
+    let mut done = Vec::new();
+    for next in lacking(migrations, &applied).take(together) {
+        done.push(apply(client, next).await?);
+    }
+    let end = if done.is_empty() { "ROLLBACK" } else { "COMMIT" };
+    client.batch_execute(end).await.map_err(Error::statement("ending the transaction of the migrations"))?;
+    Ok(done)
+}
+
+async fn apply(client: &Client, migration: &Migration) -> Result<AppliedMigration, Error> {
     let started = Instant::now();
-    let failed = || Error::statement(format!("applying migration {}", next.full_name()));
-    client.batch_execute(next.sql).await.map_err(failed())?;
+    let name = migration.full_name();
+    let failed = || Error::statement(format!("applying migration {name}"));
+    client.batch_execute(migration.sql).await.map_err(failed())?;
     client
         .execute(
             "INSERT INTO pointsd.migrations (version, name, sha256) VALUES ($1, $2, $3)",
-            &[&next.version, &next.name, &next.sha256()],
+            &[&migration.version, &migration.name, &migration.sha256()],
         )
         .await
         .map_err(failed())?;
-    client.batch_execute("COMMIT").await.map_err(failed())?;
-    Ok(Some(AppliedMigration { name: next.full_name(), took: started.elapsed() }))
+    Ok(AppliedMigration { name, took: started.elapsed() })
 }
 
 /// Begins a transaction that holds the lock on migrations. The lock belongs to the transaction, not to the session: behind a

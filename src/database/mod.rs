@@ -271,6 +271,9 @@ fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {
     error.source()?.downcast_ref()
 }
 
+/// Why a new session is refused that has the mark of a process.
+const SHARED_SESSION: &str = "this session is another client's as well";
+
 /// A handle to the ledger's database; a clone shares the same connections.
 #[derive(Clone)]
 pub struct Database {
@@ -472,11 +475,11 @@ impl Database {
                 self.connect_error(source)
             }
             PoolError::Closed => Error::Closed,
-            PoolError::PostCreateHook(HookError::Message(_)) => self.pooler_error(),
+            PoolError::PostCreateHook(HookError::Message(why)) if why == SHARED_SESSION => self.pooler_error(),
             // A missing runtime does not occur here.
-            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::NoRuntimeSpecified => {
-                Error::Timeout { target: self.describe(), seconds }
-            }
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
+            | PoolError::PostCreateHook(HookError::Message(_))
+            | PoolError::NoRuntimeSpecified => Error::Timeout { target: self.describe(), seconds },
         })
     }
 
@@ -554,7 +557,8 @@ fn pool(config: &Config, connector: &Connector, session: &SessionCheck, size: us
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_connect(config.clone(), connector.clone(), recycling);
     let (set, check) = (session.clone(), session.clone());
-    let limit = Some(connector.longest());
+    let wait = connector.longest();
+    let limit = Some(wait);
     Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
@@ -563,19 +567,26 @@ fn pool(config: &Config, connector: &Connector, session: &SessionCheck, size: us
         .recycle_timeout(limit)
         .post_create(Hook::async_fn(move |client, _| {
             let set = set.clone();
+            // The pool's own limits do not cover its hooks.
             Box::pin(async move {
-                match set.begin(client).await.map_err(HookError::Backend)? {
-                    true => Ok(()),
-                    false => Err(HookError::message("this session is another client's as well")),
+                match tokio::time::timeout(wait, set.begin(client)).await {
+                    Ok(begun) => match begun.map_err(HookError::Backend)? {
+                        true => Ok(()),
+                        false => Err(HookError::message(SHARED_SESSION)),
+                    },
+                    Err(_) => Err(HookError::message("no answer")),
                 }
             })
         }))
         .pre_recycle(Hook::async_fn(move |client, _| {
             let check = check.clone();
             Box::pin(async move {
-                match check.is_sound(client).await.map_err(HookError::Backend)? {
-                    true => Ok(()),
-                    false => Err(HookError::message("this session cannot be used any more")),
+                match tokio::time::timeout(wait, check.is_sound(client)).await {
+                    Ok(sound) => match sound.map_err(HookError::Backend)? {
+                        true => Ok(()),
+                        false => Err(HookError::message("this session cannot be used any more")),
+                    },
+                    Err(_) => Err(HookError::message("no answer")),
                 }
             })
         }))

@@ -36,14 +36,6 @@ const MOST_WAITING: usize = 100;
 /// Refusals of a group that are logged one by one.
 const REFUSALS_LOGGED: u64 = 5;
 
-/// What an operator has to mend before any request can be posted.
-const SCHEMA_FAULTS: [SqlState; 4] = [
-    SqlState::INSUFFICIENT_PRIVILEGE,
-    SqlState::UNDEFINED_TABLE,
-    SqlState::UNDEFINED_COLUMN,
-    SqlState::UNDEFINED_FUNCTION,
-];
-
 /// The longest error message that a request keeps, in characters.
 const LONGEST_MESSAGE: usize = 1_000;
 
@@ -650,12 +642,12 @@ fn is_outage(error: &ledger::Error) -> bool {
         // A row is locked, or the same transactions keep colliding: only some requests are concerned.
         (_, Some(&SqlState::LOCK_NOT_AVAILABLE)) => false,
         (error, Some(_)) if is_clash(error) => false,
-        // A right, a table, a column or a function is missing for all. Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
+        // Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
         // be the cause of a cancelled statement.
         (_, Some(&SqlState::QUERY_CANCELED)) => false,
         (ledger::Error::Database(error), Some(code)) => {
             let class = code.code().get(..2).unwrap_or_default();
-            database::is_transient(error) || ["53", "57", "58"].contains(&class) || SCHEMA_FAULTS.contains(code)
+            database::is_transient(error) || ["53", "57", "58"].contains(&class)
         }
         (ledger::Error::Database(error), None) => database::is_transient(error),
         (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,

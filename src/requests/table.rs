@@ -319,14 +319,26 @@ pub async fn not_posted(
 /// # Errors
 /// If the database does not answer.
 pub async fn retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>, tokio_postgres::Error> {
-    let states = match filter.state {
-        Some(state) => vec![state.as_str()],
-        None => [State::Parked, State::Refused, State::Waiting].map(State::as_str).to_vec(),
-    };
+    match try_retry_all(client, filter).await {
+        // A lane has just finished one of them, which moved its row to the other partition.
+        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => try_retry_all(client, filter).await,
+        result => result,
+    }
+}
+
+async fn try_retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let states = filter.state.map_or(vec![State::Parked, State::Refused, State::Waiting], |state| vec![state]);
     let transaction = client.transaction().await?;
-    let sql = include_str!("../../sql/requests/request_find.sql");
-    let rows = transaction.query(sql, &[&states, &filter.code, &filter.user]).await?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    // Only a plan for this very state uses the state's own partition and index.
+    transaction.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    let mut ids: Vec<i64> = Vec::new();
+    for state in states {
+        let sql = include_str!("../../sql/requests/request_find.sql");
+        for row in transaction.query(sql, &[&state.as_str(), &filter.code, &filter.user]).await? {
+            ids.push(row.try_get(0)?);
+        }
+    }
+    ids.sort_unstable();
     transaction.query(include_str!("../../sql/requests/request_retry.sql"), &[&ids]).await?;
     transaction.batch_execute("NOTIFY pointsd_requests").await?;
     transaction.commit().await?;

@@ -35,7 +35,7 @@ fn the_exit_status_tells_whether_all_is_well() {
     call(&url, &["jobs", "pause", "expiry"]).expect(0);
     let look = eventually("the request is refused", || {
         let shown = call(&url, &["status"]);
-        shown.stdout.contains("1 refused requests: pointsd requests --state refused").then_some(shown)
+        shown.stdout.contains("1 requests refused in a day: pointsd requests --state refused").then_some(shown)
     });
     let screen = look.expect(3).stdout;
     assert!(screen.contains("expiry is paused by ") && screen.ends_with("something to look at.\n"), "{screen}");

@@ -91,7 +91,7 @@ async fn a_fault_of_all_parks_no_request() {
     // The first one alone cannot be told from a spoilt request.
     let tried = "SELECT sum(attempts)::bigint FROM pointsd.requests";
     assert!(number(&client, tried).await <= 1);
-    // A missing right is nobody's fault from the first request on.
+    // Another fault of all follows.
     client.batch_execute(&spoil("42501")).await.unwrap();
     tokio::task::block_in_place(|| stuck(4));
     client.batch_execute("DROP TRIGGER spoil ON pointsd.entries; UPDATE pointsd.requests SET retry_at = now() WHERE state = 'waiting'").await.unwrap();
