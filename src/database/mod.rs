@@ -272,7 +272,7 @@ fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {
 }
 
 /// Why a new session is refused that has the mark of a process.
-const SHARED_SESSION: &str = "this session is another client's as well";
+const SHARED_SESSION: &str = "the session is another client's as well";
 
 /// A handle to the ledger's database; a clone shares the same connections.
 #[derive(Clone)]
@@ -584,7 +584,7 @@ fn pool(config: &Config, connector: &Connector, session: &SessionCheck, size: us
                 match tokio::time::timeout(wait, check.is_sound(client)).await {
                     Ok(sound) => match sound.map_err(HookError::Backend)? {
                         true => Ok(()),
-                        false => Err(HookError::message("this session cannot be used any more")),
+                        false => Err(HookError::message("the session cannot be used any more")),
                     },
                     Err(_) => Err(HookError::message("no answer")),
                 }

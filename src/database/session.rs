@@ -101,7 +101,7 @@ fn first_row(answer: Vec<SimpleQueryMessage>) -> Option<SimpleQueryRow> {
 /// What every session starts with, in one round trip.
 ///
 /// - Only PostgreSQL's own objects are found by name alone; every other name is written in full. Otherwise a role that may
-///   create functions could have its own run in place of, say, `cardinality`, with the rights of this session.
+///   create functions could have its own run in place of, say, `cardinality`, with the rights of ours.
 /// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
 /// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow statement.
 /// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.

@@ -66,7 +66,7 @@ async fn a_poisoned_request_holds_up_its_own_account_only() {
     assert_eq!(server.stop().await.posted(), 100);
 }
 
-/// A fault that is not one request's own stops the queue and uses up nobody's tries.
+/// A fault that is not one request's own stops the queue and uses up no request's tries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_of_all_parks_no_request() {
     let database = TestDatabase::new().await;
