@@ -1,6 +1,6 @@
 //! Files and folders for their owner alone, each reached by the handle of its folder.
 //!
-//! Root may write into a folder of another user, who can put a link in the place of anything in there. So no link in
+//! Root may write into a folder of another user. That user can put a link in the place of anything in there. So no link in
 //! such a folder is followed, and no existing file is written to: a new file replaces it. What root makes is handed
 //! over by its handle to the owner of the folder.
 

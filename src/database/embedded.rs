@@ -47,7 +47,7 @@ const PID_FILE: &str = "postmaster.pid";
 const START_LOG: &str = "start.log";
 /// The rules for connections.
 const ACCESS_FILE: &str = "pg_hba.conf";
-/// Root's server runs as another user, who has to pass through folders of root's.
+/// Under root the server runs as another user. That user's processes have to pass through folders of root.
 const PASSABLE: u32 = 0o711;
 /// Folders in which `initdb` is at work start like this.
 const NEW_DATA: &str = "data.new-";
