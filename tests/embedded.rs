@@ -354,11 +354,14 @@ async fn a_path_too_long_for_a_socket_still_works() {
     second.stop().await.unwrap();
     server.stop().await.unwrap();
 
-    // A folder that belongs to another user is rejected.
+    // A folder that belongs to another user is rejected, before a word is said to the server in it.
     if geteuid().is_root() {
+        let other = std::os::unix::net::UnixListener::bind(socket_dir.join(".s.PGSQL.5432")).unwrap();
+        other.set_nonblocking(true).unwrap();
         chown(&socket_dir, Some(12345), None).unwrap();
         let error = EmbeddedServer::start(options()).await.err().unwrap();
         assert!(error.to_string().contains("cannot use the folder"), "{error}");
+        assert_eq!(other.accept().err().map(|error| error.kind()), Some(std::io::ErrorKind::WouldBlock));
     }
     fs::remove_dir_all(&socket_dir).unwrap();
 

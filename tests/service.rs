@@ -29,3 +29,4 @@ mod requests;
 mod scheduler;
 mod schedules;
 mod systemd;
+mod troubles;

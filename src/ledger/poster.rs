@@ -3,10 +3,11 @@
 //! A [`Poster`] has a few lanes, each with a connection of its own. An account always goes to the same lane, so the
 //! postings of one account keep their order and no two lanes wait for each other's locks.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -32,14 +33,34 @@ const WAITING_REQUESTS: usize = 256;
 pub struct Poster {
     lanes: Arc<[mpsc::Sender<Request>]>,
     /// Dropped with the last clone, and the lanes' tasks with it.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
 }
 
 struct Request {
     postings: Vec<Posting>,
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
-    /// Of the feed that it came from: set once a part of it failed. Nothing later of the feed may then be posted.
-    failed: Arc<AtomicBool>,
+    /// The feed that it came from; none for a caller's single posting.
+    feed: Option<Arc<FeedState>>,
+}
+
+/// What became of earlier parts of a feed.
+#[derive(Default)]
+struct FeedState {
+    /// A part was lost. Nothing later may be posted.
+    failed: AtomicBool,
+    /// Accounts that did not take a posting, and why. Nothing later of them may be posted.
+    damaged: Mutex<HashMap<Uuid, String>>,
+}
+
+impl FeedState {
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashMap<Uuid, String>> {
+        // No code under this lock panics.
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
@@ -53,7 +74,7 @@ impl Poster {
             tasks.spawn(Lane { database: database.clone(), rules: Arc::clone(rules), session: None }.run(receiver));
             sender
         });
-        Poster { lanes: lanes.collect(), tasks: Arc::new(Mutex::new(tasks)) }
+        Poster { lanes: lanes.collect(), tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
     }
 
     /// Posts one posting, in a group with whatever else is waiting. A dropped future does not call it back.
@@ -62,13 +83,13 @@ impl Poster {
     /// See [`Error`]; it belongs to the whole group, so it is shared.
     pub async fn post(&self, posting: Posting) -> Result<Reply, Arc<Error>> {
         let lane = self.lane_of(posting.user);
-        let replies = self.send(lane, vec![posting], Arc::default()).await?.await.map_err(|_| lane_gone())??;
+        let replies = self.send(lane, vec![posting], None).await?.await.map_err(|_| lane_gone())??;
         replies.into_iter().next().ok_or_else(lane_gone)
     }
 
     /// Opens a feed, for many postings in an order that matters.
     pub fn feed(&self) -> Feed {
-        Feed { poster: self.clone(), failed: Arc::default() }
+        Feed { poster: self.clone(), state: Arc::default() }
     }
 
     /// Ends the lanes and waits until they have; what they have not committed is rolled back. Clones, should there be
@@ -82,19 +103,24 @@ impl Poster {
         usize::try_from(user.as_u128() % self.lanes.len() as u128).unwrap_or(0)
     }
 
-    async fn send(&self, lane: usize, postings: Vec<Posting>, failed: Arc<AtomicBool>) -> Result<Answer, Arc<Error>> {
+    async fn send(
+        &self,
+        lane: usize,
+        postings: Vec<Posting>,
+        feed: Option<Arc<FeedState>>,
+    ) -> Result<Answer, Arc<Error>> {
         let (answer, reply) = oneshot::channel();
         let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
-        lane.send(Request { postings, answer, failed }).await.map_err(|_| lane_gone())?;
+        lane.send(Request { postings, answer, feed }).await.map_err(|_| lane_gone())?;
         Ok(reply)
     }
 }
 
 /// An input with postings in order. If a part of it fails, no later part is posted: a consume must not go into arrears
-/// because the recharge before it was lost.
+/// because the recharge before it was lost. If an account does not take a posting, only its own later ones are refused.
 pub struct Feed {
     poster: Poster,
-    failed: Arc<AtomicBool>,
+    state: Arc<FeedState>,
 }
 
 impl Feed {
@@ -114,7 +140,7 @@ impl Feed {
         }
         let mut answers = Vec::with_capacity(by_lane.len());
         for (lane, postings) in by_lane.into_iter().enumerate() {
-            let sent = poster.send(lane, postings, Arc::clone(&self.failed));
+            let sent = poster.send(lane, postings, Some(Arc::clone(&self.state)));
             answers.push(sent.await?);
         }
         Ok(Pending { lane_of_posting, answers })
@@ -144,6 +170,37 @@ impl Pending {
 
 fn lane_gone() -> Arc<Error> {
     Arc::new(Error::Stopped)
+}
+
+/// A text that the database cannot store spoils its own posting.
+fn unfit_text(why: &str) -> Reply {
+    Reply::Rejected(Refusal::Malformed(format!("the database cannot store it: {why}")))
+}
+
+fn damaged(why: String) -> Reply {
+    Reply::Rejected(Refusal::AccountDamaged(why))
+}
+
+/// A request whose postings are under way.
+struct Waiting {
+    count: usize,
+    answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
+    feed: Option<Arc<FeedState>>,
+}
+
+impl Waiting {
+    /// Whether an earlier part of its feed keeps some of its postings from being posted.
+    fn is_held_up(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.has_failed() || !feed.damaged().is_empty())
+    }
+
+    fn answer(self, posted: Result<Vec<Reply>, Arc<Error>>) {
+        if let (Err(_), Some(feed)) = (&posted, &self.feed) {
+            feed.failed.store(true, Ordering::Release);
+        }
+        // A caller that dropped its future waits no longer, and the send fails.
+        let _ = self.answer.send(posted);
+    }
 }
 
 struct Lane {
@@ -177,57 +234,102 @@ impl Lane {
         }
     }
 
-    /// Posts the requests as one group and answers them.
+    /// Posts the requests as one group and answers them. Where a single posting may be at fault, posts each request by itself.
     async fn serve(&mut self, group: Vec<Request>) {
         let mut postings = Vec::new();
         let mut waiting = Vec::with_capacity(group.len());
         for mut request in group {
-            if request.failed.load(Ordering::Acquire) {
-                // Here and below: a caller that dropped its future waits no longer, and the send fails.
-                let _ = request.answer.send(Err(lane_gone()));
-                continue;
-            }
-            waiting.push((request.postings.len(), request.answer, request.failed));
+            waiting.push(Waiting { count: request.postings.len(), answer: request.answer, feed: request.feed });
             postings.append(&mut request.postings);
         }
-        if postings.is_empty() {
-            for (_, answer, _) in waiting {
-                let _ = answer.send(Ok(Vec::new()));
-            }
-            return;
+        if waiting.iter().any(Waiting::is_held_up) {
+            return self.serve_in_turn(&postings, waiting).await;
         }
-        match self.post(&postings).await {
+        let posted = match postings.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.post_patiently(&postings).await,
+        };
+        match posted {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
-                for (count, answer, _) in waiting {
-                    let _ = answer.send(Ok(replies.by_ref().take(count).collect()));
+                for one in waiting {
+                    let replies = replies.by_ref().take(one.count).collect();
+                    one.answer(Ok(replies));
                 }
+            }
+            Err(error) if error.unfit_text().is_some() || error.unfit_row().is_some() => {
+                self.serve_in_turn(&postings, waiting).await;
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for (_, answer, failed) in waiting {
-                    failed.store(true, Ordering::Release);
-                    let _ = answer.send(Err(Arc::clone(&error)));
-                }
+                waiting.into_iter().for_each(|one| one.answer(Err(Arc::clone(&error))));
             }
         }
     }
 
-    /// Posts a group. A text that the database cannot store spoils its own posting: the group is halved until that is alone.
-    async fn post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
-        let error = match self.post_patiently(postings).await {
-            Err(error) if error.unfit_text().is_some() => error,
-            result => return result,
-        };
-        if let ([_], Some(why)) = (postings, error.unfit_text()) {
-            return Ok(vec![Reply::Rejected(Refusal::Malformed(format!("the database cannot store it: {why}")))]);
+    /// Posts each request by itself.
+    async fn serve_in_turn(&mut self, mut postings: &[Posting], waiting: Vec<Waiting>) {
+        for one in waiting {
+            let own;
+            (own, postings) = postings.split_at(one.count.min(postings.len()));
+            let posted = match &one.feed {
+                Some(feed) if feed.has_failed() => Err(lane_gone()),
+                Some(feed) => self.isolate(own, feed).await.map_err(Arc::new),
+                None => self.post_patiently(own).await.or_else(|error| match error.unfit_text() {
+                    Some(why) => Ok(vec![unfit_text(why)]),
+                    None => Err(Arc::new(error)),
+                }),
+            };
+            one.answer(posted);
         }
-        let (first, second) = postings.split_at(postings.len() / 2);
-        let mut replies = Box::pin(self.post(first)).await?;
-        replies.extend(Box::pin(self.post(second)).await?);
-        Ok(replies)
     }
 
+    /// Posts a part of a feed, halved until each posting that the database does not take is alone: that one is refused, and for a
+    /// row all later ones of its account. If several accounts fail and no posting is written, the fault is one of all.
+    async fn isolate(&mut self, postings: &[Posting], feed: &FeedState) -> Result<Vec<Reply>, Error> {
+        let mut replies: BTreeMap<usize, Reply> = BTreeMap::new();
+        let mut parts = vec![postings.iter().enumerate().collect::<Vec<_>>()];
+        let (mut written, mut failed, mut last) = (false, HashSet::new(), None);
+        while let Some(mut part) = parts.pop() {
+            part.retain(|(nth, posting)| {
+                let why = feed.damaged().get(&posting.user).cloned();
+                why.map(|why| replies.insert(*nth, damaged(format!("an earlier line of it was refused: {why}"))))
+                    .is_none()
+            });
+            let group: Vec<Posting> = part.iter().map(|(_, posting)| (*posting).clone()).collect();
+            if group.is_empty() {
+                continue;
+            }
+            let error = match self.post_patiently(&group).await {
+                Ok(posted) => {
+                    written |= posted
+                        .iter()
+                        .any(|reply| matches!(reply, Reply::Posted(_) | Reply::Held(_) | Reply::Released(_)));
+                    replies.extend(part.iter().map(|(nth, _)| *nth).zip(posted));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match (part.as_slice(), error.unfit_text(), error.unfit_row()) {
+                ([(nth, _)], Some(why), _) => drop(replies.insert(*nth, unfit_text(why))),
+                ([(nth, posting)], None, Some(why)) => {
+                    replies.insert(*nth, damaged(why.clone()));
+                    feed.damaged().insert(posting.user, why);
+                    failed.insert(posting.user);
+                    last = Some(error);
+                }
+                (_, None, None) => return Err(error),
+                _ => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
+                }
+            }
+        }
+        match last {
+            Some(error) if !written && failed.len() > 1 => Err(error),
+            _ => Ok(replies.into_values().collect()),
+        }
+    }
     /// Posts a group, and again while the reason for its failure may pass.
     async fn post_patiently(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let began = Instant::now();

@@ -186,6 +186,12 @@ pub enum Refusal {
     /// There are open batches without an account. Only a change by hand leaves this.
     #[error("the user's account row is missing, though open batches of it are there; put it back before posting")]
     AccountMissing,
+    /// The database does not take what the posting writes: only a change of the account's rows or of the tables by hand leaves
+    /// this.
+    #[error(
+        "the account does not take it: {0}; see what pointsd run reconciliation --full finds, mend the account, and post it again"
+    )]
+    AccountDamaged(String),
 }
 
 /// What has the key of a posting that was refused for it.
@@ -263,6 +269,7 @@ impl Refusal {
             Refusal::Insufficient { .. } => "insufficient",
             Refusal::AccountFull => "account_full",
             Refusal::AccountMissing => "account_missing",
+            Refusal::AccountDamaged(_) => "account_damaged",
         }
     }
 }

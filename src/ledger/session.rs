@@ -87,6 +87,16 @@ impl Error {
         unfit.contains(error.code()).then(|| error.message())
     }
 
+    /// What the database says of a row that it does not take or cannot read, if that is the cause. One account's rows can be at
+    /// fault then, though a broken table says the same of all.
+    pub(super) fn unfit_row(&self) -> Option<String> {
+        let Error::Database(error) = self else { return None };
+        let error = error.as_db_error()?;
+        // A value out of range, a violated constraint, an error raised by a trigger, damaged pages.
+        let unfit = ["22", "23", "P0", "XX"].contains(&error.code().code().get(..2)?);
+        unfit.then(|| error.message().to_owned())
+    }
+
     /// Turns the violation of the accounts' primary key into a lost race for a new account.
     fn or_lost_race(self) -> Error {
         match &self {

@@ -210,3 +210,29 @@ fn a_role_may_do_nothing_else() {
     let unknown = call(&roles.owner, &["db", "grant", "--reader", "no_such_role"]).expect(1);
     assert!(unknown.stderr.contains("there is no role no_such_role: create it first"), "{}", unknown.stderr);
 }
+
+#[test]
+fn a_role_that_would_have_more_than_its_part_is_granted_nothing() {
+    let roles = Roles::new();
+    let [daemon, application, reader] = &roles.names;
+    let twice = call(&roles.owner, &["db", "grant", "--daemon", daemon, "--reader", daemon]).expect(2);
+    assert!(twice.stderr.contains(&format!("the role {daemon} is named twice")), "{}", twice.stderr);
+
+    // A member of the owner may do everything, also by way of another role.
+    let owner = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    let to_owner = format!(
+        "CREATE ROLE {owner}; ALTER SCHEMA pointsd OWNER TO {owner};
+         GRANT {owner} TO {application}; GRANT {application} TO {reader}"
+    );
+    sql(&roles.database, &to_owner);
+    for role in [application, reader, &owner] {
+        let refused = call(&roles.owner, &["db", "grant", "--daemon", daemon, "--reader", role]).expect(1);
+        let says = format!("the role {role} is a superuser, the schema's owner or a member of it");
+        assert!(refused.stderr.contains(&says), "{}", refused.stderr);
+    }
+    assert_eq!(roles.refused(0, "INSERT INTO pointsd.requests DEFAULT VALUES"), Some(SqlState::NOT_NULL_VIOLATION));
+    sql(
+        &roles.database,
+        &format!("ALTER SCHEMA pointsd OWNER TO CURRENT_USER; DROP OWNED BY {owner}; DROP ROLE {owner}"),
+    );
+}

@@ -1,7 +1,7 @@
 //! The exact text that commands print for people.
 
 use super::database;
-use crate::program::{call, feed, on, pointsd, run};
+use crate::program::{Folder, call, feed, on, pointsd, run};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -158,5 +158,28 @@ fn help_names_every_command_and_the_statuses() {
         assert!(help.lines().any(|line| line.trim_start().starts_with(word)), "{word}: {help}");
     }
     assert!(help.contains("Exit status: 0 done; 1 failed"), "{help}");
-    assert!(run(pointsd(&["--version"])).expect(0).stdout.starts_with("pointsd "), "version");
+}
+
+#[test]
+fn quiet_verbose_and_version_say_less_and_more() {
+    let (_database, url) = super::database();
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let again = |more: &[&str]| {
+        call(&url, &[&["run", "arrears", "--at", "2026-01-01T00:00:00Z", "--config", &config], more].concat()).expect(0)
+    };
+    again(&[]);
+    let (usual, quiet, verbose) = (again(&[]), again(&["-q"]), again(&["--verbose"]));
+    let remark = "run 1 had made the report for this slot already; it stays as it was\n";
+    assert_eq!((usual.stderr.as_str(), quiet.stderr.as_str()), (remark, ""));
+    assert!(!quiet.stdout.is_empty(), "the answer stays");
+    assert!(verbose.stderr.contains("pointsd: on PostgreSQL at "), "{verbose:?}");
+    assert!(verbose.stderr.contains(remark) && verbose.stderr.contains("\"level\":\"DEBUG\""), "{verbose:?}");
+    call(&url, &["jobs", "-q", "-v"]).expect(2);
+
+    let version = run(pointsd(&["--version"])).expect(0).stdout;
+    let number = concat!("pointsd ", env!("CARGO_PKG_VERSION"));
+    // The commit stands there where the build was told it.
+    let commit = version.trim_end().strip_prefix(number).unwrap_or_else(|| panic!("{version}"));
+    assert!(commit.is_empty() || commit.starts_with(" (") && commit.ends_with(')'), "{version}");
 }

@@ -3,8 +3,10 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pointsd::database::{self, Database, Settings};
 use pointsd::ledger::{Posting, Session};
 
@@ -53,6 +55,27 @@ async fn a_pooled_session_that_became_read_only_is_opened_anew() {
     assert_eq!(read_only().await, "on");
     admin.batch_execute(&set("RESET default_transaction_read_only")).await.unwrap();
     assert_eq!(read_only().await, "off");
+}
+
+/// The check of a pooled session asks it something, and a frozen one never answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooled_session_that_is_frozen_is_left_for_a_new_one() {
+    let test = TestDatabase::new().await;
+    let limit = Duration::from_secs(1);
+    let database = Database::open(&Settings { connect_timeout: limit, ..settings(&test.config(), 1) }).await.unwrap();
+    let process = async || {
+        let client = database.connection().await.unwrap();
+        client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0)
+    };
+    let frozen = process().await;
+    let signal = |signal| kill(Pid::from_raw(frozen), signal).unwrap();
+    signal(Signal::SIGSTOP);
+    let asked = Instant::now();
+    let other = tokio::time::timeout(20 * limit, process()).await;
+    let took = asked.elapsed();
+    signal(Signal::SIGCONT);
+    assert_ne!(other.expect("the caller gets a session"), frozen);
+    assert!(took >= limit, "it was asked: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

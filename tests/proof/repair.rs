@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::{TestDatabase, consume, day, finding, note_proved, post, unguard, user, write_history};
-use crate::program::{Done, Folder, call};
+use crate::program::{Done, Folder, call, on, run, without_umask};
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
 
@@ -20,7 +20,8 @@ async fn found(client: &Client) -> Vec<Finding> {
 
 async fn plan(url: &str, folder: &Folder, more: &[&str], status: i32) -> (String, Value) {
     let file = folder.path().join("plan.yaml").to_str().unwrap().to_owned();
-    program(url, &[&["repair", "plan", "--output", file.as_str()], more].concat(), status).await;
+    let command = on(url, &[&["repair", "plan", "--output", file.as_str()], more].concat());
+    tokio::task::spawn_blocking(move || run(without_umask(&command))).await.unwrap().expect(status);
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("# A repair of "), "{text}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());

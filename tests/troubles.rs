@@ -1,0 +1,219 @@
+//! Troubles of a real host: a database that turned read-only, a command that is stopped, a standby that is missing, an account
+//! that was damaged by hand. Each is told, and the work goes on without a restart.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::{Database, Settings};
+use serde_json::Value;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::program::{Folder, Running, call, on, post, until_found, until_waits_for_a_lock, wait};
+use crate::support::{TestDatabase, connect, user};
+
+fn consume(user: Uuid, id: &str) -> String {
+    format!("{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"{id}\"}}\n")
+}
+
+fn recharge(user: Uuid, order: u32) -> String {
+    format!("{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":100,\"source\":\"gift\",\"order_id\":{order}}}\n")
+}
+
+/// Reads the log until a line contains these words.
+#[track_caller]
+fn hear(running: &mut Running, words: &str) -> String {
+    loop {
+        let line = running.next_error_line().unwrap_or_else(|| panic!("it ended without: {words}"));
+        if line.contains(words) {
+            return line;
+        }
+    }
+}
+
+/// The daemon's sessions are read-only, at its start and again later. Once that is mended, they are opened anew.
+#[test]
+fn a_daemon_outlives_a_database_that_was_read_only() {
+    let database = wait(TestDatabase::new());
+    let (role, name) =
+        (database.config().get_user().unwrap().to_owned(), database.config().get_dbname().unwrap().to_owned());
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", "jobs: {expiry: {schedule: '* * * * * *'}}\n");
+    let admin = async |sql: &str| {
+        let client = database.client().await;
+        client.batch_execute("SET default_transaction_read_only = off").await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    };
+    let works = async |source: &str| {
+        let client = database.client().await;
+        let began: i64 =
+            client.query_one("SELECT coalesce(max(run), 0)::bigint FROM pointsd.runs", &[]).await.unwrap().get(0);
+        let mended = Instant::now();
+        let request = format!(
+            "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+             VALUES ('consume', '{}', 4, 'script', '{source}')",
+            user(1)
+        );
+        client.batch_execute(&request).await.unwrap();
+        let posted = format!("SELECT FROM pointsd.requests WHERE source_id = '{source}' AND state = 'posted'");
+        until_found(&client, "the request to be posted", &posted).await;
+        let run = format!("SELECT FROM pointsd.runs WHERE run > {began} AND state = 'succeeded'");
+        until_found(&client, "a run to succeed", &run).await;
+        assert!(mended.elapsed() < Duration::from_secs(30), "it took {:?}", mended.elapsed());
+    };
+    let of_database = format!("ALTER DATABASE {name}");
+    wait(admin(&format!("{of_database} SET default_transaction_read_only = on")));
+    let mut daemon = Running::start(on(&database.url(), &["serve", "--config", &config]));
+    hear(&mut daemon, "the database is away");
+    wait(admin(&format!("{of_database} RESET default_transaction_read_only")));
+    wait(works("first"));
+
+    // Every session is lost, and the new ones are read-only.
+    let of_role = format!("ALTER ROLE {role} IN DATABASE {name}");
+    wait(admin(&format!(
+        "{of_role} SET default_transaction_read_only = on;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'pointsd'"
+    )));
+    hear(&mut daemon, "the database is away");
+    wait(admin(&format!("{of_role} RESET default_transaction_read_only")));
+    wait(works("second"));
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
+}
+
+/// Ctrl-Z in the middle of a transaction.
+#[test]
+fn a_stopped_post_lets_its_accounts_go() {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    // Of the same lane, on one, two or four processors.
+    let (mine, held) = (user(4), user(8));
+    post(&url, recharge(mine, 1) + &recharge(held, 1)).expect(0);
+    let lines = consume(mine, "a") + &consume(held, "b") + &consume(mine, "c");
+    let folder = Folder::new();
+    let file = folder.file("lines.ndjson", &lines);
+    let (stopped, held_since) = wait(async {
+        let (holder, client) = (database.client().await, database.client().await);
+        let hold = format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{held}' FOR UPDATE");
+        holder.batch_execute(&hold).await.unwrap();
+        let stopped = Running::start(on(&url, &["post", &file, "--json"]));
+        until_waits_for_a_lock(&client).await;
+        stopped.signal(Signal::SIGSTOP);
+        holder.batch_execute("COMMIT").await.unwrap();
+        let idle = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
+                        AND state = 'idle in transaction'";
+        until_found(&client, "the stopped command's session to hold the locks", idle).await;
+        (stopped, Instant::now())
+    });
+    // It gets the lock within the session's five seconds, and not only after the minute of other sessions.
+    let other = call(&url, &["consume", &mine.to_string(), "1", "--source-type", "tts", "--source-id", "other"]);
+    assert_eq!(other.expect(0).stderr, "");
+    assert!(held_since.elapsed() < Duration::from_secs(40), "it took {:?}", held_since.elapsed());
+
+    stopped.signal(Signal::SIGCONT);
+    let done = stopped.finish().expect(0);
+    assert!(done.stderr.contains("trying a group again"), "{done:#?}");
+    let told: Vec<Value> = done.jsons();
+    assert!(told.iter().all(|reply| reply["status"] == "posted"), "{told:#?}");
+    assert_eq!(told.len(), 3);
+    let again = call(&url, &["post", &file, "--json"]).expect(0).jsons();
+    assert!(again.iter().all(|reply| reply["status"] == "replayed"), "{again:#?}");
+    wait(async {
+        let counted = "SELECT FROM pointsd.entries WHERE type = 'consume' HAVING count(*) = 4";
+        assert_eq!(database.client().await.query(counted, &[]).await.unwrap().len(), 1);
+    });
+}
+
+/// A server of a test's own. The shared one has no replication.
+async fn server_with_replication(folder: &Folder) -> (EmbeddedServer, Client, String) {
+    let extra = [("fsync", "off"), ("wal_level", "replica"), ("max_wal_senders", "2")];
+    let extra = extra.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let options = Options { state_dir: folder.path().join("state"), bin: None, extra };
+    let server = EmbeddedServer::start(options).await.unwrap();
+    let config = server.config();
+    let socket = server.socket_dir().to_str().unwrap().replace('/', "%2F");
+    let url = format!("postgres://{}@{socket}/{}", config.get_user().unwrap(), config.get_dbname().unwrap());
+    let database = Database::open(&Settings { pool_size: 1, ..Settings::server(&url) }).await.unwrap();
+    database.prepare().await.unwrap();
+    database.close().await.unwrap();
+    (server, connect(&config).await, url)
+}
+
+#[test]
+fn a_commit_that_waits_for_a_missing_standby_is_told() {
+    wait(async {
+        let folder = Folder::new();
+        let (server, client, url) = server_with_replication(&folder).await;
+        let mut posting = Running::start(on(&url, &["post", "-", "--json"]));
+        posting.write(&recharge(user(1), 1));
+        assert!(posting.next_line().unwrap().contains("\"posted\""));
+        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        until_found(&client, "the setting", "SELECT WHERE current_setting('synchronous_standby_names') = 'missing'")
+            .await;
+        posting.write(&consume(user(1), "a"));
+        let warning = hear(&mut posting, "has not committed after 5 s");
+        assert!(warning.contains("if synchronous_standby_names is set, see whether the standby is up"), "{warning}");
+        until_found(&client, "the commit to wait", "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+        client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        assert!(posting.next_line().unwrap().contains("\"posted\""));
+        posting.finish().expect(0);
+        drop(client);
+        server.stop().await.unwrap();
+    });
+}
+
+/// The lines of the file, by their answers: `posted`, `account_damaged`.
+fn answers(url: &str, lines: &str, status: i32) -> Vec<String> {
+    let replies = post(url, lines).expect(status).jsons();
+    let answer = |reply: &Value| reply["code"].as_str().or(reply["status"].as_str()).unwrap().to_owned();
+    replies.iter().map(answer).collect()
+}
+
+#[test]
+fn a_damaged_account_stops_no_other_line_of_a_file() {
+    let database = wait(TestDatabase::new());
+    let url = database.url();
+    let sql = |sql: &str| wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+    assert_eq!(answers(&url, &(1..9).map(|nth| recharge(user(nth), 1)).collect::<String>(), 0), ["posted"; 8]);
+    // The next entry gets the number of the last one.
+    let damage =
+        format!("UPDATE pointsd.accounts SET last_seq = last_seq - 1 WHERE user_id IN ('{}', '{}')", user(2), user(5));
+    sql(&damage);
+    let lines: String =
+        (1..9).map(|nth| consume(user(nth), "a")).chain((1..9).map(|nth| recharge(user(nth), 2))).collect();
+    let mut expected = ["posted"; 16];
+    for line in [1, 4, 9, 12] {
+        expected[line] = "account_damaged";
+    }
+    let folder = Folder::new();
+    let file = folder.file("lines.ndjson", &lines);
+    let done = call(&url, &["post", &file]).expect(3);
+    assert!(
+        done.stdout.contains("line 2: rejected (account_damaged): the account does not take it: duplicate key"),
+        "{done:#?}"
+    );
+    assert!(
+        done.stdout.contains("line 10: rejected (account_damaged): the account does not take it: an earlier"),
+        "{done:#?}"
+    );
+    let replayed = expected.map(|answer| if answer == "posted" { "replayed" } else { answer });
+    assert_eq!(answers(&url, &lines, 3), replayed);
+
+    sql(&damage.replace(" - 1", " + 1"));
+    let mended = expected.map(|answer| if answer == "posted" { "replayed" } else { "posted" });
+    assert_eq!(answers(&url, &lines, 0), mended);
+
+    // What all fail for is no account's fault.
+    sql(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'all are spoilt'; END $$;
+         CREATE TRIGGER spoil BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION spoil()",
+    );
+    let file = folder.file("more.ndjson", lines.replace("\"a\"", "\"b\""));
+    let done = call(&url, &["post", &file, "--json"]).expect(1);
+    assert!(done.stderr.contains("all are spoilt"), "{done:#?}");
+    assert_eq!(done.stdout, "");
+}
