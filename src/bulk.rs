@@ -2,6 +2,7 @@
 //! lines are posted. Memory is bounded, however long the input or a line is.
 
 mod csv;
+mod json;
 mod lines;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,11 @@ use uuid::Uuid;
 pub use encoding_rs::Encoding;
 
 pub use self::csv::is_delimiter;
+pub use self::json::ReplyJson;
 
 use self::csv::Csv;
 use self::lines::{Lines, MAX_LINE, Piece, not_text};
-use crate::fields::PostingFields;
+use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply};
 
 /// A chunk ends at so many bytes, so that long descriptions do not add up.
@@ -97,6 +99,16 @@ impl Summary {
         self.rejected.values().sum()
     }
 
+    fn count(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Posted(_) => self.posted += 1,
+            Reply::Held(_) => self.held += 1,
+            Reply::Released(_) => self.released += 1,
+            Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_) => self.replayed += 1,
+            Reply::Rejected(refusal) => *self.rejected.entry(refusal.code()).or_default() += 1,
+        }
+    }
+
     /// Lines with a reply.
     pub fn lines(&self) -> u64 {
         self.posted + self.held + self.released + self.replayed + self.rejected()
@@ -132,16 +144,17 @@ pub enum Error {
         source: Arc<ledger::Error>,
     },
     /// The replies cannot be written.
-    #[error("the reply to line {line} cannot be written")]
+    #[error("the replies from line {line} on cannot be written")]
     Output {
-        /// The line of the reply.
+        /// The line of the first of them.
         line: u64,
         /// Why.
         source: std::io::Error,
     },
 }
 
-/// Posts every line of `input` and hands each reply to `on_reply`, in the order of the lines.
+/// Posts every line of `input` and hands the replies to `on_replies`, some at a time, in the order of the lines. While it waits, no
+/// more lines are read.
 ///
 /// `clock` gives the effective time of lines without one. After `stop` is cancelled no more lines are read, and the groups under way
 /// are finished.
@@ -151,13 +164,13 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn post(
+pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
     input: impl Read + Send + 'static,
     form: impl Into<Form>,
     poster: &Poster,
     clock: fn() -> DateTime<Utc>,
     stop: &CancellationToken,
-    mut on_reply: impl FnMut(LineReply) -> std::io::Result<()>,
+    mut on_replies: impl FnMut(Vec<LineReply>) -> Taken,
 ) -> Result<Summary, Error> {
     let mut chunks = start_reader(input, form.into(), clock);
     let mut summary = Summary::default();
@@ -175,7 +188,9 @@ pub async fn post(
             }
             Some((lines, replies)) = under_way.next() => {
                 let replies = replies.map_err(|source| lost(&summary, source))?;
-                answer(lines, replies, &mut summary, &mut on_reply)?;
+                let replies = answer(lines, replies, &mut summary);
+                let first = replies.first().map_or(summary.last_line, |reply| reply.line);
+                on_replies(replies).await.map_err(|source| Error::Output { line: first, source })?;
             }
             read = chunks.recv(), if reading && under_way.len() < CHUNKS_UNDER_WAY => match read {
                 Some(FromReader::Lines(lines)) => {
@@ -247,30 +262,21 @@ async fn hand_over(lines: Vec<Line>, feed: &Feed) -> Result<Replies, Arc<ledger:
     Ok(Box::pin(async { (lines, pending.replies().await) }))
 }
 
-fn answer(
-    lines: HandedOver,
-    replies: Vec<Reply>,
-    summary: &mut Summary,
-    on_reply: &mut impl FnMut(LineReply) -> std::io::Result<()>,
-) -> Result<(), Error> {
+/// Joins lines with their replies, and counts them.
+fn answer(lines: HandedOver, replies: Vec<Reply>, summary: &mut Summary) -> Vec<LineReply> {
     let mut replies = replies.into_iter();
+    let mut answered = Vec::with_capacity(lines.len());
     for (line, user) in lines {
         let (user, reply) = match user {
             Ok(user) => (Some(user), replies.next()),
             Err(refusal) => (None, Some(Reply::Rejected(refusal))),
         };
         let Some(reply) = reply else { break };
-        match &reply {
-            Reply::Posted(_) => summary.posted += 1,
-            Reply::Held(_) => summary.held += 1,
-            Reply::Released(_) => summary.released += 1,
-            Reply::Replayed(_) | Reply::HeldBefore(_) | Reply::ReleasedBefore(_) => summary.replayed += 1,
-            Reply::Rejected(refusal) => *summary.rejected.entry(refusal.code()).or_default() += 1,
-        }
+        summary.count(&reply);
         summary.last_line = line;
-        on_reply(LineReply { line, user, reply }).map_err(|source| Error::Output { line, source })?;
+        answered.push(LineReply { line, user, reply });
     }
-    Ok(())
+    answered
 }
 
 /// What the reading task sends.
@@ -354,7 +360,7 @@ fn take_json(piece: &Piece<'_>, encoding: Option<&'static Encoding>, clock: fn()
     let line = piece.bytes;
     if !line.trim_ascii().is_empty() {
         chunk.bytes += line.len();
-        chunk.push(piece.number, read_json(line, encoding, clock));
+        chunk.push(piece.number, read_json(line, encoding, None, clock));
     }
 }
 
@@ -365,17 +371,35 @@ fn shorten(why: String) -> String {
     }
 }
 
+/// Reads one posting from JSON. `key` is its key if it has none, and `clock` gives its effective time if it has none.
+///
+/// # Errors
+/// Why it is no posting, with the place.
+pub fn parse_json(text: &[u8], key: Option<String>, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+    // Serde would also accept an array, as the fields in their order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err("a posting is a JSON object, which starts with {".to_owned());
+    }
+    read_json(text, None, key, clock).map_err(shorten)
+}
+
 fn read_json(
     line: &[u8],
     encoding: Option<&'static Encoding>,
+    key: Option<String>,
     clock: fn() -> DateTime<Utc>,
 ) -> Result<Posting, String> {
-    // Serde would also accept an array, as the fields in their order.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(json_reason(line, encoding, None));
     }
     match serde_json::from_slice::<PostingFields>(line) {
-        Ok(fields) => fields.into_posting(clock),
+        Ok(mut fields) => {
+            // A release is named by its hold.
+            if fields.op != Operation::Release {
+                fields.key = fields.key.or(key);
+            }
+            fields.into_posting(clock)
+        }
         Err(error) => Err(json_reason(line, encoding, Some(&error))),
     }
 }
@@ -395,7 +419,7 @@ fn json_reason(line: &[u8], encoding: Option<&'static Encoding>, error: Option<&
     let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
     let mut json = serde_json::Deserializer::from_slice(line);
     match serde_path_to_error::deserialize::<_, PostingFields>(&mut json) {
-        Err(error) if error.path().iter().next().is_some() => {
+        Err(error) if error.path().to_string() != "?" && error.path().iter().next().is_some() => {
             without_line(format!("{}: {}", error.path(), error.inner()))
         }
         _ => without_line(error.to_string()),

@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+mod http;
 mod jobs;
 mod ledger;
 mod mail;
@@ -24,6 +25,8 @@ mod place;
 mod settings;
 mod values;
 
+use self::http::FileHttp;
+pub use self::http::{Http, Listen, TlsFiles};
 use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
 use self::ledger::{FileLedger, replace_terms_and_sources};
 pub use self::ledger::{Label, PointKind, PointSource};
@@ -83,6 +86,8 @@ pub struct Config {
     pub mail: Mail,
     /// `requests`
     pub requests: requests::Settings,
+    /// `http`
+    pub http: Http,
     /// `retention`
     pub retention: Retention,
     /// `log`
@@ -398,6 +403,7 @@ impl Config {
             reports: file.reports.into(),
             mail,
             requests: file.requests,
+            http: file.http.check(&lines)?,
             retention: file.retention,
             log: file.log,
             closed: None,
@@ -556,6 +562,7 @@ struct File {
     mail: mail::FileMail,
     #[serde(with = "settings::Requests")]
     requests: requests::Settings,
+    http: FileHttp,
     retention: Retention,
     log: Log,
 }
@@ -571,6 +578,8 @@ impl File {
             &mut self.reports.templates,
             &mut self.mail.directory,
             &mut self.mail.smtp.ca_file,
+            &mut self.http.tls.certificate,
+            &mut self.http.tls.key,
         ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);

@@ -11,27 +11,47 @@ use crate::prices;
 use crate::time::parse_time;
 
 /// The fields of a posting, as a line or a row names them.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = Posting))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostingFields {
+    /// What is to be done.
     pub op: Operation,
+    /// The user of the account.
     pub user: Uuid,
+    /// 1 to 1,000,000,000,000. A refund or a void without points takes all that is left; a release has none.
     pub points: Option<i64>,
+    /// Of a recharge its source, of a void that of its recharge.
     pub source: Option<String>,
+    /// The kind of service.
     pub source_type: Option<String>,
+    /// The piece of work, such as a task.
     pub source_id: Option<String>,
+    /// The order that paid for a recharge.
     pub order_id: Option<i64>,
+    /// The key of the consume, recharge or hold that is meant.
     pub of: Option<String>,
+    /// Of a void: `used` (points that were used are taken too) or `remaining`.
     pub beyond: Option<String>,
+    /// The idempotency key, unique within the account.
     pub key: Option<String>,
+    /// Of a recharge: when its points expire (RFC 3339).
     #[serde(default, deserialize_with = "json_time")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<String>, format = DateTime))]
     pub expires_at: Option<DateTime<Utc>>,
+    /// Of a hold: when it ends (RFC 3339).
     #[serde(default, deserialize_with = "json_time")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<String>, format = DateTime))]
     pub until: Option<DateTime<Utc>>,
+    /// Of a consume: seconds of work.
     #[serde(default, deserialize_with = "json_duration")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
     pub duration: Option<Decimal>,
+    /// For people.
     pub description: Option<String>,
+    /// When it happened (RFC 3339); by default now.
     #[serde(default, deserialize_with = "json_time")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<String>, format = DateTime))]
     pub at: Option<DateTime<Utc>>,
 }
 
@@ -54,6 +74,7 @@ pub const COLUMNS: [&str; 15] = [
     "at",
 ];
 
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {

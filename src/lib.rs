@@ -80,6 +80,9 @@ pub mod yaml;
 
 #[cfg(feature = "service")]
 #[doc(hidden)]
+pub mod access;
+#[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod books;
 #[cfg(feature = "service")]
 #[doc(hidden)]
@@ -93,6 +96,9 @@ pub mod daemon;
 #[cfg(feature = "service")]
 #[doc(hidden)]
 pub mod document;
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub mod http;
 #[cfg(feature = "service")]
 #[doc(hidden)]
 pub mod jobs;

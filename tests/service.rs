@@ -20,6 +20,7 @@ mod demo;
 mod embedded;
 mod faults;
 mod floors;
+mod http;
 mod mail;
 mod pings;
 mod proof;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::future::ready;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,19 +11,12 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 
 use super::output::{complain, counted, grouped, progress, say, table, write_json};
-use super::posting::ReplyJson;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::bulk::{self, Encoding, Form, Format, LineReply, Summary};
+use crate::bulk::{self, Encoding, Form, Format, LineReply, ReplyJson, Summary};
 use crate::database::Database;
 use crate::ledger::{Poster, Reply};
 use crate::plain;
-
-/// Connections that post side by side. With two, one works while the other waits for the disk. More than eight help only a server
-/// with more cores. Only two were measured.
-pub fn lanes() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
-}
 
 /// Posts a file: NDJSON lines, or CSV with a header. Exit status 3 if a line was rejected.
 ///
@@ -153,10 +147,11 @@ impl Post {
         let began = Instant::now();
         let (posted, written) = program
             .with_ledger(async |database: &Database| {
-                let poster = Poster::start(database, &program.rules, lanes());
+                let poster = Poster::start(database, &program.rules, Poster::lanes());
                 let mut replies = Replies::new(stdin);
-                let posted = bulk::post(reader, form, &poster, program.clock, &stop, |reply| {
-                    replies.write(|out| write_reply(out, &reply, program.json))
+                let posted = bulk::post(reader, form, &poster, program.clock, &stop, |answered| {
+                    let mut answered = answered.iter();
+                    ready(answered.try_for_each(|reply| replies.write(|out| write_reply(out, reply, program.json))))
                 })
                 .await;
                 bar.finish_and_clear();

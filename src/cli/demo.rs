@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::business::Line;
 use self::folder::Folder;
-use super::bulk::{lanes, post_summary};
+use super::bulk::post_summary;
 use super::jobs::local;
 use super::output::{grouped, json, progress, say, waiting};
 use super::signals::stop_on_signal;
@@ -212,10 +212,10 @@ async fn post(
     }
     let rules = Rules::from(&stage.config).into();
     let bar = progress(year.len() as u64, "posting", "postings");
-    let poster = Poster::start(database, &rules, lanes());
-    let posted = bulk::post(Cursor::new(text), Format::Ndjson, &poster, program.clock, stop, |_| {
-        bar.inc(1);
-        Ok(())
+    let poster = Poster::start(database, &rules, Poster::lanes());
+    let posted = bulk::post(Cursor::new(text), Format::Ndjson, &poster, program.clock, stop, |replies| {
+        bar.inc(replies.len() as u64);
+        std::future::ready(Ok(()))
     })
     .await;
     bar.finish_and_clear();

@@ -20,6 +20,7 @@ mod returns;
 mod run;
 mod signals;
 mod status;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,6 +105,8 @@ enum Command {
     Db(operate::Db),
     #[command(subcommand, name = "config")]
     Config(operate::ConfigCommand),
+    #[command(subcommand)]
+    Token(token::Token),
     Serve(operate::Serve),
     Demo(demo::Demo),
     #[command(hide = true)]
@@ -274,6 +277,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Repair(command) => command.run(&program).await,
         Command::Db(command) => command.run(&program).await,
         Command::Config(command) => command.run(&program),
+        Command::Token(command) => command.run(&program).await,
         Command::Serve(command) => command.run(&program, load).await,
         Command::Demo(command) => command.run(&program).await,
         Command::Manual(command) => command.run(&Args::command()),

@@ -1,13 +1,13 @@
 //! `recharge` and `consume`, and the answers to postings.
 
 use rust_decimal::Decimal;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time};
+use crate::bulk::ReplyJson;
 use crate::database::Database;
-use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, Refusal, Reply};
+use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, Reply};
 use crate::plain;
 use crate::time::time_text;
 
@@ -72,46 +72,6 @@ pub fn seconds(text: &str) -> Result<Decimal, String> {
     crate::prices::parse_seconds(text).map_err(|error| error.to_string())
 }
 
-/// A reply as JSON, for one posting or for a line of a file.
-#[derive(Serialize)]
-pub struct ReplyJson<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u64>,
-    status: &'static str,
-    #[serde(flatten)]
-    posted: Option<&'a Posted>,
-    #[serde(flatten)]
-    hold: Option<&'a Hold>,
-    #[serde(flatten)]
-    refusal: Option<RefusalJson>,
-    /// The key that the command made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct RefusalJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<Uuid>,
-    code: &'static str,
-    message: String,
-}
-
-impl<'a> ReplyJson<'a> {
-    /// The JSON of a reply; `line` for a line of a file, `user` if it is known.
-    pub fn new(line: Option<u64>, user: Option<Uuid>, reply: &'a Reply) -> ReplyJson<'a> {
-        let refused = |refusal: &Refusal| RefusalJson { user, code: refusal.code(), message: refusal.to_string() };
-        let (posted, hold, refusal) = match reply {
-            Reply::Posted(posted) | Reply::Replayed(posted) => (Some(posted), None, None),
-            Reply::Held(hold) | Reply::HeldBefore(hold) | Reply::Released(hold) | Reply::ReleasedBefore(hold) => {
-                (None, Some(hold), None)
-            }
-            Reply::Rejected(refusal) => (None, None, Some(refused(refusal))),
-        };
-        ReplyJson { line, status: reply.status(), posted, hold, refusal, key: None }
-    }
-}
-
 impl Recharge {
     /// Posts the recharge.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
@@ -132,7 +92,8 @@ impl Recharge {
         };
         let reply = post(posting, program).await?;
         // A void can name the recharge by its key only.
-        let json = ReplyJson { key: made_key.as_deref(), ..ReplyJson::new(None, Some(self.user), &reply) };
+        let mut json = ReplyJson::new(None, Some(self.user), &reply);
+        json.key = made_key.as_deref();
         program.answer(json, || reply_text(&reply, made_key.as_deref()))?;
         Ok(outcome(&reply))
     }

@@ -33,6 +33,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
 use crate::errors;
+use crate::http::{self, Pulse};
 use crate::jobs;
 use crate::ledger::Rules;
 use crate::mail;
@@ -59,6 +60,9 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(150);
 /// How much more time systemd is asked for, again and again, while a chunk keeps the daemon from stopping.
 const EXTENSION: Duration = Duration::from_secs(30);
 
+/// What `/readyz` says while the database is away.
+const DATABASE_AWAY: &str = "the database cannot be reached";
+
 /// How often a daemon writes its sign of life.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
 
@@ -76,16 +80,48 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
     let mut status = Status::new(Notifier::from_environment());
-    let Some(database) = open(config, &mut status, &stop).await? else { return Ok(()) };
-    let served = host(config, reload, &database, &mut hangup, &mut status, &stop).await;
+    let outside = Outside::open(config, &stop).await?;
+    let Some(database) = open(config, &mut status, &outside.pulse, &stop).await? else { return Ok(()) };
+    if let Some(server) = &outside.server {
+        server.open(&database);
+    }
+    let served = host(config, reload, &database, &outside, &mut hangup, &mut status, &stop).await;
+    stop.cancel();
+    if let Some(server) = outside.server {
+        server.stopped().await;
+    }
     status.notifier().stopping("closing the database");
     let closed = database.close().await;
     served?;
     Ok(closed?)
 }
 
+/// What the HTTP server sees of the daemon.
+struct Outside {
+    config: watch::Sender<Arc<Config>>,
+    rules: watch::Sender<Arc<Rules>>,
+    pulse: Arc<Pulse>,
+    server: Option<http::Running>,
+}
+
+impl Outside {
+    async fn open(config: &Config, stop: &CancellationToken) -> anyhow::Result<Outside> {
+        let rules = watch::Sender::new(Arc::new(Rules::from(config)));
+        let config = watch::Sender::new(Arc::new(config.clone()));
+        let pulse = Arc::<Pulse>::default();
+        let server =
+            http::Server::start(config.subscribe(), rules.subscribe(), Arc::clone(&pulse), stop.clone()).await?;
+        Ok(Outside { config, rules, pulse, server })
+    }
+}
+
 /// Waits for the database and prepares it. None if the daemon is stopped first.
-async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) -> anyhow::Result<Option<Database>> {
+async fn open(
+    config: &Config,
+    status: &mut Status,
+    pulse: &Pulse,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Database>> {
     let mut pauses = Backoff::DATABASE.pauses();
     loop {
         let tried = stop.run_until_cancelled(async {
@@ -105,7 +141,10 @@ async fn open(config: &Config, status: &mut Status, stop: &CancellationToken) ->
                 status.database_is_there();
                 return Ok(Some(database));
             }
-            Some(Err(error)) if error.is_transient() => status.database_is_away(&error),
+            Some(Err(error)) if error.is_transient() => {
+                pulse.beat(Some(DATABASE_AWAY.to_owned()));
+                status.database_is_away(&error);
+            }
             Some(Err(error)) => return Err(error.into()),
         }
         if stop.run_until_cancelled(pauses.sleep()).await.is_none() {
@@ -118,11 +157,12 @@ async fn host(
     config: &Config,
     reload: impl Fn() -> Result<Config, ConfigError>,
     database: &Database,
+    outside: &Outside,
     hangup: &mut Signal,
     status: &mut Status,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut host = Host::new(config, database, stop);
+    let mut host = Host::new(config, database, outside, stop);
     let mut waker = Waker::start().await?;
     announce(config);
     let health = Health::start(status.notifier());
@@ -135,6 +175,7 @@ async fn host(
         let sleep = match round {
             Ok((now, tick)) => {
                 outage.reset();
+                outside.pulse.beat(None);
                 status.database_is_there();
                 status.show(host.scheduler.board(), &tick, &host.stats, &host.missing.borrow());
                 host.write_sign_of_life(status.line()).await;
@@ -146,6 +187,7 @@ async fn host(
                 if host.scheduler.under_way() > 0 { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
             }
             Err(error) => {
+                outside.pulse.beat(Some(DATABASE_AWAY.to_owned()));
                 if error.is_transient() {
                     status.database_is_away(&error);
                 } else {
@@ -198,9 +240,9 @@ struct Host {
 }
 
 impl Host {
-    fn new(config: &Config, database: &Database, stop: &CancellationToken) -> Host {
+    fn new(config: &Config, database: &Database, outside: &Outside, stop: &CancellationToken) -> Host {
         let store = Store::new(database, config.jobs.takeover);
-        let configs = watch::Sender::new(Arc::new(config.clone()));
+        let configs = outside.config.clone();
         let pings = Arc::new(Pings::default());
         let observer = alarms::observer(configs.subscribe(), &pings);
         let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone()).observed(observer);
@@ -211,7 +253,7 @@ impl Host {
             scheduler,
             registered: false,
             config: configs,
-            rules: watch::Sender::new(Arc::new(Rules::from(config))),
+            rules: outside.rules.clone(),
             stats: Arc::default(),
             pings,
             missing,
@@ -357,13 +399,13 @@ fn announce(config: &Config) {
 /// Warns of settings that a reload does not change.
 fn warn_of_restart(old: &Config, new: &Config, is_the_same_database: bool) {
     let settings = |config: &Config| {
-        let Config { state_dir, requests, log, .. } = config;
+        let Config { state_dir, requests, log, http, .. } = config;
         let database = crate::config::Database { url: None, ..config.database.clone() };
-        format!("{database:?} {state_dir:?} {:?} {requests:?} {log:?}", config.jobs.takeover)
+        format!("{database:?} {state_dir:?} {:?} {requests:?} {log:?} {http:?}", config.jobs.takeover)
     };
     if settings(old) != settings(new) || !is_the_same_database {
         warn!(
-            "state_dir, database, jobs.takeover_seconds, requests and log change only when pointsd is restarted; only the user and the \
+            "state_dir, database, jobs.takeover_seconds, requests, http and log change only when pointsd is restarted; only the user and the \
              password of the database are taken now"
         );
     }

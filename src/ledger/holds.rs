@@ -10,6 +10,7 @@ use super::reply::serialize_time;
 use super::session::Error;
 
 /// Points of an account that are reserved for a piece of work.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hold {
     /// The user of the account.
@@ -37,6 +38,7 @@ pub struct Hold {
 }
 
 /// What became of a hold.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldState {

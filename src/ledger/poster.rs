@@ -77,6 +77,12 @@ impl Poster {
         Poster { lanes: lanes.collect(), tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
     }
 
+    /// Lanes that suit this machine. With two, one works while the other waits for the disk. More than eight help only a server
+    /// with more cores. Only two were measured.
+    pub fn lanes() -> usize {
+        std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
+    }
+
     /// Posts one posting, in a group with whatever else is waiting. A dropped future does not call it back.
     ///
     /// # Errors

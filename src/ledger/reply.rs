@@ -60,6 +60,7 @@ impl Reply {
 }
 
 /// What a posting wrote. Serialises to the JSON of its first entry, and what belongs to the whole.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Posted {
     /// The entry that stands for the posting: of a refund in several parts the first.
@@ -275,6 +276,7 @@ impl Refusal {
 }
 
 /// One line of an account's history. Serialises to the JSON that every command shows.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The user of the account.
@@ -301,9 +303,11 @@ pub struct Entry {
     pub allocations: Vec<Allocation>,
     /// When it happened.
     #[serde(serialize_with = "serialize_time")]
+    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
     pub at: DateTime<Utc>,
     /// Seconds, where the service is charged by time.
     #[serde(serialize_with = "decimal")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
     pub duration: Option<Decimal>,
     /// For people.
     pub description: String,
@@ -334,6 +338,7 @@ pub struct Asked {
 }
 
 /// Points of an entry that touched a batch.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Allocation {
     /// The batch's number within the account.
@@ -343,6 +348,7 @@ pub struct Allocation {
 }
 
 /// The type of an entry.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryType {

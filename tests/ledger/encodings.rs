@@ -41,12 +41,13 @@ async fn a_character_that_the_database_lacks_spoils_its_own_line() {
     let text = case.to_owned() + &more.collect::<String>();
     let mut refused = Vec::new();
     let stop = CancellationToken::new();
-    let summary = bulk::post(Cursor::new(text), Format::Ndjson, &poster, chrono::Utc::now, &stop, |reply| {
-        if let Reply::Rejected(Refusal::Malformed(why)) = reply.reply {
+    let summary = bulk::post(Cursor::new(text), Format::Ndjson, &poster, chrono::Utc::now, &stop, |replies| {
+        for reply in replies {
+            let Reply::Rejected(Refusal::Malformed(why)) = reply.reply else { continue };
             assert!(why.starts_with("the database cannot store it: character with byte sequence 0xf0"), "{why}");
             refused.push(reply.line);
         }
-        Ok(())
+        std::future::ready(Ok(()))
     });
     let summary = summary.await.unwrap();
     assert_eq!((summary.posted, summary.rejected()), (198, 5));

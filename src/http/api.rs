@@ -1,0 +1,66 @@
+//! The API under `/v1`, and its description.
+
+mod postings;
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::MayLook;
+use super::{Server, health};
+
+/// What the description says of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "pointsd",
+        description = "A ledger of expiring points. Every call but those of health needs a token: `Authorization: Bearer TOKEN`. \
+                       A call is safe to send again: a posting under the same key replays.",
+    ),
+    modifiers(&Security),
+    tags(
+        (name = "postings", description = "Changes of points"),
+        (name = "health", description = "Whether the daemon is at work"),
+    )
+)]
+struct Description;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(bearer));
+    }
+}
+
+/// All routes with their description.
+pub(super) fn router() -> OpenApiRouter<Server> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(openapi))
+        .routes(routes!(postings::post))
+}
+
+/// The description of the API, as the file docs/openapi.json has it.
+pub fn description() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let (_, openapi) = router().split_for_parts();
+        openapi.to_pretty_json().unwrap_or_default() + "\n"
+    });
+    &TEXT
+}
+
+/// This description.
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "health",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
+async fn openapi(_: MayLook) -> Response {
+    ([("content-type", "application/json")], description()).into_response()
+}

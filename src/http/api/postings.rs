@@ -1,0 +1,373 @@
+//! `POST /v1/postings`: one posting, an array of them, or a stream of lines.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::Utc;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use http_body_util::LengthLimitError;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::super::auth::MayPost;
+use super::super::{BODY_UNIT, Problem, Server};
+use crate::bulk::{self, Encoding, Form, Format, ReplyJson, Summary};
+use crate::fields::PostingFields;
+use crate::ledger::{KeyHolder, Posting, Refusal, Reply};
+
+/// The largest JSON body, in bytes. Streams have no limit.
+const LARGEST_BODY: usize = 8 << 20;
+
+/// Postings in an array at most.
+const LONGEST_ARRAY: usize = 10_000;
+
+/// How much of a larger body is read, in bytes, and for how long.
+const MOST_DISCARDED: usize = 8 * LARGEST_BODY;
+const LONGEST_DISCARD: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a body or a stream may stand still.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Pieces of replies that wait for the client to read them; each has up to a chunk of lines.
+const PIECES_WAITING: usize = 2;
+
+/// Which replies a stream is to have.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Replies {
+    /// A line for each line. Read them while you send: a stream whose replies are not read stands still.
+    #[default]
+    All,
+    /// A line for each rejected line, and a last one with the counts: for a client that reads only after it has sent everything.
+    Rejected,
+}
+
+/// How a call wants to be answered.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Options {
+    /// Of a stream: `all`, or `rejected` and a last line with the counts.
+    #[serde(default)]
+    #[param(inline)]
+    replies: Replies,
+}
+
+/// Posts one posting, an array of them, or a stream of lines.
+///
+/// A posting that was sent before, under the same key, is answered as it was then, with the status `replayed`.
+///
+/// - `application/json` with an object: one posting. `Idempotency-Key` is its key where it has none.
+/// - `application/json` with an array of at most 10,000: the replies come as an array, each with its own status.
+/// - `application/x-ndjson`: a posting a line, without limit; a reply a line comes while the call is still being sent.
+/// - `text/csv`: the same with a header of field names; `charset` names the encoding.
+///
+/// A stream that ends early ends with a line that is a problem. Send it again from its start: posted lines replay.
+#[utoipa::path(
+    post, path = "/v1/postings", tag = "postings",
+    params(Options, ("Idempotency-Key" = Option<String>, Header, description = "The key of a single posting that has none")),
+    request_body(content(
+        (Postings = "application/json"),
+        (String = "application/x-ndjson"),
+        (String = "text/csv"),
+    )),
+    responses(
+        (status = 200, description = "Posted now or before; of an array or a stream a reply for each", content(
+            (Answers = "application/json"), (String = "application/x-ndjson"))),
+        (status = 400, description = "Malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token has not the scope", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The key belongs to another posting; `stored` is what has it", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "Too large for one call", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Another media type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Refused by the rules of the ledger; `code` says which", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Overloaded, or the database is away; send it again after Retry-After seconds", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+    security(("token" = ["post"]))
+)]
+pub(super) async fn post(
+    State(server): State<Server>,
+    _: MayPost,
+    options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Query(options) = options.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let content_type =
+        headers.get(header::CONTENT_TYPE).map_or("application/json", |value| value.to_str().unwrap_or_default());
+    let (media, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let media = media.trim().to_ascii_lowercase();
+    let key = idempotency_key(&headers)?;
+    let format = match media.as_str() {
+        "application/json" => return json(&server, &headers, key, body).await,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::Ndjson,
+        "text/csv" => Format::Csv { delimiter: None },
+        _ => {
+            let detail = "send application/json, application/x-ndjson or text/csv";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+        }
+    };
+    if key.is_some() {
+        let detail = "Idempotency-Key is for a single posting; give each line a key of its own";
+        return Err(Problem::bad_request(detail));
+    }
+    let form = Form { format, encoding: encoding(parameters)? };
+    lines(&server, form, options.replies, body)
+}
+
+/// A posting, or an array of them.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it only describes what `json` reads by hand, so that one bad posting spoils no other")]
+pub(super) enum Postings {
+    One(PostingFields),
+    Several(Vec<PostingFields>),
+}
+
+/// The reply to a posting, or the replies to an array.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum Answers<'a> {
+    One(ReplyJson<'a>),
+    Several(Vec<ReplyJson<'a>>),
+}
+
+/// The key that the call names for its posting.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(key) if !key.is_empty() => Ok(Some(key.to_owned())),
+        _ => Err(Problem::bad_request("Idempotency-Key is empty or no UTF-8")),
+    }
+}
+
+/// The encoding of CSV, from the parameters of the media type.
+fn encoding(parameters: &str) -> Result<Option<&'static Encoding>, Problem> {
+    let named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    let charset = named.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset")).map(|(_, value)| value).next();
+    let Some(charset) = charset.map(|value| value.trim().trim_matches('"')) else { return Ok(None) };
+    let found = Encoding::for_label_no_replacement(charset.as_bytes());
+    found.map(Some).ok_or_else(|| Problem::bad_request(format!("there is no encoding {charset}; send UTF-8")))
+}
+
+/// Posts what a JSON body has.
+async fn json(server: &Server, headers: &HeaderMap, key: Option<String>, body: Body) -> Result<Response, Problem> {
+    let (body, _room) = read(server, headers, body).await?;
+    if body.trim_ascii_start().starts_with(b"[") {
+        if key.is_some() {
+            let detail = "Idempotency-Key is for a single posting; give each posting of the array a key of its own";
+            return Err(Problem::bad_request(detail));
+        }
+        return several(server, &body).await;
+    }
+    let posting = bulk::parse_json(&body, key, Utc::now).map_err(Problem::bad_request)?;
+    let user = posting.user;
+    let reply = server.poster()?.post(posting).await.map_err(|error| Problem::from(&*error))?;
+    match &reply {
+        Reply::Rejected(refusal) => Err(refused(refusal).with("user", user)),
+        _ => Ok(Json(Answers::One(ReplyJson::new(None, Some(user), &reply))).into_response()),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let status = match refusal {
+        Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+        Refusal::KeyConflict(_) => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let problem = Problem::new(status, refusal.code(), refusal.to_string());
+    match refusal {
+        Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }) => problem.with(
+            "stored",
+            serde_json::json!({ "seq": seq, "type": kind, "amount": amount, "source_type": source_type }),
+        ),
+        Refusal::KeyConflict(KeyHolder::Hold { points, state }) => {
+            problem.with("stored", serde_json::json!({ "type": "hold", "points": points, "state": state }))
+        }
+        _ => problem,
+    }
+}
+
+/// Posts an array. A malformed posting is rejected, and the others are posted.
+async fn several(server: &Server, body: &[u8]) -> Result<Response, Problem> {
+    let items: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body is no JSON array of postings: {error}")))?;
+    if items.len() > LONGEST_ARRAY {
+        let detail =
+            format!("the array has {} postings; send at most {LONGEST_ARRAY}, or a stream of lines", items.len());
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+    }
+    let parsed: Vec<Result<Posting, String>> =
+        items.iter().map(|item| bulk::parse_json(item.get().as_bytes(), None, Utc::now)).collect();
+    let postings: Vec<Posting> = parsed.iter().filter_map(|posting| posting.as_ref().ok().cloned()).collect();
+    let feed = server.poster()?.feed();
+    let pending = feed.hand_over(postings).await.map_err(|error| Problem::from(&*error))?;
+    let mut replies = pending.replies().await.map_err(|error| Problem::from(&*error))?.into_iter();
+    let answers: Vec<(Option<Uuid>, Reply)> = parsed
+        .into_iter()
+        .filter_map(|posting| match posting {
+            Ok(posting) => replies.next().map(|reply| (Some(posting.user), reply)),
+            Err(why) => Some((None, Reply::Rejected(Refusal::Malformed(why)))),
+        })
+        .collect();
+    let lines = answers.iter().zip(1..).map(|((user, reply), line)| ReplyJson::new(Some(line), *user, reply));
+    Ok(Json(Answers::Several(lines.collect())).into_response())
+}
+
+/// Reads a body, once there is room in memory for it.
+async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    let too_large = || {
+        let detail =
+            format!("the body is larger than {LARGEST_BODY} bytes; send a stream of lines, which has no limit");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let length = length.unwrap_or(LARGEST_BODY);
+    if length > LARGEST_BODY {
+        discard(body).await;
+        return Err(too_large());
+    }
+    let units = u32::try_from(length.div_ceil(BODY_UNIT).max(1)).unwrap_or(u32::MAX);
+    let room = Arc::clone(&server.0.bodies).try_acquire_many_owned(units);
+    let room =
+        room.map_err(|_| Problem::unavailable("overloaded", "too many calls are under way; send it again later"))?;
+    match axum::body::to_bytes(body, LARGEST_BODY).await {
+        Ok(body) => Ok((body, room)),
+        Err(error) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => Err(too_large()),
+        Err(_) => Err(Problem::bad_request("the body was cut off")),
+    }
+}
+
+/// Reads some of a body that is too large: most clients read no answer before they have sent all.
+async fn discard(body: Body) {
+    let mut left = MOST_DISCARDED;
+    let mut frames = body.into_data_stream();
+    let reading = async {
+        while let Some(Ok(frame)) = frames.next().await
+            && left > frame.len()
+        {
+            left -= frame.len();
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST_DISCARD, reading).await;
+}
+
+/// Posts a stream of lines, and answers while it is read.
+fn lines(server: &Server, form: Form, wanted: Replies, body: Body) -> Result<Response, Problem> {
+    let poster = server.poster()?;
+    let place = Arc::clone(&server.0.streams).try_acquire_owned();
+    let place =
+        place.map_err(|_| Problem::unavailable("overloaded", "too many streams are under way; send it again later"))?;
+    let (sender, pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let frames = body.into_data_stream().map_err(io::Error::other);
+    // Without it the thread that reads would wait for a client that sends no more, and with it the connection.
+    let ended = CancellationToken::new();
+    let frames = in_time(frames).take_until(ended.clone().cancelled_owned());
+    let input = SyncIoBridge::new(StreamReader::new(Box::pin(frames)));
+    let stop = server.stop().clone();
+    tokio::spawn(async move {
+        let _place = place;
+        let _ended = ended.drop_guard();
+        let posted = bulk::post(input, form, &poster, Utc::now, &stop, |replies| {
+            let mut piece = Vec::new();
+            for reply in replies.iter().filter(|reply| wanted == Replies::All || reply.reply.refusal().is_some()) {
+                write_line(&mut piece, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply));
+            }
+            send(sender.clone(), piece)
+        });
+        let mut last = Vec::new();
+        match posted.await {
+            Ok(summary) if summary.stopped => {
+                let detail = format!(
+                    "the daemon is stopping; lines 1 to {} have been answered. Send the same lines again: posted ones replay",
+                    summary.last_line
+                );
+                write_line(&mut last, &Problem::unavailable("stopping", detail).with("line", summary.last_line));
+            }
+            Ok(summary) if wanted == Replies::Rejected => write_line(&mut last, &Counts::from(summary)),
+            Ok(_) | Err(bulk::Error::Output { .. }) => {}
+            Err(error) => write_line(&mut last, &early_end(&error)),
+        }
+        // The client may have gone.
+        let _ = send(sender, last).await;
+    });
+    let pieces = stream::unfold(pieces, async |mut pieces| Some((Ok::<_, Infallible>(pieces.recv().await?), pieces)));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pieces)).into_response())
+}
+
+/// Sends a piece of replies once the client has read those before.
+async fn send(sender: mpsc::Sender<Bytes>, piece: Vec<u8>) -> io::Result<()> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    match tokio::time::timeout(LONGEST_PAUSE, sender.send(piece.into())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the replies were not read")),
+    }
+}
+
+/// A stream that fails if nothing comes for too long.
+fn in_time<T>(frames: impl Stream<Item = io::Result<T>> + Send) -> impl Stream<Item = io::Result<T>> + Send {
+    stream::unfold(Box::pin(frames), async |mut frames| {
+        match tokio::time::timeout(LONGEST_PAUSE, frames.next()).await {
+            Ok(frame) => Some((frame?, frames)),
+            Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the lines stood still")), frames)),
+        }
+    })
+}
+
+fn write_line(out: &mut Vec<u8>, value: &impl Serialize) {
+    // Neither the values nor the buffer can fail.
+    let _ = serde_json::to_writer(&mut *out, value);
+    out.push(b'\n');
+}
+
+/// Why a stream ended before its last line.
+fn early_end(error: &bulk::Error) -> Problem {
+    let again = "Send the same lines again: posted ones replay";
+    match error {
+        bulk::Error::Header { .. } => Problem::bad_request(error.to_string()),
+        bulk::Error::Input { after, source } => {
+            Problem::bad_request(format!("{error}: {source}. {again}")).with("line", after)
+        }
+        bulk::Error::Ledger { through, source } => Problem::from(&**source).with("line", through),
+        bulk::Error::Output { .. } => Problem::internal(error),
+    }
+}
+
+/// The last line of a stream of which only the rejected lines were wanted.
+#[derive(Serialize)]
+struct Counts {
+    status: &'static str,
+    lines: u64,
+    posted: u64,
+    held: u64,
+    released: u64,
+    replayed: u64,
+    rejected: BTreeMap<&'static str, u64>,
+}
+
+impl From<Summary> for Counts {
+    fn from(summary: Summary) -> Counts {
+        let lines = summary.lines();
+        let Summary { posted, held, released, replayed, rejected, .. } = summary;
+        Counts { status: "done", lines, posted, held, released, replayed, rejected }
+    }
+}

@@ -1,0 +1,113 @@
+//! Which calls are let in: those with a token of the right scope.
+
+use std::net::IpAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use chrono::Utc;
+
+use super::Server;
+use super::problem::Problem;
+use crate::access::{Holder, Scope};
+
+/// From where a call comes.
+#[derive(Clone, Copy, Debug)]
+pub enum Peer {
+    /// From this address.
+    Address(IpAddr),
+    /// By the Unix socket.
+    Socket,
+}
+
+impl Peer {
+    /// Whether it is a process of this machine.
+    pub fn is_local(self) -> bool {
+        match self {
+            Peer::Address(address) => address.to_canonical().is_loopback(),
+            Peer::Socket => true,
+        }
+    }
+}
+
+/// A caller that may post.
+pub struct MayPost;
+/// A caller that may read.
+pub struct MayRead;
+/// A caller that may operate; its orders are written down.
+pub struct MayOperate(pub Holder);
+/// A caller of this machine, or one that may read.
+pub struct MayLook;
+
+impl FromRequestParts<Server> for MayPost {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayPost, Problem> {
+        holder(parts, server, Scope::Post).await.map(|_| MayPost)
+    }
+}
+
+impl FromRequestParts<Server> for MayRead {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayRead, Problem> {
+        holder(parts, server, Scope::Read).await.map(|_| MayRead)
+    }
+}
+
+impl FromRequestParts<Server> for MayOperate {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayOperate, Problem> {
+        holder(parts, server, Scope::Operate).await.map(MayOperate)
+    }
+}
+
+impl FromRequestParts<Server> for MayLook {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayLook, Problem> {
+        match parts.extensions.get::<Peer>() {
+            Some(peer) if peer.is_local() => Ok(MayLook),
+            _ => holder(parts, server, Scope::Read).await.map(|_| MayLook),
+        }
+    }
+}
+
+/// The holder of the call's token, if it has the scope.
+async fn holder(parts: &Parts, server: &Server, scope: Scope) -> Result<Holder, Problem> {
+    let text = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(text) = text.and_then(bearer) else {
+        let detail =
+            "the call has no token: send the header `Authorization: Bearer TOKEN`; `pointsd token create` makes one";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail));
+    };
+    let holder = server.holder_of(text).await?;
+    if holder.scopes.contains(&scope) {
+        return Ok(holder);
+    }
+    let detail = format!("the token {} has not the scope {scope}", holder.name);
+    Err(Problem::new(StatusCode::FORBIDDEN, "scope", detail))
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+impl Server {
+    /// The holder of a token. A valid one is always let in; of the others only so many a second are told that they are wrong, so
+    /// that guessing is slow and fills no log.
+    pub(super) async fn holder_of(&self, token: &str) -> Result<Holder, Problem> {
+        if let Some(holder) = self.ledger()?.tokens.check(token, Utc::now()).await? {
+            return Ok(holder);
+        }
+        if self.guesses().check().is_err() {
+            let detail = "too many calls came with a wrong token; wait before the next one";
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail).after(1));
+        }
+        let detail =
+            "the token is not valid: it is misspelt, has ended or was revoked; `pointsd token list` shows which are";
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", detail))
+    }
+}

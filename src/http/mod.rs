@@ -1,0 +1,210 @@
+//! The HTTP server of the daemon: the API under `/v1`, health, metrics and the status page.
+//!
+//! It is there before the database is, so that `/readyz` can say what the daemon waits for. A call that needs the database meanwhile
+//! is answered with 503.
+
+pub mod api;
+mod auth;
+mod health;
+mod listen;
+mod problem;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use governor::{DefaultDirectRateLimiter, Quota};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::info;
+
+pub use auth::{MayLook, MayOperate, MayPost, MayRead, Peer};
+pub use health::Pulse;
+pub use problem::Problem;
+
+use crate::access::Tokens;
+use crate::config::Config;
+use crate::database::Database;
+use crate::ledger::{Poster, Rules};
+use listen::Listener;
+
+/// The longest time for an answer, but for streams, which go on as long as they move.
+const LONGEST_CALL: Duration = Duration::from_secs(30);
+
+/// Bodies of calls that are in memory at a time, in units of [`BODY_UNIT`]: 64 MiB.
+const BODY_UNITS: usize = 64 << 10;
+
+/// The unit in which the memory of bodies is counted, in bytes.
+const BODY_UNIT: usize = 1 << 10;
+
+/// Streams of postings at a time. Each has a thread that reads it.
+const STREAMS: usize = 16;
+
+/// Calls with a wrong token that are answered as such, a second.
+const GUESSES: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(9);
+
+/// How long calls under way may take when the daemon stops.
+const LONGEST_DRAIN: Duration = Duration::from_secs(40);
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    config: watch::Receiver<Arc<Config>>,
+    rules: watch::Receiver<Arc<Rules>>,
+    ledger: OnceLock<Ledger>,
+    pulse: Arc<Pulse>,
+    guesses: DefaultDirectRateLimiter,
+    bodies: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// The database and what works on it.
+pub(crate) struct Ledger {
+    pub database: Database,
+    pub tokens: Tokens,
+    poster: Mutex<(Arc<Rules>, Poster)>,
+}
+
+/// A server that is listening.
+pub struct Running {
+    server: Server,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens where the configuration says; None where it says nothing.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, or a certificate that cannot be used.
+    pub async fn start(
+        config: watch::Receiver<Arc<Config>>,
+        rules: watch::Receiver<Arc<Rules>>,
+        pulse: Arc<Pulse>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Option<Running>> {
+        let http = config.borrow().http.clone();
+        let Some(listen) = &http.listen else { return Ok(None) };
+        let listener =
+            Listener::bind(listen).await.with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
+        let tls = http.tls.as_ref().map(listen::tls).transpose()?;
+        let server = Server(Arc::new(Inner {
+            config,
+            rules,
+            ledger: OnceLock::new(),
+            pulse,
+            guesses: DefaultDirectRateLimiter::direct(Quota::per_second(GUESSES)),
+            bodies: Arc::new(Semaphore::new(BODY_UNITS)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            stop,
+        }));
+        let address = listener.address();
+        info!(address, tls = tls.is_some(), "listening for HTTP on {address}");
+        let task = tokio::spawn(listener.serve(server.clone(), tls));
+        Ok(Some(Running { server, task }))
+    }
+
+    fn router(&self) -> Router {
+        let (router, _) = api::router().split_for_parts();
+        router
+            .fallback(async || {
+                Problem::not_found("there is nothing at this address; /v1/openapi.json lists what there is")
+            })
+            .method_not_allowed_fallback(async || {
+                Problem::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method",
+                    "this address has another method; see /v1/openapi.json",
+                )
+            })
+            .layer(middleware::from_fn(guard))
+            .layer(CatchPanicLayer::custom(|_| {
+                Problem::internal(&std::io::Error::other("a handler panicked; the message is above")).into_response()
+            }))
+            .with_state(self.clone())
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config.borrow())
+    }
+
+    /// The database and what works on it.
+    ///
+    /// # Errors
+    /// 503 while the daemon waits for the database.
+    pub(crate) fn ledger(&self) -> Result<&Ledger, Problem> {
+        let ledger = self.0.ledger.get().filter(|_| self.pulse().not_ready().is_none());
+        let detail = "the daemon waits for its database; make the call again later";
+        ledger.ok_or_else(|| Problem::unavailable("database_away", detail))
+    }
+
+    /// The poster for the rules as they are now.
+    pub(crate) fn poster(&self) -> Result<Poster, Problem> {
+        let ledger = self.ledger()?;
+        let rules = Arc::clone(&self.0.rules.borrow());
+        let mut current = ledger.poster.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current.0, &rules) {
+            // Calls under way hold the old one until they are answered.
+            *current = (Arc::clone(&rules), Poster::start(&ledger.database, &rules, Poster::lanes()));
+        }
+        Ok(current.1.clone())
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.0.pulse
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
+    fn guesses(&self) -> &DefaultDirectRateLimiter {
+        &self.0.guesses
+    }
+}
+
+impl Running {
+    /// Calls that need the database are answered from now on.
+    pub fn open(&self, database: &Database) {
+        let rules = Arc::clone(&self.server.0.rules.borrow());
+        let poster = Poster::start(database, &rules, Poster::lanes());
+        let ledger =
+            Ledger { database: database.clone(), tokens: Tokens::new(database), poster: Mutex::new((rules, poster)) };
+        // It is opened once.
+        let _ = self.server.0.ledger.set(ledger);
+    }
+
+    /// Waits for the calls under way, after the daemon was told to stop.
+    pub async fn stopped(self) {
+        let _ = self.task.await;
+    }
+}
+
+/// Bounds the time of a call, and adds the headers that all answers have.
+async fn guard(request: Request, next: Next) -> Response {
+    let late = || {
+        let detail =
+            "the call took too long. A posting may have been posted: send it again under the same key, then it replays";
+        Problem::unavailable("timeout", detail).into_response()
+    };
+    let answer = tokio::time::timeout(LONGEST_CALL, next.run(request)).await;
+    let mut response = answer.unwrap_or_else(|_| late());
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
