@@ -5,8 +5,8 @@ mod zone;
 use std::time::Duration;
 
 use chrono::{
-    DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _,
-    Timelike as _, Utc,
+    DateTime, Datelike as _, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta,
+    TimeZone as _, Timelike as _, Utc,
 };
 
 pub use zone::Change;
@@ -87,6 +87,44 @@ pub fn from_local(local: NaiveDateTime, zone: Zone) -> Option<DateTime<Utc>> {
 /// twice, the first.
 pub fn start_of_day(day: NaiveDate, zone: Zone) -> DateTime<Utc> {
     from_local(day.and_time(NaiveTime::MIN), zone).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Whole days of a zone that have begun, and the instants between which they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days {
+    /// The first day.
+    pub first: NaiveDate,
+    /// The last day. It may be under way.
+    pub last: NaiveDate,
+    /// When the first one begins.
+    pub from: DateTime<Utc>,
+    /// When the last one ends, or now if it is under way.
+    pub before: DateTime<Utc>,
+}
+
+impl Days {
+    /// The days from `first` to `last`, by default from the first of the month to today.
+    ///
+    /// # Errors
+    /// Says what was wrong with them, and what to give instead.
+    pub fn new(
+        first: Option<NaiveDate>,
+        last: Option<NaiveDate>,
+        zone: Zone,
+        now: DateTime<Utc>,
+    ) -> Result<Days, String> {
+        let today = now.with_timezone(&zone).date_naive();
+        let last = last.unwrap_or(today);
+        let first = first.unwrap_or_else(|| last.with_day(1).unwrap_or(last));
+        if first > last {
+            return Err(format!("the first day, {first}, is after the last one, {last}; exchange them"));
+        }
+        if last > today {
+            return Err(format!("the last day, {last}, has not begun in {}; give {today} at the latest", zone.name()));
+        }
+        let end = last.succ_opt().map_or(now, |day| start_of_day(day, zone));
+        Ok(Days { first, last, from: start_of_day(first, zone), before: end.min(now) })
+    }
 }
 
 /// The local time of day as it stands in names of files: `023000`. Where the clock shows it a second time, because it was

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Balance, BalanceThen, NEVER, NextExpiry, Session, Then, Totals};
+use crate::ledger::{Balance, BalanceThen, NEVER, NextExpiry, Reader, Then, Totals};
 use crate::time::{Zone, time_text};
 
 /// Shows an account: its balance, available and held points, arrears and totals.
@@ -84,7 +84,7 @@ impl BalanceOf {
         let now = program.now_or(None);
         let balance = program
             .with_ledger(async |database: &Database| {
-                Ok(Session::connect(database).await?.balance(self.user, now).await?)
+                Ok(Reader::new(&**database.connection().await?).balance(self.user, now).await?)
             })
             .await?;
         program.answer(balance, || balance_text(&balance, program.config.time_zone))
@@ -93,7 +93,7 @@ impl BalanceOf {
     async fn at(&self, then: Then, program: &Program) -> anyhow::Result<()> {
         let balance = program
             .with_ledger(async |database: &Database| {
-                Ok(Session::connect(database).await?.balance_then(self.user, then).await?)
+                Ok(Reader::new(&**database.connection().await?).balance_then(self.user, then).await?)
             })
             .await?;
         let (effective_at, as_of) = match then {
@@ -151,7 +151,7 @@ fn next_expiry(next: Option<NextExpiry>, zone: Zone) -> String {
 }
 
 /// The day, with the time of day where that is not midnight.
-fn day_or_time(at: DateTime<Utc>, zone: Zone) -> String {
+pub(super) fn day_or_time(at: DateTime<Utc>, zone: Zone) -> String {
     let local = at.with_timezone(&zone);
     if local.time() == NaiveTime::MIN {
         local.format("%Y-%m-%d").to_string()
@@ -169,7 +169,7 @@ impl CheckOf {
         let at = program.now_or(None);
         let check = program
             .with_ledger(async |database: &Database| {
-                Ok(Session::connect(database).await?.check(self.user, self.points, at).await?)
+                Ok(Reader::new(&**database.connection().await?).check(self.user, self.points, at).await?)
             })
             .await?;
         program.answer(check, || {

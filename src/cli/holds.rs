@@ -7,7 +7,7 @@ use super::posting::post_and_answer;
 use super::returns::Work;
 use super::{Outcome, Program, Time};
 use crate::database::Database;
-use crate::ledger::{Hold, Kind, Posting, Session};
+use crate::ledger::{Hold, Kind, Posting, Reader};
 use crate::time::time_text;
 
 /// Reserves points for a task before it begins. The consume of the task then takes them. Exit status 3 if they are not there.
@@ -83,7 +83,9 @@ impl Holds {
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let now = program.now_or(None);
         let holds = program
-            .with_ledger(async |database: &Database| Ok(Session::connect(database).await?.holds(self.user).await?))
+            .with_ledger(async |database: &Database| {
+                Ok(Reader::new(&**database.connection().await?).holds(self.user).await?)
+            })
             .await?;
         program.list(&holds, || {
             if holds.is_empty() {

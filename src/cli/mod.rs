@@ -5,6 +5,7 @@ mod arrears;
 mod bulk;
 mod demo;
 mod export;
+mod history;
 mod holds;
 mod jobs;
 mod manual;
@@ -87,6 +88,9 @@ enum Command {
     Holds(holds::Holds),
     Balance(account::BalanceOf),
     Check(account::CheckOf),
+    Batches(history::BatchesOf),
+    Entries(history::EntriesOf),
+    Statement(history::StatementOf),
     #[command(subcommand)]
     Price(price::Price),
     Post(bulk::Post),
@@ -263,6 +267,9 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Holds(command) => command.run(&program).await,
         Command::Balance(command) => command.run(&program).await,
         Command::Check(command) => command.run(&program).await,
+        Command::Batches(command) => command.run(&program).await,
+        Command::Entries(command) => command.run(&program).await,
+        Command::Statement(command) => command.run(&program).await,
         Command::Price(command) => command.run(&program),
         Command::Post(command) => command.run(&program).await,
         Command::Enqueue(command) => command.run(&program).await,

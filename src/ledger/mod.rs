@@ -4,7 +4,8 @@
 //! - The rules about points are a pure state machine (`decide`), which a [`Session`] feeds: it loads what a group of
 //!   postings touches, has them decided, and stores the outcome, in two round trips and one transaction.
 //! - A [`Poster`] shares groups between callers that come at once.
-//! - [`Session::sweep`] expires what is due; [`Session::balance`], [`Session::check`] and [`Session::export`] read.
+//! - [`Session::sweep`] expires what is due. [`Session::balance`], [`Session::check`] and [`Session::export`] read, and a [`Reader`]
+//!   reads an account's batches and its history.
 //!
 //! It reads no clock and knows no job: every instant comes from the caller.
 
@@ -16,6 +17,7 @@ mod key;
 mod poster;
 mod posting;
 mod read;
+mod reader;
 mod reply;
 mod rows;
 mod rules;
@@ -34,6 +36,7 @@ pub use read::{
     Balance, BalanceThen, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table, Then,
     Totals,
 };
+pub use reader::{Batches, EntryFilter, MOST_READ, Order, Page, Reader, Statement, statement};
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};

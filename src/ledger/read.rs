@@ -1,16 +1,15 @@
-//! Reads of the ledger: an account's balance, whether it covers a piece of work, and whole tables for export.
+//! What reads of the ledger tell: an account's balance and whether it covers a piece of work. Whole tables, for export.
 
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::cutoff::{CUTOFF_LIMIT, cutoff};
 use super::decide::arrears;
-use super::holds::{Hold, hold_from};
+use super::reader::Reader;
 use super::reply::{Entry, serialize_time};
 use super::rows::{account_from, batch_from, entry_from};
 use super::session::{Error, Session, Transaction};
@@ -194,50 +193,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Where the database fails.
     pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
         let at = to_microsecond(at);
-        let row = self.client().query_one(&self.statements().balance, &[&user, &at]).await?;
-        let next: Option<DateTime<Utc>> = row.try_get("next_expiry")?;
-        let points = row.try_get::<_, Option<i64>>("next_expiry_points")?.unwrap_or_default();
-        Ok(Balance {
-            user,
-            balance: row.try_get("balance")?,
-            available: row.try_get("available")?,
-            held: row.try_get("held")?,
-            arrears: row.try_get("arrears")?,
-            totals: Totals::from_row(&row)?,
-            next_expiry: next.map(|at| NextExpiry { at, points }),
-        })
-    }
-
-    /// Reads the account's balance and totals at a past instant. What the books said is told once it cannot change any more: when every
-    /// transaction that was writing entries has ended. Its cost grows with the entries recorded after the
-    /// instant, or with those before it where they are fewer and `then` is [`Then::AsOf`].
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn balance_then(&self, user: Uuid, then: Then) -> Result<BalanceThen, Error> {
-        if let Then::AsOf(_) = then {
-            cutoff(self.client(), CUTOFF_LIMIT).await?;
-        }
-        let (as_of, effective_at) = then.columns();
-        let sql = include_str!("../../sql/ledger/balance_then.sql");
-        let row = self
-            .client()
-            .query_typed_one(
-                sql,
-                &[(&user, Type::UUID), (&as_of, Type::TIMESTAMPTZ), (&effective_at, Type::TIMESTAMPTZ)],
-            )
-            .await?;
-        balance_then_from(user, &row)
-    }
-
-    /// The holds of an account that are neither captured nor released, the next to end first. One round trip.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn holds(&self, user: Uuid) -> Result<Vec<Hold>, Error> {
-        let sql = include_str!("../../sql/ledger/hold_list.sql");
-        let rows = self.client().query_typed(sql, &[(&user, Type::UUID)]).await?;
-        rows.iter().map(|row| Ok(hold_from(row)?.1)).collect()
+        balance_from(user, &self.client().query_one(&self.statements().balance, &[&user, &at]).await?)
     }
 
     /// Says whether the account covers work that will cost `required` points at `at`. One round trip.
@@ -245,8 +201,12 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// # Errors
     /// Where the database fails.
     pub async fn check(&self, user: Uuid, required: i64, at: DateTime<Utc>) -> Result<Check, Error> {
-        let Balance { balance, available, held, arrears, .. } = self.balance(user, at).await?;
-        Ok(Check { sufficient: arrears == 0 && available >= required, available, held, balance, required })
+        Ok(self.balance(user, at).await?.covers(required))
+    }
+
+    /// Reads of one account over the session's connection.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self.client())
     }
 
     /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.
@@ -288,8 +248,16 @@ impl<C: Deref<Target = Client>> Session<C> {
     }
 }
 
+impl Balance {
+    /// Says whether it covers work that will cost `required` points.
+    pub(super) fn covers(self, required: i64) -> Check {
+        let Balance { balance, available, held, arrears, .. } = self;
+        Check { sufficient: arrears == 0 && available >= required, available, held, balance, required }
+    }
+}
+
 impl Then {
-    fn columns(self) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    pub(super) fn columns(self) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
         match self {
             Then::AsOf(at) => (Some(to_microsecond(at)), None),
             Then::EffectiveAt(at) => (None, Some(to_microsecond(at))),
@@ -298,6 +266,18 @@ impl Then {
 }
 
 impl Totals {
+    /// By how much they grew since an earlier instant.
+    pub(super) fn since(&self, earlier: &Totals) -> Totals {
+        Totals {
+            total_recharged: self.total_recharged.saturating_sub(earlier.total_recharged),
+            total_consumed: self.total_consumed.saturating_sub(earlier.total_consumed),
+            total_expired: self.total_expired.saturating_sub(earlier.total_expired),
+            total_refunded: self.total_refunded.saturating_sub(earlier.total_refunded),
+            total_voided: self.total_voided.saturating_sub(earlier.total_voided),
+            total_adjusted: self.total_adjusted.saturating_sub(earlier.total_adjusted),
+        }
+    }
+
     fn from_row(row: &Row) -> Result<Totals, tokio_postgres::Error> {
         Ok(Totals {
             total_recharged: row.try_get("total_recharged")?,
@@ -310,7 +290,21 @@ impl Totals {
     }
 }
 
-fn balance_then_from(user: Uuid, row: &Row) -> Result<BalanceThen, Error> {
+pub(super) fn balance_from(user: Uuid, row: &Row) -> Result<Balance, Error> {
+    let next: Option<DateTime<Utc>> = row.try_get("next_expiry")?;
+    let points = row.try_get::<_, Option<i64>>("next_expiry_points")?.unwrap_or_default();
+    Ok(Balance {
+        user,
+        balance: row.try_get("balance")?,
+        available: row.try_get("available")?,
+        held: row.try_get("held")?,
+        arrears: row.try_get("arrears")?,
+        totals: Totals::from_row(row)?,
+        next_expiry: next.map(|at| NextExpiry { at, points }),
+    })
+}
+
+pub(super) fn balance_then_from(user: Uuid, row: &Row) -> Result<BalanceThen, Error> {
     let (balance, arrears) = (row.try_get("balance")?, row.try_get("arrears")?);
     Ok(BalanceThen { user, balance, arrears, totals: Totals::from_row(row)? })
 }
@@ -336,24 +330,30 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
             })
         }
         Table::AccountsThen(_) => Exported::AccountThen(balance_then_from(row.try_get("user_id")?, row)?),
-        Table::Batches => {
-            let batch = batch_from(row)?;
-            Exported::Batch(ExportedBatch {
-                user: row.try_get("user_id")?,
-                batch: batch.batch,
-                amount: batch.amount,
-                remaining: batch.remaining,
-                expired: batch.expired,
-                source: batch.source,
-                opened_at: time_text(batch.opened_at),
-                expires_at: time_text(batch.expires_at),
-            })
-        }
-        Table::Entries => Exported::Entry(Box::new(ExportedEntry {
-            entry: entry_from(row)?,
-            recorded_at: time_text(row.try_get("recorded_at")?),
-            drawing_rule: row.try_get("drawing_rule")?,
-            correction: row.try_get("correction")?,
-        })),
+        Table::Batches => Exported::Batch(batch_of_export(row.try_get("user_id")?, row)?),
+        Table::Entries => Exported::Entry(Box::new(entry_of_export(row)?)),
+    })
+}
+
+pub(super) fn batch_of_export(user: Uuid, row: &Row) -> Result<ExportedBatch, Error> {
+    let batch = batch_from(row)?;
+    Ok(ExportedBatch {
+        user,
+        batch: batch.batch,
+        amount: batch.amount,
+        remaining: batch.remaining,
+        expired: batch.expired,
+        source: batch.source,
+        opened_at: time_text(batch.opened_at),
+        expires_at: time_text(batch.expires_at),
+    })
+}
+
+pub(super) fn entry_of_export(row: &Row) -> Result<ExportedEntry, Error> {
+    Ok(ExportedEntry {
+        entry: entry_from(row)?,
+        recorded_at: time_text(row.try_get("recorded_at")?),
+        drawing_rule: row.try_get("drawing_rule")?,
+        correction: row.try_get("correction")?,
     })
 }

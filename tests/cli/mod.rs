@@ -1,6 +1,7 @@
 //! The command line, called the way its users call it: its output, its exit status, and the ledger afterwards.
 
 mod commands;
+mod history;
 mod input;
 mod jobs;
 mod order;

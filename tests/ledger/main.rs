@@ -25,6 +25,7 @@ mod migrations;
 mod model;
 mod order;
 mod properties;
+mod reads;
 mod round_trips;
 mod scenarios;
 mod schema;

@@ -33,7 +33,7 @@ async fn by_both_clocks() {
                 let then = *rng.choice(&recorded).unwrap() + TimeDelta::microseconds(rng.i64(-1..2));
                 let by_then = rows.entries.iter().zip(&recorded).filter(|(_, recorded)| **recorded <= then);
                 let expected = sums(nth, by_then.map(|(entry, _)| entry).filter(of_user), |totals| totals);
-                let found = session.balance_then(user(nth), Then::AsOf(then)).await.unwrap();
+                let found = session.reader().balance_then(user(nth), Then::AsOf(then)).await.unwrap();
                 assert_eq!(found, expected, "as of {then}, history {history}");
 
                 let then = at("2026-01-01T00:00:00Z") + TimeDelta::hours(rng.i64(-24..24 * 90));
@@ -47,7 +47,7 @@ async fn by_both_clocks() {
                 });
                 let left: i64 = left.sum();
                 let expected = sums(nth, by_then, |totals| Totals { total_expired: left, ..totals });
-                let found = session.balance_then(user(nth), Then::EffectiveAt(then)).await.unwrap();
+                let found = session.reader().balance_then(user(nth), Then::EffectiveAt(then)).await.unwrap();
                 assert_eq!(found, expected, "effective at {then}, history {history}");
             }
         }

@@ -1,0 +1,272 @@
+//! `batches`, `entries` and `statement`: the history of one account.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::account::day_or_time;
+use super::jobs::local;
+use super::output::{counted, facts, grouped, table};
+use super::{Outcome, Program, Time, WrongCall};
+use crate::database::Database;
+use crate::ledger::{
+    self, Batches, EntryFilter, EntryType, ExportedBatch, ExportedEntry, NEVER, Order, Page, Reader, Statement,
+};
+use crate::time::{Days, Zone, time_text};
+
+/// Lists the batches of an account that have points left, the next to expire first.
+#[derive(clap::Args)]
+pub struct BatchesOf {
+    /// The account's user (a UUID)
+    user: Uuid,
+    /// List all batches, by their numbers
+    #[arg(long)]
+    all: bool,
+    /// Only what comes after this batch in the list
+    #[arg(long, value_name = "BATCH")]
+    after: Option<i64>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+/// Lists the history of an account, the newest entry first, or with --after the oldest first.
+#[derive(clap::Args)]
+pub struct EntriesOf {
+    /// The account's user (a UUID)
+    user: Uuid,
+    /// The entries after this number, the oldest first; 0 for the whole history
+    #[arg(long, value_name = "SEQ", conflicts_with = "before")]
+    after: Option<i64>,
+    /// The entries before this number, the newest first
+    #[arg(long, value_name = "SEQ")]
+    before: Option<i64>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Only what happened at this time or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    from: Option<Time>,
+    /// Only what happened before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    to: Option<Time>,
+    /// Only what was recorded at this time or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    recorded_from: Option<Time>,
+    /// Only what was recorded before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    recorded_to: Option<Time>,
+    /// Only of this type: recharge, consume, expire, refund, void, restore or adjust
+    #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
+    kind: Option<EntryType>,
+    /// Only of this kind of service, or this source of points
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+}
+
+/// Shows what happened to an account in a period: opening balance, entries, closing balance, and the points that expire next.
+///
+/// The days are those of the business. The period is by effective time, as known now: usage that is recorded late is part of the day
+/// on which it happened.
+#[derive(clap::Args)]
+pub struct StatementOf {
+    /// The account's user (a UUID)
+    user: Uuid,
+    /// The first day, such as 2026-10-01; by default the first of the month of the last day
+    #[arg(long, value_name = "DAY")]
+    from: Option<NaiveDate>,
+    /// The last day, which belongs to the period; by default today
+    #[arg(long, value_name = "DAY")]
+    to: Option<NaiveDate>,
+    /// How many entries at most
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+fn type_named(name: &str) -> Result<EntryType, String> {
+    EntryType::parse(name).ok_or_else(|| {
+        let names = EntryType::ALL.map(EntryType::as_str).join(", ");
+        format!("there is no such type; there are {names}")
+    })
+}
+
+impl BatchesOf {
+    /// Prints a page of the list.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let which = if self.all { Batches::All } else { Batches::Open };
+        let page = program
+            .with_ledger(async |database: &Database| {
+                let client = database.connection().await?;
+                Ok(Reader::new(&client).batches(self.user, which, self.after, self.limit).await?)
+            })
+            .await?;
+        program.list(&page.items, || {
+            if page.items.is_empty() {
+                return "No batches.".to_owned();
+            }
+            let rows: Vec<Vec<String>> = page.items.iter().map(batch_cells).collect();
+            let header = ["batch", "source", "points", "left", "expired", "opened", "expires"];
+            let all = if self.all { " --all" } else { "" };
+            with_more(table(&header, &rows), page.next, |next| {
+                format!("pointsd batches {}{all} --after {next}", self.user)
+            })
+        })?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn batch_cells(batch: &ExportedBatch) -> Vec<String> {
+    vec![
+        batch.batch.to_string(),
+        batch.source.clone(),
+        grouped(batch.amount),
+        grouped(batch.remaining),
+        grouped(batch.expired),
+        batch.opened_at.clone(),
+        if batch.expires_at == time_text(NEVER) { "never".to_owned() } else { batch.expires_at.clone() },
+    ]
+}
+
+/// A list, and the call that shows what comes next.
+fn with_more(list: String, next: Option<i64>, call: impl FnOnce(i64) -> String) -> String {
+    match next {
+        Some(next) => format!("{list}\nMore: {}", call(next)),
+        None => list,
+    }
+}
+
+impl EntriesOf {
+    /// Prints a part of the history.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let (order, cursor) =
+            if self.after.is_some() { (Order::Oldest, self.after) } else { (Order::Newest, self.before) };
+        let time = |time: Option<Time>| time.map(Into::into);
+        let filter = EntryFilter {
+            effective_from: time(self.from),
+            effective_before: time(self.to),
+            recorded_from: time(self.recorded_from),
+            recorded_before: time(self.recorded_to),
+            kind: self.kind,
+            source_type: self.source,
+        };
+        let page = program
+            .with_ledger(async |database: &Database| {
+                let client = database.connection().await?;
+                let reader = Reader::new(&client);
+                let mut page = Page { items: Vec::new(), next: cursor };
+                // Where few entries pass the filter, a page ends before it is full.
+                loop {
+                    let left = self.limit.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
+                    let read = reader.entries(self.user, &filter, order, page.next, left).await?;
+                    page.items.extend(read.items);
+                    page.next = read.next;
+                    if page.next.is_none() || page.items.len() >= self.limit as usize {
+                        return Ok(page);
+                    }
+                }
+            })
+            .await?;
+        let zone = program.config.time_zone;
+        program.list(&page.items, || {
+            if page.items.is_empty() {
+                return "No entries.".to_owned();
+            }
+            with_more(entry_table(&page.items, zone), page.next, |next| match order {
+                Order::Oldest => format!("pointsd entries {} --after {next}, with the same filters", self.user),
+                Order::Newest => format!("pointsd entries {} --before {next}, with the same filters", self.user),
+            })
+        })?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn entry_table(entries: &[ExportedEntry], zone: Zone) -> String {
+    let rows = entries.iter().map(|row| {
+        let entry = &row.entry;
+        vec![
+            entry.seq.to_string(),
+            local(entry.at, zone),
+            entry.kind.to_string(),
+            grouped(i128::from(entry.balance_after) - i128::from(entry.balance_before)),
+            grouped(entry.balance_after),
+            entry.source_type.clone(),
+            entry.description.clone(),
+        ]
+    });
+    table(&["seq", "at", "type", "points", "balance", "source", "description"], &rows.collect::<Vec<_>>())
+}
+
+/// The JSON of a statement: its days, in the zone of the business, and what they hold.
+#[derive(Serialize)]
+struct StatementJson<'a> {
+    time_zone: &'a str,
+    first_day: NaiveDate,
+    last_day: NaiveDate,
+    #[serde(flatten)]
+    statement: &'a Statement,
+}
+
+impl StatementOf {
+    /// Prints the statement.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let (zone, now) = (program.config.time_zone, program.now_or(None));
+        let days = Days::new(self.from, self.to, zone, now).map_err(WrongCall)?;
+        let statement = program
+            .with_ledger(async |database: &Database| {
+                let mut client = database.connection().await?;
+                Ok(ledger::statement(&mut client, self.user, (days.from, days.before), now, self.limit).await?)
+            })
+            .await?;
+        let Days { first, last, .. } = days;
+        let json = StatementJson { time_zone: zone.name(), first_day: first, last_day: last, statement: &statement };
+        program.answer(json, || statement_text(&statement, days, zone))?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn statement_text(statement: &Statement, days: Days, zone: Zone) -> String {
+    let Statement { user, opening, changes, closing, entries, .. } = statement;
+    let mut lines = vec![
+        ("user", user.to_string()),
+        ("period", format!("{} to {}, {}", days.first, days.last, zone.name())),
+        ("opening balance", grouped(opening.balance)),
+    ];
+    let moved = [
+        ("recharged", changes.total_recharged),
+        ("consumed", -changes.total_consumed),
+        ("refunded", changes.total_refunded),
+        ("voided", -changes.total_voided),
+        ("expired", -changes.total_expired),
+        ("adjusted", changes.total_adjusted),
+    ];
+    lines.extend(moved.into_iter().filter(|(_, points)| *points != 0).map(|(name, points)| (name, grouped(points))));
+    lines.push(("closing balance", grouped(closing.balance)));
+    let mut text = facts(&lines);
+    if !entries.items.is_empty() {
+        text = format!("{text}\n\n{}", entry_table(&entries.items, zone));
+    }
+    if let Some(next) = entries.next {
+        let shown = entries.items.len() as u64;
+        let all = statement.count.unsigned_abs();
+        let (from, to) = (time_text(statement.from), time_text(statement.before));
+        text.push_str(&format!(
+            "\n{} of {}. More: pointsd entries {user} --after {next} --from {from} --to {to}",
+            grouped(shown),
+            counted(all, "entry", "entries")
+        ));
+    }
+    if statement.expired_elsewhere != 0 {
+        text.push_str(&format!(
+            "\n\nExpired in the period by entries dated outside of it: {}",
+            counted(statement.expired_elsewhere, "point", "points")
+        ));
+    }
+    let next = statement.next_expiries.iter().filter(|next| next.at != NEVER);
+    let next: Vec<String> = next
+        .map(|next| format!("  {} on {}", counted(next.points, "point", "points"), day_or_time(next.at, zone)))
+        .collect();
+    if !next.is_empty() {
+        text.push_str(&format!("\n\nExpiring next, as known now:\n{}", next.join("\n")));
+    }
+    text
+}
