@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -520,6 +521,14 @@ struct OutsideText {
 fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText>, ConfigError> {
     let Some(folder) = folder else { return Ok(None) };
     let file = Path::new(&folder).join(name);
+    // The variable may have stayed from the session of another user, as with `sudo -E`.
+    let owner = std::fs::metadata(&folder).map_or(0, |found| found.uid());
+    if owner != 0 && nix::unistd::geteuid().is_root() && file.symlink_metadata().is_ok() {
+        let remedy =
+            format!("its folder belongs to user {owner}, from which root takes no secret; unset CREDENTIALS_DIRECTORY");
+        let source = io::ErrorKind::PermissionDenied.into();
+        return Err(ConfigError::Unreadable { file, remedy: Some(remedy), source });
+    }
     let text = match read_file(&file) {
         Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
         Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -21,17 +21,6 @@ fn recharge(user: Uuid, order: u32) -> String {
     format!("{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":100,\"source\":\"gift\",\"order_id\":{order}}}\n")
 }
 
-/// Reads the log until a line contains these words.
-#[track_caller]
-fn hear(running: &mut Running, words: &str) -> String {
-    loop {
-        let line = running.next_error_line().unwrap_or_else(|| panic!("it ended without: {words}"));
-        if line.contains(words) {
-            return line;
-        }
-    }
-}
-
 /// The daemon's sessions are read-only, at its start and again later. Once that is mended, they are opened anew.
 #[test]
 fn a_daemon_outlives_a_database_that_was_read_only() {
@@ -65,7 +54,7 @@ fn a_daemon_outlives_a_database_that_was_read_only() {
     let of_database = format!("ALTER DATABASE {name}");
     wait(admin(&format!("{of_database} SET default_transaction_read_only = on")));
     let mut daemon = Running::start(on(&database.url(), &["serve", "--config", &config]));
-    hear(&mut daemon, "the database is away");
+    daemon.hear("the database is away");
     wait(admin(&format!("{of_database} RESET default_transaction_read_only")));
     wait(works("first"));
 
@@ -76,7 +65,7 @@ fn a_daemon_outlives_a_database_that_was_read_only() {
          SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'pointsd'"
     )));
-    hear(&mut daemon, "the database is away");
+    daemon.hear("the database is away");
     wait(admin(&format!("{of_role} RESET default_transaction_read_only")));
     wait(works("second"));
     daemon.signal(Signal::SIGTERM);
@@ -154,7 +143,7 @@ fn a_commit_that_waits_for_a_missing_standby_is_told() {
         until_found(&client, "the setting", "SELECT WHERE current_setting('synchronous_standby_names') = 'missing'")
             .await;
         posting.write(&consume(user(1), "a"));
-        let warning = hear(&mut posting, "has not committed after 5 s");
+        let warning = posting.hear("has not committed after 5 s");
         assert!(warning.contains("if synchronous_standby_names is set, see whether the standby is up"), "{warning}");
         until_found(&client, "the commit to wait", "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
         client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();

@@ -627,6 +627,24 @@ fn a_credential_is_taken_without_its_line_end_and_never_shown() {
 }
 
 #[test]
+fn root_reads_no_credential_from_a_folder_of_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // only root can make such a folder
+    }
+    let folder = std::env::temp_dir().join(format!("pointsd-foreign-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let found = || credential(Some(folder.clone().into()), "database-url");
+    std::fs::write(folder.join("database-url"), "postgres://me:secret@host/db").unwrap();
+    assert!(found().unwrap().is_some());
+    std::os::unix::fs::chown(&folder, Some(12_345), None).unwrap();
+    let refused = found().err().unwrap().to_string();
+    assert!(refused.contains("its folder belongs to user 12345"), "{refused}");
+    std::fs::remove_file(folder.join("database-url")).unwrap();
+    assert!(found().unwrap().is_none(), "it has no credential of ours");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn files_are_found_and_paths_start_at_their_folder() {
     let folder = std::env::temp_dir().join(format!("pointsd-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::{join, try_join_all};
+use futures_util::future::{join, join_all, try_join_all};
 use pointsd::ledger::{AlsoWrite, Beyond, Entry, EntryType, Kind, Poster, Posting, Reference, Refusal, Reply};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -346,6 +346,28 @@ async fn refunds_and_voids_at_once_take_no_more_than_there_was() {
         let expected =
             [((0, "posted"), 3), ((0, "exceeds_consumed"), 3), ((1, "posted"), 3), ((1, "exceeds_recharge"), 3)];
         assert_eq!(seen, HashMap::from(expected), "round {round}");
+    }
+}
+
+/// Callers that share a group with a damaged account do not share its error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_account_fails_its_own_callers_alone() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let poster = Poster::start(&database.database().await, &Arc::new(rules()), 1);
+    let recharges = (0..20).map(|nth| Posting::recharge(user(nth), 100, "gift", now()).with_key("a")).collect();
+    post_all(&poster, recharges).await.unwrap();
+    // The next entry gets the number of the last one.
+    let damage = format!("UPDATE pointsd.accounts SET last_seq = 0 WHERE user_id = '{}'", user(7));
+    database.client().await.batch_execute(&damage).await.unwrap();
+    let posted = join_all((0..20).map(|nth| poster.post(consume(user(nth), "b", 1)))).await;
+    for (nth, posted) in posted.iter().enumerate() {
+        match posted {
+            Ok(reply) => assert!(nth != 7 && reply.status() == "posted", "{nth}: {reply:?}"),
+            Err(error) => {
+                assert!(nth == 7 && pointsd::errors::chain(error).contains("entries_pkey"), "{nth}: {error:?}")
+            }
+        }
     }
 }
 

@@ -19,17 +19,6 @@ fn serve(url: &str, config: &str) -> Running {
     Running::start(command)
 }
 
-/// Reads the log until a line contains these words.
-#[track_caller]
-fn hear(daemon: &mut Running, words: &str) -> String {
-    loop {
-        let line = daemon.next_error_line().unwrap_or_else(|| panic!("it ended without: {words}"));
-        if line.contains(words) {
-            return line;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_sends_what_is_due_and_takes_a_new_configuration() {
     let server = PostOffice::new(&[]);
@@ -38,11 +27,11 @@ async fn a_daemon_sends_what_is_due_and_takes_a_new_configuration() {
     let config = office.folder.file("daemon.yaml", wrong);
     office.report(&document()).await;
     let mut daemon = serve(&office.test.url(), &config);
-    hear(&mut daemon, "\"ready\"");
+    daemon.hear("\"ready\"");
     // In mode none the mails keep waiting.
     office.folder.file("daemon.yaml", settings(THREE, &smtp(server.port)) + NO_JOBS);
     daemon.signal(Signal::SIGHUP);
-    let line = hear(&mut daemon, "arrears mailed to ann@example.com");
+    let line = daemon.hear("arrears mailed to ann@example.com");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(
         (&line["report"], &line["recipient"], &line["attempts"]),
@@ -67,10 +56,10 @@ async fn a_reload_takes_a_rotated_password() {
     let mut command = on(&office.test.url(), &["serve", "--config", &config]);
     command.env("CREDENTIALS_DIRECTORY", credentials.path());
     let mut daemon = Running::start(command);
-    hear(&mut daemon, "refuses the login of points");
+    daemon.hear("refuses the login of points");
     credentials.file("smtp-password", "two\n");
     daemon.signal(Signal::SIGHUP);
-    hear(&mut daemon, "arrears mailed to ann@example.com");
+    daemon.hear("arrears mailed to ann@example.com");
     eventually("three mails", || (server.raw().len() == 3).then_some(()));
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
@@ -121,7 +110,7 @@ async fn a_daemon_killed_between_yes_and_commit_sends_one_copy_more_at_most() {
     let expire = "UPDATE pointsd.outbox SET held_until = clock_timestamp()";
     office.client.execute(expire, &[]).await.unwrap();
     let mut daemon = serve(&url, &config);
-    hear(&mut daemon, "arrears mailed to ann@example.com");
+    daemon.hear("arrears mailed to ann@example.com");
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
     assert_eq!(office.states().await, ["sent"]);
@@ -146,7 +135,7 @@ async fn a_daemon_that_stops_lets_its_mail_go() {
     assert!(begun.elapsed() < PATIENCE / 4, "it took {:?}", begun.elapsed());
     assert_eq!(office.states().await, ["waiting"]);
     let mut daemon = serve(&office.test.url(), &config);
-    hear(&mut daemon, "arrears mailed to ann@example.com");
+    daemon.hear("arrears mailed to ann@example.com");
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
     assert_eq!(server.mails().len(), 1);

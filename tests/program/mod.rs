@@ -183,6 +183,19 @@ impl Running {
         self.stderr.next()
     }
 
+    /// Reads its standard error until a line has these words; fails if none comes, however much else it says.
+    #[track_caller]
+    pub fn hear(&mut self, words: &str) -> String {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let line = self.next_error_line().unwrap_or_else(|| panic!("it ended without: {words}"));
+            if line.contains(words) {
+                return line;
+            }
+            assert!(Instant::now() < give_up, "listened in vain for: {words}; the last line: {line}");
+        }
+    }
+
     /// Closes its standard input and waits for its end.
     pub fn finish(mut self) -> Done {
         drop(self.stdin.take());
