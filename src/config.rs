@@ -338,7 +338,7 @@ impl Config {
             let path = if error.file == source.to_string() { error.path.clone() } else { "prices".to_owned() };
             let again = ignored.contains(&path);
             // Such as a key that is missing now: the consequence of an error that is told.
-            if !ignored.iter().any(|known| path.starts_with(known.as_str()) || known.starts_with(path.as_str())) {
+            if !ignored.iter().any(|known| are_related(&path, known)) {
                 errors.push(error);
             }
             if again || path.is_empty() || errors.len() == MOST_ERRORS {
@@ -475,6 +475,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether an error at one path may be the consequence of one at the other: a value lies within the other, or limits it.
+fn are_related(one: &str, other: &str) -> bool {
+    let depends = |path: &str, on: &str| {
+        path.strip_prefix(on)
+            .is_some_and(|rest| on.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']) || rest == "_limit")
+    };
+    depends(one, other) || depends(other, one)
 }
 
 /// Fills in what depends on other values.

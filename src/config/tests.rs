@@ -383,7 +383,8 @@ fn refusals() {
 fn all_errors_are_told_at_once() {
     let text = "databse: {}\ndatabase:\n  pool_size: 0\n  connect_timeout_seconds: no\nprices: no-such.yaml\n\
                 mail:\n  mode: smtp\n  to: {expiry: [a, b]}\n  smtp: {host: 'böse.example'}\n\
-                jobs:\n  expiry: {catch_up: some, catch_up_limit: 4}\n  arrears: {schedule: never}\n";
+                jobs:\n  expiry: {catch_up: some, catch_up_limit: 4}\n  arrears: {schedule: never}\n\
+                log: {level: loud, levels: debug}\n";
     let told = load(text).unwrap_err().to_string();
     let told: Vec<&str> = told.lines().map(|line| line.strip_prefix("conf/pointsd.yaml:").unwrap()).collect();
     let starts = [
@@ -395,6 +396,8 @@ fn all_errors_are_told_at_once() {
         "8: mail.to.expiry[0]: \"a\" is no mail address",
         "11: jobs.expiry.catch_up: \"some\" is none",
         "12: jobs.arrears.schedule:",
+        "13: log.level: ",
+        "13: log.levels: unknown key",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");
     for (told, start) in told.iter().zip(starts) {
@@ -689,4 +692,17 @@ fn the_state_folder_follows_the_environment() {
     }
     let nowhere = Config::from_text(Source::BuiltIn, "", Outside::default(), || None);
     assert!(matches!(nowhere, Err(ConfigError::NoStateDir)));
+}
+
+#[test]
+fn an_error_hides_only_the_errors_that_may_follow_from_it() {
+    for (one, other, related) in [
+        ("log.level", "log", true),
+        ("log.level", "log.levels", false),
+        ("mail.to.expiry[1]", "mail.to.expiry", true),
+        ("mail.to.expiry[1]", "mail.to.expiry[10]", false),
+        ("jobs.prune.catch_up", "jobs.prune.catch_up_limit", true),
+    ] {
+        assert_eq!((are_related(one, other), are_related(other, one)), (related, related), "{one}, {other}");
+    }
 }
