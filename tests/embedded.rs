@@ -815,7 +815,8 @@ async fn a_password_is_not_sent_to_another_machine_in_the_clear() {
     assert_eq!((first, rest), ([0, 0, 0, 8, 4, 210, 22, 47], vec![]), "the question for TLS, and no more");
 }
 
-/// A rotated password arrives as a credential. Once the daemon is reloaded, its new sessions use it.
+/// A rotated password arrives as a credential. Once the daemon is reloaded, its new sessions use it. Of anything else that changed in
+/// the URL it warns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_takes_a_rotated_password() {
     let (folder, credentials) = (StateDir::new(), crate::program::Folder::new());
@@ -834,13 +835,13 @@ async fn a_reload_takes_a_rotated_password() {
             .await
             .unwrap();
     };
-    let credential = |password: &str| {
+    let credential = |password: &str, options: &str| {
         let socket = server.socket_dir().to_str().unwrap().replace('/', "%2F");
-        credentials.file("database-url", format!("postgres://app:{password}@{socket}/pointsd\n"));
+        credentials.file("database-url", format!("postgres://app:{password}@{socket}/pointsd{options}\n"));
     };
     client.batch_execute("CREATE ROLE app SUPERUSER LOGIN").await.unwrap();
     password("one").await;
-    credential("one");
+    credential("one", "");
     let config = credentials.file("pointsd.yaml", "state_dir: .\njobs: {expiry: {schedule: '* * * * * *'}}\n");
     let mut command = crate::program::pointsd(&["serve", "--config", &config]);
     command.env("CREDENTIALS_DIRECTORY", credentials.path());
@@ -861,13 +862,16 @@ async fn a_reload_takes_a_rotated_password() {
     logs("expiry succeeded");
     password("two").await;
     logs("password authentication failed");
-    credential("two");
+    credential("two", "");
     signal(pid, Signal::SIGHUP);
     logs("reloaded");
     logs("expiry succeeded");
+    credential("two", "?application_name=points");
+    signal(pid, Signal::SIGHUP);
+    logs("taken only when pointsd is restarted: database.url (application_name)");
     daemon.signal(Signal::SIGTERM);
     said.push_str(&daemon.finish().expect(0).stderr);
-    assert!(!said.contains("only when pointsd is restarted"), "{said}");
+    assert_eq!(said.matches("only when pointsd is restarted").count(), 1, "{said}");
     drop(client);
     server.stop().await.unwrap();
 }

@@ -339,11 +339,10 @@ impl Host {
                 self.registered = false;
                 announce(&new);
                 info!(config = new.source.to_string(), "reloaded");
-                let is_the_same_database = match &new.database.url {
-                    Some(url) => self.database.renew_login(url),
-                    None => self.database.is_embedded(),
-                };
-                warn_of_restart(old, &new, is_the_same_database);
+                if let Some(url) = &new.database.url {
+                    self.database.renew_login(url);
+                }
+                warn_of_restart(old, &new);
                 self.rules.send_replace(Arc::new(Rules::from(&new)));
                 self.config.send_replace(Arc::new(new));
                 status.reloaded(None);
@@ -396,17 +395,42 @@ fn announce(config: &Config) {
     }
 }
 
-/// Warns of settings that a reload does not change.
-fn warn_of_restart(old: &Config, new: &Config, is_the_same_database: bool) {
-    let settings = |config: &Config| {
-        let Config { state_dir, requests, log, http, .. } = config;
-        let database = crate::config::Database { url: None, ..config.database.clone() };
-        format!("{database:?} {state_dir:?} {:?} {requests:?} {log:?} {http:?}", config.jobs.takeover)
-    };
-    if settings(old) != settings(new) || !is_the_same_database {
-        warn!(
-            "state_dir, database, jobs.takeover_seconds, requests, http and log change only when pointsd is restarted; only the user and the \
-             password of the database are taken now"
-        );
+/// Warns of settings that a reload does not change. `old` is the configuration that the daemon started with.
+fn warn_of_restart(old: &Config, new: &Config) {
+    let changed = changed_until_restart(old, new);
+    if !changed.is_empty() {
+        let settings = changed.join(", ");
+        warn!(settings, "changed, but taken only when pointsd is restarted: {settings}");
     }
+}
+
+/// The keys of the settings that changed and that only a start takes.
+fn changed_until_restart(old: &Config, new: &Config) -> Vec<String> {
+    let (ours, others) = (&old.database, &new.database);
+    let changes = [
+        ("state_dir", old.state_dir != new.state_dir),
+        ("database.ca_file", ours.ca_file != others.ca_file),
+        ("database.postgres_bin", ours.postgres_bin != others.postgres_bin),
+        ("database.pool_size", ours.pool_size != others.pool_size),
+        ("database.connect_timeout_seconds", ours.connect_timeout != others.connect_timeout),
+        ("database.statement_timeout_seconds", ours.statement_timeout != others.statement_timeout),
+        ("database.keep_trying_seconds", ours.keep_trying != others.keep_trying),
+        ("jobs.takeover_seconds", old.jobs.takeover != new.jobs.takeover),
+        ("requests", old.requests != new.requests),
+        ("http", old.http != new.http),
+        ("log", old.log != new.log),
+    ];
+    let mut changed: Vec<String> =
+        changes.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect();
+    match (&ours.url, &others.url) {
+        (None, None) => {}
+        (Some(url), Some(new)) => {
+            let parts = url.differences(new);
+            if !parts.is_empty() {
+                changed.push(format!("database.url ({})", parts.join(", ")));
+            }
+        }
+        (Some(_), None) | (None, Some(_)) => changed.push("database.url".to_owned()),
+    }
+    changed
 }

@@ -391,15 +391,13 @@ impl Database {
         tokio::time::timeout(self.inner.connect_timeout, token.cancel_query(self.inner.tls.clone())).await.ok();
     }
 
-    /// Takes the user and the password of this URL for new connections; those that are open go on. False if the URL names
-    /// another database, which takes a restart.
-    pub fn renew_login(&self, url: &DatabaseUrl) -> bool {
+    /// Takes the user and the password of this URL for new connections; those that are open go on. A URL of another database
+    /// changes nothing, because its login is not for this one.
+    pub fn renew_login(&self, url: &DatabaseUrl) {
         let new = url.clone().into_config();
-        let is_the_same = url::describe(&new) == self.inner.description;
-        if is_the_same {
+        if url::describe(&new) == self.inner.description {
             self.inner.connector.log_in_as(&new);
         }
-        is_the_same
     }
 
     /// For how long a posting is tried again while the database is away.

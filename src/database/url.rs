@@ -52,6 +52,36 @@ impl DatabaseUrl {
         &self.text
     }
 
+    /// The parts in which it differs from another URL, but for user and password. They are named as a URL names them.
+    pub fn differences(&self, other: &DatabaseUrl) -> Vec<&'static str> {
+        let (ours, others) = (&self.parsed, &other.parsed);
+        macro_rules! differing {
+            ($($name:literal: $get:ident),+ $(,)?) => {
+                [$((ours.$get() != others.$get()).then_some($name)),+]
+            };
+        }
+        let differing = differing! {
+            "host": get_hosts,
+            "hostaddr": get_hostaddrs,
+            "port": get_ports,
+            "dbname": get_dbname,
+            "sslmode": get_ssl_mode,
+            "sslnegotiation": get_ssl_negotiation,
+            "channel_binding": get_channel_binding,
+            "target_session_attrs": get_target_session_attrs,
+            "load_balance_hosts": get_load_balance_hosts,
+            "options": get_options,
+            "application_name": get_application_name,
+            "connect_timeout": get_connect_timeout,
+            "tcp_user_timeout": get_tcp_user_timeout,
+            "keepalives": get_keepalives,
+            "keepalives_idle": get_keepalives_idle,
+            "keepalives_interval": get_keepalives_interval,
+            "keepalives_retries": get_keepalives_retries,
+        };
+        differing.into_iter().flatten().collect()
+    }
+
     /// The driver's settings.
     pub(super) fn into_config(self) -> Config {
         self.parsed
@@ -241,6 +271,15 @@ mod tests {
                 assert_eq!(config.get_ssl_mode() == SslMode::Require, refused, "{url}");
             }
         }
+    }
+
+    #[test]
+    fn the_differences_of_two_urls_are_named_but_not_their_logins() {
+        let url = |text| parse(text).unwrap();
+        let old = url("postgres://u:p@a:1,b/d?sslmode=require");
+        let new = url("postgres://v@a,b/e?sslmode=require&connect_timeout=3&options=-cwork_mem%3D1MB");
+        assert_eq!(old.differences(&new), ["port", "dbname", "options", "connect_timeout"]);
+        assert_eq!(old.differences(&url("postgres://v:q@a:1,b/d?sslmode=require")), [""; 0]);
     }
 
     #[test]
