@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
@@ -21,6 +22,9 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 /// The mode of a folder for its owner alone.
 pub const OWNER_ONLY: u32 = 0o700;
+
+/// The end of the name of a file that is not whole yet: `.NAME.0123abcd.unfinished`.
+const UNFINISHED: &str = ".unfinished";
 
 /// Enough to pass through a folder that may not be listed.
 #[cfg(target_os = "linux")]
@@ -32,6 +36,8 @@ const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O
 const PLAIN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 /// Links and new folders on the way to a folder; more are a loop.
 const MOST_DETOURS: u32 = 100;
+/// Folders within one another that are removed. A private server has seven.
+const MOST_DEPTH: u32 = 16;
 
 /// The user and the group of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +136,7 @@ impl Folder {
         // A random name: an earlier writer may still be at work, or have been killed.
         let mut unfinished = OsString::from(".");
         unfinished.push(&name);
-        unfinished.push(format!(".{:08x}.unfinished", fastrand::u32(..)));
+        unfinished.push(format!(".{:08x}{UNFINISHED}", fastrand::u32(..)));
         let folder = Folder { handle: self.handle.try_clone()?, path: self.path.clone(), owner: self.owner };
         let file = self.create(&unfinished, owner)?;
         Ok(NewFile { file, folder, name, unfinished })
@@ -230,21 +236,55 @@ impl Folder {
     /// Removes a file, a link, or a folder with everything in it.
     ///
     /// # Errors
-    /// As the system says, also if there is none.
+    /// As the system says, with the path of what stays; also if there is none.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let name = name.as_ref();
+        self.remove_within(name.as_ref(), MOST_DEPTH)
+    }
+
+    fn remove_within(&self, name: &OsStr, depth: u32) -> io::Result<()> {
+        let path = self.path.join(name);
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => return Ok(()),
             // Linux says the first about a folder, POSIX the second.
-            Err(Errno::EISDIR | Errno::EPERM) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::EISDIR) => {}
+            Err(Errno::EPERM) if stat(&self.handle, name).is_ok_and(|found| kind_of(&found) == SFlag::S_IFDIR) => {}
+            Err(error) => return Err(failed(error.into())),
         }
-        let folder = openat(&self.handle, name, FOLDER | OFlag::O_RDONLY, Mode::empty())?;
-        let folder = Folder::of(folder, self.path.join(name))?;
-        for inner in folder.names()? {
-            folder.remove(&inner)?;
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(failed(io::Error::other("it lies too deep; remove it yourself")));
+        };
+        let folder = openat(&self.handle, name, FOLDER | OFlag::O_RDONLY, Mode::empty());
+        let folder =
+            folder.map_err(io::Error::from).and_then(|folder| Folder::of(folder, path.clone())).map_err(failed)?;
+        for inner in folder.names().map_err(failed)? {
+            match folder.remove_within(&inner, depth) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        self.remove_empty(name)
+        self.remove_empty(name).map_err(failed)
+    }
+
+    /// Removes what killed writers left in here before this time, and in the folders up to `depth` below. A folder that cannot be
+    /// entered is left alone.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn remove_unfinished(&self, before: DateTime<Utc>, depth: u32) -> io::Result<()> {
+        for name in self.names()? {
+            let Ok(found) = stat(&self.handle, &name) else { continue };
+            let (kind, is_old) = (kind_of(&found), found.st_mtime < before.timestamp());
+            if kind == SFlag::S_IFREG && is_old && is_unfinished(&name) {
+                unlinkat(&self.handle, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+            } else if kind == SFlag::S_IFDIR
+                && depth > 0
+                && let Ok(folder) = self.enter(&name, None)
+            {
+                folder.remove_unfinished(before, depth - 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a folder with nothing in it.
@@ -381,6 +421,12 @@ fn make_step(above: &OwnedFd, name: &OsStr, mode: Mode) -> io::Result<()> {
     let (found, above) = (nix::sys::stat::fstat(&new)?, nix::sys::stat::fstat(above)?);
     hand_over(&new, owner_of(&found), owner_of(&above))?;
     Ok(())
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_bytes().strip_prefix(b".").and_then(|name| name.strip_suffix(UNFINISHED.as_bytes()));
+    let Some((name, random)) = name.and_then(|name| name.split_last_chunk::<9>()) else { return false };
+    !name.is_empty() && random.starts_with(b".") && random.iter().skip(1).all(u8::is_ascii_hexdigit)
 }
 
 fn is_link(folder: &OwnedFd, name: &OsStr) -> bool {
@@ -531,6 +577,43 @@ mod tests {
         symlink(scratch.0.join("precious"), inner.path().join("link")).unwrap();
         folder.remove("inner").unwrap();
         scratch.assert_nothing_was_touched();
+    }
+
+    #[test]
+    fn what_killed_writers_left_a_day_ago_is_removed() {
+        let scratch = Scratch::new("unfinished");
+        let folder = Folder::open(&scratch.state()).unwrap();
+        let inner = folder.subfolder("a", OWNER_ONLY, None).unwrap().subfolder("b", OWNER_ONLY, None).unwrap();
+        std::mem::forget(inner.begin("left", None).unwrap());
+        std::mem::forget(folder.begin("left", None).unwrap());
+        for name in ["..0123abcd.unfinished", ".notes.unfinished", ".x.0123abcz.unfinished", "x.0123abcd.unfinished"] {
+            fs::write(scratch.state().join(name), "").unwrap();
+        }
+        symlink("x", scratch.state().join(".x.0123abcd.unfinished")).unwrap();
+        let count = |path: &Path| fs::read_dir(path).unwrap().count();
+        let remove = |days, depth| {
+            folder.remove_unfinished(Utc::now() + chrono::TimeDelta::days(days), depth).unwrap();
+            (count(folder.path()), count(inner.path()))
+        };
+        assert_eq!(remove(-1, 2), (7, 1), "a young one may have a writer");
+        assert_eq!(remove(1, 1), (6, 1));
+        assert_eq!(remove(1, 2), (6, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_told() {
+        // There are no files to remove in /proc: the system refuses root by EPERM, and other users by EACCES.
+        let refused = Folder::open(Path::new("/proc/self")).unwrap().remove("status").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+        let scratch = Scratch::new("deep");
+        let folder = Folder::open(&scratch.state()).unwrap();
+        let deep = |folders: usize| scratch.state().join("d/".repeat(folders));
+        fs::create_dir_all(deep(16)).unwrap();
+        folder.remove("d").unwrap();
+        fs::create_dir_all(deep(17)).unwrap();
+        let refused = folder.remove("d").unwrap_err().to_string();
+        let path = deep(17).display().to_string();
+        assert_eq!(refused, format!("{}: it lies too deep; remove it yourself", path.trim_end_matches('/')));
     }
 
     #[test]

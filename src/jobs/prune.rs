@@ -1,15 +1,19 @@
 //! Deletes runs, requests, reports and resolved findings after their retention.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::{Object, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
-use crate::config::Config;
+use crate::config::{Config, MailWay};
 use crate::numbers::grouped;
+use crate::private_files::Folder;
 use crate::proof::prune_findings;
 use crate::reports;
 use crate::scheduler::{Ended, JobSettings, Run};
@@ -19,6 +23,9 @@ const CHUNK: i64 = 5_000;
 
 /// Reports deleted in one transaction. Each may have a few megabytes and a folder of files.
 const REPORTS: i64 = 100;
+
+/// How long a file that is not whole may have a writer.
+const UNFINISHED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// The deletion of old rows and files.
 pub struct Prune;
@@ -55,6 +62,8 @@ impl Job for Prune {
             tokio::task::spawn_blocking(move || reports::remove_files(&folders, &state_dir)).await?;
             transaction.commit().await?;
         }
+        let (config, before) = (Arc::clone(&context.config), run.slot - UNFINISHED_FOR);
+        tokio::task::spawn_blocking(move || remove_unfinished(&config, before)).await?;
         Ok(Ended::Done(pruning.pruned))
     }
 
@@ -101,6 +110,25 @@ impl Counters for Pruned {
         [("runs", runs), ("requests", requests), ("reports", reports), ("findings", findings)]
             .map(|(what, count)| (what.to_owned(), grouped(count)))
             .into()
+    }
+}
+
+/// Removes the files that killed writers left in the state folder, among the reports and among the mails.
+fn remove_unfinished(config: &Config, before: DateTime<Utc>) {
+    let mails = match &config.mail.way {
+        MailWay::Directory { folder, .. } => Some((folder.clone(), 0)),
+        MailWay::None | MailWay::Smtp { .. } => None,
+    };
+    // Reports have a folder each in the folder of their day.
+    let places = [(config.state_dir.clone(), 0), (config.state_dir.join("reports"), 2)];
+    for (folder, depth) in places.into_iter().chain(mails) {
+        let removed = Folder::open(&folder).and_then(|folder| folder.remove_unfinished(before, depth));
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let folder = folder.display().to_string();
+            warn!(folder, %error, "files that killed writers left stay, remove them yourself: {folder}: {error}");
+        }
     }
 }
 

@@ -449,6 +449,11 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
         all = all_of_them.display(),
         other = of_another_day.display(),
     ));
+    let unfinished =
+        [".report.csv.0123abcd.unfinished", ".report.csv.4567abcd.unfinished"].map(|name| of_another_day.join(name));
+    unfinished.iter().for_each(|path| fs::write(path, "").unwrap());
+    let long_ago = std::time::SystemTime::from(at("2026-11-21T00:00:00Z"));
+    fs::File::options().write(true).open(&unfinished[0]).unwrap().set_modified(long_ago).unwrap();
     let prune = ["run", "prune", "--at", "2026-11-23T00:00:00Z", "--json"];
     let would = place.call(&[&prune[..], &["--dry-run"]].concat()).expect(0).json();
     let both = |done: &Value| (done["reports"].as_u64(), done["findings"].as_u64());
@@ -464,6 +469,7 @@ fn old_reports_are_deleted_with_their_mails_and_files() {
     assert_eq!(left, [0, 5, 0, 5]);
     assert_eq!(names_in(&place.folder.path().join("reports")), ["2025-01-02", "2025-01-03", "2026-11-22"]);
     assert!(elsewhere.exists() && of_another_day.exists());
+    assert_eq!(unfinished.map(|path| path.exists()), [false, true], "what a killed writer left");
     let again = place.call(&prune).expect(0).json();
     assert_eq!(both(&again), (Some(0), Some(0)), "{again}");
     // The last report of each job stays, however old it is.
