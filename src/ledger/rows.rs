@@ -13,10 +13,14 @@ use super::session::Error;
 /// Parameters of a statement.
 pub(super) type Params<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
-/// Declares the columns that a statement puts together again with `unnest`: for each its name, its type, and where a row
-/// has the value. `params` gives them in this order.
+/// Declares the columns that statements put together again with `unnest`: for each its name, its type, and where a row
+/// has the value. `params` gives them in this order. A statement that takes other columns has a list of its own, under its name.
 macro_rules! columns {
-    ($(#[$doc:meta])* $name:ident$(<$life:lifetime>)? of $(<$each:lifetime>)? $row:ident: $of:ty { $($column:ident: $type:ty = $value:expr),+ $(,)? }) => {
+    (
+        $(#[$doc:meta])* $name:ident$(<$life:lifetime>)? of $(<$each:lifetime>)? $row:ident: $of:ty
+        { $($column:ident: $type:ty = $value:expr),+ $(,)? }
+        $($statement:ident { $($listed:ident),+ $(,)? })*
+    ) => {
         $(#[$doc])*
         #[derive(Default)]
         pub(super) struct $name$(<$life>)? { pub(super) rows: usize, $($column: Vec<$type>),+ }
@@ -34,6 +38,10 @@ macro_rules! columns {
             pub(super) fn params(&self) -> Params<'_> {
                 vec![$(&self.$column),+]
             }
+
+            $(pub(super) fn $statement(&self) -> Params<'_> {
+                vec![$(&self.$listed),+]
+            })*
         }
     };
 }
@@ -53,13 +61,7 @@ columns! {
         expired_until: Option<DateTime<Utc>> = account.expired_until,
         open_holds: i32 = account.open_holds,
     }
-}
-
-impl AccountColumns {
-    /// Of account_update: up to `last_batch`.
-    pub(super) fn common_params(&self) -> Params<'_> {
-        self.params().into_iter().take(6).collect()
-    }
+    account_update { user_id, balance, total_recharged, total_consumed, last_seq, last_batch }
 }
 
 columns! {
@@ -84,13 +86,7 @@ columns! {
         remaining: i64 = row.1.remaining,
         expired: i64 = row.1.expired,
     }
-}
-
-impl DrawnBatchColumns {
-    /// Of batch_update: up to `remaining`.
-    pub(super) fn common_params(&self) -> Params<'_> {
-        self.params().into_iter().take(3).collect()
-    }
+    batch_update { user_id, batch, remaining }
 }
 
 columns! {
@@ -133,12 +129,9 @@ columns! {
         refers_to: Option<i64> = row.0.refers_to,
         asked: Option<Json<Asked>> = row.0.asked.map(Json),
     }
-}
-
-impl EntryColumns<'_> {
-    /// Of entry_insert, for entries that open no batch and refer to no other: up to `allocated_to`.
-    pub(super) fn common_params(&self) -> Params<'_> {
-        self.params().into_iter().take(14).collect()
+    entry_insert {
+        user_id, seq, kind, amount, balance_before, balance_after, source_type, source_id, at, duration, description, key,
+        allocated_from, allocated_to,
     }
 }
 

@@ -383,7 +383,7 @@ impl Group<'_> {
         let other: HashSet<Uuid> = entries.iter().filter(|entry| !is_common(entry)).map(|entry| entry.user).collect();
         let (common, all): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(entry, _)| !other.contains(&entry.user));
         let (written, written_all) = (EntryColumns::from_rows(common), EntryColumns::from_rows(all));
-        let (mut entry_params, mut entry_params_all) = (written.common_params(), written_all.params());
+        let (mut entry_params, mut entry_params_all) = (written.entry_insert(), written_all.params());
         let of_group: [&(dyn ToSql + Sync); 3] = [&allocations.batches, &allocations.points, &DRAWING_RULE];
         entry_params.extend(of_group);
         entry_params_all.extend(of_group);
@@ -392,9 +392,9 @@ impl Group<'_> {
         let stored = async {
             pipelined!(
                 self.execute(&statements.account_insert, opened.params(), opened.rows),
-                self.execute(&statements.account_update, updated.common_params(), updated.rows),
+                self.execute(&statements.account_update, updated.account_update(), updated.rows),
                 self.execute(&statements.account_update_all, updated_all.params(), updated_all.rows),
-                self.execute(&statements.batch_update, drawn.common_params(), drawn.rows),
+                self.execute(&statements.batch_update, drawn.batch_update(), drawn.rows),
                 self.execute(&statements.batch_update_all, drawn_all.params(), drawn_all.rows),
                 self.execute(&statements.batch_insert, new.params(), new.rows),
                 self.execute(&statements.hold_write, holds.params(), holds.rows),

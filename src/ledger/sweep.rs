@@ -129,45 +129,7 @@ impl<C: Deref<Target = Client>> Session<C> {
                 so_far.counters.stopped = true;
                 break;
             }
-            so_far.progress.done += users.len() as u64;
-            let client = self.client();
-            let transaction = Transaction::begin(client);
-            let end = async { pipelined!(client.batch_execute(end_of_group), due.fetch(client)) };
-            let (expired, next) = match run {
-                // One round trip: the group's transaction, and the accounts of the next group behind it.
-                None => {
-                    let (expired, ended) = join(self.expire_due(&users, &expiry), end).await;
-                    (or_refused(expired)?, ended?.1)
-                }
-                // Two, because the counters must be known before they are written.
-                Some((_, also)) => match or_refused(self.expire_due(&users, &expiry).await)? {
-                    Ok(expired) => {
-                        so_far.counters.add(&expired.rows)?;
-                        let ((), ((), next)) = pipelined!(also.write(client, &so_far), end)?;
-                        (Ok(expired), next)
-                    }
-                    Err(refused) => {
-                        let ((), next) = pipelined!(client.batch_execute("ROLLBACK"), due.fetch(client))?;
-                        (Err(refused), next)
-                    }
-                },
-            };
-            transaction.ended();
-            match expired {
-                Ok(expired) => {
-                    if run.is_none() {
-                        so_far.counters.add(&expired.rows)?;
-                    }
-                    self.report_orphans(&users, &expired.locked, at, &mut so_far.counters).await?;
-                }
-                // One damaged account must not keep the others from expiring.
-                Err(_) => {
-                    for user in users {
-                        self.sweep_alone(user, &expiry, end_of_group, run, &mut so_far).await?;
-                    }
-                }
-            }
-            users = users_from(next.as_deref())?;
+            users = self.sweep_group(&due, users, &expiry, end_of_group, run, &mut so_far).await?;
         }
         due.close(self.client()).await?;
         if so_far.counters.points == i64::MAX {
@@ -175,6 +137,57 @@ impl<C: Deref<Target = Client>> Session<C> {
         }
         proceed(so_far.progress);
         Ok(so_far.counters)
+    }
+
+    /// Sweeps these accounts in a transaction, which `end` ends. Returns the accounts of the next group.
+    async fn sweep_group(
+        &self,
+        due: &Cursor,
+        users: Vec<Uuid>,
+        expiry: &Expiry<'_>,
+        end: &str,
+        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
+        so_far: &mut SoFar<Sweep>,
+    ) -> Result<Vec<Uuid>, Error> {
+        so_far.progress.done += users.len() as u64;
+        let client = self.client();
+        let transaction = Transaction::begin(client);
+        let finish = async { pipelined!(client.batch_execute(end), due.fetch(client)) };
+        let (expired, next) = match run {
+            // One round trip: the group's transaction, and the accounts of the next group behind it.
+            None => {
+                let (expired, ended) = join(self.expire_due(&users, expiry), finish).await;
+                (or_refused(expired)?, ended?.1)
+            }
+            // Two, because the counters must be known before they are written.
+            Some((_, also)) => match or_refused(self.expire_due(&users, expiry).await)? {
+                Ok(expired) => {
+                    so_far.counters.add(&expired.rows)?;
+                    let ((), ((), next)) = pipelined!(also.write(client, so_far), finish)?;
+                    (Ok(expired), next)
+                }
+                Err(refused) => {
+                    let ((), next) = pipelined!(client.batch_execute("ROLLBACK"), due.fetch(client))?;
+                    (Err(refused), next)
+                }
+            },
+        };
+        transaction.ended();
+        match expired {
+            Ok(expired) => {
+                if run.is_none() {
+                    so_far.counters.add(&expired.rows)?;
+                }
+                self.report_orphans(&users, &expired.locked, expiry.at, &mut so_far.counters).await?;
+            }
+            // One damaged account must not keep the others from expiring.
+            Err(_) => {
+                for user in users {
+                    self.sweep_alone(user, expiry, end, run, so_far).await?;
+                }
+            }
+        }
+        users_from(next.as_deref())
     }
 
     /// Locks accounts and expires what is due in them, in the transaction that is open.
