@@ -1,23 +1,25 @@
-//! A lane: takes the next requests, posts them as a group, and finds the request that makes a group fail.
+//! A lane: takes the next requests and posts them as a group.
 
-use std::collections::{HashMap, HashSet};
+mod isolation;
+
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use futures_util::{FutureExt, try_join};
 use tokio::sync::{mpsc, watch};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::isolation::Suspicion;
+use self::isolation::{Failed, Failure, Fault, is_clash, is_outage};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
-use crate::database::{self, Database, SessionKind, pipelined};
+use crate::database::{Database, SessionKind, pipelined};
 use crate::fields::{Operation, PostingFields};
 use crate::ledger::{self, AlsoWrite, GROUP_POSTINGS, MOST_RACES, Posting, Refusal, Reply, Rules, Session};
 use crate::retry::{Backoff, Pauses};
@@ -35,9 +37,6 @@ const MOST_WAITING: usize = 100;
 
 /// Refusals of a group that are logged one by one.
 const REFUSALS_LOGGED: u64 = 5;
-
-/// The longest error message that a request keeps, in characters.
-const LONGEST_MESSAGE: usize = 1_000;
 
 pub struct Lane {
     pub number: i16,
@@ -101,62 +100,6 @@ impl Position {
             self.settled = number;
         }
         self.settling.get_or_insert((taken.last_number, taken.next));
-    }
-}
-
-/// Why a group was not posted.
-enum Failure {
-    /// The database is away or cannot work, which is no request's fault.
-    Outage(ledger::Error),
-    /// One of its requests makes it fail.
-    Group(Fault),
-}
-
-/// Why posting failed.
-enum Fault {
-    Error(ledger::Error),
-    Panic,
-}
-
-/// A request that could not be posted alone.
-struct Failed {
-    id: i64,
-    user: Uuid,
-    fault: Fault,
-}
-
-/// The accounts whose requests failed since one was posted, by the kind of fault. It is shared by all lanes.
-///
-/// When requests of two accounts fail the same way and none succeeds, the fault is not theirs. The queue then stops, and none of
-/// them uses up its tries.
-#[derive(Default)]
-pub struct Suspicion {
-    accounts: Mutex<HashMap<String, HashSet<Uuid>>>,
-    /// Groups in which a request was posted.
-    successes: AtomicU64,
-}
-
-impl Suspicion {
-    fn succeeded(&self) {
-        self.successes.fetch_add(1, Ordering::Relaxed);
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn successes(&self) -> u64 {
-        self.successes.load(Ordering::Relaxed)
-    }
-
-    /// Remembers the accounts of these requests. Tells of each request whether others fail as it does.
-    fn are_shared(&self, failed: &[Failed]) -> Vec<bool> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let kinds: Vec<Option<String>> = failed.iter().map(|failed| failed.fault.kind()).collect();
-        for (kind, failed) in kinds.iter().zip(failed) {
-            if let Some(kind) = kind {
-                accounts.entry(kind.clone()).or_default().insert(failed.user);
-            }
-        }
-        let several = |kind: &String| accounts.get(kind).is_some_and(|accounts| accounts.len() > 1);
-        kinds.iter().map(|kind| kind.as_ref().is_some_and(several)).collect()
     }
 }
 
@@ -309,102 +252,6 @@ impl Lane {
         Ok(Step::Empty { retry_at })
     }
 
-    /// Halves a group until each failing request is alone. Posts the others in the order of their ids within each account; an
-    /// account stops at its failing request.
-    async fn isolate(
-        &mut self,
-        connection: &mut Option<Connection>,
-        requests: Vec<Request>,
-        fault: Fault,
-    ) -> Result<(), ledger::Error> {
-        let before = self.suspicion.successes();
-        let mut held_up = HashSet::new();
-        let mut alone = Vec::new();
-        let mut parts = Vec::new();
-        let mut failed = Some((requests, fault));
-        loop {
-            if let Some((mut requests, fault)) = failed.take() {
-                if let [request] = requests.as_slice() {
-                    held_up.insert(request.user);
-                    alone.push(Failed { id: request.id, user: request.user, fault });
-                } else {
-                    let middle = middle(&mut requests);
-                    let second = requests.split_off(middle);
-                    parts.extend([second, requests]);
-                }
-            }
-            // Only at the end it is known whether any request could be posted.
-            let Some(mut part) = parts.pop() else { return self.record_failures(connection, alone, before).await };
-            part.retain(|request| !held_up.contains(&request.user));
-            if part.is_empty() {
-                continue;
-            }
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
-            let mut ids: Vec<i64> = part.iter().map(|request| request.id).collect();
-            ids.sort_unstable();
-            let (taken, posted) = self.post(connection, Selection::Ids(ids), &[]).await;
-            if taken.elsewhere {
-                // Another daemon has taken over the lane, and with it the rest.
-                return Ok(());
-            }
-            if let Err(failure) = posted {
-                failed = Some((part, failure.into_group()?));
-            }
-        }
-    }
-
-    /// Records a failed try of each request, unless their fault is one of all: that is returned. `before`: how many groups had
-    /// been posted before the first of them failed.
-    async fn record_failures(
-        &mut self,
-        connection: &mut Option<Connection>,
-        failed: Vec<Failed>,
-        before: u64,
-    ) -> Result<(), ledger::Error> {
-        let others_work = self.suspicion.successes() > before;
-        let shared = if others_work { vec![false; failed.len()] } else { self.suspicion.are_shared(&failed) };
-        let mut fault_of_all = None;
-        for (Failed { id, fault, .. }, shared) in failed.into_iter().zip(shared) {
-            match fault {
-                Fault::Error(error) if shared => fault_of_all = Some(error),
-                fault => self.record_failure(connection, id, &fault.describe()).await?,
-            }
-        }
-        fault_of_all.map_or(Ok(()), Err)
-    }
-
-    /// Records a failed try of a request.
-    async fn record_failure(
-        &mut self,
-        connection: &mut Option<Connection>,
-        id: i64,
-        why: &str,
-    ) -> Result<(), ledger::Error> {
-        let connection = self.connect(connection).await?;
-        let retries = i32::try_from(self.settings.retries).unwrap_or(i32::MAX);
-        let pause = i64::try_from(self.settings.retry_pause.as_millis()).unwrap_or(i64::MAX);
-        let why: String = why.replace('\0', "").chars().take(LONGEST_MESSAGE).collect();
-        let statement = &connection.statements.fail;
-        let row = connection.client.query_opt(statement, &[&self.number, &id, &retries, &pause, &why]).await?;
-        // Another daemon has finished the request meanwhile.
-        let Some(row) = row else { return Ok(()) };
-        let (state, attempts): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
-        if state == "parked" {
-            self.stats.parked.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                request = id,
-                attempts,
-                why,
-                "request {id} is parked: {why}; mend the cause, then call `pointsd requests retry`"
-            );
-        } else {
-            tracing::warn!(request = id, attempts, why, "request {id} failed and is tried again later: {why}");
-        }
-        Ok(())
-    }
-
     /// Takes a group and posts it. Takes none if one of the requests in `waiting` waits no longer.
     async fn post(
         &mut self,
@@ -540,7 +387,8 @@ impl Lane {
                     refused += 1;
                     if refused <= REFUSALS_LOGGED {
                         let (code, user) = (refusal.code(), request.user);
-                        tracing::warn!(request = request.id, code, user = %user, "request {} of {user} refused: {refusal}", request.id);
+                        let id = request.id;
+                        tracing::warn!(request = id, code, user = %user, "request {id} of {user} refused: {refusal}");
                     }
                 }
             }
@@ -592,78 +440,6 @@ impl Connection {
         let statements = Statements { lock, snapshot, waiting, take, finish, fail };
         Ok(Connection { session, client, statements })
     }
-}
-
-impl Failure {
-    /// Why the group failed; an error if the cause was an outage.
-    fn into_group(self) -> Result<Fault, ledger::Error> {
-        match self {
-            Failure::Outage(error) => Err(error),
-            Failure::Group(fault) => Ok(fault),
-        }
-    }
-}
-
-impl Fault {
-    fn describe(&self) -> String {
-        match self {
-            Fault::Error(error) => errors::chain(error),
-            Fault::Panic => "posting it made the program panic".to_owned(),
-        }
-    }
-
-    /// What a fault of several requests has in common, as the SQLSTATE. None for one that belongs to an account, such as a row
-    /// that another transaction holds.
-    fn kind(&self) -> Option<String> {
-        match self {
-            Fault::Error(error) if is_clash(error) || code_of(error) == Some(&SqlState::LOCK_NOT_AVAILABLE) => None,
-            Fault::Error(error) => code_of(error).map(|code| code.code().to_owned()),
-            Fault::Panic => None,
-        }
-    }
-}
-
-fn code_of(error: &ledger::Error) -> Option<&SqlState> {
-    match error {
-        ledger::Error::Database(error) => error.code(),
-        _ => None,
-    }
-}
-
-/// Whether two transactions collided, so that trying again helps.
-fn is_clash(error: &ledger::Error) -> bool {
-    let code = code_of(error);
-    code == Some(&SqlState::T_R_SERIALIZATION_FAILURE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
-}
-
-/// Whether no request can be posted at present.
-fn is_outage(error: &ledger::Error) -> bool {
-    match (error, code_of(error)) {
-        // A row is locked, or the same transactions keep colliding: only some requests are concerned.
-        (_, Some(&SqlState::LOCK_NOT_AVAILABLE)) => false,
-        (error, Some(_)) if is_clash(error) => false,
-        // Classes 53, 57 and 58: no memory, disk or connection left, an operator's action, a failing disk. But a single request may
-        // be the cause of a cancelled statement.
-        (_, Some(&SqlState::QUERY_CANCELED)) => false,
-        (ledger::Error::Database(error), Some(code)) => {
-            let class = code.code().get(..2).unwrap_or_default();
-            database::is_transient(error) || ["53", "57", "58"].contains(&class)
-        }
-        (ledger::Error::Database(error), None) => database::is_transient(error),
-        (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,
-        (ledger::Error::Corrupt(_) | ledger::Error::Uncommitted { .. }, _) => false,
-    }
-}
-
-/// Where to halve a group: between two accounts if it has two.
-fn middle(requests: &mut [Request]) -> usize {
-    requests.sort_unstable_by_key(|request| (request.user, request.id));
-    let middle = requests.len() / 2;
-    let is_edge = |at: &usize| match at.checked_sub(1).and_then(|before| requests.get(before..=*at)) {
-        Some([left, right]) => left.user != right.user,
-        _ => false,
-    };
-    (middle..requests.len()).find(is_edge).or_else(|| (1..middle).rev().find(is_edge)).unwrap_or(middle)
 }
 
 /// Which requests to take from a lane.
@@ -798,24 +574,5 @@ mod tests {
         // The next id to settle comes from the last read, not from an earlier one.
         assert_eq!(settled_after(told(80, 139, 150)), 50);
         assert_eq!(settled_after(told(90, 140, 150)), 70);
-    }
-
-    #[test]
-    fn a_group_is_halved_between_accounts_while_there_are_two() {
-        let halves = |users: &[u128]| {
-            let request =
-                |(id, user): (i64, &u128)| Request { id, user: Uuid::from_u128(*user), age: 0, unreadable: None };
-            let mut requests: Vec<Request> = (1..).zip(users).map(request).collect();
-            let middle = middle(&mut requests);
-            let ids: Vec<i64> = requests.iter().map(|request| request.id).collect();
-            let (first, second) = ids.split_at(middle);
-            (first.to_vec(), second.to_vec())
-        };
-        assert_eq!(halves(&[1, 2]), (vec![1], vec![2]));
-        assert_eq!(halves(&[2, 1, 2, 1]), (vec![2, 4], vec![1, 3]));
-        assert_eq!(halves(&[1, 1, 1, 2]), (vec![1, 2, 3], vec![4]));
-        assert_eq!(halves(&[1, 2, 2, 2]), (vec![1], vec![2, 3, 4]));
-        // One account alone: its requests in their order.
-        assert_eq!(halves(&[1, 1, 1]), (vec![1], vec![2, 3]));
     }
 }
