@@ -126,6 +126,8 @@ pub(crate) enum Outcome {
     No,
     /// Stopped early by a signal.
     Interrupted,
+    /// Done, but the answer is that no daemon is at work.
+    Down,
 }
 
 /// The call is wrong. The text is the whole message.
@@ -228,7 +230,7 @@ pub fn run() -> ExitCode {
     let exit_code = match runtime.block_on(execute(args)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(3),
-        Ok(Outcome::Interrupted) => ExitCode::FAILURE,
+        Ok(Outcome::Interrupted | Outcome::Down) => ExitCode::FAILURE,
         Err(error) => print_error(&error, json),
     };
     // Does not wait for blocking tasks: one may sit in a read from a terminal, in a slow HTTP call, or on a file system that

@@ -17,8 +17,30 @@ use chrono::TimeDelta;
 #[derive(clap::Args)]
 pub struct Status {}
 
-/// A daemon that was silent for longer than this many seconds counts as gone. It writes every half minute at least, and runs of it are
-/// taken over earlier.
+/// What an operator must know first.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// All is well.
+    Fine,
+    /// At work, but something wants a look.
+    Look,
+    /// No daemon is at work.
+    Down,
+}
+
+impl From<State> for Outcome {
+    fn from(state: State) -> Outcome {
+        match state {
+            State::Fine => Outcome::Done,
+            State::Look => Outcome::No,
+            State::Down => Outcome::Down,
+        }
+    }
+}
+
+/// A daemon that was silent for longer than this many seconds counts as gone. It writes every half minute at least, and its
+/// runs are taken over earlier.
 const LONGEST_SILENCE: i64 = 60;
 
 /// How many seconds a request or a mail may wait before an operator should look.
@@ -75,9 +97,9 @@ async fn show(database: &Database, program: &Program) -> anyhow::Result<Outcome>
         disk.as_ref().filter(|disk| disk.is_short()).map(|disk| format!("the disk is nearly full: {}", disk.text())),
     );
     let state = match (at_work.as_slice(), to_look_at.as_slice()) {
-        ([], _) => "down",
-        (_, []) => "fine",
-        _ => "look",
+        ([], _) => State::Down,
+        (_, []) => State::Fine,
+        _ => State::Look,
     };
     let value = object!({
         "state": state, "look": to_look_at, "database": database.describe(), "schema": schema,
@@ -94,11 +116,7 @@ async fn show(database: &Database, program: &Program) -> anyhow::Result<Outcome>
         lines.extend(disk.map(|disk| ("disk", disk.text())));
         screen(&lines, &jobs, &daemons, &to_look_at, state)
     })?;
-    Ok(match state {
-        "fine" => Outcome::Done,
-        "look" => Outcome::No,
-        _ => Outcome::Interrupted,
-    })
+    Ok(state.into())
 }
 
 fn screen(
@@ -106,7 +124,7 @@ fn screen(
     jobs: &Overview,
     daemons: &[DaemonRow],
     to_look_at: &[String],
-    state: &str,
+    state: State,
 ) -> String {
     let mut text = format!("{}\n\n{}\n", facts(lines), overview_table(&jobs.rows));
     if !to_look_at.is_empty() {
@@ -115,10 +133,10 @@ fn screen(
     }
     text.push('\n');
     text.push_str(match (state, daemons.first()) {
-        ("fine", _) => "All is well.",
-        ("look", _) => "At work, with something to look at.",
-        (_, None) => "Down: no daemon is at work. Start one, for example with systemctl start pointsd.",
-        (_, Some(last)) => {
+        (State::Fine, _) => "All is well.",
+        (State::Look, _) => "At work, with something to look at.",
+        (State::Down, None) => "Down: no daemon is at work. Start one, for example with systemctl start pointsd.",
+        (State::Down, Some(last)) => {
             return text
                 + &format!(
                     "Down: no daemon is at work; the last one was seen {} ago on {}.",
