@@ -51,14 +51,17 @@ async fn settle(database: &Database, program: &Program) -> anyhow::Result<Outcom
     let names: Vec<&str> = REGISTRY.iter().map(|job| job.name).collect();
     let jobs = Store::new(database, program.config.jobs.takeover).jobs(&names).await?;
     let mut client = database.connection().await?;
-    let older: i64 = client.query_one(include_str!("../../sql/restore/session_older.sql"), &[]).await?.try_get(0)?;
-    if older > 0 {
+    let transaction = client.transaction().await?;
+    // A daemon that starts from now on waits: it begins by writing to the jobs.
+    transaction.batch_execute("LOCK TABLE pointsd.jobs, pointsd.runs IN SHARE ROW EXCLUSIVE MODE").await?;
+    let others: i64 =
+        transaction.query_one(include_str!("../../sql/restore/session_other.sql"), &[]).await?.try_get(0)?;
+    if others > 0 {
         anyhow::bail!(
             "{} of pointsd already at work on this database: stop the daemons and commands, then call again",
-            counted(u64::try_from(older).unwrap_or(0), "session is", "sessions are")
+            counted(u64::try_from(others).unwrap_or(0), "session is", "sessions are")
         );
     }
-    let transaction = client.transaction().await?;
     let row = transaction.query_one(include_str!("../../sql/restore/sign_last.sql"), &[]).await?;
     let (now, ends_at): (DateTime<Utc>, _) = (row.try_get(0)?, row.try_get(1)?);
     let why = format!(

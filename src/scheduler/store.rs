@@ -32,7 +32,7 @@ pub enum Error {
     #[error("the database refused or lost a statement of the scheduler")]
     Statement(#[from] tokio_postgres::Error),
     /// No answer.
-    #[error("the database did not answer in time")]
+    #[error("the database did not answer in time: it is busy, or holds a lock, as for pointsd db restored")]
     Silent,
     /// The tables hold a value that this version never writes.
     #[error("pointsd.runs holds a {0} that this program does not know: is another version of it at work?")]

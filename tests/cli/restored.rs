@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::database;
-use crate::program::{Folder, Running, on, run, wait};
+use crate::program::{Folder, Running, eventually, on, run, wait};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
 /// No server listens there, so that the mail waits.
@@ -63,9 +63,27 @@ fn a_restored_database_does_nothing_twice() {
     assert_eq!((&again["parked"], &again["cancelled"]), (&json!([]), &json!([])));
     assert_eq!(again["ends_at"], answer["ends_at"]);
 
-    // A job of each second shows when the daemon has looked at all jobs.
-    let busy = folder.file("busy.yaml", format!("{state}{MAIL}jobs: {{prune: {{schedule: '* * * * * *'}}}}\n"));
-    with_daemon(&url, &busy, "prune succeeded", || ());
+    // A daemon that starts meanwhile waits. A job of each second shows when it has looked at all jobs.
+    let busy = "jobs: {takeover_seconds: 5, prune: {schedule: '* * * * * *'}}\n";
+    let busy = folder.file("busy.yaml", format!("{state}{MAIL}{busy}"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (client, watcher) = runtime.block_on(async { (test.client().await, test.client().await) });
+    runtime.block_on(client.batch_execute("BEGIN; SELECT FROM pointsd.jobs FOR UPDATE")).unwrap();
+    let mut command = on(&url, &["db", "restored"]);
+    command.args(["--config", &config]);
+    let restored = Running::start(command);
+    let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("db restored", || (!runtime.block_on(watcher.query(waiting, &[])).unwrap().is_empty()).then_some(()));
+    let mut command = on(&url, &["serve"]);
+    command.args(["--config", &busy]);
+    let mut daemon = Running::start(command);
+    let mut hear = |words: &str| while !daemon.next_error_line().expect("it ended").contains(words) {};
+    hear("as for pointsd db restored");
+    runtime.block_on(client.batch_execute("COMMIT")).unwrap();
+    restored.finish().expect(0);
+    hear("prune succeeded");
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
     wait(async {
         let client = test.client().await;
         let runs =
