@@ -4,13 +4,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json as object};
 
 use super::jobs::full_proof;
-use super::output::{counted, facts, table};
+use super::output::{complain, counted, facts, table};
 use super::restored;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
 use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
 use crate::daemon;
-use crate::database::{Database, RoleKind};
+use crate::database::{Database, KeptRights, RoleKind};
 use crate::ledger::{Length, Period, Term};
 use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
@@ -80,16 +80,24 @@ impl Grant {
         {
             return Err(WrongCall(format!("the role {twice} is named twice: each role has one kind")).into());
         }
-        let mut statements = String::new();
+        let (mut statements, mut kept) = (String::new(), Vec::new());
         for (kind, role) in roles {
             if let Some(role) = role {
                 statements.push_str(&database.grants(kind, &role).await?);
+                kept.extend(database.kept_rights(&role).await?);
             }
         }
         if !self.dry_run {
             database.grant(&statements).await?;
         }
-        let value = object!({ "database": database.describe(), "statements": statements, "dry_run": self.dry_run });
+        for KeptRights { role, through, rights, object, revoke } in kept.iter().filter(|_| !program.json) {
+            complain(&format!(
+                "pointsd: {role} has {rights} on {object} through {through} all the same; next: {revoke}"
+            ));
+        }
+        let value = object!({
+            "database": database.describe(), "statements": statements, "dry_run": self.dry_run, "kept": kept,
+        });
         program.answer(value, || statements.trim_end().to_owned())
     }
 }

@@ -1,6 +1,7 @@
 //! The rights of roles: what each kind of role needs, and no more.
 
-use tokio_postgres::Client;
+use serde::Serialize;
+use tokio_postgres::{Client, Row};
 
 use super::{Database, Error};
 
@@ -25,7 +26,42 @@ impl RoleKind {
     }
 }
 
+/// Rights that a role has in the schema as PUBLIC or as a member of another role. A grant to the role does not take them back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptRights {
+    /// The role.
+    pub role: String,
+    /// PUBLIC, or the other role.
+    pub through: String,
+    /// Such as `INSERT, UPDATE`.
+    pub rights: String,
+    /// Such as `TABLE pointsd.accounts`.
+    pub object: String,
+    /// The statement that takes them back.
+    pub revoke: String,
+}
+
 impl Database {
+    /// The rights in the schema that [`Database::grants`] leaves to a role.
+    ///
+    /// # Errors
+    /// [`Error::Statement`] if they cannot be read.
+    pub async fn kept_rights(&self, role: &str) -> Result<Vec<KeptRights>, Error> {
+        let sql = include_str!("../../sql/grants/right_elsewhere.sql");
+        let kept = |row: &Row| {
+            Ok(KeptRights {
+                role: role.to_owned(),
+                through: row.try_get("through")?,
+                rights: row.try_get("rights")?,
+                object: row.try_get("object")?,
+                revoke: row.try_get("revoke")?,
+            })
+        };
+        let rows = self.connection().await?.query(sql, &[&role]).await;
+        rows.and_then(|rows| rows.iter().map(kept).collect())
+            .map_err(Error::statement("reading the rights of the role"))
+    }
+
     /// The statements that give a role what its kind needs, and take back what else it had in the schema.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ use connect::{Connector, complete};
 #[doc(hidden)]
 pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
-pub use grants::RoleKind;
+pub use grants::{KeptRights, RoleKind};
 pub use migrate::{AppliedMigration, MigrationStatus};
 pub(crate) use pipeline::{FirstError, pipelined};
 use session::SessionCheck;

@@ -207,6 +207,32 @@ fn a_role_may_do_nothing_else() {
     call(&roles.owner, &["db", "grant", "--application", &roles.names[1]]).expect(0);
     refused(1, "SELECT FROM pointsd.entries");
 
+    // What it has otherwise stays, and is told.
+    let group = format!("group_{}", uuid::Uuid::new_v4().simple());
+    let elsewhere = format!(
+        "CREATE ROLE {group}; GRANT {group}, pg_write_all_data TO {app}; GRANT UPDATE (balance), DELETE ON pointsd.accounts TO {group};
+         GRANT INSERT ON pointsd.entries TO PUBLIC; GRANT EXECUTE ON FUNCTION pointsd.release TO PUBLIC",
+        app = roles.names[1]
+    );
+    sql(&roles.database, &elsewhere);
+    let grant = ["db", "grant", "--application", &roles.names[1]];
+    let and = |more: &str| call(&roles.owner, &[&grant[..], &[more]].concat()).expect(0);
+    let says = "has INSERT on TABLE pointsd.entries through PUBLIC all the same; next: REVOKE INSERT ON TABLE pointsd.entries FROM PUBLIC;";
+    for told in [and("--dry-run"), call(&roles.owner, &grant).expect(0)] {
+        assert!(told.stderr.contains(says), "{}", told.stderr);
+    }
+    let told = and("--json").json();
+    let revoke: Vec<&str> =
+        told["kept"].as_array().unwrap().iter().map(|kept| kept["revoke"].as_str().unwrap()).collect();
+    let of_group = format!("REVOKE DELETE ON TABLE pointsd.accounts FROM {group};");
+    let of_column = format!("REVOKE UPDATE (balance) ON TABLE pointsd.accounts FROM {group};");
+    let of_all = format!("REVOKE pg_write_all_data FROM {};", roles.names[1]);
+    assert_eq!(revoke.len(), 5, "{revoke:?}");
+    assert!([of_group, of_column, of_all].iter().all(|revoke_it| revoke.contains(&revoke_it.as_str())), "{revoke:?}");
+    sql(&roles.database, &revoke.concat());
+    assert_eq!(and("--json").json()["kept"], serde_json::json!([]));
+    sql(&roles.database, &format!("DROP OWNED BY {group}; DROP ROLE {group}"));
+
     let unknown = call(&roles.owner, &["db", "grant", "--reader", "no_such_role"]).expect(1);
     assert!(unknown.stderr.contains("there is no role no_such_role: create it first"), "{}", unknown.stderr);
 }
