@@ -17,7 +17,7 @@ use crate::plain::unguarded;
 use crate::prices;
 use crate::time::parse_time;
 
-/// The most lines of a record. A quote that is never closed takes no more with it before it is noticed.
+/// The most lines of a record. A quote that is never closed is noticed after so many lines.
 const MOST_LINES: u64 = 1_000;
 
 /// What may part the fields, if nothing else is asked for.

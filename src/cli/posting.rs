@@ -11,6 +11,17 @@ use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, 
 use crate::plain;
 use crate::time::time_text;
 
+/// What the command line may add to every posting.
+#[derive(clap::Args)]
+pub struct Note {
+    /// A description for people
+    #[arg(long)]
+    pub description: Option<String>,
+    /// The effective time (RFC 3339); by default now
+    #[arg(long)]
+    pub at: Option<Time>,
+}
+
 /// Credits points to an account; its arrears are settled first.
 #[derive(clap::Args)]
 pub struct Recharge {
@@ -31,12 +42,8 @@ pub struct Recharge {
     /// The idempotency key: posting again under it changes nothing. Without --key and --order-id each call posts anew
     #[arg(long)]
     key: Option<String>,
-    /// A description for people
-    #[arg(long)]
-    description: Option<String>,
-    /// The effective time (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
+    #[command(flatten)]
+    note: Note,
 }
 
 /// Charges points for a finished task; points that the account lacks become arrears.
@@ -59,12 +66,8 @@ pub struct Consume {
     /// The idempotency key; by default made of --source-type and --source-id
     #[arg(long)]
     key: Option<String>,
-    /// A description for people
-    #[arg(long)]
-    description: Option<String>,
-    /// The effective time (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
+    #[command(flatten)]
+    note: Note,
 }
 
 /// Parses a number of seconds for clap.
@@ -87,8 +90,8 @@ impl Recharge {
                 order_id: self.order_id,
                 expires_at: self.expires_at.map(Time::into),
             },
-            description: self.description,
-            at: program.now_or(self.at),
+            description: self.note.description,
+            at: program.now_or(self.note.at),
         };
         let reply = post(posting, program).await?;
         // A void can name the recharge by its key only.
@@ -115,8 +118,8 @@ impl Consume {
             points: Some(points),
             key: self.key,
             kind: Kind::Consume { source_type: self.source_type, source_id: self.source_id, duration: self.seconds },
-            description: self.description,
-            at: program.now_or(self.at),
+            description: self.note.description,
+            at: program.now_or(self.note.at),
         };
         post_and_answer(posting, program).await
     }

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::posting::post_and_answer;
-use super::{Outcome, Program, Time, WrongCall};
+use super::posting::{Note, post_and_answer};
+use super::{Outcome, Program, WrongCall};
 use crate::ledger::{Beyond, Kind, Posting, Reference};
 
 /// Gives back points of a consume, all or part: after a task that failed, for example.
@@ -19,12 +19,8 @@ pub struct Refund {
     /// The idempotency key; by default made of the consume's key, so a second refund of the same consume needs one
     #[arg(long)]
     key: Option<String>,
-    /// A description for people
-    #[arg(long)]
-    description: Option<String>,
-    /// The effective time (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
+    #[command(flatten)]
+    note: Note,
 }
 
 /// Takes back a recharge, all or part: after a chargeback or a typing error.
@@ -45,12 +41,8 @@ pub struct Void {
     /// The idempotency key; by default made of the recharge's key, so a second void of the same recharge needs one
     #[arg(long)]
     key: Option<String>,
-    /// A description for people
-    #[arg(long)]
-    description: Option<String>,
-    /// The effective time (RFC 3339); by default now
-    #[arg(long)]
-    at: Option<Time>,
+    #[command(flatten)]
+    note: Note,
 }
 
 /// Names a consume or a hold.
@@ -118,8 +110,8 @@ impl Refund {
             points: self.points,
             key: self.key,
             kind: Kind::Refund { consume: self.consume.reference()? },
-            description: self.description,
-            at: program.now_or(self.at),
+            description: self.note.description,
+            at: program.now_or(self.note.at),
         };
         post_and_answer(posting, program).await
     }
@@ -137,8 +129,8 @@ impl Void {
             points: self.points,
             key: self.key,
             kind: Kind::Void { recharge: self.recharge.reference()?, beyond },
-            description: self.description,
-            at: program.now_or(self.at),
+            description: self.note.description,
+            at: program.now_or(self.note.at),
         };
         post_and_answer(posting, program).await
     }

@@ -29,7 +29,8 @@ impl SessionKind {
             // A process that stops for five seconds between two statements may be stopped for good (Ctrl-Z). It must not keep
             // accounts locked.
             SessionKind::Ledger => {
-                "SET idle_in_transaction_session_timeout = '5s'; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                "SET idle_in_transaction_session_timeout = '5s'; \
+                 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                  SET plan_cache_mode = force_generic_plan; SET jit = off; SET cursor_tuple_fraction = 1"
             }
             // - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session,
@@ -103,7 +104,8 @@ fn first_row(answer: Vec<SimpleQueryMessage>) -> Option<SimpleQueryRow> {
 /// - Only PostgreSQL's own objects are found by name alone; every other name is written in full. Otherwise a role that may
 ///   create functions could have its own run in place of, say, `cardinality`, with the rights of ours.
 /// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
-/// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow statement.
+/// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow
+///   statement.
 /// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.
 /// - Limits that the role or the database has for whole transactions and for idle sessions do not count: a report may take
 ///   long, and a pooled session waits for work.
