@@ -128,6 +128,9 @@ pub mod schedule;
 pub mod scheduler;
 #[cfg(feature = "service")]
 #[doc(hidden)]
+pub mod status;
+#[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod systemd;
 #[cfg(feature = "service")]
 #[doc(hidden)]

@@ -6,10 +6,10 @@ use serde_json::json as object;
 use super::jobs::local;
 use super::output::{counted, shortened, table};
 use super::{Outcome, Program, WrongCall};
-use crate::config::{MailWay, parse_mailbox};
+use crate::config::parse_mailbox;
 use crate::database::Database;
 use crate::mail;
-use crate::reports::{self, Listed, Mail};
+use crate::reports::{self, Listed, Mail, Resent};
 use crate::scheduler::Store;
 use crate::time::Zone;
 
@@ -145,26 +145,13 @@ async fn unknown(client: &tokio_postgres::Client, id: i64, program: &Program) ->
 
 async fn resend(database: &Database, id: i64, to: &[Mailbox], program: &Program) -> anyhow::Result<Outcome> {
     let mut client = database.connection().await?;
-    let Some(report) = reports::find(&client, id).await? else { return Err(unknown(&client, id, program).await) };
-    if matches!(program.config.mail.way, MailWay::None) {
-        return Err(WrongCall(
-            "no mail is sent, because mail.mode is none: set mail.mode, mail.from and the settings of that mode in the \
-             configuration"
-                .to_owned(),
-        )
-        .into());
-    }
-    let transaction = client.transaction().await?;
-    let written = mail::resend(&transaction, id, (!to.is_empty()).then_some(to), &program.config.mail).await?;
-    transaction.commit().await?;
+    let to = (!to.is_empty()).then_some(to);
+    let written = match reports::resend(&mut client, id, to, &program.config.mail).await? {
+        Resent::Written(written) => written,
+        Resent::Unknown => return Err(unknown(&client, id, program).await),
+        refused => return Err(WrongCall(refused.to_string()).into()),
+    };
     drop(client);
-    if written.is_empty() {
-        return Err(WrongCall(format!(
-            "report {id} has no recipients: name one with --to, or set mail.to.{} in the configuration for later reports",
-            report.report
-        ))
-        .into());
-    }
     let now = Store::new(database, program.config.jobs.takeover).now().await?;
     mail::deliver(database, &program.config, Some(id), now).await?;
     let mails = reports::find(database.connection().await?.as_ref(), id).await?.map(|report| report.mails);

@@ -17,7 +17,7 @@ use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Form, FromReader, Line};
 use crate::database::Database;
 use crate::plain;
-use crate::requests::{self, Filter, Listed, PutBack, State};
+use crate::requests::{self, Filter, Listed, State};
 
 /// Queues postings for the daemon: the same lines as `post`. Exit status 3 if a line was rejected.
 ///
@@ -281,24 +281,12 @@ async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {
         .await?;
     for request in &found {
         let (id, was) = (request.id, request.was.map(State::as_str));
-        let (status, reason) = match request.done() {
-            true => ("pending", None),
-            false => ("rejected", Some(reason_left(*request))),
-        };
+        let reason = request.reason_left();
+        let status = if reason.is_none() { "pending" } else { "rejected" };
         program.answer(object!({ "id": id, "was": was, "status": status, "message": reason }), || match reason {
             None => format!("Request {id} is pending again; it was {}.", was.unwrap_or_default()),
             Some(reason) => format!("Request {id} was left as it is: {reason}."),
         })?;
     }
     Ok(if found.iter().all(|request| request.done()) { Outcome::Done } else { Outcome::No })
-}
-
-/// Why a request was not put back.
-fn reason_left(request: PutBack) -> &'static str {
-    match request.was {
-        None => "there is no such request, or it was pruned",
-        Some(State::Pending) => "it is pending already",
-        Some(State::Posted | State::Held | State::Released | State::Replayed) => "it is done",
-        Some(State::Waiting | State::Refused | State::Parked) => "it was put back",
-    }
 }

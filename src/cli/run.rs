@@ -8,15 +8,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
-use super::jobs::{NamedJob, summary};
+use super::jobs::NamedJob;
 use super::output::{counted, facts, progress, remark};
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
 use crate::document::Document;
 use crate::errors;
-use crate::jobs::{Context, Counted, RegisteredJob};
-use crate::ledger::CLOCK_TOLERANCE;
+use crate::jobs::{self, Context, Counted, RegisteredJob};
 use crate::mail::{self, Delivered};
 use crate::reports;
 use crate::scheduler::{self, Asked, Board, RunRow, State, Store, Trigger};
@@ -61,10 +60,10 @@ impl Run {
         program
             .with_ledger(async |database: &Database| {
                 let now = Store::new(database, program.config.jobs.takeover).now().await?;
+                let job = self.named.job;
                 self.check_slot(slot, now)?;
                 let context = Context { full: self.full, ..Context::new(&program.config, database) };
                 if self.dry_run {
-                    let job = self.named.job;
                     let done = (job.dry_run)(context, slot, stop.clone()).await?;
                     let report = done.document.map(|document| (None, document));
                     return RunResult { job, slot, row: None, report, began }.print(&done.counters, program);
@@ -88,10 +87,9 @@ impl Run {
         Ok(())
     }
 
-    /// Refuses a slot in the future: a wrong year would expire points that are valid, or delete rows that are not old.
     fn check_slot(&self, slot: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), WrongCall> {
         let job = self.named.job;
-        if slot <= now + CLOCK_TOLERANCE || self.dry_run && !job.reports_on_present {
+        if job.takes_slot(slot, now, self.dry_run) {
             return Ok(());
         }
         let remedy = if job.reports_on_present {
@@ -245,7 +243,7 @@ fn ended(
                     "Run {} of {}: {why}. Done so far: {}.\nThe work done so far stays; run the job again for the rest.",
                     row.run,
                     job.name,
-                    summary(row)
+                    jobs::summary(row)
                 )
             })?;
             Ok(Outcome::Interrupted)

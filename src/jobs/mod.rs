@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::database::Database;
 use crate::document::Document;
-use crate::ledger::Rules;
+use crate::ledger::{CLOCK_TOLERANCE, Rules};
 use crate::reports::pipeline::{Made, Pipeline, Report};
-use crate::scheduler::{self, Completed, Ended, JobSettings, Run, Work};
+use crate::scheduler::{self, Completed, Ended, JobSettings, Run, RunRow, Store, Work};
 
 /// What a job works with.
 #[derive(Clone)]
@@ -205,6 +205,31 @@ impl RegisteredJob {
         REGISTRY.iter().find(|job| job.name == name)
     }
 
+    /// Pauses the job in the name of an operator, or resumes it with `None`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn pause(
+        &self,
+        store: &Store,
+        config: &Config,
+        by: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<(), scheduler::Error> {
+        if !store.pause(self.name, by).await? {
+            // No daemon has ever known it: the first one is to find it paused.
+            store.add(self.name, (self.settings)(config), now).await?;
+            store.pause(self.name, by).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the job may run for a slot. A slot in the future is refused: a wrong year would expire points that are valid, or
+    /// delete rows that are not old. A dry run may look ahead, unless the job reports on the present.
+    pub fn takes_slot(&self, slot: DateTime<Utc>, now: DateTime<Utc>, dry_run: bool) -> bool {
+        slot <= now + CLOCK_TOLERANCE || dry_run && !self.reports_on_present
+    }
+
     /// The job as the scheduler sees it.
     pub fn scheduled(&self, config: &Config, context: &Context) -> scheduler::ScheduledJob {
         let (work, context) = (self.work, context.clone());
@@ -232,6 +257,13 @@ async fn dry_run<J: Job>(
 ) -> anyhow::Result<DryRun<Counted>> {
     let DryRun { counters, document } = J::dry_run(context, slot, stop).await?;
     Ok(DryRun { counters: Counted::new(counters)?, document })
+}
+
+/// What a run did, in a sentence. Counters that this version cannot read are shown as they are.
+pub fn summary(run: &RunRow) -> String {
+    let Some(counters) = &run.counters else { return "nothing yet".to_owned() };
+    let counted = RegisteredJob::named(&run.job).and_then(|job| (job.counted)(counters.clone()).ok());
+    counted.map_or_else(|| counters.to_string(), |counted| counted.counters.summary())
 }
 
 /// All jobs as the scheduler sees them.

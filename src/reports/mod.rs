@@ -13,11 +13,13 @@ mod files;
 pub mod missing;
 pub mod pipeline;
 pub mod reconciliation;
+mod resend;
 mod rows_file;
 mod store;
 
 pub use files::{folder_of, page, remove_files, text, write_files};
 pub use pipeline::{Pipeline, Report};
+pub use resend::{Resent, resend};
 pub use store::{Listed, Mail, Old, StoreOutcome, find, find_by_slot, list, load, prune, store_document};
 
 use crate::ledger;

@@ -150,6 +150,16 @@ impl PutBack {
     pub fn done(self) -> bool {
         matches!(self.was, Some(State::Waiting | State::Refused | State::Parked))
     }
+
+    /// Why the request was not put back; None if it was.
+    pub fn reason_left(self) -> Option<&'static str> {
+        match self.was {
+            None => Some("there is no such request, or it was pruned"),
+            Some(State::Pending) => Some("it is pending already"),
+            Some(State::Posted | State::Held | State::Released | State::Replayed) => Some("it is done"),
+            Some(State::Waiting | State::Refused | State::Parked) => None,
+        }
+    }
 }
 
 /// Which requests [`retry_all`] puts back.

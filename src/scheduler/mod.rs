@@ -296,8 +296,35 @@ pub enum Asked {
     Busy(Box<RunRow>),
 }
 
-/// Runs a job for `slot` in this process, because an operator asked for it. A job has one open run at most. If there is
-/// one, nothing is done, unless it is a manual run whose process died: that run is ended as failed.
+/// A run by hand that has begun, or why none has.
+pub enum Begun {
+    /// The run, which this process has claimed.
+    Claimed(ManualRun),
+    /// Another run of the job is under way.
+    Busy(Box<RunRow>),
+}
+
+/// A run that an operator asked for, and that this process has claimed.
+pub struct ManualRun(Attempt);
+
+impl ManualRun {
+    /// The number of the run.
+    pub fn number(&self) -> i64 {
+        self.0.claimed.run
+    }
+
+    /// Does its work. Returns the run, which has ended.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn finish(self) -> Result<RunRow, Error> {
+        let (store, run) = (self.0.store.clone(), self.number());
+        self.0.make().await;
+        store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))
+    }
+}
+
+/// Runs a job for `slot` in this process, because an operator asked for it, and waits for its end. See [`begin_now`].
 ///
 /// # Errors
 /// If the database fails.
@@ -309,6 +336,25 @@ pub async fn run_now(
     board: &Arc<Board>,
     stop: &CancellationToken,
 ) -> Result<Asked, Error> {
+    Ok(match begin_now(store, job, slot, now, board, stop).await? {
+        Begun::Claimed(run) => Asked::Ran(Box::new(run.finish().await?)),
+        Begun::Busy(row) => Asked::Busy(row),
+    })
+}
+
+/// Claims a run of a job for `slot`, because an operator asked for it. A job has one open run at most. If there is
+/// one, nothing is done, unless it is a manual run whose process died: that run is ended as failed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn begin_now(
+    store: &Store,
+    job: &ScheduledJob,
+    slot: DateTime<Utc>,
+    now: DateTime<Utc>,
+    board: &Arc<Board>,
+    stop: &CancellationToken,
+) -> Result<Begun, Error> {
     loop {
         // A claim needs the job's row.
         store.add(job.name, &job.settings, now).await?;
@@ -324,18 +370,14 @@ pub async fn run_now(
                     None => tokio::time::sleep(LOCKED).await,
                 }
             } else if let Some(row) = store.run(running.run).await?.filter(|row| row.state == State::Running) {
-                return Ok(Asked::Busy(Box::new(row)));
+                return Ok(Begun::Busy(Box::new(row)));
             }
             continue;
         }
         let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? else { continue };
-        let run = claimed.run;
         let (store, job, board, stop) = (store.clone(), job.clone(), Arc::clone(board), stop.clone());
         let (trigger, observer) = (Trigger::Manual, None);
-        let attempt = Attempt { store: store.clone(), job, slot, trigger, claimed, stop, board, observer };
-        attempt.make().await;
-        let row = store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))?;
-        return Ok(Asked::Ran(Box::new(row)));
+        return Ok(Begun::Claimed(ManualRun(Attempt { store, job, slot, trigger, claimed, stop, board, observer })));
     }
 }
 

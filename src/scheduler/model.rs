@@ -73,7 +73,8 @@ impl Display for Overlap {
 }
 
 /// What began a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "kebab-case")]
 pub enum Trigger {
     /// Its slot came due.
     Schedule,
@@ -84,7 +85,8 @@ pub enum Trigger {
 }
 
 /// The state of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(as = RunState, rename_all = "lowercase")]
 pub enum State {
     /// Under way, or waiting for another attempt.
     Running,
@@ -146,7 +148,7 @@ pub(super) struct KnownJob {
 }
 
 /// A job's pause.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Paused {
     /// Its begin.
     pub at: DateTime<Utc>,
@@ -231,7 +233,8 @@ pub(super) struct SettledSlot {
 }
 
 /// A run as its row says, and as JSON shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Run)]
 #[allow(missing_docs)] // the columns of pointsd.runs
 pub struct RunRow {
     pub run: i64,
@@ -254,7 +257,8 @@ pub struct RunRow {
 }
 
 /// A daemon's last sign of life.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Daemon)]
 pub struct DaemonRow {
     /// Its machine …
     pub host: String,

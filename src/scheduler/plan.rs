@@ -4,6 +4,7 @@
 //! planning always continues from the last slot that has a row.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::model::{CatchUp, JobSettings, KnownJob, LATE, Overlap, SettledSlot, State, Trigger};
 use crate::time::time_text;
@@ -110,7 +111,7 @@ fn caught_up_from(
 }
 
 /// The fate of a job's slots if no daemon were up from `down` until `up`.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outage {
     /// Slots that would be run when a daemon is there again.
     pub run: Vec<DateTime<Utc>>,
