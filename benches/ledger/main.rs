@@ -22,6 +22,7 @@
 mod callers;
 mod daemon;
 mod growth;
+mod http;
 mod naive;
 mod posting;
 mod proof;
@@ -71,6 +72,9 @@ async fn main() {
     }
     if only("queue") {
         bench.queue(500_000 / scale, &mut rows).await;
+    }
+    if only("http") {
+        bench.http(500_000 / scale, &mut rows).await;
     }
     if only("noop") {
         bench.noop(if quick { 30_000 } else { 100_000 }, &mut rows).await;

@@ -79,7 +79,7 @@ fn everything_between_two_sweeps_by_post() {
 }
 
 /// An op as arguments. A member `x_y` of it is the option `--x-y`.
-fn arguments(op: &Value) -> Vec<String> {
+pub(crate) fn arguments(op: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut arguments: Vec<String> = match op["op"].as_str().unwrap() {
         "expire" => vec!["run".to_owned(), "expiry".to_owned()],
@@ -97,7 +97,7 @@ fn arguments(op: &Value) -> Vec<String> {
 }
 
 /// The part of a reply that the scenarios name.
-fn outcome(reply: &Value) -> Value {
+pub(crate) fn outcome(reply: &Value) -> Value {
     let reply = reply.as_object().unwrap().iter();
     reply.filter(|(name, _)| ["status", "seq", "code"].contains(&name.as_str())).map(pair).collect()
 }

@@ -1,5 +1,6 @@
 //! The HTTP server of a real daemon, called over real sockets.
 
+mod docs;
 mod listen;
 mod postings;
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Site, agent, answer};
-use crate::program::call;
+use crate::cli::scenarios::{arguments, assert_books, outcome, scenarios};
+use crate::program::{call, wait};
 use crate::support::user;
 
 const JSON: &str = "application/json";
@@ -129,4 +130,38 @@ fn a_stream_is_answered_line_by_line_as_a_file_is() {
     let wrong = site.post("text/csv", "op,usr\n").lines();
     assert_eq!((&wrong[0]["status"], &wrong[0]["code"]), (&json!(400), &json!("malformed")));
     site.post("text/csv; charset=klingon", "").problem(400, "malformed");
+}
+
+#[test]
+fn each_history_by_calls_arrays_and_streams() {
+    let site = Site::start();
+    for (nth, scenario) in scenarios().into_iter().enumerate() {
+        wait(async { site.database.clear(&site.database.client().await).await });
+        let mut found = Vec::new();
+        for part in scenario.parts() {
+            if part[0]["op"] == "expire" {
+                call(&site.url, &arguments(&part[0]).iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+                found.push(json!({ "status": "swept" }));
+                continue;
+            }
+            let lines: String = part.iter().map(|op| format!("{op}\n")).collect();
+            match nth % 3 {
+                // A refusal is a problem here, with the same code.
+                0 => found.extend(part.iter().map(|op| {
+                    let answer = site.post(JSON, op.to_string());
+                    let reply = answer.json();
+                    if answer.status == 200 {
+                        outcome(&reply)
+                    } else {
+                        json!({ "status": "rejected", "code": reply["code"] })
+                    }
+                })),
+                1 => found
+                    .extend(site.post(JSON, json!(part).to_string()).json().as_array().unwrap().iter().map(outcome)),
+                _ => found.extend(site.post(NDJSON, lines).lines().iter().map(outcome)),
+            }
+        }
+        assert_eq!(found, scenario.replies, "{}", scenario.name);
+        assert_books(&site.url, &scenario, "over HTTP");
+    }
 }

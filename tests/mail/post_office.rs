@@ -9,6 +9,7 @@ use mail_parser::{Message, MessageParser};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::program::Folder;
+use crate::program::python::python;
 
 /// A server that stores the mails it receives. Its process ends when this is dropped.
 pub struct PostOffice {
@@ -21,7 +22,8 @@ impl PostOffice {
     pub fn new(options: &[&str]) -> PostOffice {
         let kept = Folder::new();
         let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail/server.py");
-        let mut command = Command::new(python());
+        static PYTHON: OnceLock<&str> = OnceLock::new();
+        let mut command = Command::new(PYTHON.get_or_init(|| python("aiosmtpd.smtp")));
         command.arg(server).arg(kept.path()).args(options);
         // Some tests log in without TLS, and the server would warn of that.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -55,20 +57,6 @@ pub fn files(folder: &Path, ending: &str) -> Vec<Vec<u8>> {
 
 pub fn parse(raw: &[u8]) -> Message<'_> {
     MessageParser::default().parse(raw).expect("a mail")
-}
-
-/// A Python that has aiosmtpd: the system's, else the one that script/setup made.
-fn python() -> &'static str {
-    static FOUND: OnceLock<&str> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/aiosmtpd/bin/python3");
-        let works = |python: &&str| {
-            let call = Command::new(python).args(["-c", "import aiosmtpd.smtp"]).stderr(Stdio::null()).status();
-            call.is_ok_and(|status| status.success())
-        };
-        let found = ["/usr/bin/python3", "python3", own].into_iter().find(works);
-        found.expect("no Python with aiosmtpd, the mail server of these tests: run `script/setup tests`")
-    })
 }
 
 /// The certificate of an authority, and the certificate and key of a server, as files.

@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+pub mod python;
 pub mod switch;
 
 use std::io::{BufRead, BufReader, Read, Write};
