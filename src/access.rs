@@ -131,6 +131,16 @@ impl Error {
     }
 }
 
+/// 256 random bits as text.
+///
+/// # Errors
+/// Where the system gives none.
+pub fn random_text() -> Result<String, Error> {
+    let mut bytes = [0_u8; 32];
+    ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| Error::Random)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
 /// Makes a token, and returns it with its text, which is kept nowhere.
 ///
 /// # Errors
@@ -145,9 +155,7 @@ pub async fn create(
     if name.is_empty() || name.chars().count() > MAX_NAME || name.contains(char::is_control) {
         return Err(Error::Name(format!("a token's name has 1 to {MAX_NAME} characters on one line")));
     }
-    let mut secret = [0_u8; 32];
-    ring::default_provider().secure_random.fill(&mut secret).map_err(|_| Error::Random)?;
-    let secret = URL_SAFE_NO_PAD.encode(secret);
+    let secret = random_text()?;
     let hash = Sha256::digest(secret.as_bytes()).to_vec();
     let scopes: Vec<&str> = Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).map(Scope::as_str).collect();
     let statement = include_str!("../sql/access/token_insert.sql");

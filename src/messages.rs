@@ -15,8 +15,9 @@ use unic_langid::LanguageIdentifier;
 use crate::language::Language;
 use crate::numbers::grouped;
 
-const ENGLISH: &str = include_str!("../locales/en.ftl");
-const SIMPLIFIED_CHINESE: &str = include_str!("../locales/zh-CN.ftl");
+const ENGLISH: &str = concat!(include_str!("../locales/en.ftl"), include_str!("../locales/pages.en.ftl"));
+const SIMPLIFIED_CHINESE: &str =
+    concat!(include_str!("../locales/zh-CN.ftl"), include_str!("../locales/pages.zh-CN.ftl"));
 
 type Bundle = FluentBundle<FluentResource>;
 
@@ -263,6 +264,12 @@ mod tests {
         }
     }
 
+    /// The text of the pages' templates, which name messages as `t("key", name=value)`.
+    fn templates() -> String {
+        let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/pages")).expect("the folder");
+        folder.map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("a template")).collect()
+    }
+
     /// The calls with a literal key: the key, and the names of the arguments.
     fn calls(source: &str) -> Vec<(String, BTreeSet<String>)> {
         let mut calls = Vec::new();
@@ -317,8 +324,22 @@ mod tests {
         for (key, names) in calls(&source) {
             assert_eq!(catalogue.get(&key), Some(&names), "the arguments of `{key}`, or its place in the catalogue");
         }
+        let templates = templates();
+        for (start, call) in
+            templates.match_indices("t(\"").filter(|(at, _)| !templates[..*at].ends_with(char::is_alphanumeric))
+        {
+            let (key, after) = templates[start + call.len()..].split_once('"').expect("the end of a literal");
+            if !after.trim_start().starts_with('~') {
+                let given = names(after.trim_start_matches([',', ' ', '\n']));
+                assert_eq!(catalogue.get(key), Some(&given), "the arguments of `{key}` in a template, or its place");
+            }
+        }
+        source.push_str(&templates);
         // A key made of parts, such as `rule-{name}`: its users have a test that goes through all names.
-        let made = |key: &str| key.match_indices('-').any(|(at, _)| source.contains(&format!("\"{}-{{", &key[..at])));
+        let made = |key: &str| {
+            key.match_indices('-')
+                .any(|(at, _)| ["{", "\""].iter().any(|end| source.contains(&format!("\"{}-{end}", &key[..at]))))
+        };
         for key in catalogue.keys() {
             let referenced = ENGLISH.contains(&format!("{{ {key} }}"));
             assert!(source.contains(&format!("\"{key}\"")) || made(key) || referenced, "`{key}` is not used");
@@ -342,7 +363,9 @@ mod tests {
     fn the_font_of_the_charts_has_every_character_of_the_catalogues() {
         let font = include_bytes!("../assets/fonts/NotoSansSC-Subset.ttf");
         let face = ttf_parser::Face::parse(font, 0).expect("a font");
-        for c in ENGLISH.chars().chain(SIMPLIFIED_CHINESE.chars()).filter(|c| *c != '\n') {
+        // Sentences of the status page are in no chart.
+        let (english, chinese) = (include_str!("../locales/en.ftl"), include_str!("../locales/zh-CN.ftl"));
+        for c in english.chars().chain(chinese.chars()).filter(|c| *c != '\n') {
             assert!(face.glyph_index(c).is_some(), "{c:?} is missing; assets/fonts/README.md says how to add it");
         }
     }

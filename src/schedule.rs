@@ -4,6 +4,7 @@
 //! a daily 02:00 stays at 02:00 local time when the clocks change. croner's own search takes every rule with more than
 //! one time of day for an interval. It would drop a slot of `0 0,2 * * *` in spring and repeat it in autumn.
 
+mod chinese;
 mod clock_changes;
 mod words;
 

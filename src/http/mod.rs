@@ -7,6 +7,7 @@ pub mod api;
 mod auth;
 mod health;
 mod listen;
+mod pages;
 mod problem;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -32,7 +33,9 @@ pub use problem::Problem;
 use crate::access::Tokens;
 use crate::config::Config;
 use crate::database::Database;
+use crate::jobs::{Context, RegisteredJob};
 use crate::ledger::{Poster, Rules};
+use crate::scheduler::{self, Begun, Store};
 use listen::Listener;
 
 /// The longest time for an answer, but for streams, which go on as long as they move.
@@ -65,6 +68,8 @@ struct Inner {
     guesses: DefaultDirectRateLimiter,
     bodies: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    sessions: pages::Sessions,
+    charts: pages::Charts,
     stop: CancellationToken,
 }
 
@@ -105,6 +110,8 @@ impl Server {
             guesses: DefaultDirectRateLimiter::direct(Quota::per_second(GUESSES)),
             bodies: Arc::new(Semaphore::new(BODY_UNITS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            sessions: pages::Sessions::default(),
+            charts: pages::Charts::default(),
             stop,
         }));
         let address = listener.address();
@@ -116,6 +123,7 @@ impl Server {
     fn router(&self) -> Router {
         let (router, _) = api::router().split_for_parts();
         router
+            .merge(pages::router())
             .fallback(async || {
                 Problem::not_found("there is nothing at this address; /v1/openapi.json lists what there is")
             })
@@ -130,6 +138,7 @@ impl Server {
             .layer(CatchPanicLayer::custom(|_| {
                 Problem::internal(&std::io::Error::other("a handler panicked; the message is above")).into_response()
             }))
+            .layer(middleware::from_fn_with_state(self.clone(), pages::dress))
             .with_state(self.clone())
     }
 
@@ -160,8 +169,37 @@ impl Server {
         Ok(current.1.clone())
     }
 
+    /// Begins a run of a job now, in this process. Returns its number for the record, or why none has begun.
+    pub(crate) async fn run_now(&self, job: &RegisteredJob) -> Result<Result<String, String>, Problem> {
+        let (config, database) = (self.config(), &self.ledger()?.database);
+        let store = Store::new(database, config.jobs.takeover);
+        let scheduled = job.scheduled(&config, &Context::new(&config, database));
+        let now = store.now().await?;
+        let board = Arc::default();
+        Ok(match scheduler::begin_now(&store, &scheduled, now, now, &board, self.stop()).await? {
+            Begun::Busy(row) => Err(format!("run {} of {} is under way already", row.run, row.job)),
+            Begun::Claimed(run) => {
+                let number = run.number();
+                tokio::spawn(async move {
+                    if let Err(error) = run.finish().await {
+                        tracing::error!(%error, "the end of run {number} is not known");
+                    }
+                });
+                Ok(format!("run {number}"))
+            }
+        })
+    }
+
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.0.stop
+    }
+
+    fn sessions(&self) -> &pages::Sessions {
+        &self.0.sessions
+    }
+
+    fn charts(&self) -> &pages::Charts {
+        &self.0.charts
     }
 
     fn pulse(&self) -> &Pulse {

@@ -90,6 +90,16 @@ impl Problem {
         self
     }
 
+    /// The HTTP status.
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What was wrong, where, and what to do next.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The database is away, or failed: `error` says which.
     fn of_database(error: &(dyn std::error::Error + 'static), is_transient: bool) -> Problem {
         if is_transient {
@@ -105,7 +115,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
@@ -116,6 +126,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the page that a browser is shown instead.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -152,3 +164,14 @@ impl From<access::Error> for Problem {
         Problem::of_database(&error, error.is_transient())
     }
 }
+
+macro_rules! from_errors {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Problem {
+                Problem::of_database(&error, error.is_transient())
+            }
+        })*
+    };
+}
+from_errors!(crate::status::Error, crate::scheduler::Error, crate::reports::Error);

@@ -17,7 +17,7 @@ use crate::numbers::grouped;
 /// The width of a chart on a page, in CSS pixels. The picture has twice as many each way, for sharp displays.
 pub const PICTURE_WIDTH: u32 = 600;
 /// The height of a chart on a page, in CSS pixels.
-pub(super) const PICTURE_HEIGHT: u32 = 300;
+pub const PICTURE_HEIGHT: u32 = 300;
 
 static FONT: &[u8] = include_bytes!("../../assets/fonts/NotoSansSC-Subset.ttf");
 /// Loaded with the first chart, so that an idle daemon does not hold it in memory.

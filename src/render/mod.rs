@@ -9,10 +9,20 @@ mod text;
 
 use std::path::PathBuf;
 
-pub use chart::{PICTURE_WIDTH, png};
+pub use chart::{PICTURE_HEIGHT, PICTURE_WIDTH, png};
 pub use csv::{CsvFile, csv, csv_writer};
 pub use page::Renderer;
+pub(crate) use page::write_escaped;
 pub use sheet::xlsx;
+
+use crate::document::Document;
+use locale::Locale;
+
+/// The facts of a document as people read them.
+pub fn facts(document: &Document) -> Vec<(String, String)> {
+    let locale = Locale::of_document(document);
+    document.facts.iter().map(|fact| (locale::clean(&fact.label), locale.cell(&fact.value))).collect()
+}
 
 /// Why a document could not be rendered.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, escape_formatter};
+use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, escape_formatter};
 use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
@@ -134,21 +134,30 @@ fn environment() -> Environment<'static> {
     // A misspelt name is an error; by default it would be blank.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
-    // The built-in way writes a slash as six bytes, and one in 64 characters of an inlined picture is a slash.
-    environment.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() && state.auto_escape() == AutoEscape::Html => {
-            let mut html = String::with_capacity(text.len());
-            text.chars().for_each(|c| escape(c, &mut html));
-            Ok(out.write_str(&html)?)
-        }
-        _ => escape_formatter(out, state, value),
-    });
+    environment.set_formatter(write_escaped);
     environment.add_filter("breakable", |text: &str| breakable(text, 6, 16));
     // A UUID becomes two lines.
     environment.add_filter("identifier", |text: &str| breakable(text, 16, 20));
     environment.add_filter("wrap", |text: &str| text::wrap(text, COLUMNS).join("\n"));
     environment.add_filter("heading", |title: &str, sign: char| text::heading(title, sign));
     environment
+}
+
+/// Writes a value of a template, escaped where the template is HTML. The built-in way writes a slash as six bytes, and one in
+/// 64 characters of an inlined picture is a slash.
+pub(crate) fn write_escaped(
+    out: &mut Output<'_>,
+    state: &State<'_, '_>,
+    value: &Value,
+) -> Result<(), minijinja::Error> {
+    match value.as_str() {
+        Some(text) if !value.is_safe() && state.auto_escape() == AutoEscape::Html => {
+            let mut html = String::with_capacity(text.len());
+            text.chars().for_each(|c| escape(c, &mut html));
+            Ok(out.write_str(&html)?)
+        }
+        _ => escape_formatter(out, state, value),
+    }
 }
 
 /// A text as HTML that may break in words of more than `most` characters, and after a sign from the `least`th character on.

@@ -22,6 +22,7 @@ pub use pipeline::{Pipeline, Report};
 pub use resend::{Resent, resend};
 pub use store::{Listed, Mail, Old, StoreOutcome, find, find_by_slot, list, load, prune, store_document};
 
+use crate::database;
 use crate::ledger;
 use crate::mail;
 
@@ -48,4 +49,15 @@ pub enum Error {
         /// Why it cannot be read.
         source: serde_json::Error,
     },
+}
+
+impl Error {
+    /// Whether the same call may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Database(error) => database::is_transient(error),
+            Error::Cutoff(error) => error.is_transient(),
+            Error::Mail(_) | Error::Unreadable { .. } => false,
+        }
+    }
 }

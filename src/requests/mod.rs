@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
 use crate::ledger::Rules;
-pub use table::{Filter, Listed, NotPosted, PutBack, State, count, enqueue, list, not_posted, retry, retry_all};
+pub use table::{Filter, Listed, NotPosted, PutBack, State, count, enqueue, find, list, not_posted, retry, retry_all};
 
 /// `pointsd.request_lanes` has as many rows, and the generated column `lane` as many values: 0 to 3.
 const LANES: i16 = 4;

@@ -243,6 +243,15 @@ pub async fn list(client: &mut Client, state: Option<State>, limit: u32) -> Resu
     rows.iter().map(listed_from).collect()
 }
 
+/// The request of this number.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn find(client: &Client, id: i64) -> Result<Option<Listed>, tokio_postgres::Error> {
+    let row = client.query_opt(include_str!("../../sql/requests/request_read.sql"), &[&id]).await?;
+    row.as_ref().map(listed_from).transpose()
+}
+
 fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     let time = |column: &str| {
         let text: Option<String> = row.try_get(column)?;

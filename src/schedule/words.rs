@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
+use super::chinese::Chinese;
 use super::{DAY, Schedule, instant};
+use crate::language::Language;
 use crate::time::{Change, duration_text};
 
 /// How many days ahead the warnings look.
@@ -20,6 +22,18 @@ impl Schedule {
             words = words.replace("last day of", "last weekday of");
         }
         format!("{}, {}", words.trim_end_matches('.'), self.zone)
+    }
+
+    /// The same in a reader's language.
+    pub fn in_words_of(&self, language: Language) -> String {
+        match language {
+            Language::English => self.in_words(),
+            Language::SimplifiedChinese => {
+                let words =
+                    self.cron.describe_lang(Chinese).replace(", ", "，").replace(" 和 ", "和").replace(" 或 ", "或");
+                format!("{}，{}", words.trim_end_matches('.'), self.zone)
+            }
+        }
     }
 
     /// What the clock changes of the three years after `from` do to the slots. One sentence is about the next forward

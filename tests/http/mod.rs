@@ -1,7 +1,9 @@
 //! The HTTP server of a real daemon, called over real sockets.
 
+mod browser;
 mod docs;
 mod listen;
+mod pages;
 mod postings;
 
 use std::io::{Read as _, Write as _};
@@ -37,6 +39,12 @@ impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON, {error}: {self:?}"))
+    }
+
+    /// The status, and the value of a header.
+    #[track_caller]
+    pub fn with(&self, header: &str) -> (u16, &str) {
+        (self.status, self.headers[header].to_str().unwrap())
     }
 
     #[track_caller]

@@ -1,0 +1,260 @@
+
+## The status page. pages.zh-CN.ftl has the same keys with the same variables; a test compares them.
+
+page-skip = Skip to the content
+page-languages = Language
+page-sections = Sections
+page-zone = Times are those of { $zone }
+page-to-overview = To the overview
+
+page-nav-overview = Overview
+page-nav-runs = Runs
+page-nav-reports = Reports
+page-nav-accounts = Accounts
+page-nav-requests = Requests
+page-nav-orders = Orders
+
+page-log-in = Log in
+page-log-out = Log out
+page-token = Token
+page-token-hint = A token with the scope read shows everything; with operate it also pauses, runs and resends. An operator makes one:
+page-refused-wrong = This token is not valid. It is misspelt, has ended or was revoked.
+page-refused-often = Too many wrong tokens were tried. Wait a second, then try again.
+page-refused-scope = This token may not read. Make one with the scope read.
+
+page-problem-missing = There is no such page
+page-problem-forbidden = This is not allowed
+page-problem-away = pointsd cannot answer now
+page-problem-malformed = This address has a mistake
+page-problem-failed = Something went wrong
+
+page-stale = The daemon has not answered lately: this page may be out of date.
+page-figures = Figures
+page-jobs = Jobs
+page-job = Job
+page-run = Run
+page-run-number = Run { $run }
+page-slot = Slot
+page-state = State
+page-took = Took
+page-result = Result
+page-rule = Rule
+page-next-slot = Next slot
+page-last-slot = Last slot
+page-disabled = Disabled: it has no slots
+page-enabled = Enabled
+page-yes = Yes
+page-none = None
+page-never-ran = It never ran
+page-progress = Progress
+page-progress-of = { $percent } %: { $done } of { $total }
+page-under-way = Under way
+page-tries-again = Attempt { $attempt } failed. The next one starts at
+page-waits-for-daemon = Waits for a daemon that continues it
+page-latest-reports = Latest reports
+page-no-reports = No report has been made yet.
+page-daemons = Daemons
+page-daemon = process { $process }, version { $version }, since
+page-database = Database
+page-paused-by = Paused by { $by } at
+page-when = When it runs
+page-time-zone = Time zone
+page-overlap = While a run goes on
+page-catch-up = Caught up after downtime
+page-timeout = Longest attempt
+page-retries = Further attempts
+page-next-slots = Next slots
+page-clock-changes = Next clock changes
+page-last-runs = Last runs
+page-all-runs = All runs of this job
+page-no-runs = No run yet.
+page-all-jobs = All jobs
+page-all-states = All states
+page-all-reports = All reports
+page-newest = At most the newest { $most } are shown.
+page-attempt = Attempt
+page-host = Host
+page-process = process { $process }
+page-started = Started
+page-finished = Finished
+page-heartbeat = Last heartbeat
+page-counters = Counters
+page-report = Report
+page-report-number = Report { $report }
+page-headline = Headline
+page-mails = Mails
+page-recipient = Recipient
+page-written = Written
+page-sent = Sent
+page-attempts = Attempts
+page-answer = Answer
+page-no-mails = This report was mailed to no recipient.
+page-as-of = As of
+page-open-document = Open the document
+page-user = User of the account (UUID)
+page-user-hint = An account is found by its user, such as 6f1c2a0e-3b57-4a53-9d6e-0c1d6a6f9b11.
+page-user-wrong = This is not a UUID. Copy it whole, with or without its hyphens.
+page-show = Show
+page-account = Account
+page-account-empty = This account has no entries yet.
+page-available = Available
+page-balance = Balance
+page-held = Held
+page-expires-next = Expires next
+page-totals = Totals
+page-open-batches = Open batches, by expiry
+page-batch = Batch
+page-source = Source
+page-left = Left
+page-points = Points
+page-opened = Opened
+page-expires = Expires
+page-more-batches = More batches
+page-holds = Holds
+page-for = For
+page-since = Since
+page-until = Until
+page-history = History
+page-entry = Entry
+page-at = Time
+page-type = Type
+page-recorded = Recorded
+page-first = Back to the first page
+page-newer = Newer
+page-older = Older
+page-request = Request
+page-request-id = Number of a request
+page-request-number = Request { $request }
+page-outcome = Outcome
+page-enqueued = Queued
+page-order = Order
+page-subject = Subject
+page-no-orders = No order has been given yet.
+
+verdict-fine = All is well
+verdict-look = At work, with something to look at
+verdict-down = Down: no daemon is at work
+concern-paused = { $job } is paused by { $by }
+concern-ended = The last slot of { $job }: { $state }
+concern-request-waits = A request has waited for { $wait }
+concern-mail-waits = A mail has waited for { $wait }
+concern-disk = The disk is nearly full: { $room }
+
+figure-pending = Requests pending
+figure-oldest = the oldest for { $wait }
+figure-waiting = Requests waiting for another try
+figure-refused = Requests refused in a day
+figure-parked = Requests parked
+figure-mails = Mails to send
+figure-mails-parked = Mails parked
+figure-findings = Open exceptions
+figure-arrears = Arrears
+
+about-expiry = Expires the points that are due
+about-reconciliation = Checks the books and reports how the points moved
+about-arrears = Reports the accounts that owe points
+about-prune = Deletes old rows
+
+state-running = Running
+state-succeeded = Succeeded
+state-failed = Failed
+state-skipped = Skipped
+state-missed = Missed
+state-cancelled = Cancelled
+state-paused = Paused
+state-pending = Pending
+state-waiting = Waiting
+state-sending = Sending
+state-sent = Sent
+state-posted = Posted
+state-held = Held
+state-released = Released
+state-replayed = Replayed
+state-refused = Refused
+state-parked = Parked
+
+trigger-schedule = on schedule
+trigger-catch-up = caught up
+trigger-manual = by hand
+overlap-skip = A slot is skipped
+overlap-queue = A slot waits
+
+report-expiry = Expiry
+report-reconciliation = Reconciliation
+report-arrears = Arrears
+
+entry-recharge = Issued
+entry-consume = Used
+entry-expire = Expired
+entry-refund = Refunded
+entry-void = Voided
+entry-restore = Restored
+entry-adjust = Corrected
+op-recharge = Recharge
+op-consume = Consume
+op-refund = Refund
+op-void = Void
+op-hold = Hold
+op-release = Release
+
+total-recharged = Issued
+total-consumed = Used
+total-expired = Expired
+total-refunded = Refunded
+total-voided = Voided
+total-adjusted = Corrections
+
+order-pause = Pause
+order-resume = Resume
+order-run = Run now
+order-cancel = Cancel
+order-retry = Put back
+order-resend = Mail again
+order-back = Back
+order-recorded = The order is written down with the name of your token, { $by }.
+order-about-pause = All daemons skip the slots of { $label } until it is resumed. A run under way continues, and it can still be run by hand.
+order-about-resume = { $label } runs at its next slot again. Slots that were skipped stay skipped.
+order-about-run = { $label } runs once, now, for the present time. Doing its work twice changes nothing the second time. If it makes a report, finance gets the mails.
+order-about-cancel = { $label } ends after its current transaction. Its finished work stays; the next slot does the rest.
+order-about-retry = { $label } is pending again, with all its tries anew. A posting that was already written replays and changes nothing.
+order-about-resend = { $label } is mailed again to every recipient that it has had. They get it a second time.
+order-done-pause = { $label } is paused.
+order-done-resume = { $label } is resumed.
+order-done-run = { $label } runs now.
+order-done-cancel = { $label } is cancelled.
+order-done-retry = { $label } is pending again.
+order-done-resend = { $label } is being mailed again.
+order-not-done = Nothing was changed: { $why }.
+
+page-strip = { $slots ->
+    [one] The last slot
+   *[other] The last { $slots } slots
+}
+page-outage = If every daemon had been down for 36 hours until now, { $run ->
+    [0] no slot
+    [one] { $run } slot
+   *[other] { $run } slots
+} would be run and { $missed } recorded as missed.
+page-more-holds = { $holds ->
+    [one] { $holds } more hold is not shown.
+   *[other] { $holds } more holds are not shown.
+}
+mails-sent = { $mails } sent
+mails-waiting = { $mails } waiting
+mails-parked = { $mails } parked
+concern-refused = { $count ->
+    [one] { $count } request was refused in a day
+   *[other] { $count } requests were refused in a day
+}
+concern-parked = { $count ->
+    [one] { $count } request is parked
+   *[other] { $count } requests are parked
+}
+concern-mails-parked = { $count ->
+    [one] { $count } mail is parked
+   *[other] { $count } mails are parked
+}
+concern-findings = { $count ->
+    [one] { $count } open exception
+   *[other] { $count } open exceptions
+}

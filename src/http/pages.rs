@@ -1,0 +1,154 @@
+//! The status page: rendered here, complete without a script, in the reader's language and the business's time zone.
+//!
+//! Every page needs a session, which a login with a token begins. A page holds no inline style or script, so that its
+//! Content-Security-Policy allows none.
+
+mod accounts;
+mod assets;
+mod charts;
+mod jobs;
+mod login;
+mod orders;
+mod overview;
+mod render;
+mod reports;
+mod requests;
+mod session;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use minijinja::context;
+
+pub(super) use charts::Charts;
+pub(super) use session::Sessions;
+
+use super::Server;
+use super::problem::Problem;
+use render::Frame;
+
+/// The largest form, in bytes.
+const LARGEST_FORM: usize = 16 << 10;
+
+/// What a page may load: from this server, and nothing inline.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The pages and what they load.
+pub(super) fn router() -> Router<Server> {
+    Router::new()
+        .route("/login", get(login::form).post(login::log_in))
+        .route("/logout", post(login::log_out))
+        .route("/assets/{name}", get(assets::asset))
+        .route("/", get(overview::overview))
+        .route("/jobs/{name}", get(jobs::job))
+        .route("/runs", get(jobs::runs))
+        .route("/runs/{run}", get(jobs::run))
+        .route("/reports", get(reports::list))
+        .route("/reports/{report}", get(reports::report))
+        .route("/reports/{report}/document", get(reports::document))
+        .route("/reports/{report}/charts/{name}", get(charts::chart))
+        .route("/accounts", get(accounts::search))
+        .route("/accounts/{user}", get(accounts::account))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::request))
+        .route("/order", get(orders::confirm).post(orders::order))
+        .route("/orders", get(orders::list))
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
+}
+
+/// Gives answers the form that a browser expects: a problem becomes a page, and each page gets its headers.
+pub(super) async fn dress(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let frame = is_for_people(&request).then(|| Frame::of_call(&server, request.headers(), request.uri()));
+    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    let Some(frame) = frame else { return response };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let status = response.status();
+        let page = frame.page("problem.html", context! { kind => kind_of(status), detail => problem.detail() });
+        let headers = std::mem::take(response.headers_mut());
+        response = (status, page).into_response();
+        response.headers_mut().extend(headers.into_iter().filter(|(name, _)| {
+            name.as_ref().is_some_and(|name| *name == header::RETRY_AFTER || *name == header::SET_COOKIE)
+        }));
+    }
+    if known.is_some() && known.as_ref() == response.headers().get(header::ETAG) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+    }
+    secure(response.headers_mut());
+    if let Some(cookie) = frame.language_cookie() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Which heading a problem has.
+fn kind_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "missing",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::SERVICE_UNAVAILABLE => "away",
+        status if status.is_client_error() => "malformed",
+        _ => "failed",
+    }
+}
+
+/// The headers of each page. A page that has a policy of its own keeps it.
+fn secure(headers: &mut HeaderMap) {
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(POLICY));
+    // With `no-referrer`, a browser would send forms with the origin `null`.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Language, Cookie"));
+}
+
+/// Whether a browser asks for a page, and no program for data.
+fn is_for_people(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.contains("text/html") && !request.uri().path().starts_with("/v1/")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::orders::Action;
+    use crate::document::Tone;
+    use crate::jobs::REGISTRY;
+    use crate::language::Language;
+    use crate::ledger::EntryType;
+    use crate::messages::Messages;
+    use crate::scheduler::{Overlap, State, Trigger};
+    use crate::{reports, requests};
+
+    #[test]
+    fn every_value_that_a_page_shows_has_its_words() {
+        let mut keys: Vec<String> = Vec::new();
+        let mut add = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("{prefix}-{name}")));
+        add("state", &State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>());
+        add("state", &requests::State::ALL.map(requests::State::as_str));
+        add("state", &["paused", "waiting", "sending", "sent", "parked"]);
+        add("trigger", &Trigger::ALL.iter().map(|trigger| trigger.as_str()).collect::<Vec<_>>());
+        add("overlap", &[Overlap::Skip.to_string().as_str(), Overlap::Queue.to_string().as_str()]);
+        add("entry", &EntryType::ALL.map(EntryType::as_str));
+        add("op", &["recharge", "consume", "refund", "void", "hold", "release"]);
+        add("report", &reports::ALL);
+        add("about", &REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>());
+        add("tone", &[Tone::Good, Tone::Attention, Tone::Bad].map(Tone::name));
+        add("verdict", &["fine", "look", "down"]);
+        add("total", &["recharged", "consumed", "expired", "refunded", "voided", "adjusted"]);
+        add("page-nav", &["overview", "runs", "reports", "accounts", "requests", "orders"]);
+        add("page-refused", &["wrong", "often", "scope"]);
+        add("page-problem", &["missing", "forbidden", "away", "malformed", "failed"]);
+        for prefix in ["order", "order-about", "order-done"] {
+            add(prefix, &Action::ALL.map(Action::as_str));
+        }
+        let messages = Messages::new(Language::English);
+        let missing: Vec<&String> = keys.iter().filter(|key| messages.find(key, &[]).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! One account: its books, its batches, its holds and its history.
+
+use axum::extract::{Path, Query};
+use axum::response::{IntoResponse, Redirect, Response};
+use chrono::Utc;
+use minijinja::{Value, context};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::session::Visitor;
+use crate::http::problem::Problem;
+use crate::ledger::{Batches, EntryFilter, Order, Reader};
+
+/// Entries on a page.
+const ENTRIES: u32 = 50;
+
+/// Open batches on a page.
+const BATCHES: u32 = 20;
+
+/// Holds on a page.
+const HOLDS: usize = 20;
+
+/// What is searched for.
+#[derive(Deserialize)]
+pub(super) struct Search {
+    #[serde(default)]
+    user: String,
+}
+
+/// `/accounts`: the search.
+pub(super) async fn search(visitor: Visitor, Query(Search { user }): Query<Search>) -> Response {
+    match user.trim().parse::<Uuid>() {
+        Ok(user) => Redirect::to(&format!("/accounts/{user}")).into_response(),
+        Err(_) => visitor.page("accounts.html", context! { wrong => !user.trim().is_empty(), user }),
+    }
+}
+
+/// Which part of the lists a page shows.
+#[derive(Deserialize)]
+pub(super) struct Cursors {
+    /// Entries before this number, the newest first …
+    before: Option<i64>,
+    /// … or after this one.
+    after: Option<i64>,
+    /// Open batches after this one.
+    batch: Option<i64>,
+}
+
+/// `/accounts/{user}`
+pub(super) async fn account(
+    visitor: Visitor,
+    Path(user): Path<Uuid>,
+    Query(cursors): Query<Cursors>,
+) -> Result<Response, Problem> {
+    let client = visitor.server.ledger()?.database.connection().await?;
+    let reader = Reader::new(&client);
+    let balance = reader.balance(user, Utc::now()).await?;
+    let batches = reader.batches(user, Batches::Open, cursors.batch, BATCHES).await?;
+    let holds = reader.holds(user).await?;
+    let filter = EntryFilter::default();
+    // The page after the newest ones is read towards them, and shown the other way round.
+    let (entries, older, newer) = match (cursors.after, cursors.before) {
+        (Some(after), _) => {
+            let mut page = reader.entries(user, &filter, Order::Oldest, Some(after), ENTRIES).await?;
+            page.items.reverse();
+            let older = page.items.last().map(|entry| entry.entry.seq).filter(|seq| *seq > 1);
+            (page.items, older, page.next)
+        }
+        (None, before) => {
+            let page = reader.entries(user, &filter, Order::Newest, before, ENTRIES).await?;
+            let newer = page.items.first().filter(|_| before.is_some()).map(|entry| entry.entry.seq);
+            (page.items, page.next, newer)
+        }
+    };
+    let content = context! {
+        user => user.to_string(), balance => Value::from_serialize(balance), batches => Value::from_serialize(batches),
+        first_batch => cursors.batch.is_none(), holds => Value::from_serialize(holds.iter().take(HOLDS).collect::<Vec<_>>()),
+        more_holds => holds.len().saturating_sub(HOLDS), entries => Value::from_serialize(entries), older, newer,
+    };
+    Ok(visitor.page("account.html", content))
+}

@@ -1,0 +1,89 @@
+//! Jobs and runs.
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use chrono::Utc;
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::overview::{STRIP, job_view, progress};
+use super::session::Visitor;
+use crate::http::problem::Problem;
+use crate::jobs::{self, REGISTRY, RegisteredJob};
+use crate::reports;
+use crate::scheduler::{RunRow, State, Store};
+use crate::status::{Explanation, JobOverview};
+
+/// Runs on a page.
+const ROWS: i64 = 50;
+
+/// `/jobs/{name}`
+pub(super) async fn job(visitor: Visitor, Path(name): Path<String>) -> Result<Response, Problem> {
+    let job = RegisteredJob::named(&name);
+    let job = job.ok_or_else(|| Problem::not_found("there is no such job; the overview lists the jobs"))?;
+    let (config, now) = (visitor.server.config(), Utc::now());
+    let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
+    let overview = JobOverview::read_one(job, &store, &config, now).await?;
+    let runs = store.runs(Some(job.name), None, STRIP).await?;
+    let settings = (job.settings)(&config);
+    let content = context! {
+        view => job_view(&overview, &runs, &config, visitor.frame.messages.language()), runs => run_views(&runs),
+        explanation => Value::from_serialize(Explanation::of(job, &config, now)),
+        timeout => settings.timeout.as_secs(), retries => settings.retries,
+        catch_up => settings.catch_up.to_string(), overlap => settings.overlap.to_string(),
+    };
+    Ok(visitor.page("job.html", content))
+}
+
+/// Which runs to list.
+#[derive(Deserialize)]
+pub(super) struct Filter {
+    job: Option<String>,
+    state: Option<String>,
+}
+
+/// `/runs`
+pub(super) async fn runs(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+    let job = filter.job.as_deref().and_then(RegisteredJob::named);
+    let state = State::ALL.iter().copied().find(|state| filter.state.as_deref() == Some(state.as_str()));
+    let config = visitor.server.config();
+    let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
+    let runs = store.runs(job.map(|job| job.name), state, ROWS).await?;
+    let content = context! {
+        runs => run_views(&runs), job => job.map(|job| job.name), state => state.map(State::as_str),
+        jobs => REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>(),
+        states => State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>(), most => ROWS,
+    };
+    Ok(visitor.page("runs.html", content))
+}
+
+/// `/runs/{run}`
+pub(super) async fn run(visitor: Visitor, Path(number): Path<i64>) -> Result<Response, Problem> {
+    let database = &visitor.server.ledger()?.database;
+    let store = Store::new(database, visitor.server.config().jobs.takeover);
+    let run = store.run(number).await?;
+    let run = run.ok_or_else(|| Problem::not_found("there is no such run, or it was pruned; see the list of runs"))?;
+    let report = match RegisteredJob::named(&run.job).filter(|job| job.makes_report) {
+        Some(_) => reports::find_by_slot(&*database.connection().await?, &run.job, run.slot).await?,
+        None => None,
+    };
+    let counters = run.counters.as_ref().and_then(serde_json::Value::as_object).into_iter().flatten();
+    let counters: Vec<Value> = counters.map(|(name, value)| context! { name, value => value.to_string() }).collect();
+    let content = context! { run => run_view(&run), counters, report };
+    Ok(visitor.page("run.html", content))
+}
+
+fn run_views(runs: &[RunRow]) -> Vec<Value> {
+    runs.iter().map(run_view).collect()
+}
+
+fn run_view(run: &RunRow) -> Value {
+    let result = match run.state {
+        State::Succeeded => jobs::summary(run),
+        State::Failed => run.error.clone().unwrap_or_default(),
+        State::Running => String::new(),
+        State::Skipped | State::Missed | State::Cancelled => run.why.clone().unwrap_or_default(),
+    };
+    let took = run.started.zip(run.finished).map(|(started, finished)| (finished - started).num_seconds());
+    context! { result, took, progress => progress(run), ..Value::from_serialize(run) }
+}

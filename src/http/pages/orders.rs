@@ -1,0 +1,174 @@
+//! Orders: a page that says what will happen, then the order, then its outcome. The record of orders.
+
+use axum::extract::Query;
+use axum::response::Response;
+use chrono::Utc;
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::session::{Signed, Visitor};
+use crate::access;
+use crate::http::problem::Problem;
+use crate::jobs::RegisteredJob;
+use crate::messages::{Messages, args};
+use crate::reports::{self, Resent};
+use crate::requests;
+use crate::scheduler::Store;
+
+/// Orders on a page.
+const ROWS: i64 = 50;
+
+/// What can be ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    Pause,
+    Resume,
+    Run,
+    Cancel,
+    Retry,
+    Resend,
+}
+
+impl Action {
+    #[cfg(test)]
+    pub const ALL: [Action; 6] =
+        [Action::Pause, Action::Resume, Action::Run, Action::Cancel, Action::Retry, Action::Resend];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Pause => "pause",
+            Action::Resume => "resume",
+            Action::Run => "run",
+            Action::Cancel => "cancel",
+            Action::Retry => "retry",
+            Action::Resend => "resend",
+        }
+    }
+}
+
+/// An order, as the confirmation and its form name it.
+#[derive(Deserialize)]
+pub(super) struct Order {
+    action: Action,
+    /// A job's name, or the number of a run, a request or a report.
+    subject: String,
+}
+
+/// The subject of an order.
+enum Subject {
+    Job(&'static RegisteredJob),
+    Run(i64),
+    Request(i64),
+    Report(i64),
+}
+
+impl Order {
+    fn subject(&self) -> Result<Subject, Problem> {
+        let missing = || Problem::not_found("there is no such job, run, request or report");
+        let number = || self.subject.parse::<i64>().map_err(|_| missing());
+        Ok(match self.action {
+            Action::Pause | Action::Resume | Action::Run => {
+                Subject::Job(RegisteredJob::named(&self.subject).ok_or_else(missing)?)
+            }
+            Action::Cancel => Subject::Run(number()?),
+            Action::Retry => Subject::Request(number()?),
+            Action::Resend => Subject::Report(number()?),
+        })
+    }
+}
+
+impl Subject {
+    fn label(&self, messages: Messages) -> String {
+        match self {
+            Subject::Job(job) => job.name.to_owned(),
+            Subject::Run(run) => messages.text("page-run-number", args![run = run.to_string()]),
+            Subject::Request(request) => messages.text("page-request-number", args![request = request.to_string()]),
+            Subject::Report(report) => messages.text("page-report-number", args![report = report.to_string()]),
+        }
+    }
+
+    fn page(&self) -> String {
+        match self {
+            Subject::Job(job) => format!("/jobs/{}", job.name),
+            Subject::Run(run) => format!("/runs/{run}"),
+            Subject::Request(request) => format!("/requests/{request}"),
+            Subject::Report(report) => format!("/reports/{report}"),
+        }
+    }
+}
+
+/// `GET /order`: what the order will do.
+pub(super) async fn confirm(visitor: Visitor, Query(order): Query<Order>) -> Result<Response, Problem> {
+    visitor.check_may_operate()?;
+    let (subject, messages) = (order.subject()?, visitor.frame.messages);
+    let label = subject.label(messages);
+    let about = messages.text(&format!("order-about-{}", order.action.as_str()), args![label = label.clone()]);
+    let content =
+        context! { action => order.action.as_str(), subject => order.subject, label, about, back => subject.page() };
+    Ok(visitor.page("order.html", content))
+}
+
+/// `POST /order`
+pub(super) async fn order(Signed { visitor, form: order }: Signed<Order>) -> Result<Response, Problem> {
+    visitor.check_may_operate()?;
+    let (subject, messages) = (order.subject()?, visitor.frame.messages);
+    let outcome = carry_out(&visitor, order.action, &subject).await?;
+    let client = visitor.server.ledger()?.database.connection().await?;
+    let (action, recorded) = (order.action.as_str(), outcome.as_ref().map_or_else(String::as_str, String::as_str));
+    access::record(&client, &visitor.holder, action, &order.subject, recorded).await?;
+    let said = match &outcome {
+        Ok(_) => messages.text(&format!("order-done-{action}"), args![label = subject.label(messages)]),
+        Err(why) => messages.text("order-not-done", args![why = why]),
+    };
+    Ok(visitor.send_on(&subject.page(), said))
+}
+
+/// Does what was ordered. Returns the outcome for the record, or why nothing was done.
+async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, String>, Problem> {
+    let (server, config, by) = (&visitor.server, visitor.server.config(), visitor.holder.name.as_str());
+    let database = &server.ledger()?.database;
+    let store = Store::new(database, config.jobs.takeover);
+    Ok(match *subject {
+        Subject::Job(job) => match action {
+            Action::Run => server.run_now(job).await?,
+            Action::Pause => {
+                job.pause(&store, &config, Some(by), Utc::now()).await.map(|()| Ok("paused".to_owned()))?
+            }
+            _ => job.pause(&store, &config, None, Utc::now()).await.map(|()| Ok("resumed".to_owned()))?,
+        },
+        Subject::Run(run) => match store.cancel(run, by).await? {
+            true => Ok("cancelled".to_owned()),
+            false => Err("there is no such run, or it is over already".to_owned()),
+        },
+        Subject::Request(request) => {
+            let found = requests::retry(&*database.connection().await?, &[request]).await?;
+            match found.first().and_then(|found| found.reason_left()) {
+                None => Ok("pending".to_owned()),
+                Some(reason) => Err(reason.to_owned()),
+            }
+        }
+        Subject::Report(report) => {
+            let mut client = database.connection().await?;
+            match reports::resend(&mut client, report, None, &config.mail).await? {
+                Resent::Written(mails) => Ok(format!("{} mails written", mails.len())),
+                other => Err(other.to_string()),
+            }
+        }
+    })
+}
+
+/// Which part of the record a page shows.
+#[derive(Deserialize)]
+pub(super) struct Cursor {
+    before: Option<i64>,
+}
+
+/// `/orders`
+pub(super) async fn list(visitor: Visitor, Query(cursor): Query<Cursor>) -> Result<Response, Problem> {
+    let client = visitor.server.ledger()?.database.connection().await?;
+    let orders = access::orders(&client, cursor.before, ROWS).await?;
+    let next = orders.last().filter(|_| orders.len() as i64 >= ROWS).map(|order| order.id);
+    let content = context! { orders => Value::from_serialize(&orders), next, first => cursor.before.is_none() };
+    Ok(visitor.page("orders.html", content))
+}

@@ -1,0 +1,60 @@
+//! The queue of requests.
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::session::Visitor;
+use crate::http::problem::Problem;
+use crate::requests::{self, Listed, State};
+
+/// Requests on a page.
+const ROWS: u32 = 50;
+
+/// The states that a list can be of: each has an index. Finished ones stand in the list of all.
+const STATES: [State; 4] = [State::Pending, State::Waiting, State::Refused, State::Parked];
+
+/// Which requests to list.
+#[derive(Deserialize)]
+pub(super) struct Filter {
+    state: Option<String>,
+    id: Option<String>,
+}
+
+/// `/requests`
+pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+    if let Some(id) = filter.id.as_deref().and_then(|id| id.trim().parse::<i64>().ok()) {
+        return request(visitor, Path(id)).await;
+    }
+    let state = STATES.into_iter().find(|state| filter.state.as_deref() == Some(state.as_str()));
+    let mut client = visitor.server.ledger()?.database.connection().await?;
+    let counts = requests::count(&client).await?;
+    let listed = requests::list(&mut client, state, ROWS).await?;
+    let content = context! {
+        counts => counts.iter().map(|(state, count)| context! { state => state.as_str(), count }).collect::<Vec<_>>(),
+        requests => listed.iter().map(view).collect::<Vec<_>>(), state => state.map(State::as_str), most => ROWS,
+    };
+    Ok(visitor.page("requests.html", content))
+}
+
+/// `/requests/{id}`
+pub(super) async fn request(visitor: Visitor, Path(id): Path<i64>) -> Result<Response, Problem> {
+    let client = visitor.server.ledger()?.database.connection().await?;
+    let found = requests::find(&client, id).await?;
+    let found = found.ok_or_else(|| Problem::not_found("there is no such request, or it was pruned"))?;
+    let can_retry = ["waiting", "refused", "parked"].contains(&found.state.as_str());
+    Ok(visitor.page("request.html", context! { request => view(&found), can_retry }))
+}
+
+fn view(request: &Listed) -> Value {
+    // Every field is there, also those that JSON leaves out.
+    let Listed { points, source, order_id, expires_at, source_type, source_id, of, beyond, until, .. } = request;
+    let Listed { key, description, retry_at, finished_at, seq, code, message, .. } = request;
+    context! {
+        id => request.id, state => request.state, user => request.user.to_string(), op => request.op, points, source,
+        order_id, expires_at, source_type, source_id, duration => request.duration.as_ref().map(|digits| digits.get()),
+        of, beyond, until, key, description, at => request.at, enqueued_at => request.enqueued_at,
+        attempts => request.attempts, retry_at, finished_at, seq, code, message,
+    }
+}
