@@ -251,6 +251,14 @@ pub async fn orders(client: &Client, before: Option<i64>, limit: i64) -> Result<
     Ok(rows.iter().map(order).collect::<Result<_, tokio_postgres::Error>>()?)
 }
 
+/// Deletes at most `limit` orders from before this instant, and returns how many.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn prune(client: &Client, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
+    Ok(client.execute(include_str!("../sql/access/audit_prune.sql"), &[&before, &limit]).await?)
+}
+
 /// Checks tokens. It remembers the valid ones for a second, so that a posting costs no statement more.
 pub struct Tokens {
     database: Database,

@@ -1,4 +1,4 @@
-//! Deletes runs, requests, reports and resolved findings after their retention.
+//! Deletes runs, requests, reports, resolved findings and the record of orders after their retention.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
+use crate::access;
 use crate::config::{Config, MailWay};
 use crate::numbers::grouped;
 use crate::private_files::Folder;
@@ -35,7 +36,7 @@ pub const JOB: RegisteredJob = RegisteredJob::new::<Prune>();
 
 impl Job for Prune {
     const NAME: &'static str = "prune";
-    const ABOUT: &'static str = "deletes runs, requests, reports and resolved findings after their retention";
+    const ABOUT: &'static str = "deletes runs, requests, reports, resolved findings and orders after their retention";
     const MAKES_REPORT: bool = false;
     type Counters = Pruned;
 
@@ -53,9 +54,9 @@ impl Job for Prune {
             }
             let transaction = client.transaction().await?;
             let folders = pruning.delete_chunk(&transaction).await?;
-            let Pruned { runs, requests, reports, findings } = pruning.pruned;
+            let Pruned { runs, requests, reports, findings, orders } = pruning.pruned;
             // The total is unknown until the end.
-            let done = runs + requests + reports + findings;
+            let done = runs + requests + reports + findings + orders;
             guard.save_progress(transaction.client(), (done, done), &pruning.pruned).await?;
             // Before the commit: if it fails, the next attempt finds the rows again, and with them the folders.
             let state_dir = context.config.state_dir.clone();
@@ -92,12 +93,14 @@ pub struct Pruned {
     pub reports: u64,
     /// Findings that were resolved long ago.
     pub findings: u64,
+    /// The record of orders that came over HTTP long ago.
+    pub orders: u64,
 }
 
 impl Counters for Pruned {
     fn summary(&self) -> String {
-        let Pruned { runs, requests, reports, findings } = *self;
-        if runs + requests + reports + findings == 0 {
+        let Pruned { runs, requests, reports, findings, orders } = *self;
+        if runs + requests + reports + findings + orders == 0 {
             return "nothing to delete".to_owned();
         }
         let parts = self.details().into_iter().filter(|(_, count)| count != "0");
@@ -106,8 +109,8 @@ impl Counters for Pruned {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let Pruned { runs, requests, reports, findings } = *self;
-        [("runs", runs), ("requests", requests), ("reports", reports), ("findings", findings)]
+        let Pruned { runs, requests, reports, findings, orders } = *self;
+        [("runs", runs), ("requests", requests), ("reports", reports), ("findings", findings), ("orders", orders)]
             .map(|(what, count)| (what.to_owned(), grouped(count)))
             .into()
     }
@@ -148,6 +151,7 @@ enum Stage {
     Requests,
     Reports,
     Findings,
+    Orders,
     Done,
 }
 
@@ -184,7 +188,13 @@ impl Pruning<'_> {
                 let before = self.before(retention.reports_days);
                 let findings = prune_findings(transaction.client(), before, CHUNK).await?;
                 self.pruned.findings += findings;
-                (findings, Stage::Done)
+                (findings, Stage::Orders)
+            }
+            Stage::Orders => {
+                let before = self.before(retention.reports_days);
+                let orders = access::prune(transaction.client(), before, CHUNK).await?;
+                self.pruned.orders += orders;
+                (orders, Stage::Done)
             }
             Stage::Done => (0, Stage::Done),
         };

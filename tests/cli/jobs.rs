@@ -116,14 +116,21 @@ fn prune_deletes_old_rows_and_keeps_each_jobs_last_slot() {
              message = CASE WHEN id % 100 = 0 THEN 'x' END,
              finished_at = CASE WHEN id <= 9000 THEN '2025-03-01'::timestamptz ELSE '2025-03-30' END",
     );
+    sql(
+        &database,
+        "INSERT INTO pointsd.tokens (name, scopes, hash, created_by) VALUES ('ops', '{operate}', sha256(''), 'test');
+         INSERT INTO pointsd.audit (at, token, by, action, subject, outcome)
+         SELECT at, 1, 'ops', 'pause', 'expiry', 'paused' FROM generate_series('2024-12-31'::timestamptz, '2025-01-09', '1 day') AS at",
+    );
     let folder = Folder::new();
-    let config = folder.file("pointsd.yaml", "retention: {runs_days: 30, requests_days: 30}\n");
+    let config = folder.file("pointsd.yaml", "retention: {runs_days: 30, requests_days: 30, reports_days: 87}\n");
     // The runs that ended before the second of March: 60 days, two jobs, two triggers.
     let prune = ["run", "prune", "--at", "2025-04-01T00:00:00Z", "--json", "--config", &config];
     let counted = call(&url, &[&prune[..], &["--dry-run"]].concat()).expect(0).json();
     assert_eq!((&counted["runs"], &counted["requests"]), (&json!(240), &json!(8_910)), "{counted}");
     let pruned = call(&url, &prune).expect(0).json();
     assert_eq!((&pruned["runs"], &pruned["requests"]), (&json!(240), &json!(8_910)), "{pruned}");
+    assert_eq!(pruned["orders"], 4, "those before the fourth of January: {pruned}");
     let again = call(&url, &prune).expect(0).json();
     assert_eq!((&again["runs"], &again["requests"]), (&json!(0), &json!(0)), "{again}");
     let all = |job: &str| {

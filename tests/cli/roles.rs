@@ -108,6 +108,8 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
         &["release", &me, "--source-type", "tts", "--source-id", "10"],
         &["void", &me, "--source", "gift", "--order-id", "7"],
         &["repair", "plan"],
+        &["token", "create", "api", "--scope", "post"],
+        &["token", "revoke", "api"],
     ] {
         with_state(&daemon, args).expect(0);
     }
@@ -126,6 +128,7 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
         &["reports"],
         &["db", "status"],
         &["repair", "plan"],
+        &["token", "list"],
     ] {
         for url in [&daemon, &reader] {
             with_state(url, args).expect(0);
@@ -165,6 +168,10 @@ fn a_role_may_do_nothing_else() {
         "ALTER TABLE pointsd.entries DISABLE TRIGGER ALL".to_owned(),
         "INSERT INTO pointsd.migrations SELECT 9, 'x', 'x', now()".to_owned(),
         "DROP SCHEMA pointsd CASCADE".to_owned(),
+        "UPDATE pointsd.tokens SET scopes = '{operate}'".to_owned(),
+        "UPDATE pointsd.tokens SET hash = hash".to_owned(),
+        "DELETE FROM pointsd.tokens".to_owned(),
+        "UPDATE pointsd.audit SET outcome = 'another'".to_owned(),
     ] {
         (0..3).for_each(|role| refused(role, &sql));
     }
