@@ -9,6 +9,7 @@ fn main() {
     let given = std::env::var("POINTSD_COMMIT").ok();
     if let Some(commit) = given.or_else(commit_of_checkout).filter(|commit| !commit.is_empty()) {
         println!("cargo:rustc-env=POINTSD_BUILT_FROM={version} ({commit})");
+        println!("cargo:rustc-env=POINTSD_BUILT_FROM_COMMIT={commit}");
     }
 }
 

@@ -110,6 +110,9 @@ pub mod mail;
 pub mod messages;
 #[cfg(feature = "service")]
 #[doc(hidden)]
+pub mod metrics;
+#[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod pings;
 #[cfg(feature = "service")]
 #[doc(hidden)]

@@ -135,7 +135,7 @@ pub(super) async fn load_movements(
     Ok(moved)
 }
 
-fn movement_from(row: &Row) -> Result<Movement, Error> {
+pub(super) fn movement_from(row: &Row) -> Result<Movement, Error> {
     Ok(Movement {
         recharged: row.try_get("recharged")?,
         refunded: row.try_get("refunded")?,

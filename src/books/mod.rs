@@ -5,11 +5,13 @@
 //! - A day is **closed** once: its rows are written from its entries and never changed ([`close_days`]).
 //! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches (`tie_out`). A full
 //!   one also computes every closed day again from the entries ([`recompute_days`]).
+//! - [`RunningTotals`] carries the movements since the first entry on from cutoff to cutoff, for the metrics.
 
 mod days;
 mod outstanding;
 mod recompute;
 mod tie_out;
+mod totals;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +21,7 @@ pub use days::{close_days, load_days, load_last_day};
 pub use outstanding::{Outstanding, STEPS};
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};
+pub use totals::RunningTotals;
 
 /// The names of the rules about the ledger as a whole.
 pub const RULES: [&str; 3] = [DAYS_BALANCE, DAYS_SOURCE, DAY_CHANGED];

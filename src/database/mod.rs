@@ -293,6 +293,19 @@ struct Inner {
     embedded: Option<Mutex<Option<EmbeddedServer>>>,
 }
 
+/// What the pool of connections is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Connections at work.
+    pub in_use: usize,
+    /// Connections that wait for work.
+    pub idle: usize,
+    /// Connections at most.
+    pub most: usize,
+    /// Callers that wait for a connection.
+    pub waiting: usize,
+}
+
 /// A connection outside the pool, for what belongs to one session: LISTEN, a session's lock.
 /// Dropping it ends the session.
 pub struct Dedicated {
@@ -398,6 +411,12 @@ impl Database {
         if url::describe(&new) == self.inner.description {
             self.inner.connector.log_in_as(&new);
         }
+    }
+
+    /// The pool's connections: how many are in use, how many are idle, and how many there may be; and how many callers wait.
+    pub fn pool_status(&self) -> PoolStatus {
+        let deadpool_postgres::Status { max_size, size, available, waiting } = self.inner.pool.status();
+        PoolStatus { in_use: size.saturating_sub(available), idle: available, most: max_size, waiting }
     }
 
     /// For how long a posting is tried again while the database is away.

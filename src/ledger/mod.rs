@@ -14,6 +14,7 @@ mod cutoff;
 mod decide;
 mod holds;
 mod key;
+mod observer;
 mod poster;
 mod posting;
 mod read;
@@ -30,6 +31,7 @@ pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use decide::CLOCK_TOLERANCE;
 pub use holds::{Hold, HoldState};
 pub use key::Reference;
+pub use observer::GroupObserver;
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Beyond, Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Posting};
 pub use read::{

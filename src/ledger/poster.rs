@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::observer::GroupObserver;
 use super::posting::Posting;
 use super::reply::{Refusal, Reply};
 use super::rules::Rules;
@@ -68,10 +69,21 @@ type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
 impl Poster {
     /// Starts `lanes` lanes (at least one); each opens its connection when it is first needed.
     pub fn start(database: &Database, rules: &Arc<Rules>, lanes: usize) -> Poster {
+        Poster::start_observed(database, rules, lanes, &(Arc::new(()) as Arc<dyn GroupObserver>))
+    }
+
+    /// The same; `observer` hears of each group.
+    pub fn start_observed(
+        database: &Database,
+        rules: &Arc<Rules>,
+        lanes: usize,
+        observer: &Arc<dyn GroupObserver>,
+    ) -> Poster {
         let mut tasks = JoinSet::new();
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
-            tasks.spawn(Lane { database: database.clone(), rules: Arc::clone(rules), session: None }.run(receiver));
+            let (rules, observer) = (Arc::clone(rules), Arc::clone(observer));
+            tasks.spawn(Lane { database: database.clone(), rules, observer, session: None }.run(receiver));
             sender
         });
         Poster { lanes: lanes.collect(), tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
@@ -212,6 +224,7 @@ impl Waiting {
 struct Lane {
     database: Database,
     rules: Arc<Rules>,
+    observer: Arc<dyn GroupObserver>,
     session: Option<Session>,
 }
 
@@ -251,10 +264,15 @@ impl Lane {
         if waiting.iter().any(Waiting::is_held_up) {
             return self.serve_in_turn(&postings, waiting).await;
         }
+        let began = Instant::now();
         let posted = match postings.is_empty() {
             true => Ok(Vec::new()),
             false => self.post_patiently(&postings).await,
         };
+        if posted.as_ref().is_err_and(|error| error.unfit_text().is_some() || error.unfit_row().is_some()) {
+            return self.serve_in_turn(&postings, waiting).await;
+        }
+        self.observer.group_ended(&postings, posted.as_deref(), began.elapsed());
         match posted {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
@@ -262,9 +280,6 @@ impl Lane {
                     let replies = replies.by_ref().take(one.count).collect();
                     one.answer(Ok(replies));
                 }
-            }
-            Err(error) if error.unfit_text().is_some() || error.unfit_row().is_some() => {
-                self.serve_in_turn(&postings, waiting).await;
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -278,6 +293,7 @@ impl Lane {
         for one in waiting {
             let own;
             (own, postings) = postings.split_at(one.count.min(postings.len()));
+            let began = Instant::now();
             let posted = match &one.feed {
                 Some(feed) if feed.has_failed() => Err(lane_gone()),
                 Some(feed) => self.isolate(own, feed).await.map_err(Arc::new),
@@ -286,6 +302,8 @@ impl Lane {
                     None => Err(Arc::new(error)),
                 }),
             };
+            let replies = posted.as_ref().map(Vec::as_slice).map_err(AsRef::as_ref);
+            self.observer.group_ended(own, replies, began.elapsed());
             one.answer(posted);
         }
     }

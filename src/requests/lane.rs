@@ -308,7 +308,13 @@ impl Lane {
             return Ok(Vec::new());
         };
         let outcomes = WriteOutcomes { lane: self.number, statement: &statements.finish, taken };
-        group.post(&postings, &rules, &outcomes).await
+        let began = Instant::now();
+        let posted = group.post(&postings, &rules, &outcomes).await;
+        // A group that failed is posted again, whole or halved.
+        if let Ok(replies) = &posted {
+            self.stats.observer.group_ended(&postings, Ok(replies), began.elapsed());
+        }
+        posted
     }
 
     /// Reads the next requests and what they ask to be posted. None if there is nothing to do.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
-use crate::ledger::Rules;
+use crate::ledger::{GroupObserver, Rules};
 pub use table::{Filter, Listed, NotPosted, PutBack, State, count, enqueue, find, list, not_posted, retry, retry_all};
 
 /// `pointsd.request_lanes` has as many rows, and the generated column `lane` as many values: 0 to 3.
@@ -59,6 +59,7 @@ pub struct Stats {
     lags: [AtomicU64; LANES as usize],
     /// By lane: whether its last attempt failed as a whole.
     stuck: [AtomicBool; LANES as usize],
+    observer: Arc<dyn GroupObserver>,
 }
 
 impl Default for Stats {
@@ -74,11 +75,17 @@ impl Default for Stats {
             taking: zero(),
             lags: [zero(), zero(), zero(), zero()],
             stuck: Default::default(),
+            observer: Arc::new(()),
         }
     }
 }
 
 impl Stats {
+    /// `observer` hears of each group.
+    pub fn observed(observer: Arc<dyn GroupObserver>) -> Stats {
+        Stats { observer, ..Stats::default() }
+    }
+
     /// Requests newly in the books.
     pub fn posted(&self) -> u64 {
         self.posted.load(Ordering::Relaxed)

@@ -13,8 +13,8 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 10] =
-    ["ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore"];
+const FOLDERS: [&str; 11] =
+    ["ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics"];
 
 /// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {

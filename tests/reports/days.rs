@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use pointsd::books::{Books, Movement, Movements, RollForward, close_days, load_days, load_last_day, tie_out};
+use pointsd::books::{
+    Books, Movement, Movements, RollForward, RunningTotals, close_days, load_days, load_last_day, tie_out,
+};
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, Posting, Reference, Rules};
 use pointsd::proof::Finding;
@@ -218,6 +220,44 @@ fn moved(day: &RollForward) -> Movements {
     rows.filter(|(_, moved)| *moved != Movement::default()).collect()
 }
 
+/// The totals up to `ended`, by way of a few cutoffs.
+async fn carried(client: &Client, rng: &mut fastrand::Rng, ended: DateTime<Utc>) -> RunningTotals {
+    let mut cutoffs: Vec<DateTime<Utc>> = (0..4).map(|_| ended - TimeDelta::minutes(rng.i64(0..9 * 24 * 60))).collect();
+    cutoffs.sort();
+    let mut totals = RunningTotals::load(client, cutoffs[0]).await.unwrap().unwrap();
+    for cutoff in cutoffs.into_iter().skip(1).chain([ended, ended]) {
+        totals.carry_on(client, cutoff).await.unwrap();
+    }
+    totals
+}
+
+/// The points that moved, and those that are left, without rows of nothing.
+fn of_totals(totals: RunningTotals) -> (Movements, BTreeMap<String, i64>) {
+    let moved = totals.moved.into_iter().filter(|(_, moved)| *moved != Movement::default()).collect();
+    (moved, totals.left.into_iter().filter(|(_, left)| *left != 0).collect())
+}
+
+/// The same, from the movements of each day up to the last closed one, and its closings.
+fn of_days(days: &BTreeMap<NaiveDate, Movements>, last: &RollForward) -> (Movements, BTreeMap<String, i64>) {
+    let mut sums = Movements::new();
+    for (source, moved) in days.range(..=last.day).flat_map(|(_, moved)| moved) {
+        let sum = sums.entry(source.clone()).or_default();
+        sum.recharged += moved.recharged;
+        sum.refunded += moved.refunded;
+        sum.settled += moved.settled;
+        sum.consumed += moved.consumed;
+        sum.voided += moved.voided;
+        sum.expired += moved.expired;
+        sum.restored += moved.restored;
+        sum.adjusted += moved.adjusted;
+    }
+    let left = last.rows.iter().map(|(source, row)| (source.clone(), row.closing));
+    (
+        sums.into_iter().filter(|(_, moved)| *moved != Movement::default()).collect(),
+        left.filter(|(_, left)| *left != 0).collect(),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn days_are_what_their_entries_say() {
     let mut rng = rng();
@@ -236,7 +276,9 @@ async fn days_are_what_their_entries_say() {
         // In several steps, as on several nights. The last day, 1 April, stays open until its end.
         let ended = start_of_day(day("2026-04-02"), paris());
         let early = ended - TimeDelta::hours(rng.i64(30..200));
+        let from_no_day = carried(&client, &mut rng, ended).await;
         close(&mut client, early).await;
+        let from_some_days = carried(&client, &mut rng, ended).await;
         close(&mut client, ended - TimeDelta::microseconds(1)).await;
         let kept = load_days(&client).await.unwrap();
         assert_eq!(kept.last().unwrap().day, day("2026-03-31"), "history {history}");
@@ -247,6 +289,11 @@ async fn days_are_what_their_entries_say() {
         assert_eq!(close(&mut client, ended).await, 0);
         let kept = load_days(&client).await.unwrap();
         let expected = counted(&client, paris()).await;
+        let totals = of_days(&expected, kept.last().unwrap());
+        for carried in [from_no_day, from_some_days, RunningTotals::load(&client, ended).await.unwrap().unwrap()] {
+            assert_eq!(carried.until, ended);
+            assert_eq!(of_totals(carried), totals, "left found, right expected, history {history}");
+        }
         let mut before: BTreeMap<String, i64> = BTreeMap::new();
         let mut date = kept[0].day;
         for of_day in &kept {
