@@ -11,7 +11,7 @@
 //! - a second, while a run is under way, because the status line shows its progress;
 //! - the retry pause, while the database is away.
 //!
-//! The queue, the mail sender and the search for missing reports have loops of their own.
+//! The queue, the mail sender, the search for missing reports and the collection of metrics have loops of their own.
 
 mod alarms;
 mod clock;
@@ -37,6 +37,7 @@ use crate::http::{self, Pulse};
 use crate::jobs;
 use crate::ledger::Rules;
 use crate::mail;
+use crate::metrics::{Metrics, Way};
 use crate::pings::Pings;
 use crate::requests::{self, Stats};
 use crate::retry::Backoff;
@@ -101,6 +102,7 @@ struct Outside {
     config: watch::Sender<Arc<Config>>,
     rules: watch::Sender<Arc<Rules>>,
     pulse: Arc<Pulse>,
+    metrics: Arc<Metrics>,
     server: Option<http::Running>,
 }
 
@@ -108,10 +110,11 @@ impl Outside {
     async fn open(config: &Config, stop: &CancellationToken) -> anyhow::Result<Outside> {
         let rules = watch::Sender::new(Arc::new(Rules::from(config)));
         let config = watch::Sender::new(Arc::new(config.clone()));
-        let pulse = Arc::<Pulse>::default();
+        let (pulse, metrics) = (Arc::<Pulse>::default(), Metrics::new());
+        let shared = (Arc::clone(&pulse), Arc::clone(&metrics));
         let server =
-            http::Server::start(config.subscribe(), rules.subscribe(), Arc::clone(&pulse), stop.clone()).await?;
-        Ok(Outside { config, rules, pulse, server })
+            http::Server::start(config.subscribe(), rules.subscribe(), shared.0, shared.1, stop.clone()).await?;
+        Ok(Outside { config, rules, pulse, metrics, server })
     }
 }
 
@@ -225,11 +228,12 @@ struct Host {
     config: watch::Sender<Arc<Config>>,
     rules: watch::Sender<Arc<Rules>>,
     stats: Arc<Stats>,
+    metrics: Option<Arc<Metrics>>,
     pings: Arc<Pings>,
     /// The missing reports, for the status line.
     missing: watch::Receiver<String>,
     report_missing: Option<watch::Sender<String>>,
-    /// The queue of requests, the sender of mails, and the search for missing reports.
+    /// The queue of requests, the sender of mails, the search for missing reports, and the collection of metrics.
     services: JoinSet<()>,
     stop: CancellationToken,
     started: DateTime<Utc>,
@@ -254,7 +258,9 @@ impl Host {
             registered: false,
             config: configs,
             rules: outside.rules.clone(),
-            stats: Arc::default(),
+            stats: Arc::new(Stats::observed(outside.metrics.observer(Way::Queue))),
+            // Without a server there is no scrape.
+            metrics: outside.server.as_ref().map(|_| Arc::clone(&outside.metrics)),
             pings,
             missing,
             report_missing: Some(report_missing),
@@ -318,6 +324,10 @@ impl Host {
             missing,
             self.stop.clone(),
         ));
+        if let Some(metrics) = self.metrics.take() {
+            let (database, config, stop) = (self.database.clone(), self.config.subscribe(), self.stop.clone());
+            self.services.spawn(async move { metrics.collect(&database, config, stop).await });
+        }
         info!(database = self.database.describe(), version = env!("CARGO_PKG_VERSION"), "ready");
         status.ready();
     }
@@ -326,7 +336,7 @@ impl Host {
         let ended = self.services.try_join_next().is_some() && !self.stop.is_cancelled();
         anyhow::ensure!(
             !ended,
-            "the queue of requests, the sender of mails or the search for missing reports has ended by itself; the log says why"
+            "the queue of requests, the sender of mails, the search for missing reports or the collection of metrics has ended by itself; the log says why"
         );
         Ok(())
     }

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::MayLook;
-use super::{Server, health};
+use super::{Server, health, metrics};
 
 /// What the description says of the whole.
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use super::{Server, health};
     modifiers(&Security),
     tags(
         (name = "postings", description = "Changes of points"),
-        (name = "health", description = "Whether the daemon is at work"),
+        (name = "health", description = "Whether the daemon is at work, and its metrics"),
     )
 )]
 struct Description;
@@ -43,6 +43,7 @@ pub(super) fn router() -> OpenApiRouter<Server> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi))
         .routes(routes!(postings::post))
 }

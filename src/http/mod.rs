@@ -7,6 +7,7 @@ pub mod api;
 mod auth;
 mod health;
 mod listen;
+mod metrics;
 mod pages;
 mod problem;
 
@@ -35,6 +36,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::jobs::{Context, RegisteredJob};
 use crate::ledger::{Poster, Rules};
+use crate::metrics::{Metrics, Way};
 use crate::scheduler::{self, Begun, Store};
 use listen::Listener;
 
@@ -65,6 +67,7 @@ struct Inner {
     rules: watch::Receiver<Arc<Rules>>,
     ledger: OnceLock<Ledger>,
     pulse: Arc<Pulse>,
+    metrics: Arc<Metrics>,
     guesses: DefaultDirectRateLimiter,
     bodies: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -95,6 +98,7 @@ impl Server {
         config: watch::Receiver<Arc<Config>>,
         rules: watch::Receiver<Arc<Rules>>,
         pulse: Arc<Pulse>,
+        metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> anyhow::Result<Option<Running>> {
         let http = config.borrow().http.clone();
@@ -107,6 +111,7 @@ impl Server {
             rules,
             ledger: OnceLock::new(),
             pulse,
+            metrics,
             guesses: DefaultDirectRateLimiter::direct(Quota::per_second(GUESSES)),
             bodies: Arc::new(Semaphore::new(BODY_UNITS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
@@ -139,6 +144,7 @@ impl Server {
                 Problem::internal(&std::io::Error::other("a handler panicked; the message is above")).into_response()
             }))
             .layer(middleware::from_fn_with_state(self.clone(), pages::dress))
+            .layer(middleware::from_fn_with_state(self.clone(), metrics::count))
             .with_state(self.clone())
     }
 
@@ -164,7 +170,7 @@ impl Server {
         let mut current = ledger.poster.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current.0, &rules) {
             // Calls under way hold the old one until they are answered.
-            *current = (Arc::clone(&rules), Poster::start(&ledger.database, &rules, Poster::lanes()));
+            *current = (Arc::clone(&rules), self.start_poster(&ledger.database, &rules));
         }
         Ok(current.1.clone())
     }
@@ -190,6 +196,10 @@ impl Server {
         })
     }
 
+    fn start_poster(&self, database: &Database, rules: &Arc<Rules>) -> Poster {
+        Poster::start_observed(database, rules, Poster::lanes(), &self.0.metrics.observer(Way::Http))
+    }
+
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.0.stop
     }
@@ -200,6 +210,10 @@ impl Server {
 
     fn charts(&self) -> &pages::Charts {
         &self.0.charts
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     fn pulse(&self) -> &Pulse {
@@ -219,7 +233,7 @@ impl Running {
     /// Calls that need the database are answered from now on.
     pub fn open(&self, database: &Database) {
         let rules = Arc::clone(&self.server.0.rules.borrow());
-        let poster = Poster::start(database, &rules, Poster::lanes());
+        let poster = self.server.start_poster(database, &rules);
         let ledger =
             Ledger { database: database.clone(), tokens: Tokens::new(database), poster: Mutex::new((rules, poster)) };
         // It is opened once.

@@ -24,7 +24,7 @@ use crate::scheduler::State;
 const EVERY: Duration = Duration::from_secs(15);
 
 /// A server that does not answer for so long is away.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long to wait for transactions that write entries. The next collection tries again.
 const CUTOFF_WITHIN: Duration = Duration::from_secs(5);
@@ -174,7 +174,8 @@ async fn read_operations(client: &Client, config: &Config, slots: &mut Slots) ->
         client.query(include_str!("../../sql/metrics/job_last.sql"), &of_jobs),
         client.query(include_str!("../../sql/metrics/slot_ended.sql"), &of_slots),
     )?;
-    slots.count(&runs)?;
+    let runs = runs.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+    slots.count(&runs.collect::<Result<Vec<_>, tokio_postgres::Error>>()?);
     let mut requests = [("pending", 0), ("waiting", 0), ("refused", 0), ("parked", 0)];
     for (state, count) in &mut requests {
         *count = queue.try_get(*state)?;
@@ -240,27 +241,49 @@ impl Slots {
         Slots { started, after: None, counted: BTreeSet::new(), counts }
     }
 
-    /// Counts the runs in the rows of slot_ended.sql that ended and are not counted yet.
-    fn count(&mut self, rows: &[Row]) -> Result<(), tokio_postgres::Error> {
-        let mut under_way = None;
-        let mut highest = None;
-        for row in rows {
-            let (run, job, state): (i64, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            highest = Some(run);
-            let count = self.counts.iter_mut().find(|((of, counted), _)| (*of, *counted) == (job, state));
-            match count {
-                Some((_, count)) if self.counted.insert(run) => *count += 1,
-                Some(_) => {}
-                // A run under way, or one of a job that this program does not know.
-                None => under_way = under_way.or((state == State::Running.as_str()).then_some(run)),
+    /// Counts the runs that ended and are not counted yet, of these: number, job and state, in the order of their numbers.
+    fn count(&mut self, runs: &[(i64, &str, &str)]) {
+        let Some((highest, ..)) = runs.last() else { return };
+        let mut next = highest - RUNS_READ_AGAIN;
+        for (run, job, state) in runs {
+            if *state == State::Running.as_str() {
+                next = next.min(run - 1);
+                continue;
+            }
+            let count = self.counts.iter_mut().find(|((of, counted), _)| (of, counted) == (job, state));
+            if let Some((_, count)) = count
+                && self.counted.insert(*run)
+            {
+                *count += 1;
             }
         }
-        let first = under_way.unwrap_or(i64::MAX).min(highest.map_or(0, |highest| highest - RUNS_READ_AGAIN + 1));
-        let after = self.after.unwrap_or(i64::MIN).max(first - 1);
-        if highest.is_some() {
-            self.after = Some(after);
-            self.counted = self.counted.split_off(&after);
-        }
-        Ok(())
+        let after = self.after.map_or(next, |after| after.max(next));
+        self.counted = self.counted.split_off(&after);
+        self.after = Some(after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slot_is_counted_once_when_it_has_ended() {
+        let mut slots = Slots::new(Instant::now());
+        let mut count = |runs: &[(i64, &str, &str)]| {
+            slots.count(runs);
+            let ended: Vec<u64> = slots.counts.values().copied().filter(|count| *count > 0).collect();
+            (ended, slots.after)
+        };
+        assert_eq!(count(&[]), (vec![], None));
+        // The run of a job that this program does not know counts for nothing.
+        let first = [(500, "expiry", "running"), (501, "old", "failed"), (700, "prune", "missed")];
+        assert_eq!(count(&first), (vec![1], Some(499)));
+        // Run 600 became visible late. Run 500 goes on, so what follows it is read again.
+        let second = [(500, "expiry", "running"), (600, "prune", "missed"), (700, "prune", "missed")];
+        assert_eq!(count(&second), (vec![2], Some(499)));
+        let third = [(500, "expiry", "succeeded"), (600, "prune", "missed"), (700, "prune", "missed")];
+        assert_eq!(count(&third), (vec![1, 2], Some(600)));
+        assert_eq!(count(&[(700, "prune", "missed")]), (vec![1, 2], Some(600)));
     }
 }

@@ -3,6 +3,7 @@
 mod browser;
 mod docs;
 mod listen;
+mod metrics;
 mod pages;
 mod postings;
 
