@@ -21,6 +21,7 @@ use std::fmt::{self, Display};
 use rust_decimal::Decimal;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::numbers::{MAX_POINTS, decimal};
 use crate::spelling::nearest;
@@ -37,6 +38,7 @@ pub struct PriceList {
 }
 
 /// How a service is charged.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = PriceKind))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -71,6 +73,39 @@ pub struct Service<'a> {
     pub rule: String,
     /// What an estimate is made from, such as `0.3 seconds per character`; None where there is none.
     pub estimation: Option<String>,
+}
+
+/// One line of the price list, in numbers.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Serialize)]
+pub struct Price<'a> {
+    /// The name under which the service is charged.
+    pub service: &'a str,
+    /// How it is charged.
+    pub kind: Kind,
+    /// The rule in words.
+    pub rule: String,
+    /// Of a fixed price: the points of a use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<i64>,
+    /// Of a price by time: the seconds of a point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
+    pub divisor: Option<Box<RawValue>>,
+    /// Of a price by time: the points of a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
+    pub multiplier: Option<Box<RawValue>>,
+    /// Of a price by time: the least points of a use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_points: Option<i64>,
+    /// Where an estimate is made from the characters of the input: the seconds of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
+    pub seconds_per_char: Option<Box<RawValue>>,
+    /// Whether an estimate is made from the seconds of the input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_input_seconds: Option<bool>,
 }
 
 /// Why no price can be given.
@@ -143,6 +178,13 @@ impl Display for Billionths {
             "" => write!(f, "{whole}"),
             decimals => write!(f, "{whole}.{decimals}"),
         }
+    }
+}
+
+impl Billionths {
+    /// The number as JSON, with just its own digits.
+    fn as_json(self) -> Option<Box<RawValue>> {
+        RawValue::from_string(self.to_string()).ok()
     }
 }
 
@@ -244,6 +286,40 @@ impl PriceList {
         let mut services: Vec<_> = self.rules.iter().map(|(name, rule)| describe(name, rule)).collect();
         services.sort_by_key(|service| (service.kind, service.name));
         services.into_iter()
+    }
+
+    /// Every service in numbers, in the order of [`PriceList::services`].
+    pub fn prices(&self) -> impl Iterator<Item = Price<'_>> {
+        self.services().map(|service| {
+            let Service { name, kind, rule, .. } = service;
+            let (min_points, divisor, multiplier, estimation) = match self.rules.get(name) {
+                Some(Rule::ByTime(TimeRule { rate, min_points, estimation })) => match rate {
+                    Rate::Divisor(divisor) => (Some(min_points.0), divisor.as_json(), None, *estimation),
+                    Rate::Multiplier(multiplier) => (Some(min_points.0), None, multiplier.as_json(), *estimation),
+                },
+                _ => (None, None, None, None),
+            };
+            let points = match self.rules.get(name) {
+                Some(Rule::Fixed(points)) => Some(points.0),
+                _ => None,
+            };
+            let (seconds_per_char, use_input_seconds) = match estimation {
+                Some(Estimation::SecondsPerChar(rate)) => (rate.as_json(), None),
+                Some(Estimation::InputSeconds) => (None, Some(true)),
+                None => (None, None),
+            };
+            Price {
+                service: name,
+                kind,
+                rule,
+                points,
+                divisor,
+                multiplier,
+                min_points,
+                seconds_per_char,
+                use_input_seconds,
+            }
+        })
     }
 
     /// The price of one use; `seconds` gives those of a service by time, in billionths.

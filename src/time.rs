@@ -116,6 +116,9 @@ impl Days {
         let today = now.with_timezone(&zone).date_naive();
         let last = last.unwrap_or(today);
         let first = first.unwrap_or_else(|| last.with_day(1).unwrap_or(last));
+        if first.year() < 1970 {
+            return Err(format!("the first day, {first}, is before 1970, when no posting can be dated"));
+        }
         if first > last {
             return Err(format!("the first day, {first}, is after the last one, {last}; exchange them"));
         }

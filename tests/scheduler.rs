@@ -77,7 +77,7 @@ impl Stage {
     }
 
     async fn rows(&self) -> Vec<RunRow> {
-        let mut rows = self.store().runs(None, None, 1_000_000).await.unwrap();
+        let mut rows = self.store().runs(None, None, None, 1_000_000).await.unwrap();
         rows.sort_by_key(|row| (row.slot, row.run));
         rows
     }

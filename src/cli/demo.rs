@@ -159,7 +159,7 @@ async fn play(
     mail::deliver(database, &stage.config, None, now).await.context("the mails could not be written")?;
     let client = database.connection().await?;
     let mut shown = Vec::new();
-    for listed in reports::list(&client, None, JOBS.len() as u32).await?.into_iter().rev() {
+    for listed in reports::list(&client, None, None, JOBS.len() as u32).await?.into_iter().rev() {
         let document = reports::load(&client, listed.document).await?.context("a report is gone")?;
         let text = reports::text(&document, stage.config.reports.templates.as_deref());
         show(format!("\n\n{}", text.trim_end()))?;

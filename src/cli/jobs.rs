@@ -221,7 +221,7 @@ impl Runs {
         let runs = program
             .with_ledger(async |database: &Database| {
                 let store = Store::new(database, program.config.jobs.takeover);
-                Ok(store.runs(self.job.map(|job| job.name), self.state, i64::from(self.limit)).await?)
+                Ok(store.runs(self.job.map(|job| job.name), self.state, None, i64::from(self.limit)).await?)
             })
             .await?;
         program.list(&runs, || match runs.as_slice() {

@@ -65,7 +65,7 @@ impl Reports {
 
 async fn list(database: &Database, report: Option<&str>, limit: u32, program: &Program) -> anyhow::Result<Outcome> {
     let client = database.connection().await?;
-    let listed = reports::list(&client, report, limit).await?;
+    let listed = reports::list(&client, report, None, limit).await?;
     program.list(&listed, || match listed.as_slice() {
         [] => "No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.".to_owned(),
         listed => {
@@ -127,7 +127,7 @@ async fn show(database: &Database, id: i64, html: bool, program: &Program) -> an
 
 /// The error for a report that does not exist, with the newest reports.
 async fn unknown(client: &tokio_postgres::Client, id: i64, program: &Program) -> anyhow::Error {
-    let newest = match reports::list(client, None, 3).await {
+    let newest = match reports::list(client, None, None, 3).await {
         Ok(newest) => newest,
         Err(error) => return error.into(),
     };

@@ -1,6 +1,13 @@
 //! The API under `/v1`, and its description.
 
+mod accounts;
+mod input;
+mod jobs;
+mod orders;
 mod postings;
+mod prices;
+mod reports;
+mod requests;
 
 use std::sync::LazyLock;
 
@@ -24,6 +31,12 @@ use super::{Server, health, metrics};
     modifiers(&Security),
     tags(
         (name = "postings", description = "Changes of points"),
+        (name = "accounts", description = "Reads of one account. An account that was never opened is empty"),
+        (name = "prices", description = "The price list"),
+        (name = "requests", description = "The queue of postings that applications inserted"),
+        (name = "jobs", description = "Nightly jobs, and whether all is well"),
+        (name = "runs", description = "What became of the slots of jobs"),
+        (name = "reports", description = "Reports to finance"),
         (name = "health", description = "Whether the daemon is at work, and its metrics"),
     )
 )]
@@ -46,6 +59,32 @@ pub(super) fn router() -> OpenApiRouter<Server> {
         .routes(routes!(metrics::metrics))
         .routes(routes!(openapi))
         .routes(routes!(postings::post))
+        .routes(routes!(accounts::balance))
+        .routes(routes!(accounts::check))
+        .routes(routes!(accounts::holds))
+        .routes(routes!(accounts::batches))
+        .routes(routes!(accounts::entries))
+        .routes(routes!(accounts::statement))
+        .routes(routes!(prices::list))
+        .routes(routes!(prices::cost))
+        .routes(routes!(prices::estimate))
+        .routes(routes!(requests::list))
+        .routes(routes!(requests::one))
+        .routes(routes!(requests::retry))
+        .routes(routes!(requests::retry_all))
+        .routes(routes!(jobs::status))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::job))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::run))
+        .routes(routes!(jobs::runs))
+        .routes(routes!(jobs::one_run))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(reports::list))
+        .routes(routes!(reports::one))
+        .routes(routes!(reports::document))
+        .routes(routes!(reports::resend))
 }
 
 /// The description of the API, as the file docs/openapi.json has it.

@@ -10,6 +10,7 @@ mod listen;
 mod metrics;
 mod pages;
 mod problem;
+mod reading;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 
@@ -34,10 +36,8 @@ pub use problem::Problem;
 use crate::access::Tokens;
 use crate::config::Config;
 use crate::database::Database;
-use crate::jobs::{Context, RegisteredJob};
 use crate::ledger::{Poster, Rules};
 use crate::metrics::{Metrics, Way};
-use crate::scheduler::{self, Begun, Store};
 use listen::Listener;
 
 /// The longest time for an answer, but for streams, which go on as long as they move.
@@ -73,6 +73,8 @@ struct Inner {
     streams: Arc<Semaphore>,
     sessions: pages::Sessions,
     charts: pages::Charts,
+    reads: Arc<Semaphore>,
+    runs: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -102,6 +104,8 @@ impl Server {
         stop: CancellationToken,
     ) -> anyhow::Result<Option<Running>> {
         let http = config.borrow().http.clone();
+        // The other connections are for the daemon's own work.
+        let reads = (config.borrow().database.pool_size / 2).max(1);
         let Some(listen) = &http.listen else { return Ok(None) };
         let listener =
             Listener::bind(listen).await.with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
@@ -117,6 +121,8 @@ impl Server {
             streams: Arc::new(Semaphore::new(STREAMS)),
             sessions: pages::Sessions::default(),
             charts: pages::Charts::default(),
+            reads: Arc::new(Semaphore::new(reads)),
+            runs: TaskTracker::new(),
             stop,
         }));
         let address = listener.address();
@@ -175,27 +181,6 @@ impl Server {
         Ok(current.1.clone())
     }
 
-    /// Begins a run of a job now, in this process. Returns its number for the record, or why none has begun.
-    pub(crate) async fn run_now(&self, job: &RegisteredJob) -> Result<Result<String, String>, Problem> {
-        let (config, database) = (self.config(), &self.ledger()?.database);
-        let store = Store::new(database, config.jobs.takeover);
-        let scheduled = job.scheduled(&config, &Context::new(&config, database));
-        let now = store.now().await?;
-        let board = Arc::default();
-        Ok(match scheduler::begin_now(&store, &scheduled, now, now, &board, self.stop()).await? {
-            Begun::Busy(row) => Err(format!("run {} of {} is under way already", row.run, row.job)),
-            Begun::Claimed(run) => {
-                let number = run.number();
-                tokio::spawn(async move {
-                    if let Err(error) = run.finish().await {
-                        tracing::error!(%error, "the end of run {number} is not known");
-                    }
-                });
-                Ok(format!("run {number}"))
-            }
-        })
-    }
-
     fn start_poster(&self, database: &Database, rules: &Arc<Rules>) -> Poster {
         Poster::start_observed(database, rules, Poster::lanes(), &self.0.metrics.observer(Way::Http))
     }
@@ -243,6 +228,8 @@ impl Running {
     /// Waits for the calls under way, after the daemon was told to stop.
     pub async fn stopped(self) {
         let _ = self.task.await;
+        self.server.0.runs.close();
+        self.server.0.runs.wait().await;
     }
 }
 

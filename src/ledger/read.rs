@@ -50,6 +50,7 @@ pub enum Then {
 }
 
 /// An account's balance and totals at a past instant.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BalanceThen {
     /// The user of the account.
@@ -64,6 +65,7 @@ pub struct BalanceThen {
 }
 
 /// The lifetime totals of an account.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Points that ever came.
@@ -81,16 +83,19 @@ pub struct Totals {
 }
 
 /// Points that expire at one instant.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NextExpiry {
     /// When.
     #[serde(serialize_with = "serialize_time")]
+    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
     pub at: DateTime<Utc>,
     /// How many.
     pub points: i64,
 }
 
 /// Whether an account covers work that will cost `required` points.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The account has no arrears, and at least that many points available.
@@ -151,6 +156,7 @@ pub struct ExportedAccount {
 }
 
 /// A row of `batches`.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = Batch))]
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedBatch {
     /// The user of the account.
@@ -172,6 +178,7 @@ pub struct ExportedBatch {
 }
 
 /// A row of `entries`.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = RecordedEntry))]
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedEntry {
     /// The entry.

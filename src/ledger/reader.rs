@@ -30,6 +30,7 @@ pub struct Reader<'a> {
 }
 
 /// A part of a list.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Page<T> {
     /// What the page holds.
@@ -77,15 +78,18 @@ pub struct EntryFilter {
 ///
 /// `opening` and `changes` make `closing`. The listed entries make `changes`, but for `expired_elsewhere`: a batch counts as
 /// expired at its end, and the entry that says so is dated when a posting or the sweep came across it.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Statement {
     /// The user of the account.
     pub user: Uuid,
     /// The begin of the period.
     #[serde(serialize_with = "serialize_time")]
+    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
     pub from: DateTime<Utc>,
     /// Its end, which does not belong to it.
     #[serde(serialize_with = "serialize_time")]
+    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
     pub before: DateTime<Utc>,
     /// The account just before the period.
     pub opening: BalanceThen,
@@ -278,7 +282,7 @@ impl<'a> Reader<'a> {
     /// The numbers between which the entries of a filter's periods lie. None for an account that was never opened.
     async fn span(self, user: Uuid, filter: &EntryFilter) -> Result<Option<(i64, i64)>, Error> {
         // No posting is dated further ahead of its recording.
-        let effective = filter.effective_from.map(|from| from - CLOCK_TOLERANCE);
+        let effective = filter.effective_from.map(|from| from.checked_sub_signed(CLOCK_TOLERANCE).unwrap_or(from));
         let from = filter.recorded_from.max(effective);
         let Some(around) = self.around(user, from.unwrap_or(DateTime::UNIX_EPOCH)).await? else { return Ok(None) };
         let low = if from.is_some() { around.low } else { 0 };
@@ -313,7 +317,8 @@ pub async fn statement(
 ) -> Result<Statement, Error> {
     const EXPIRIES: u32 = 5;
     let (from, before) = (to_microsecond(from), to_microsecond(before));
-    let just_before = |at: DateTime<Utc>| Then::EffectiveAt(at - TimeDelta::microseconds(1));
+    let just_before =
+        |at: DateTime<Utc>| Then::EffectiveAt(at.checked_sub_signed(TimeDelta::microseconds(1)).unwrap_or(at));
     let transaction = snapshot(client).await?;
     let reader = Reader::new(transaction.client());
     let opening = reader.balance_then(user, just_before(from)).await?;

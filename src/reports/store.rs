@@ -67,15 +67,18 @@ pub async fn find_by_slot(client: &Client, report: &str, slot: DateTime<Utc>) ->
 }
 
 /// A kept report without its content.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Report)]
 #[allow(missing_docs)] // the columns of pointsd.documents
 pub struct Listed {
     pub document: i64,
     pub report: String,
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub slot: DateTime<Utc>,
     pub run: i64,
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub made: DateTime<Utc>,
     pub tone: String,
     pub headline: String,
@@ -86,7 +89,7 @@ pub struct Listed {
 }
 
 /// A mail of a report, and its state.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, utoipa::ToSchema)]
 #[allow(missing_docs)] // the columns of pointsd.outbox
 pub struct Mail {
     pub mail: i64,
@@ -95,10 +98,13 @@ pub struct Mail {
     pub state: String,
     pub attempts: i32,
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub written: DateTime<Utc>,
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub due: DateTime<Utc>,
     #[serde(serialize_with = "as_text_if_any")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub sent: Option<DateTime<Utc>>,
     pub answer: Option<String>,
 }
@@ -111,12 +117,17 @@ fn as_text_if_any<S: serde::Serializer>(time: &Option<DateTime<Utc>>, serializer
     time.map(time_text).serialize(serializer)
 }
 
-/// At most `limit` reports, the newest first; `report` selects one kind.
+/// At most `limit` reports, the newest first; `report` selects one kind, `before` those with a lower number.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list(client: &Client, report: Option<&str>, limit: u32) -> Result<Vec<Listed>, Error> {
-    select(client, report, None, i64::from(limit)).await
+pub async fn list(
+    client: &Client,
+    report: Option<&str>,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Listed>, Error> {
+    select(client, report, None, before, i64::from(limit)).await
 }
 
 /// The report of this number, without its content.
@@ -124,17 +135,18 @@ pub async fn list(client: &Client, report: Option<&str>, limit: u32) -> Result<V
 /// # Errors
 /// If the database fails.
 pub async fn find(client: &Client, document: i64) -> Result<Option<Listed>, Error> {
-    Ok(select(client, None, Some(document), 1).await?.pop())
+    Ok(select(client, None, Some(document), None, 1).await?.pop())
 }
 
 async fn select(
     client: &Client,
     report: Option<&str>,
     document: Option<i64>,
+    before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Listed>, Error> {
     let sql = include_str!("../../sql/reports/document_list.sql");
-    let rows = client.query(sql, &[&report, &document, &limit]).await?;
+    let rows = client.query(sql, &[&report, &document, &before, &limit]).await?;
     Ok(rows.iter().map(listed_from).collect::<Result<_, _>>()?)
 }
 

@@ -67,6 +67,7 @@ impl State {
 
 /// A request as `pointsd requests --json` shows it. Instants are text, because some may be beyond what this program's types
 /// can hold.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = Request))]
 #[derive(Debug, Serialize)]
 pub struct Listed {
     /// The request's number; a later request has a higher one.
@@ -97,6 +98,7 @@ pub struct Listed {
     pub source_id: Option<String>,
     /// Seconds that the task took, for a service charged by time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
     pub duration: Option<Box<RawValue>>,
     /// The key of the posting that a refund, a void or a release names.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,17 +230,23 @@ pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, 
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Lists at most `limit` requests, the newest first; with `state`, only requests in that state.
+/// Lists at most `limit` requests, the newest first; with `state`, only requests in that state; with `before`, only requests with a
+/// lower number.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn list(client: &mut Client, state: Option<State>, limit: u32) -> Result<Vec<Listed>, tokio_postgres::Error> {
+pub async fn list(
+    client: &mut Client,
+    state: Option<State>,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Listed>, tokio_postgres::Error> {
     let state = state.map(State::as_str);
     let transaction = client.transaction().await?;
     // Only a plan for this very state uses the state's own partition and index.
     transaction.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?;
     let sql = include_str!("../../sql/requests/request_list.sql");
-    let rows = transaction.query(sql, &[&state, &i64::from(limit)]).await?;
+    let rows = transaction.query(sql, &[&state, &before, &i64::from(limit)]).await?;
     transaction.commit().await?;
     rows.iter().map(listed_from).collect()
 }

@@ -287,13 +287,19 @@ impl Store {
         self.query(sql!("run_read.sql"), &[&run]).await?.first().map(row_from).transpose()
     }
 
-    /// The newest runs first: of one job and in one state, if these are given.
+    /// The newest runs first: of one job, in one state and with a lower number than `before`, if these are given.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn runs(&self, job: Option<&str>, state: Option<State>, limit: i64) -> Result<Vec<RunRow>, Error> {
+    pub async fn runs(
+        &self,
+        job: Option<&str>,
+        state: Option<State>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<RunRow>, Error> {
         let state = state.map(State::as_str);
-        self.query(sql!("run_list.sql"), &[&job, &state, &limit]).await?.iter().map(row_from).collect()
+        self.query(sql!("run_list.sql"), &[&job, &state, &before, &limit]).await?.iter().map(row_from).collect()
     }
 
     /// These jobs, without those that no daemon has ever registered.

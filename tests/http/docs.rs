@@ -32,12 +32,13 @@ fn each_example_works() {
         assert!(done.status.success(), "{language}: {}", String::from_utf8_lossy(&done.stderr));
         told.push(String::from_utf8(done.stdout).unwrap());
     }
-    let [recharge, python, go, node, stream] = told.as_slice() else { panic!("{told:?}") };
+    let [recharge, python, go, node, stream, read] = told.as_slice() else { panic!("{told:?}") };
     assert!(recharge.contains("\"balance_after\":500"), "{recharge}");
     assert_eq!(python, "posted 460\n");
     assert!(go.starts_with("200 {\"status\":\"posted\"") && go.contains("\"balance_after\":475"), "{go}");
     assert_eq!(node, "200 held 60\n");
     assert_eq!(stream.lines().filter(|line| line.contains("\"posted\"")).count(), 2, "{stream}");
+    assert!(read.contains("\"source_type\":\"tts\"") && read.ends_with("\"next\":null}"), "{read}");
     let balance = call(&site.url, &["balance", USER, "--json"]).expect(0).json();
     assert_eq!((balance["balance"].as_i64(), balance["held"].as_i64()), (Some(505), Some(60)));
 }

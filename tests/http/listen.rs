@@ -257,6 +257,11 @@ fn a_database_that_is_away_is_told_and_comes_back() {
     let away = site.post("application/json", &posting);
     away.problem(503, "database_away");
     assert_eq!(away.headers["retry-after"], "1");
+    for path in ["/v1/jobs".to_owned(), format!("/v1/accounts/{}/balance", user(1))] {
+        let away = site.get(&path);
+        away.problem(503, "database_away");
+        assert_eq!(away.headers["retry-after"], "1");
+    }
     site.admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
     eventually("the daemon is ready again", || (site.get("/readyz").status == 200).then_some(()));
     assert_eq!(site.post("application/json", &posting).status, 200);

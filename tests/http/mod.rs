@@ -6,6 +6,7 @@ mod listen;
 mod metrics;
 mod pages;
 mod postings;
+mod reads;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

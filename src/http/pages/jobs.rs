@@ -24,7 +24,7 @@ pub(super) async fn job(visitor: Visitor, Path(name): Path<String>) -> Result<Re
     let (config, now) = (visitor.server.config(), Utc::now());
     let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
     let overview = JobOverview::read_one(job, &store, &config, now).await?;
-    let runs = store.runs(Some(job.name), None, STRIP).await?;
+    let runs = store.runs(Some(job.name), None, None, STRIP).await?;
     let settings = (job.settings)(&config);
     let content = context! {
         view => job_view(&overview, &runs, &config, visitor.frame.messages.language()), runs => run_views(&runs),
@@ -48,7 +48,7 @@ pub(super) async fn runs(visitor: Visitor, Query(filter): Query<Filter>) -> Resu
     let state = State::ALL.iter().copied().find(|state| filter.state.as_deref() == Some(state.as_str()));
     let config = visitor.server.config();
     let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
-    let runs = store.runs(job.map(|job| job.name), state, ROWS).await?;
+    let runs = store.runs(job.map(|job| job.name), state, None, ROWS).await?;
     let content = context! {
         runs => run_views(&runs), job => job.map(|job| job.name), state => state.map(State::as_str),
         jobs => REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>(),

@@ -131,7 +131,10 @@ async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Resu
     let store = Store::new(database, config.jobs.takeover);
     Ok(match *subject {
         Subject::Job(job) => match action {
-            Action::Run => server.run_now(job).await?,
+            Action::Run => match server.begin_run(job, None, false).await? {
+                Ok(run) => Ok(format!("run {}", run.run)),
+                Err(busy) => Err(format!("run {} of {} is under way already", busy.run, busy.job)),
+            },
             Action::Pause => {
                 job.pause(&store, &config, Some(by), Utc::now()).await.map(|()| Ok("paused".to_owned()))?
             }

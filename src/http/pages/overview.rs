@@ -28,12 +28,12 @@ pub(super) async fn overview(visitor: Visitor) -> Result<Response, Problem> {
     let language = visitor.frame.messages.language();
     let mut jobs = Vec::with_capacity(status.jobs.len());
     for job in &status.jobs {
-        jobs.push(job_view(job, &store.runs(Some(job.job), None, STRIP).await?, &config, language));
+        jobs.push(job_view(job, &store.runs(Some(job.job), None, None, STRIP).await?, &config, language));
     }
     let client = database.connection().await?;
     let mut latest = Vec::new();
     for report in reports::ALL {
-        if let Some(listed) = reports::list(&client, Some(report), 1).await?.pop() {
+        if let Some(listed) = reports::list(&client, Some(report), None, 1).await?.pop() {
             let document = charts::load(server, &client, listed.document).await?;
             latest.push(context! { listed, document => document.map(|document| charts::gist(&document)) });
         }

@@ -28,7 +28,7 @@ pub(super) struct Filter {
 pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
     let report = reports::ALL.into_iter().find(|report| filter.report.as_deref() == Some(*report));
     let client = visitor.server.ledger()?.database.connection().await?;
-    let listed = reports::list(&client, report, ROWS).await?;
+    let listed = reports::list(&client, report, None, ROWS).await?;
     let listed: Vec<Value> = listed
         .iter()
         .map(|report| {

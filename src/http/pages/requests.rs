@@ -30,7 +30,7 @@ pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Resu
     let state = STATES.into_iter().find(|state| filter.state.as_deref() == Some(state.as_str()));
     let mut client = visitor.server.ledger()?.database.connection().await?;
     let counts = requests::count(&client).await?;
-    let listed = requests::list(&mut client, state, ROWS).await?;
+    let listed = requests::list(&mut client, state, None, ROWS).await?;
     let content = context! {
         counts => counts.iter().map(|(state, count)| context! { state => state.as_str(), count }).collect::<Vec<_>>(),
         requests => listed.iter().map(view).collect::<Vec<_>>(), state => state.map(State::as_str), most => ROWS,

@@ -1,0 +1,354 @@
+//! `/v1/accounts`: balance, check, holds, batches, entries and statements.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::super::auth::MayRead;
+use super::super::{Problem, Server};
+use super::input::{Instant, Params, Place, Refusals, items, named, whole};
+use crate::ledger::{
+    self, Batches, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, Hold, NextExpiry, Order, Page, Reader,
+    Statement, Then, Totals,
+};
+use crate::time::{Days, time_text};
+
+/// How many of the next expiries a balance shows.
+const EXPIRIES: u32 = 5;
+
+/// A past instant, on one of two clocks.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Clock {
+    /// What had happened by then, as known now.
+    #[param(value_type = Option<String>, format = DateTime)]
+    effective_at: Option<Instant>,
+    /// What the books said then; it never changes afterwards.
+    #[param(value_type = Option<String>, format = DateTime)]
+    as_of: Option<Instant>,
+}
+
+impl Clock {
+    fn then(&self, now: DateTime<Utc>) -> Result<Option<Then>, Problem> {
+        let (name, then) = match (self.effective_at, self.as_of) {
+            (None, None) => return Ok(None),
+            (Some(Instant(at)), None) => ("effective_at", Then::EffectiveAt(at)),
+            (None, Some(Instant(at))) => ("as_of", Then::AsOf(at)),
+            (Some(_), Some(_)) => {
+                return Err(Problem::bad_request("as_of: there is effective_at, too; give one of them"));
+            }
+        };
+        let (Then::AsOf(at) | Then::EffectiveAt(at)) = then;
+        if at > now {
+            let at = time_text(at);
+            let detail = format!("{name}: {at} lies in the future, of which the books say nothing yet");
+            return Err(Problem::bad_request(detail));
+        }
+        Ok(Some(then))
+    }
+}
+
+/// An account. All is zero for one that was never opened.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Balance)]
+pub(super) struct BalanceJson {
+    /// The user of the account.
+    user: Uuid,
+    /// The balance after the last entry; below zero in arrears. Points past their expiry stay in it until a posting or the
+    /// nightly run expires them. `available` leaves them out at once.
+    balance: i64,
+    /// What the account owes.
+    arrears: i64,
+    #[serde(flatten)]
+    totals: Totals,
+    /// Points that are spendable now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<i64>,
+    /// Points that holds reserve now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<i64>,
+    /// The next instants at which points expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_expiries: Option<Vec<NextExpiry>>,
+    /// The past instant that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    effective_at: Option<String>,
+    /// The past instant that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    as_of: Option<String>,
+}
+
+/// The balance of an account, now or at a past instant.
+///
+/// `available`, `held` and `next_expiries` are told of the present only.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/balance", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account"), Clock),
+    responses((status = 200, description = "The balance", body = BalanceJson), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn balance(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+    Params(clock): Params<Clock>,
+) -> Result<Json<BalanceJson>, Problem> {
+    let now = Utc::now();
+    let then = clock.then(now)?;
+    let client = server.reading().await?;
+    let reader = Reader::new(&client);
+    let Some(then) = then else {
+        let balance = reader.balance(user, now).await?;
+        return Ok(Json(BalanceJson {
+            user,
+            balance: balance.balance,
+            arrears: balance.arrears,
+            totals: balance.totals,
+            available: Some(balance.available),
+            held: Some(balance.held),
+            next_expiries: Some(reader.next_expiries(user, now, EXPIRIES).await?),
+            effective_at: None,
+            as_of: None,
+        }));
+    };
+    let balance = reader.balance_then(user, then).await?;
+    let (effective_at, as_of) = match then {
+        Then::EffectiveAt(at) => (Some(time_text(at)), None),
+        Then::AsOf(at) => (None, Some(time_text(at))),
+    };
+    Ok(Json(BalanceJson {
+        user,
+        balance: balance.balance,
+        arrears: balance.arrears,
+        totals: balance.totals,
+        available: None,
+        held: None,
+        next_expiries: None,
+        effective_at,
+        as_of,
+    }))
+}
+
+/// What work will cost.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Required {
+    /// The points.
+    #[param(minimum = 0)]
+    points: i64,
+}
+
+/// Whether an account may start work: it owes nothing and has the points.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/check", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account"), Required),
+    responses((status = 200, description = "`sufficient` is the answer", body = Check), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn check(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+    Params(Required { points }): Params<Required>,
+) -> Result<Json<Check>, Problem> {
+    if points < 0 {
+        return Err(Problem::bad_request(format!("points: {points} cannot be required; give 0 or more")));
+    }
+    let client = server.reading().await?;
+    Ok(Json(Reader::new(&client).check(user, points, Utc::now()).await?))
+}
+
+/// The holds of an account that are neither consumed nor released, the next to end first.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/holds", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account")),
+    responses((status = 200, description = "All of them", body = Page<Hold>), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn holds(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+) -> Result<Json<Page<Hold>>, Problem> {
+    let client = server.reading().await?;
+    Ok(Json(whole(Reader::new(&client).holds(user).await?)))
+}
+
+/// Which batches.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BatchParams {
+    /// Also those without points left, and all by their numbers.
+    #[serde(default)]
+    #[param(default = false)]
+    all: bool,
+    /// `next` of the page before.
+    cursor: Option<i64>,
+    /// How many, by default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// The batches of an account that have points left, the next to expire first; or all batches.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/batches", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account"), BatchParams),
+    responses((status = 200, description = "A page", body = Page<ExportedBatch>), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn batches(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+    Params(params): Params<BatchParams>,
+) -> Result<Json<Page<ExportedBatch>>, Problem> {
+    let which = if params.all { Batches::All } else { Batches::Open };
+    let limit = items(params.limit)?;
+    let client = server.reading().await?;
+    Ok(Json(Reader::new(&client).batches(user, which, params.cursor, limit).await?))
+}
+
+/// Which entries, and in which order. Each period includes its begin and excludes its end.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EntryParams {
+    /// `newest` first, which is the default, or `oldest` first.
+    #[serde(default)]
+    #[param(inline)]
+    order: EntryOrder,
+    /// `next` of the page before, or the number of an entry: the page goes on behind it.
+    cursor: Option<i64>,
+    /// How many, by default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// Effective from this instant on.
+    #[param(value_type = Option<String>, format = DateTime)]
+    effective_from: Option<Instant>,
+    /// Effective before this instant.
+    #[param(value_type = Option<String>, format = DateTime)]
+    effective_before: Option<Instant>,
+    /// Recorded from this instant on.
+    #[param(value_type = Option<String>, format = DateTime)]
+    recorded_from: Option<Instant>,
+    /// Recorded before this instant.
+    #[param(value_type = Option<String>, format = DateTime)]
+    recorded_before: Option<Instant>,
+    /// Only of this type.
+    #[serde(rename = "type")]
+    #[param(value_type = Option<EntryType>, inline)]
+    kind: Option<String>,
+    /// Only of this kind of service, or this source of points.
+    source_type: Option<String>,
+}
+
+#[derive(Default, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum EntryOrder {
+    #[default]
+    Newest,
+    Oldest,
+}
+
+/// The history of an account, page by page.
+///
+/// A page reads 10,000 entries at most. So with filters it may hold fewer items than asked for, even none, and still name a
+/// `next`: go on until that is null.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/entries", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account"), EntryParams),
+    responses((status = 200, description = "A page", body = Page<ExportedEntry>), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn entries(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+    Params(params): Params<EntryParams>,
+) -> Result<Json<Page<ExportedEntry>>, Problem> {
+    let instant = |instant: Option<Instant>| instant.map(|Instant(at)| at);
+    let filter = EntryFilter {
+        effective_from: instant(params.effective_from),
+        effective_before: instant(params.effective_before),
+        recorded_from: instant(params.recorded_from),
+        recorded_before: instant(params.recorded_before),
+        kind: named("type", params.kind.as_deref(), &EntryType::ALL, EntryType::as_str)?,
+        source_type: params.source_type.map(|source| storable("source_type", source)).transpose()?,
+    };
+    let order = match params.order {
+        EntryOrder::Newest => Order::Newest,
+        EntryOrder::Oldest => Order::Oldest,
+    };
+    let limit = items(params.limit)?;
+    let client = server.reading().await?;
+    Ok(Json(Reader::new(&client).entries(user, &filter, order, params.cursor, limit).await?))
+}
+
+/// A text that the database can compare.
+pub(super) fn storable(parameter: &str, text: String) -> Result<String, Problem> {
+    match text.contains('\0') {
+        true => Err(Problem::bad_request(format!("{parameter}: it has a zero byte, which no text of the ledger has"))),
+        false => Ok(text),
+    }
+}
+
+/// A period in days of the business.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Period {
+    /// The first day; by default the first of the month of the last day.
+    from: Option<NaiveDate>,
+    /// The last day, which belongs to the period; by default today.
+    to: Option<NaiveDate>,
+    /// How many entries at most, by default 100. `entries.next` goes on in the account's entries, the oldest first.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// A statement of an account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccountStatement)]
+pub(super) struct StatementJson {
+    /// The zone of the business.
+    time_zone: String,
+    /// The first day.
+    first_day: NaiveDate,
+    /// The last day.
+    last_day: NaiveDate,
+    #[serde(flatten)]
+    statement: Statement,
+}
+
+/// What happened to an account in a period: opening balance, entries, closing balance, and the points that expire next.
+///
+/// The period is by effective time, as known now: usage that is recorded late is part of the day on which it happened.
+#[utoipa::path(
+    get, path = "/v1/accounts/{user}/statement", tag = "accounts",
+    params(("user" = Uuid, Path, description = "The user of the account"), Period),
+    responses((status = 200, description = "The statement", body = StatementJson), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn statement(
+    State(server): State<Server>,
+    _: MayRead,
+    Place(user): Place<Uuid>,
+    Params(period): Params<Period>,
+) -> Result<Json<StatementJson>, Problem> {
+    let (zone, now) = (server.config().time_zone, Utc::now());
+    let days =
+        Days::new(period.from, period.to, zone, now).map_err(|why| Problem::bad_request(format!("from, to: {why}")))?;
+    let limit = items(period.limit)?;
+    let mut client = server.reading().await?;
+    let statement = ledger::statement(&mut client, user, (days.from, days.before), now, limit).await?;
+    let time_zone = zone.name().to_owned();
+    Ok(Json(StatementJson { time_zone, first_day: days.first, last_day: days.last, statement }))
+}

@@ -1,0 +1,137 @@
+//! `/v1/requests`: the queue that the daemon posts.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::super::auth::{MayOperate, MayRead};
+use super::super::{Problem, Server};
+use super::accounts::storable;
+use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
+use super::orders::{record, refuse};
+use crate::ledger::Page;
+use crate::requests::{self, Filter, Listed, State as RequestState};
+
+/// Which requests.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RequestParams {
+    /// Only in this state: pending, waiting, posted, held, released, replayed, refused or parked.
+    state: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<i64>,
+    /// How many, by default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// The requests, the newest first.
+#[utoipa::path(
+    get, path = "/v1/requests", tag = "requests",
+    params(RequestParams),
+    responses((status = 200, description = "A page", body = Page<Listed>), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn list(
+    State(server): State<Server>,
+    _: MayRead,
+    Params(params): Params<RequestParams>,
+) -> Result<Json<Page<Listed>>, Problem> {
+    let state = named("state", params.state.as_deref(), &RequestState::ALL, RequestState::as_str)?;
+    let limit = items(params.limit)?;
+    let mut client = server.reading().await?;
+    let listed = requests::list(&mut client, state, params.cursor, one_more(limit)).await?;
+    Ok(Json(page(listed, limit, |request| request.id)))
+}
+
+/// A request, with its outcome.
+#[utoipa::path(
+    get, path = "/v1/requests/{id}", tag = "requests",
+    params(("id" = i64, Path, description = "Its number")),
+    responses((status = 200, description = "The request", body = Listed), Refusals),
+    security(("token" = ["read"]))
+)]
+pub(super) async fn one(State(server): State<Server>, _: MayRead, Place(id): Place<i64>) -> Result<Response, Problem> {
+    let client = server.reading().await?;
+    let request = requests::find(&client, id).await?.ok_or_else(|| unknown(id))?;
+    Ok(Json(request).into_response())
+}
+
+fn unknown(id: i64) -> Problem {
+    Problem::not_found(format!("there is no request {id}, or it was pruned"))
+}
+
+/// Requests that are pending again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Retried {
+    /// Their numbers.
+    ids: Vec<i64>,
+}
+
+/// Puts a parked, refused or waiting request back to pending, with all its tries anew.
+#[utoipa::path(
+    post, path = "/v1/requests/{id}/retry", tag = "requests",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "It is pending again", body = Retried),
+        (status = 409, description = "It is pending already, or done", body = Problem, content_type = "application/problem+json"),
+        Refusals
+    ),
+    security(("token" = ["operate"]))
+)]
+pub(super) async fn retry(
+    State(server): State<Server>,
+    MayOperate(holder): MayOperate,
+    Place(id): Place<i64>,
+) -> Result<Json<Retried>, Problem> {
+    let client = server.reading().await?;
+    let found = requests::retry(&client, &[id]).await?;
+    drop(client);
+    let Some(request) = found.first().filter(|request| request.was.is_some()) else { return Err(unknown(id)) };
+    let subject = id.to_string();
+    if let Some(reason) = request.reason_left() {
+        let why = format!("request {id} was left as it is: {reason}");
+        return Err(refuse(&server, &holder, ("retry", &subject), StatusCode::CONFLICT, ("not_retried", why)).await);
+    }
+    record(&server, &holder, ("retry", &subject), "done").await?;
+    Ok(Json(Retried { ids: vec![id] }))
+}
+
+/// Which requests to put back; without a field all of them.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryOrder {
+    /// Only in this state: parked, refused or waiting.
+    state: Option<String>,
+    /// Only requests that were refused or failed with this code, such as unknown_source.
+    code: Option<String>,
+    /// Only requests of this account's user.
+    user: Option<Uuid>,
+}
+
+/// Puts parked, refused and waiting requests back to pending, in their old order.
+#[utoipa::path(
+    post, path = "/v1/requests/retry", tag = "requests",
+    request_body = Option<RetryOrder>,
+    responses((status = 200, description = "The requests that are pending again", body = Retried), Refusals),
+    security(("token" = ["operate"]))
+)]
+pub(super) async fn retry_all(
+    State(server): State<Server>,
+    MayOperate(holder): MayOperate,
+    Order(order): Order<RetryOrder>,
+) -> Result<Json<Retried>, Problem> {
+    let states = [RequestState::Parked, RequestState::Refused, RequestState::Waiting];
+    let state = named("state", order.state.as_deref(), &states, RequestState::as_str)?;
+    let code = order.code.map(|code| storable("code", code)).transpose()?;
+    let mut client = server.reading().await?;
+    let ids = requests::retry_all(&mut client, &Filter { state, code, user: order.user }).await?;
+    drop(client);
+    record(&server, &holder, ("retry", "all"), &format!("{} requests", ids.len())).await?;
+    Ok(Json(Retried { ids }))
+}

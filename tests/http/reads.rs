@@ -1,0 +1,250 @@
+//! What the API reads, and what operators order by it.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Site, agent, answer};
+use crate::program::{call, eventually, post, wait};
+use crate::support::user;
+
+/// Five entries of one account: two recharges, two consumes, and an expiry between them.
+fn fill(site: &Site) {
+    let lines = [
+        json!({ "op": "recharge", "points": 100, "source": "gift", "key": "a", "at": "2025-10-01T00:00:00Z", "expires_at": "2025-10-12T00:00:00Z" }),
+        json!({ "op": "recharge", "points": 50, "source": "card", "key": "b", "at": "2025-10-02T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z" }),
+        json!({ "op": "consume", "points": 30, "source_type": "tts", "source_id": "t1", "duration": 12.5, "at": "2025-10-10T00:00:00Z" }),
+        json!({ "op": "consume", "points": 5, "source_type": "tts", "source_id": "t2", "at": "2025-11-02T00:00:00Z" }),
+        json!({ "op": "hold", "points": 7, "source_type": "tts", "source_id": "t3", "until": "2099-01-01T00:00:00Z" }),
+    ];
+    let lines = lines.map(|mut line| {
+        line["user"] = json!(user(1));
+        line.to_string()
+    });
+    post(&site.url, lines.join("\n")).expect(0);
+}
+
+fn get(site: &Site, path: &str) -> Value {
+    let found = site.get(path);
+    assert_eq!(found.status, 200, "{path}: {found:?}");
+    found.json()
+}
+
+fn order(site: &Site, path: &str, body: &str) -> Answer {
+    site.post_to(path, &[("content-type", "application/json")], body)
+}
+
+fn numbers(page: &Value, name: &str) -> Vec<i64> {
+    page["items"].as_array().unwrap().iter().map(|item| item[name].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn an_account_is_read_as_by_the_command_line() {
+    let site = Site::start();
+    fill(&site);
+    let account = format!("/v1/accounts/{}", user(1));
+    let name = user(1).to_string();
+    let by_command = |arguments: &[&str]| call(&site.url, &[arguments, &["--json"]].concat()).expect(0).jsons();
+
+    let mut balance = get(&site, &format!("{account}/balance"));
+    let next = json!([{ "at": "2099-01-01T00:00:00Z", "points": 45 }]);
+    assert_eq!(balance.as_object_mut().unwrap().remove("next_expiries"), Some(next));
+    let mut expected = by_command(&["balance", &name]).remove(0);
+    expected.as_object_mut().unwrap().remove("next_expiry");
+    assert_eq!(balance, expected);
+    for clock in ["effective_at", "as_of"] {
+        let at = "2025-10-05T00:00:00Z";
+        let option = format!("--{}", clock.replace('_', "-"));
+        let found = get(&site, &format!("{account}/balance?{clock}={at}"));
+        assert_eq!(vec![found], by_command(&["balance", &name, &option, at]));
+    }
+    assert_eq!(vec![get(&site, &format!("{account}/check?points=38"))], by_command(&["check", &name, "38"]));
+    assert_eq!(get(&site, &format!("{account}/check?points=39"))["sufficient"], false);
+    assert_eq!(get(&site, &format!("{account}/holds"))["items"], json!(by_command(&["holds", &name])));
+    assert_eq!(get(&site, &format!("{account}/batches"))["items"], json!(by_command(&["batches", &name])));
+    let all = get(&site, &format!("{account}/batches?all=true"));
+    assert_eq!(all["items"], json!(by_command(&["batches", &name, "--all"])));
+
+    let first = get(&site, &format!("{account}/entries?limit=3"));
+    assert_eq!((numbers(&first, "seq"), &first["next"]), (vec![5, 4, 3], &json!(3)));
+    assert_eq!(first["items"], json!(by_command(&["entries", &name, "--limit", "3"])));
+    let rest = get(&site, &format!("{account}/entries?limit=3&cursor=3"));
+    assert_eq!((numbers(&rest, "seq"), &rest["next"]), (vec![2, 1], &Value::Null));
+    let filtered = "order=oldest&cursor=0&type=consume&source_type=tts&effective_from=2025-10-11T00:00:00Z";
+    assert_eq!(numbers(&get(&site, &format!("{account}/entries?{filtered}")), "seq"), [5]);
+
+    let statement = get(&site, &format!("{account}/statement?from=2025-10-01&to=2025-10-31"));
+    let expected = by_command(&["statement", &name, "--from", "2025-10-01", "--to", "2025-10-31"]);
+    assert_eq!(vec![statement], expected);
+
+    // An account that was never opened is empty.
+    let empty = format!("/v1/accounts/{}", user(2));
+    assert_eq!(get(&site, &format!("{empty}/balance"))["balance"], 0);
+    assert_eq!(get(&site, &format!("{empty}/entries")), json!({ "items": [], "next": null }));
+}
+
+#[test]
+fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
+    let site = Site::start();
+    let account = format!("/v1/accounts/{}", user(1));
+    for (path, names) in [
+        ("/v1/accounts/7/balance".to_owned(), "7"),
+        (format!("{account}/balance?as_of=yesterday"), "as_of"),
+        (format!("{account}/balance?as_of=2999-01-01T00:00:00Z"), "as_of"),
+        (format!("{account}/balance?as_of=2025-01-01T00:00:00Z&effective_at=2025-01-01T00:00:00Z"), "effective_at"),
+        (format!("{account}/balance?at=2025-01-01T00:00:00Z"), "at"),
+        (format!("{account}/check"), "points"),
+        (format!("{account}/check?points=-1"), "points"),
+        (format!("{account}/batches?limit=0"), "limit"),
+        (format!("{account}/batches?cursor=x"), "cursor"),
+        (format!("{account}/entries?limit=1001"), "limit"),
+        (format!("{account}/entries?type=gift"), "type"),
+        (format!("{account}/entries?order=up"), "order"),
+        (format!("{account}/entries?source_type=%00"), "source_type"),
+        (format!("{account}/statement?from=2025-13-01"), "from"),
+        (format!("{account}/statement?from=0001-01-01"), "from"),
+        (format!("{account}/statement?to=2999-01-01"), "to"),
+        ("/v1/prices/tts/cost".to_owned(), "seconds"),
+        ("/v1/prices/tts/cost?seconds=-1".to_owned(), "seconds"),
+        ("/v1/prices/tts/estimate".to_owned(), "chars"),
+        ("/v1/requests?state=lost".to_owned(), "state"),
+        ("/v1/requests/x".to_owned(), "x"),
+        ("/v1/runs?job=lunch".to_owned(), "job"),
+        ("/v1/runs?state=asleep".to_owned(), "state"),
+        ("/v1/reports?report=weather".to_owned(), "report"),
+        ("/v1/reports/1/document?form=pdf".to_owned(), "form"),
+    ] {
+        let problem = site.get(&path).problem(400, "malformed");
+        assert!(problem["detail"].as_str().unwrap().contains(names), "{path}: {problem}");
+    }
+    for path in [
+        "/v1/prices/lunch/cost",
+        "/v1/requests/7",
+        "/v1/jobs/lunch",
+        "/v1/runs/7",
+        "/v1/reports/7",
+        "/v1/reports/7/document",
+    ] {
+        site.get(path).problem(404, "not_found");
+    }
+    for path in ["/v1/requests/7/retry", "/v1/jobs/lunch/pause", "/v1/runs/7/cancel", "/v1/reports/7/resend"] {
+        order(&site, path, "").problem(404, "not_found");
+    }
+    for (path, body, names) in [
+        ("/v1/jobs/expiry/run", "{", "body"),
+        ("/v1/jobs/expiry/run", r#"{"at":"2999-01-01T00:00:00Z"}"#, "at"),
+        ("/v1/jobs/expiry/run", r#"{"full":true}"#, "full"),
+        ("/v1/requests/retry", r#"{"state":"posted"}"#, "state"),
+        ("/v1/reports/1/resend", r#"{"to":["nobody"]}"#, "to"),
+    ] {
+        let problem = order(&site, path, body).problem(400, "malformed");
+        assert!(problem["detail"].as_str().unwrap().contains(names), "{path}: {problem}");
+    }
+}
+
+#[test]
+fn prices_are_numbers() {
+    let site = Site::start();
+    let prices = get(&site, "/v1/prices");
+    let of = |service: &str| {
+        let mut items = prices["items"].as_array().unwrap().iter();
+        items.find(|price| price["service"] == service).unwrap().clone()
+    };
+    assert_eq!((&of("script")["kind"], &of("script")["points"]), (&json!("fixed"), &json!(5)));
+    let tts = of("tts");
+    assert_eq!((&tts["divisor"], &tts["min_points"], &tts["seconds_per_char"]), (&json!(10), &json!(1), &json!(0.3)));
+    for (path, arguments) in [
+        ("/v1/prices/tts/cost?seconds=12.5", &["price", "cost", "tts", "--seconds", "12.5"][..]),
+        ("/v1/prices/tts/estimate?chars=100", &["price", "estimate", "tts", "--chars", "100"][..]),
+    ] {
+        let expected = call(&site.url, &[arguments, &["--json"]].concat()).expect(0).json();
+        assert_eq!(get(&site, path)["points"], expected["points"], "{path}");
+    }
+}
+
+#[test]
+fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
+    let site = Site::start();
+    fill(&site);
+    let paused = order(&site, "/v1/jobs/expiry/pause", "");
+    assert_eq!((paused.status, &paused.json()["paused"]["by"]), (200, &json!("test")));
+    let jobs = call(&site.url, &["jobs", "--json"]).expect(0).json();
+    assert_eq!(jobs[0]["paused"]["by"], "test");
+    assert_eq!(get(&site, "/v1/status")["look"][0], "expiry is paused by test: pointsd jobs resume expiry");
+    assert_eq!(order(&site, "/v1/jobs/expiry/resume", "").json()["paused"], Value::Null);
+
+    let begun = order(&site, "/v1/jobs/expiry/run", r#"{"at":"2026-01-01T00:00:00Z"}"#);
+    assert_eq!((begun.status, &begun.json()["trigger"]), (202, &json!("manual")), "{begun:?}");
+    let run = begun.json()["run"].as_i64().unwrap();
+    let ended = eventually("the run ends", || {
+        let row = get(&site, &format!("/v1/runs/{run}"));
+        (row["state"] != "running").then_some(row)
+    });
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+    order(&site, &format!("/v1/runs/{run}/cancel"), "").problem(409, "over");
+    assert_eq!(numbers(&get(&site, "/v1/runs?job=expiry&state=succeeded&limit=1"), "run"), [run]);
+
+    let reports = get(&site, "/v1/reports?report=expiry");
+    let report = numbers(&reports, "document")[0];
+    let document = format!("/v1/reports/{report}/document");
+    assert_eq!(get(&site, &document)["report"], "expiry");
+    let html = site.get(&format!("{document}?form=html"));
+    assert!(
+        html.body.contains("<html") && html.headers["content-security-policy"].to_str().unwrap().contains("sandbox")
+    );
+    let call_xlsx = agent().get(format!("http://{}{document}?form=xlsx", site.address));
+    let xlsx = call_xlsx.header("authorization", format!("Bearer {}", site.token)).call().unwrap();
+    assert!(xlsx.into_body().read_to_vec().unwrap().starts_with(b"PK"));
+    order(&site, &format!("/v1/reports/{report}/resend"), "").problem(409, "not_sent");
+
+    let sql = "INSERT INTO pointsd.requests (op, user_id, points, source, order_id)
+               VALUES ('recharge', gen_random_uuid(), 5, 'no_such_source', 1) RETURNING id";
+    let id: i64 = wait(async { site.database.client().await.query_one(sql, &[]).await.unwrap().get(0) });
+    let refused = || {
+        eventually("the request is refused", || {
+            let request = get(&site, &format!("/v1/requests/{id}"));
+            (request["state"] == "refused").then_some(request)
+        })
+    };
+    assert_eq!(refused()["code"], "unknown_source");
+    assert_eq!(numbers(&get(&site, "/v1/requests?state=refused"), "id"), [id]);
+    assert_eq!(order(&site, &format!("/v1/requests/{id}/retry"), "").json()["ids"], json!([id]));
+    refused();
+    let all = order(&site, "/v1/requests/retry", r#"{"state":"refused","code":"unknown_source"}"#);
+    assert_eq!(all.json()["ids"], json!([id]), "{all:?}");
+
+    let sql = "SELECT by, action, subject, outcome FROM pointsd.audit ORDER BY id";
+    let rows = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() });
+    let orders: Vec<[String; 3]> = rows.iter().map(|row| [row.get(1), row.get(2), row.get(3)]).collect();
+    assert!(rows.iter().all(|row| row.get::<_, &str>(0) == "test"));
+    let (run_text, report, id) = (format!("run {run}"), report.to_string(), id.to_string());
+    let expected = [
+        ["pause", "expiry", "done"],
+        ["resume", "expiry", "done"],
+        ["run", "expiry", &run_text],
+        ["cancel", &run.to_string(), &format!("refused: run {run} of expiry is over already: succeeded")],
+        ["resend", &report, &orders[4][2]],
+        ["retry", &id, "done"],
+        ["retry", "all", "1 requests"],
+    ];
+    assert_eq!(orders, expected.map(|order| order.map(str::to_owned)));
+    assert!(orders[4][2].starts_with("refused: no mail is sent, because mail.mode is none"), "{orders:?}");
+}
+
+#[test]
+fn a_scope_opens_its_own_calls_only() {
+    let site = Site::start();
+    let status = |token: &str, path: &str, posts: bool| {
+        let (address, bearer) = (format!("http://{}{path}", site.address), format!("Bearer {token}"));
+        match posts {
+            true => answer(agent().post(address).header("authorization", bearer).send_empty()).status,
+            false => answer(agent().get(address).header("authorization", bearer).call()).status,
+        }
+    };
+    for (scope, reads, operates) in [("post", 403, 403), ("read", 200, 403), ("operate", 403, 200)] {
+        let token = call(&site.url, &["token", "create", scope, "--scope", scope]).expect(0).stdout;
+        assert_eq!(status(token.trim(), "/v1/jobs", false), reads, "{scope}");
+        assert_eq!(status(token.trim(), "/v1/jobs/expiry/resume", true), operates, "{scope}");
+    }
+    for path in ["/v1/jobs", "/v1/prices", "/v1/requests", "/v1/runs", "/v1/reports", "/v1/status"] {
+        answer(agent().get(format!("http://{}{path}", site.address)).call()).problem(401, "no_token");
+    }
+}
