@@ -29,8 +29,16 @@ fn the_units_are_sound_and_the_service_is_little_exposed() {
 #[test]
 fn the_private_server_works_in_the_sandbox_and_outlives_a_kill() {
     let service = Service::with("");
+    service.configure("http: {listen: 'unix:/run/pointsd/http.sock'}\n");
     service.start();
     assert_eq!(service.shows("User"), "pointsd");
+    let ready =
+        service.run(&["curl", "-sS", "--unix-socket", "/run/pointsd/http.sock", "http://pointsd/readyz"]).expect(0);
+    assert_eq!(ready.stdout, "ready\n");
+    let modes = service.run(&["stat", "--format=%a %U %G", "/run/pointsd", "/run/pointsd/http.sock"]).expect(0);
+    assert_eq!(modes.stdout, "750 pointsd pointsd\n660 pointsd pointsd\n");
+    let files = ["prlimit", "--noheadings", "--output=SOFT", "--nofile", "--pid", &service.main_pid()];
+    assert_eq!(service.run(&files).expect(0).stdout.trim(), "4096");
     // Root on the machine reaches the same ledger.
     service.pointsd(&["recharge", USER, "100", "--source", "gift", "--order-id", "1"]).expect(0);
     // Another user gets no ledger of its own in its place.
