@@ -66,23 +66,34 @@ pub(super) async fn dress(State(server): State<Server>, request: Request, next: 
     let frame = is_for_people(&request).then(|| Frame::of_call(&server, request.headers(), request.uri()));
     let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
-    let Some(frame) = frame else { return response };
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let status = response.status();
-        let page = frame.page("problem.html", context! { kind => kind_of(status), detail => problem.detail() });
-        let headers = std::mem::take(response.headers_mut());
-        response = (status, page).into_response();
-        response.headers_mut().extend(headers.into_iter().filter(|(name, _)| {
-            name.as_ref().is_some_and(|name| *name == header::RETRY_AFTER || *name == header::SET_COOKIE)
-        }));
+    if let Some(frame) = frame {
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            response = problem_page(&frame, &problem, response);
+        }
+        if let Some(cookie) = frame.language_cookie() {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
     }
     if known.is_some() && known.as_ref() == response.headers().get(header::ETAG) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();
     }
-    secure(response.headers_mut());
-    if let Some(cookie) = frame.language_cookie() {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        secure(response.headers_mut());
+    }
+    response
+}
+
+/// The page of a problem, with what its answer says to the browser.
+fn problem_page(frame: &Frame, problem: &Problem, answer: Response) -> Response {
+    let status = answer.status();
+    let content = context! { kind => kind_of(status), detail => problem.detail() };
+    let mut response = (status, frame.page("problem.html", content)).into_response();
+    for name in [header::RETRY_AFTER, header::ALLOW] {
+        if let Some(value) = answer.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

@@ -188,9 +188,15 @@ fn every_page_is_for_every_reader_and_every_screen() {
             browser.check(name, width, scheme);
         }
         assert_eq!(browser.run("return document.querySelectorAll('h1').length"), 1, "{name}");
+        assert_eq!(browser.run("return window.hostile ?? null"), Value::Null, "{name}");
     }
     // No style or script was refused, and none of the hostile texts did anything.
-    assert_eq!(browser.run("return window.hostile ?? null"), Value::Null);
-    let refused: Vec<Value> = browser.send("/se/log", json!({"type": "browser"})).as_array().unwrap().clone();
-    assert_eq!(refused, Vec::<Value>::new());
+    let log = browser.send("/se/log", json!({"type": "browser"}));
+    let complaints: Vec<&Value> = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| !line["message"].as_str().unwrap().contains("/runs/999 "))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
 }

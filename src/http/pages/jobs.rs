@@ -13,6 +13,7 @@ use crate::jobs::{self, REGISTRY, RegisteredJob};
 use crate::reports;
 use crate::scheduler::{RunRow, State, Store};
 use crate::status::{Explanation, JobOverview};
+use crate::time::span_text;
 
 /// Runs on a page.
 const ROWS: i64 = 50;
@@ -67,10 +68,20 @@ pub(super) async fn run(visitor: Visitor, Path(number): Path<i64>) -> Result<Res
         Some(_) => reports::find_by_slot(&*database.connection().await?, &run.job, run.slot).await?,
         None => None,
     };
-    let counters = run.counters.as_ref().and_then(serde_json::Value::as_object).into_iter().flatten();
-    let counters: Vec<Value> = counters.map(|(name, value)| context! { name, value => value.to_string() }).collect();
-    let content = context! { run => run_view(&run), counters, report };
+    let content = context! { run => run_view(&run), counters => counters(&run), report };
     Ok(visitor.page("run.html", content))
+}
+
+/// What a run counted: as its job tells it, or the numbers that this version finds.
+fn counters(run: &RunRow) -> Vec<Value> {
+    let Some(kept) = &run.counters else { return Vec::new() };
+    let counted = RegisteredJob::named(&run.job).and_then(|job| (job.counted)(kept.clone()).ok());
+    let mut told = counted.map(|counted| counted.counters.details()).unwrap_or_default();
+    if told.is_empty() {
+        let numbers = kept.as_object().into_iter().flatten().filter(|(_, value)| value.is_number());
+        told = numbers.map(|(name, value)| (name.clone(), value.to_string())).collect();
+    }
+    told.into_iter().map(|(name, value)| context! { name, value }).collect()
 }
 
 fn run_views(runs: &[RunRow]) -> Vec<Value> {
@@ -84,6 +95,6 @@ fn run_view(run: &RunRow) -> Value {
         State::Running => String::new(),
         State::Skipped | State::Missed | State::Cancelled => run.why.clone().unwrap_or_default(),
     };
-    let took = run.started.zip(run.finished).map(|(started, finished)| (finished - started).num_seconds());
-    context! { result, took, progress => progress(run), ..Value::from_serialize(run) }
+    let took = run.started.zip(run.finished).map(|(started, finished)| span_text(finished - started));
+    context! { result, took => took.unwrap_or_default(), progress => progress(run), ..Value::from_serialize(run) }
 }
