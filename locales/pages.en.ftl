@@ -71,7 +71,6 @@ page-no-runs = No run yet.
 page-all-jobs = All jobs
 page-all-states = All states
 page-all-reports = All reports
-page-newest = At most the newest { $most } are shown.
 page-attempt = Attempt
 page-host = Host
 page-process = process { $process }

@@ -71,7 +71,6 @@ page-no-runs = 尚无运行记录。
 page-all-jobs = 全部任务
 page-all-states = 全部状态
 page-all-reports = 全部报告
-page-newest = 最多显示最新的 { $most } 条。
 page-attempt = 尝试次数
 page-host = 主机
 page-process = 进程 { $process }

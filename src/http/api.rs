@@ -1,7 +1,7 @@
 //! The API under `/v1`, and its description.
 
 mod accounts;
-mod input;
+pub(super) mod input;
 mod jobs;
 mod orders;
 mod postings;

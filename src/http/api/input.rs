@@ -17,7 +17,7 @@ const MOST_ITEMS: u32 = 1_000;
 const USUAL_ITEMS: u32 = 100;
 
 /// The parameters behind the `?`.
-pub(super) struct Params<T>(pub T);
+pub(in crate::http) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<Server> for Params<T> {
     type Rejection = Problem;
@@ -31,7 +31,7 @@ impl<T: DeserializeOwned> FromRequestParts<Server> for Params<T> {
 }
 
 /// The part of the path that names a thing.
-pub(super) struct Place<T>(pub T);
+pub(in crate::http) struct Place<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Server> for Place<T> {
     type Rejection = Problem;
@@ -81,12 +81,12 @@ pub(super) fn items(limit: Option<u32>) -> Result<u32, Problem> {
 }
 
 /// One more item than the page has, which tells whether there is a next page.
-pub(super) fn one_more(limit: u32) -> u32 {
+pub(in crate::http) fn one_more(limit: u32) -> u32 {
     limit.saturating_add(1)
 }
 
 /// The page of a list that was read with [`one_more`]; `number` is an item's place in it.
-pub(super) fn page<T>(mut items: Vec<T>, limit: u32, number: impl Fn(&T) -> i64) -> crate::ledger::Page<T> {
+pub(in crate::http) fn page<T>(mut items: Vec<T>, limit: u32, number: impl Fn(&T) -> i64) -> crate::ledger::Page<T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);

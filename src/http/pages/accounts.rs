@@ -1,6 +1,5 @@
 //! One account: its books, its batches, its holds and its history.
 
-use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use chrono::Utc;
 use minijinja::{Value, context};
@@ -8,6 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::session::Visitor;
+use crate::http::api::input::{Params, Place};
 use crate::http::problem::Problem;
 use crate::ledger::{Batches, EntryFilter, Order, Reader};
 
@@ -28,7 +28,7 @@ pub(super) struct Search {
 }
 
 /// `/accounts`: the search.
-pub(super) async fn search(visitor: Visitor, Query(Search { user }): Query<Search>) -> Response {
+pub(super) async fn search(visitor: Visitor, Params(Search { user }): Params<Search>) -> Response {
     match user.trim().parse::<Uuid>() {
         Ok(user) => Redirect::to(&format!("/accounts/{user}")).into_response(),
         Err(_) => visitor.page("accounts.html", context! { wrong => !user.trim().is_empty(), user }),
@@ -49,10 +49,10 @@ pub(super) struct Cursors {
 /// `/accounts/{user}`
 pub(super) async fn account(
     visitor: Visitor,
-    Path(user): Path<Uuid>,
-    Query(cursors): Query<Cursors>,
+    Place(user): Place<Uuid>,
+    Params(cursors): Params<Cursors>,
 ) -> Result<Response, Problem> {
-    let client = visitor.server.ledger()?.database.connection().await?;
+    let client = visitor.server.reading().await?;
     let reader = Reader::new(&client);
     let balance = reader.balance(user, Utc::now()).await?;
     let batches = reader.batches(user, Batches::Open, cursors.batch, BATCHES).await?;

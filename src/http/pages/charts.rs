@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use minijinja::{Value, context};
@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use super::session::Visitor;
 use crate::document::{Document, Section};
 use crate::http::Server;
+use crate::http::api::input::Place;
 use crate::http::problem::Problem;
 use crate::render;
 use crate::reports;
@@ -58,10 +59,12 @@ pub(super) fn gist(document: &Document) -> Value {
 pub(super) async fn chart(
     _: Visitor,
     State(server): State<Server>,
-    Path((number, name)): Path<(i64, String)>,
+    Place((number, name)): Place<(i64, String)>,
 ) -> Result<Response, Problem> {
     let missing = || Problem::not_found("there is no such chart, or its report was pruned");
-    let document = load(&server, &*server.ledger()?.database.connection().await?, number).await?.ok_or_else(missing)?;
+    let client = server.reading().await?;
+    let document = load(&server, &client, number).await?.ok_or_else(missing)?;
+    drop(client);
     // Drawing takes some milliseconds of a core.
     let drawn = tokio::task::spawn_blocking(move || {
         let charts = document.sections.iter().filter_map(|section| match section {

@@ -1,6 +1,5 @@
 //! Jobs and runs.
 
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use chrono::Utc;
 use minijinja::{Value, context};
@@ -8,22 +7,24 @@ use serde::Deserialize;
 
 use super::overview::{STRIP, job_view, progress};
 use super::session::Visitor;
+use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
 use crate::jobs::{self, REGISTRY, RegisteredJob};
+use crate::ledger::Page;
 use crate::reports;
-use crate::scheduler::{RunRow, State, Store};
+use crate::scheduler::{RunRow, State};
 use crate::status::{Explanation, JobOverview};
 use crate::time::span_text;
 
 /// Runs on a page.
-const ROWS: i64 = 50;
+const ROWS: u32 = 50;
 
 /// `/jobs/{name}`
-pub(super) async fn job(visitor: Visitor, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn job(visitor: Visitor, Place(name): Place<String>) -> Result<Response, Problem> {
     let job = RegisteredJob::named(&name);
     let job = job.ok_or_else(|| Problem::not_found("there is no such job; the overview lists the jobs"))?;
     let (config, now) = (visitor.server.config(), Utc::now());
-    let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
+    let store = visitor.server.store()?;
     let overview = JobOverview::read_one(job, &store, &config, now).await?;
     let runs = store.runs(Some(job.name), None, None, STRIP).await?;
     let settings = (job.settings)(&config);
@@ -41,31 +42,34 @@ pub(super) async fn job(visitor: Visitor, Path(name): Path<String>) -> Result<Re
 pub(super) struct Filter {
     job: Option<String>,
     state: Option<String>,
+    before: Option<i64>,
 }
 
 /// `/runs`
-pub(super) async fn runs(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+pub(super) async fn runs(visitor: Visitor, Params(filter): Params<Filter>) -> Result<Response, Problem> {
     let job = filter.job.as_deref().and_then(RegisteredJob::named);
     let state = State::ALL.iter().copied().find(|state| filter.state.as_deref() == Some(state.as_str()));
-    let config = visitor.server.config();
-    let store = Store::new(&visitor.server.ledger()?.database, config.jobs.takeover);
-    let runs = store.runs(job.map(|job| job.name), state, None, ROWS).await?;
+    let store = visitor.server.store()?;
+    let runs = store.runs(job.map(|job| job.name), state, filter.before, i64::from(one_more(ROWS))).await?;
+    let Page { items, next } = page(runs, ROWS, |run| run.run);
     let content = context! {
-        runs => run_views(&runs), job => job.map(|job| job.name), state => state.map(State::as_str),
+        runs => run_views(&items), next, first => filter.before.is_none(), job => job.map(|job| job.name), state => state.map(State::as_str),
         jobs => REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>(),
-        states => State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>(), most => ROWS,
+        states => State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>(),
     };
     Ok(visitor.page("runs.html", content))
 }
 
 /// `/runs/{run}`
-pub(super) async fn run(visitor: Visitor, Path(number): Path<i64>) -> Result<Response, Problem> {
-    let database = &visitor.server.ledger()?.database;
-    let store = Store::new(database, visitor.server.config().jobs.takeover);
+pub(super) async fn run(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
+    let store = visitor.server.store()?;
     let run = store.run(number).await?;
     let run = run.ok_or_else(|| Problem::not_found("there is no such run, or it was pruned; see the list of runs"))?;
     let report = match RegisteredJob::named(&run.job).filter(|job| job.makes_report) {
-        Some(_) => reports::find_by_slot(&*database.connection().await?, &run.job, run.slot).await?,
+        Some(_) => {
+            let client = visitor.server.reading().await?;
+            reports::find_by_slot(&client, &run.job, run.slot).await?
+        }
         None => None,
     };
     let content = context! { run => run_view(&run), counters => counters(&run), report };

@@ -1,6 +1,6 @@
 //! Login and logout.
 
-use axum::extract::{Form, Query, State};
+use axum::extract::{Form, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use minijinja::context;
@@ -10,6 +10,7 @@ use super::render::Frame;
 use super::session::{LONGEST_SESSION, Signed, check_origin, cookie, cookie_name, forged, is_same};
 use crate::access::{self, Scope};
 use crate::http::Server;
+use crate::http::api::input::Params;
 use crate::http::problem::Problem;
 
 /// Holds what the login form holds as well: a page of another site can read neither.
@@ -36,7 +37,7 @@ pub(super) async fn form(
     State(server): State<Server>,
     headers: HeaderMap,
     uri: Uri,
-    Query(Next { next }): Query<Next>,
+    Params(Next { next }): Params<Next>,
 ) -> Result<Response, Problem> {
     show(&Frame::of_call(&server, &headers, &uri), &headers, &next, StatusCode::OK, "")
 }

@@ -1,6 +1,5 @@
 //! Orders: a page that says what will happen, then the order, then its outcome. The record of orders.
 
-use axum::extract::Query;
 use axum::response::Response;
 use chrono::Utc;
 use minijinja::{Value, context};
@@ -8,12 +7,12 @@ use serde::Deserialize;
 
 use super::session::{Signed, Visitor};
 use crate::access;
+use crate::http::api::input::Params;
 use crate::http::problem::Problem;
 use crate::jobs::RegisteredJob;
 use crate::messages::{Messages, args};
 use crate::reports::{self, Resent};
 use crate::requests;
-use crate::scheduler::Store;
 
 /// Orders on a page.
 const ROWS: i64 = 50;
@@ -99,7 +98,7 @@ impl Subject {
 }
 
 /// `GET /order`: what the order will do.
-pub(super) async fn confirm(visitor: Visitor, Query(order): Query<Order>) -> Result<Response, Problem> {
+pub(super) async fn confirm(visitor: Visitor, Params(order): Params<Order>) -> Result<Response, Problem> {
     visitor.check_may_operate()?;
     let (subject, messages) = (order.subject()?, visitor.frame.messages);
     let label = subject.label(messages);
@@ -114,7 +113,7 @@ pub(super) async fn order(Signed { visitor, form: order }: Signed<Order>) -> Res
     visitor.check_may_operate()?;
     let (subject, messages) = (order.subject()?, visitor.frame.messages);
     let outcome = carry_out(&visitor, order.action, &subject).await?;
-    let client = visitor.server.ledger()?.database.connection().await?;
+    let client = visitor.server.reading().await?;
     let (action, recorded) = (order.action.as_str(), outcome.as_ref().map_or_else(String::as_str, String::as_str));
     access::record(&client, &visitor.holder, action, &order.subject, recorded).await?;
     let said = match &outcome {
@@ -127,8 +126,7 @@ pub(super) async fn order(Signed { visitor, form: order }: Signed<Order>) -> Res
 /// Does what was ordered. Returns the outcome for the record, or why nothing was done.
 async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, String>, Problem> {
     let (server, config, by) = (&visitor.server, visitor.server.config(), visitor.holder.name.as_str());
-    let database = &server.ledger()?.database;
-    let store = Store::new(database, config.jobs.takeover);
+    let store = server.store()?;
     Ok(match *subject {
         Subject::Job(job) => match action {
             Action::Run => match server.begin_run(job, None, false).await? {
@@ -145,14 +143,15 @@ async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Resu
             false => Err("there is no such run, or it is over already".to_owned()),
         },
         Subject::Request(request) => {
-            let found = requests::retry(&*database.connection().await?, &[request]).await?;
+            let client = server.reading().await?;
+            let found = requests::retry(&client, &[request]).await?;
             match found.first().and_then(|found| found.reason_left()) {
                 None => Ok("pending".to_owned()),
                 Some(reason) => Err(reason.to_owned()),
             }
         }
         Subject::Report(report) => {
-            let mut client = database.connection().await?;
+            let mut client = server.reading().await?;
             match reports::resend(&mut client, report, None, &config.mail).await? {
                 Resent::Written(mails) => Ok(format!("{} mails written", mails.len())),
                 other => Err(other.to_string()),
@@ -168,8 +167,8 @@ pub(super) struct Cursor {
 }
 
 /// `/orders`
-pub(super) async fn list(visitor: Visitor, Query(cursor): Query<Cursor>) -> Result<Response, Problem> {
-    let client = visitor.server.ledger()?.database.connection().await?;
+pub(super) async fn list(visitor: Visitor, Params(cursor): Params<Cursor>) -> Result<Response, Problem> {
+    let client = visitor.server.reading().await?;
     let orders = access::orders(&client, cursor.before, ROWS).await?;
     let next = orders.last().filter(|_| orders.len() as i64 >= ROWS).map(|order| order.id);
     let content = context! { orders => Value::from_serialize(&orders), next, first => cursor.before.is_none() };

@@ -13,7 +13,7 @@ use crate::language::Language;
 use crate::messages::{Messages, args};
 use crate::plain;
 use crate::reports;
-use crate::scheduler::{RunRow, Store};
+use crate::scheduler::RunRow;
 use crate::status::{Concern, JobOverview, Status, seconds_text};
 
 /// Slots in the strip of a job.
@@ -24,13 +24,13 @@ pub(super) async fn overview(visitor: Visitor) -> Result<Response, Problem> {
     let (server, config) = (&visitor.server, visitor.server.config());
     let database = &server.ledger()?.database;
     let status = Status::read(database, &config, Utc::now()).await?;
-    let store = Store::new(database, config.jobs.takeover);
+    let store = server.store()?;
     let language = visitor.frame.messages.language();
     let mut jobs = Vec::with_capacity(status.jobs.len());
     for job in &status.jobs {
         jobs.push(job_view(job, &store.runs(Some(job.job), None, None, STRIP).await?, &config, language));
     }
-    let client = database.connection().await?;
+    let client = server.reading().await?;
     let mut latest = Vec::new();
     for report in reports::ALL {
         if let Some(listed) = reports::list(&client, Some(report), None, 1).await?.pop() {

@@ -1,6 +1,5 @@
 //! The reports as finance gets them.
 
-use axum::extract::{Path, Query};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Value, context};
@@ -8,7 +7,9 @@ use serde::Deserialize;
 
 use super::charts;
 use super::session::Visitor;
+use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
+use crate::ledger::Page;
 use crate::reports;
 
 /// Reports on a page.
@@ -22,14 +23,16 @@ const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; im
 #[derive(Deserialize)]
 pub(super) struct Filter {
     report: Option<String>,
+    before: Option<i64>,
 }
 
 /// `/reports`
-pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+pub(super) async fn list(visitor: Visitor, Params(filter): Params<Filter>) -> Result<Response, Problem> {
     let report = reports::ALL.into_iter().find(|report| filter.report.as_deref() == Some(*report));
-    let client = visitor.server.ledger()?.database.connection().await?;
-    let listed = reports::list(&client, report, None, ROWS).await?;
-    let listed: Vec<Value> = listed
+    let client = visitor.server.reading().await?;
+    let listed = reports::list(&client, report, filter.before, one_more(ROWS)).await?;
+    let Page { items, next } = page(listed, ROWS, |report| report.document);
+    let listed: Vec<Value> = items
         .iter()
         .map(|report| {
             let count =
@@ -38,7 +41,10 @@ pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Resu
             context! { sent, waiting, parked, ..Value::from_serialize(report) }
         })
         .collect();
-    Ok(visitor.page("reports.html", context! { listed, report, kinds => reports::ALL, most => ROWS }))
+    Ok(visitor.page(
+        "reports.html",
+        context! { listed, report, kinds => reports::ALL, next, first => filter.before.is_none() },
+    ))
 }
 
 fn missing() -> Problem {
@@ -46,8 +52,8 @@ fn missing() -> Problem {
 }
 
 /// `/reports/{id}`
-pub(super) async fn report(visitor: Visitor, Path(number): Path<i64>) -> Result<Response, Problem> {
-    let client = visitor.server.ledger()?.database.connection().await?;
+pub(super) async fn report(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
+    let client = visitor.server.reading().await?;
     let listed = reports::find(&client, number).await?.ok_or_else(missing)?;
     let document = charts::load(&visitor.server, &client, number).await?.ok_or_else(missing)?;
     let content = context! { listed => Value::from_serialize(listed), document => charts::gist(&document) };
@@ -55,8 +61,8 @@ pub(super) async fn report(visitor: Visitor, Path(number): Path<i64>) -> Result<
 }
 
 /// `/reports/{id}/document`: the whole, as it is mailed.
-pub(super) async fn document(visitor: Visitor, Path(number): Path<i64>) -> Result<Response, Problem> {
-    let client = visitor.server.ledger()?.database.connection().await?;
+pub(super) async fn document(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
+    let client = visitor.server.reading().await?;
     let document = reports::load(&client, number).await?.ok_or_else(missing)?;
     drop(client);
     let config = visitor.server.config();

@@ -1,12 +1,13 @@
 //! The queue of requests.
 
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
 use super::session::Visitor;
+use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
+use crate::ledger::Page;
 use crate::requests::{self, Listed, State};
 
 /// Requests on a page.
@@ -20,27 +21,30 @@ const STATES: [State; 4] = [State::Pending, State::Waiting, State::Refused, Stat
 pub(super) struct Filter {
     state: Option<String>,
     id: Option<String>,
+    before: Option<i64>,
 }
 
 /// `/requests`
-pub(super) async fn list(visitor: Visitor, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+pub(super) async fn list(visitor: Visitor, Params(filter): Params<Filter>) -> Result<Response, Problem> {
     if let Some(id) = filter.id.as_deref().and_then(|id| id.trim().parse::<i64>().ok()) {
-        return request(visitor, Path(id)).await;
+        return request(visitor, Place(id)).await;
     }
     let state = STATES.into_iter().find(|state| filter.state.as_deref() == Some(state.as_str()));
-    let mut client = visitor.server.ledger()?.database.connection().await?;
+    let mut client = visitor.server.reading().await?;
     let counts = requests::count(&client).await?;
-    let listed = requests::list(&mut client, state, None, ROWS).await?;
+    let listed = requests::list(&mut client, state, filter.before, one_more(ROWS)).await?;
+    let Page { items, next } = page(listed, ROWS, |request| request.id);
     let content = context! {
         counts => counts.iter().map(|(state, count)| context! { state => state.as_str(), count }).collect::<Vec<_>>(),
-        requests => listed.iter().map(view).collect::<Vec<_>>(), state => state.map(State::as_str), most => ROWS,
+        requests => items.iter().map(view).collect::<Vec<_>>(), state => state.map(State::as_str), next,
+        first => filter.before.is_none(),
     };
     Ok(visitor.page("requests.html", content))
 }
 
 /// `/requests/{id}`
-pub(super) async fn request(visitor: Visitor, Path(id): Path<i64>) -> Result<Response, Problem> {
-    let client = visitor.server.ledger()?.database.connection().await?;
+pub(super) async fn request(visitor: Visitor, Place(id): Place<i64>) -> Result<Response, Problem> {
+    let client = visitor.server.reading().await?;
     let found = requests::find(&client, id).await?;
     let found = found.ok_or_else(|| Problem::not_found("there is no such request, or it was pruned"))?;
     let can_retry = ["waiting", "refused", "parked"].contains(&found.state.as_str());
