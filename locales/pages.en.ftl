@@ -257,3 +257,10 @@ concern-findings = { $count ->
     [one] { $count } open exception
    *[other] { $count } open exceptions
 }
+
+catch-up-none = No slot
+catch-up-latest = The latest slot
+catch-up-all = { $slots ->
+    [one] The latest slot
+   *[other] The latest { $slots } slots
+}

@@ -235,3 +235,7 @@ concern-refused = 一天内有 { $count } 个请求被拒绝
 concern-parked = 有 { $count } 个请求被搁置
 concern-mails-parked = 有 { $count } 封邮件被搁置
 concern-findings = 有 { $count } 项未解决的差异
+
+catch-up-none = 不补跑
+catch-up-latest = 补跑最近一次
+catch-up-all = 最多补跑最近 { $slots } 次

@@ -26,7 +26,7 @@ pub struct Problem {
     status: u16,
     /// The HTTP status in words.
     #[schema(example = "Conflict")]
-    title: String,
+    title: &'static str,
     /// The reason in one word, for programs.
     #[schema(example = "key_conflict")]
     code: &'static str,
@@ -37,7 +37,7 @@ pub struct Problem {
     more: Map<String, Value>,
     /// Seconds after which the call may be made again.
     #[serde(skip)]
-    retry_after: Option<u64>,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -46,7 +46,7 @@ impl Problem {
         Problem {
             kind: format!("urn:pointsd:{code}"),
             status: status.as_u16(),
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            title: status.canonical_reason().unwrap_or_default(),
             code,
             detail: detail.into(),
             more: Map::new(),
@@ -85,7 +85,7 @@ impl Problem {
 
     /// The same, with the seconds after which the call may be made again.
     #[must_use]
-    pub fn after(mut self, seconds: u64) -> Problem {
+    pub fn after(mut self, seconds: u32) -> Problem {
         self.retry_after = Some(seconds);
         self
     }

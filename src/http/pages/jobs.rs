@@ -11,8 +11,9 @@ use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
 use crate::jobs::{self, REGISTRY, RegisteredJob};
 use crate::ledger::Page;
+use crate::messages::{Messages, args};
 use crate::reports;
-use crate::scheduler::{RunRow, State};
+use crate::scheduler::{CatchUp, RunRow, State};
 use crate::status::{Explanation, JobOverview};
 use crate::time::span_text;
 
@@ -32,9 +33,17 @@ pub(super) async fn job(visitor: Visitor, Place(name): Place<String>) -> Result<
         view => job_view(&overview, &runs, &config, visitor.frame.messages.language()), runs => run_views(&runs),
         explanation => Value::from_serialize(Explanation::of(job, &config, now)),
         timeout => settings.timeout.as_secs(), retries => settings.retries,
-        catch_up => settings.catch_up.to_string(), overlap => settings.overlap.to_string(),
+        catch_up => catch_up(settings.catch_up, visitor.frame.messages), overlap => settings.overlap.to_string(),
     };
     Ok(visitor.page("job.html", content))
+}
+
+fn catch_up(policy: CatchUp, messages: Messages) -> String {
+    match policy {
+        CatchUp::None => messages.label("catch-up-none"),
+        CatchUp::Latest => messages.label("catch-up-latest"),
+        CatchUp::All(most) => messages.text("catch-up-all", args![slots = most]),
+    }
 }
 
 /// Which runs to list.

@@ -121,8 +121,8 @@ impl Frame {
     /// The address of this page in another language.
     fn in_language(&self, language: Language) -> String {
         let others = self.query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang="));
-        let query: Vec<&str> =
-            others.chain([["lang=en", "lang=zh-CN"][usize::from(language != Language::English)]]).collect();
+        let chosen = format!("lang={}", language.tag());
+        let query: Vec<&str> = others.chain([chosen.as_str()]).collect();
         format!("{}?{}", self.path, query.join("&"))
     }
 
