@@ -11,6 +11,7 @@ use crate::fields::PostingFields;
 use crate::ledger::Posting;
 
 /// The state of a request.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = RequestState))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -73,6 +74,7 @@ pub struct Listed {
     /// The request's number; a later request has a higher one.
     pub id: i64,
     /// See [`State`].
+    #[cfg_attr(feature = "service", schema(value_type = State))]
     pub state: String,
     /// The account.
     pub user: Uuid,

@@ -30,6 +30,7 @@ const MOST_ADDRESSES: usize = 100;
 #[into_params(parameter_in = Query)]
 pub(super) struct ReportParams {
     /// Only of this kind: expiry, reconciliation or arrears.
+    #[param(pattern = "^(expiry|reconciliation|arrears)$")]
     report: Option<String>,
     /// `next` of the page before.
     cursor: Option<i64>,

@@ -21,7 +21,8 @@ use crate::requests::{self, Filter, Listed, State as RequestState};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RequestParams {
-    /// Only in this state: pending, waiting, posted, held, released, replayed, refused or parked.
+    /// Only in this state.
+    #[param(value_type = Option<RequestState>, inline)]
     state: Option<String>,
     /// `next` of the page before.
     cursor: Option<i64>,
@@ -107,6 +108,7 @@ pub(super) async fn retry(
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryOrder {
     /// Only in this state: parked, refused or waiting.
+    #[schema(pattern = "^(parked|refused|waiting)$")]
     state: Option<String>,
     /// Only requests that were refused or failed with this code, such as unknown_source.
     code: Option<String>,
