@@ -327,7 +327,7 @@ fn alerts_dashboard_and_documentation_name_the_metrics_that_there_are() {
     let dashboard = read("monitoring/dashboard.json");
     let family_of = |name: &str| {
         let histogram = |part: &&str| name.strip_suffix(*part).filter(|name| scrape.types.contains_key(*name));
-        ["_bucket", "_sum", "_count"].iter().find_map(|part| histogram(part)).unwrap_or(name).to_owned()
+        ["_bucket", "_sum", "_count"].iter().find_map(histogram).unwrap_or(name).to_owned()
     };
     for (file, text) in [("alerts", &alerts), ("dashboard", &dashboard), ("documentation", &operations)] {
         for name in names_in(text) {
