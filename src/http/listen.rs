@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, error, warn};
@@ -38,6 +39,9 @@ const LONGEST_HEAD: Duration = Duration::from_secs(30);
 
 /// How long the TLS handshake may take.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long an answer may stand still because the client reads none of it.
+const LONGEST_STILL: Duration = Duration::from_secs(60);
 
 /// The buffer of a connection, in bytes, which bounds the head of a call.
 const BUFFER: usize = 64 << 10;
@@ -177,7 +181,7 @@ impl Connections {
 
 /// Serves the calls of one connection until it ends.
 async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: Peer,
     router: axum::Router,
     watcher: Watcher,
@@ -187,13 +191,15 @@ async fn serve(
         request.extensions_mut().insert(peer);
         request
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(LONGEST_STILL));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(LONGEST_HEAD)
         .max_buf_size(BUFFER)
         // A client may close its side once its call is sent.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "a connection ended early");
     }
@@ -252,5 +258,24 @@ fn renew(acceptor: &mut Option<TlsAcceptor>, files: &Option<TlsFiles>) {
             let reason = errors::chain(error.as_ref());
             error!("the certificate stays as it was: {reason}");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_no_answer_loses_its_connection() {
+        let (mut client, stream) = tokio::io::duplex(1 << 10);
+        let router = axum::Router::new().route("/", get(async || "x".repeat(1 << 20)));
+        let graceful = GracefulShutdown::new();
+        let serving = serve(stream, Peer::Socket, router, graceful.watcher());
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        tokio::time::timeout(2 * LONGEST_STILL, serving).await.expect("the connection goes on");
     }
 }
