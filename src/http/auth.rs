@@ -31,7 +31,7 @@ impl Peer {
 }
 
 /// A caller that may post.
-pub struct MayPost;
+pub struct MayPost(pub Holder);
 /// A caller that may read.
 pub struct MayRead;
 /// A caller that may operate; its orders are written down.
@@ -43,7 +43,7 @@ impl FromRequestParts<Server> for MayPost {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayPost, Problem> {
-        holder(parts, server, Scope::Post).await.map(|_| MayPost)
+        holder(parts, server, Scope::Post).await.map(MayPost)
     }
 }
 

@@ -21,8 +21,9 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use chrono::Utc;
 use governor::{DefaultDirectRateLimiter, Quota};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,7 +34,7 @@ pub use auth::{MayLook, MayOperate, MayPost, MayRead, Peer};
 pub use health::Pulse;
 pub use problem::Problem;
 
-use crate::access::Tokens;
+use crate::access::{Holder, Tokens};
 use crate::config::Config;
 use crate::database::Database;
 use crate::ledger::{Poster, Rules};
@@ -51,6 +52,9 @@ const BODY_UNIT: usize = 1 << 10;
 
 /// Streams of postings at a time. Each has a thread that reads it.
 const STREAMS: usize = 16;
+
+/// How often the token of a stream is checked.
+const CHECK_TOKEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Calls with a wrong token that are answered as such, a second.
 const GUESSES: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(9);
@@ -183,6 +187,29 @@ impl Server {
 
     fn start_poster(&self, database: &Database, rules: &Arc<Rules>) -> Poster {
         Poster::start_observed(database, rules, Poster::lanes(), &self.0.metrics.observer(Way::Http))
+    }
+
+    /// Room in memory for so many units of a body.
+    ///
+    /// # Errors
+    /// 503 where there is none.
+    pub(crate) fn room(&self, units: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let detail = "too many calls are under way; send it again later";
+        let room = Arc::clone(&self.0.bodies).try_acquire_many_owned(units);
+        room.map_err(|_| Problem::unavailable("overloaded", detail))
+    }
+
+    /// Waits until a token is no longer valid. One that cannot be checked, because the database is away, is taken for valid.
+    pub(crate) async fn until_invalid(&self, holder: &Holder) {
+        let mut every = tokio::time::interval(CHECK_TOKEN_EVERY);
+        loop {
+            every.tick().await;
+            let Ok(ledger) = self.ledger() else { continue };
+            if let Ok(None) = ledger.tokens.holder(holder.token, Utc::now()).await {
+                return;
+            }
+        }
     }
 
     pub(crate) fn stop(&self) -> &CancellationToken {

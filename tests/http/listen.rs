@@ -187,6 +187,30 @@ fn slow_and_broken_clients_hinder_no_other() {
 }
 
 #[test]
+fn bodies_that_come_slowly_take_no_room_from_others() {
+    let site = Site::start();
+    let posting = json!({ "op": "recharge", "user": user(1), "points": 1, "source": "gift", "order_id": 1 });
+    let slow: Vec<TcpStream> = ["transfer-encoding: chunked\r\n\r\n1\r\n{\r\n", "content-length: 8388608\r\n\r\n{"]
+        .iter()
+        .cycle()
+        .take(40)
+        .map(|body| {
+            let mut stream = site.connect();
+            // The server says so once it reads the body.
+            stream
+                .write_all(format!("{}expect: 100-continue\r\n{body}", site.head("POST", "/v1/postings")).as_bytes())
+                .unwrap();
+            let mut told = [0; 12];
+            stream.read_exact(&mut told).unwrap();
+            assert_eq!(&told, b"HTTP/1.1 100");
+            stream
+        })
+        .collect();
+    assert_eq!(site.post("application/json", posting.to_string()).status, 200);
+    drop(slow);
+}
+
+#[test]
 fn a_connection_too_many_is_told_to_come_back() {
     let site = Site::start();
     let mut held = Vec::new();

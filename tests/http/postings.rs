@@ -1,6 +1,7 @@
 //! `POST /v1/postings`.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 
 use serde_json::{Value, json};
 
@@ -130,6 +131,22 @@ fn a_stream_is_answered_line_by_line_as_a_file_is() {
     let wrong = site.post("text/csv", "op,usr\n").lines();
     assert_eq!((&wrong[0]["status"], &wrong[0]["code"]), (&json!(400), &json!("malformed")));
     site.post("text/csv; charset=klingon", "").problem(400, "malformed");
+}
+
+#[test]
+fn a_stream_ends_with_its_token() {
+    let site = Site::start();
+    let stream = site.connect();
+    let head =
+        site.head("POST", "/v1/postings") + "content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n";
+    let line = format!("{}\n", recharge(1));
+    (&stream).write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
+    let mut answers = BufReader::new(&stream).lines().map(Result::unwrap).filter(|line| line.starts_with('{'));
+    let mut next = || serde_json::from_str::<Value>(&answers.next().unwrap()).unwrap();
+    assert_eq!(next()["status"], "posted");
+    call(&site.url, &["token", "revoke", "test"]).expect(0);
+    let last = next();
+    assert_eq!((&last["status"], &last["code"], &last["line"]), (&json!(401), &json!("wrong_token"), &json!(1)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use http_body_util::LengthLimitError;
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::super::auth::MayPost;
 use super::super::{BODY_UNIT, Problem, Server};
+use crate::access::Holder;
 use crate::bulk::{self, Encoding, Form, Format, ReplyJson, Summary};
 use crate::fields::PostingFields;
 use crate::ledger::{KeyHolder, Posting, Refusal, Reply};
@@ -39,6 +40,9 @@ const LONGEST_DISCARD: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long a body or a stream may stand still.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What to do after a stream that ended early.
+const SEND_AGAIN: &str = "Send the same lines again: posted ones replay";
 
 /// Pieces of replies that wait for the client to read them; each has up to a chunk of lines.
 const PIECES_WAITING: usize = 2;
@@ -103,7 +107,7 @@ pub(super) struct Options {
 )]
 pub(super) async fn post(
     State(server): State<Server>,
-    _: MayPost,
+    MayPost(holder): MayPost,
     options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
     body: Body,
@@ -128,7 +132,7 @@ pub(super) async fn post(
         return Err(Problem::bad_request(detail));
     }
     let form = Form { format, encoding: encoding(parameters)? };
-    lines(&server, form, options.replies, body)
+    lines(&server, holder, form, options.replies, body)
 }
 
 /// A posting, or an array of them.
@@ -204,13 +208,49 @@ fn refused(refusal: &Refusal) -> Problem {
     }
 }
 
+/// The items of an array. Those too many are counted only: millions of tiny ones need more memory than their text.
+#[derive(Default)]
+struct Items<'a> {
+    first: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Items<'de>, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Items<'de>, A::Error> {
+                let mut items = Items::default();
+                while items.count < LONGEST_ARRAY
+                    && let Some(item) = array.next_element()?
+                {
+                    items.first.push(item);
+                    items.count += 1;
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    items.count += 1;
+                }
+                Ok(items)
+            }
+        }
+
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
 /// Posts an array. A malformed posting is rejected, and the others are posted.
 async fn several(server: &Server, body: &[u8]) -> Result<Response, Problem> {
-    let items: Vec<&RawValue> = serde_json::from_slice(body)
+    let Items { first: items, count } = serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request(format!("the body is no JSON array of postings: {error}")))?;
-    if items.len() > LONGEST_ARRAY {
-        let detail =
-            format!("the array has {} postings; send at most {LONGEST_ARRAY}, or a stream of lines", items.len());
+    if count > LONGEST_ARRAY {
+        let detail = format!("the array has {count} postings; send at most {LONGEST_ARRAY}, or a stream of lines");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
     }
     let parsed: Vec<Result<Posting, String>> =
@@ -230,28 +270,34 @@ async fn several(server: &Server, body: &[u8]) -> Result<Response, Problem> {
     Ok(Json(Answers::Several(lines.collect())).into_response())
 }
 
-/// Reads a body, once there is room in memory for it.
-async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+/// Reads a body. Room in memory is taken as its bytes come, so that a slow client keeps none from others.
+async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), Problem> {
     let too_large = || {
         let detail =
             format!("the body is larger than {LARGEST_BODY} bytes; send a stream of lines, which has no limit");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let length = length.unwrap_or(LARGEST_BODY);
-    if length > LARGEST_BODY {
+    if length.is_some_and(|length| length > LARGEST_BODY) {
         discard(body).await;
         return Err(too_large());
     }
-    let units = u32::try_from(length.div_ceil(BODY_UNIT).max(1)).unwrap_or(u32::MAX);
-    let room = Arc::clone(&server.0.bodies).try_acquire_many_owned(units);
-    let room =
-        room.map_err(|_| Problem::unavailable("overloaded", "too many calls are under way; send it again later"))?;
-    match axum::body::to_bytes(body, LARGEST_BODY).await {
-        Ok(body) => Ok((body, room)),
-        Err(error) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => Err(too_large()),
-        Err(_) => Err(Problem::bad_request("the body was cut off")),
+    let mut room = server.room(1)?;
+    let mut bytes = Vec::new();
+    let mut frames = body.into_data_stream();
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(|_| Problem::bad_request("the body was cut off"))?;
+        let length = bytes.len() + frame.len();
+        if length > LARGEST_BODY {
+            return Err(too_large());
+        }
+        let more = length.div_ceil(BODY_UNIT).saturating_sub(room.num_permits());
+        if more > 0 {
+            room.merge(server.room(more)?);
+        }
+        bytes.extend_from_slice(&frame);
     }
+    Ok((bytes, room))
 }
 
 /// Reads some of a body that is too large: most clients read no answer before they have sent all.
@@ -269,7 +315,7 @@ async fn discard(body: Body) {
 }
 
 /// Posts a stream of lines, and answers while it is read.
-fn lines(server: &Server, form: Form, wanted: Replies, body: Body) -> Result<Response, Problem> {
+fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Body) -> Result<Response, Problem> {
     let poster = server.poster()?;
     let place = Arc::clone(&server.0.streams).try_acquire_owned();
     let place =
@@ -280,7 +326,7 @@ fn lines(server: &Server, form: Form, wanted: Replies, body: Body) -> Result<Res
     let ended = CancellationToken::new();
     let frames = in_time(frames).take_until(ended.clone().cancelled_owned());
     let input = SyncIoBridge::new(StreamReader::new(Box::pin(frames)));
-    let stop = server.stop().clone();
+    let (server, stop) = (server.clone(), server.stop().child_token());
     tokio::spawn(async move {
         let _place = place;
         let _ended = ended.drop_guard();
@@ -291,14 +337,20 @@ fn lines(server: &Server, form: Form, wanted: Replies, body: Body) -> Result<Res
             }
             send(sender.clone(), piece)
         });
+        let watch = async {
+            server.until_invalid(&holder).await;
+            stop.cancel();
+            // The lines under way are still answered.
+            std::future::pending().await
+        };
+        let posted = tokio::select! {
+            posted = posted => posted,
+            () = watch => return,
+        };
         let mut last = Vec::new();
-        match posted.await {
+        match posted {
             Ok(summary) if summary.stopped => {
-                let detail = format!(
-                    "the daemon is stopping; lines 1 to {} have been answered. Send the same lines again: posted ones replay",
-                    summary.last_line
-                );
-                write_line(&mut last, &Problem::unavailable("stopping", detail).with("line", summary.last_line));
+                write_line(&mut last, &stopped(&server, &holder).with("line", summary.last_line));
             }
             Ok(summary) if wanted == Replies::Rejected => write_line(&mut last, &Counts::from(summary)),
             Ok(_) | Err(bulk::Error::Output { .. }) => {}
@@ -309,6 +361,15 @@ fn lines(server: &Server, form: Form, wanted: Replies, body: Body) -> Result<Res
     });
     let pieces = stream::unfold(pieces, async |mut pieces| Some((Ok::<_, Infallible>(pieces.recv().await?), pieces)));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pieces)).into_response())
+}
+
+/// Why a stream was stopped.
+fn stopped(server: &Server, holder: &Holder) -> Problem {
+    if server.stop().is_cancelled() {
+        return Problem::unavailable("stopping", format!("the daemon is stopping. {SEND_AGAIN}"));
+    }
+    let detail = format!("the token {} has ended or was revoked: take another one. {SEND_AGAIN}", holder.name);
+    Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", detail)
 }
 
 /// Sends a piece of replies once the client has read those before.
@@ -341,11 +402,10 @@ fn write_line(out: &mut Vec<u8>, value: &impl Serialize) {
 
 /// Why a stream ended before its last line.
 fn early_end(error: &bulk::Error) -> Problem {
-    let again = "Send the same lines again: posted ones replay";
     match error {
         bulk::Error::Header { .. } => Problem::bad_request(error.to_string()),
         bulk::Error::Input { after, source } => {
-            Problem::bad_request(format!("{error}: {source}. {again}")).with("line", after)
+            Problem::bad_request(format!("{error}: {source}. {SEND_AGAIN}")).with("line", after)
         }
         bulk::Error::Ledger { through, source } => Problem::from(&**source).with("line", through),
         bulk::Error::Output { .. } => Problem::internal(error),
