@@ -12,12 +12,11 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -43,6 +42,9 @@ const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What to do after a stream that ended early.
 const SEND_AGAIN: &str = "Send the same lines again: posted ones replay";
+
+/// Frames of a stream that are received ahead; each has some ten kilobytes.
+const FRAMES_AHEAD: usize = 64;
 
 /// Pieces of replies that wait for the client to read them; each has up to a chunk of lines.
 const PIECES_WAITING: usize = 2;
@@ -321,11 +323,9 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
     let place =
         place.map_err(|_| Problem::unavailable("overloaded", "too many streams are under way; send it again later"))?;
     let (sender, pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
-    let frames = body.into_data_stream().map_err(io::Error::other);
-    // Without it the thread that reads would wait for a client that sends no more, and with it the connection.
+    // Without it the task that reads would wait for a client that sends no more, and with it the connection.
     let ended = CancellationToken::new();
-    let frames = in_time(frames).take_until(ended.clone().cancelled_owned());
-    let input = SyncIoBridge::new(StreamReader::new(Box::pin(frames)));
+    let input = Input::start(body, ended.clone());
     let (server, stop) = (server.clone(), server.stop().child_token());
     tokio::spawn(async move {
         let _place = place;
@@ -384,14 +384,64 @@ async fn send(sender: mpsc::Sender<Bytes>, piece: Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// A stream that fails if nothing comes for too long.
-fn in_time<T>(frames: impl Stream<Item = io::Result<T>> + Send) -> impl Stream<Item = io::Result<T>> + Send {
-    stream::unfold(Box::pin(frames), async |mut frames| {
-        match tokio::time::timeout(LONGEST_PAUSE, frames.next()).await {
-            Ok(frame) => Some((frame?, frames)),
-            Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the lines stood still")), frames)),
+/// The body of a stream. A read returns all that has come, so that as many lines as possible share a group.
+struct Input {
+    frames: mpsc::Receiver<io::Result<Bytes>>,
+    frame: Bytes,
+    failed: Option<io::Error>,
+}
+
+impl Input {
+    /// Receives the body until `ended`, or until nothing comes for too long.
+    fn start(body: Body, ended: CancellationToken) -> Input {
+        let (sender, frames) = mpsc::channel(FRAMES_AHEAD);
+        let mut body = body.into_data_stream();
+        let receive = async move {
+            loop {
+                let frame = match tokio::time::timeout(LONGEST_PAUSE, body.next()).await {
+                    Ok(None) => return,
+                    Ok(Some(frame)) => frame.map_err(io::Error::other),
+                    Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the lines stood still")),
+                };
+                let is_last = frame.is_err();
+                if sender.send(frame).await.is_err() || is_last {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move { ended.run_until_cancelled(receive).await });
+        Input { frames, frame: Bytes::new(), failed: None }
+    }
+}
+
+impl io::Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+            if self.frame.is_empty() {
+                let next = match self.failed.take() {
+                    Some(error) => Some(Err(error)),
+                    None if filled == 0 => self.frames.blocking_recv(),
+                    None => self.frames.try_recv().ok(),
+                };
+                match next {
+                    Some(Ok(frame)) => self.frame = frame,
+                    Some(Err(error)) if filled == 0 => return Err(error),
+                    Some(Err(error)) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            let part = self.frame.split_to(room.len().min(self.frame.len()));
+            if let Some(room) = room.get_mut(..part.len()) {
+                room.copy_from_slice(&part);
+            }
+            filled += part.len();
         }
-    })
+        Ok(filled)
+    }
 }
 
 fn write_line(out: &mut Vec<u8>, value: &impl Serialize) {
