@@ -1,9 +1,10 @@
 -- The open batches of an account, the next to expire first.
 -- $1 uuid: the user; $2 integer: after this batch, or 0; $3 bigint: at most so many
-SELECT batch, amount, remaining, expired, source, opened_at, expires_at
-FROM pointsd.batches
-WHERE bucket = 0 AND user_id = $1 AND open
-  AND (expires_at, batch) > (coalesce((SELECT last.expires_at FROM pointsd.batches AS last
-                                       WHERE last.bucket = 0 AND last.user_id = $1 AND last.batch = $2), '-infinity'), $2)
-ORDER BY expires_at, batch
+SELECT b.batch, b.amount, b.remaining, b.expired, b.source, b.opened_at, b.expires_at
+FROM (SELECT coalesce((SELECT l.expires_at FROM pointsd.batches AS l
+                       WHERE l.bucket = 0 AND l.user_id = $1 AND l.batch = $2), '-infinity') AS expires_at) AS last,
+     pointsd.batches AS b
+WHERE b.bucket = 0 AND b.user_id = $1 AND b.open AND b.expires_at >= last.expires_at
+  AND (b.expires_at > last.expires_at OR b.batch > $2)
+ORDER BY b.expires_at, b.batch
 LIMIT $3

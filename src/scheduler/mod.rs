@@ -299,7 +299,7 @@ pub enum Asked {
 /// A run by hand that has begun, or why none has.
 pub enum Begun {
     /// The run, which this process has claimed.
-    Claimed(ManualRun),
+    Claimed(Box<ManualRun>),
     /// Another run of the job is under way.
     Busy(Box<RunRow>),
 }
@@ -377,7 +377,8 @@ pub async fn begin_now(
         let Some(claimed) = store.claim(job.name, slot, Trigger::Manual, now).await? else { continue };
         let (store, job, board, stop) = (store.clone(), job.clone(), Arc::clone(board), stop.clone());
         let (trigger, observer) = (Trigger::Manual, None);
-        return Ok(Begun::Claimed(ManualRun(Attempt { store, job, slot, trigger, claimed, stop, board, observer })));
+        let attempt = Attempt { store, job, slot, trigger, claimed, stop, board, observer };
+        return Ok(Begun::Claimed(Box::new(ManualRun(attempt))));
     }
 }
 

@@ -140,7 +140,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("batch_insert", &[]),
     ("batch_named", &["batches_pkey"]),
     ("batch_open", &["batches_open_by_user"]),
-    ("batch_open_page", &["batches_open_by_user", "batches_pkey"]),
+    ("batch_open_page", &["batches_open_by_user", "batches_pkey", "batches_pkey"]),
     ("batch_orphan", &["batches_open_by_user"]),
     ("batch_page", &["batches_pkey"]),
     ("batch_update", &["batches_pkey"]),
