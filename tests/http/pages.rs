@@ -302,8 +302,16 @@ fn a_session_begins_with_a_token_and_ends_with_it() {
             "{cookie}"
         );
     }
+    // Behind a proxy that ends TLS, the cookie is for TLS alone, and no other host of the domain can set it.
+    let sign = hidden(&visitor.page("/login"), "csrf");
+    let (body, own) =
+        (form(&[("csrf", &sign), ("token", &site.token), ("next", "/")]), format!("http://{}", site.address));
+    let by_tls = visitor.call("POST", "/login", &body, &[("origin", &own), ("x-forwarded-proto", "https")]);
+    let (_, cookie) = by_tls.with("set-cookie");
+    assert!(cookie.starts_with("__Host-pointsd_session=") && cookie.ends_with("; Secure"), "{cookie}");
     let page = visitor.page("/");
     assert_eq!(visitor.get("/no-such-page").status, 404);
+    assert_eq!(visitor.get("/runs/7x").status, 400);
 
     let mut other = Visitor::logged_in(&site, &site.token);
     let done = visitor.post("/logout", &[("csrf", &hidden(&page, "csrf"))]);
