@@ -368,6 +368,8 @@ fn the_reader_chooses_the_language() {
     assert!(english.body.contains("<html lang=\"en\">"));
     assert!(visitor.page("/login?lang=en").contains("Log in"));
     assert!(visitor.page("/login").contains("Log in"), "the choice is remembered");
+    let lost = visitor.get("//evil.example");
+    assert!(lost.status == 404 && lost.body.contains("href=\"/evil.example?lang=en\""), "{lost:?}");
     let style = page.split("href=\"/assets/").nth(2).and_then(|rest| rest.split('"').next()).unwrap();
     let style = visitor.get(&format!("/assets/{style}"));
     assert_eq!(style.with("cache-control"), (200, "public, max-age=31536000, immutable"));

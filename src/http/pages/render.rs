@@ -123,7 +123,8 @@ impl Frame {
         let others = self.query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang="));
         let chosen = format!("lang={}", language.tag());
         let query: Vec<&str> = others.chain([chosen.as_str()]).collect();
-        format!("{}?{}", self.path, query.join("&"))
+        // A browser takes two slashes for the name of another host.
+        format!("/{}?{}", self.path.trim_start_matches(['/', '\\']), query.join("&"))
     }
 
     /// Remembers a language that was chosen.
