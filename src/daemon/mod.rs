@@ -138,7 +138,18 @@ async fn open(
                 }
             }
         });
-        match tried.await {
+        // A host that does not answer may take longer than a loop may be silent.
+        let waiting = async {
+            loop {
+                tokio::time::sleep(LONGEST_SLEEP).await;
+                pulse.beat(Some(DATABASE_AWAY.to_owned()));
+            }
+        };
+        let tried = tokio::select! {
+            tried = tried => tried,
+            () = waiting => None,
+        };
+        match tried {
             None => return Ok(None),
             Some(Ok(database)) => {
                 status.database_is_there();
@@ -190,7 +201,9 @@ async fn host(
                 if host.scheduler.under_way() > 0 { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
             }
             Err(error) => {
-                outside.pulse.beat(Some(DATABASE_AWAY.to_owned()));
+                let why =
+                    if error.is_transient() { DATABASE_AWAY } else { "the schedule stands still; the log says why" };
+                outside.pulse.beat(Some(why.to_owned()));
                 if error.is_transient() {
                     status.database_is_away(&error);
                 } else {

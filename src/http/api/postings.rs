@@ -142,7 +142,7 @@ pub(super) async fn post(
 #[serde(untagged)]
 #[allow(dead_code, reason = "it only describes what `json` reads by hand, so that one bad posting spoils no other")]
 pub(super) enum Postings {
-    One(PostingFields),
+    One(Box<PostingFields>),
     Several(Vec<PostingFields>),
 }
 
