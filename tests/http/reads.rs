@@ -239,8 +239,12 @@ fn a_scope_opens_its_own_calls_only() {
             false => answer(agent().get(address).header("authorization", bearer).call()).status,
         }
     };
-    for (scope, reads, operates) in [("post", 403, 403), ("read", 200, 403), ("operate", 403, 200)] {
-        let token = call(&site.url, &["token", "create", scope, "--scope", scope]).expect(0).stdout;
+    // All before the first call: a daemon that has just read the tokens does not know a newer one for a tenth of a second.
+    let tokens = [("post", 403, 403), ("read", 200, 403), ("operate", 403, 200)].map(|expected| {
+        let token = call(&site.url, &["token", "create", expected.0, "--scope", expected.0]).expect(0).stdout;
+        (token, expected)
+    });
+    for (token, (scope, reads, operates)) in tokens {
         assert_eq!(status(token.trim(), "/v1/jobs", false), reads, "{scope}");
         assert_eq!(status(token.trim(), "/v1/jobs/expiry/resume", true), operates, "{scope}");
     }
