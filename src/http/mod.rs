@@ -18,13 +18,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -40,6 +40,9 @@ use crate::database::Database;
 use crate::ledger::{Poster, Rules};
 use crate::metrics::{Metrics, Way};
 use listen::Listener;
+
+/// The path of postings. A posting that is sent again replays, so it needs no care when its caller leaves.
+const POSTINGS: &str = "/v1/postings";
 
 /// The longest time for an answer, but for streams, which go on as long as they move.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
@@ -261,13 +264,21 @@ impl Running {
 }
 
 /// Bounds the time of a call, and adds the headers that all answers have.
+///
+/// An order goes on when its caller leaves or the time is over, so that one that was carried out is also written down.
 async fn guard(request: Request, next: Next) -> Response {
     let late = || {
         let detail =
             "the call took too long. A posting may have been posted: send it again under the same key, then it replays";
         Problem::unavailable("timeout", detail).into_response()
     };
-    let answer = tokio::time::timeout(LONGEST_CALL, next.run(request)).await;
+    let answer = if request.method() == Method::POST && request.uri().path() != POSTINGS {
+        let call = tokio::spawn(next.run(request));
+        let failed = |error: JoinError| Problem::internal(&error).into_response();
+        tokio::time::timeout(LONGEST_CALL, call).await.map(|answer| answer.unwrap_or_else(failed))
+    } else {
+        tokio::time::timeout(LONGEST_CALL, next.run(request)).await
+    };
     let mut response = answer.unwrap_or_else(|_| late());
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

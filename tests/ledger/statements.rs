@@ -13,8 +13,10 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 11] =
-    ["ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics"];
+const FOLDERS: [&str; 13] = [
+    "ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics",
+    "access", "status",
+];
 
 /// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {
