@@ -22,7 +22,7 @@ use crate::database::{self, Database};
 /// How long the valid tokens are remembered: a revoked token works no longer than that.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// The same for a number that is not among them, so that a new token is let in at once, and guesses read nothing each time.
+/// The same for a number that is not among them: a new token is let in after so long at most, and guesses read no more often.
 const REMEMBERED_UNKNOWN: Duration = Duration::from_millis(100);
 
 /// How exact the time of the last use is.
@@ -299,6 +299,10 @@ impl Tokens {
         self.refresh(REMEMBERED).await?;
         if !self.known().tokens.contains_key(&number) {
             // It may be new.
+            let read = self.known().read;
+            if let Some(read) = read {
+                tokio::time::sleep_until(read + REMEMBERED_UNKNOWN).await;
+            }
             self.refresh(REMEMBERED_UNKNOWN).await?;
         }
         let hash = Sha256::digest(secret.as_bytes());
