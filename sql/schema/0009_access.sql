@@ -1,4 +1,4 @@
--- Who may call over HTTP, and what was ordered that way.
+-- Tokens of callers over HTTP, and the orders that came that way.
 
 -- A token is a number and a random secret of 256 bits, of which only the hash is kept.
 CREATE TABLE pointsd.tokens (

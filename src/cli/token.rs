@@ -1,4 +1,4 @@
-//! `token`: who may call over HTTP.
+//! `token`: the right to call over HTTP.
 
 use chrono::{DateTime, Utc};
 use serde_json::json as object;

@@ -343,7 +343,7 @@ fn a_form_of_another_site_is_refused() {
     for (body, headers) in refused {
         let answer = visitor.call("POST", "/logout", body, headers);
         assert_eq!(answer.status, 403, "{body} {headers:?}");
-        assert!(answer.body.contains("did not come from a page of this session"), "{answer:?}");
+        assert!(answer.body.contains("did not come from a page of the same login"), "{answer:?}");
     }
     assert_eq!(visitor.get("/").status, 200, "the session goes on");
     let token = site.token.clone();

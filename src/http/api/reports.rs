@@ -144,7 +144,7 @@ fn rendered(document: &Document, form: Form, templates: Option<&std::path::Path>
     Ok((headers, workbook).into_response())
 }
 
-/// To whom a report is to be mailed again.
+/// The recipients of a report that is mailed again.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResendOrder {

@@ -175,7 +175,7 @@ fn to_login(parts: &Parts) -> Response {
     Redirect::to(&login).into_response()
 }
 
-/// A form that this server gave to this session.
+/// A form that this server gave to the session that sends it.
 pub(super) struct Signed<T> {
     pub visitor: Visitor,
     pub form: T,
@@ -212,7 +212,7 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
 
 /// Why a form is not accepted.
 pub(super) fn forged() -> Problem {
-    let detail = "the form did not come from a page of this session; go back, load the page again, and send it again";
+    let detail = "the form did not come from a page of the same login; go back, load the page again, and send it again";
     Problem::new(StatusCode::FORBIDDEN, "forged", detail)
 }
 
