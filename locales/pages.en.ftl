@@ -88,6 +88,8 @@ page-sent = Sent
 page-attempts = Attempts
 page-answer = Answer
 page-no-mails = This report was mailed to no recipient.
+page-accounts-at-least = { $accounts } accounts or more
+page-as-of-time = as of
 page-as-of = As of
 page-open-document = Open the document
 page-user = User of the account (UUID)
@@ -110,6 +112,7 @@ page-opened = Opened
 page-expires = Expires
 page-more-batches = More batches
 page-holds = Holds
+page-more-holds = More holds
 page-for = For
 page-since = Since
 page-until = Until
@@ -224,6 +227,14 @@ order-done-cancel = { $label } is cancelled.
 order-done-retry = { $label } is pending again.
 order-done-resend = { $label } is being mailed again.
 order-not-done = Nothing was changed: { $why }.
+not-done-busy = run { $run } of { $job } is under way already
+not-done-over = there is no such run, or it is over already
+not-done-request-unknown = there is no such request, or it was pruned
+not-done-request-pending = it is pending already
+not-done-request-done = it is done
+not-done-mail-off = no mail is sent, because mail.mode is none in the configuration
+not-done-no-recipients = the report has no recipients; mail.to.{ $report } in the configuration names those of later reports
+not-done-report-unknown = there is no such report, or it was pruned
 
 page-strip = { $slots ->
     [one] The last slot
@@ -234,10 +245,6 @@ page-outage = If every daemon had been down for 36 hours until now, { $run ->
     [one] { $run } slot
    *[other] { $run } slots
 } would be run and { $missed } recorded as missed.
-page-more-holds = { $holds ->
-    [one] { $holds } more hold is not shown.
-   *[other] { $holds } more holds are not shown.
-}
 mails-sent = { $mails } sent
 mails-waiting = { $mails } waiting
 mails-parked = { $mails } parked
@@ -264,3 +271,62 @@ catch-up-all = { $slots ->
     [one] The latest slot
    *[other] The latest { $slots } slots
 }
+
+## What a run did
+
+run-nothing = nothing yet
+run-expired = { n-points } expired ({ n-batches }, { n-accounts })
+run-expired-none = no points expired
+run-expired-orphans = ; { $users ->
+    [one] { $users } user has
+   *[other] { $users } users have
+} due batches but no account: these batches were left as they are
+run-expired-failed = ; what is due of { n-accounts } could not expire and was left as it is: `pointsd run reconciliation --full` says why
+run-expired-part = { n-points } ({ n-batches })
+run-proved = no exceptions ({ n-accounts }, { n-entries })
+run-proved-exceptions = { $findings ->
+    [one] { $findings } exception
+   *[other] { $findings } exceptions
+}, { $new } new
+run-arrears = { n-points } in arrears ({ n-accounts }); { $new } new, { $cleared } cleared
+run-pruned = deleted { $parts }
+run-pruned-none = nothing to delete
+run-pruned-part = { $count } { $what }
+run-pruned-separator = {", "}
+counter-runs = runs
+counter-requests = requests
+counter-reports = reports
+counter-findings = findings
+counter-orders = orders
+counter-accounts = accounts
+counter-batches = batches
+counter-entries = entries
+counter-points = points
+counter-suspects = accounts examined in full
+counter-new = new
+counter-resolved = resolved
+counter-cleared = cleared
+counter-drawn = new arrears
+counter-repaid = repaid
+counter-corrected = corrections
+counter-unexplained = accounts with a difference
+counter-undated = accounts without a begin of their arrears
+counter-difference = unreconciled difference
+
+## Why a request was not posted, by its code
+
+refusal-malformed = The request is malformed
+refusal-invalid_points = The points are not a number that can be posted
+refusal-from_the_future = The time lies in the future
+refusal-unknown_source = The configuration does not name this source
+refusal-key_conflict = The key was used for another posting
+refusal-unknown_entry = The posting that it names does not exist
+refusal-unknown_hold = The hold that it names does not exist
+refusal-already_expired = The points would expire before they are there
+refusal-exceeds_consumed = A refund of more than was used
+refusal-nothing_left = Nothing is left to give or take back
+refusal-exceeds_recharge = A void of more than the recharge had
+refusal-insufficient = The points are not there
+refusal-account_full = The account cannot hold more
+refusal-account_missing = The account does not exist
+refusal-account_damaged = The rows of the account were damaged by hand

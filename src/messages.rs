@@ -46,7 +46,7 @@ pub(crate) use args;
 
 impl Messages {
     /// The messages in this language.
-    pub fn new(language: Language) -> Messages {
+    pub const fn new(language: Language) -> Messages {
         Messages { language }
     }
 

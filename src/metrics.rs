@@ -14,6 +14,7 @@ mod snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -138,6 +139,11 @@ impl Metrics {
         // Writing to a text cannot fail.
         prometheus_text::encode(&mut text, &self.registry).unwrap_or_default();
         text
+    }
+
+    /// What all accounts owe together, by their entries up to an instant. None before it was collected first.
+    pub fn arrears(&self) -> Option<(DateTime<Utc>, i64)> {
+        self.collected.arrears()
     }
 
     /// Counts the groups that are posted on this way.

@@ -27,6 +27,12 @@ const LONGEST_MAIL_WAIT: i64 = 3_600;
 /// A private server's disk with less room than this wants a look, in per cent.
 const LEAST_ROOM: u64 = 10;
 
+/// Where the counts of [`Reach::Page`] end.
+pub const MOST_COUNTED: i64 = 10_000;
+
+/// The most accounts whose arrears [`Reach::Page`] sums: each takes a look at its row.
+const MOST_SUMMED: i64 = 1_000;
+
 /// The outage of [`Explanation::outage`].
 const OUTAGE: TimeDelta = TimeDelta::hours(36);
 
@@ -66,6 +72,15 @@ pub enum State {
     Look,
     /// No daemon is at work.
     Down,
+}
+
+/// How much of the database a status reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All that is to be counted.
+    Whole,
+    /// A bounded part, for an answer at once. Counts end at [`MOST_COUNTED`].
+    Page,
 }
 
 /// All that an operator looks at.
@@ -141,7 +156,7 @@ impl Serialize for Concern {
     }
 }
 
-/// The figures of status_read.sql.
+/// The figures of status_read.sql. Those that came over HTTP are counted up to 10,000.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Figures {
     /// Requests that no daemon has taken yet.
@@ -164,8 +179,10 @@ pub struct Figures {
     pub findings: i64,
     /// Accounts that owe points.
     pub accounts_in_arrears: i64,
-    /// What they owe together, as digits: the sum may not fit into 64 bits.
-    pub arrears: String,
+    /// What they owe together, as digits: the sum may not fit into 64 bits. None where it is not known yet.
+    pub arrears: Option<String>,
+    /// The time of that sum, where it is older than the rest: over HTTP, the arrears of many accounts are summed every 15 seconds.
+    pub arrears_as_of: Option<DateTime<Utc>>,
 }
 
 /// The room on the disk of a private server, in bytes.
@@ -262,10 +279,10 @@ impl Status {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn read(database: &Database, config: &Config, now: DateTime<Utc>) -> Result<Status, Error> {
+    pub async fn read(database: &Database, config: &Config, now: DateTime<Utc>, reach: Reach) -> Result<Status, Error> {
         let store = Store::new(database, config.jobs.takeover);
         let daemons = store.daemons().await?;
-        let figures = Figures::read(database).await?;
+        let figures = Figures::read(database, reach).await?;
         let schema = database.migrations().await?.pop().map(|migration| migration.name).unwrap_or_default();
         let disk = if database.is_embedded() { Disk::of(&config.state_dir) } else { None };
         let jobs = JobOverview::read(&store, config, now).await?;
@@ -399,8 +416,13 @@ impl From<&ClockChange> for ExplainedChange {
 }
 
 impl Figures {
-    async fn read(database: &Database) -> Result<Figures, Error> {
-        let row = database.connection().await?.query_one(include_str!("../sql/status/status_read.sql"), &[]).await?;
+    async fn read(database: &Database, reach: Reach) -> Result<Figures, Error> {
+        let (counted, summed) = match reach {
+            Reach::Whole => (None, None),
+            Reach::Page => (Some(MOST_COUNTED), Some(MOST_SUMMED)),
+        };
+        let sql = include_str!("../sql/status/status_read.sql");
+        let row = database.connection().await?.query_one(sql, &[&counted, &summed]).await?;
         Ok(Figures {
             pending: row.try_get("pending")?,
             oldest: row.try_get("oldest")?,
@@ -413,6 +435,7 @@ impl Figures {
             findings: row.try_get("findings")?,
             accounts_in_arrears: row.try_get("accounts")?,
             arrears: row.try_get("points")?,
+            arrears_as_of: None,
         })
     }
 

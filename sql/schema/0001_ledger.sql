@@ -149,7 +149,7 @@ CREATE TABLE pointsd.holds (
     CONSTRAINT holds_captured_by_entry CHECK ((seq IS NOT NULL) = (state = 'captured'))
 );
 -- Finds the holds that stand, and those that are over by time but may still be captured.
-CREATE INDEX holds_open_by_user ON pointsd.holds (bucket, user_id, until) WHERE state = 'open';
+CREATE INDEX holds_open_by_user ON pointsd.holds (bucket, user_id, until, key) WHERE state = 'open';
 
 -- Tells the planner that all rows lie in one bucket. Without statistics it takes `bucket = 0` for a condition that few rows
 -- meet, and a plan made while the tables are empty then ignores the user. The statistics stay until the first ANALYZE.

@@ -60,6 +60,8 @@ CREATE UNIQUE INDEX runs_one_per_slot ON pointsd.runs (job, slot) WHERE trigger 
 CREATE UNIQUE INDEX runs_one_running ON pointsd.runs (job) WHERE state = 'running';
 -- Lists the last runs of a job.
 CREATE INDEX runs_by_job ON pointsd.runs (job, run);
+-- Lists the last runs in a state, of which there may be few or none.
+CREATE INDEX runs_by_state ON pointsd.runs (state, run);
 
 -- Called last in each transaction in which a run writes. Stores progress and counters. Fails, and so ends the transaction,
 -- where the run was taken over or cancelled, or is over. A take-over waits for the row's lock, and so for the commit.

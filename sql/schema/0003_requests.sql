@@ -66,8 +66,9 @@ CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
     finished_at NOT NULL,
     CONSTRAINT requests_done_pkey PRIMARY KEY (id, finished_at)
 ) FOR VALUES IN ('posted', 'held', 'released', 'replayed', 'refused', 'parked');
--- Lists the requests that a person should look at.
-CREATE INDEX requests_done_for_a_reason ON pointsd.requests_done (state, id) WHERE state IN ('refused', 'parked');
+-- Lists the finished requests of a state, above all those that a person should look at. Posted ones need no index: among the
+-- newest of all there are always some.
+CREATE INDEX requests_done_by_state ON pointsd.requests_done (state, id) WHERE state <> 'posted';
 
 -- One row a lane. A daemon locks the row while it works on the lane: one transaction at a time, in all daemons together.
 -- So the requests of an account keep their order, and no request needs a lock of its own.

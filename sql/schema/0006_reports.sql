@@ -17,6 +17,9 @@ CREATE TABLE pointsd.documents (
     CONSTRAINT documents_one_per_slot UNIQUE (report, slot)
 );
 
+-- Lists the last documents of a report.
+CREATE INDEX documents_by_report ON pointsd.documents (report, document);
+
 -- One row: what the last report on arrears closed with.
 CREATE TABLE pointsd.arrears_closing (
     one      boolean     NOT NULL DEFAULT true,

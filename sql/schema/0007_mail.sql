@@ -24,5 +24,7 @@ CREATE TABLE pointsd.outbox (
 );
 -- Finds the next mails to send.
 CREATE INDEX outbox_to_send ON pointsd.outbox (due) WHERE state IN ('waiting', 'sending');
+-- Counts the mails that failed too often.
+CREATE INDEX outbox_parked ON pointsd.outbox (mail) WHERE state = 'parked';
 -- Finds the mails of a document.
 CREATE INDEX outbox_by_document ON pointsd.outbox (document);

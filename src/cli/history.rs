@@ -128,7 +128,7 @@ fn batch_cells(batch: &ExportedBatch) -> Vec<String> {
 }
 
 /// A list, and the call that shows what comes next.
-fn with_more(list: String, next: Option<i64>, call: impl FnOnce(i64) -> String) -> String {
+pub(super) fn with_more<T>(list: String, next: Option<T>, call: impl FnOnce(T) -> String) -> String {
     match next {
         Some(next) => format!("{list}\nMore: {}", call(next)),
         None => list,

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::history::with_more;
 use super::output::{counted, grouped, table};
 use super::posting::post_and_answer;
 use super::returns::Work;
@@ -52,6 +53,12 @@ pub struct Release {
 pub struct Holds {
     /// The account's user (a UUID)
     user: Uuid,
+    /// Only what comes after this place in the list, which the page before names
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<Uuid>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
 }
 
 impl HoldPoints {
@@ -82,30 +89,32 @@ impl Holds {
     /// Prints the list.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let now = program.now_or(None);
-        let holds = program
+        let (page, held) = program
             .with_ledger(async |database: &Database| {
-                Ok(Reader::new(&**database.connection().await?).holds(self.user).await?)
+                let client = database.connection().await?;
+                let reader = Reader::new(&client);
+                let held = reader.balance(self.user, now).await?.held;
+                Ok((reader.holds(self.user, self.after, self.limit).await?, held))
             })
             .await?;
-        program.list(&holds, || {
-            if holds.is_empty() {
+        program.list(&page.items, || {
+            if page.items.is_empty() {
                 return "No holds.".to_owned();
             }
-            let stands = |hold: &&Hold| hold.until > now;
-            let rows = holds.iter().map(|hold| {
+            let stands = |hold: &Hold| hold.until > now;
+            let rows = page.items.iter().map(|hold| {
                 vec![
                     grouped(hold.points),
                     format!("{}, {}", hold.source_type, hold.source_id),
                     time_text(hold.at),
                     time_text(hold.until),
-                    if stands(&hold) { "stands" } else { "over, reserves nothing" }.to_owned(),
+                    if stands(hold) { "stands" } else { "over, reserves nothing" }.to_owned(),
                     hold.key.clone().unwrap_or_default(),
                 ]
             });
             let table = table(&["points", "for", "since", "until", "state", "key"], &rows.collect::<Vec<_>>());
-            let points: i128 = holds.iter().filter(stands).map(|hold| i128::from(hold.points)).sum();
-            let count = holds.iter().filter(stands).count() as u64;
-            format!("{table}\n{} held ({}).", counted(points, "point", "points"), counted(count, "hold", "holds"))
+            let text = format!("{table}\n{} held.", counted(held.unsigned_abs(), "point", "points"));
+            with_more(text, page.next, |next| format!("pointsd holds {} --after {next}", self.user))
         })?;
         Ok(Outcome::Done)
     }

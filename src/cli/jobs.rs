@@ -128,7 +128,11 @@ async fn cancel(store: &Store, run: i64, program: &Program) -> anyhow::Result<Ou
     let cancelled = store.cancel(run, &caller_name()).await?;
     let row = store.run(run).await?.ok_or_else(|| WrongCall(format!("there is no run {run}; see `pointsd runs`")))?;
     program.answer(object!({ "cancelled": cancelled, "run": row }), || match cancelled {
-        true => format!("Run {run} of {} is cancelled. Its finished work stays: {}.", row.job, jobs::summary(&row)),
+        true => format!(
+            "Run {run} of {} is cancelled. Its finished work stays: {}.",
+            row.job,
+            jobs::summary(&row, jobs::OPERATOR)
+        ),
         false => format!("Run {run} of {} is over already: {}.", row.job, row.state.as_str()),
     })?;
     Ok(if cancelled { Outcome::Done } else { Outcome::No })
@@ -239,7 +243,7 @@ fn run_cells(run: &RunRow) -> Vec<String> {
     let took = run.started.zip(run.finished).map(|(started, finished)| span_text(finished - started));
     let what = match run.state {
         State::Running => under_way(run),
-        State::Succeeded => jobs::summary(run),
+        State::Succeeded => jobs::summary(run, jobs::OPERATOR),
         State::Failed => run.error.clone().unwrap_or_default(),
         State::Skipped | State::Missed | State::Cancelled => run.why.clone().unwrap_or_default(),
     };

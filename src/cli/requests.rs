@@ -198,7 +198,10 @@ impl Requests {
         let (counts, listed) = program
             .with_ledger(async |database: &Database| {
                 let mut client = database.connection().await?;
-                Ok((requests::count(&client).await?, requests::list(&mut client, self.state, None, self.limit).await?))
+                Ok((
+                    requests::count(&client, None).await?,
+                    requests::list(&mut client, self.state, None, self.limit).await?,
+                ))
             })
             .await?;
         let shown =

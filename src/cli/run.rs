@@ -243,7 +243,7 @@ fn ended(
                     "Run {} of {}: {why}. Done so far: {}.\nThe work done so far stays; run the job again for the rest.",
                     row.run,
                     job.name,
-                    jobs::summary(row)
+                    jobs::summary(row, jobs::OPERATOR)
                 )
             })?;
             Ok(Outcome::Interrupted)
@@ -283,8 +283,9 @@ impl RunResult<'_> {
     fn text(&self, counted: &Counted) -> String {
         let (name, slot, seconds) = (self.job.name, time_text(self.slot), self.began.elapsed().as_secs_f64());
         let kind = if self.row.is_none() { "Dry run of " } else { "" };
-        let mut text = format!("{kind}{name} for {slot}, in {seconds:.1} s: {}.", counted.counters.summary());
-        let details = counted.counters.details();
+        let mut text =
+            format!("{kind}{name} for {slot}, in {seconds:.1} s: {}.", counted.counters.summary(jobs::OPERATOR));
+        let details = counted.counters.details(jobs::OPERATOR);
         if !details.is_empty() {
             let details: Vec<_> = details.iter().map(|(label, value)| (label.as_str(), value.clone())).collect();
             text.push_str(&format!("\n{}", facts(&details)));

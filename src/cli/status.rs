@@ -5,7 +5,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program};
 use crate::database::Database;
 use crate::scheduler::DaemonRow;
-use crate::status::{self, Figures, State, is_at_work, seconds_text};
+use crate::status::{self, Figures, Reach, State, is_at_work, seconds_text};
 
 /// Shows whether all is well: daemons, jobs, requests, mails, findings, arrears, disk and versions.
 ///
@@ -28,7 +28,9 @@ impl Status {
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let now = program.now_or(None);
         let status = program
-            .with_ledger(async |database: &Database| Ok(status::Status::read(database, &program.config, now).await?))
+            .with_ledger(async |database: &Database| {
+                Ok(status::Status::read(database, &program.config, now, Reach::Whole).await?)
+            })
             .await?;
         program.answer(&status, || screen(&status, now))?;
         Ok(status.state.into())
@@ -75,7 +77,8 @@ fn figure_lines(figures: &Figures) -> Vec<(&'static str, String)> {
     let waits = |oldest: Option<i64>| {
         oldest.map(|seconds| format!(", the oldest for {}", seconds_text(seconds))).unwrap_or_default()
     };
-    let arrears = figures.arrears.parse::<i64>().map_or_else(|_| figures.arrears.clone(), grouped);
+    let arrears = figures.arrears.as_deref().unwrap_or_default();
+    let arrears = arrears.parse::<i64>().map_or_else(|_| arrears.to_owned(), grouped);
     vec![
         (
             "requests",

@@ -155,6 +155,25 @@ mod tests {
         add("page-nav", &["overview", "runs", "reports", "accounts", "requests", "orders"]);
         add("page-refused", &["wrong", "often", "scope"]);
         add("page-problem", &["missing", "forbidden", "away", "malformed", "failed"]);
+        let codes = [
+            "malformed",
+            "invalid_points",
+            "from_the_future",
+            "unknown_source",
+            "key_conflict",
+            "unknown_entry",
+            "unknown_hold",
+            "already_expired",
+            "exceeds_consumed",
+            "nothing_left",
+            "exceeds_recharge",
+            "insufficient",
+            "account_full",
+            "account_missing",
+            "account_damaged",
+        ];
+        add("refusal", &codes);
+        add("counter", &["runs", "requests", "reports", "findings", "orders"]);
         for prefix in ["order", "order-about", "order-done"] {
             add(prefix, &Action::ALL.map(Action::as_str));
         }

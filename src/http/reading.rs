@@ -12,6 +12,7 @@ use super::{Problem, Server};
 use crate::errors;
 use crate::jobs::{Context, RegisteredJob};
 use crate::scheduler::{self, Begun, RunRow, Store};
+use crate::status::{Reach, Status};
 
 /// How long a call waits for a connection that other calls have.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -48,6 +49,22 @@ impl Server {
             return Err(Problem::unavailable("overloaded", "too many calls are under way; send it again later"));
         };
         Ok(Reading { client: ledger.database.connection().await?, _place: place })
+    }
+
+    /// Whether all is well. The arrears of many accounts are those that were collected last.
+    ///
+    /// # Errors
+    /// 503 while the database is away.
+    pub(crate) async fn status(&self) -> Result<Status, Problem> {
+        let (config, database) = (self.config(), &self.ledger()?.database);
+        let mut status = Status::read(database, &config, Utc::now(), Reach::Page).await?;
+        if status.figures.arrears.is_none()
+            && let Some((as_of, points)) = self.metrics().arrears()
+        {
+            status.figures.arrears = Some(points.to_string());
+            status.figures.arrears_as_of = Some(as_of);
+        }
+        Ok(status)
     }
 
     /// What jobs and runs are read and ordered by.

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, DryRun, Job, RegisteredJob};
 use crate::config::Config;
-use crate::numbers::counted;
+use crate::messages::{Messages, args};
 use crate::reports::arrears::{self, Counters};
 use crate::scheduler::{Ended, JobSettings, Run};
 
@@ -46,13 +46,12 @@ impl super::Counters for Counters {
         self.unexplained > 0 || self.undated > 0 || self.difference != 0
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, messages: Messages) -> String {
         let Counters { accounts, points, new, cleared, .. } = *self;
-        let owed = counted(points, "point", "points");
-        let accounts = counted(accounts, "account", "accounts");
-        let mut text = format!("{owed} in arrears ({accounts}); {new} new, {cleared} cleared");
+        let arguments = args![points = points, accounts = accounts, new = new, cleared = cleared];
+        let mut text = messages.text("run-arrears", arguments);
         if self.needs_attention() {
-            text.push_str("; unreconciled difference");
+            text.push_str(&messages.label("arrears-headline-difference"));
         }
         text
     }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::config::Config;
 use crate::ledger::{Session, Sweep};
+use crate::messages::{Messages, args};
 use crate::numbers::counted;
 use crate::reports::expiry;
 use crate::scheduler::{Ended, JobSettings, Run};
@@ -56,32 +57,24 @@ impl Counters for Sweep {
         self.orphaned > 0 || self.failed > 0
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, messages: Messages) -> String {
         let Sweep { batches, accounts, points, orphaned, failed, .. } = *self;
         let mut text = match batches {
-            0 => "no points expired".to_owned(),
-            _ => {
-                let (points, batches) = (counted(points, "point", "points"), counted(batches, "batch", "batches"));
-                format!("{points} expired ({batches}, {})", counted(accounts, "account", "accounts"))
-            }
+            0 => messages.label("run-expired-none"),
+            _ => messages.text("run-expired", args![points = points, batches = batches, accounts = accounts]),
         };
         if orphaned > 0 {
-            let users = counted(orphaned, "user has", "users have");
-            text.push_str(&format!("; {users} due batches but no account: these batches were left as they are"));
+            text.push_str(&messages.text("run-expired-orphans", args![users = orphaned]));
         }
         if failed > 0 {
-            let accounts = counted(failed, "account", "accounts");
-            text.push_str(&format!(
-                "; what is due of {accounts} could not expire and was left as it is: `pointsd run reconciliation --full` says why"
-            ));
+            text.push_str(&messages.text("run-expired-failed", args![accounts = failed]));
         }
         text
     }
 
-    fn details(&self) -> Vec<(String, String)> {
-        let amount = |points, batches| {
-            format!("{} ({})", counted(points, "point", "points"), counted(batches, "batch", "batches"))
-        };
+    fn details(&self, messages: Messages) -> Vec<(String, String)> {
+        let amount =
+            |points: i64, batches: u64| messages.text("run-expired-part", args![points = points, batches = batches]);
         let sources = self.by_source.iter().map(|(source, of)| (source.clone(), amount(of.points, of.batches)));
         let orphans =
             self.orphans.iter().map(|orphan| (orphan.user.to_string(), amount(orphan.points, orphan.batches)));

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::database::Database;
 use crate::document::Document;
+use crate::language::Language;
 use crate::ledger::{CLOCK_TOLERANCE, Rules};
+use crate::messages::Messages;
 use crate::reports::pipeline::{Made, Pipeline, Report};
 use crate::scheduler::{self, Completed, Ended, JobSettings, Run, RunRow, Store, Work};
 
@@ -91,10 +93,10 @@ pub trait Counters: Send + Sync {
     }
 
     /// The result in a sentence for the operator, without a full stop.
-    fn summary(&self) -> String;
+    fn summary(&self, messages: Messages) -> String;
 
     /// The parts of the result: a label and a value each.
-    fn details(&self) -> Vec<(String, String)> {
+    fn details(&self, _messages: Messages) -> Vec<(String, String)> {
         Vec::new()
     }
 }
@@ -240,7 +242,7 @@ impl RegisteredJob {
 
 async fn work<J: Job>(context: Context, run: Run) -> anyhow::Result<Ended> {
     let completed = |counters: J::Counters| {
-        let (needs_attention, summary) = (counters.needs_attention(), counters.summary());
+        let (needs_attention, summary) = (counters.needs_attention(), counters.summary(OPERATOR));
         anyhow::Ok(Completed { counters: serde_json::to_value(counters)?, needs_attention, summary })
     };
     Ok(match J::work(context, run).await? {
@@ -259,11 +261,14 @@ async fn dry_run<J: Job>(
     Ok(DryRun { counters: Counted::new(counters)?, document })
 }
 
+/// The messages of the command line and of log lines.
+pub const OPERATOR: Messages = Messages::new(Language::English);
+
 /// What a run did, in a sentence. Counters that this version cannot read are shown as they are.
-pub fn summary(run: &RunRow) -> String {
-    let Some(counters) = &run.counters else { return "nothing yet".to_owned() };
+pub fn summary(run: &RunRow, messages: Messages) -> String {
+    let Some(counters) = &run.counters else { return messages.label("run-nothing") };
     let counted = RegisteredJob::named(&run.job).and_then(|job| (job.counted)(counters.clone()).ok());
-    counted.map_or_else(|| counters.to_string(), |counted| counted.counters.summary())
+    counted.map_or_else(|| counters.to_string(), |counted| counted.counters.summary(messages))
 }
 
 /// All jobs as the scheduler sees them.

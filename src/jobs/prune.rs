@@ -13,6 +13,7 @@ use tracing::warn;
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::access;
 use crate::config::{Config, MailWay};
+use crate::messages::{Argument, Messages, args};
 use crate::numbers::grouped;
 use crate::private_files::Folder;
 use crate::proof::prune_findings;
@@ -98,20 +99,22 @@ pub struct Pruned {
 }
 
 impl Counters for Pruned {
-    fn summary(&self) -> String {
-        let Pruned { runs, requests, reports, findings, orders } = *self;
-        if runs + requests + reports + findings + orders == 0 {
-            return "nothing to delete".to_owned();
+    fn summary(&self, messages: Messages) -> String {
+        let parts = self.details(messages).into_iter().filter(|(_, count)| count != "0");
+        let part = |(what, count)| {
+            messages.text("run-pruned-part", &[("what", Argument::Text(what)), ("count", Argument::Text(count))])
+        };
+        let parts: Vec<String> = parts.map(part).collect();
+        match parts.as_slice() {
+            [] => messages.label("run-pruned-none"),
+            parts => messages.text("run-pruned", args![parts = parts.join(&messages.label("run-pruned-separator"))]),
         }
-        let parts = self.details().into_iter().filter(|(_, count)| count != "0");
-        let parts: Vec<String> = parts.map(|(what, count)| format!("{count} {what}")).collect();
-        format!("deleted {}", parts.join(", "))
     }
 
-    fn details(&self) -> Vec<(String, String)> {
+    fn details(&self, messages: Messages) -> Vec<(String, String)> {
         let Pruned { runs, requests, reports, findings, orders } = *self;
         [("runs", runs), ("requests", requests), ("reports", reports), ("findings", findings), ("orders", orders)]
-            .map(|(what, count)| (what.to_owned(), grouped(count)))
+            .map(|(what, count)| (messages.label(&format!("counter-{what}")), grouped(count)))
             .into()
     }
 }

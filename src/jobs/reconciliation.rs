@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::database::{Cursor, snapshot};
 use crate::document::Document;
 use crate::ledger::{CUTOFF_LIMIT, cutoff};
-use crate::numbers::{count, counted, grouped};
+use crate::messages::{Messages, args};
+use crate::numbers::count;
 use crate::proof::{
     Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
     record_whole_ledger_findings, resolve_findings,
@@ -61,12 +62,11 @@ impl Counters for Proof {
         self.findings > 0
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, messages: Messages) -> String {
         let Proof { accounts, entries, findings, new, .. } = *self;
-        let (accounts, entries) = (counted(accounts, "account", "accounts"), counted(entries, "entry", "entries"));
         match findings {
-            0 => format!("no exceptions ({accounts}, {entries})"),
-            _ => format!("{}, {} new", counted(findings, "exception", "exceptions"), grouped(new)),
+            0 => messages.text("run-proved", args![accounts = accounts, entries = entries]),
+            _ => messages.text("run-proved-exceptions", args![findings = findings, new = new]),
         }
     }
 }

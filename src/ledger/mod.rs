@@ -38,7 +38,7 @@ pub use read::{
     Balance, BalanceThen, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table, Then,
     Totals,
 };
-pub use reader::{Batches, EntryFilter, MOST_READ, Order, Page, Reader, Statement, statement};
+pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader, Statement, statement};
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};

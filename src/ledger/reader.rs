@@ -39,6 +39,16 @@ pub struct Page<T> {
     pub next: Option<i64>,
 }
 
+/// A part of the list of holds.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldPage {
+    /// What the page holds.
+    pub items: Vec<Hold>,
+    /// Where the next page begins: its cursor. None at the end of the list.
+    pub next: Option<Uuid>,
+}
+
 /// Which batches a page shows, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batches {
@@ -152,14 +162,20 @@ impl<'a> Reader<'a> {
         balance_then_from(user, &self.client.query_typed_one(sql, &parameters).await?)
     }
 
-    /// The holds of an account that are neither captured nor released, the next to end first. One round trip.
+    /// A page of the account's holds that are neither captured nor released, the next to end first, after `cursor`. One round trip.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn holds(self, user: Uuid) -> Result<Vec<Hold>, Error> {
+    pub async fn holds(self, user: Uuid, cursor: Option<Uuid>, limit: u32) -> Result<HoldPage, Error> {
         let sql = include_str!("../../sql/ledger/hold_list.sql");
-        let rows = self.client.query_typed(sql, &[(&user, Type::UUID)]).await?;
-        rows.iter().map(|row| Ok(hold_from(row)?.1)).collect()
+        // One more tells whether there is a next page.
+        let rows = i64::from(limit).saturating_add(1);
+        let rows =
+            self.client.query_typed(sql, &[(&user, Type::UUID), (&cursor, Type::UUID), (&rows, Type::INT8)]).await?;
+        let full = usize::try_from(limit).unwrap_or(usize::MAX);
+        let holds = rows.iter().take(full).map(hold_from).collect::<Result<Vec<_>, _>>()?;
+        let next = holds.last().filter(|_| rows.len() > full).map(|(key, _)| *key);
+        Ok(HoldPage { items: holds.into_iter().map(|(_, hold)| hold).collect(), next })
     }
 
     /// Says whether the account covers work that will cost `required` points at `at`. One round trip.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use chrono::{DateTime, Utc};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
@@ -125,6 +126,13 @@ impl Collected {
     /// Shows the pool of this database, the first that is given.
     pub(super) fn show_pool(&self, database: &Database) {
         self.database.get_or_init(|| database.clone());
+    }
+
+    /// The arrears, and the cutoff up to which they are known.
+    pub(super) fn arrears(&self) -> Option<(DateTime<Utc>, i64)> {
+        let last = self.last();
+        let points = last.points.as_ref()?;
+        Some((DateTime::from_timestamp(points.at, 0)?, points.arrears))
     }
 
     fn last(&self) -> Arc<Snapshot> {

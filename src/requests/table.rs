@@ -299,12 +299,12 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     })
 }
 
-/// Counts the requests that are not posted, by state, in the order of [`State::ALL`].
+/// Counts the requests that are not posted, by state, in the order of [`State::ALL`]. Each count ends at `most`, where that is given.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn count(client: &Client) -> Result<Vec<(State, i64)>, tokio_postgres::Error> {
-    let rows = client.query(include_str!("../../sql/requests/request_count.sql"), &[]).await?;
+pub async fn count(client: &Client, most: Option<i64>) -> Result<Vec<(State, i64)>, tokio_postgres::Error> {
+    let rows = client.query(include_str!("../../sql/requests/request_count.sql"), &[&most]).await?;
     let mut counts: Vec<(State, i64)> =
         [State::Pending, State::Waiting, State::Refused, State::Parked].map(|state| (state, 0)).to_vec();
     for row in &rows {

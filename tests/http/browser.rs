@@ -117,6 +117,9 @@ impl Browser {
         self.look(width, scheme);
         let wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
         assert_eq!(self.run(wide), 0, "{name} is wider than {width} px");
+        let scrolls =
+            "return [...document.querySelectorAll('.table')].filter((at) => at.scrollWidth > at.clientWidth).length";
+        assert_eq!(self.run(scrolls), 0, "a table of {name} scrolls sideways at {width} px");
         if let Some(folder) = std::env::var_os("POINTSD_TEST_SCREENSHOTS") {
             let picture = self.devtools("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
             let picture = base64(picture["data"].as_str().unwrap());

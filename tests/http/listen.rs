@@ -117,7 +117,7 @@ fn tls_serves_other_machines_and_takes_a_renewed_certificate() {
     let mut site = Site::with(&config);
     site.address = site.address.replace("0.0.0.0", "127.0.0.1");
     let address = site.address.clone();
-    let ask = |trusted: &str| {
+    let send = |trusted: &str, request: &str| {
         let mut roots = rustls::RootCertStore::empty();
         let pem = std::fs::read(folder.path().join(trusted)).unwrap();
         roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
@@ -129,11 +129,26 @@ fn tls_serves_other_machines_and_takes_a_renewed_certificate() {
         let name = ServerName::try_from("points.example").unwrap();
         let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(&address).unwrap());
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer)
     };
+    let ask = |trusted: &str| send(trusted, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert!(ask("first.pem").unwrap().ends_with("ready\n"));
+    // A login: each cookie of the pages is for TLS alone.
+    let login = send("first.pem", "GET /login HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let (cookie, attributes) = login.split_once("set-cookie: ").unwrap().1.split_once(';').unwrap();
+    assert!(attributes.lines().next().unwrap().ends_with("; Secure"), "{login}");
+    let sign = cookie.split_once('=').unwrap().1;
+    let form = super::pages::form(&[("csrf", sign), ("token", &site.token), ("next", "/")]);
+    let login = format!(
+        "POST /login HTTP/1.1\r\nhost: x\r\norigin: https://x\r\ncookie: {cookie}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let login = send("first.pem", &login).unwrap();
+    let session = login.split_once("set-cookie: __Host-pointsd_session=").unwrap().1.lines().next().unwrap();
+    assert!(login.starts_with("HTTP/1.1 303") && session.ends_with("; Secure"), "{login}");
     // In the clear nothing is answered.
     assert_eq!(exchange(site.connect(), b"GET /readyz HTTP/1.1\r\n\r\n").find("HTTP"), None);
     write("second.pem");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Answer, Site, answer};
-use crate::program::{PATIENCE, call, eventually};
+use crate::program::{PATIENCE, call, eventually, wait};
 use crate::support::user;
 
 /// A text that does something where it is not escaped.
@@ -234,14 +234,28 @@ fn an_order_is_confirmed_carried_out_and_recorded() {
     assert_eq!(order("retry", "1", "Request 1 is pending again"), "Nothing was changed: it is done.");
     assert_eq!(order("resend", "1", "They get it a second time"), "Report 1 is being mailed again.");
     assert_eq!(order("cancel", "1", "Run 1 ends"), "Nothing was changed: there is no such run, or it is over already.");
+    // The heartbeat of its holder is fresh for an hour.
+    let held =
+        "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat, progress)
+                VALUES ('arrears', now(), 'manual', 'running', 1, 999, 'other', 1, now(), now() + interval '1 hour',
+                        '{\"done\": 500, \"total\": 2000}') RETURNING run";
+    let run: i64 = wait(async { site.database.client().await.query_one(held, &[]).await.unwrap().get(0) });
+    let mut watcher = Visitor::logged_in(&site, &site.token);
+    let page = watcher.page(&format!("/runs/{run}"));
+    assert!(page.contains("<progress value=\"500\" max=\"2000\"") && page.contains("25 %: 500 of 2,000"), "{page}");
+    let said = order("cancel", &run.to_string(), "ends after its current transaction");
+    assert_eq!(said, format!("Run {run} is cancelled."));
+    let page = watcher.page(&format!("/runs/{run}"));
+    assert!(
+        page.contains("badge cancelled") && page.contains("cancelled by test") && !page.contains("<progress"),
+        "{page}"
+    );
     let record = visitor.page("/orders");
-    for row in [
-        "<td>Pause</td><td>expiry</td>",
-        "<td>Run now</td><td>prune</td>",
-        "<td>Put back</td><td>2</td>",
-        "<td>Mail again</td><td>1</td>",
-    ] {
-        assert!(record.contains(&format!("<td>test</td>{row}")), "{row}: {record}");
+    for (action, subject) in [("Pause", "expiry"), ("Run now", "prune"), ("Put back", "2"), ("Mail again", "1")] {
+        let row = format!(
+            "<td data-label=\"Token\">test</td><td data-label=\"Order\">{action}</td><td data-label=\"Subject\">{subject}</td>"
+        );
+        assert!(record.contains(&row), "{row}: {record}");
     }
     eventually("the end of the run", || {
         let runs = visitor.page("/runs?job=prune&state=succeeded");

@@ -59,6 +59,21 @@ fn an_account_is_read_as_by_the_command_line() {
     assert_eq!(vec![get(&site, &format!("{account}/check?points=38"))], by_command(&["check", &name, "38"]));
     assert_eq!(get(&site, &format!("{account}/check?points=39"))["sufficient"], false);
     assert_eq!(get(&site, &format!("{account}/holds"))["items"], json!(by_command(&["holds", &name])));
+    // Holds that end at the same time are on pages, too.
+    let hold = |id: i32| json!({ "op": "hold", "user": user(1), "points": 1, "source_type": "tts", "source_id": id.to_string(), "until": "2098-01-01T00:00:00Z" });
+    post(&site.url, (1..=4).map(|id| hold(id).to_string()).collect::<Vec<_>>().join("\n")).expect(0);
+    let (mut path, mut listed) = (format!("{account}/holds?limit=2"), Vec::new());
+    loop {
+        let page = get(&site, &path);
+        listed.extend(
+            page["items"].as_array().unwrap().iter().map(|hold| hold["source_id"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("{account}/holds?limit=2&cursor={next}");
+    }
+    assert_eq!((listed.len(), listed.last().unwrap().as_str()), (5, "t3"));
+    listed.sort();
+    assert_eq!(listed, ["1", "2", "3", "4", "t3"]);
     assert_eq!(get(&site, &format!("{account}/batches"))["items"], json!(by_command(&["batches", &name])));
     let all = get(&site, &format!("{account}/batches?all=true"));
     assert_eq!(all["items"], json!(by_command(&["batches", &name, "--all"])));

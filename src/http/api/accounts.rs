@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::super::auth::MayRead;
 use super::super::{Problem, Server};
-use super::input::{Instant, Params, Place, Refusals, items, named, whole};
+use super::input::{Instant, Params, Place, Refusals, items, named};
 use crate::ledger::{
-    self, Batches, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, Hold, NextExpiry, Order, Page, Reader,
-    Statement, Then, Totals,
+    self, Batches, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, HoldPage, NextExpiry, Order, Page,
+    Reader, Statement, Then, Totals,
 };
 use crate::time::{Days, time_text};
 
@@ -165,20 +165,34 @@ pub(super) async fn check(
     Ok(Json(Reader::new(&client).check(user, points, Utc::now()).await?))
 }
 
+/// Which part of the holds.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HoldParams {
+    /// `next` of the page before.
+    cursor: Option<Uuid>,
+    /// How many, by default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
 /// The holds of an account that are neither consumed nor released, the next to end first.
 #[utoipa::path(
     get, path = "/v1/accounts/{user}/holds", tag = "accounts",
-    params(("user" = Uuid, Path, description = "The user of the account")),
-    responses((status = 200, description = "All of them", body = Page<Hold>), Refusals),
+    params(("user" = Uuid, Path, description = "The user of the account"), HoldParams),
+    responses((status = 200, description = "A page", body = HoldPage), Refusals),
     security(("token" = ["read"]))
 )]
 pub(super) async fn holds(
     State(server): State<Server>,
     _: MayRead,
     Place(user): Place<Uuid>,
-) -> Result<Json<Page<Hold>>, Problem> {
+    Params(params): Params<HoldParams>,
+) -> Result<Json<HoldPage>, Problem> {
+    let limit = items(params.limit)?;
     let client = server.reading().await?;
-    Ok(Json(whole(Reader::new(&client).holds(user).await?)))
+    Ok(Json(Reader::new(&client).holds(user, params.cursor, limit).await?))
 }
 
 /// Which batches.

@@ -24,8 +24,7 @@ use crate::time::time_text;
     security(("token" = ["read"]))
 )]
 pub(super) async fn status(State(server): State<Server>, _: MayRead) -> Result<Json<Status>, Problem> {
-    let (config, database) = (server.config(), &server.ledger()?.database);
-    Ok(Json(Status::read(database, &config, Utc::now()).await?))
+    Ok(Json(server.status().await?))
 }
 
 /// The jobs: when each runs next, and how it ended last.

@@ -18,7 +18,7 @@ const ENTRIES: u32 = 50;
 const BATCHES: u32 = 20;
 
 /// Holds on a page.
-const HOLDS: usize = 20;
+const HOLDS: u32 = 20;
 
 /// What is searched for.
 #[derive(Deserialize)]
@@ -44,6 +44,8 @@ pub(super) struct Cursors {
     after: Option<i64>,
     /// Open batches after this one.
     batch: Option<i64>,
+    /// Holds after this one.
+    hold: Option<Uuid>,
 }
 
 /// `/accounts/{user}`
@@ -56,7 +58,7 @@ pub(super) async fn account(
     let reader = Reader::new(&client);
     let balance = reader.balance(user, Utc::now()).await?;
     let batches = reader.batches(user, Batches::Open, cursors.batch, BATCHES).await?;
-    let holds = reader.holds(user).await?;
+    let holds = reader.holds(user, cursors.hold, HOLDS).await?;
     let filter = EntryFilter::default();
     // The page after the newest ones is read towards them, and shown the other way round.
     let (entries, older, newer) = match (cursors.after, cursors.before) {
@@ -74,8 +76,8 @@ pub(super) async fn account(
     };
     let content = context! {
         user => user.to_string(), balance => Value::from_serialize(balance), batches => Value::from_serialize(batches),
-        first_batch => cursors.batch.is_none(), holds => Value::from_serialize(holds.iter().take(HOLDS).collect::<Vec<_>>()),
-        more_holds => holds.len().saturating_sub(HOLDS), entries => Value::from_serialize(entries), older, newer,
+        first_batch => cursors.batch.is_none(), first_hold => cursors.hold.is_none(),
+        holds => Value::from_serialize(holds), entries => Value::from_serialize(entries), older, newer,
     };
     Ok(visitor.page("account.html", content))
 }

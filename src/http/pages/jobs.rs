@@ -10,6 +10,7 @@ use super::session::Visitor;
 use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
 use crate::jobs::{self, REGISTRY, RegisteredJob};
+use crate::language::Language;
 use crate::ledger::Page;
 use crate::messages::{Messages, args};
 use crate::reports;
@@ -30,7 +31,7 @@ pub(super) async fn job(visitor: Visitor, Place(name): Place<String>) -> Result<
     let runs = store.runs(Some(job.name), None, None, STRIP).await?;
     let settings = (job.settings)(&config);
     let content = context! {
-        view => job_view(&overview, &runs, &config, visitor.frame.messages.language()), runs => run_views(&runs),
+        view => job_view(&overview, &runs, &config, visitor.frame.messages.language()), runs => run_views(&runs, visitor.frame.messages),
         explanation => Value::from_serialize(Explanation::of(job, &config, now)),
         timeout => settings.timeout.as_secs(), retries => settings.retries,
         catch_up => catch_up(settings.catch_up, visitor.frame.messages), overlap => settings.overlap.to_string(),
@@ -62,7 +63,7 @@ pub(super) async fn runs(visitor: Visitor, Params(filter): Params<Filter>) -> Re
     let runs = store.runs(job.map(|job| job.name), state, filter.before, i64::from(one_more(ROWS))).await?;
     let Page { items, next } = page(runs, ROWS, |run| run.run);
     let content = context! {
-        runs => run_views(&items), next, first => filter.before.is_none(), job => job.map(|job| job.name), state => state.map(State::as_str),
+        runs => run_views(&items, visitor.frame.messages), next, first => filter.before.is_none(), job => job.map(|job| job.name), state => state.map(State::as_str),
         jobs => REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>(),
         states => State::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>(),
     };
@@ -71,7 +72,7 @@ pub(super) async fn runs(visitor: Visitor, Params(filter): Params<Filter>) -> Re
 
 /// `/runs/{run}`
 pub(super) async fn run(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
-    let store = visitor.server.store()?;
+    let (store, messages) = (visitor.server.store()?, visitor.frame.messages);
     let run = store.run(number).await?;
     let run = run.ok_or_else(|| Problem::not_found("there is no such run, or it was pruned; see the list of runs"))?;
     let report = match RegisteredJob::named(&run.job).filter(|job| job.makes_report) {
@@ -81,33 +82,36 @@ pub(super) async fn run(visitor: Visitor, Place(number): Place<i64>) -> Result<R
         }
         None => None,
     };
-    let content = context! { run => run_view(&run), counters => counters(&run), report };
+    let content = context! { run => run_view(&run, messages), counters => counters(&run, messages), report };
     Ok(visitor.page("run.html", content))
 }
 
 /// What a run counted: as its job tells it, or the numbers that this version finds.
-fn counters(run: &RunRow) -> Vec<Value> {
+fn counters(run: &RunRow, messages: Messages) -> Vec<Value> {
     let Some(kept) = &run.counters else { return Vec::new() };
     let counted = RegisteredJob::named(&run.job).and_then(|job| (job.counted)(kept.clone()).ok());
-    let mut told = counted.map(|counted| counted.counters.details()).unwrap_or_default();
+    let mut told = counted.map(|counted| counted.counters.details(messages)).unwrap_or_default();
     if told.is_empty() {
         let numbers = kept.as_object().into_iter().flatten().filter(|(_, value)| value.is_number());
-        told = numbers.map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let label = |name: &str| messages.find(&format!("counter-{}", name.replace('_', "-")), &[]);
+        told = numbers.map(|(name, value)| (label(name).unwrap_or_else(|| name.clone()), value.to_string())).collect();
     }
     told.into_iter().map(|(name, value)| context! { name, value }).collect()
 }
 
-fn run_views(runs: &[RunRow]) -> Vec<Value> {
-    runs.iter().map(run_view).collect()
+fn run_views(runs: &[RunRow], messages: Messages) -> Vec<Value> {
+    runs.iter().map(|run| run_view(run, messages)).collect()
 }
 
-fn run_view(run: &RunRow) -> Value {
+fn run_view(run: &RunRow, messages: Messages) -> Value {
     let result = match run.state {
-        State::Succeeded => jobs::summary(run),
+        State::Succeeded => jobs::summary(run, messages),
         State::Failed => run.error.clone().unwrap_or_default(),
         State::Running => String::new(),
         State::Skipped | State::Missed | State::Cancelled => run.why.clone().unwrap_or_default(),
     };
     let took = run.started.zip(run.finished).map(|(started, finished)| span_text(finished - started));
-    context! { result, took => took.unwrap_or_default(), progress => progress(run), ..Value::from_serialize(run) }
+    // What a daemon wrote down is in English.
+    let result_language = if run.state == State::Succeeded { messages.language() } else { Language::English };
+    context! { result, result_language => result_language.tag(), took => took.unwrap_or_default(), progress => progress(run), ..Value::from_serialize(run) }
 }

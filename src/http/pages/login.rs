@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use minijinja::context;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::render::Frame;
 use super::session::{LONGEST_SESSION, Signed, check_origin, cookie, cookie_name, forged, is_same};
@@ -79,7 +80,7 @@ pub(super) async fn log_in(
     if !holder.scopes.contains(&Scope::Read) {
         return refuse(StatusCode::FORBIDDEN, "scope");
     }
-    let id = server.sessions().begin(holder.token)?;
+    let id = server.sessions().begin(holder.token, Instant::now())?;
     let mut response = Redirect::to(on_this_host(&login.next)).into_response();
     let seconds = LONGEST_SESSION.as_secs();
     set_cookie(response.headers_mut(), &frame, cookie_name(frame.is_secure), &id, Some(seconds));

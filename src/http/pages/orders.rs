@@ -9,7 +9,7 @@ use super::session::{Signed, Visitor};
 use crate::access;
 use crate::http::api::input::Params;
 use crate::http::problem::Problem;
-use crate::jobs::RegisteredJob;
+use crate::jobs::{self, RegisteredJob};
 use crate::messages::{Messages, args};
 use crate::reports::{self, Resent};
 use crate::requests;
@@ -114,24 +114,55 @@ pub(super) async fn order(Signed { visitor, form: order }: Signed<Order>) -> Res
     let (subject, messages) = (order.subject()?, visitor.frame.messages);
     let outcome = carry_out(&visitor, order.action, &subject).await?;
     let client = visitor.server.reading().await?;
-    let (action, recorded) = (order.action.as_str(), outcome.as_ref().map_or_else(String::as_str, String::as_str));
-    access::record(&client, &visitor.holder, action, &order.subject, recorded).await?;
+    let action = order.action.as_str();
+    let recorded = match &outcome {
+        Ok(done) => done.clone(),
+        Err(why) => why.text(jobs::OPERATOR),
+    };
+    access::record(&client, &visitor.holder, action, &order.subject, &recorded).await?;
     let said = match &outcome {
         Ok(_) => messages.text(&format!("order-done-{action}"), args![label = subject.label(messages)]),
-        Err(why) => messages.text("order-not-done", args![why = why]),
+        Err(why) => messages.text("order-not-done", args![why = why.text(messages)]),
     };
     Ok(visitor.send_on(&subject.page(), said))
 }
 
+/// Why nothing was done.
+enum NotDone {
+    Busy { run: i64, job: String },
+    Over,
+    Request(Option<requests::State>),
+    Mail(Resent),
+}
+
+impl NotDone {
+    fn text(&self, messages: Messages) -> String {
+        match self {
+            NotDone::Busy { run, job } => {
+                messages.text("not-done-busy", args![run = run.to_string(), job = job.as_str()])
+            }
+            NotDone::Over => messages.label("not-done-over"),
+            NotDone::Request(None) => messages.label("not-done-request-unknown"),
+            NotDone::Request(Some(requests::State::Pending)) => messages.label("not-done-request-pending"),
+            NotDone::Request(Some(_)) => messages.label("not-done-request-done"),
+            NotDone::Mail(Resent::NoWay) => messages.label("not-done-mail-off"),
+            NotDone::Mail(Resent::NoRecipients { report, .. }) => {
+                messages.text("not-done-no-recipients", args![report = report.as_str()])
+            }
+            NotDone::Mail(_) => messages.label("not-done-report-unknown"),
+        }
+    }
+}
+
 /// Does what was ordered. Returns the outcome for the record, or why nothing was done.
-async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, String>, Problem> {
+async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, NotDone>, Problem> {
     let (server, config, by) = (&visitor.server, visitor.server.config(), visitor.holder.name.as_str());
     let store = server.store()?;
     Ok(match *subject {
         Subject::Job(job) => match action {
             Action::Run => match server.begin_run(job, None, false).await? {
                 Ok(run) => Ok(format!("run {}", run.run)),
-                Err(busy) => Err(format!("run {} of {} is under way already", busy.run, busy.job)),
+                Err(busy) => Err(NotDone::Busy { run: busy.run, job: busy.job }),
             },
             Action::Pause => {
                 job.pause(&store, &config, Some(by), Utc::now()).await.map(|()| Ok("paused".to_owned()))?
@@ -140,21 +171,21 @@ async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Resu
         },
         Subject::Run(run) => match store.cancel(run, by).await? {
             true => Ok("cancelled".to_owned()),
-            false => Err("there is no such run, or it is over already".to_owned()),
+            false => Err(NotDone::Over),
         },
         Subject::Request(request) => {
             let client = server.reading().await?;
             let found = requests::retry(&client, &[request]).await?;
-            match found.first().and_then(|found| found.reason_left()) {
-                None => Ok("pending".to_owned()),
-                Some(reason) => Err(reason.to_owned()),
+            match found.first() {
+                Some(found) if found.done() => Ok("pending".to_owned()),
+                found => Err(NotDone::Request(found.and_then(|found| found.was))),
             }
         }
         Subject::Report(report) => {
             let mut client = server.reading().await?;
             match reports::resend(&mut client, report, None, &config.mail).await? {
                 Resent::Written(mails) => Ok(format!("{} mails written", mails.len())),
-                other => Err(other.to_string()),
+                other => Err(NotDone::Mail(other)),
             }
         }
     })

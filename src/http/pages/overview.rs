@@ -1,7 +1,6 @@
 //! The overview: whether all is well, and where to look if not.
 
 use axum::response::Response;
-use chrono::Utc;
 use minijinja::{Value, context};
 
 use super::charts;
@@ -14,7 +13,7 @@ use crate::messages::{Messages, args};
 use crate::plain;
 use crate::reports;
 use crate::scheduler::RunRow;
-use crate::status::{Concern, JobOverview, Status, seconds_text};
+use crate::status::{Concern, JobOverview, MOST_COUNTED, seconds_text};
 
 /// Slots in the strip of a job.
 pub(super) const STRIP: i64 = 30;
@@ -22,8 +21,7 @@ pub(super) const STRIP: i64 = 30;
 /// `/`
 pub(super) async fn overview(visitor: Visitor) -> Result<Response, Problem> {
     let (server, config) = (&visitor.server, visitor.server.config());
-    let database = &server.ledger()?.database;
-    let status = Status::read(database, &config, Utc::now()).await?;
+    let status = server.status().await?;
     let store = server.store()?;
     let language = visitor.frame.messages.language();
     let mut jobs = Vec::with_capacity(status.jobs.len());
@@ -40,7 +38,9 @@ pub(super) async fn overview(visitor: Visitor) -> Result<Response, Problem> {
     }
     let messages = visitor.frame.messages;
     let concerns: Vec<Value> = status.look.iter().map(|concern| concern_view(concern, messages)).collect();
-    Ok(visitor.page("overview.html", context! { status => Value::from_serialize(&status), concerns, jobs, latest }))
+    let content =
+        context! { status => Value::from_serialize(&status), concerns, jobs, latest, most_counted => MOST_COUNTED };
+    Ok(visitor.page("overview.html", content))
 }
 
 /// A job with its last slots, the oldest first.

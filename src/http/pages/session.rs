@@ -42,9 +42,8 @@ struct Session {
 
 impl Sessions {
     /// Begins a session of a token, and returns the value of its cookie.
-    pub(super) fn begin(&self, token: i32) -> Result<String, access::Error> {
+    pub(super) fn begin(&self, token: i32, now: Instant) -> Result<String, access::Error> {
         let (id, csrf) = (access::random_text()?, access::random_text()?);
-        let now = Instant::now();
         let mut sessions = self.lock();
         sessions.retain(|_, session| session.ends > now);
         if sessions.len() >= MOST_SESSIONS {
@@ -72,9 +71,9 @@ impl Sessions {
         self.lock().get_mut(&key_of(id))?.said.take()
     }
 
-    fn find(&self, id: &str) -> Option<(i32, Arc<str>)> {
+    fn find(&self, id: &str, now: Instant) -> Option<(i32, Arc<str>)> {
         let sessions = self.lock();
-        let session = sessions.get(&key_of(id)).filter(|session| session.ends > Instant::now())?;
+        let session = sessions.get(&key_of(id)).filter(|session| session.ends > now)?;
         Some((session.token, Arc::clone(&session.csrf)))
     }
 
@@ -115,7 +114,7 @@ impl Visitor {
     async fn of_call(parts: &Parts, server: &Server) -> Result<Option<Visitor>, Problem> {
         let mut frame = Frame::of_call(server, &parts.headers, &parts.uri);
         let Some(id) = cookie(&parts.headers, cookie_name(frame.is_secure)) else { return Ok(None) };
-        let Some((token, csrf)) = server.sessions().find(id) else { return Ok(None) };
+        let Some((token, csrf)) = server.sessions().find(id, Instant::now()) else { return Ok(None) };
         let holder = server.ledger()?.tokens.holder(token, Utc::now()).await?;
         let Some(holder) = holder.filter(|holder| holder.scopes.contains(&Scope::Read)) else {
             server.sessions().end(id);
@@ -225,4 +224,27 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
         _ => false,
     };
     if is_ours { Ok(()) } else { Err(forged()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_after_twelve_hours_or_when_it_is_the_oldest_of_too_many() {
+        let (sessions, begin) = (Sessions::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let ids: Vec<String> =
+            (0..1_000).map(|nth| sessions.begin(nth, begin + second * nth as u32).unwrap()).collect();
+        let end = begin + Duration::from_secs(12 * 3600);
+        let found = |nth: usize, now: Instant| sessions.find(&ids[nth], now).map(|(token, _)| token);
+        assert_eq!((found(0, end - second), found(0, end), found(1, end)), (Some(0), None, Some(1)));
+        sessions.begin(1_000, end - second).unwrap();
+        assert_eq!((found(0, end - second), found(1, end - second), sessions.lock().len()), (None, Some(1), 1_000));
+        // Those that are over make room first.
+        sessions.begin(1_001, end + 500 * second).unwrap();
+        assert_eq!((found(500, end + 500 * second), found(501, end + 500 * second)), (None, Some(501)));
+        assert_eq!(sessions.lock().len(), 501);
+    }
 }
