@@ -171,7 +171,19 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
 /// # Errors
 /// If the database fails, or holds a document that this version cannot read.
 pub async fn load(client: &Client, document: i64) -> Result<Option<Document>, Error> {
-    let row = client.query_opt(include_str!("../../sql/reports/document_read.sql"), &[&document]).await?;
+    read(client, include_str!("../../sql/reports/document_read.sql"), document).await
+}
+
+/// The document of this number without its texts and tables.
+///
+/// # Errors
+/// If the database fails, or holds a document that this version cannot read.
+pub async fn load_charts(client: &Client, document: i64) -> Result<Option<Document>, Error> {
+    read(client, include_str!("../../sql/reports/document_charts.sql"), document).await
+}
+
+async fn read(client: &Client, sql: &str, document: i64) -> Result<Option<Document>, Error> {
+    let row = client.query_opt(sql, &[&document]).await?;
     let Some(row) = row else { return Ok(None) };
     let content: serde_json::Value = row.try_get(0)?;
     serde_json::from_value(content).map(Some).map_err(|source| Error::Unreadable { document, source })

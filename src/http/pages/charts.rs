@@ -1,4 +1,4 @@
-//! The facts and the charts of reports. A document may be large and never changes, so what pages show of it stays in memory.
+//! The facts and the charts of reports. A document never changes, so what pages show of it stays in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,8 +29,7 @@ pub(super) async fn load(server: &Server, client: &Client, number: i64) -> Resul
     if let Some((_, document)) = kept().iter().find(|(kept, _)| *kept == number) {
         return Ok(Some(Arc::clone(document)));
     }
-    let Some(mut document) = reports::load(client, number).await? else { return Ok(None) };
-    document.sections.retain(|section| matches!(section, Section::Chart(_)));
+    let Some(document) = reports::load_charts(client, number).await? else { return Ok(None) };
     let document = Arc::new(document);
     let mut kept = kept();
     if kept.len() >= KEPT {
