@@ -48,8 +48,8 @@ impl super::Counters for Counters {
 
     fn summary(&self, messages: Messages) -> String {
         let Counters { accounts, points, new, cleared, .. } = *self;
-        let arguments = args![points = points, accounts = accounts, new = new, cleared = cleared];
-        let mut text = messages.text("run-arrears", arguments);
+        let mut text =
+            messages.text("run-arrears", args![points = points, accounts = accounts, new = new, cleared = cleared]);
         if self.needs_attention() {
             text.push_str(&messages.label("arrears-headline-difference"));
         }

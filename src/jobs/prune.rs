@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::access;
 use crate::config::{Config, MailWay};
-use crate::messages::{Argument, Messages, args};
+use crate::messages::{Messages, args};
 use crate::numbers::grouped;
 use crate::private_files::Folder;
 use crate::proof::prune_findings;
@@ -101,9 +101,8 @@ pub struct Pruned {
 impl Counters for Pruned {
     fn summary(&self, messages: Messages) -> String {
         let parts = self.details(messages).into_iter().filter(|(_, count)| count != "0");
-        let part = |(what, count)| {
-            messages.text("run-pruned-part", &[("what", Argument::Text(what)), ("count", Argument::Text(count))])
-        };
+        let part =
+            |(what, count): (String, String)| messages.text("run-pruned-part", args![what = what, count = count]);
         let parts: Vec<String> = parts.map(part).collect();
         match parts.as_slice() {
             [] => messages.label("run-pruned-none"),
