@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::ledger::{Beyond, Kind, Posting, Reference};
+use crate::ledger::{Beyond, Kind, Money, Posting, Reference};
 use crate::prices;
 use crate::time::parse_time;
 
@@ -29,6 +29,10 @@ pub struct PostingFields {
     pub source_id: Option<String>,
     /// The order that paid for a recharge.
     pub order_id: Option<i64>,
+    /// What the customer paid for a recharge, 0 to 1,000,000,000,000,000 minor units of `currency`.
+    pub paid: Option<i64>,
+    /// The currency of `paid` (ISO 4217), such as CNY.
+    pub currency: Option<String>,
     /// The key of the consume, recharge or hold that is meant.
     pub of: Option<String>,
     /// Of a void: `used` (points that were used are taken too) or `remaining`.
@@ -56,7 +60,7 @@ pub struct PostingFields {
 }
 
 /// The columns that a CSV header may name: the fields above.
-pub const COLUMNS: [&str; 15] = [
+pub const COLUMNS: [&str; 17] = [
     "op",
     "user",
     "points",
@@ -64,6 +68,8 @@ pub const COLUMNS: [&str; 15] = [
     "source_type",
     "source_id",
     "order_id",
+    "paid",
+    "currency",
     "of",
     "beyond",
     "key",
@@ -117,7 +123,7 @@ impl Operation {
     /// The optional fields that it has, besides points, description and `at`, which all have.
     fn fields(self) -> &'static [&'static str] {
         match self {
-            Operation::Recharge => &["source", "order_id", "expires_at", "key"],
+            Operation::Recharge => &["source", "order_id", "paid", "currency", "expires_at", "key"],
             Operation::Consume => &["source_type", "source_id", "duration", "key"],
             Operation::Refund => &["source_type", "source_id", "of", "key"],
             Operation::Void => &["source", "order_id", "of", "beyond", "key"],
@@ -138,6 +144,8 @@ impl PostingFields {
             source_type: None,
             source_id: None,
             order_id: None,
+            paid: None,
+            currency: None,
             of: None,
             beyond: None,
             key: posting.key.clone(),
@@ -148,9 +156,10 @@ impl PostingFields {
             at: Some(posting.at),
         };
         match &posting.kind {
-            Kind::Recharge { source, order_id, expires_at } => {
+            Kind::Recharge { source, order_id, expires_at, paid } => {
                 (fields.source, fields.order_id) = (Some(source.clone()), *order_id);
                 fields.expires_at = *expires_at;
+                (fields.paid, fields.currency) = paid.map(|paid| (paid.amount, paid.currency.to_string())).unzip();
             }
             Kind::Consume { source_type, source_id, duration } => {
                 fields.op = Operation::Consume;
@@ -192,6 +201,7 @@ impl PostingFields {
                 source: needed("source", self.source)?,
                 order_id: self.order_id,
                 expires_at: self.expires_at,
+                paid: price(self.paid, self.currency.as_deref())?,
             },
             Operation::Consume => Kind::Consume {
                 source_type: needed("source_type", self.source_type)?,
@@ -230,6 +240,8 @@ impl PostingFields {
             ("source_type", self.source_type.is_some()),
             ("source_id", self.source_id.is_some()),
             ("order_id", self.order_id.is_some()),
+            ("paid", self.paid.is_some()),
+            ("currency", self.currency.is_some()),
             ("of", self.of.is_some()),
             ("beyond", self.beyond.is_some()),
             ("key", self.key.is_some()),
@@ -249,6 +261,19 @@ impl PostingFields {
             _ => "",
         };
         Err(format!("{field} does not belong to a {}{instead}", self.op.as_str()))
+    }
+}
+
+/// What was paid for a recharge, in its currency.
+pub fn price(paid: Option<i64>, currency: Option<&str>) -> Result<Option<Money>, String> {
+    match (paid, currency) {
+        (None, None) => Ok(None),
+        (Some(amount), Some(code)) => {
+            let currency = code.parse().map_err(|why| format!("currency: {why}"))?;
+            Ok(Some(Money { amount, currency }))
+        }
+        (Some(_), None) => Err("currency is missing: paid needs it".to_owned()),
+        (None, Some(_)) => Err("paid is missing: without it a currency says nothing".to_owned()),
     }
 }
 

@@ -12,7 +12,8 @@ GRANT INSERT (user_id, balance, total_recharged, total_consumed, total_expired, 
     ON pointsd.accounts TO :role;
 GRANT INSERT, UPDATE (remaining, expired, open) ON pointsd.batches TO :role;
 GRANT INSERT (user_id, seq, amount, balance_before, balance_after, at, run, refers_to, key, batch, drawing_rule, type, source_type,
-              source_id, description, duration, allocated_batches, allocated_points, asked)
+              source_id, description, duration, allocated_batches, allocated_points, asked, paid, currency,
+              allocated_paid)
     ON pointsd.entries TO :role;
 GRANT INSERT, UPDATE (at, until, seq, state) ON pointsd.holds TO :role;
 GRANT UPDATE ON pointsd.request_lanes TO :role;

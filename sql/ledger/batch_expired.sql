@@ -2,7 +2,7 @@
 -- consume that captures a hold counts from the hold on.
 -- $1 uuid[], $2 timestamptz[]: users of locked accounts, and the earliest consume of each, pairwise; $3 uuid[]: the keys of holds that
 -- consumes may capture
-SELECT b.user_id, b.batch, b.amount, b.remaining, b.expired, b.source, b.opened_at, b.expires_at
+SELECT b.user_id, b.batch, b.amount, b.remaining, b.expired, b.source, b.opened_at, b.expires_at, b.paid, b.currency
 FROM unnest($1::uuid[], $2::timestamptz[]) AS late (user_id, since)
 CROSS JOIN LATERAL (
     SELECT min(h.at) AS at

@@ -3,7 +3,7 @@
 -- recorded from and before, or null; $8 text: the type, or null; $9 text: the source type, or null; $10 bigint: at most so many
 SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
        allocated_batches, allocated_points, at, duration, description, refers_to, asked, key, drawing_rule,
-       recorded_at, correction
+       recorded_at, correction, paid, currency, allocated_paid
 FROM pointsd.entries
 WHERE bucket = 0 AND user_id = $1 AND seq > $2 AND seq < $3
   AND ($4::timestamptz IS NULL OR at >= $4) AND ($5::timestamptz IS NULL OR at < $5)

@@ -2,11 +2,11 @@
 -- for its column is not clamped.
 -- $1 uuid: the user
 WITH entry AS MATERIALIZED (
-    SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points
+    SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points, paid, currency
     FROM pointsd.entries
     WHERE bucket = 0 AND user_id = $1
 ), opened AS (
-    SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at
+    SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at, paid, currency
     FROM entry
     WHERE type IN ('recharge', 'refund')
 ), taken AS (
@@ -47,12 +47,12 @@ SELECT (SELECT jsonb_build_object(
                    'batch', b.batch,
                    'row', jsonb_build_object(
                        'amount', b.amount, 'remaining', b.remaining, 'expired', b.expired, 'open', b.open, 'source', b.source,
-                       'opened_at', (b.opened_at AT TIME ZONE 'UTC')::text || 'Z'),
+                       'opened_at', (b.opened_at AT TIME ZONE 'UTC')::text || 'Z', 'paid', b.paid, 'currency', b.currency),
                    -- Null if no recharge or refund opened the batch, or if its end is not after its opening.
                    'of_history', CASE WHEN o.named = o.batch AND b.expires_at > o.at AND isfinite(b.expires_at) THEN jsonb_build_object(
                        'amount', o.amount, 'remaining', o.amount - coalesce(t.points, 0), 'expired', coalesce(t.expired, 0),
                        'open', o.amount > coalesce(t.points, 0), 'source', o.source_type,
-                       'opened_at', (o.at AT TIME ZONE 'UTC')::text || 'Z') END)
+                       'opened_at', (o.at AT TIME ZONE 'UTC')::text || 'Z', 'paid', o.paid, 'currency', o.currency) END)
                    ORDER BY b.batch), '[]')
         FROM pointsd.batches AS b
         LEFT JOIN opened AS o ON o.batch = b.batch

@@ -15,7 +15,7 @@ WITH entry AS (
 ), batch AS (
     SELECT b.user_id, count(*) AS batches, max(b.batch) AS last, sum(b.remaining) AS remaining,
            sum(pointsd.batch_print(b)) AS print, sum(pointsd.batch_proof(b)) AS drawn,
-           sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at)) AS opened
+           sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at, b.paid, b.currency)) AS opened
     FROM pointsd.batches AS b
     WHERE b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(b.user_id) = ANY ($4))
@@ -38,7 +38,8 @@ WITH entry AS (
     GROUP BY e.user_id
 ), taken_back AS (
     SELECT DISTINCT r.user_id
-    FROM (SELECT user_id, refers_to, type, source_id, sum(amount) AS points
+    FROM (SELECT user_id, refers_to, type, source_id, sum(amount) AS points, sum(paid) AS paid,
+                 CASE WHEN min(currency) = max(currency) THEN min(currency) WHEN count(currency) > 0 THEN '' END AS currency
           FROM pointsd.entries
           WHERE $3::boolean AND bucket = 0 AND user_id >= $1 AND ($2::uuid IS NULL OR user_id < $2) AND refers_to IS NOT NULL
           GROUP BY user_id, refers_to, type, source_id) AS r
@@ -46,7 +47,7 @@ WITH entry AS (
         AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     LEFT JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = e.user_id AND b.batch = e.batch
         AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
-    WHERE NOT pointsd.is_taken_back(e, r.type, r.source_id, r.points, b.expired)
+    WHERE NOT pointsd.is_taken_back(e, r.type, r.source_id, r.points, b.expired, r.paid, r.currency)
     UNION
     SELECT r.user_id
     FROM pointsd.entries AS r

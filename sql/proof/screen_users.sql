@@ -19,13 +19,14 @@ WITH judged AS (
                AND h.open = a.open_holds AND h.sound IS NOT FALSE AND k.sound IS NOT FALSE
                AND NOT EXISTS (
                    SELECT
-                   FROM (SELECT refers_to, type, source_id, sum(amount) AS points
+                   FROM (SELECT refers_to, type, source_id, sum(amount) AS points, sum(paid) AS paid,
+                         CASE WHEN min(currency) = max(currency) THEN min(currency) WHEN count(currency) > 0 THEN '' END AS currency
                          FROM pointsd.entries
                          WHERE bucket = 0 AND user_id = u.user_id AND refers_to IS NOT NULL
                          GROUP BY refers_to, type, source_id) AS r
                    LEFT JOIN pointsd.entries AS of ON of.bucket = 0 AND of.user_id = u.user_id AND of.seq = r.refers_to
                    LEFT JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = u.user_id AND own.batch = of.batch
-                   WHERE NOT pointsd.is_taken_back(of, r.type, r.source_id, r.points, own.expired))
+                   WHERE NOT pointsd.is_taken_back(of, r.type, r.source_id, r.points, own.expired, r.paid, r.currency))
                AND NOT EXISTS (
                    SELECT FROM pointsd.entries AS r
                    WHERE r.bucket = 0 AND r.user_id = u.user_id AND r.refers_to IS NOT NULL AND r.type = 'refund'
@@ -45,7 +46,7 @@ WITH judged AS (
                coalesce(sum(pointsd.batch_print(o)), 0) AS print, coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn,
                coalesce(sum(pointsd.batch_print(o)) FILTER (WHERE o.batch <= c.batches), 0) AS proved_print,
                coalesce(sum(CASE WHEN o.batch <= c.batches THEN 0
-                                 ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at) END), 0) AS opened
+                                 ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at, o.paid, o.currency) END), 0) AS opened
         FROM pointsd.batches AS o
         WHERE o.bucket = 0 AND o.user_id = u.user_id) AS b
     CROSS JOIN LATERAL (

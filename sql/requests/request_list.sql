@@ -2,7 +2,7 @@
 -- $1 text: only of this state, or null; $2 bigint: only with a lower id, or null; $3 bigint: how many at most
 --
 -- Open requests are in the order of their ids within each lane alone, so the newest of each lane are taken.
-SELECT id, user_id, op, points, source, order_id, source_type, source_id, of, beyond, key, description, state, attempts, seq, code,
+SELECT id, user_id, op, points, source, order_id, paid, currency, source_type, source_id, of, beyond, key, description, state, attempts, seq, code,
        message, duration::text AS duration, to_json(at) #>> '{}' AS at, to_json(expires_at) #>> '{}' AS expires_at,
        to_json(until) #>> '{}' AS until,
        to_json(enqueued_at) #>> '{}' AS enqueued_at, to_json(retry_at) #>> '{}' AS retry_at,

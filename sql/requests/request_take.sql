@@ -4,7 +4,7 @@
 -- digits. A text that is too long is cut just beyond its limit, so that the ledger still refuses it.
 -- $1 smallint: the lane; $2, $3 bigint: ids; $4 bigint: how many at most; $5 bigint[]: only these ids, or null
 SELECT
-       r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id,
+       r.id, r.user_id, r.op, r.points, left(r.source, 65) AS source, r.order_id, r.paid, left(r.currency, 21) AS currency,
        CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
             WHEN r.expires_at IS NOT NULL THEN '1969-12-31Z' END AS expires_at,
        left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,

@@ -39,6 +39,12 @@ CREATE TABLE pointsd.accounts (
 -- the balance, every posting would write to it.
 CREATE INDEX accounts_in_arrears ON pointsd.accounts (bucket, user_id) WHERE in_arrears;
 
+-- The share of a price that `points` of `amount` points have after `gone` others, in whole minor units: all parts add up to the
+-- price. Numeric, because a product of the two may pass 64 bits, and `div`, because `/` rounds.
+CREATE FUNCTION pointsd.price_part(paid numeric, gone numeric, points numeric, amount numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN div($1 * ($2 + $3), nullif($4, 0)) - div($1 * $2, nullif($4, 0));
+
 -- Points recharged together. `open` is the mark that the indexes use. It changes once in a batch's life, so a consume,
 -- which changes only `remaining`, touches no index.
 CREATE TABLE pointsd.batches (
@@ -52,12 +58,16 @@ CREATE TABLE pointsd.batches (
     bucket     smallint    NOT NULL DEFAULT 0, -- the account's
     open       boolean     NOT NULL,
     source     text        NOT NULL,
+    -- Its price in minor units; both null without one. Points that are gone have released their share of it, rounded down.
+    paid       bigint,
+    currency   text,
     CONSTRAINT batches_pkey PRIMARY KEY (bucket, user_id, batch),
     CONSTRAINT batches_number_positive CHECK (batch > 0),
     CONSTRAINT batches_remaining_within_amount CHECK (remaining >= 0 AND remaining <= amount),
     CONSTRAINT batches_expired_within_amount CHECK (expired >= 0 AND expired <= amount),
     CONSTRAINT batches_open_while_points_remain CHECK (open = (remaining > 0)),
     CONSTRAINT batches_expire_after_opening CHECK (expires_at > opened_at),
+    CONSTRAINT batches_paid_in_a_currency CHECK ((paid IS NULL) = (currency IS NULL) AND paid >= 0),
     CONSTRAINT batches_expire_at_an_instant CHECK (isfinite(expires_at) AND isfinite(opened_at))
 ) WITH (fillfactor = 80);
 
@@ -94,6 +104,11 @@ CREATE TABLE pointsd.entries (
     allocated_points  bigint[]    NOT NULL, -- … and how many points of each
     asked             jsonb,                -- of a refund's or a void's first entry: what was asked for (ledger::Asked)
     correction        jsonb,                -- what an adjust entry set right: before, after, by whom and why
+    -- Money in minor units. Of a recharge or a refund what its batch opened with, of a void what goes back to the customer. What
+    -- each allocation released of its batch's price, a restore gave back; null where no allocation has money.
+    paid              bigint,
+    currency          text,
+    allocated_paid    bigint[],
     CONSTRAINT entries_pkey PRIMARY KEY (bucket, user_id, seq),
     -- Each statement prepares these anew, which takes a single posting longer than to check them. So no type is written twice.
     CONSTRAINT entries_seq_positive CHECK (seq > 0),
@@ -105,6 +120,8 @@ CREATE TABLE pointsd.entries (
             ELSE type = 'adjust' AND abs(balance_after - balance_before) = amount
         END),
     CONSTRAINT entries_allocations_paired CHECK (cardinality(allocated_batches) = cardinality(allocated_points)),
+    CONSTRAINT entries_paid_in_a_currency
+        CHECK ((paid IS NULL) = (currency IS NULL) AND cardinality(allocated_paid) = cardinality(allocated_points)),
     CONSTRAINT entries_batch_opened CHECK ((batch IS NOT NULL) = (type IN ('recharge', 'refund'))),
     CONSTRAINT entries_refer_to_earlier
         CHECK ((refers_to IS NOT NULL) = (type IN ('refund', 'void')) AND (refers_to IS NULL OR refers_to < seq)),

@@ -11,6 +11,7 @@ CREATE TABLE pointsd.requests (
     at          timestamptz NOT NULL DEFAULT now(),             -- when it happened
     expires_at  timestamptz,
     until       timestamptz,                                    -- when a hold ends
+    paid        bigint,                                         -- what a recharge cost, in minor units of currency
     enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     retry_at    timestamptz,                                    -- while it waits: when it is tried again
     finished_at timestamptz,                                    -- null while it is open
@@ -26,6 +27,7 @@ CREATE TABLE pointsd.requests (
     source_id   text,
     of          text,                                           -- the key of the posting that is refunded, voided or released
     beyond      text,                                           -- `remaining`: a void takes nothing that was used
+    currency    text,
     key         text,
     description text,
     duration    numeric,
@@ -123,12 +125,14 @@ CREATE FUNCTION pointsd.enqueue(
     source text DEFAULT NULL, order_id bigint DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
     source_type text DEFAULT NULL, source_id text DEFAULT NULL, duration numeric DEFAULT NULL,
     key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now(),
-    of text DEFAULT NULL, beyond text DEFAULT NULL, until timestamptz DEFAULT NULL
+    of text DEFAULT NULL, beyond text DEFAULT NULL, until timestamptz DEFAULT NULL,
+    paid bigint DEFAULT NULL, currency text DEFAULT NULL
 ) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
-                               description, at, of, beyond, until)
+                               description, at, of, beyond, until, paid, currency)
     VALUES (enqueue.op, enqueue.user_id, enqueue.points, enqueue.source, enqueue.order_id, enqueue.expires_at,
             enqueue.source_type, enqueue.source_id, enqueue.duration, enqueue.key, enqueue.description,
-            coalesce(enqueue.at, now()), enqueue.of, enqueue.beyond, enqueue.until)
+            coalesce(enqueue.at, now()), enqueue.of, enqueue.beyond, enqueue.until,
+            enqueue.paid, enqueue.currency)
     RETURNING id
 $$;

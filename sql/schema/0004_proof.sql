@@ -50,13 +50,16 @@ CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE s
         # coalesce(uuid_hash_extended(e.key, 1), 2) # coalesce(hashtextextended(e.source_id, 3), 4)
         # coalesce(hashint8extended(e.batch, 5), 6) # coalesce(hash_numeric_extended(e.duration, 7), 8)
         # coalesce(hashint8extended(e.run, 9), 10) # coalesce(jsonb_hash_extended(e.correction, 11), 12)
-        # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)))))))))));
+        # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)
+        # coalesce(hashint8extended(e.paid, 20), 0) # coalesce(hashtextextended(e.currency, 21), 0)
+        # coalesce(hash_array_extended(e.allocated_paid, 22), 0)))))))))));
 
 -- What never changes about a batch. What remains and what has expired does change: sums prove it.
 CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN uuid_hash_extended(b.user_id, hashint8extended(b.batch, hashint8extended(b.amount, hashtextextended(b.source,
         timestamp_hash_extended(b.opened_at AT TIME ZONE interval '0',
-        timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0', 1))))));
+        timestamp_hash_extended(b.expires_at AT TIME ZONE interval '0',
+        1 # coalesce(hashint8extended(b.paid, 2), 0) # coalesce(hashtextextended(b.currency, 3), 0)))))));
 
 -- The group of accounts whose sums are compared together with their checkpoints. There are 4096 groups: their sums stay
 -- in a processor's cache. With a sum for each of a million accounts, most of the time went into waiting for memory.
@@ -65,10 +68,11 @@ CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql 
 
 -- What a recharge or a refund and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
 -- an entry cannot overflow.
-CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz, paid bigint, currency text)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN hashint8extended($1, hashint8extended(1, $2) # hashtextextended($3, 2)
-                                # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)) >> 3;
+                                # timestamp_hash_extended($4 AT TIME ZONE interval '0', 3)
+                                # coalesce(hashint8extended($5, 4), 0) # coalesce(hashtextextended($6, 5), 0)) >> 3;
 
 -- A place in the chain of an account's entries: a number, and the balance there.
 CREATE FUNCTION pointsd.chain_print(seq bigint, balance bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -81,6 +85,19 @@ CREATE FUNCTION pointsd.batch_weight(user_id uuid, batch integer) RETURNS bigint
 -- The factor by which a batch's expired points are multiplied, made of other bits of the same hash.
 CREATE FUNCTION pointsd.expired_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (hashint4extended($2, uuid_hash_extended($1, 1)) >> 20 & 1048575) + 1;
+
+-- The factor by which the money of a batch is multiplied: few bits, because a price may be 10^15.
+CREATE FUNCTION pointsd.paid_weight(user_id uuid, batch integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (hashint4extended($2, uuid_hash_extended($1, 1)) >> 40 & 2047) + 1;
+
+-- The money of several allocations, weighted. Null where it comes to more than the highest price: the checks look at it then.
+CREATE FUNCTION pointsd.paid_proof(account uuid, batches integer[], money bigint[]) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN count(b) = count(*) AND coalesce(sum(abs(m::numeric)), 0) <= 1000000000000000
+                THEN coalesce(sum(pointsd.paid_weight($1, b)::numeric * m), 0)::bigint END
+    FROM unnest($2, $3) AS t (b, m);
+END;
 
 -- Several allocations, weighted. Null where they are not sound: each batch at most once, all parts positive, `fewest` to
 -- `most` points in total.
@@ -136,8 +153,13 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
         CASE WHEN e.seq > 0 AND e.amount <= 1000000000000 AND e.balance_before <= 9000000000000000000
                   AND e.balance_before >= -9000000000000000000 AND cardinality(e.allocated_batches) = cardinality(e.allocated_points)
                   -- Five minutes ahead of its recording at most; see the rule entry_time.
-                  AND e.at AT TIME ZONE interval '0' <= e.recorded_at AT TIME ZONE interval '5 minutes' THEN
+                  AND e.at AT TIME ZONE interval '0' <= e.recorded_at AT TIME ZONE interval '5 minutes'
+                  AND CASE WHEN e.paid IS NULL THEN e.currency IS NULL
+                           ELSE e.paid >= 0 AND e.currency IS NOT NULL AND e.type IN ('recharge', 'refund', 'void') END THEN
             pointsd.chain_print(e.seq, e.balance_after) - pointsd.chain_print(e.seq - 1, e.balance_before)
+            + CASE WHEN e.allocated_paid IS NULL THEN 0
+                   ELSE CASE e.type WHEN 'restore' THEN -1 ELSE 1 END
+                        * pointsd.paid_proof(e.user_id, e.allocated_batches, e.allocated_paid) END
             + CASE e.type
                 WHEN 'consume' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before - e.amount AND e.batch IS NULL
@@ -161,7 +183,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                 WHEN 'recharge' THEN
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
                               AND e.correction IS NULL AND e.key IS NOT NULL AND e.refers_to IS NULL AND e.asked IS NULL THEN
-                        e.amount + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at) + CASE cardinality(e.allocated_points)
+                        e.amount + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at, e.paid, e.currency) + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
                             WHEN 1 THEN CASE WHEN e.balance_before < 0 AND e.allocated_points[1] = least(e.amount, -e.balance_before)
                                                   AND e.allocated_batches[1] = e.batch
@@ -178,7 +200,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                     CASE WHEN e.amount > 0 AND e.balance_after = e.balance_before + e.amount AND e.batch > 0
                               AND e.correction IS NULL AND (e.key IS NULL) = (e.asked IS NULL)
                               AND e.refers_to > 0 AND e.refers_to < e.seq THEN
-                        e.amount * 1000039 + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at)
+                        e.amount * 1000039 + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at, e.paid, e.currency)
                         + pointsd.asked_proof(e.asked) - e.amount * 1009 - 1000121
                         + CASE cardinality(e.allocated_points)
                             WHEN 0 THEN CASE WHEN e.balance_before >= 0 THEN 0 END
@@ -225,7 +247,7 @@ CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUA
         + 1000033::numeric * a.total_expired + 1000039::numeric * a.total_refunded + 1000081::numeric * a.total_voided
         + 1000037::numeric * a.total_adjusted END;
 
--- A batch's part: what was taken from it, and what of it expired. A batch that is not sound in itself spoils the sum.
+-- A batch's part: what was taken from it, what of that expired, and what it released of the price. A batch that is not sound in itself spoils the sum.
 CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN coalesce(
         CASE WHEN b.batch > 0 AND b.amount > 0 AND b.amount <= 1000000000000 AND b.remaining >= 0
@@ -233,6 +255,10 @@ CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE s
                   AND b.expires_at > b.opened_at AND isfinite(b.expires_at) AND isfinite(b.opened_at)
              THEN pointsd.batch_weight(b.user_id, b.batch) * (b.amount - b.remaining)
                   + CASE WHEN b.expired = 0 THEN 0 ELSE pointsd.expired_weight(b.user_id, b.batch) * b.expired END
+                  + CASE WHEN b.paid IS NULL THEN CASE WHEN b.currency IS NULL THEN 0 END
+                         WHEN b.paid BETWEEN 0 AND 1000000000000000 AND b.currency IS NOT NULL
+                         THEN pointsd.paid_weight(b.user_id, b.batch)
+                              * pointsd.price_part(b.paid, 0, b.amount - b.remaining, b.amount)::bigint END
         END, 4503599627370449);
 
 -- The account's part as it was at the checkpoint. The sum of later entries begins there.
@@ -250,11 +276,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
                                      WHEN 'captured' THEN h.seq = consume.seq AND consume.at <= h.at END, false);
 
 -- Whether the entries that take back an entry are sound: all of one type, of the right entry, for its order or task, and no more
--- points than it had. A recharge also loses what expired of its batch.
-CREATE FUNCTION pointsd.is_taken_back(e pointsd.entries, type text, source_id text, points numeric, expired bigint) RETURNS boolean
+-- points than it had. A recharge also loses what expired of its batch. Voids return the share of its price, in its currency.
+CREATE FUNCTION pointsd.is_taken_back(e pointsd.entries, type text, source_id text, points numeric, expired bigint, paid numeric,
+                                      currency text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN coalesce(CASE $2 WHEN 'refund' THEN e.type = 'consume' AND $4 <= e.amount
-                            WHEN 'void' THEN e.type = 'recharge' AND $4 + $5 <= e.amount END
+                            WHEN 'void' THEN e.type = 'recharge' AND $4 + $5 <= e.amount
+                                AND $7 IS NOT DISTINCT FROM e.currency
+                                AND $6 IS NOT DISTINCT FROM pointsd.price_part(e.paid, 0, $4, e.amount) END
                     AND $3 IS NOT DISTINCT FROM e.source_id, false);
 
 -- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
@@ -265,11 +294,12 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
         CROSS JOIN LATERAL (SELECT coalesce(sum(p), 0) AS covered FROM unnest(c.allocated_points) AS p) AS s
         CROSS JOIN LATERAL (
             SELECT 'refund' AS source, '-infinity'::timestamptz AS expires_at, c.amount - s.covered AS points,
-                   c.amount - s.covered AS until
+                   c.amount - s.covered AS until, NULL::bigint AS paid, NULL::text AS currency
             UNION ALL
-            SELECT b.source, b.expires_at, t.points, c.amount - s.covered + t.until
-            FROM (SELECT batch, points, sum(points) OVER (ORDER BY nth DESC) AS until
-                  FROM unnest(c.allocated_batches, c.allocated_points) WITH ORDINALITY AS a (batch, points, nth)) AS t
+            SELECT b.source, b.expires_at, t.points, c.amount - s.covered + t.until, t.paid, b.currency
+            FROM (SELECT batch, points, paid, sum(points) OVER (ORDER BY nth DESC) AS until
+                  FROM unnest(c.allocated_batches, c.allocated_points, c.allocated_paid)
+                      WITH ORDINALITY AS a (batch, points, paid, nth)) AS t
             JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = r.user_id AND b.batch = t.batch
         ) AS part
         JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = r.user_id AND own.batch = r.batch
@@ -279,7 +309,10 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
         ) AS refunded
         WHERE c.bucket = 0 AND c.user_id = r.user_id AND c.seq = r.refers_to AND part.source = r.source_type
           AND refunded.until <= part.until AND refunded.until - r.amount >= part.until - part.points
-          AND own.expires_at >= part.expires_at);
+          AND own.expires_at >= part.expires_at AND r.currency IS NOT DISTINCT FROM part.currency
+          -- What the part had released comes back, in parts that add up to it.
+          AND r.paid IS NOT DISTINCT FROM pointsd.price_part(
+              part.paid, refunded.until - r.amount - (part.until - part.points), r.amount, part.points));
 
 -- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points.
 CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE

@@ -95,6 +95,8 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("source", 14),
             ("opened_at", 20),
             ("expires_at", 20),
+            ("paid", -12),
+            ("currency", 8),
         ],
         Table::Entries => &[
             ("user", 36),
@@ -113,6 +115,9 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("refers_to", -9),
             ("recorded_at", 27),
             ("correction", 10),
+            ("paid", -12),
+            ("currency", 8),
+            ("allocated_paid", 16),
         ],
     }
 }
@@ -138,9 +143,12 @@ fn fields(row: &Exported) -> Vec<String> {
             row.source.clone(),
             row.opened_at.clone(),
             row.expires_at.clone(),
+            or_empty(row.paid.map(|paid| paid.to_string())),
+            or_empty(row.currency.map(|currency| currency.to_string())),
         ],
         Exported::Entry(row) => {
             let entry = &row.entry;
+            let released = entry.allocations.iter().filter_map(|part| Some(format!("{}:{}", part.batch, part.paid?)));
             let allocations = entry.allocations.iter().map(|part| format!("{}:{}", part.batch, part.points));
             vec![
                 entry.user.to_string(),
@@ -159,6 +167,9 @@ fn fields(row: &Exported) -> Vec<String> {
                 or_empty(entry.refers_to.map(|seq| seq.to_string())),
                 row.recorded_at.clone(),
                 or_empty(row.correction.as_ref().map(ToString::to_string)),
+                or_empty(entry.paid.map(|paid| paid.to_string())),
+                or_empty(entry.currency.map(|currency| currency.to_string())),
+                released.collect::<Vec<_>>().join(" "),
             ]
         }
     }

@@ -7,7 +7,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time};
 use crate::bulk::ReplyJson;
 use crate::database::Database;
-use crate::ledger::{Allocation, EntryType, Hold, Kind, Posted, Poster, Posting, Reply};
+use crate::ledger::{Allocation, Currency, EntryType, Hold, Kind, Money, Posted, Poster, Posting, Reply};
 use crate::plain;
 use crate::time::time_text;
 
@@ -36,6 +36,12 @@ pub struct Recharge {
     /// The order that paid for the points; the same order is credited only once
     #[arg(long)]
     order_id: Option<i64>,
+    /// What the customer paid, in minor units (1999 is 19.99); for a source that is not promotional
+    #[arg(long, value_name = "UNITS", requires = "currency", allow_negative_numbers = true)]
+    paid: Option<i64>,
+    /// The currency of --paid (ISO 4217), such as CNY
+    #[arg(long, value_name = "CODE", requires = "paid")]
+    currency: Option<Currency>,
     /// When the points expire (RFC 3339); by default as configured
     #[arg(long)]
     expires_at: Option<Time>,
@@ -89,6 +95,7 @@ impl Recharge {
                 source: self.source,
                 order_id: self.order_id,
                 expires_at: self.expires_at.map(Time::into),
+                paid: self.paid.zip(self.currency).map(|(amount, currency)| Money { amount, currency }),
             },
             description: self.note.description,
             at: program.now_or(self.note.at),
@@ -189,6 +196,10 @@ fn posting_text(verb: &str, balance: &'static str, posted: &Posted, made_key: Op
     lines.extend(entry.refers_to.map(|seq| ("of", format!("entry {seq}"))));
     if let Some(batch) = entry.batch {
         lines.push(("opened", numbered("batch", "batches", batch.into(), posted.last_seq - entry.seq)));
+    }
+    if let Some((amount, currency)) = entry.paid.zip(entry.currency) {
+        let what = if entry.kind == EntryType::Void { "returned" } else { "price" };
+        lines.push((what, Money { amount, currency }.to_string()));
     }
     if let Some(duration) = entry.duration {
         lines.push(("duration", format!("{} s", duration.normalize())));

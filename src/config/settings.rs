@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::ledger::PointKind;
 use super::{Config, between, seconds};
 use crate::database;
 use crate::ledger::Rules;
@@ -27,8 +28,10 @@ impl From<&Config> for database::Settings {
 
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Rules {
+        let promotional = config.sources.iter().filter(|(_, source)| source.kind == Some(PointKind::Promotional));
         Rules {
             sources: config.sources.iter().map(|(name, source)| (name.clone(), source.expires)).collect(),
+            promotional: promotional.map(|(name, _)| name.clone()).collect(),
             term: config.expires,
             refund: config.refund,
             zone: config.time_zone,

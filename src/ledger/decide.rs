@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::holds::{Hold, HoldState};
+use super::money::Money;
 use super::posting::{Beyond, Kind, Posting};
 use super::reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
 use super::rules::{DRAWING_RULE, REFUND_SOURCE, Rules};
@@ -72,6 +73,8 @@ pub(crate) struct Batch {
     pub source: String,
     pub opened_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    /// Its price, where it has one.
+    pub paid: Option<Money>,
     pub state: BatchState,
 }
 
@@ -189,7 +192,9 @@ impl Account {
     fn post(&mut self, asking: &Asking, entries: &mut Vec<Entry>) -> Result<Posted, Refusal> {
         let begin = entries.len();
         match &asking.posting.kind {
-            Kind::Recharge { source, expires_at, .. } => self.post_recharge(asking, source, *expires_at, entries),
+            Kind::Recharge { source, expires_at, paid, .. } => {
+                self.post_recharge(asking, source, *expires_at, *paid, entries)
+            }
             Kind::Consume { source_type, .. } => self.post_consume(asking, source_type, entries),
             Kind::Refund { .. } => self.post_refund(asking, entries),
             Kind::Void { beyond, .. } => self.post_void(asking, *beyond, entries),
@@ -205,6 +210,7 @@ impl Account {
         asking: &Asking,
         source: &str,
         expires_at: Option<DateTime<Utc>>,
+        paid: Option<Money>,
         entries: &mut Vec<Entry>,
     ) -> Result<(), Refusal> {
         let (at, points) = (asking.at, asking.points()?);
@@ -221,7 +227,7 @@ impl Account {
         self.check_room_for_batches(1)?;
         self.expire(at, asking.rules, entries);
         self.total_recharged = total;
-        let batch = NewBatch { points, source, at, expires_at };
+        let batch = NewBatch { points, source, at, expires_at, paid };
         let entry = self.open_batch(EntryType::Recharge, &batch);
         entries.push(asking.sign(entry));
         Ok(())
@@ -264,8 +270,8 @@ impl Account {
         self.returned.insert(consume.seq, returned + points);
         let mut asked = Some(asking.asked(points, parts.len()));
         for part in parts {
-            let batch =
-                NewBatch { points: part.points, source: &part.source, at: asking.at, expires_at: part.expires_at };
+            let RefundPart { points, ref source, expires_at, paid } = part;
+            let batch = NewBatch { points, source, at: asking.at, expires_at, paid };
             let mut entry = self.open_batch(EntryType::Refund, &batch);
             entry.refers_to = Some(consume.seq);
             entry.asked = asked.take();
@@ -286,7 +292,7 @@ impl Account {
         points: i64,
     ) -> Result<Vec<RefundPart>, Refusal> {
         let covered: i64 = consume.allocations.iter().map(|part| part.points).sum();
-        let uncovered = Allocation { batch: 0, points: consume.amount - covered };
+        let uncovered = Allocation { batch: 0, points: consume.amount - covered, paid: None };
         let (mut skip, mut wanted, mut parts) = (returned, points, Vec::new());
         for part in std::iter::once(&uncovered).chain(consume.allocations.iter().rev()) {
             let skipped = skip.min(part.points);
@@ -299,11 +305,15 @@ impl Account {
             let least = asking.rules.refund_expires_at(asking.at);
             let part = if part.batch == 0 {
                 let expires_at = asking.rules.expires_at(REFUND_SOURCE, asking.at).unwrap_or(least);
-                RefundPart { points, source: REFUND_SOURCE.to_owned(), expires_at: expires_at.max(least) }
+                RefundPart { points, source: REFUND_SOURCE.to_owned(), expires_at: expires_at.max(least), paid: None }
             } else {
                 let drawn = self.batches.iter().find(|batch| batch.batch == part.batch);
                 let drawn = drawn.ok_or_else(|| Refusal::UnknownEntry(format!("batch {}", part.batch)))?;
-                RefundPart { points, source: drawn.source.clone(), expires_at: drawn.expires_at.max(least) }
+                // What the part had released. The recognised use is taken back, and deferred again.
+                let released = drawn.paid.zip(part.paid).map(|(price, released)| price.with(released));
+                let paid = released.map(|money| money.with(money.part(skipped, points, part.points)));
+                let expires_at = drawn.expires_at.max(least);
+                RefundPart { points, source: drawn.source.clone(), expires_at, paid }
             };
             parts.push(part);
         }
@@ -330,6 +340,8 @@ impl Account {
         if points > most {
             return Err(Refusal::ExceedsRecharge { seq: recharge.seq, most });
         }
+        // By what was voided of it alone: with what expires, the parts come to its price.
+        let paid = own.paid.map(|price| price.with(price.part(returned, points, own.amount)));
         let own = own.batch;
         let total = self.total_voided.checked_add(points).ok_or(Refusal::AccountFull)?;
         if self.is_orphaned() {
@@ -343,6 +355,7 @@ impl Account {
         entry.allocations = allocations;
         entry.refers_to = Some(recharge.seq);
         entry.asked = Some(asking.asked(points, 1));
+        (entry.paid, entry.currency) = paid.map(|paid| (paid.amount, paid.currency)).unzip();
         entries.push(Entry { source_id: recharge.source_id.clone(), ..asking.sign(entry) });
         Ok(())
     }
@@ -451,14 +464,14 @@ impl Account {
             if due.remaining == 0 {
                 continue;
             }
-            let points = due.take(due.remaining);
-            due.expired += points;
+            let part = due.take(due.remaining);
+            due.expired += part.points;
             due.change();
-            let (batch, source) = (due.batch, due.source.clone());
+            let source = due.source.clone();
             self.expired_until = self.expired_until.max(Some(due.expires_at));
-            self.total_expired += points;
-            let mut entry = self.entry(EntryType::Expire, points, &source, at);
-            entry.allocations.push(Allocation { batch, points });
+            self.total_expired += part.points;
+            let mut entry = self.entry(EntryType::Expire, part.points, &source, at);
+            entry.allocations.push(part);
             entry.description = rules.describe_expiry(&source);
             entries.push(entry);
         }
@@ -469,16 +482,18 @@ impl Account {
     fn open_batch(&mut self, kind: EntryType, new: &NewBatch) -> Entry {
         let settled = new.points.min(arrears(self.balance));
         self.last_batch += 1;
-        let batch = Batch {
+        let mut batch = Batch {
             batch: self.last_batch,
             amount: new.points,
-            remaining: new.points - settled,
+            remaining: new.points,
             expired: 0,
             source: new.source.to_owned(),
             opened_at: new.at,
             expires_at: new.expires_at,
+            paid: new.paid,
             state: BatchState::New,
         };
+        let settled = batch.take(settled);
         // The new batch has the highest number, so it comes after all that expire at the same instant.
         let place = self.batches.partition_point(|other| other.expires_at <= new.expires_at);
         if batch.remaining > 0 {
@@ -489,8 +504,9 @@ impl Account {
         self.batches.insert(place, batch);
         let mut entry = self.entry(kind, new.points, new.source, new.at);
         entry.batch = Some(self.last_batch);
-        if settled > 0 {
-            entry.allocations.push(Allocation { batch: self.last_batch, points: settled });
+        (entry.paid, entry.currency) = new.paid.map(|paid| (paid.amount, paid.currency)).unzip();
+        if settled.points > 0 {
+            entry.allocations.push(settled);
         }
         entry
     }
@@ -511,24 +527,22 @@ impl Account {
         let (mut wanted, mut allocations) = (points, Vec::new());
         while let Some(batch) = self.batches.get_mut(index).filter(|_| wanted > 0) {
             index += 1;
-            let number = batch.batch;
             let missing = (wanted - batch.remaining).max(0);
             let restored = if is_late { missing.min(batch.expired) } else { 0 };
             let drawn = wanted.min(batch.remaining + restored);
             if drawn == 0 {
                 continue;
             }
-            batch.remaining += restored;
-            batch.expired -= restored;
-            batch.take(drawn);
             wanted -= drawn;
-            allocations.push(Allocation { batch: number, points: drawn });
-            if restored > 0 {
-                batch.change();
+            if restored == 0 {
+                allocations.push(batch.take(drawn));
+            } else {
+                let (put_back, part) = batch.restore_and_take(restored, drawn);
+                allocations.push(part);
                 let source = batch.source.clone();
                 self.total_expired -= restored;
                 let mut entry = self.entry(EntryType::Restore, restored, &source, at);
-                entry.allocations.push(Allocation { batch: number, points: restored });
+                entry.allocations.push(put_back);
                 entry.description = rules.describe_restore(&source);
                 entries.push(entry);
             }
@@ -545,9 +559,8 @@ impl Account {
         let mut draw = |batch: &mut Batch| {
             let drawn = wanted.min(batch.remaining);
             if drawn > 0 {
-                batch.take(drawn);
                 wanted -= drawn;
-                allocations.push(Allocation { batch: batch.batch, points: drawn });
+                allocations.push(batch.take(drawn));
             }
         };
         self.batches.iter_mut().filter(|batch| batch.batch == own).for_each(&mut draw);
@@ -586,6 +599,8 @@ impl Account {
             duration: None,
             description: String::new(),
             refers_to: None,
+            paid: None,
+            currency: None,
             asked: None,
             key: None,
             drawing_rule: DRAWING_RULE,
@@ -604,6 +619,7 @@ struct NewBatch<'a> {
     source: &'a str,
     at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
+    paid: Option<Money>,
 }
 
 /// A part of a refund: the batch that it opens.
@@ -611,15 +627,32 @@ struct RefundPart {
     points: i64,
     source: String,
     expires_at: DateTime<Utc>,
+    paid: Option<Money>,
 }
 
 impl Batch {
-    fn take(&mut self, points: i64) -> i64 {
+    /// Takes points out. They release what the price's share of all points that are gone grows by.
+    fn take(&mut self, points: i64) -> Allocation {
+        let gone = self.amount - self.remaining;
         self.remaining -= points;
         if self.state == BatchState::Unchanged {
             self.state = BatchState::Drawn;
         }
-        points
+        Allocation { batch: self.batch, points, paid: self.paid.map(|price| price.part(gone, points, self.amount)) }
+    }
+
+    /// Puts expired points back and takes `drawn`: these among them, and others. The restore gives back what these points had released by
+    /// their expiry, so the draw releases it, and what it releases beyond.
+    fn restore_and_take(&mut self, restored: i64, drawn: i64) -> (Allocation, Allocation) {
+        let expired = |points| self.paid.map(|price| price.rest(points, self.amount));
+        let (before, after) = (expired(self.expired), expired(self.expired - restored));
+        let given_back = before.zip(after).map(|(before, after)| before - after);
+        self.expired -= restored;
+        self.change();
+        let part = self.take(drawn - restored);
+        let released = part.paid.zip(given_back).map(|(released, given_back)| released + given_back);
+        let put_back = Allocation { batch: self.batch, points: restored, paid: given_back };
+        (put_back, Allocation { points: drawn, paid: released, ..part })
     }
 
     fn change(&mut self) {
@@ -720,16 +753,34 @@ pub(crate) fn decide(
 
 /// The refusal of a posting, if it needs neither an account nor a clock to be known.
 pub(super) fn refuse_without_clock(posting: &Posting) -> Option<Refusal> {
-    if let Some(why) = posting.malformed() {
-        return Some(Refusal::Malformed(why));
-    }
+    malformed(posting).or_else(|| invalid_points(posting))
+}
+
+fn malformed(posting: &Posting) -> Option<Refusal> {
+    posting.malformed().map(Refusal::Malformed)
+}
+
+fn invalid_points(posting: &Posting) -> Option<Refusal> {
     posting.points.filter(|points| !(1..=MAX_POINTS).contains(points)).map(Refusal::InvalidPoints)
+}
+
+/// The refusal of a price for points that are a present.
+fn priced_present(posting: &Posting, rules: &Rules) -> Option<Refusal> {
+    match &posting.kind {
+        Kind::Recharge { source, paid: Some(_), .. } if rules.promotional.contains(source) => {
+            let why = "paid does not belong to a recharge from the promotional source";
+            Some(Refusal::Malformed(format!("{why} `{source}`: leave it out, or name the source that was paid")))
+        }
+        _ => None,
+    }
 }
 
 /// The refusal of a posting, if it needs no account to be known. `now` is the database's clock; `None` only where every posting of the
 /// group is refused without it.
 fn refuse_on_sight(posting: &Posting, rules: &Rules, now: Option<DateTime<Utc>>) -> Option<Refusal> {
-    if let Some(refusal) = refuse_without_clock(posting) {
+    if let Some(refusal) =
+        malformed(posting).or_else(|| priced_present(posting, rules)).or_else(|| invalid_points(posting))
+    {
         return Some(refusal);
     }
     if let Some(now) = now

@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::key::Reference;
+use super::money::{Currency, MAX_PAID, Money};
 use crate::time::to_microsecond;
 
 /// The longest source and source type, in characters: they are names, repeated in every entry.
@@ -49,6 +50,8 @@ pub enum Kind {
         order_id: Option<i64>,
         /// First instant at which they are expired. The default is the configured term of the source, counted from `at`.
         expires_at: Option<DateTime<Utc>>,
+        /// What the customer paid for them, 0 to [`MAX_PAID`] minor units. Points of a promotional source have no price.
+        paid: Option<Money>,
     },
     /// Draws points from the batches that were alive at `at`, soonest expiry first. What they do not cover becomes arrears.
     Consume {
@@ -100,7 +103,7 @@ pub enum Beyond {
 impl Posting {
     /// A recharge of `points` from `source`. It needs an order id or a key before it can be posted.
     pub fn recharge(user: Uuid, points: i64, source: impl Into<String>, at: DateTime<Utc>) -> Posting {
-        let kind = Kind::Recharge { source: source.into(), order_id: None, expires_at: None };
+        let kind = Kind::Recharge { source: source.into(), order_id: None, expires_at: None, paid: None };
         Posting { points: Some(points), ..Posting::of(user, kind, at) }
     }
 
@@ -156,6 +159,15 @@ impl Posting {
         self
     }
 
+    /// The same recharge with what the customer paid, in minor units. Other postings have no price and stay as they are.
+    #[must_use]
+    pub fn with_paid(mut self, amount: i64, currency: Currency) -> Posting {
+        if let Kind::Recharge { paid, .. } = &mut self.kind {
+            *paid = Some(Money { amount, currency });
+        }
+        self
+    }
+
     /// The same posting with a key of the caller's own.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<String>) -> Posting {
@@ -208,11 +220,14 @@ impl Posting {
             None => Err(format!("points is missing, a {op} needs it")),
         };
         match &self.kind {
-            Kind::Recharge { source, order_id, expires_at } => {
+            Kind::Recharge { source, order_id, expires_at, paid } => {
                 needs_points("recharge")?;
                 text("source", Some(source), MAX_NAME)?;
                 if let Some(expires_at) = expires_at {
                     time("expires_at", *expires_at)?;
+                }
+                if paid.is_some_and(|paid| !(0..=MAX_PAID).contains(&paid.amount)) {
+                    return Err(format!("paid is not within 0 to {MAX_PAID}: give minor units of the currency"));
                 }
                 if self.key.is_none() && order_id.is_none() {
                     return Err("a recharge needs an order_id or a key: without one, sending it again would \

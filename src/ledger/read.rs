@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::decide::arrears;
+use super::money::Currency;
 use super::reader::Reader;
 use super::reply::{Entry, serialize_time};
 use super::rows::{account_from, batch_from, entry_from};
@@ -175,6 +176,13 @@ pub struct ExportedBatch {
     pub opened_at: String,
     /// First instant at which they are gone, RFC 3339.
     pub expires_at: String,
+    /// What the customer paid for them, in minor units. None without a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
+    /// The currency of `paid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<String>))]
+    pub currency: Option<Currency>,
 }
 
 /// A row of `entries`.
@@ -353,6 +361,8 @@ pub(super) fn batch_of_export(user: Uuid, row: &Row) -> Result<ExportedBatch, Er
         source: batch.source,
         opened_at: time_text(batch.opened_at),
         expires_at: time_text(batch.expires_at),
+        paid: batch.paid.map(|paid| paid.amount),
+        currency: batch.paid.map(|paid| paid.currency),
     })
 }
 

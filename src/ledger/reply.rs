@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::holds::{Hold, HoldState};
+use super::money::Currency;
 use crate::numbers::MAX_POINTS;
 use crate::time::time_text;
 
@@ -313,6 +314,14 @@ pub struct Entry {
     pub description: String,
     /// Of a refund the number of its consume, of a void that of its recharge.
     pub refers_to: Option<i64>,
+    /// In minor units: what the batch of a recharge or a refund opened with, or what a void returns to the customer. None without
+    /// money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
+    /// The currency of `paid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "service", schema(value_type = Option<String>))]
+    pub currency: Option<Currency>,
     /// Of the first entry of a refund or a void: what was asked for.
     #[serde(skip)]
     pub asked: Option<Asked>,
@@ -345,6 +354,9 @@ pub struct Allocation {
     pub batch: i32,
     /// How many points.
     pub points: i64,
+    /// What they released of the batch's price, or what a restore gave back, in minor units. None where the batch has no price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
 }
 
 /// The type of an entry.

@@ -7,6 +7,7 @@ use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use super::decide::{Account, Batch, BatchState, LoadedHold};
+use super::money::{Currency, Money};
 use super::reply::{Allocation, Asked, Entry, EntryType};
 use super::session::Error;
 
@@ -65,7 +66,7 @@ columns! {
 }
 
 columns! {
-    /// Of batch_insert.
+    /// Of batch_insert and, for batches with a price, batch_insert_paid.
     NewBatchColumns<'a> of row: (Uuid, &'a Batch) {
         user_id: Uuid = row.0,
         batch: i32 = row.1.batch,
@@ -75,7 +76,10 @@ columns! {
         source: &'a str = &row.1.source,
         opened_at: DateTime<Utc> = row.1.opened_at,
         expires_at: DateTime<Utc> = row.1.expires_at,
+        paid: Option<i64> = row.1.paid.map(|paid| paid.amount),
+        currency: Option<String> = row.1.paid.map(|paid| paid.currency.to_string()),
     }
+    batch_insert { user_id, batch, amount, remaining, expired, source, opened_at, expires_at }
 }
 
 columns! {
@@ -109,7 +113,7 @@ columns! {
 type PlacedEntry<'a> = (&'a Entry, (i32, i32));
 
 columns! {
-    /// Of entry_insert_all, but for the allocations.
+    /// Of entry_insert_paid, but for the allocations.
     EntryColumns<'a> of row: PlacedEntry<'a> {
         user_id: Uuid = row.0.user,
         seq: i64 = row.0.seq,
@@ -128,6 +132,12 @@ columns! {
         batch: Option<i32> = row.0.batch,
         refers_to: Option<i64> = row.0.refers_to,
         asked: Option<Json<Asked>> = row.0.asked.map(Json),
+        paid: Option<i64> = row.0.paid,
+        currency: Option<String> = row.0.currency.map(|currency| currency.to_string()),
+    }
+    entry_insert_all {
+        user_id, seq, kind, amount, balance_before, balance_after, source_type, source_id, at, duration, description, key,
+        allocated_from, allocated_to, batch, refers_to, asked,
     }
     entry_insert {
         user_id, seq, kind, amount, balance_before, balance_after, source_type, source_id, at, duration, description, key,
@@ -140,6 +150,8 @@ columns! {
 pub(super) struct Allocations {
     pub(super) batches: Vec<i32>,
     pub(super) points: Vec<i64>,
+    /// Empty where no allocation of the group has money.
+    pub(super) paid: Vec<Option<i64>>,
 }
 
 impl Allocations {
@@ -151,6 +163,10 @@ impl Allocations {
         for allocation in &entry.allocations {
             self.batches.push(allocation.batch);
             self.points.push(allocation.points);
+            if allocation.paid.is_some() || !self.paid.is_empty() {
+                self.paid.resize(self.points.len() - 1, None);
+                self.paid.push(allocation.paid);
+            }
         }
         (before.saturating_add(1), places(&self.batches))
     }
@@ -182,6 +198,7 @@ pub(super) fn batch_from(row: &Row) -> Result<Batch, Error> {
         source: row.try_get("source")?,
         opened_at: row.try_get("opened_at")?,
         expires_at: row.try_get("expires_at")?,
+        paid: money_from(row)?,
         state: BatchState::Unchanged,
     })
 }
@@ -190,6 +207,8 @@ pub(super) fn entry_from(row: &Row) -> Result<Entry, Error> {
     let kind: &str = row.try_get("type")?;
     let kind = EntryType::parse(kind).ok_or_else(|| Error::Corrupt(format!("an entry of type `{kind}`")))?;
     let (batches, points): (Vec<i32>, Vec<i64>) = (row.try_get("allocated_batches")?, row.try_get("allocated_points")?);
+    let released: Option<Vec<Option<i64>>> = row.try_get("allocated_paid")?;
+    let paid = money_from(row)?;
     Ok(Entry {
         user: row.try_get("user_id")?,
         seq: row.try_get("seq")?,
@@ -200,13 +219,29 @@ pub(super) fn entry_from(row: &Row) -> Result<Entry, Error> {
         source_type: row.try_get("source_type")?,
         source_id: row.try_get("source_id")?,
         batch: row.try_get("batch")?,
-        allocations: batches.into_iter().zip(points).map(|(batch, points)| Allocation { batch, points }).collect(),
+        allocations: (batches.into_iter().zip(points).enumerate())
+            .map(|(nth, (batch, points))| {
+                let paid = released.as_ref().and_then(|released| released.get(nth).copied().flatten());
+                Allocation { batch, points, paid }
+            })
+            .collect(),
         at: row.try_get("at")?,
         duration: row.try_get("duration")?,
         description: row.try_get("description")?,
         refers_to: row.try_get("refers_to")?,
+        paid: paid.map(|paid| paid.amount),
+        currency: paid.map(|paid| paid.currency),
         asked: row.try_get::<_, Option<Json<Asked>>>("asked")?.map(|Json(asked)| asked),
         key: row.try_get("key")?,
         drawing_rule: row.try_get("drawing_rule")?,
     })
+}
+
+/// The price of a batch, or the money of an entry.
+fn money_from(row: &Row) -> Result<Option<Money>, Error> {
+    let Some(amount) = row.try_get("paid")? else { return Ok(None) };
+    let code: Option<&str> = row.try_get("currency")?;
+    let currency = code.and_then(Currency::stored);
+    let currency = currency.ok_or_else(|| Error::Corrupt(format!("money in the currency {code:?}")))?;
+    Ok(Some(Money { amount, currency }))
 }

@@ -1,6 +1,6 @@
 //! The choices of a business: its sources of points, how long points live, and the language of descriptions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -27,6 +27,8 @@ pub const NEVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799,
 pub struct Rules {
     /// The sources that a recharge may have, and how long their points live. Without a term of its own a source has `term`.
     pub sources: BTreeMap<String, Option<Term>>,
+    /// Those whose points are a present: a recharge from them has no price.
+    pub promotional: BTreeSet<String>,
     /// How long points live if nothing else says so.
     pub term: Term,
     /// How long points of a refund live at least.
@@ -119,6 +121,7 @@ impl Default for Rules {
     fn default() -> Rules {
         Rules {
             sources: BTreeMap::new(),
+            promotional: BTreeSet::new(),
             term: Term::days(180),
             refund: Term::days(30),
             zone: Zone::UTC,
@@ -356,7 +359,7 @@ mod tests {
     fn descriptions_in_both_languages() {
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
         let ordered = |order_id| Posting {
-            kind: Kind::Recharge { source: "gift".into(), order_id, expires_at: None },
+            kind: Kind::Recharge { source: "gift".into(), order_id, expires_at: None, paid: None },
             ..Posting::recharge(Uuid::nil(), 1, "gift", at)
         };
         let cases = [
@@ -366,8 +369,7 @@ mod tests {
         ];
         for (posting, english, chinese) in cases {
             for (language, sentence) in [(Language::English, english), (Language::SimplifiedChinese, chinese)] {
-                let (sources, term) = (BTreeMap::new(), Term::days(1));
-                let rules = Rules { sources, term, refund: term, zone: Zone::UTC, language };
+                let rules = Rules { language, ..Rules::default() };
                 assert_eq!(rules.describe(&posting, None), sentence);
             }
         }

@@ -143,6 +143,7 @@ statements! {
     balance = "balance.sql",
     batch_expired = "batch_expired.sql",
     batch_insert = "batch_insert.sql",
+    batch_insert_paid = "batch_insert_paid.sql",
     batch_named = "batch_named.sql",
     batch_open = "batch_open.sql",
     batch_orphan = "batch_orphan.sql",
@@ -150,6 +151,7 @@ statements! {
     batch_update_all = "batch_update_all.sql",
     entry_insert = "entry_insert.sql",
     entry_insert_all = "entry_insert_all.sql",
+    entry_insert_paid = "entry_insert_paid.sql",
     entry_known = "entry_known.sql",
     entry_returned = "entry_returned.sql",
     hold_known = "hold_known.sql",
@@ -374,19 +376,18 @@ impl Group<'_> {
         };
         let drawn = DrawnBatchColumns::from_rows(batches(BatchState::Drawn));
         let drawn_all = DrawnBatchColumns::from_rows(batches(BatchState::Changed));
-        let new = NewBatchColumns::from_rows(batches(BatchState::New));
+        let (new_paid, new): (Vec<_>, Vec<_>) = batches(BatchState::New).partition(|(_, batch)| batch.paid.is_some());
+        let (new, new_paid) = (NewBatchColumns::from_rows(new), NewBatchColumns::from_rows(new_paid));
         let holds = HoldColumns::from_rows(changed().flat_map(Account::changed_holds));
-        let mut allocations = Allocations::default();
-        let placed: Vec<_> = entries.iter().map(|entry| (entry, allocations.append(entry))).collect();
-        // An account's entries go into one statement, so that they are recorded in their order.
-        let is_common = |entry: &Entry| entry.batch.is_none() && entry.refers_to.is_none();
-        let other: HashSet<Uuid> = entries.iter().filter(|entry| !is_common(entry)).map(|entry| entry.user).collect();
-        let (common, all): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(entry, _)| !other.contains(&entry.user));
-        let (written, written_all) = (EntryColumns::from_rows(common), EntryColumns::from_rows(all));
-        let (mut entry_params, mut entry_params_all) = (written.entry_insert(), written_all.params());
+        let history = History::of(entries);
+        let allocations = &history.allocations;
         let of_group: [&(dyn ToSql + Sync); 3] = [&allocations.batches, &allocations.points, &DRAWING_RULE];
+        let (mut entry_params, mut entry_params_all) = (history.common.entry_insert(), history.all.entry_insert_all());
         entry_params.extend(of_group);
         entry_params_all.extend(of_group);
+        let mut entry_params_paid = history.paid.params();
+        entry_params_paid.extend(of_group);
+        entry_params_paid.push(&allocations.paid);
         let (client, statements) = (self.transaction.client, self.statements);
         // Accounts first: a lost race for a new one shows before anything else is written.
         let stored = async {
@@ -396,10 +397,12 @@ impl Group<'_> {
                 self.execute(&statements.account_update_all, updated_all.params(), updated_all.rows),
                 self.execute(&statements.batch_update, drawn.batch_update(), drawn.rows),
                 self.execute(&statements.batch_update_all, drawn_all.params(), drawn_all.rows),
-                self.execute(&statements.batch_insert, new.params(), new.rows),
+                self.execute(&statements.batch_insert, new.batch_insert(), new.rows),
+                self.execute(&statements.batch_insert_paid, new_paid.params(), new_paid.rows),
                 self.execute(&statements.hold_write, holds.params(), holds.rows),
-                self.execute(&statements.entry_insert, entry_params, written.rows),
-                self.execute(&statements.entry_insert_all, entry_params_all, written_all.rows),
+                self.execute(&statements.entry_insert, entry_params, history.common.rows),
+                self.execute(&statements.entry_insert_all, entry_params_all, history.all.rows),
+                self.execute(&statements.entry_insert_paid, entry_params_paid, history.paid.rows),
                 also.write(client, replies),
                 client.batch_execute("COMMIT"),
             )
@@ -421,6 +424,39 @@ impl Group<'_> {
             self.transaction.client.execute(statement, &params).await?;
         }
         Ok(())
+    }
+}
+
+/// A group's entries by the statement that writes them. Each column costs time, so most entries go without the rare ones.
+struct History<'a> {
+    common: EntryColumns<'a>,
+    /// With the batch, the reference and what was asked.
+    all: EntryColumns<'a>,
+    /// With money.
+    paid: EntryColumns<'a>,
+    allocations: Allocations,
+}
+
+impl<'a> History<'a> {
+    fn of(entries: &'a [Entry]) -> History<'a> {
+        let mut allocations = Allocations::default();
+        let placed: Vec<_> = entries.iter().map(|entry| (entry, allocations.append(entry))).collect();
+        let users = |belongs: fn(&Entry) -> bool| -> HashSet<Uuid> {
+            entries.iter().filter(|entry| belongs(entry)).map(|entry| entry.user).collect()
+        };
+        // An account's entries go into one statement, so that they are recorded in their order.
+        let other = users(|entry| entry.batch.is_some() || entry.refers_to.is_some());
+        let with_money =
+            users(|entry| entry.paid.is_some() || entry.allocations.iter().any(|part| part.paid.is_some()));
+        let (paid, rest): (Vec<_>, Vec<_>) =
+            placed.into_iter().partition(|(entry, _)| with_money.contains(&entry.user));
+        let (all, common): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(entry, _)| other.contains(&entry.user));
+        History {
+            common: EntryColumns::from_rows(common),
+            all: EntryColumns::from_rows(all),
+            paid: EntryColumns::from_rows(paid),
+            allocations,
+        }
     }
 }
 

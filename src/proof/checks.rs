@@ -119,12 +119,27 @@ pub static RULES: &[Rule] = &[
         "entry_asked",
         [Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "refund_consume" "void_recharge"]
     ),
+    rule!("batch_paid", [Account: "account_missing" "entry_numbers" "entry_type", Batch: "batch_recharge"]),
+    rule!(
+        "entry_paid",
+        [
+            Account: "account_missing" "entry_numbers" "entry_type" "entry_allocations",
+            Batch: "batch_recharge" "entry_batches" "batch_paid",
+            Entry: "entry_amount" "entry_restored",
+        ]
+    ),
+    rule!(
+        "entry_price",
+        // The price of a recharge, and what a consume released, are the measure of what goes back.
+        [Account: "account_missing" "entry_numbers" "entry_type" "entry_amount" "entry_allocations" "batch_recharge"
+            "refund_consume" "refund_batch" "void_recharge" "batch_paid" "entry_paid"]
+    ),
     rule!("hold_consume", [Account: "account_missing" "entry_numbers" "entry_type"]),
     rule!(
         "history_changed",
         [Account: "account_missing" "entry_numbers" "entry_type" "entry_time" "entry_asked" "entry_chain" "entry_amount"
             "batch_recharge" "entry_allocations" "batch_state" "entry_batches" "entry_restored" "refund_consume"
-            "refund_batch" "void_recharge" "hold_consume"]
+            "refund_batch" "void_recharge" "batch_paid" "entry_paid" "entry_price" "hold_consume"]
     ),
     rule!("account_balance", [Account: "entry_numbers"]),
     rule!("account_totals", [Account: "entry_numbers" "entry_type" "entry_chain" "entry_amount"]),

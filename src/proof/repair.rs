@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::checks::{Finding, examine};
 use crate::database::snapshot;
-use crate::ledger::{DRAWING_RULE, MAX_POINTS};
+use crate::ledger::{DRAWING_RULE, MAX_POINTS, released};
 
 /// The side that is kept where rows and history differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,9 @@ pub struct AdjustAllocation {
     pub batch: i32,
     /// How many points.
     pub points: i64,
+    /// What they release of the batch's price or, below zero, give back. None without a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
 }
 
 /// A row before and after a repair.
@@ -136,6 +139,10 @@ pub struct BatchRow {
     pub open: bool,
     pub source: String,
     pub opened_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
 }
 
 /// An account that no entry can repair.
@@ -263,8 +270,11 @@ async fn write_batches(client: &Client, change: &Change) -> Result<(), tokio_pos
     let expired: Vec<i64> = batches.iter().map(|batch| batch.after.expired).collect();
     let sources: Vec<&str> = batches.iter().map(|batch| batch.after.source.as_str()).collect();
     let opened_at: Vec<&str> = batches.iter().map(|batch| batch.after.opened_at.as_str()).collect();
-    let sql = include_str!("../../sql/proof/repair_batches.sql");
-    client.execute(sql, &[&change.user, &numbers, &amounts, &remaining, &expired, &sources, &opened_at]).await.map(drop)
+    let paid: Vec<Option<i64>> = batches.iter().map(|batch| batch.after.paid).collect();
+    let currencies: Vec<Option<&str>> = batches.iter().map(|batch| batch.after.currency.as_deref()).collect();
+    let columns: [&(dyn ToSql + Sync); 9] =
+        [&change.user, &numbers, &amounts, &remaining, &expired, &sources, &opened_at, &paid, &currencies];
+    client.execute(include_str!("../../sql/proof/repair_batches.sql"), &columns).await.map(drop)
 }
 
 async fn write_account(client: &Client, change: &Change) -> Result<(), tokio_postgres::Error> {
@@ -294,8 +304,10 @@ async fn insert_entry(
 ) -> Result<(), RepairError> {
     let AdjustEntry { seq, amount, balance_before, balance_after, allocations } = &change.entry;
     let (batches, points): (Vec<i32>, Vec<i64>) = allocations.iter().map(|part| (part.batch, part.points)).unzip();
+    let paid: Vec<Option<i64>> = allocations.iter().map(|part| part.paid).collect();
+    let paid = paid.iter().any(Option::is_some).then_some(paid);
     let correction = correction(plan, change, approval)?;
-    let columns: [&(dyn ToSql + Sync); 11] = [
+    let columns: [&(dyn ToSql + Sync); 12] = [
         &change.user,
         seq,
         amount,
@@ -307,6 +319,7 @@ async fn insert_entry(
         &points,
         &DRAWING_RULE,
         &correction,
+        &paid,
     ];
     client.execute(include_str!("../../sql/proof/repair_entry.sql"), &columns).await?;
     Ok(())
@@ -420,7 +433,9 @@ fn change_of(
             (after.remaining, after.open) = (row.remaining, row.remaining > 0);
             let points = of_history.remaining - row.remaining;
             if points != 0 {
-                allocations.push(AdjustAllocation { batch: *batch, points });
+                let of_price = |row: &BatchRow| released(row.paid?, row.amount - row.remaining, row.amount);
+                let paid = of_price(&after).zip(of_price(of_history)).map(|(after, before)| after - before);
+                allocations.push(AdjustAllocation { batch: *batch, points, paid });
             }
         }
         if after != *row {

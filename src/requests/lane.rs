@@ -544,6 +544,8 @@ fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Er
         source_type: row.try_get("source_type")?,
         source_id: row.try_get("source_id")?,
         order_id: row.try_get("order_id")?,
+        paid: row.try_get("paid")?,
+        currency: row.try_get("currency")?,
         of: row.try_get("of")?,
         beyond: row.try_get("beyond")?,
         key: row.try_get("key")?,

@@ -89,6 +89,12 @@ pub struct Listed {
     /// A recharge's order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<i64>,
+    /// What was paid for a recharge, in minor units of `currency`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<i64>,
+    /// The currency of `paid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
     /// When a recharge's points expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -206,7 +212,7 @@ pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, 
     let ops: Vec<&str> = fields.iter().map(|fields| fields.op.as_str()).collect();
     let (users, points, sources, orders, ends) = column!(user, points, source, order_id, expires_at);
     let (types, ids, durations, keys, descriptions) = column!(source_type, source_id, duration, key, description);
-    let (at, of, beyond, until) = column!(at, of, beyond, until);
+    let (at, of, beyond, until, paid, currencies) = column!(at, of, beyond, until, paid, currency);
     let rows = client
         .query(
             include_str!("../../sql/requests/request_insert.sql"),
@@ -226,6 +232,8 @@ pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, 
                 &of,
                 &beyond,
                 &until,
+                &paid,
+                &currencies,
             ],
         )
         .await?;
@@ -276,6 +284,8 @@ fn listed_from(row: &Row) -> Result<Listed, tokio_postgres::Error> {
         points: row.try_get("points")?,
         source: row.try_get("source")?,
         order_id: row.try_get("order_id")?,
+        paid: row.try_get("paid")?,
+        currency: row.try_get("currency")?,
         expires_at: time("expires_at")?,
         source_type: row.try_get("source_type")?,
         source_id: row.try_get("source_id")?,

@@ -94,6 +94,21 @@ fn each_bad_line_is_refused_with_its_reason_and_its_neighbours_post() {
         (with("\"points\":1", "\"points\":1,\"key\":\"\""), "key is empty"),
         (with("\"points\":1", "\"points\":1,\"source\":\"gift\""), "source does not belong to a consume"),
         (with("\"points\":1", "\"points\":1,\"order_id\":1"), "order_id does not belong to a consume"),
+        (with("\"points\":1", "\"points\":1,\"paid\":1"), "paid does not belong to a consume"),
+        (recharge(r#","source":"card","key":"k","paid":1"#), "currency is missing: paid needs it"),
+        (
+            recharge(r#","source":"card","key":"k","currency":"CNY""#),
+            "paid is missing: without it a currency says nothing",
+        ),
+        (recharge(r#","source":"card","key":"k","paid":1.5,"currency":"CNY""#), "paid: invalid type"),
+        (
+            recharge(r#","source":"card","key":"k","paid":1,"currency":"cny""#),
+            "currency: `cny` is no currency of ISO 4217",
+        ),
+        (
+            recharge(r#","source":"gift","key":"k","paid":1,"currency":"CNY""#),
+            "paid does not belong to a recharge from the promotional source `gift`",
+        ),
         (
             with("\"points\":1", "\"points\":1,\"expires_at\":\"2100-01-01T00:00:00Z\""),
             "expires_at does not belong to a consume",
@@ -716,4 +731,33 @@ fn a_csv_file_has_all_operations() {
     {
         assert!(lines.iter().any(|shown| shown == line), "no line {line}: {summary}");
     }
+}
+
+/// A price comes in by the command line, as NDJSON, as CSV and as a request, and goes out with the entry and the batch.
+#[test]
+fn a_price_in_every_way() {
+    let (_database, url) = database();
+    let user = ["--source", "card", "--paid", "1999", "--currency", "CNY", "--key", "a"];
+    let told = call(&url, &[&["recharge", USER, "7"], &user[..]].concat()).expect(0).stdout;
+    assert!(told.contains("price        19.99 CNY\n"), "{told}");
+    call(&url, &["recharge", USER, "7", "--source", "card", "--paid", "1999"]).expect(2);
+    let line = |key: &str| json!({"op": "recharge", "user": USER, "points": 3, "source": "card", "key": key, "paid": 500, "currency": "JPY"});
+    let posted = feed(on(&url, &["post", "-", "--json"]), format!("{}\n", line("b"))).expect(0).json();
+    assert_eq!((&posted["paid"], &posted["currency"]), (&json!(500), &json!("JPY")));
+    let csv = format!(
+        "op,user,points,source,key,paid,currency\nrecharge,{USER},1,card,c,0,KWD\nrecharge,{USER},1,card,d,,\n"
+    );
+    feed(on(&url, &["post", "-", "--csv"]), csv).expect(0);
+    feed(on(&url, &["enqueue", "-"]), format!("{}\n", line("e"))).expect(0);
+    let request = call(&url, &["requests", "--json"]).expect(0).jsons().remove(0);
+    assert_eq!((&request["paid"], &request["currency"]), (&json!(500), &json!("JPY")));
+    let voided = call(&url, &["void", USER, "3", "--of", "a", "--json"]).expect(0).json();
+    // 3 of 7 points; what the batch released has its place with each allocation.
+    assert_eq!((&voided["paid"], &voided["allocations"][0]["paid"]), (&json!(856), &json!(856)), "{voided}");
+    let batches = call(&url, &["export", "batches", "--csv"]).expect(0).stdout;
+    let ends: Vec<String> =
+        batches.lines().skip(1).map(|line| line.split(',').skip(8).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(ends, ["1999 CNY", "500 JPY", "0 KWD", " "]);
+    let entries = call(&url, &["export", "entries", "--csv"]).expect(0).stdout;
+    assert!(entries.lines().last().unwrap().ends_with(",,856,CNY,1:856"), "{entries}");
 }

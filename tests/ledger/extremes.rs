@@ -67,7 +67,7 @@ fn postings_at_bounds() -> Vec<(&'static str, &'static str, Posting)> {
         ("no key", "malformed", Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z"))),
         ("an order of any number", "posted", {
             let order_id = Some(i64::MIN);
-            let kind = Kind::Recharge { source: "gift".into(), order_id, expires_at: None };
+            let kind = Kind::Recharge { source: "gift".into(), order_id, expires_at: None, paid: None };
             Posting { kind, ..Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z")) }
         }),
         ("the first instant", "posted", consume(|p| p.at = at("1970-01-01T00:00:00Z"))),

@@ -3,10 +3,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
-use pointsd::ledger::{Beyond, Kind, MAX_POINTS, Posting, Reference};
+use pointsd::ledger::{Beyond, Kind, MAX_PAID, MAX_POINTS, Money, Posting, Reference};
 use uuid::Uuid;
 
-use crate::model::SOURCES;
+use crate::model::{PROMOTIONAL, SOURCES};
 use crate::{at, user};
 
 #[derive(Clone, Debug)]
@@ -92,13 +92,27 @@ fn recharge(rng: &mut Rng, number: usize, user: Uuid, points: i64, at: DateTime<
     let points = if (1..1_000).contains(&points) { 2 * points } else { points };
     let mut posting = Posting::recharge(user, points, *choose(rng, &SOURCES), at);
     let life = *choose(rng, &[-86_400, -1, 0, 1, 3_600, 86_400, 5 * 86_400, 20 * 86_400]);
-    if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
+    if let Kind::Recharge { source, order_id, expires_at, paid } = &mut posting.kind {
         *order_id = Some(number as i64);
+        *paid = price(rng, source);
         // Half of them when another one expires too, by the default.
         *expires_at =
             rng.bool().then(|| at + TimeDelta::seconds(life) + TimeDelta::nanoseconds(rng.i64(-1_500..1_500)));
     }
     posting
+}
+
+/// What a recharge cost, if anything: often hardly divisible by its points.
+fn price(rng: &mut Rng, source: &str) -> Option<Money> {
+    if rng.u8(..100) < if source == PROMOTIONAL { 95 } else { 35 } {
+        return None;
+    }
+    let amount = match rng.u8(..20) {
+        0 => *choose(rng, &[0, 1, MAX_PAID - 1, MAX_PAID, MAX_PAID + 1, -1, i64::MAX, i64::MIN]),
+        1..4 => rng.i64(0..20),
+        _ => rng.i64(0..100_000),
+    };
+    Some(Money { amount, currency: choose(rng, &["CNY", "CNY", "CNY", "JPY", "KWD"]).parse().unwrap() })
 }
 
 /// A refund, a void or a release of something that was posted, or of nothing.

@@ -23,6 +23,7 @@ mod histories;
 mod holds;
 mod migrations;
 mod model;
+mod money;
 mod order;
 mod properties;
 mod reads;

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use num_rational::Ratio;
 use pointsd::language::Language;
 use pointsd::ledger::{
-    Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, Posted, Posting, Reference, Reply, Rules, Term,
+    Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, MAX_PAID, Money, Posted, Posting, Reference,
+    Reply, Rules, Term,
 };
 use pointsd::time::Zone;
 use sha2::{Digest as _, Sha256};
@@ -18,6 +20,8 @@ use crate::support::rows::{AccountRow, BatchRow, HoldRow, Rows};
 
 /// Sources that recharges may have here.
 pub const SOURCES: [&str; 3] = ["card", "gift", "invite"];
+/// The source that is a present: its recharges have no price.
+pub const PROMOTIONAL: &str = "invite";
 /// Days that a batch lives: few, so that random histories see many expire.
 pub const LIFE_DAYS: u32 = 10;
 /// Days that points of a refund live at least.
@@ -27,6 +31,7 @@ pub const REFUND_DAYS: i64 = 4;
 pub fn rules() -> Rules {
     Rules {
         sources: SOURCES.iter().map(|source| ((*source).to_owned(), None)).collect(),
+        promotional: [PROMOTIONAL.to_owned()].into(),
         term: Term { length: Length::Hours(24 * LIFE_DAYS), end_of: None },
         refund: Term { length: Length::Hours(24 * REFUND_DAYS as u32), end_of: None },
         zone: Zone::UTC,
@@ -212,7 +217,7 @@ impl Account {
         let before = self.entries.len();
         match &posting.kind {
             Kind::Hold { until, .. } => return self.hold(posting, key, at, cut(*until)),
-            Kind::Recharge { source, expires_at, .. } => {
+            Kind::Recharge { source, expires_at, paid, .. } => {
                 let expires_at = expires_at.map_or(at + TimeDelta::days(i64::from(LIFE_DAYS)), cut);
                 if expires_at > super::at("9999-12-31T23:59:59.999999Z") {
                     return Err("malformed");
@@ -222,7 +227,7 @@ impl Account {
                 }
                 self.room(EntryType::Recharge, posting.points.unwrap())?;
                 self.expire(posting.user, at);
-                self.open_batch(posting, EntryType::Recharge, posting.points.unwrap(), source, at, expires_at);
+                self.open_batch(posting, EntryType::Recharge, posting.points.unwrap(), source, at, expires_at, *paid);
             }
             Kind::Consume { .. } => {
                 self.room(EntryType::Consume, posting.points.unwrap())?;
@@ -314,17 +319,21 @@ impl Account {
             }
             wanted -= points;
             let restored = (points - batch.remaining).max(0);
+            let (before, broken_before) = (released(batch), broken(batch));
             batch.expired -= restored;
             batch.remaining += restored - points;
             batch.open = batch.remaining > 0;
+            let given_back = minus(broken_before, broken(batch));
+            // What was used is what was released, less what expired.
+            let used = minus(minus(released(batch), broken(batch)), minus(before, broken_before));
             let (batch, source) = (batch.batch, batch.source.clone());
             if restored > 0 {
                 let mut entry = self.next_entry(posting.user, EntryType::Restore, restored, &source, at);
-                entry.allocations = vec![Allocation { batch, points: restored }];
+                entry.allocations = vec![Allocation { batch, points: restored, paid: given_back }];
                 entry.description = format!("Restore of expired {source} points");
                 self.entries.push(entry);
             }
-            allocations.push(Allocation { batch, points });
+            allocations.push(Allocation { batch, points, paid: used });
         }
         let entry = self.next_entry(posting.user, EntryType::Consume, posting.points.unwrap(), "", at);
         let Kind::Consume { duration, .. } = posting.kind else { unreachable!() };
@@ -342,26 +351,33 @@ impl Account {
         self.expire(posting.user, at);
         // One point after the other, the last drawn first; then neighbours of one batch are put together.
         let covered = consume.allocations.iter().map(|part| part.points).sum::<i64>();
-        let mut drawn: Vec<(Option<i32>, i64)> =
-            consume.allocations.iter().map(|part| (Some(part.batch), part.points)).collect();
+        let mut drawn: Vec<(Option<Allocation>, i64)> =
+            consume.allocations.iter().map(|part| (Some(*part), part.points)).collect();
         drawn.push((None, consume.amount - covered));
         let (mut from, mut parts) = (0, Vec::new());
-        for (batch, length) in drawn.into_iter().rev() {
+        for (part, length) in drawn.into_iter().rev() {
             let to = from + length;
             let points = to.min(returned + points) - from.max(returned);
+            let before = (returned - from).max(0);
             from = to;
             if points > 0 {
-                parts.push((batch, points));
+                // What was given back of the part by then, less what was before.
+                let share = |paid, points| floor(Ratio::new(i128::from(paid) * i128::from(points), i128::from(length)));
+                let money =
+                    part.and_then(|part| part.paid).map(|paid| share(paid, before + points) - share(paid, before));
+                parts.push((part.map(|part| part.batch), points, money));
             }
         }
         let asked = Asked { points: posting.points, beyond_used: true, posted: points, entries: parts.len() as i64 };
-        for (nth, (batch, points)) in parts.into_iter().enumerate() {
+        for (nth, (batch, points, money)) in parts.into_iter().enumerate() {
             let (source, expires_at) = match batch {
                 None => ("refund".to_owned(), at + TimeDelta::days(i64::from(LIFE_DAYS))),
                 Some(batch) => (self.batch(batch).source.clone(), self.batch(batch).expires_at),
             };
             let expires_at = expires_at.max(at + TimeDelta::days(REFUND_DAYS));
-            let entry = self.open_batch(posting, EntryType::Refund, points, &source, at, expires_at);
+            let drawn = batch.and_then(|batch| self.batch(batch).paid);
+            let paid = drawn.zip(money).map(|(price, amount)| Money { amount, ..price });
+            let entry = self.open_batch(posting, EntryType::Refund, points, &source, at, expires_at, paid);
             (entry.refers_to, entry.source_id) = (Some(consume.seq), consume.source_id.clone());
             entry.source_type = source;
             if posting.description.is_none() {
@@ -392,6 +408,9 @@ impl Account {
             return Err("exceeds_recharge");
         }
         self.room(EntryType::Void, points)?;
+        let returned = self.returned(recharge);
+        let share = |points| own.paid.map(|paid| floor(exact(paid, points, own.amount)));
+        let money = minus(share(returned + points), share(returned));
         self.expire(posting.user, at);
         let mut entry = signed(self.next_entry(posting.user, EntryType::Void, points, "", at), posting);
         let mut wanted = points;
@@ -402,11 +421,13 @@ impl Account {
             };
             let Some(next) = next else { break };
             let points = wanted.min(next.remaining);
+            let before = released(next);
             next.remaining -= points;
             next.open = next.remaining > 0;
             wanted -= points;
-            entry.allocations.push(Allocation { batch: next.batch, points });
+            entry.allocations.push(Allocation { batch: next.batch, points, paid: minus(released(next), before) });
         }
+        (entry.paid, entry.currency) = (money, own.paid.map(|paid| paid.currency));
         (entry.source_type, entry.source_id) = (recharge.source_type.clone(), recharge.source_id.clone());
         if posting.description.is_none() {
             let order = recharge.source_id.as_ref().map(|order| format!(", order {order}")).unwrap_or_default();
@@ -427,13 +448,16 @@ impl Account {
         source: &str,
         at: DateTime<Utc>,
         expires_at: DateTime<Utc>,
+        paid: Option<Money>,
     ) -> &mut Entry {
         let mut entry = signed(self.next_entry(posting.user, kind, points, source, at), posting);
         let settled = (-entry.balance_before).max(0).min(points);
         let number = i32::try_from(self.batches.len()).unwrap() + 1;
         if settled > 0 {
-            entry.allocations.push(Allocation { batch: number, points: settled });
+            let paid = paid.map(|paid| floor(exact(paid, settled, points)));
+            entry.allocations.push(Allocation { batch: number, points: settled, paid });
         }
+        (entry.paid, entry.currency) = (paid.map(|paid| paid.amount), paid.map(|paid| paid.currency));
         entry.batch = Some(number);
         self.batches.push(BatchRow {
             user: posting.user,
@@ -445,6 +469,7 @@ impl Account {
             source: source.to_owned(),
             opened_at: at,
             expires_at,
+            paid,
         });
         self.entries.push(entry);
         self.entries.last_mut().unwrap()
@@ -491,12 +516,13 @@ impl Account {
     fn expire(&mut self, user: Uuid, at: DateTime<Utc>) {
         while let Some(due) = self.next_to_draw(|batch| batch.expires_at <= at).map(|due| due.clone()) {
             let mut entry = self.next_entry(user, EntryType::Expire, due.remaining, &due.source, at);
-            entry.allocations = vec![Allocation { batch: due.batch, points: due.remaining }];
             entry.description = format!("Expiry of {} points", due.source);
-            self.entries.push(entry);
             let batch = self.batches.iter_mut().find(|batch| batch.batch == due.batch).unwrap();
             batch.expired += batch.remaining;
             (batch.remaining, batch.open) = (0, false);
+            let paid = minus(broken(batch), broken(&due));
+            entry.allocations = vec![Allocation { batch: due.batch, points: due.remaining, paid }];
+            self.entries.push(entry);
         }
     }
 
@@ -517,11 +543,36 @@ impl Account {
             duration: None,
             description: String::new(),
             refers_to: None,
+            paid: None,
+            currency: None,
             asked: None,
             key: None,
             drawing_rule: 1,
         }
     }
+}
+
+/// The exact share of a price.
+pub fn exact(price: Money, points: i64, amount: i64) -> Ratio<i128> {
+    Ratio::new(i128::from(price.amount) * i128::from(points), i128::from(amount))
+}
+
+fn floor(share: Ratio<i128>) -> i64 {
+    i64::try_from(share.floor().to_integer()).unwrap()
+}
+
+/// What a batch has released of its price.
+fn released(batch: &BatchRow) -> Option<i64> {
+    batch.paid.map(|price| floor(exact(price, batch.amount - batch.remaining, batch.amount)))
+}
+
+/// What expiry has released of it: rounded up, so that the used points are rounded down as if the others had never expired.
+fn broken(batch: &BatchRow) -> Option<i64> {
+    batch.paid.map(|price| i64::try_from(exact(price, batch.expired, batch.amount).ceil().to_integer()).unwrap())
+}
+
+fn minus(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.zip(b).map(|(a, b)| a - b)
 }
 
 fn adds(kind: EntryType) -> bool {
@@ -547,8 +598,11 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
     let bad = |longest, text: &str| text.is_empty() || longest_and_text(longest, text);
     let bad_time = |time: DateTime<Utc>| !(1970..=9999).contains(&chrono::Datelike::year(&cut(time)));
     let malformed = match &posting.kind {
-        Kind::Recharge { source, order_id, expires_at } => {
-            bad(64, source) || expires_at.is_some_and(bad_time) || posting.key.is_none() && order_id.is_none()
+        Kind::Recharge { source, order_id, expires_at, paid } => {
+            bad(64, source)
+                || expires_at.is_some_and(bad_time)
+                || posting.key.is_none() && order_id.is_none()
+                || paid.is_some_and(|paid| paid.amount < 0 || paid.amount > MAX_PAID || source == PROMOTIONAL)
         }
         Kind::Consume { source_type, source_id, duration } => {
             bad(64, source_type) || bad(255, source_id) || duration.is_some_and(|seconds| seconds < 0.into())

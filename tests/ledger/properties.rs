@@ -8,6 +8,7 @@ use pointsd::ledger::{Entry, EntryType, Posted, Poster, Posting};
 
 use crate::histories::{self, Op};
 use crate::model::{Answer, Model, rules};
+use crate::money;
 use crate::support::invariants::check_invariants;
 use crate::support::post_all;
 use crate::support::rows::{Rows, assert_same};
@@ -75,6 +76,7 @@ async fn check(histories: usize, length: usize, size: impl Fn(&mut fastrand::Rng
         *seen.entry("captured".to_owned()).or_default() += captured;
         assert_same(&rows, &model.rows(), &format!("history {history}"));
         check_invariants(&client).await;
+        money::check_lives(&rows, &format!("history {history}"));
     }
     // Histories that never come to the hard places would prove nothing.
     for what in [

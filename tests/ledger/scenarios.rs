@@ -1,5 +1,6 @@
 //! The histories in tests/scenarios, each with what must come of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
@@ -109,6 +110,7 @@ fn rules() -> Rules {
     let sources = ["wxpay", "alipay", "card", "gift", "invite", "compensation"];
     Rules {
         sources: sources.iter().map(|source| ((*source).to_owned(), None)).collect(),
+        promotional: BTreeSet::new(),
         term: Term::days(180),
         refund: Term::days(30),
         zone: Zone::UTC,

@@ -23,6 +23,9 @@ pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u
             consume(nth, rng.i64(1..70), on)
         };
         let mut posting = posting.with_key(format!("posting {number}"));
+        if rng.bool() {
+            posting = posting.with_paid(rng.i64(0..10_000), "CNY".parse().unwrap());
+        }
         posting.at += TimeDelta::seconds(i64::from(number));
         let posting = past.mix(rng, posting);
         session.post(&[posting], &rules()).await.unwrap();
@@ -61,6 +64,8 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
             ("source", "source || $n"),
             ("opened_at", "opened_at + make_interval(secs => $n)"),
             ("batch", "batch + 10000"),
+            ("paid", "coalesce(paid, 0) + abs($n)"),
+            ("currency", "coalesce(currency, '') || 'X'"),
             ("user_id", "gen_random_uuid()"),
         ],
     ),
@@ -77,6 +82,9 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
             ("correction", "'{}'"),
             ("refers_to", "CASE WHEN refers_to IS NULL THEN 1 END"),
             ("asked", "CASE WHEN asked IS NULL THEN '{}'::jsonb END"),
+            ("paid", "coalesce(paid, 0) + abs($n)"),
+            ("currency", "coalesce(currency, '') || 'X'"),
+            ("allocated_paid", "array_append(allocated_paid, $n::bigint)"),
             ("allocated_points", "array_append(allocated_points, $n::bigint)"),
             ("allocated_batches", "array_append(allocated_batches, 1)"),
             ("user_id", "gen_random_uuid()"),

@@ -101,7 +101,7 @@ async fn outcomes(client: &Client) -> Vec<String> {
 async fn recharge(database: &TestDatabase, users: u32) {
     let (begin, end) = (at("2026-01-01T00:00:00Z"), at("2100-01-01T00:00:00Z"));
     let recharge = |nth| Posting {
-        kind: Kind::Recharge { source: "gift".into(), order_id: Some(0), expires_at: Some(end) },
+        kind: Kind::Recharge { source: "gift".into(), order_id: Some(0), expires_at: Some(end), paid: None },
         ..Posting::recharge(user(nth), 1_000_000, "gift", begin)
     };
     database.session().await.post(&(0..users).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();

@@ -35,6 +35,7 @@ async fn each_outcome_and_its_reason() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let consume = "op, points, source_type, source_id";
+    let recharge = "op, points, source, order_id";
     let long = "'".to_owned() + &"é".repeat(2_000) + "'";
     let cases: Vec<(String, String, &str, &str)> = vec![
         ("op, points, source, order_id".into(), "'recharge', 10, 'gift', 1".into(), "posted", ""),
@@ -77,6 +78,14 @@ async fn each_outcome_and_its_reason() {
             "'recharge', 1, 'gift', 3, '2020-01-01'".into(),
             "refused",
             "already_expired",
+        ),
+        (format!("{recharge}, paid, currency"), "'recharge', 1, 'gift', 4, 199, 'CNY'".into(), "posted", ""),
+        (format!("{recharge}, paid"), "'recharge', 1, 'gift', 5, 199".into(), "refused", "currency is missing"),
+        (
+            format!("{recharge}, paid, currency"),
+            "'recharge', 1, 'gift', 6, 199, repeat('CNY', 9)".into(),
+            "refused",
+            "is no currency of ISO 4217",
         ),
         (consume.into(), "'consume', 2, 'tts', 'z'".into(), "posted", ""),
         ("op, of, at".into(), "'refund', 'nowhere', 'infinity'".into(), "refused", "at is outside"),
@@ -141,10 +150,11 @@ async fn each_outcome_and_its_reason() {
         assert!(said.contains(reason), "({columns}) ({values}) should say `{reason}`: {said}");
         assert_eq!(row.get::<_, i32>(3), 0, "({columns}) ({values})");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 7);
-    assert_eq!(number(&client, "SELECT balance FROM pointsd.accounts").await, 3);
+    assert_eq!(number(&client, "SELECT count(*) FROM pointsd.entries").await, 8);
+    assert_eq!(number(&client, "SELECT balance FROM pointsd.accounts").await, 4);
+    assert_eq!(number(&client, "SELECT paid FROM pointsd.batches WHERE currency = 'CNY'").await, 199);
     let stats = server.stop().await;
-    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (9, 3, 38, 0));
+    assert_eq!((stats.posted(), stats.replayed(), stats.refused(), stats.parked()), (10, 3, 40, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! All rows of the ledger, for comparison: everything but `recorded_at`.
 
 use chrono::{DateTime, Utc};
-use pointsd::ledger::{Allocation, Asked, Entry, EntryType};
+use pointsd::ledger::{Allocation, Asked, Currency, Entry, EntryType, Money};
 use tokio_postgres::Client;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -40,6 +40,7 @@ pub struct BatchRow {
     pub source: String,
     pub opened_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    pub paid: Option<Money>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Rows {
             .unwrap();
         let batches = client
             .query(
-                "SELECT user_id, batch, amount, remaining, open, source, opened_at, expires_at, expired
+                "SELECT user_id, batch, amount, remaining, open, source, opened_at, expires_at, expired, paid, currency
                  FROM pointsd.batches ORDER BY user_id, batch",
                 &[],
             )
@@ -78,7 +79,7 @@ impl Rows {
             .query(
                 "SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
                         allocated_batches, allocated_points, at, duration, description, key, drawing_rule,
-                        refers_to, asked
+                        refers_to, asked, paid, currency, allocated_paid
                  FROM pointsd.entries ORDER BY user_id, seq",
                 &[],
             )
@@ -121,6 +122,10 @@ impl Rows {
                     opened_at: row.get(6),
                     expires_at: row.get(7),
                     expired: row.get(8),
+                    paid: row
+                        .get::<_, Option<i64>>(9)
+                        .zip(currency(row, 10))
+                        .map(|(amount, currency)| Money { amount, currency }),
                 })
                 .collect(),
             entries: entries
@@ -137,7 +142,13 @@ impl Rows {
                     batch: row.get(8),
                     allocations: (row.get::<_, Vec<i32>>(9).into_iter())
                         .zip(row.get::<_, Vec<i64>>(10))
-                        .map(|(batch, points)| Allocation { batch, points })
+                        .zip(
+                            row.get::<_, Option<Vec<Option<i64>>>>(20)
+                                .into_iter()
+                                .flatten()
+                                .chain(std::iter::repeat(None)),
+                        )
+                        .map(|((batch, points), paid)| Allocation { batch, points, paid })
                         .collect(),
                     at: row.get(11),
                     duration: row.get(12),
@@ -145,6 +156,8 @@ impl Rows {
                     key: row.get(14),
                     drawing_rule: row.get(15),
                     refers_to: row.get(16),
+                    paid: row.get(18),
+                    currency: currency(row, 19),
                     asked: row.get::<_, Option<Json<Asked>>>(17).map(|Json(asked)| asked),
                 })
                 .collect(),
@@ -164,6 +177,10 @@ impl Rows {
                 .collect(),
         }
     }
+}
+
+fn currency(row: &tokio_postgres::Row, column: usize) -> Option<Currency> {
+    row.get::<_, Option<&str>>(column).map(|code| code.parse().unwrap())
 }
 
 /// Compares two ledgers and shows only where they differ.

@@ -58,6 +58,7 @@ pub(super) async fn request(visitor: Visitor, Place(id): Place<i64>) -> Result<R
 fn view(request: &Listed, messages: Messages) -> Value {
     // Every field is there, also those that JSON leaves out.
     let Listed { points, source, order_id, expires_at, source_type, source_id, of, beyond, until, .. } = request;
+    let Listed { paid, currency, .. } = request;
     let Listed { key, description, retry_at, finished_at, seq, code, message, .. } = request;
     // The message is in English and names the values. In another language a sentence for its code comes first.
     let code_text = || messages.find(&format!("refusal-{}", code.as_deref()?), &[]);
@@ -65,7 +66,7 @@ fn view(request: &Listed, messages: Messages) -> Value {
     context! {
         id => request.id, state => request.state, user => request.user.to_string(), op => request.op, points, source,
         order_id, expires_at, source_type, source_id, duration => request.duration.as_ref().map(|digits| digits.get()),
-        of, beyond, until, key, description, at => request.at, enqueued_at => request.enqueued_at,
+        paid, currency, of, beyond, until, key, description, at => request.at, enqueued_at => request.enqueued_at,
         attempts => request.attempts, retry_at, finished_at, seq, code, message, said,
     }
 }
