@@ -749,7 +749,7 @@ fn a_price_in_every_way() {
     );
     feed(on(&url, &["post", "-", "--csv"]), csv).expect(0);
     feed(on(&url, &["enqueue", "-"]), format!("{}\n", line("e"))).expect(0);
-    let request = call(&url, &["requests", "--json"]).expect(0).jsons().remove(0);
+    let request = call(&url, &["requests", "--json"]).expect(0).json()["requests"][0].clone();
     assert_eq!((&request["paid"], &request["currency"]), (&json!(500), &json!("JPY")));
     let voided = call(&url, &["void", USER, "3", "--of", "a", "--json"]).expect(0).json();
     // 3 of 7 points; what the batch released has its place with each allocation.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use pointsd::ledger::{Posting, Reference};
 use pointsd::proof::{Finding, RULES, examine};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::{TestDatabase, consume, finding, note_proved, post, rng, unguard, user, write_history};
+use super::{TestDatabase, consume, day, finding, note_proved, post, recharge, rng, unguard, user, write_history};
 use crate::support::rows::Rows;
 
 /// A manual change, where `$u` is user 1, and the exact findings.
@@ -692,12 +693,73 @@ async fn one_change_is_one_finding() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // Two rules follow from others, which report the cause. history_changed has its own tests.
+    // Two rules follow from others, which report the cause. history_changed and the rules about money have their own tests.
     let implied = ["account_identity", "account_remaining"];
-    for rule in RULES.iter().filter(|rule| rule.name != "history_changed") {
+    let elsewhere = ["history_changed", "batch_paid", "entry_paid", "entry_price"];
+    for rule in RULES.iter().filter(|rule| !elsewhere.contains(&rule.name)) {
         assert!(raw.contains(rule.name), "no hand breaks {}", rule.name);
         assert_eq!(told.contains(rule.name), !implied.contains(&rule.name), "{}", rule.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_change_of_money_is_one_finding() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    let work = Reference::Work { source_type: "tts".to_owned(), source_id: "task-2".to_owned() };
+    let price = recharge(1, 7, "card", (1, 60)).with_key("r").with_paid(1_999, "CNY".parse().unwrap());
+    let void = Posting::void(user(1), Reference::Key("r".to_owned()), day(4)).with_points(2);
+    let refund = Posting::refund(user(1), work, day(3)).with_points(1);
+    post(&mut database.session().await, &[price, consume(1, 3, 2), refund, void]).await;
+    unguard(&client).await;
+    let users = [user(1)];
+    let of = |rule: &str, batch: Option<i32>, seq: i64, expected: &str, found: &str| {
+        finding(1, rule, batch, seq, expected, found)
+    };
+    let hands = [
+        (
+            "UPDATE pointsd.batches SET paid = 2000 WHERE batch = 1",
+            of("batch_paid", Some(1), 1, "1999 CNY", "2000 CNY"),
+        ),
+        (
+            "UPDATE pointsd.batches SET currency = 'JPY' WHERE batch = 1",
+            of("batch_paid", Some(1), 1, "1999 CNY", "1999 JPY"),
+        ),
+        ("UPDATE pointsd.entries SET paid = 1998 WHERE seq = 1", of("batch_paid", Some(1), 1, "1998 CNY", "1999 CNY")),
+        (
+            "UPDATE pointsd.entries SET allocated_paid = '{859}' WHERE seq = 2",
+            of("entry_paid", Some(1), 2, "paid 856", "paid 859"),
+        ),
+        (
+            "UPDATE pointsd.entries SET allocated_paid = NULL WHERE seq = 2",
+            of("entry_paid", Some(1), 2, "paid 856", "no money"),
+        ),
+        (
+            "UPDATE pointsd.entries SET allocated_paid = '{571,1}' WHERE seq = 4",
+            of("entry_paid", None, 4, "money of 1 allocations", "money of 2"),
+        ),
+        ("UPDATE pointsd.entries SET paid = 570 WHERE seq = 4", of("entry_price", None, 4, "571 CNY", "570 CNY")),
+        (
+            "UPDATE pointsd.entries SET paid = 286 WHERE seq = 3; UPDATE pointsd.batches SET paid = 286 WHERE batch = 2",
+            of("entry_price", None, 3, "285 CNY", "286 CNY"),
+        ),
+        (
+            "UPDATE pointsd.entries SET paid = 5, currency = 'CNY' WHERE seq = 2",
+            of("entry_price", None, 2, "no money", "5 CNY"),
+        ),
+    ];
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(examined(&client, &users).await, [], "before any hand");
+    assert_eq!(suspects(&client, &users).await, [BTreeSet::new(), BTreeSet::new()], "before any hand");
+    for (hand, expected) in hands {
+        client.batch_execute("SAVEPOINT sound").await.unwrap();
+        client.batch_execute(hand).await.unwrap();
+        assert_eq!(examined(&client, &users).await, [expected], "{hand}");
+        assert_eq!(suspects(&client, &users).await, [users.into(), users.into()], "{hand}");
+        client.batch_execute("ROLLBACK TO sound").await.unwrap();
+    }
+    client.batch_execute("ROLLBACK").await.unwrap();
 }
 
 /// After a proof each immutable column is compared with its proved value, also columns that no other rule covers. Every
