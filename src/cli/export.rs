@@ -4,10 +4,11 @@ use anyhow::Context as _;
 use uuid::Uuid;
 
 use super::account::ThenArguments;
+use super::history::type_named;
 use super::output::Rows;
-use super::{Outcome, Program, WrongCall};
+use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Exported, Session, Table, Totals};
+use crate::ledger::{EntryFilter, EntryType, Exported, Session, Table, Totals};
 use crate::time::time_text;
 
 /// Exports a table of the ledger from one snapshot, a row a line, in the order of its key.
@@ -20,6 +21,24 @@ pub struct Export {
     user: Option<Uuid>,
     #[command(flatten)]
     then: ThenArguments,
+    /// Entries: only what was recorded at this time or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    recorded_from: Option<Time>,
+    /// Entries: only what was recorded before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    recorded_to: Option<Time>,
+    /// Entries: only what happened at this time or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    at_from: Option<Time>,
+    /// Entries: only what happened before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    at_to: Option<Time>,
+    /// Entries: only of this type: recharge, consume, expire, refund, void, restore or adjust
+    #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
+    kind: Option<EntryType>,
+    /// Entries: only of this kind of service, or this source of points
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
     /// Write CSV for a spreadsheet, with a byte order mark. A text that would be taken for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -35,11 +54,18 @@ enum Name {
 impl Export {
     /// Writes every row to standard output.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let table = match (self.table, self.then.then(program)?) {
+        let then = self.then.then(program)?;
+        let filter = self.filter();
+        if filter != EntryFilter::default() && !matches!(self.table, Name::Entries) {
+            let error = "--recorded-from, --recorded-to, --at-from, --at-to, --type and --source are for entries; leave them out, \
+                         or export entries";
+            return Err(WrongCall(error.to_owned()).into());
+        }
+        let table = match (self.table, then) {
             (Name::Accounts, None) => Table::Accounts,
             (Name::Accounts, Some(then)) => Table::AccountsThen(then),
             (Name::Batches, None) => Table::Batches,
-            (Name::Entries, None) => Table::Entries,
+            (Name::Entries, None) => Table::Entries(filter),
             (Name::Batches | Name::Entries, Some(_)) => {
                 let error = "--effective-at and --as-of are for accounts; leave them out, or export accounts";
                 return Err(WrongCall(error.to_owned()).into());
@@ -48,19 +74,31 @@ impl Export {
         program
             .with_ledger(async |database: &Database| {
                 let mut session = Session::connect(database).await?;
-                let mut rows = Rows::start(program.json, self.csv, columns(table))?;
+                let mut rows = Rows::start(program.json, self.csv, columns(&table))?;
                 let each = |row: Exported| rows.write(|| &row, |_| fields(&row)).context("the rows cannot be written");
-                session.export(table, self.user, each).await?;
+                session.export(&table, self.user, each).await?;
                 let none = if rows.count == 0 { "No rows." } else { "" };
                 Ok(rows.finish(|| none.to_owned())?)
             })
             .await?;
         Ok(Outcome::Done)
     }
+
+    fn filter(&self) -> EntryFilter {
+        let time = |time: Option<Time>| time.map(Into::into);
+        EntryFilter {
+            effective_from: time(self.at_from),
+            effective_before: time(self.at_to),
+            recorded_from: time(self.recorded_from),
+            recorded_before: time(self.recorded_to),
+            kind: self.kind,
+            source_type: self.source.clone(),
+        }
+    }
 }
 
 /// Columns in the order of `fields`, with a width that fits nearly every value. A negative width aligns to the right.
-fn columns(table: Table) -> &'static [(&'static str, i8)] {
+fn columns(table: &Table) -> &'static [(&'static str, i8)] {
     match table {
         Table::Accounts => &[
             ("user", 36),
@@ -98,11 +136,12 @@ fn columns(table: Table) -> &'static [(&'static str, i8)] {
             ("paid", -12),
             ("currency", 8),
         ],
-        Table::Entries => &[
+        Table::Entries(_) => &[
             ("user", 36),
             ("seq", -6),
             ("type", 8),
             ("amount", -12),
+            ("signed", -12),
             ("balance_before", -14),
             ("balance_after", -14),
             ("source_type", 14),
@@ -155,6 +194,7 @@ fn fields(row: &Exported) -> Vec<String> {
                 entry.seq.to_string(),
                 entry.kind.to_string(),
                 entry.amount.to_string(),
+                row.signed.to_string(),
                 entry.balance_before.to_string(),
                 entry.balance_after.to_string(),
                 entry.source_type.clone(),

@@ -83,7 +83,7 @@ pub struct StatementOf {
     limit: u32,
 }
 
-fn type_named(name: &str) -> Result<EntryType, String> {
+pub(super) fn type_named(name: &str) -> Result<EntryType, String> {
     EntryType::parse(name).ok_or_else(|| {
         let names = EntryType::ALL.map(EntryType::as_str).join(", ");
         format!("there is no such type; there are {names}")
@@ -187,7 +187,7 @@ fn entry_table(entries: &[ExportedEntry], zone: Zone) -> String {
             entry.seq.to_string(),
             local(entry.at, zone),
             entry.kind.to_string(),
-            grouped(i128::from(entry.balance_after) - i128::from(entry.balance_before)),
+            grouped(row.signed),
             grouped(entry.balance_after),
             entry.source_type.clone(),
             entry.description.clone(),

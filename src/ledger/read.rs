@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::decide::arrears;
 use super::money::Currency;
-use super::reader::Reader;
+use super::reader::{EntryFilter, Reader};
 use super::reply::{Entry, serialize_time};
 use super::rows::{account_from, batch_from, entry_from};
 use super::session::{Error, Session, Transaction};
@@ -112,7 +112,7 @@ pub struct Check {
 }
 
 /// A table of the ledger, for export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Table {
     /// One row a user.
     Accounts,
@@ -120,8 +120,8 @@ pub enum Table {
     AccountsThen(Then),
     /// All batches, also the closed ones.
     Batches,
-    /// The whole history.
-    Entries,
+    /// The history, or what a filter lets pass.
+    Entries(EntryFilter),
 }
 
 /// A row of an export.
@@ -192,6 +192,8 @@ pub struct ExportedEntry {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
+    /// By how much it moved the balance: its amount, below zero where it took points away.
+    pub signed: i64,
     /// When it was written, RFC 3339.
     pub recorded_at: String,
     /// Version of the rule by which its points were allocated.
@@ -225,13 +227,14 @@ impl<C: Deref<Target = Client>> Session<C> {
     }
 
     /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.
-    /// Memory does not grow with the table.
+    /// Memory does not grow with the table. A period of recording is found by an index, and its entries are sorted by the server;
+    /// any other filter is asked of entry by entry.
     ///
     /// # Errors
     /// Where the database fails, or `row` does: its error ends the export.
     pub async fn export<E: From<Error>>(
         &mut self,
-        table: Table,
+        table: &Table,
         user: Option<Uuid>,
         mut row: impl FnMut(Exported) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -239,20 +242,27 @@ impl<C: Deref<Target = Client>> Session<C> {
             Table::Accounts => include_str!("../../sql/ledger/export_accounts.sql"),
             Table::AccountsThen(_) => include_str!("../../sql/ledger/export_accounts_then.sql"),
             Table::Batches => include_str!("../../sql/ledger/export_batches.sql"),
-            Table::Entries => include_str!("../../sql/ledger/export_entries.sql"),
+            Table::Entries(_) => include_str!("../../sql/ledger/export_entries.sql"),
         };
         let (first, last) = user.map_or((Uuid::nil(), Uuid::max()), |user| (user, user));
         let client = self.client();
         let transaction = Transaction::begin(client);
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
-        // The reader of the rows may pause for as long as it likes.
-        client.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
+        // The reader of the rows may pause for as long as it likes, and the first row may wait for a sort.
+        let limits = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
+        client.batch_execute(limits).await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
-        let (as_of, effective_at) = if let Table::AccountsThen(then) = table { then.columns() } else { (None, None) };
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&first, &last];
-        if matches!(table, Table::AccountsThen(_)) {
-            parameters.extend([&as_of as &(dyn ToSql + Sync), &effective_at]);
-        }
+        let own: Vec<Box<dyn ToSql + Sync + Send>> = match table {
+            Table::Accounts | Table::Batches => Vec::new(),
+            Table::AccountsThen(then) => {
+                let (as_of, effective_at) = then.columns();
+                vec![Box::new(as_of), Box::new(effective_at)]
+            }
+            Table::Entries(filter) => filter.columns(),
+        };
+        let users: [&(dyn ToSql + Sync); 2] = [&first, &last];
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            users.into_iter().chain(own.iter().map(|value| &**value as &(dyn ToSql + Sync))).collect();
         let export = Cursor::open(client, "export", &declare, &parameters, EXPORT_ROWS).await.map_err(failed)?;
         while let Some(rows) = export.fetch(client).await.map_err(failed)? {
             for fetched in &rows {
@@ -324,7 +334,7 @@ pub(super) fn balance_then_from(user: Uuid, row: &Row) -> Result<BalanceThen, Er
     Ok(BalanceThen { user, balance, arrears, totals: Totals::from_row(row)? })
 }
 
-fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
+fn exported(table: &Table, row: &Row) -> Result<Exported, Error> {
     Ok(match table {
         Table::Accounts => {
             let account = account_from(row)?;
@@ -346,7 +356,7 @@ fn exported(table: Table, row: &Row) -> Result<Exported, Error> {
         }
         Table::AccountsThen(_) => Exported::AccountThen(balance_then_from(row.try_get("user_id")?, row)?),
         Table::Batches => Exported::Batch(batch_of_export(row.try_get("user_id")?, row)?),
-        Table::Entries => Exported::Entry(Box::new(entry_of_export(row)?)),
+        Table::Entries(_) => Exported::Entry(Box::new(entry_of_export(row)?)),
     })
 }
 
@@ -367,8 +377,10 @@ pub(super) fn batch_of_export(user: Uuid, row: &Row) -> Result<ExportedBatch, Er
 }
 
 pub(super) fn entry_of_export(row: &Row) -> Result<ExportedEntry, Error> {
+    let entry = entry_from(row)?;
     Ok(ExportedEntry {
-        entry: entry_from(row)?,
+        signed: entry.balance_after.saturating_sub(entry.balance_before),
+        entry,
         recorded_at: time_text(row.try_get("recorded_at")?),
         drawing_rule: row.try_get("drawing_rule")?,
         correction: row.try_get("correction")?,

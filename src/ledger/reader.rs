@@ -118,6 +118,27 @@ pub struct Statement {
     pub next_expiries: Vec<NextExpiry>,
 }
 
+impl EntryFilter {
+    /// The columns of export_entries. No entry is dated far ahead of its recording, so a begin by effective time is one of recording
+    /// as well, which has an index.
+    pub(super) fn columns(&self) -> Vec<Box<dyn ToSql + Sync + Send>> {
+        vec![
+            Box::new(self.effective_from.map(to_microsecond)),
+            Box::new(self.effective_before.map(to_microsecond)),
+            Box::new(self.first_recording().map(to_microsecond)),
+            Box::new(self.recorded_before.map(to_microsecond)),
+            Box::new(self.kind.map(EntryType::as_str)),
+            Box::new(self.source_type.clone()),
+        ]
+    }
+
+    /// The first instant at which an entry that passes may have been recorded.
+    fn first_recording(&self) -> Option<DateTime<Utc>> {
+        let effective = self.effective_from.map(|from| from.checked_sub_signed(CLOCK_TOLERANCE).unwrap_or(from));
+        self.recorded_from.max(effective)
+    }
+}
+
 /// Where a history parts at an instant, by the numbers of entries.
 struct Around {
     /// The last one recorded before it.
@@ -297,9 +318,7 @@ impl<'a> Reader<'a> {
 
     /// The numbers between which the entries of a filter's periods lie. None for an account that was never opened.
     async fn span(self, user: Uuid, filter: &EntryFilter) -> Result<Option<(i64, i64)>, Error> {
-        // No posting is dated further ahead of its recording.
-        let effective = filter.effective_from.map(|from| from.checked_sub_signed(CLOCK_TOLERANCE).unwrap_or(from));
-        let from = filter.recorded_from.max(effective);
+        let from = filter.first_recording();
         let Some(around) = self.around(user, from.unwrap_or(DateTime::UNIX_EPOCH)).await? else { return Ok(None) };
         let low = if from.is_some() { around.low } else { 0 };
         let high = match filter.recorded_before {
