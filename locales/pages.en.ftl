@@ -330,3 +330,53 @@ refusal-insufficient = The points are not there
 refusal-account_full = The account cannot hold more
 refusal-account_missing = The account does not exist
 refusal-account_damaged = The rows of the account were damaged by hand
+
+# The statement of a customer. Charts have none of these words.
+statement-title = Points statement
+statement-headline = Balance on { $at }: { n-points }
+statement-headline-arrears = Arrears on { $at }: { n-points }
+statement-days = { $first } to { $last }
+statement-period = Period
+statement-opening = Opening balance
+statement-closing = Closing balance
+statement-entries = Entries
+statement-numbers = no. { $first } to { $last }
+statement-one = no. { $number }
+statement-note = By the time of recording. What is recorded later stands in a later statement.
+statement-cut = These are the first { $shown } of { $all } entries. An export of the account's entries has all.
+statement-no-entries = No entries in this period.
+statement-number = No.
+statement-recorded = Recorded
+statement-effective = Happened on
+statement-happened = Happened
+statement-type = Type
+statement-for = For
+statement-reference = Reference
+statement-description = Description
+statement-balance = Balance
+statement-batches = Open batches
+statement-overdue = { $points ->
+    [one] { $points } of these points had reached its expiry and was not yet recorded as expired.
+   *[other] { $points } of these points had reached their expiry and were not yet recorded as expired.
+}
+statement-no-batches = No points were left.
+statement-opened = Issued
+statement-expires = Expires
+statement-never = never
+statement-left = Points left
+statement-holds = Reserved points
+statement-holds-note = As of now. Points that are reserved are still in the balance.
+statement-since = Since
+statement-until = Until
+table-entries = Entries
+table-open-batches = Open batches
+table-holds = Reserved points
+
+page-statement = Statement
+page-statement-about = By the time of recording: the statement of a month that is over never changes.
+page-month = Month
+form-text = Text
+form-html = Page
+form-xlsx = Workbook (XLSX)
+form-csv = CSV
+form-json = JSON

@@ -20,7 +20,7 @@ pub struct Document {
     pub title: String,
     /// The slot of its run.
     pub slot: DateTime<Utc>,
-    /// The run that made it.
+    /// The run that made it; 0 for none.
     pub run: i64,
     /// The instant of the snapshot that it shows.
     pub as_of: DateTime<Utc>,
@@ -46,6 +46,8 @@ pub enum Tone {
     Attention,
     /// Something is wrong and must be corrected.
     Bad,
+    /// It says nothing of it, as a statement: no badge.
+    None,
 }
 
 impl Tone {
@@ -55,6 +57,7 @@ impl Tone {
             Tone::Good => "good",
             Tone::Attention => "attention",
             Tone::Bad => "bad",
+            Tone::None => "none",
         }
     }
 }

@@ -22,4 +22,9 @@ impl Language {
             Language::SimplifiedChinese => "zh-CN",
         }
     }
+
+    /// The language of this tag.
+    pub fn named(tag: &str) -> Option<Language> {
+        [Language::English, Language::SimplifiedChinese].into_iter().find(|language| language.tag() == tag)
+    }
 }

@@ -5,7 +5,7 @@ mod zone;
 use std::time::Duration;
 
 use chrono::{
-    DateTime, Datelike as _, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta,
+    DateTime, Datelike as _, MappedLocalTime, Months, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta,
     TimeZone as _, Timelike as _, Utc,
 };
 
@@ -98,7 +98,7 @@ pub struct Days {
     pub last: NaiveDate,
     /// When the first one begins.
     pub from: DateTime<Utc>,
-    /// When the last one ends, or now if it is under way.
+    /// When the last one ends: to come if it is under way.
     pub before: DateTime<Utc>,
 }
 
@@ -125,8 +125,20 @@ impl Days {
         if last > today {
             return Err(format!("the last day, {last}, has not begun in {}; give {today} at the latest", zone.name()));
         }
-        let end = last.succ_opt().map_or(now, |day| start_of_day(day, zone));
-        Ok(Days { first, last, from: start_of_day(first, zone), before: end.min(now) })
+        let before = last.succ_opt().map_or(now, |day| start_of_day(day, zone));
+        Ok(Days { first, last, from: start_of_day(first, zone), before })
+    }
+
+    /// The days of a month, such as `2026-10`; those that have begun of the one under way.
+    ///
+    /// # Errors
+    /// Says what was wrong with it, and what to give instead.
+    pub fn month(month: &str, zone: Zone, now: DateTime<Utc>) -> Result<Days, String> {
+        let first = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d")
+            .map_err(|_| format!("`{month}` is not a month; write it such as 2026-10"))?;
+        let last = first.checked_add_months(Months::new(1)).and_then(|next| next.pred_opt()).unwrap_or(first);
+        let today = now.with_timezone(&zone).date_naive();
+        Days::new(Some(first), Some(last.min(today.max(first))), zone, now)
     }
 }
 

@@ -151,7 +151,7 @@ fn next_expiry(next: Option<NextExpiry>, zone: Zone) -> String {
 }
 
 /// The day, with the time of day where that is not midnight.
-pub(super) fn day_or_time(at: DateTime<Utc>, zone: Zone) -> String {
+fn day_or_time(at: DateTime<Utc>, zone: Zone) -> String {
     let local = at.with_timezone(&zone);
     if local.time() == NaiveTime::MIN {
         local.format("%Y-%m-%d").to_string()

@@ -1,18 +1,13 @@
-//! `batches`, `entries` and `statement`: the history of one account.
+//! `batches` and `entries`: the history of one account.
 
-use chrono::NaiveDate;
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::account::day_or_time;
 use super::jobs::local;
-use super::output::{counted, facts, grouped, table};
-use super::{Outcome, Program, Time, WrongCall};
+use super::output::{grouped, table};
+use super::{Outcome, Program, Time};
 use crate::database::Database;
-use crate::ledger::{
-    self, Batches, EntryFilter, EntryType, ExportedBatch, ExportedEntry, NEVER, Order, Page, Reader, Statement,
-};
-use crate::time::{Days, Zone, time_text};
+use crate::ledger::{Batches, EntryFilter, EntryType, ExportedBatch, ExportedEntry, NEVER, Order, Page, Reader};
+use crate::time::{Zone, time_text};
 
 /// Lists the batches of an account that have points left, the next to expire first.
 #[derive(clap::Args)]
@@ -62,25 +57,6 @@ pub struct EntriesOf {
     /// Only of this kind of service, or this source of points
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
-}
-
-/// Shows what happened to an account in a period: opening balance, entries, closing balance, and the points that expire next.
-///
-/// The days are those of the business. The period is by effective time, as known now: usage that is recorded late is part of the day
-/// on which it happened.
-#[derive(clap::Args)]
-pub struct StatementOf {
-    /// The account's user (a UUID)
-    user: Uuid,
-    /// The first day, such as 2026-10-01; by default the first of the month of the last day
-    #[arg(long, value_name = "DAY")]
-    from: Option<NaiveDate>,
-    /// The last day, which belongs to the period; by default today
-    #[arg(long, value_name = "DAY")]
-    to: Option<NaiveDate>,
-    /// How many entries at most
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
 }
 
 pub(super) fn type_named(name: &str) -> Result<EntryType, String> {
@@ -194,79 +170,4 @@ fn entry_table(entries: &[ExportedEntry], zone: Zone) -> String {
         ]
     });
     table(&["seq", "at", "type", "points", "balance", "source", "description"], &rows.collect::<Vec<_>>())
-}
-
-/// The JSON of a statement: its days, in the zone of the business, and what they hold.
-#[derive(Serialize)]
-struct StatementJson<'a> {
-    time_zone: &'a str,
-    first_day: NaiveDate,
-    last_day: NaiveDate,
-    #[serde(flatten)]
-    statement: &'a Statement,
-}
-
-impl StatementOf {
-    /// Prints the statement.
-    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let (zone, now) = (program.config.time_zone, program.now_or(None));
-        let days = Days::new(self.from, self.to, zone, now).map_err(WrongCall)?;
-        let statement = program
-            .with_ledger(async |database: &Database| {
-                let mut client = database.connection().await?;
-                Ok(ledger::statement(&mut client, self.user, (days.from, days.before), now, self.limit).await?)
-            })
-            .await?;
-        let Days { first, last, .. } = days;
-        let json = StatementJson { time_zone: zone.name(), first_day: first, last_day: last, statement: &statement };
-        program.answer(json, || statement_text(&statement, days, zone))?;
-        Ok(Outcome::Done)
-    }
-}
-
-fn statement_text(statement: &Statement, days: Days, zone: Zone) -> String {
-    let Statement { user, opening, changes, closing, entries, .. } = statement;
-    let mut lines = vec![
-        ("user", user.to_string()),
-        ("period", format!("{} to {}, {}", days.first, days.last, zone.name())),
-        ("opening balance", grouped(opening.balance)),
-    ];
-    let moved = [
-        ("recharged", changes.total_recharged),
-        ("consumed", -changes.total_consumed),
-        ("refunded", changes.total_refunded),
-        ("voided", -changes.total_voided),
-        ("expired", -changes.total_expired),
-        ("adjusted", changes.total_adjusted),
-    ];
-    lines.extend(moved.into_iter().filter(|(_, points)| *points != 0).map(|(name, points)| (name, grouped(points))));
-    lines.push(("closing balance", grouped(closing.balance)));
-    let mut text = facts(&lines);
-    if !entries.items.is_empty() {
-        text = format!("{text}\n\n{}", entry_table(&entries.items, zone));
-    }
-    if let Some(next) = entries.next {
-        let shown = entries.items.len() as u64;
-        let all = statement.count.unsigned_abs();
-        let (from, to) = (time_text(statement.from), time_text(statement.before));
-        text.push_str(&format!(
-            "\n{} of {}. More: pointsd entries {user} --after {next} --from {from} --to {to}",
-            grouped(shown),
-            counted(all, "entry", "entries")
-        ));
-    }
-    if statement.expired_elsewhere != 0 {
-        text.push_str(&format!(
-            "\n\nExpired in the period by entries dated outside of it: {}",
-            counted(statement.expired_elsewhere, "point", "points")
-        ));
-    }
-    let next = statement.next_expiries.iter().filter(|next| next.at != NEVER);
-    let next: Vec<String> = next
-        .map(|next| format!("  {} on {}", counted(next.points, "point", "points"), day_or_time(next.at, zone)))
-        .collect();
-    if !next.is_empty() {
-        text.push_str(&format!("\n\nExpiring next, as known now:\n{}", next.join("\n")));
-    }
-    text
 }

@@ -20,6 +20,7 @@ mod restored;
 mod returns;
 mod run;
 mod signals;
+mod statement;
 mod status;
 mod token;
 
@@ -90,7 +91,8 @@ enum Command {
     Check(account::CheckOf),
     Batches(history::BatchesOf),
     Entries(history::EntriesOf),
-    Statement(history::StatementOf),
+    Statement(statement::StatementOf),
+    Statements(statement::Statements),
     #[command(subcommand)]
     Price(price::Price),
     Post(bulk::Post),
@@ -272,6 +274,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Batches(command) => command.run(&program).await,
         Command::Entries(command) => command.run(&program).await,
         Command::Statement(command) => command.run(&program).await,
+        Command::Statements(command) => command.run(&program).await,
         Command::Price(command) => command.run(&program),
         Command::Post(command) => command.run(&program).await,
         Command::Enqueue(command) => command.run(&program).await,

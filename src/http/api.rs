@@ -1,6 +1,6 @@
 //! The API under `/v1`, and its description.
 
-mod accounts;
+pub(super) mod accounts;
 pub(super) mod input;
 mod jobs;
 mod orders;

@@ -54,6 +54,7 @@ pub(super) fn router() -> Router<Server> {
         .route("/reports/{report}/charts/{name}", get(charts::chart))
         .route("/accounts", get(accounts::search))
         .route("/accounts/{user}", get(accounts::account))
+        .route("/accounts/{user}/statement", get(accounts::statement))
         .route("/requests", get(requests::list))
         .route("/requests/{id}", get(requests::request))
         .route("/order", get(orders::confirm).post(orders::order))
@@ -127,12 +128,14 @@ fn is_for_people(request: &Request) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use super::accounts;
     use super::orders::Action;
     use crate::document::Tone;
     use crate::jobs::REGISTRY;
     use crate::language::Language;
     use crate::ledger::EntryType;
     use crate::messages::Messages;
+    use crate::reports::statement::Form;
     use crate::scheduler::{Overlap, State, Trigger};
     use crate::{reports, requests};
 
@@ -145,6 +148,7 @@ mod tests {
         add("state", &["paused", "waiting", "sending", "sent", "parked"]);
         add("trigger", &Trigger::ALL.iter().map(|trigger| trigger.as_str()).collect::<Vec<_>>());
         add("overlap", &[Overlap::Skip.to_string().as_str(), Overlap::Queue.to_string().as_str()]);
+        add("form", &accounts::FORMS.map(Form::name));
         add("entry", &EntryType::ALL.map(EntryType::as_str));
         add("op", &["recharge", "consume", "refund", "void", "hold", "release"]);
         add("report", &reports::ALL);

@@ -5,7 +5,7 @@
 //!   postings touches, has them decided, and stores the outcome, in two round trips and one transaction.
 //! - A [`Poster`] shares groups between callers that come at once.
 //! - [`Session::sweep`] expires what is due. [`Session::balance`], [`Session::check`] and [`Session::export`] read, and a [`Reader`]
-//!   reads an account's batches and its history.
+//!   reads an account's batches and its history. A [`Statement`] tells what happened to an account in a span of recording.
 //!
 //! It reads no clock and knows no job: every instant comes from the caller.
 
@@ -24,6 +24,7 @@ mod reply;
 mod rows;
 mod rules;
 mod session;
+mod statement;
 mod sweep;
 
 pub use crate::numbers::MAX_POINTS;
@@ -41,8 +42,9 @@ pub use read::{
     Balance, BalanceThen, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table, Then,
     Totals,
 };
-pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader, Statement, statement};
+pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader};
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};
+pub use statement::{OpenBatch, Span, Statement, statement, statements};
 pub use sweep::{Expired, Orphan, Sweep};

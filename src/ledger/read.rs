@@ -291,19 +291,7 @@ impl Then {
 }
 
 impl Totals {
-    /// By how much they grew since an earlier instant.
-    pub(super) fn since(&self, earlier: &Totals) -> Totals {
-        Totals {
-            total_recharged: self.total_recharged.saturating_sub(earlier.total_recharged),
-            total_consumed: self.total_consumed.saturating_sub(earlier.total_consumed),
-            total_expired: self.total_expired.saturating_sub(earlier.total_expired),
-            total_refunded: self.total_refunded.saturating_sub(earlier.total_refunded),
-            total_voided: self.total_voided.saturating_sub(earlier.total_voided),
-            total_adjusted: self.total_adjusted.saturating_sub(earlier.total_adjusted),
-        }
-    }
-
-    fn from_row(row: &Row) -> Result<Totals, tokio_postgres::Error> {
+    pub(super) fn from_row(row: &Row) -> Result<Totals, tokio_postgres::Error> {
         Ok(Totals {
             total_recharged: row.try_get("total_recharged")?,
             total_consumed: row.try_get("total_consumed")?,

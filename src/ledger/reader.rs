@@ -1,8 +1,8 @@
-//! Reads of one account: its books, its batches, its history page by page, and a statement of a period.
+//! Reads of one account: its books, its batches, and its history page by page.
 //!
 //! Each read finds its rows by the account's user, so its cost does not grow with the ledger.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -12,12 +12,11 @@ use super::cutoff::{CUTOFF_LIMIT, cutoff};
 use super::decide::CLOCK_TOLERANCE;
 use super::holds::{Hold, hold_from};
 use super::read::{
-    Balance, BalanceThen, Check, ExportedBatch, ExportedEntry, NextExpiry, Then, Totals, balance_from,
-    balance_then_from, batch_of_export, entry_of_export,
+    Balance, BalanceThen, Check, ExportedBatch, ExportedEntry, NextExpiry, Then, balance_from, balance_then_from,
+    batch_of_export, entry_of_export,
 };
-use super::reply::{EntryType, serialize_time};
+use super::reply::EntryType;
 use super::session::Error;
-use crate::database::snapshot;
 use crate::time::to_microsecond;
 
 /// The most entries that one page reads. A filter that few entries pass ends a page here, before it is full.
@@ -82,40 +81,6 @@ pub struct EntryFilter {
     pub kind: Option<EntryType>,
     /// Only of this kind of service, or this source of points.
     pub source_type: Option<String>,
-}
-
-/// What happened to an account in a period, by effective time and as known now.
-///
-/// `opening` and `changes` make `closing`. The listed entries make `changes`, but for `expired_elsewhere`: a batch counts as
-/// expired at its end, and the entry that says so is dated when a posting or the sweep came across it.
-#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, Serialize)]
-pub struct Statement {
-    /// The user of the account.
-    pub user: Uuid,
-    /// The begin of the period.
-    #[serde(serialize_with = "serialize_time")]
-    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
-    pub from: DateTime<Utc>,
-    /// Its end, which does not belong to it.
-    #[serde(serialize_with = "serialize_time")]
-    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
-    pub before: DateTime<Utc>,
-    /// The account just before the period.
-    pub opening: BalanceThen,
-    /// By how much each total grew in the period.
-    pub changes: Totals,
-    /// Points that expired in the period though their entries are dated outside; below zero where entries of the period tell of
-    /// points that expired outside.
-    pub expired_elsewhere: i64,
-    /// The account at the end of the period.
-    pub closing: BalanceThen,
-    /// How many entries are dated within the period.
-    pub count: i64,
-    /// The first of them, in the order of their recording. `next` goes on in the account's entries, the oldest first.
-    pub entries: Page<ExportedEntry>,
-    /// The points that expire next, as known now.
-    pub next_expiries: Vec<NextExpiry>,
 }
 
 impl EntryFilter {
@@ -336,40 +301,4 @@ impl<'a> Reader<'a> {
         let Some(past_end) = past_end else { return Ok(None) };
         Ok(Some(Around { low: row.try_get("low")?, high: row.try_get("high")?, past_end }))
     }
-}
-
-/// The statement of a period that is over at `now`, with the first `limit` of its entries and the points that expire after `now`. All
-/// is read from one snapshot. Its cost grows with the entries of the account recorded since the begin of the period: 100,000 of them
-/// take two seconds, all others of the ledger nothing.
-///
-/// # Errors
-/// Where the database fails.
-pub async fn statement(
-    client: &mut Client,
-    user: Uuid,
-    (from, before): (DateTime<Utc>, DateTime<Utc>),
-    now: DateTime<Utc>,
-    limit: u32,
-) -> Result<Statement, Error> {
-    const EXPIRIES: u32 = 5;
-    let (from, before) = (to_microsecond(from), to_microsecond(before));
-    let just_before =
-        |at: DateTime<Utc>| Then::EffectiveAt(at.checked_sub_signed(TimeDelta::microseconds(1)).unwrap_or(at));
-    let transaction = snapshot(client).await?;
-    let reader = Reader::new(transaction.client());
-    let opening = reader.balance_then(user, just_before(from)).await?;
-    let closing = reader.balance_then(user, just_before(before)).await?;
-    let filter = EntryFilter { effective_from: Some(from), effective_before: Some(before), ..EntryFilter::default() };
-    let entries = reader.entries(user, &filter, Order::Oldest, None, limit).await?;
-    let low = reader.span(user, &filter).await?.map_or(0, |(low, _)| low);
-    let sql = include_str!("../../sql/ledger/entry_expired.sql");
-    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-        [(&user, Type::UUID), (&low, Type::INT8), (&from, Type::TIMESTAMPTZ), (&before, Type::TIMESTAMPTZ)];
-    let row = transaction.query_typed_one(sql, &parameters).await?;
-    let changes = closing.totals.since(&opening.totals);
-    let expired_elsewhere = changes.total_expired.saturating_sub(row.try_get("expired")?);
-    let count = row.try_get("entries")?;
-    let next_expiries = reader.next_expiries(user, now, EXPIRIES).await?;
-    transaction.rollback().await?;
-    Ok(Statement { user, from, before, opening, changes, expired_elsewhere, closing, count, entries, next_expiries })
 }

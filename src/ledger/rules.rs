@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::posting::{Kind, Posting};
-use super::reply::Entry;
+use super::reply::{Entry, EntryType};
 use crate::language::Language;
 use crate::time::{Zone, from_local};
 
@@ -130,6 +130,47 @@ impl Default for Rules {
     }
 }
 
+/// The description of an entry whose posting has none.
+fn sentence(kind: EntryType, source_type: &str, source_id: Option<&str>, language: Language) -> String {
+    let what = |order: &str, comma: &str| match source_id {
+        Some(id) => format!("{source_type}{comma}{order}{id}"),
+        None => source_type.to_owned(),
+    };
+    let order = || source_id.map(|id| format!("，订单 {id}")).unwrap_or_default();
+    match (kind, language) {
+        (EntryType::Recharge, Language::English) => format!("Recharge by {}", what("order ", ", ")),
+        (EntryType::Void, Language::English) => format!("Void of {}", what("order ", ", ")),
+        (EntryType::Refund, Language::English) => format!("Refund of {}", what("", ", ")),
+        (_, Language::English) => format!("Use of {}", what("", ", ")),
+        (EntryType::Recharge, Language::SimplifiedChinese) => format!("{source_type} 充值{}", order()),
+        (EntryType::Void, Language::SimplifiedChinese) => format!("撤销 {source_type} 充值{}", order()),
+        (EntryType::Refund, Language::SimplifiedChinese) => format!("退还 {}", what("", "，")),
+        (_, Language::SimplifiedChinese) => format!("使用 {}", what("", "，")),
+    }
+}
+
+impl Entry {
+    /// The description that its caller gave. None where the ledger wrote one.
+    pub fn own_description(&self) -> Option<&str> {
+        let id = self.source_id.as_deref();
+        let is_written = |language| match self.kind {
+            EntryType::Expire | EntryType::Restore => true,
+            // It names the service of the consume, while the entry has the source that its points return to.
+            EntryType::Refund => {
+                let (begin, end) = match language {
+                    Language::English => ("Refund of ", ", "),
+                    Language::SimplifiedChinese => ("退还 ", "，"),
+                };
+                let end = id.map(|id| format!("{end}{id}")).unwrap_or_default();
+                self.description.starts_with(begin) && self.description.ends_with(&end)
+            }
+            kind => self.description == sentence(kind, &self.source_type, id, language),
+        };
+        let by_ledger = [Language::English, Language::SimplifiedChinese].into_iter().any(is_written);
+        (!by_ledger).then_some(self.description.as_str())
+    }
+}
+
 impl Rules {
     /// When points of a source that come at `at` expire; `None` beyond the year 9999.
     pub fn expires_at(&self, source: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -148,26 +189,13 @@ impl Rules {
             Some(entry) => (entry.source_type.as_str(), entry.source_id.clone()),
             None => (posting.source_type(), posting.source_id()),
         };
-        let what = |order: &str, comma: &str| match source_id.as_deref() {
-            Some(id) => format!("{source_type}{comma}{order}{id}"),
-            None => source_type.to_owned(),
+        let kind = match &posting.kind {
+            Kind::Recharge { .. } => EntryType::Recharge,
+            Kind::Void { .. } => EntryType::Void,
+            Kind::Refund { .. } => EntryType::Refund,
+            _ => EntryType::Consume,
         };
-        match (&posting.kind, self.language) {
-            (Kind::Recharge { .. }, Language::English) => format!("Recharge by {}", what("order ", ", ")),
-            (Kind::Void { .. }, Language::English) => format!("Void of {}", what("order ", ", ")),
-            (Kind::Refund { .. }, Language::English) => format!("Refund of {}", what("", ", ")),
-            (_, Language::English) => format!("Use of {}", what("", ", ")),
-            (Kind::Recharge { .. }, Language::SimplifiedChinese) => {
-                let order = source_id.map(|id| format!("，订单 {id}")).unwrap_or_default();
-                format!("{source_type} 充值{order}")
-            }
-            (Kind::Void { .. }, Language::SimplifiedChinese) => {
-                let order = source_id.map(|id| format!("，订单 {id}")).unwrap_or_default();
-                format!("撤销 {source_type} 充值{order}")
-            }
-            (Kind::Refund { .. }, Language::SimplifiedChinese) => format!("退还 {}", what("", "，")),
-            (_, Language::SimplifiedChinese) => format!("使用 {}", what("", "，")),
-        }
+        sentence(kind, source_type, source_id.as_deref(), self.language)
     }
 
     /// The text before and after the source in the description of an expiry. In two pieces the sweep's statement can write

@@ -23,8 +23,11 @@ impl Locale {
         Locale { messages: Messages::new(document.language), zone }
     }
 
-    /// The badge: the words that a mail's subject begins with.
+    /// The badge: the words that a mail's subject begins with. Empty for none.
     pub(super) fn tone(self, tone: Tone) -> String {
+        if tone == Tone::None {
+            return String::new();
+        }
         self.messages.label(&format!("tone-{}", tone.name()))
     }
 
@@ -73,16 +76,14 @@ impl Locale {
         instant.naive_utc().checked_add_offset(offset).unwrap_or(instant.naive_utc())
     }
 
-    /// The instants of the data and of the slot, the time zone, and the run that made the document.
+    /// The instants of the data and of the slot, the time zone, and the run that made the document, if a run did.
     pub(super) fn footer(self, document: &Document) -> Vec<String> {
         let [as_of, slot] = [document.as_of, document.slot].map(|instant| self.messages.moment(self.local(instant)));
         let made_by = self.messages.text("footer-made-by", args![run = document.run.to_string(), slot = slot]);
-        let business = clean(&document.business);
-        let business = if business.is_empty() { business } else { format!("{business} · ") };
-        vec![
-            self.messages.text("footer-as-of", args![as_of = as_of, zone = self.zone.name()]),
-            format!("{business}{made_by}"),
-        ]
+        let parts = [Some(clean(&document.business)), (document.run > 0).then_some(made_by)];
+        let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        let as_of = self.messages.text("footer-as-of", args![as_of = as_of, zone = self.zone.name()]);
+        [as_of, parts.join(" · ")].into_iter().filter(|line| !line.is_empty()).collect()
     }
 
     /// A cell for people; dates are written so that they sort.

@@ -120,6 +120,7 @@ fn summary(
     let title = [&document.business, &document.title].into_iter().filter(|text| !text.is_empty());
     let title = title.map(|text| clean(text)).collect::<Vec<_>>().join(" · ");
     let tone = match document.tone {
+        Tone::None => &formats.plain,
         Tone::Good => &formats.good,
         Tone::Attention => &formats.attention,
         Tone::Bad => &formats.bad,

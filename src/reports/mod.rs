@@ -4,6 +4,7 @@
 //! - [`arrears`], [`expiry`] and [`reconciliation`] hold what is particular to each report.
 //! - [`store_document`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
+//! - [`statement`] is the statement of a customer, which is not kept.
 //! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
 pub mod arrears;
@@ -15,6 +16,7 @@ pub mod pipeline;
 pub mod reconciliation;
 mod resend;
 mod rows_file;
+pub mod statement;
 mod store;
 
 pub use files::{folder_of, page, remove_files, text, write_files};

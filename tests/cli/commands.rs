@@ -366,7 +366,8 @@ fn exports_hold_every_field() {
         )
     );
     let entries = export("entries --csv").stdout;
-    let row = format!("\n{USER},2,consume,9,-9,7,-2,tts,\"x,\"\"y\"\"\",,1:7,2026-01-01T00:00:00Z,1.5,\"two\nlines\",,20");
+    let row =
+        format!("\n{USER},2,consume,9,-9,7,-2,tts,\"x,\"\"y\"\"\",,1:7,2026-01-01T00:00:00Z,1.5,\"two\nlines\",,20");
     assert!(entries.contains(&row), "{entries}");
     let of_one = export(&format!("entries --json --user {NOBODY}")).jsons();
     assert_eq!((of_one.len(), &of_one[0]["user"]), (1, &json!(NOBODY)));

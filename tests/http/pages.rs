@@ -183,6 +183,20 @@ fn hostile_texts_are_texts_on_every_page() {
         seen += page.body.matches("&lt;script&gt;window.hostile=1").count();
     }
     assert!(seen > 75, "{seen}");
+    let month = chrono::Utc::now()
+        .with_timezone(&"Asia/Shanghai".parse::<pointsd::Zone>().unwrap())
+        .format("%Y-%m")
+        .to_string();
+    let mut statement = |form: &str| {
+        let found = visitor.get(&format!("/accounts/{}/statement?month={month}&form={form}", user(1)));
+        assert_eq!(found.status, 200, "{found:?}");
+        found
+    };
+    let page = statement("html");
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("sandbox;") && !page.body.contains("<img src=x"), "{page:?}");
+    assert!(statement("csv").headers["content-disposition"].to_str().unwrap().starts_with("attachment; "));
+    assert_eq!(visitor.get(&format!("/accounts/{}/statement?month=13&form=csv", user(1))).status, 400);
     let document = visitor.get("/reports/1/document");
     let policy = document.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("sandbox;") && policy.contains("default-src 'none'"), "{policy}");

@@ -86,9 +86,17 @@ fn an_account_is_read_as_by_the_command_line() {
     let filtered = "order=oldest&cursor=0&type=consume&source_type=tts&effective_from=2025-10-11T00:00:00Z";
     assert_eq!(numbers(&get(&site, &format!("{account}/entries?{filtered}")), "seq"), [5]);
 
-    let statement = get(&site, &format!("{account}/statement?from=2025-10-01&to=2025-10-31"));
-    let expected = by_command(&["statement", &name, "--from", "2025-10-01", "--to", "2025-10-31"]);
-    assert_eq!(vec![statement], expected);
+    // Both end when they are called.
+    let mut statement = get(&site, &format!("{account}/statement?from=2025-10-01"));
+    let mut expected = by_command(&["statement", &name, "--from", "2025-10-01"]).remove(0);
+    let [called, again] = [&mut statement, &mut expected].map(|told| told["before"].take());
+    assert!(called.is_string() && again.is_string() && called != again, "{called} {again}");
+    assert_eq!(statement["count"], 5);
+    assert!(statement["holds"].as_array().unwrap().iter().any(|hold| hold["points"] == 7), "{statement}");
+    assert_eq!(statement, expected);
+    let form = site.get(&format!("{account}/statement?from=2025-10-01&form=csv&language=zh-CN"));
+    assert!(form.body.contains("期初余额") && form.body.lines().count() == 8, "{form:?}");
+    assert_eq!(form.with("content-type"), (200, "text/csv; charset=utf-8"));
 
     // An account that was never opened is empty.
     let empty = format!("/v1/accounts/{}", user(2));
@@ -117,6 +125,8 @@ fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
         (format!("{account}/statement?from=2025-13-01"), "from"),
         (format!("{account}/statement?from=0001-01-01"), "from"),
         (format!("{account}/statement?to=2999-01-01"), "to"),
+        (format!("{account}/statement?language=fr"), "language"),
+        (format!("{account}/statement?form=pdf"), "form"),
         ("/v1/prices/tts/cost".to_owned(), "seconds"),
         ("/v1/prices/tts/cost?seconds=-1".to_owned(), "seconds"),
         ("/v1/prices/tts/estimate".to_owned(), "chars"),

@@ -1,10 +1,13 @@
 //! Reads of one account, page by page, against the same taken from all rows.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
 use pointsd::ledger::{
-    Batches, Entry, EntryFilter, EntryType, MOST_READ, Order, Posting, Reader, Rules, Then, statement,
+    Batches, Entry, EntryFilter, EntryType, MOST_READ, Order, Posting, Reader, Rules, Span, Term, statement, statements,
 };
+use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::histories::{self, Op};
@@ -123,25 +126,106 @@ async fn check_entries(rng: &mut Rng, client: &Client, entries: &[Recorded], nth
     assert_eq!(found, expected, "{filter:?} {order:?} {limit}");
 }
 
+/// The batches with points left after each entry, by the entries alone.
+fn left_after(entries: &[Recorded], last: usize) -> BTreeMap<i32, i64> {
+    let mut left: BTreeMap<i32, i64> = BTreeMap::new();
+    for (entry, _) in &entries[..last] {
+        if let Some(batch) = entry.batch {
+            left.insert(batch, entry.amount);
+        }
+        let sign = if entry.kind == EntryType::Restore { 1 } else { -1 };
+        for part in &entry.allocations {
+            *left.get_mut(&part.batch).unwrap() += sign * part.points;
+        }
+    }
+    left.retain(|_, points| *points > 0);
+    left
+}
+
+/// Statements of spans between any two entries, against all entries: the one, those of a group, and again after more was posted.
 async fn check_statement(rng: &mut Rng, client: &mut Client, entries: &[Recorded], nth: u32) {
-    let from = at("2026-01-01T00:00:00Z") + TimeDelta::hours(rng.i64(-24..24 * 60));
-    let before = from + TimeDelta::hours(rng.i64(1..24 * 40));
-    let now = at("2027-01-01T00:00:00Z");
-    let found = statement(client, user(nth), (from, before), now, 5).await.unwrap();
-    let listed = entries.iter().map(|(entry, _)| entry).filter(|entry| entry.at >= from && entry.at < before);
-    let listed: Vec<&Entry> = listed.collect();
+    let mut some_time = || match rng.choice(entries) {
+        Some((_, recorded)) => *recorded + TimeDelta::microseconds(rng.i64(-1..2)),
+        None => at("2026-01-01T00:00:00Z"),
+    };
+    let (one, other) = (some_time(), some_time());
+    let span = Span::up_to(client, (one.min(other), one.max(other))).await.unwrap();
+    assert!(span.complete);
+    let found = statement(client, user(nth), span, 5).await.unwrap();
+    let before = |at: DateTime<Utc>| entries.iter().filter(|(_, recorded)| *recorded < at).count();
+    let (low, high) = (before(span.from), before(span.before));
+    let balance = |seq: usize| if seq == 0 { 0 } else { entries[seq - 1].0.balance_after };
+    assert_eq!((found.opening, found.closing), (balance(low), balance(high)), "{span:?}");
+    let listed = &entries[low..high];
     assert_eq!(found.count, listed.len() as i64);
-    let moved: i64 = listed.iter().map(|entry| entry.balance_after - entry.balance_before).sum();
-    assert_eq!(found.opening.balance + moved - found.expired_elsewhere, found.closing.balance, "{from} {before}");
+    let numbers = |entry: Option<&Recorded>| entry.map(|(entry, _)| entry.seq);
+    assert_eq!((found.first_seq, found.last_seq), (numbers(listed.first()), numbers(listed.last())));
+    let first: Vec<i64> = listed.iter().map(|(entry, _)| entry.seq).take(5).collect();
+    assert_eq!(found.entries.items.iter().map(|item| item.entry.seq).collect::<Vec<_>>(), first);
+    assert_eq!(found.entries.next, first.last().copied().filter(|_| listed.len() > 5));
     let changes = &found.changes;
     let by_totals = changes.total_recharged - changes.total_consumed - changes.total_expired + changes.total_refunded
         - changes.total_voided
         + changes.total_adjusted;
-    assert_eq!(found.opening.balance + by_totals, found.closing.balance);
-    let first: Vec<i64> = listed.iter().map(|entry| entry.seq).take(5).collect();
-    assert_eq!(found.entries.items.iter().map(|item| item.entry.seq).collect::<Vec<_>>(), first);
-    let end = Then::EffectiveAt(before - TimeDelta::microseconds(1));
-    assert_eq!(found.closing, Reader::new(client).balance_then(user(nth), end).await.unwrap());
+    assert_eq!(found.opening + by_totals, found.closing);
+    let left: BTreeMap<i32, i64> = found.batches.iter().map(|batch| (batch.batch, batch.remaining)).collect();
+    assert_eq!(left, left_after(entries, high), "{span:?}");
+    assert_eq!(left.values().sum::<i64>(), found.closing.max(0));
+    assert!(found.batches.is_sorted_by_key(|batch| (batch.expires_at, batch.batch)));
+    assert!(found.holds.is_none());
+    // The same as one of all.
+    let (all, next) = statements(client, None, span, 5).await.unwrap();
+    let of_user = all.iter().find(|statement| statement.user == user(nth));
+    assert!(next.is_none());
+    match of_user {
+        Some(of_user) => assert_eq!(json!(of_user), json!(found)),
+        None => assert!(!found.tells()),
+    }
+}
+
+/// What the next statement holds follows from where this one ended, also where a clock was set back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_never_changes() {
+    let database = TestDatabase::new().await;
+    let (mut client, mut session) = (database.client().await, database.session().await);
+    let rules = Rules { sources: [("gift".to_owned(), Some(Term::days(36_500)))].into(), ..Rules::default() };
+    let day = |day: u32| at(&format!("2026-03-{day:02}T00:00:00Z"));
+    let mut post = async |from: u32, to: u32| {
+        for n in from..to {
+            let posting = Posting::recharge(user(0), 10, "gift", day(1)).with_key(n.to_string());
+            session.post(&[posting], &rules).await.unwrap();
+        }
+    };
+    post(0, 20).await;
+    // The clock was set back by days at the ninth entry and went on from there.
+    let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+               UPDATE pointsd.entries SET recorded_at = timestamptz '2026-03-01Z'
+                   + CASE WHEN seq < 9 THEN seq ELSE seq - 4 END * interval '1 day';
+               ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
+    client.batch_execute(sql).await.unwrap();
+    let mut told = Vec::new();
+    for first in 1..20 {
+        let span = Span::up_to(&client, (day(first), day(first + 1))).await.unwrap();
+        told.push((span, json!(statement(&mut client, user(0), span, 100).await.unwrap())));
+    }
+    post(20, 90).await;
+    let mut closing = json!(0);
+    let mut count = 0;
+    for (span, before) in &told {
+        let again = json!(statement(&mut client, user(0), *span, 100).await.unwrap());
+        assert_eq!(again, *before);
+        assert_eq!(again["opening"], closing);
+        closing = again["closing"].clone();
+        count += again["count"].as_i64().unwrap();
+    }
+    assert_eq!((closing, count), (json!(200), 20));
+    // One that is under way ends now, and tells what is reserved.
+    let hold = Posting::hold(user(0), 7, "tts", "t", Utc::now() + TimeDelta::hours(1), Utc::now());
+    session.post(&[hold], &rules).await.unwrap();
+    let span = Span::up_to(&client, (day(20), Utc::now() + TimeDelta::hours(1))).await.unwrap();
+    let found = statement(&mut client, user(0), span, 100).await.unwrap();
+    assert_eq!((found.complete, found.count, found.closing), (false, 70, 900));
+    assert_eq!(found.holds.unwrap().iter().map(|hold| hold.points).collect::<Vec<_>>(), [7]);
 }
 
 /// A filter that one entry of a long history passes: each page reads a bounded part and says where it stopped.

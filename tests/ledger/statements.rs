@@ -130,6 +130,7 @@ async fn an_account_is_read_by_its_indexes() {
 const INDEXES: &[(&str, &[&str])] = &[
     ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
     ("account_insert", &[]),
+    ("account_page", &["accounts_pkey"]),
     ("account_lock", &["accounts_pkey"]),
     ("account_update", &["accounts_pkey"]),
     ("account_update_all", &["accounts_pkey"]),
@@ -151,7 +152,6 @@ const INDEXES: &[(&str, &[&str])] = &[
     // Planned anew for each sweep; this is what it does in an empty ledger.
     ("due_declare", &["batches_open_by_expiry"]),
     ("entry_around", &["accounts_pkey", "entries_pkey"]),
-    ("entry_expired", &["entries_pkey"]),
     ("entry_insert", &[]),
     ("entry_insert_all", &[]),
     ("entry_insert_paid", &[]),
@@ -165,13 +165,17 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("export_batches", &["batches_pkey"]),
     ("export_entries", &["entries_pkey"]),
     ("hold_known", &["holds_open_by_user", "holds_pkey"]),
-    ("hold_list", &["holds_open_by_user"]),
+    ("hold_list", &["holds_open_by_user", "holds_pkey"]),
     ("hold_write", &[]),
     ("lane_lock", &["request_lanes_pkey"]),
     ("request_fail", &["requests_open_by_id"]),
     ("request_finish", &["requests_open_pkey"]),
     ("request_take", &["requests_open_pkey", "requests_waiting"]),
     ("request_waiting", &["requests_waiting"]),
+    ("statement_batches", &["batches_open_by_user", "batches_pkey", "entries_pkey"]),
+    ("statement_borders", &["accounts_pkey", "entries_pkey", "entries_pkey"]),
+    ("statement_changes", &["entries_pkey"]),
+    ("statement_entries", &["entries_pkey"]),
     ("writer_list", &["pg_database_datname_index"]),
 ];
 

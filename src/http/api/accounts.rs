@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,10 +12,12 @@ use uuid::Uuid;
 use super::super::auth::MayRead;
 use super::super::{Problem, Server};
 use super::input::{Instant, Params, Place, Refusals, items, named};
+use crate::language::Language;
 use crate::ledger::{
     self, Batches, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, HoldPage, NextExpiry, Order, Page,
-    Reader, Statement, Then, Totals,
+    Reader, Span, Then, Totals,
 };
+use crate::reports::statement::{Form, OfDays};
 use crate::time::{Days, time_text};
 
 /// How many of the next expiries a balance shows.
@@ -314,41 +318,48 @@ pub(super) fn storable(parameter: &str, text: String) -> Result<String, Problem>
     }
 }
 
-/// A period in days of the business.
+/// Days of the business, and a form.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Period {
     /// The first day; by default the first of the month of the last day.
     from: Option<NaiveDate>,
-    /// The last day, which belongs to the period; by default today.
+    /// The last day, which belongs to the statement; by default today.
     to: Option<NaiveDate>,
-    /// How many entries at most, by default 100. `entries.next` goes on in the account's entries, the oldest first.
+    /// How many entries JSON has at most, by default 100. `entries.next` goes on in the account's entries, the oldest first. The
+    /// other forms have 10,000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
+    /// `json`, which is the default, `text`, `html`, `xlsx` or `csv`.
+    #[serde(default)]
+    #[param(value_type = Option<Form>, inline)]
+    form: Option<Form>,
+    /// Of the other forms: `en` or `zh-CN`, by default that of the business.
+    #[param(pattern = "^(en|zh-CN)$")]
+    language: Option<String>,
 }
 
-/// A statement of an account.
-#[derive(Serialize, ToSchema)]
-#[schema(as = AccountStatement)]
-pub(super) struct StatementJson {
-    /// The zone of the business.
-    time_zone: String,
-    /// The first day.
-    first_day: NaiveDate,
-    /// The last day.
-    last_day: NaiveDate,
-    #[serde(flatten)]
-    statement: Statement,
-}
+/// The most entries of a statement that is no JSON.
+const MOST_ENTRIES: u32 = 10_000;
 
-/// What happened to an account in a period: opening balance, entries, closing balance, and the points that expire next.
+/// What happened to an account in days of the business: opening balance, entries, closing balance, open batches.
 ///
-/// The period is by effective time, as known now: usage that is recorded late is part of the day on which it happened.
+/// The days are those on which entries were recorded. So a statement of days that are over never changes, and the next one begins
+/// where it ends.
 #[utoipa::path(
     get, path = "/v1/accounts/{user}/statement", tag = "accounts",
     params(("user" = Uuid, Path, description = "The user of the account"), Period),
-    responses((status = 200, description = "The statement", body = StatementJson), Refusals),
+    responses(
+        (status = 200, description = "The statement", content(
+            (OfDays = "application/json"),
+            (String = "text/plain"),
+            (String = "text/html"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        )),
+        Refusals
+    ),
     security(("token" = ["read"]))
 )]
 pub(super) async fn statement(
@@ -356,13 +367,49 @@ pub(super) async fn statement(
     _: MayRead,
     Place(user): Place<Uuid>,
     Params(period): Params<Period>,
-) -> Result<Json<StatementJson>, Problem> {
-    let (zone, now) = (server.config().time_zone, Utc::now());
+) -> Result<Response, Problem> {
+    let config = server.config();
+    let (zone, now) = (config.time_zone, Utc::now());
     let days =
         Days::new(period.from, period.to, zone, now).map_err(|why| Problem::bad_request(format!("from, to: {why}")))?;
     let limit = items(period.limit)?;
+    let languages = [Language::English, Language::SimplifiedChinese];
+    let language = named("language", period.language.as_deref(), &languages, Language::tag)?;
+    match period.form.unwrap_or(Form::Json) {
+        Form::Json => Ok(Json(of_days(&server, user, days, limit).await?).into_response()),
+        form => rendered(&server, user, days, form, language.unwrap_or(config.language)).await,
+    }
+}
+
+async fn of_days(server: &Server, user: Uuid, days: Days, limit: u32) -> Result<OfDays, Problem> {
     let mut client = server.reading().await?;
-    let statement = ledger::statement(&mut client, user, (days.from, days.before), now, limit).await?;
-    let time_zone = zone.name().to_owned();
-    Ok(Json(StatementJson { time_zone, first_day: days.first, last_day: days.last, statement }))
+    let span = Span::up_to(&client, (days.from, days.before)).await?;
+    let statement = ledger::statement(&mut client, user, span, limit).await?;
+    Ok(OfDays::new(statement, days, server.config().time_zone))
+}
+
+/// A statement in any form. A browser shows a page and saves the other forms.
+pub(in crate::http) async fn rendered(
+    server: &Server,
+    user: Uuid,
+    days: Days,
+    form: Form,
+    language: Language,
+) -> Result<Response, Problem> {
+    // It holds texts of callers: no script may run, and nothing may be loaded.
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox; form-action 'none'; frame-ancestors 'none'; \
+                          base-uri 'none'";
+    let statement = of_days(server, user, days, MOST_ENTRIES).await?;
+    let (config, name) = (server.config(), statement.file_name());
+    // A long one keeps a core busy.
+    let content = tokio::task::spawn_blocking(move || statement.render(form, &config, language)).await;
+    let content = content.map_err(|error| Problem::internal(&error))?;
+    let content = content.map_err(|error| Problem::internal(error.as_ref()))?;
+    let shown = if form == Form::Html { "inline" } else { "attachment" };
+    let headers = [
+        (header::CONTENT_TYPE, form.media_type().to_owned()),
+        (header::CONTENT_DISPOSITION, format!("{shown}; filename=\"{name}.{}\"", form.extension())),
+        (header::CONTENT_SECURITY_POLICY, POLICY.to_owned()),
+    ];
+    Ok((headers, content).into_response())
 }

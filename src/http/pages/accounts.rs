@@ -1,15 +1,18 @@
 //! One account: its books, its batches, its holds and its history.
 
 use axum::response::{IntoResponse, Redirect, Response};
-use chrono::Utc;
+use chrono::{Datelike as _, Utc};
 use minijinja::{Value, context};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::session::Visitor;
+use crate::http::api::accounts::rendered;
 use crate::http::api::input::{Params, Place};
 use crate::http::problem::Problem;
 use crate::ledger::{Batches, EntryFilter, Order, Reader};
+use crate::reports::statement::Form;
+use crate::time::Days;
 
 /// Entries on a page.
 const ENTRIES: u32 = 50;
@@ -19,6 +22,9 @@ const BATCHES: u32 = 20;
 
 /// Holds on a page.
 const HOLDS: u32 = 20;
+
+/// The forms of a statement, in the order of their buttons.
+pub(super) const FORMS: [Form; 5] = [Form::Html, Form::Xlsx, Form::Csv, Form::Text, Form::Json];
 
 /// What is searched for.
 #[derive(Deserialize)]
@@ -74,10 +80,32 @@ pub(super) async fn account(
             (page.items, page.next, newer)
         }
     };
+    let today = Utc::now().with_timezone(&visitor.server.config().time_zone).date_naive();
+    let last_month = today.with_day(1).and_then(|first| first.pred_opt()).unwrap_or(today);
     let content = context! {
-        user => user.to_string(), balance => Value::from_serialize(balance), batches => Value::from_serialize(batches),
+        user => user.to_string(), last_month => last_month.format("%Y-%m").to_string(),
+        this_month => today.format("%Y-%m").to_string(), forms => FORMS.map(Form::name),
+        balance => Value::from_serialize(balance), batches => Value::from_serialize(batches),
         first_batch => cursors.batch.is_none(), first_hold => cursors.hold.is_none(),
         holds => Value::from_serialize(holds), entries => Value::from_serialize(entries), older, newer,
     };
     Ok(visitor.page("account.html", content))
+}
+
+/// Which statement.
+#[derive(Deserialize)]
+pub(super) struct Month {
+    month: String,
+    form: Form,
+}
+
+/// `/accounts/{user}/statement`: of a month, in any form and in the visitor's language.
+pub(super) async fn statement(
+    visitor: Visitor,
+    Place(user): Place<Uuid>,
+    Params(Month { month, form }): Params<Month>,
+) -> Result<Response, Problem> {
+    let days = Days::month(month.trim(), visitor.server.config().time_zone, Utc::now());
+    let days = days.map_err(|why| Problem::bad_request(format!("month: {why}")))?;
+    rendered(&visitor.server, user, days, form, visitor.frame.messages.language()).await
 }

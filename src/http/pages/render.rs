@@ -71,8 +71,8 @@ impl Frame {
     pub fn of_call(server: &Server, headers: &HeaderMap, uri: &Uri) -> Frame {
         let config = server.config();
         let query = uri.query().unwrap_or_default();
-        let chosen = query.split('&').find_map(|pair| pair.strip_prefix("lang=")).and_then(language_named);
-        let remembered = || cookie(headers, LANGUAGE_COOKIE).and_then(language_named);
+        let chosen = query.split('&').find_map(|pair| pair.strip_prefix("lang=")).and_then(Language::named);
+        let remembered = || cookie(headers, LANGUAGE_COOKIE).and_then(Language::named);
         let language = chosen.or_else(remembered).or_else(|| accepted(headers)).unwrap_or(config.language);
         let by_tls = headers.get("x-forwarded-proto").is_some_and(|way| way == "https");
         Frame {
@@ -143,10 +143,6 @@ fn hex(text: &str) -> String {
     })
 }
 
-fn language_named(tag: &str) -> Option<Language> {
-    [Language::English, Language::SimplifiedChinese].into_iter().find(|language| language.tag() == tag)
-}
-
 /// The first language that the browser asks for and that there is. Browsers name the best one first.
 fn accepted(headers: &HeaderMap) -> Option<Language> {
     let accepted = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
@@ -196,7 +192,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 fn messages_of(state: &State) -> Messages {
     let tag = state.lookup("language");
-    Messages::new(tag.and_then(|tag| language_named(tag.as_str()?)).unwrap_or_default())
+    Messages::new(tag.and_then(|tag| Language::named(tag.as_str()?)).unwrap_or_default())
 }
 
 /// `t("key", name=value)`: a sentence of the catalogue in the reader's language.

@@ -1,0 +1,328 @@
+//! The statement of a customer: what happened to an account in days of the business, as a document.
+
+use std::path::Path;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::config::Config;
+use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
+use crate::language::Language;
+use crate::ledger::{EntryType, ExportedEntry, Hold, NEVER, OpenBatch, Statement};
+use crate::messages::{Messages, args};
+use crate::render;
+use crate::time::{Days, Zone};
+
+/// The form of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// For a terminal or a mail.
+    Text,
+    /// A page.
+    Html,
+    /// A workbook.
+    Xlsx,
+    /// The entries, from the opening balance to the closing one.
+    Csv,
+    /// For programs.
+    Json,
+}
+
+impl Form {
+    /// As the API and the command line call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Text => "text",
+            form => form.extension(),
+        }
+    }
+
+    /// The end of its files' names.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Form::Text => "txt",
+            Form::Html => "html",
+            Form::Xlsx => "xlsx",
+            Form::Csv => "csv",
+            Form::Json => "json",
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Form::Text => "text/plain; charset=utf-8",
+            Form::Html => "text/html; charset=utf-8",
+            Form::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Form::Csv => "text/csv; charset=utf-8",
+            Form::Json => "application/json",
+        }
+    }
+}
+
+/// A statement of an account, with its days.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = AccountStatement)]
+pub struct OfDays {
+    /// The zone of the business.
+    pub time_zone: String,
+    /// The first day.
+    pub first_day: NaiveDate,
+    /// The last day.
+    pub last_day: NaiveDate,
+    /// What happened.
+    #[serde(flatten)]
+    pub statement: Statement,
+}
+
+impl OfDays {
+    /// A statement of these days.
+    pub fn new(statement: Statement, days: Days, zone: Zone) -> OfDays {
+        OfDays { time_zone: zone.name().to_owned(), first_day: days.first, last_day: days.last, statement }
+    }
+
+    /// `statement-USER-2026-10-01-2026-10-31`, without an extension.
+    pub fn file_name(&self) -> String {
+        format!("statement-{}-{}-{}", self.statement.user, self.first_day, self.last_day)
+    }
+
+    /// The statement in a form. The same statement gives the same bytes.
+    ///
+    /// # Errors
+    /// Where a workbook or JSON cannot be written; no content should cause this.
+    pub fn render(&self, form: Form, config: &Config, language: Language) -> anyhow::Result<Vec<u8>> {
+        let words = Words { config, language, messages: Messages::new(language) };
+        // Templates of a business are made for its reports.
+        let built_in: Option<&Path> = None;
+        let document = || words.document(self);
+        Ok(match form {
+            Form::Text => (files::text(&document(), built_in).trim_end().to_owned() + "\n").into_bytes(),
+            Form::Html => files::page(&document(), built_in).into_bytes(),
+            Form::Xlsx => render::xlsx(&document())?,
+            Form::Csv => render::csv(&words.list(&self.statement), &words.blank(&self.statement))?,
+            Form::Json => serde_json::to_vec(self)?,
+        })
+    }
+}
+
+/// What puts a statement into the reader's language.
+struct Words<'a> {
+    config: &'a Config,
+    language: Language,
+    messages: Messages,
+}
+
+impl Words<'_> {
+    fn document(&self, of_days: &OfDays) -> Document {
+        let statement = &of_days.statement;
+        let mut sections = vec![Section::Table(self.entries(statement)), Section::Table(self.batches(statement))];
+        sections.extend(statement.holds.as_deref().map(|holds| Section::Table(self.holds(holds))));
+        Document {
+            title: self.messages.label("statement-title"),
+            headline: self.headline(of_days),
+            facts: self.facts(of_days),
+            sections,
+            ..self.blank(statement)
+        }
+    }
+
+    fn blank(&self, statement: &Statement) -> Document {
+        Document {
+            report: "statement".to_owned(),
+            language: self.language,
+            business: self.config.business.clone(),
+            title: String::new(),
+            slot: statement.before,
+            run: 0,
+            as_of: statement.before,
+            time_zone: self.config.time_zone.name().to_owned(),
+            tone: Tone::None,
+            headline: String::new(),
+            facts: Vec::new(),
+            sections: Vec::new(),
+        }
+    }
+
+    fn headline(&self, of_days: &OfDays) -> String {
+        let statement = &of_days.statement;
+        let at = match statement.complete {
+            true => self.messages.day(of_days.last_day),
+            false => self.moment(statement.before),
+        };
+        match statement.closing {
+            owed @ ..0 => {
+                self.messages.text("statement-headline-arrears", args![at = at, points = owed.saturating_neg()])
+            }
+            points => self.messages.text("statement-headline", args![at = at, points = points]),
+        }
+    }
+
+    fn moment(&self, at: DateTime<Utc>) -> String {
+        self.messages.moment(at.with_timezone(&self.config.time_zone).naive_local())
+    }
+
+    fn facts(&self, of_days: &OfDays) -> Vec<Fact> {
+        let (statement, messages) = (&of_days.statement, self.messages);
+        let fact = |key: &str, value: Cell| Fact { label: messages.label(key), value };
+        let days = [of_days.first_day, of_days.last_day].map(|day| messages.day(day));
+        let [first, last] = days;
+        let period = match of_days.first_day == of_days.last_day {
+            true => first,
+            false => messages.text("statement-days", args![first = first, last = last]),
+        };
+        let changes = &statement.changes;
+        let moved = [
+            ("total-recharged", changes.total_recharged),
+            ("total-consumed", changes.total_consumed.saturating_neg()),
+            ("total-refunded", changes.total_refunded),
+            ("total-voided", changes.total_voided.saturating_neg()),
+            ("total-expired", changes.total_expired.saturating_neg()),
+            ("total-adjusted", changes.total_adjusted),
+        ];
+        let mut facts = vec![
+            fact("account", statement.user.into()),
+            fact("statement-period", period.into()),
+            fact("statement-opening", statement.opening.into()),
+        ];
+        facts
+            .extend(moved.into_iter().filter(|(_, points)| *points != 0).map(|(key, points)| fact(key, points.into())));
+        facts.push(fact("statement-closing", statement.closing.into()));
+        let numbers = match (statement.first_seq, statement.last_seq) {
+            (Some(first), Some(last)) if first == last => messages.text("statement-one", args![number = first]),
+            (Some(first), Some(last)) => messages.text("statement-numbers", args![first = first, last = last]),
+            _ => messages.label("none"),
+        };
+        facts.push(fact("statement-entries", numbers.into()));
+        facts
+    }
+
+    fn entries(&self, statement: &Statement) -> Table {
+        let (messages, zone) = (self.messages, self.config.time_zone);
+        let effective = move |entry: &ExportedEntry| other_day(entry, zone);
+        let has_other_days = statement.entries.items.iter().any(|entry| effective(entry).is_some());
+        let shown = statement.entries.items.len() as u64;
+        let note = match statement.entries.next {
+            None => messages.label("statement-note"),
+            Some(_) => messages.text("statement-cut", args![shown = shown, all = statement.count]),
+        };
+        TableBuilder::new(messages, "entries", messages.label("statement-entries"))
+            .note(note)
+            .if_empty(messages.label("statement-no-entries"))
+            .rows_in_all(statement.count.unsigned_abs())
+            .column("statement-recorded", Kind::Instant, recorded)
+            .column("statement-number", Kind::Number, |row: &ExportedEntry| row.entry.seq)
+            .when(has_other_days, |table| table.column("statement-effective", Kind::Date, effective))
+            .column("statement-type", Kind::Text, move |row| self.kind(row.entry.kind))
+            .column("statement-for", Kind::Text, move |row| self.about(row))
+            .totalled("points", statement.closing.saturating_sub(statement.opening), |row| row.signed)
+            .column("statement-balance", Kind::Number, |row| row.entry.balance_after)
+            .rows(&statement.entries.items)
+            .build()
+    }
+
+    /// The entries as lines of an account: from the opening balance to the closing one.
+    fn list(&self, statement: &Statement) -> Table {
+        let messages = self.messages;
+        let entry = |line: &Line<'_>| if let Line::Entry(row) = line { Some((*row).clone()) } else { None };
+        let lines = [Line::Opening].into_iter().chain(statement.entries.items.iter().map(Line::Entry));
+        let lines: Vec<Line<'_>> = lines.chain([Line::Closing]).collect();
+        TableBuilder::new(messages, "entries", String::new())
+            .column("account", Kind::Identifier, |_: &Line<'_>| statement.user)
+            .column("statement-number", Kind::Number, move |line| entry(line).map(|row| row.entry.seq))
+            .column("statement-recorded", Kind::Instant, move |line| match line {
+                Line::Opening => Cell::Instant(statement.from),
+                Line::Entry(row) => recorded(row).into(),
+                Line::Closing => Cell::Instant(statement.before),
+            })
+            .column("statement-happened", Kind::Instant, move |line| entry(line).map(|row| row.entry.at))
+            .column("statement-type", Kind::Text, move |line| match line {
+                Line::Opening => messages.label("statement-opening"),
+                Line::Entry(row) => self.kind(row.entry.kind),
+                Line::Closing => messages.label("statement-closing"),
+            })
+            .column("source", Kind::Text, move |line| entry(line).map(|row| self.source(&row.entry.source_type)))
+            .column("statement-reference", Kind::Text, move |line| entry(line).and_then(|row| row.entry.source_id))
+            .column("statement-description", Kind::Text, move |line| {
+                entry(line).and_then(|row| row.entry.own_description().map(str::to_owned))
+            })
+            .column("points", Kind::Number, move |line| entry(line).map(|row| row.signed))
+            .column("statement-balance", Kind::Number, move |line| match line {
+                Line::Opening => statement.opening,
+                Line::Entry(row) => row.entry.balance_after,
+                Line::Closing => statement.closing,
+            })
+            .rows(&lines)
+            .build()
+    }
+
+    fn batches(&self, statement: &Statement) -> Table {
+        let messages = self.messages;
+        let note = match statement.overdue {
+            0 => String::new(),
+            points => messages.text("statement-overdue", args![points = points]),
+        };
+        TableBuilder::new(messages, "open-batches", messages.label("statement-batches"))
+            .note(note)
+            .if_empty(messages.label("statement-no-batches"))
+            .column("batch", Kind::Number, |batch: &OpenBatch| batch.batch)
+            .column("source", Kind::Text, move |batch| self.source(&batch.source))
+            .column("statement-opened", Kind::Instant, |batch| batch.opened_at)
+            .column("statement-expires", Kind::Instant, move |batch| match batch.expires_at == NEVER {
+                true => messages.label("statement-never").into(),
+                false => Cell::Instant(batch.expires_at),
+            })
+            .summed("statement-left", |batch| batch.remaining)
+            .rows(&statement.batches)
+            .build()
+    }
+
+    fn holds(&self, holds: &[Hold]) -> Table {
+        let messages = self.messages;
+        TableBuilder::new(messages, "holds", messages.label("statement-holds"))
+            .note(messages.label("statement-holds-note"))
+            .column("statement-for", Kind::Text, move |hold: &Hold| {
+                format!("{} · {}", self.source(&hold.source_type), hold.source_id)
+            })
+            .column("statement-since", Kind::Instant, |hold| hold.at)
+            .column("statement-until", Kind::Instant, |hold| hold.until)
+            .summed("points", |hold| hold.points)
+            .rows(holds)
+            .build()
+    }
+
+    fn kind(&self, kind: EntryType) -> String {
+        self.messages.label(&format!("entry-{}", kind.as_str()))
+    }
+
+    fn source(&self, source: &str) -> String {
+        self.config.source_label(source, self.language).to_owned()
+    }
+
+    /// `tts · t1`, and what the caller wrote.
+    fn about(&self, row: &ExportedEntry) -> String {
+        let entry = &row.entry;
+        let source = self.source(&entry.source_type);
+        let parts = [Some(source.as_str()), entry.source_id.as_deref(), entry.own_description()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+    }
+}
+
+/// A line of the CSV.
+enum Line<'a> {
+    Opening,
+    Entry(&'a ExportedEntry),
+    Closing,
+}
+
+fn recorded(row: &ExportedEntry) -> Option<DateTime<Utc>> {
+    row.recorded_at.parse().ok()
+}
+
+/// The day on which it happened, where that is not the day of its recording.
+fn other_day(row: &ExportedEntry, zone: Zone) -> Option<NaiveDate> {
+    let day = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
+    let happened = day(row.entry.at);
+    (recorded(row).map(day) != Some(happened)).then_some(happened)
+}
