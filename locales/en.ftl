@@ -77,6 +77,11 @@ age = Age
 days = Days
 entry = Entry
 opening = Opening
+currency = Currency
+sold = Sold
+recognised-on-use = Recognised on use
+recognised-on-expiry = Recognised on expiry
+returned = Returned
 corrections = Corrections
 correction = correction
 unreconciled-difference = Unreconciled difference
@@ -327,6 +332,7 @@ finding-account_identity = Account { $account }: the balance is { n-points-highe
 finding-account_remaining = Account { $account }: { n-points-remain } in its batches than its balance explains ({ $found }, expected { $expected })
 finding-history_changed = Account { $account }: entries or batches have been changed since they were reconciled
 finding-days_balance = All accounts: the net balance is { n-points-higher } than the roll-forward ({ $found }, expected { $expected })
+finding-days_money = All accounts: deferred revenue differs from the roll-forward, in minor units ({ $found }, expected { $expected })
 finding-days_source = All accounts: points by source differ from the roll-forward ({ $found }, expected { $expected })
 finding-day_changed = A closed business day no longer agrees with its entries ({ $found }, expected { $expected })
 finding-other = Check { $check } failed ({ $account })
@@ -356,6 +362,8 @@ value-entry = entry { $value }
 
 # The roll-forward.
 roll-forward = Points roll-forward
+deferred-revenue-of-day = Deferred revenue, { $day }
+deferred-revenue-note = What customers paid for points, until the points are used, expire or are returned. Opening + sold + the recognised and returned amounts + corrections = closing.
 roll-forward-of-day = Points roll-forward, { $day }
 roll-forward-note = By the date on which entries were recorded. Applied to arrears: issued or refunded points that repaid the account's arrears at once, so that the arrears fall by the same amount.
 roll-forward-refunded = { " " }Refunded: used points given back.
@@ -414,6 +422,7 @@ rule-account_identity = Balance = issued - used - expired + refunded - voided + 
 rule-account_remaining = The points that remain in an account's batches are its balance, or zero if it is in arrears.
 rule-history_changed = Entries and batches have not changed since they were reconciled.
 rule-days_balance = The roll-forward of all business days agrees with the net balance of all accounts.
+rule-days_money = By currency and source, the roll-forward of deferred revenue agrees with what the open batches have not released.
 rule-days_source = By source, the roll-forward agrees with the points that remain in batches, and with the arrears.
 rule-day_changed = A closed business day does not change.
 
@@ -437,6 +446,7 @@ not-attached = Not attached, because attachments are limited to { $limit } MB in
 table-findings = Open exceptions
 table-resolved = Resolved exceptions
 table-requests-not-posted = Requests not posted
+table-deferred-revenue = Deferred revenue
 table-roll-forward = Roll-forward
 table-tie-out = Tie-out
 table-outstanding-by-age = Unused by age

@@ -44,6 +44,11 @@ age = 账龄
 days = 天数
 entry = 分录号
 opening = 期初
+currency = 币种
+sold = 销售
+recognised-on-use = 使用确认
+recognised-on-expiry = 过期确认
+returned = 已退款
 corrections = 更正
 correction = 更正
 unreconciled-difference = 未调节差额
@@ -270,6 +275,7 @@ finding-account_identity = 账户 { $account }：余额比按累计数计算的{
 finding-account_remaining = 账户 { $account }：各批次剩余积分之和比余额所示{ n-points-remain }（实为 { $found }，应为 { $expected }）
 finding-history_changed = 账户 { $account }：已核对过的分录或批次被改动
 finding-days_balance = 全部账户：净余额比积分变动表{ n-points-higher }（实为 { $found }，应为 { $expected }）
+finding-days_money = 全部账户：递延收入与变动表不符，以最小货币单位计（实为 { $found }，应为 { $expected }）
 finding-days_source = 全部账户：按来源统计的积分与积分变动表不符（实为 { $found }，应为 { $expected }）
 finding-day_changed = 已结账的营业日与其分录不再一致（实为 { $found }，应为 { $expected }）
 finding-other = 未通过核对规则 { $check }（{ $account }）
@@ -299,6 +305,8 @@ value-entry = 分录 { $value }
 
 # 积分变动表。
 roll-forward = 积分变动表
+deferred-revenue-of-day = { $day }递延收入变动表
+deferred-revenue-note = 客户为积分支付的款项，在积分使用、过期或退款前列为递延收入。期初 + 销售 + 已确认及已退金额 + 更正 = 期末。
 roll-forward-of-day = { $day }积分变动表
 roll-forward-note = 按分录的入账日期统计。抵扣欠费：发放或退还时直接抵偿该账户欠费的积分，欠费随之等额减少。
 roll-forward-refunded = 退还：已使用后退回的积分。
@@ -357,6 +365,7 @@ rule-account_identity = 余额 = 发放 - 使用 - 过期 + 退还 - 撤销 + �
 rule-account_remaining = 账户各批次剩余积分之和等于其余额；欠费账户为零。
 rule-history_changed = 已核对过的分录和批次没有改动。
 rule-days_balance = 各营业日的积分变动累计等于全部账户净余额。
+rule-days_money = 按币种和来源，递延收入变动累计等于未使用批次尚未确认的价款。
 rule-days_source = 按来源，各营业日的积分变动累计等于批次剩余积分及欠费。
 rule-day_changed = 已结账的营业日不再变动。
 
@@ -380,6 +389,7 @@ not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附
 table-findings = 未消除的差异
 table-resolved = 已消除的差异
 table-requests-not-posted = 未入账的请求
+table-deferred-revenue = 递延收入
 table-roll-forward = 变动表
 table-tie-out = 余额核对
 table-outstanding-by-age = 未使用积分-账龄

@@ -289,7 +289,7 @@ pub enum Kind {
     Text,
     /// An identifier, such as a user's; to the left, in a fixed width.
     Identifier,
-    /// A whole number, grouped; to the right.
+    /// A number, grouped; to the right.
     Number,
     /// A day.
     Date,
@@ -307,6 +307,13 @@ pub enum Cell {
     Text(String),
     /// Points, or a count.
     Number(i64),
+    /// Money; in a column of numbers. The currency stands beside it.
+    Money {
+        /// In minor units.
+        amount: i64,
+        /// How many of its digits the minor unit takes.
+        digits: u16,
+    },
     /// A day.
     Date(NaiveDate),
     /// An instant.

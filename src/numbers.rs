@@ -23,6 +23,21 @@ pub fn grouped(number: impl Into<i128>) -> String {
     text
 }
 
+/// Minor units as a decimal: 123456 with two digits is `1234.56`.
+pub fn decimal_of(amount: i64, digits: u16) -> String {
+    Decimal::try_new(amount, digits.into()).map_or_else(|_| amount.to_string(), |decimal| decimal.to_string())
+}
+
+/// The same for people: `1,234.56`.
+pub fn grouped_decimal(amount: i64, digits: u16) -> String {
+    let text = decimal_of(amount, digits);
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
+    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));
+    let whole = whole.parse::<i128>().map_or_else(|_| whole.to_owned(), grouped);
+    let fraction = fraction.map(|fraction| format!(".{fraction}")).unwrap_or_default();
+    format!("{sign}{whole}{fraction}")
+}
+
 /// A count that the database made, which is never below zero.
 pub fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
@@ -53,6 +68,24 @@ pub fn decimal(text: &str) -> Option<Decimal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn money_has_the_digits_of_its_currency() {
+        let texts = [(123_456_789, 2), (-5, 2), (0, 3), (-1_234, 0), (i64::MIN, 2), (7, 99)];
+        let told = texts.map(|(amount, digits)| (decimal_of(amount, digits), grouped_decimal(amount, digits)));
+        let told: Vec<(&str, &str)> = told.iter().map(|(plain, grouped)| (plain.as_str(), grouped.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("1234567.89", "1,234,567.89"),
+                ("-0.05", "-0.05"),
+                ("0.000", "0.000"),
+                ("-1234", "-1,234"),
+                ("-92233720368547758.08", "-92,233,720,368,547,758.08"),
+                ("7", "7"),
+            ]
+        );
+    }
 
     #[test]
     fn decimals_keep_their_digits() {

@@ -22,3 +22,20 @@ CREATE TABLE pointsd.days (
     CONSTRAINT days_add_up
         CHECK (closing = opening + recharged + refunded - settled - consumed - voided - expired + restored + adjusted)
 );
+
+-- The same in money: the deferred revenue of each business day, in minor units, by currency and source of the batches. A source has rows
+-- from its first price until nothing of it is deferred. They are written with the day's rows above.
+CREATE TABLE pointsd.day_money (
+    day       date   NOT NULL,
+    currency  text   NOT NULL,
+    source    text   NOT NULL,
+    opening   bigint NOT NULL, -- deferred: paid, and released by no point yet
+    sold      bigint NOT NULL, -- the prices of recharges
+    used      bigint NOT NULL, -- recognised on use; below zero where refunds and voids took back more
+    expired   bigint NOT NULL, -- recognised on expiry, less what was restored
+    returned  bigint NOT NULL, -- to customers, by voids
+    corrected bigint NOT NULL, -- by adjust entries, up or down
+    closing   bigint NOT NULL,
+    CONSTRAINT day_money_pkey PRIMARY KEY (day, currency, source),
+    CONSTRAINT day_money_adds_up CHECK (closing = opening + sold - used - expired - returned + corrected)
+);

@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
 
-use super::{ARREARS, Booked, Movement, Movements, RollForward};
+use super::money::{carry_money, insert_money, load_money, load_money_movements};
+use super::{ARREARS, Booked, MoneyBooked, Movement, Movements, Place, RollForward};
 use crate::time::{Zone, start_of_day};
 
 /// Closes every business day that ended at `cutoff` or before, from the day after the last closed one, or from the first entry's day.
@@ -29,18 +30,20 @@ pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> R
     let Some(&(_, to)) = ended.last() else { return Ok(0) };
     let ends: Vec<DateTime<Utc>> = ended.iter().map(|(_, end)| *end).collect();
     let moved = load_movements(client, open.begin, Some(to), &ends).await?;
-    let mut carried = open.carried;
+    let money_moved = load_money_movements(client, open.begin, Some(to), &ends).await?;
+    let (mut carried, mut deferred) = (open.carried, open.deferred);
     let mut closed = Vec::new();
-    for (&(day, ended), moved) in ended.iter().zip(moved) {
-        let rows = carry(&carried, &moved);
-        if !rows.values().all(Booked::is_countable) {
+    for ((&(day, ended), moved), money_moved) in ended.iter().zip(moved).zip(money_moved) {
+        let (rows, money) = (carry(&carried, &moved), carry_money(&deferred, &money_moved));
+        if !rows.values().all(Booked::is_countable) || !money.values().all(MoneyBooked::is_countable) {
             break;
         }
-        let day = RollForward { day, ended, rows };
-        carried = day.closings();
+        let day = RollForward { day, ended, rows, money };
+        (carried, deferred) = (day.closings(), day.deferred());
         closed.push(day);
     }
     insert_days(client, &closed).await?;
+    insert_money(client, &closed).await?;
     Ok(closed.len() as u64)
 }
 
@@ -51,6 +54,8 @@ struct OpenDay {
     begin: Option<DateTime<Utc>>,
     /// The closings of the last closed day.
     carried: BTreeMap<String, i64>,
+    /// The same in money.
+    deferred: BTreeMap<Place, i64>,
 }
 
 impl OpenDay {
@@ -73,7 +78,8 @@ impl OpenDay {
 
 async fn load_open(client: &Client, zone: Zone) -> Result<Option<OpenDay>, Error> {
     if let Some(last) = load_last_day(client).await? {
-        let open = |day| OpenDay { day, begin: Some(last.ended), carried: last.closings() };
+        let (carried, deferred) = (last.closings(), last.deferred());
+        let open = |day| OpenDay { day, begin: Some(last.ended), carried, deferred };
         return Ok(last.day.succ_opt().map(open));
     }
     let row = client.query_one(include_str!("../../sql/books/day_first.sql"), &[]).await?;
@@ -82,6 +88,7 @@ async fn load_open(client: &Client, zone: Zone) -> Result<Option<OpenDay>, Error
         day: at.with_timezone(&zone).date_naive(),
         begin: None,
         carried: BTreeMap::new(),
+        deferred: BTreeMap::new(),
     };
     Ok(first.map(open))
 }
@@ -154,7 +161,9 @@ pub(super) fn movement_from(row: &Row) -> Result<Movement, Error> {
 /// If the database fails.
 pub async fn load_last_day(client: &Client) -> Result<Option<RollForward>, Error> {
     let rows = client.query(include_str!("../../sql/books/day_last.sql"), &[]).await?;
-    Ok(days_from(&rows)?.pop())
+    let mut days = days_from(&rows)?;
+    load_money(client, &mut days).await?;
+    Ok(days.pop())
 }
 
 /// Loads all closed days, in order.
@@ -163,7 +172,9 @@ pub async fn load_last_day(client: &Client) -> Result<Option<RollForward>, Error
 /// If the database fails.
 pub async fn load_days(client: &Client) -> Result<Vec<RollForward>, Error> {
     let rows = client.query(include_str!("../../sql/books/day_list.sql"), &[]).await?;
-    days_from(&rows)
+    let mut days = days_from(&rows)?;
+    load_money(client, &mut days).await?;
+    Ok(days)
 }
 
 fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, Error> {
@@ -171,7 +182,7 @@ fn days_from(rows: &[Row]) -> Result<Vec<RollForward>, Error> {
     for row in rows {
         let (day, ended) = (row.try_get("day")?, row.try_get("ended")?);
         if days.last().is_none_or(|last| last.day != day) {
-            days.push(RollForward { day, ended, rows: BTreeMap::new() });
+            days.push(RollForward { day, ended, rows: BTreeMap::new(), money: BTreeMap::new() });
         }
         let booked =
             Booked { opening: row.try_get("opening")?, moved: movement_from(row)?, closing: row.try_get("closing")? };

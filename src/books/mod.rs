@@ -5,9 +5,11 @@
 //! - A day is **closed** once: its rows are written from its entries and never changed ([`close_days`]).
 //! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches (`tie_out`). A full
 //!   one also computes every closed day again from the entries ([`recompute_days`]).
+//! - The same is kept in **money** for batches with a price: what is deferred, by currency and source.
 //! - [`RunningTotals`] carries the movements since the first entry on from cutoff to cutoff, for the metrics.
 
 mod days;
+mod money;
 mod outstanding;
 mod recompute;
 mod tie_out;
@@ -18,15 +20,17 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use days::{close_days, load_days, load_last_day};
+pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};
 pub use totals::RunningTotals;
 
 /// The names of the rules about the ledger as a whole.
-pub const RULES: [&str; 3] = [DAYS_BALANCE, DAYS_SOURCE, DAY_CHANGED];
+pub const RULES: [&str; 4] = [DAYS_BALANCE, DAYS_SOURCE, DAYS_MONEY, DAY_CHANGED];
 const DAYS_BALANCE: &str = "days_balance";
 const DAYS_SOURCE: &str = "days_source";
+const DAYS_MONEY: &str = "days_money";
 const DAY_CHANGED: &str = "day_changed";
 
 /// In place of a source: the arrears of all accounts, which belong to no source. Its points are zero or below.
@@ -116,6 +120,8 @@ pub struct RollForward {
     pub ended: DateTime<Utc>,
     /// A row for each source, and one for [`ARREARS`].
     pub rows: BTreeMap<String, Booked>,
+    /// A row for each currency and source with money.
+    pub money: BTreeMap<Place, MoneyBooked>,
 }
 
 impl RollForward {
@@ -126,6 +132,11 @@ impl RollForward {
             moved: sum.moved.plus(&row.moved),
             closing: sum.closing.saturating_add(row.closing),
         })
+    }
+
+    /// What is deferred at its end, in minor units.
+    fn deferred(&self) -> BTreeMap<Place, i64> {
+        self.money.iter().map(|(place, row)| (place.clone(), row.closing)).collect()
     }
 
     /// The closing of each row.

@@ -7,8 +7,9 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::{Client, Error};
 
 use super::days::{carry, load_days, load_movements};
+use super::money::{carry_money, load_money_movements, roll_money};
 use super::tie_out::{list, whole_ledger_finding};
-use super::{Booked, DAY_CHANGED, Movement, RollForward, name_of, roll};
+use super::{Booked, DAY_CHANGED, MoneyBooked, Movement, Place, RollForward, name_of, roll};
 use crate::proof::Finding;
 
 /// Days that one statement computes. Each statement reads the batches once; the job can be stopped between two of them.
@@ -19,6 +20,8 @@ const DAYS_AT_ONCE: usize = 92;
 pub struct RecomputedDays {
     /// The points of each source at the end of the last closed day.
     pub(super) closing: BTreeMap<String, i64>,
+    /// What is deferred then, in minor units.
+    pub(super) deferred: BTreeMap<Place, i64>,
     /// The days that differ from their rows.
     pub(super) changed: Option<Finding>,
 }
@@ -37,6 +40,7 @@ pub async fn recompute_days(
     let mut from = None;
     let mut closing = BTreeMap::new();
     let mut before = BTreeMap::new();
+    let (mut deferred, mut deferred_before) = (BTreeMap::new(), BTreeMap::new());
     let mut differences = Vec::new();
     for days in days.chunks(DAYS_AT_ONCE) {
         if !proceed() {
@@ -45,17 +49,21 @@ pub async fn recompute_days(
         let ends: Vec<DateTime<Utc>> = days.iter().map(|day| day.ended).collect();
         let to = ends.last().copied();
         let moved = load_movements(client, from, to, &ends).await?;
+        let money_moved = load_money_movements(client, from, to, &ends).await?;
         from = to;
-        for (closed, moved) in days.iter().zip(moved) {
+        for ((closed, moved), money_moved) in days.iter().zip(moved).zip(money_moved) {
             differences.extend(differences_of(closed, &carry(&before, &moved)));
             // Go on from the closed row: a changed day is one finding, and the days after it are not found for its sake.
             before = closed.closings();
             closing = roll(closing, &moved);
+            differences.extend(money_differences_of(closed, &carry_money(&deferred_before, &money_moved)));
+            deferred_before = closed.deferred();
+            deferred = roll_money(deferred, &money_moved);
         }
     }
     let (expected, found): (Vec<String>, Vec<String>) = differences.into_iter().unzip();
     let changed = (!found.is_empty()).then(|| whole_ledger_finding(DAY_CHANGED, list(expected), list(found)));
-    Ok(Some(RecomputedDays { closing, changed }))
+    Ok(Some(RecomputedDays { closing, deferred, changed }))
 }
 
 /// The rows in which a closed day differs from the recomputed one: what was closed, and what the entries say.
@@ -67,6 +75,22 @@ fn differences_of(closed: &RollForward, recomputed: &BTreeMap<String, Booked>) -
         let is = recomputed.get(source).copied().unwrap_or_default();
         if (was.opening, was.moved) != (is.opening, is.moved) {
             differences.push(difference(closed.day, source, &was, &is));
+        }
+    }
+    differences
+}
+
+/// The same of its money.
+fn money_differences_of(closed: &RollForward, recomputed: &BTreeMap<Place, MoneyBooked>) -> Vec<(String, String)> {
+    let places: BTreeSet<&Place> = closed.money.keys().chain(recomputed.keys()).collect();
+    let mut differences = Vec::new();
+    for place in places {
+        let was = closed.money.get(place).copied().unwrap_or_default();
+        let is = recomputed.get(place).copied().unwrap_or_default();
+        if (was.opening, was.moved) != (is.opening, is.moved) {
+            let (currency, source) = place;
+            let name = format!("{} {currency} {}:", closed.day, name_of(source));
+            differences.push(in_words(name, was.columns(), is.columns()));
         }
     }
     differences
@@ -88,9 +112,16 @@ fn difference(day: NaiveDate, source: &str, was: &Booked, is: &Booked) -> (Strin
             ("adjusted", adjusted),
         ]
     };
-    let place = format!("{day} {}:", name_of(source));
+    in_words(format!("{day} {}:", name_of(source)), columns(was), columns(is))
+}
+
+fn in_words<const N: usize>(
+    place: String,
+    was: [(&'static str, i64); N],
+    is: [(&'static str, i64); N],
+) -> (String, String) {
     let (mut expected, mut found) = (place.clone(), place);
-    for ((column, was), (_, is)) in columns(was).into_iter().zip(columns(is)).filter(|(was, is)| was != is) {
+    for ((column, was), (_, is)) in was.into_iter().zip(is).filter(|(was, is)| was != is) {
         // Writing to a String cannot fail.
         let _ = write!(expected, " {column} {was}");
         let _ = write!(found, " {column} {is}");

@@ -6,9 +6,12 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Client, Error};
 
 use super::days::{load_last_day, load_movements};
+use super::money::{load_deferred, load_money_movements, roll_money};
 use super::outstanding::{Outstanding, load_outstanding};
 use super::recompute::{RecomputedDays, recompute_days};
-use super::{ARREARS, DAYS_BALANCE, DAYS_SOURCE, Movements, RollForward, clamp, name_of, roll};
+use super::{
+    ARREARS, DAYS_BALANCE, DAYS_MONEY, DAYS_SOURCE, MoneyMovements, Movements, Place, RollForward, clamp, name_of, roll,
+};
 use crate::database::snapshot;
 use crate::proof::Finding;
 use crate::time::Zone;
@@ -33,6 +36,10 @@ pub struct Books {
     pub owed: i64,
     /// The points left in open batches.
     pub outstanding: Vec<Outstanding>,
+    /// The money that moved since the end of the last closed day.
+    pub money_since: MoneyMovements,
+    /// What the open batches say is deferred, in minor units.
+    pub deferred: BTreeMap<Place, i64>,
     /// Whether the closed days were recomputed from the entries.
     pub recomputed: bool,
     /// The findings about the ledger as a whole.
@@ -85,17 +92,22 @@ pub async fn tie_out_in(client: &Client, zone: Zone, recomputed: Option<&Recompu
     let last = load_last_day(client).await?;
     let since = load_movements(client, last.as_ref().map(|last| last.ended), None, &[]).await?;
     let since = since.into_iter().next().unwrap_or_default();
+    let money_since = load_money_movements(client, last.as_ref().map(|last| last.ended), None, &[]).await?;
+    let money_since = money_since.into_iter().next().unwrap_or_default();
     let row = client.query_one(include_str!("../../sql/books/balance_total.sql"), &[]).await?;
     let (balance, owed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let outstanding = load_outstanding(client, zone, as_of).await?;
+    let deferred = load_deferred(client).await?;
 
-    let closing = match recomputed {
-        Some(days) => days.closing.clone(),
-        None => last.as_ref().map(RollForward::closings).unwrap_or_default(),
+    let (closing, deferred_then) = match (recomputed, &last) {
+        (Some(days), _) => (days.closing.clone(), days.deferred.clone()),
+        (None, Some(last)) => (last.closings(), last.deferred()),
+        (None, None) => Default::default(),
     };
     let expected = roll(closing, &since);
     let total = clamp(expected.values().map(|points| i128::from(*points)).sum());
     let mut findings = differences(&expected, total, balance, &points_by_source(owed, &outstanding));
+    findings.extend(difference_of_money(&roll_money(deferred_then, &money_since), &deferred));
     let differs = recomputed.is_none() && !findings.is_empty();
     match recomputed {
         Some(days) => findings.splice(0..0, days.changed.clone()).for_each(drop),
@@ -109,6 +121,8 @@ pub async fn tie_out_in(client: &Client, zone: Zone, recomputed: Option<&Recompu
         balance,
         owed,
         outstanding,
+        money_since,
+        deferred,
         recomputed: recomputed.is_some(),
         findings,
         differs,
@@ -158,6 +172,18 @@ fn differences(
         });
     }
     findings
+}
+
+/// The finding about money: what the days say is deferred, and what the batches say.
+fn difference_of_money(expected: &BTreeMap<Place, i64>, found: &BTreeMap<Place, i64>) -> Option<Finding> {
+    let money = |of: &BTreeMap<Place, i64>, place: &Place| of.get(place).copied().unwrap_or_default();
+    let places: BTreeSet<&Place> = expected.keys().chain(found.keys()).collect();
+    let differing: Vec<&Place> =
+        places.into_iter().filter(|place| money(expected, place) != money(found, place)).collect();
+    let list_of = |of: &BTreeMap<Place, i64>| {
+        list(differing.iter().map(|place| format!("{}/{} {}", name_of(&place.1), place.0, money(of, place))))
+    };
+    (!differing.is_empty()).then(|| whole_ledger_finding(DAYS_MONEY, list_of(expected), list_of(found)))
 }
 
 /// `a, b, c`, and how many more there are.

@@ -39,7 +39,7 @@ impl Currency {
     }
 
     /// A code that was stored: three capital letters. A later list of currencies may lack it.
-    pub(super) fn stored(code: &str) -> Option<Currency> {
+    pub(crate) fn stored(code: &str) -> Option<Currency> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Currency(letters))
     }

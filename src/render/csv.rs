@@ -8,6 +8,7 @@ use chrono::{Offset, SecondsFormat, TimeZone, Utc};
 use super::Error;
 use super::locale::Locale;
 use crate::document::{Cell, Column, Document, Table};
+use crate::numbers::decimal_of;
 use crate::plain::cell;
 use crate::private_files::{Folder, NewFile};
 use crate::time::Zone;
@@ -102,6 +103,7 @@ impl<W: Write> Lines<W> {
             Cell::Empty => String::new(),
             Cell::Text(text) => cell(text).into_owned(),
             Cell::Number(number) => number.to_string(),
+            Cell::Money { amount, digits } => decimal_of(*amount, *digits),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => {
                 let offset = self.zone.offset_from_utc_datetime(&instant.naive_utc()).fix();

@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Utc};
 use crate::document::{Cell, Document, Tone};
 use crate::language::Language;
 use crate::messages::{Messages, args};
-use crate::numbers::grouped;
+use crate::numbers::{grouped, grouped_decimal};
 use crate::plain;
 use crate::time::Zone;
 
@@ -92,6 +92,7 @@ impl Locale {
             Cell::Empty => String::new(),
             Cell::Text(text) => clean(text),
             Cell::Number(number) => grouped(*number),
+            Cell::Money { amount, digits } => grouped_decimal(*amount, *digits),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => self.local(*instant).format("%Y-%m-%d %H:%M").to_string(),
         }

@@ -273,7 +273,7 @@ impl View {
             .map(|fact| FactView {
                 label: clean(&fact.label),
                 value: locale.cell(&fact.value),
-                number: matches!(fact.value, Cell::Number(_)),
+                number: matches!(fact.value, Cell::Number(_) | Cell::Money { .. }),
             })
             .collect();
         let sections = document.sections.iter().enumerate().filter_map(|(place, section)| match section {

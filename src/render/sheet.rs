@@ -12,7 +12,7 @@ use super::Error;
 use super::locale::{Locale, clean};
 use super::text;
 use crate::document::{Cell, Column, Document, Fact, Kind, Section, Table, Tone};
-use crate::numbers::grouped;
+use crate::numbers::{decimal_of, grouped};
 
 /// A sheet has 1,048,576 rows; the header, the totals and the notes need some.
 const MOST_ROWS: usize = 1_048_560;
@@ -258,6 +258,16 @@ fn write(
         }
         (Cell::Number(number), _) => {
             sheet.write_string_with_format(row, column, grouped(*number), &formats.number_text)?;
+        }
+        // Up to 15 digits a float shows as they are.
+        (Cell::Money { amount, digits }, _) if u128::from(amount.unsigned_abs()) <= EXACT => {
+            let value: f64 = decimal_of(*amount, *digits).parse().unwrap_or_default();
+            let format =
+                if *digits == 0 { "#,##0".to_owned() } else { format!("#,##0.{}", "0".repeat((*digits).into())) };
+            sheet.write_number_with_format(row, column, value, &formats.plain.clone().set_num_format(format))?;
+        }
+        (Cell::Money { .. }, _) => {
+            sheet.write_string_with_format(row, column, locale.cell(cell), &formats.number_text)?;
         }
         (Cell::Date(_), Some(time)) => {
             sheet.write_datetime_with_format(row, column, &time, &formats.date)?;

@@ -11,8 +11,9 @@ use tokio_postgres::Client;
 use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
-use crate::books::{self, Booked, Books, Movement, Outstanding, RollForward};
+use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, RollForward};
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
+use crate::ledger::Currency;
 use crate::messages::{Messages, args};
 use crate::numbers::grouped;
 use crate::proof::{
@@ -317,10 +318,49 @@ fn figure(text: &str, messages: Messages) -> Option<String> {
     }
 }
 
+/// Deferred revenue of a day by currency and source, with a line of totals for each currency that has several sources.
+fn deferred_revenue(day: &RollForward, scope: &Scope<'_>, messages: Messages) -> Table {
+    let mut rows: Vec<(Currency, String, MoneyBooked)> = Vec::new();
+    let mut currencies: Vec<&str> = day.money.keys().map(|(currency, _)| currency.as_str()).collect();
+    currencies.dedup();
+    for code in currencies {
+        let Some(currency) = Currency::stored(code) else { continue };
+        let of_currency = || day.money.iter().filter(|((of, _), _)| of == code);
+        rows.extend(of_currency().map(|((_, source), row)| (currency, scope.source_label(source).to_owned(), *row)));
+        if of_currency().count() > 1 {
+            let total = of_currency().fold(MoneyBooked::default(), |sum, (_, row)| sum.plus(row));
+            rows.push((currency, messages.label("total"), total));
+        }
+    }
+    let any_correction = rows.iter().any(|(_, _, row)| row.moved.corrected != 0);
+    let money = |amount: i64, currency: Currency| Cell::Money { amount, digits: currency.digits() };
+    let title = messages.text("deferred-revenue-of-day", args![day = messages.day(day.day)]);
+    TableBuilder::new(messages, "deferred-revenue", title)
+        .note(messages.label("deferred-revenue-note"))
+        .column("currency", Kind::Text, |(currency, _, _): &(Currency, String, MoneyBooked)| currency.to_string())
+        .column("source", Kind::Text, |(_, source, _)| source.clone())
+        .column("opening", Kind::Number, move |(currency, _, row)| money(row.opening, *currency))
+        .column("sold", Kind::Number, move |(currency, _, row)| money(row.moved.sold, *currency))
+        .column("recognised-on-use", Kind::Number, move |(currency, _, row)| money(-row.moved.used, *currency))
+        .column("recognised-on-expiry", Kind::Number, move |(currency, _, row)| money(-row.moved.expired, *currency))
+        .column("returned", Kind::Number, move |(currency, _, row)| money(-row.moved.returned, *currency))
+        .when(any_correction, |table| {
+            table.column("corrections", Kind::Number, move |(currency, _, row)| money(row.moved.corrected, *currency))
+        })
+        .column("closing", Kind::Number, move |(currency, _, row)| money(row.closing, *currency))
+        .rows(&rows)
+        .build()
+}
+
 /// The roll-forward of the last business day as a table and a chart; before the first one has ended, of what moved so far.
 fn roll_forward_sections(books: &Books, scope: &Scope<'_>, messages: Messages) -> Vec<Section> {
     if let Some(last) = &books.last {
-        return vec![Section::Table(roll_forward(last, scope, messages)), Section::Chart(waterfall(last, messages))];
+        let mut sections =
+            vec![Section::Table(roll_forward(last, scope, messages)), Section::Chart(waterfall(last, messages))];
+        if !last.money.is_empty() {
+            sections.push(Section::Table(deferred_revenue(last, scope, messages)));
+        }
+        return sections;
     }
     let (title, note) = (messages.label("roll-forward"), messages.label("no-business-day-yet"));
     let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
@@ -328,6 +368,9 @@ fn roll_forward_sections(books: &Books, scope: &Scope<'_>, messages: Messages) -
     if !so_far.rows.is_empty() {
         sections.push(Section::Table(roll_forward(&so_far, scope, messages)));
         sections.push(Section::Chart(waterfall(&so_far, messages)));
+        if !so_far.money.is_empty() {
+            sections.push(Section::Table(deferred_revenue(&so_far, scope, messages)));
+        }
     }
     sections
 }
@@ -335,7 +378,12 @@ fn roll_forward_sections(books: &Books, scope: &Scope<'_>, messages: Messages) -
 fn first_day_so_far(books: &Books, zone: Zone) -> RollForward {
     let booked = |moved: &Movement| Booked { opening: 0, moved: *moved, closing: moved.closing(0) };
     let rows = books.since.iter().map(|(source, moved)| (source.clone(), booked(moved)));
-    RollForward { day: books.as_of.with_timezone(&zone).date_naive(), ended: books.as_of, rows: rows.collect() }
+    let money = books
+        .money_since
+        .iter()
+        .map(|(place, moved)| (place.clone(), MoneyBooked { opening: 0, moved: *moved, closing: moved.closing(0) }));
+    let day = books.as_of.with_timezone(&zone).date_naive();
+    RollForward { day, ended: books.as_of, rows: rows.collect(), money: money.collect() }
 }
 
 fn roll_forward(last: &RollForward, scope: &Scope<'_>, messages: Messages) -> Table {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use num_rational::Ratio;
 use pointsd::books::{
-    Books, Movement, Movements, RollForward, RunningTotals, close_days, load_days, load_last_day, tie_out,
+    Books, MoneyBooked, MoneyMovement, MoneyMovements, Movement, Movements, Place, RollForward, RunningTotals,
+    close_days, load_days, load_last_day, tie_out,
 };
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, Posting, Reference, Rules};
@@ -57,6 +59,10 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
             if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
                 *order_id = Some(nth as i64);
                 *expires_at = Some(clock + TimeDelta::hours(rng.i64(1..24 * 8)));
+            }
+            // Points of the source `gift` have no price.
+            if matches!(&posting.kind, Kind::Recharge { source, .. } if source != "gift") && rng.u8(..4) > 0 {
+                posting = posting.with_paid(rng.i64(0..10_000), ["CNY", "JPY"][rng.usize(..2)].parse().unwrap());
             }
             posting
         } else {
@@ -113,16 +119,23 @@ async fn record_over_days(client: &Client, rng: &mut fastrand::Rng) {
 /// Posts adjust entries by hand: points taken out of an open batch, points put back into a spent one, and one that moves
 /// nothing.
 async fn adjust(client: &Client) {
-    let row =
-        "SELECT user_id, batch, remaining FROM pointsd.batches WHERE open AND remaining > 1 ORDER BY user_id LIMIT 1";
+    let row = "SELECT user_id, batch, remaining, amount, paid FROM pointsd.batches WHERE open AND remaining > 1
+               ORDER BY paid IS NULL, user_id LIMIT 1";
     let row = client.query_one(row, &[]).await.unwrap();
     let (one, batch, taken): (uuid::Uuid, i32, i64) = (row.get(0), row.get(1), row.get::<_, i64>(2) - 1);
-    let insert = |user: uuid::Uuid, change: i64, batches: &str, points: &str| {
+    let (amount, price): (i64, Option<i64>) = (row.get(3), row.get(4));
+    let released = |remaining| price.map(|price| whole(price, amount - remaining, amount));
+    let between = |from, to| match released(from).zip(released(to)) {
+        Some((from, to)) => format!("'{{{}}}'", to - from),
+        None => "NULL".to_owned(),
+    };
+    let insert = |user: uuid::Uuid, change: i64, batches: &str, points: &str, paid: &str| {
         format!(
             "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
-                                         source_type, description, correction, allocated_batches, allocated_points)
+                                         source_type, description, correction, allocated_batches, allocated_points,
+                                         allocated_paid)
              SELECT user_id, last_seq + 1, abs({change}), balance, balance + {change}, now(), 1, 'adjust', 'repair', '',
-                    '{{}}', '{batches}', '{points}'
+                    '{{}}', '{batches}', '{points}', {paid}
              FROM pointsd.accounts WHERE user_id = '{user}';
              UPDATE pointsd.accounts SET last_seq = last_seq + 1, balance = balance + {change},
                     total_adjusted = total_adjusted + {change} WHERE user_id = '{user}'"
@@ -132,17 +145,80 @@ async fn adjust(client: &Client) {
         .batch_execute(&format!(
             "UPDATE pointsd.batches SET remaining = 1 WHERE user_id = '{one}' AND batch = {batch}; {}; {};
              UPDATE pointsd.batches SET remaining = 2 WHERE user_id = '{one}' AND batch = {batch}; {}",
-            insert(one, -taken, &format!("{{{batch}}}"), &format!("{{{taken}}}")),
-            insert(one, 0, "{}", "{}"),
-            insert(one, 1, &format!("{{{batch}}}"), "{-1}"),
+            insert(one, -taken, &format!("{{{batch}}}"), &format!("{{{taken}}}"), &between(taken + 1, 1)),
+            insert(one, 0, "{}", "{}", "NULL"),
+            insert(one, 1, &format!("{{{batch}}}"), "{-1}", &between(1, 2)),
         ))
         .await
         .unwrap();
     // Part of a debt is forgiven: no batch is affected.
     let debtor = "SELECT user_id FROM pointsd.accounts WHERE balance < -1 ORDER BY user_id LIMIT 1";
     if let Some(row) = client.query_opt(debtor, &[]).await.unwrap() {
-        client.batch_execute(&insert(row.get(0), 1, "{}", "{}")).await.unwrap();
+        client.batch_execute(&insert(row.get(0), 1, "{}", "{}", "NULL")).await.unwrap();
     }
+}
+
+/// The share of a price for some of its points, rounded down.
+fn whole(price: i64, points: i64, amount: i64) -> i64 {
+    let share = Ratio::new(i128::from(price) * i128::from(points), i128::from(amount));
+    i64::try_from(share.floor().to_integer()).unwrap()
+}
+
+/// The money of each day, counted entry by entry.
+async fn counted_money(client: &Client, zone: Zone) -> BTreeMap<NaiveDate, MoneyMovements> {
+    let sql = "SELECT user_id, batch, currency, source FROM pointsd.batches WHERE paid IS NOT NULL";
+    let batches = client.query(sql, &[]).await.unwrap();
+    let places: BTreeMap<(uuid::Uuid, i32), Place> =
+        batches.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3)))).collect();
+    let sql = "SELECT e.user_id, e.type, e.allocated_batches, e.allocated_paid, e.paid, coalesce(e.batch, r.batch), e.recorded_at
+               FROM pointsd.entries AS e LEFT JOIN pointsd.entries AS r ON r.user_id = e.user_id AND r.seq = e.refers_to";
+    let mut days: BTreeMap<NaiveDate, MoneyMovements> = BTreeMap::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let (user, kind): (uuid::Uuid, &str) = (row.get(0), row.get(1));
+        let money: Vec<Option<i64>> = row.get::<_, Option<_>>(3).unwrap_or_default();
+        let (paid, own): (Option<i64>, Option<i32>) = (row.get(4), row.get(5));
+        let day = days.entry(row.get::<_, DateTime<Utc>>(6).with_timezone(&zone).date_naive()).or_default();
+        let (mut drawn_from_own, mut row_of) = (0, |batch: i32, change: &mut dyn FnMut(&mut MoneyMovement)| {
+            change(day.entry(places[&(user, batch)].clone()).or_default());
+        });
+        for (batch, money) in row.get::<_, Vec<i32>>(2).into_iter().zip(money) {
+            let Some(money) = money else { continue };
+            match kind {
+                "expire" => row_of(batch, &mut |row| row.expired += money),
+                "restore" => row_of(batch, &mut |row| row.expired -= money),
+                "adjust" => row_of(batch, &mut |row| row.corrected -= money),
+                "void" if own == Some(batch) => {
+                    drawn_from_own = money;
+                    row_of(batch, &mut |row| row.returned += money);
+                }
+                _ => row_of(batch, &mut |row| row.used += money),
+            }
+        }
+        match (kind, paid, own) {
+            ("recharge", Some(paid), Some(own)) => row_of(own, &mut |row| row.sold += paid),
+            // The recognised use is deferred again.
+            ("refund", Some(paid), Some(own)) => row_of(own, &mut |row| row.used -= paid),
+            // What the void's own batch did not release was recognised before.
+            ("void", Some(paid), Some(own)) => row_of(own, &mut |row| {
+                (row.used, row.returned) = (row.used - (paid - drawn_from_own), row.returned + (paid - drawn_from_own));
+            }),
+            (_, None, _) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    days
+}
+
+/// What is deferred of the batches' prices, batch by batch.
+async fn deferred(client: &Client) -> BTreeMap<Place, i64> {
+    let sql = "SELECT currency, source, paid, amount, remaining FROM pointsd.batches WHERE paid IS NOT NULL";
+    let mut deferred: BTreeMap<Place, i64> = BTreeMap::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let (paid, amount, remaining): (i64, i64, i64) = (row.get(2), row.get(3), row.get(4));
+        *deferred.entry((row.get(0), row.get(1))).or_default() += paid - whole(paid, amount - remaining, amount);
+    }
+    deferred.retain(|_, money| *money != 0);
+    deferred
 }
 
 /// The movements of each day, counted entry by entry.
@@ -264,10 +340,10 @@ async fn days_are_what_their_entries_say() {
     let mut database = TestDatabase::new().await;
     database.expect_damage(); // adjust entries by hand
     let mut client = database.client().await;
-    let mut seen = Movement::default();
+    let (mut seen, mut seen_money) = (Movement::default(), MoneyMovement::default());
     for history in 0..6 {
         database.clear(&client).await;
-        client.batch_execute("DELETE FROM pointsd.days").await.unwrap();
+        client.batch_execute("DELETE FROM pointsd.days; DELETE FROM pointsd.day_money").await.unwrap();
         post_random(&database, &mut rng, 0..125).await;
         adjust(&client).await;
         post_random(&database, &mut rng, 125..250).await;
@@ -324,6 +400,7 @@ async fn days_are_what_their_entries_say() {
             }
         }
         assert_eq!(moved(&kept[5]), Movements::new(), "the day without entries");
+        check_money(&client, &kept, &mut seen_money).await;
         let books = look(&mut client, true).await;
         assert_eq!(books.findings, Vec::new(), "history {history}");
         assert_eq!((books.expected, books.last.as_ref()), (books.balance, kept.last()));
@@ -331,6 +408,41 @@ async fn days_are_what_their_entries_say() {
     // The test needs histories in which this happens.
     assert!(seen.settled > 0 && seen.expired > 0 && seen.adjusted > 0 && seen.consumed > 0, "{seen:?}");
     assert!(seen.refunded > 0 && seen.voided > 0 && seen.restored > 0, "{seen:?}");
+    let MoneyMovement { sold, used, expired, returned, corrected } = seen_money;
+    assert!(sold > 0 && used > 0 && expired > 0 && returned > 0 && corrected > 0, "{seen_money:?}");
+}
+
+/// The money of closed days against a count entry by entry, and the last closing against the batches.
+async fn check_money(client: &Client, kept: &[RollForward], seen: &mut MoneyMovement) {
+    let expected = counted_money(client, paris()).await;
+    let mut before: BTreeMap<Place, i64> = BTreeMap::new();
+    for of_day in kept {
+        let mut moved = expected.get(&of_day.day).cloned().unwrap_or_default();
+        moved.retain(|_, moved| *moved != MoneyMovement::default());
+        let mut rows = BTreeMap::new();
+        for place in before.keys().chain(moved.keys()) {
+            let (opening, moved) = (before.get(place).copied().unwrap_or_default(), moved.get(place).copied());
+            let moved = moved.unwrap_or_default();
+            let MoneyMovement { sold, used, expired, returned, corrected } = moved;
+            let closing = opening + sold - used - expired - returned + corrected;
+            rows.insert(place.clone(), MoneyBooked { opening, moved, closing });
+            seen.sold = seen.sold.max(sold);
+            seen.used = seen.used.max(used);
+            seen.expired = seen.expired.max(expired);
+            seen.returned = seen.returned.max(returned);
+            seen.corrected = seen.corrected.max(corrected.abs());
+        }
+        assert_eq!(of_day.money, rows, "left found, right expected, {}", of_day.day);
+        before = rows.into_iter().map(|(place, row)| (place, row.closing)).filter(|(_, left)| *left != 0).collect();
+    }
+    // Some entries may be recorded at the very begin of the day that is still open.
+    let last = kept.last().unwrap().day;
+    for (place, moved) in expected.range(last..).filter(|(day, _)| **day > last).flat_map(|(_, moved)| moved) {
+        let MoneyMovement { sold, used, expired, returned, corrected } = *moved;
+        *before.entry(place.clone()).or_default() += sold - used - expired - returned + corrected;
+    }
+    before.retain(|_, money| *money != 0);
+    assert_eq!(before, deferred(client).await, "the last closing is what the batches have not released");
 }
 
 /// Three accounts over three closed days, and an entry on the open day.
