@@ -78,6 +78,7 @@ days = Days
 entry = Entry
 opening = Opening
 currency = Currency
+value = Value
 sold = Sold
 recognised-on-use = Recognised on use
 recognised-on-expiry = Recognised on expiry
@@ -362,6 +363,8 @@ value-entry = entry { $value }
 
 # The roll-forward.
 roll-forward = Points roll-forward
+promotional-points = Promotional points
+promotional-points-note = Open points of promotional sources, valued at { $price } a point.
 deferred-revenue-of-day = Deferred revenue, { $day }
 deferred-revenue-note = What customers paid for points, until the points are used, expire or are returned. Opening + sold + the recognised and returned amounts + corrections = closing.
 roll-forward-of-day = Points roll-forward, { $day }
@@ -446,6 +449,7 @@ not-attached = Not attached, because attachments are limited to { $limit } MB in
 table-findings = Open exceptions
 table-resolved = Resolved exceptions
 table-requests-not-posted = Requests not posted
+table-promotional-points = Promotional points
 table-deferred-revenue = Deferred revenue
 table-roll-forward = Roll-forward
 table-tie-out = Tie-out

@@ -45,6 +45,7 @@ days = 天数
 entry = 分录号
 opening = 期初
 currency = 币种
+value = 价值
 sold = 销售
 recognised-on-use = 使用确认
 recognised-on-expiry = 过期确认
@@ -305,6 +306,8 @@ value-entry = 分录 { $value }
 
 # 积分变动表。
 roll-forward = 积分变动表
+promotional-points = 赠送类积分
+promotional-points-note = 未使用的赠送类积分，按每积分 { $price } 估值。
 deferred-revenue-of-day = { $day }递延收入变动表
 deferred-revenue-note = 客户为积分支付的款项，在积分使用、过期或退款前列为递延收入。期初 + 销售 + 已确认及已退金额 + 更正 = 期末。
 roll-forward-of-day = { $day }积分变动表
@@ -389,6 +392,7 @@ not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附
 table-findings = 未消除的差异
 table-resolved = 已消除的差异
 table-requests-not-posted = 未入账的请求
+table-promotional-points = 赠送类积分
 table-deferred-revenue = 递延收入
 table-roll-forward = 变动表
 table-tie-out = 余额核对

@@ -30,7 +30,7 @@ use self::http::FileHttp;
 pub use self::http::{Http, Listen, TlsFiles};
 use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
 use self::ledger::{FileLedger, replace_terms_and_sources};
-pub use self::ledger::{Label, PointKind, PointSource};
+pub use self::ledger::{Label, PointKind, PointSource, Valuation};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
 use self::place::{Caller, Found, SERVICE_STATE, Service};
 pub use self::values::weekday_name;
@@ -71,6 +71,8 @@ pub struct Config {
     pub business: String,
     /// `ledger.sources`: what a recharge's source may be.
     pub sources: BTreeMap<String, PointSource>,
+    /// `ledger.valuation`: the price of points that were not paid for, in reports.
+    pub valuation: Option<Valuation>,
     /// `ledger.expires`: how long points live whose source has no term of its own.
     pub expires: Term,
     /// `ledger.refund`: how long points of a refund live at least.
@@ -396,6 +398,7 @@ impl Config {
             language: file.business.language,
             business: file.business.name.unwrap_or_default(),
             sources: ledger.sources,
+            valuation: ledger.valuation,
             expires: ledger.expires,
             refund: ledger.refund,
             prices,

@@ -213,9 +213,12 @@ fn ledger_object(config: &Config) -> Value {
         let expires = source.expires.map(term_object);
         (name.clone(), object!({ "expires": expires, "kind": source.kind, "label": source.label }))
     });
+    let valuation = config
+        .valuation
+        .map(|valuation| object!({ "currency": valuation.currency, "per_point": valuation.per_point.to_string() }));
     object!({
         "expires": term_object(config.expires), "refund": term_object(config.refund),
-        "sources": serde_json::Map::from_iter(sources),
+        "sources": serde_json::Map::from_iter(sources), "valuation": valuation,
     })
 }
 

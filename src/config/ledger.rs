@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rust_decimal::prelude::ToPrimitive as _;
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::de::{self, Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
 use super::values::{Word, between};
 use crate::language::Language;
-use crate::ledger::{Length, MAX_NAME, Period, REFUND_SOURCE, Term};
+use crate::ledger::{Currency, Length, MAX_NAME, Period, REFUND_SOURCE, Term};
+use crate::numbers::decimal;
 use crate::yaml::{self, Lines};
 
 /// A source that a recharge may have.
@@ -41,6 +44,39 @@ impl PointKind {
             PointKind::Promotional => "promotional",
         }
     }
+}
+
+/// A price for points that were not paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Valuation {
+    /// The currency.
+    #[serde(deserialize_with = "currency")]
+    pub currency: Currency,
+    /// What a point is worth in it, not in its minor unit.
+    #[serde(deserialize_with = "per_point")]
+    pub per_point: Decimal,
+}
+
+impl Valuation {
+    /// What so many points are worth, in minor units; None where that passes what can be counted.
+    pub fn of(self, points: i64) -> Option<i64> {
+        let minor = Decimal::from(10_i64.checked_pow(self.currency.digits().into())?);
+        let value = Decimal::from(points).checked_mul(self.per_point)?.checked_mul(minor)?;
+        value.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero).to_i64()
+    }
+}
+
+fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn per_point<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    // As a text, so that no float touches it.
+    let written = String::deserialize(deserializer)?;
+    let price = decimal(&written).filter(|price| *price > Decimal::ZERO && *price <= Decimal::from(1_000_000));
+    price
+        .ok_or_else(|| D::Error::custom(format_args!("{written:?} is no price; write one in quotes, such as \"0.01\"")))
 }
 
 /// The name of a source in each language that has one.
@@ -86,6 +122,7 @@ pub(super) struct FileLedger {
     expires: FileTerm,
     refund: FileTerm,
     sources: BTreeMap<String, Option<FileSource>>,
+    valuation: Option<Valuation>,
     /// An old key, refused with the new spelling.
     recharge_sources: Option<Value>,
     /// An old key, refused with the new spelling.
@@ -97,6 +134,7 @@ pub(super) struct Ledger {
     pub(super) expires: Term,
     pub(super) refund: Term,
     pub(super) sources: BTreeMap<String, PointSource>,
+    pub(super) valuation: Option<Valuation>,
 }
 
 impl FileLedger {
@@ -123,7 +161,7 @@ impl FileLedger {
             sources.insert(name, PointSource { expires, kind: kind.map(|FileKind(kind)| kind), label });
         }
         let (FileTerm(expires), FileTerm(refund)) = (self.expires, self.refund);
-        Ok(Ledger { expires, refund, sources })
+        Ok(Ledger { expires, refund, sources, valuation: self.valuation })
     }
 }
 

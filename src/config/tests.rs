@@ -439,6 +439,24 @@ fn a_source_has_its_own_term_and_keeps_its_label() {
     ] {
         assert_eq!(label(source), expected, "{source}");
     }
+    assert_eq!(config.valuation, None);
+    let valued =
+        |currency, price| load(&format!("ledger: {{valuation: {{currency: {currency}, per_point: {price}}}}}"));
+    let value =
+        |config: crate::config::Config| [0, 1, 333, i64::MAX].map(|points| config.valuation.unwrap().of(points));
+    assert_eq!(
+        value(valued("CNY", "'0.005'").unwrap()),
+        [Some(0), Some(1), Some(167), Some(4_611_686_018_427_387_904)]
+    );
+    assert_eq!(value(valued("JPY", "'2'").unwrap()), [Some(0), Some(2), Some(666), None]);
+    for (currency, price, says) in [
+        ("CNY", "0.01", "ledger.valuation.per_point: "),
+        ("CNY", "'0'", "\"0\" is no price; write one in quotes, such as \"0.01\""),
+        ("yuan", "'1'", "ledger.valuation.currency: `yuan` is no currency of ISO 4217"),
+    ] {
+        let told = valued(currency, price).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+    }
     let kinds: Vec<_> = config.sources.values().map(|source| source.kind).collect();
     let (paid, promotional) = (Some(PointKind::Paid), Some(PointKind::Promotional));
     assert_eq!(kinds, [paid, None, promotional, promotional, promotional]);

@@ -1,6 +1,7 @@
 //! The reconciliation report: whether the books hold, the exceptions, and the points roll-forward of the last business
 //! day.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +13,7 @@ use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
 use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, RollForward};
+use crate::config::PointKind;
 use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::ledger::Currency;
 use crate::messages::{Messages, args};
@@ -89,6 +91,7 @@ impl Report for ReconciliationReport<'_> {
         let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
         sections.extend(not_posted.clone().map(Section::Table));
         sections.extend(roll_forward_sections(books, scope, messages));
+        sections.extend(promotional_points(books, scope, messages).map(Section::Table));
         sections.push(Section::Table(tie_out(books, messages)));
         sections.push(Section::Table(outstanding_by_age(books, messages)));
         sections.push(Section::Table(outstanding_by_expiry(books, messages)));
@@ -350,6 +353,35 @@ fn deferred_revenue(day: &RollForward, scope: &Scope<'_>, messages: Messages) ->
         .column("closing", Kind::Number, move |(currency, _, row)| money(row.closing, *currency))
         .rows(&rows)
         .build()
+}
+
+/// The open points of promotional sources at the price that the configuration gives them, if it gives one.
+fn promotional_points(books: &Books, scope: &Scope<'_>, messages: Messages) -> Option<Table> {
+    let valuation = scope.config.valuation?;
+    let promotional = |source: &&String| {
+        scope.config.sources.get(*source).is_some_and(|source| source.kind == Some(PointKind::Promotional))
+    };
+    let mut points: BTreeMap<String, i64> = BTreeMap::new();
+    for part in books.outstanding.iter().filter(|part| promotional(&&part.source)) {
+        let sum = points.entry(scope.source_label(&part.source)).or_default();
+        *sum = sum.saturating_add(part.points);
+    }
+    let mut rows: Vec<(String, i64)> = points.into_iter().collect();
+    if rows.len() > 1 {
+        let total = rows.iter().fold(0_i64, |sum, (_, points)| sum.saturating_add(*points));
+        rows.push((messages.label("total"), total));
+    }
+    let digits = valuation.currency.digits();
+    let price = args![price = format!("{} {}", valuation.per_point, valuation.currency)];
+    let table = TableBuilder::new(messages, "promotional-points", messages.label("promotional-points"))
+        .note(messages.text("promotional-points-note", price))
+        .column("source", Kind::Text, |(source, _): &(String, i64)| source.clone())
+        .column("points", Kind::Number, |(_, points)| *points)
+        .column("currency", Kind::Text, move |_| valuation.currency.to_string())
+        .column("value", Kind::Number, move |(_, points)| {
+            valuation.of(*points).map_or(Cell::Empty, |amount| Cell::Money { amount, digits })
+        });
+    Some(table.rows(&rows).build())
 }
 
 /// The roll-forward of the last business day as a table and a chart; before the first one has ended, of what moved so far.

@@ -144,6 +144,7 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
                         "label": { "en": "Gift", "zh-CN": "赠送" },
                     },
                 },
+                "valuation": null,
             },
             "services": 4,
             "jobs": {
