@@ -218,17 +218,26 @@ pub struct Order {
     pub action: String,
     /// For what, such as a job's name.
     pub subject: String,
-    /// What became of it.
+    /// What became of it; `not known` where the daemon or the database failed meanwhile.
     pub outcome: String,
 }
 
-/// Writes down an order.
+/// Writes down an order that is about to be carried out, and returns its number. Its outcome is not known yet.
 ///
 /// # Errors
 /// Where the database fails.
-pub async fn record(client: &Client, holder: &Holder, action: &str, subject: &str, outcome: &str) -> Result<(), Error> {
+pub async fn record(client: &Client, holder: &Holder, action: &str, subject: &str) -> Result<i64, Error> {
     let statement = include_str!("../sql/access/audit_insert.sql");
-    client.execute(statement, &[&holder.token, &holder.name, &action, &subject, &outcome]).await?;
+    let row = client.query_one(statement, &[&holder.token, &holder.name, &action, &subject]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Writes down what became of an order.
+///
+/// # Errors
+/// Where the database fails.
+pub async fn record_outcome(client: &Client, order: i64, outcome: &str) -> Result<(), Error> {
+    client.execute(include_str!("../sql/access/audit_outcome.sql"), &[&order, &outcome]).await?;
     Ok(())
 }
 

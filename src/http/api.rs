@@ -3,7 +3,7 @@
 pub(super) mod accounts;
 pub(super) mod input;
 mod jobs;
-mod orders;
+pub(super) mod orders;
 mod postings;
 mod prices;
 mod reports;

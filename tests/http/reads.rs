@@ -252,6 +252,20 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     ];
     assert_eq!(orders, expected.map(|order| order.map(str::to_owned)));
     assert!(orders[4][2].starts_with("refused: no mail is sent, because mail.mode is none"), "{orders:?}");
+
+    // An order that cannot be written down is not carried out. One whose outcome cannot be stays in the record.
+    let admin = |sql: &str| wait(async { site.database.client().await.batch_execute(sql).await.unwrap() });
+    let is_paused = || !get(&site, "/v1/jobs/expiry")["paused"].is_null();
+    admin("ALTER TABLE pointsd.audit ADD CONSTRAINT broken CHECK (outcome <> 'not known') NOT VALID");
+    order(&site, "/v1/jobs/expiry/pause", "").problem(500, "internal");
+    assert!(!is_paused());
+    admin(
+        "ALTER TABLE pointsd.audit DROP CONSTRAINT broken, ADD CONSTRAINT broken CHECK (outcome = 'not known') NOT VALID",
+    );
+    assert_eq!(order(&site, "/v1/jobs/expiry/pause", "").status, 200);
+    assert!(is_paused());
+    let last = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() }).pop().unwrap();
+    assert_eq!((last.get::<_, &str>(1), last.get::<_, &str>(3)), ("pause", "not known"));
 }
 
 #[test]

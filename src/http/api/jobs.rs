@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::auth::{MayOperate, MayRead};
 use super::super::{Problem, Server};
 use super::input::{Instant, Order, Params, Place, Refusals, items, named, one_more, page, whole};
-use super::orders::{record, refuse};
+use super::orders::carry_out;
 use crate::jobs::{REGISTRY, RegisteredJob};
 use crate::ledger::Page;
 use crate::scheduler::{RunRow, State as RunState};
@@ -76,8 +76,9 @@ pub(super) async fn pause(
     Place(name): Place<String>,
 ) -> Result<Json<JobOverview>, Problem> {
     let job = job_named(&name)?;
-    job.pause(&server.store()?, &server.config(), Some(&holder.name), Utc::now()).await?;
-    record(&server, &holder, ("pause", job.name), "done").await?;
+    let by = Some(holder.name.as_str());
+    let act = async { Ok((set_paused(&server, job, by).await?, "done".to_owned())) };
+    carry_out(&server, &holder, ("pause", job.name), act).await?;
     overview(&server, job).await
 }
 
@@ -94,9 +95,13 @@ pub(super) async fn resume(
     Place(name): Place<String>,
 ) -> Result<Json<JobOverview>, Problem> {
     let job = job_named(&name)?;
-    job.pause(&server.store()?, &server.config(), None, Utc::now()).await?;
-    record(&server, &holder, ("resume", job.name), "done").await?;
+    let act = async { Ok((set_paused(&server, job, None).await?, "done".to_owned())) };
+    carry_out(&server, &holder, ("resume", job.name), act).await?;
     overview(&server, job).await
+}
+
+async fn set_paused(server: &Server, job: &RegisteredJob, by: Option<&str>) -> Result<(), Problem> {
+    Ok(job.pause(&server.store()?, &server.config(), by, Utc::now()).await?)
 }
 
 /// For which slot a job is to run.
@@ -142,17 +147,20 @@ pub(super) async fn run(
         let detail = format!("at: {slot} lies in the future: the database's clock shows {now}; correct it");
         return Err(Problem::bad_request(detail));
     }
-    match server.begin_run(job, slot, order.full).await? {
-        Ok(run) => {
-            record(&server, &holder, ("run", job.name), &format!("run {}", run.run)).await?;
-            Ok((StatusCode::ACCEPTED, Json(run)))
+    let act = async {
+        match server.begin_run(job, slot, order.full).await? {
+            Ok(run) => {
+                let outcome = format!("run {}", run.run);
+                Ok((run, outcome))
+            }
+            Err(busy) => {
+                let why = format!("run {} of {} is under way already; wait for its end", busy.run, job.name);
+                Err(Problem::new(StatusCode::CONFLICT, "busy", why).with("run", busy))
+            }
         }
-        Err(busy) => {
-            let why = format!("run {} of {} is under way already; wait for its end", busy.run, job.name);
-            let refusal = refuse(&server, &holder, ("run", job.name), StatusCode::CONFLICT, ("busy", why)).await;
-            Err(refusal.with("run", busy))
-        }
-    }
+    };
+    let run = carry_out(&server, &holder, ("run", job.name), act).await?;
+    Ok((StatusCode::ACCEPTED, Json(run)))
 }
 
 /// Which runs.
@@ -228,13 +236,14 @@ pub(super) async fn cancel(
     MayOperate(holder): MayOperate,
     Place(run): Place<i64>,
 ) -> Result<Json<RunRow>, Problem> {
-    let cancelled = server.store()?.cancel(run, &holder.name).await?;
-    let row = find_run(&server, run).await?;
-    let subject = run.to_string();
-    if cancelled {
-        record(&server, &holder, ("cancel", &subject), "done").await?;
-        return Ok(row);
-    }
-    let why = format!("run {run} of {} is over already: {}", row.job, row.state.as_str());
-    Err(refuse(&server, &holder, ("cancel", &subject), StatusCode::CONFLICT, ("over", why)).await)
+    let act = async {
+        let cancelled = server.store()?.cancel(run, &holder.name).await?;
+        let row = find_run(&server, run).await?;
+        if cancelled {
+            return Ok((row, "done".to_owned()));
+        }
+        let why = format!("run {run} of {} is over already: {}", row.job, row.state.as_str());
+        Err(Problem::new(StatusCode::CONFLICT, "over", why))
+    };
+    carry_out(&server, &holder, ("cancel", &run.to_string()), act).await
 }

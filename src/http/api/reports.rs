@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::auth::{MayOperate, MayRead};
 use super::super::{Problem, Server};
 use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
-use super::orders::{record, refuse};
+use super::orders::carry_out;
 use crate::config::parse_mailbox;
 use crate::document::Document;
 use crate::ledger::Page;
@@ -185,20 +185,19 @@ pub(super) async fn resend(
     let to = order.to.iter().map(|address| parse_mailbox(address));
     let to: Vec<Mailbox> =
         to.collect::<Result<_, _>>().map_err(|error| Problem::bad_request(format!("to: {error}")))?;
-    let mut client = server.reading().await?;
-    let resent =
-        reports::resend(&mut client, id, (!to.is_empty()).then_some(to.as_slice()), &server.config().mail).await?;
-    drop(client);
-    let subject = id.to_string();
-    match resent {
-        Resent::Written(mails) => {
-            record(&server, &holder, ("resend", &subject), &format!("{} mails", mails.len())).await?;
-            Ok((StatusCode::ACCEPTED, Json(Written { mails })))
+    let act = async {
+        let (to, config) = ((!to.is_empty()).then_some(to.as_slice()), server.config());
+        match reports::resend(&mut *server.reading().await?, id, to, &config.mail).await? {
+            Resent::Written(mails) => {
+                let outcome = format!("{} mails", mails.len());
+                Ok(((StatusCode::ACCEPTED, Json(Written { mails })), outcome))
+            }
+            Resent::Unknown => Err(unknown(id)),
+            refused @ (Resent::NoWay | Resent::NoRecipients { .. }) => {
+                let why = refused.to_string().replace("--to", "`to`");
+                Err(Problem::new(StatusCode::CONFLICT, "not_sent", why))
+            }
         }
-        Resent::Unknown => Err(unknown(id)),
-        refused @ (Resent::NoWay | Resent::NoRecipients { .. }) => {
-            let why = refused.to_string().replace("--to", "`to`");
-            Err(refuse(&server, &holder, ("resend", &subject), StatusCode::CONFLICT, ("not_sent", why)).await)
-        }
-    }
+    };
+    carry_out(&server, &holder, ("resend", &id.to_string()), act).await
 }

@@ -12,7 +12,7 @@ use super::super::auth::{MayOperate, MayRead};
 use super::super::{Problem, Server};
 use super::accounts::storable;
 use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
-use super::orders::{record, refuse};
+use super::orders::carry_out;
 use crate::ledger::Page;
 use crate::requests::{self, Filter, Listed, State as RequestState};
 
@@ -90,17 +90,18 @@ pub(super) async fn retry(
     MayOperate(holder): MayOperate,
     Place(id): Place<i64>,
 ) -> Result<Json<Retried>, Problem> {
-    let client = server.reading().await?;
-    let found = requests::retry(&client, &[id]).await?;
-    drop(client);
-    let Some(request) = found.first().filter(|request| request.was.is_some()) else { return Err(unknown(id)) };
-    let subject = id.to_string();
-    if let Some(reason) = request.reason_left() {
-        let why = format!("request {id} was left as it is: {reason}");
-        return Err(refuse(&server, &holder, ("retry", &subject), StatusCode::CONFLICT, ("not_retried", why)).await);
-    }
-    record(&server, &holder, ("retry", &subject), "done").await?;
-    Ok(Json(Retried { ids: vec![id] }))
+    let act = async {
+        let found = requests::retry(&*server.reading().await?, &[id]).await?;
+        let request = found.first().filter(|request| request.was.is_some()).ok_or_else(|| unknown(id))?;
+        match request.reason_left() {
+            None => Ok((Json(Retried { ids: vec![id] }), "done".to_owned())),
+            Some(reason) => {
+                let why = format!("request {id} was left as it is: {reason}");
+                Err(Problem::new(StatusCode::CONFLICT, "not_retried", why))
+            }
+        }
+    };
+    carry_out(&server, &holder, ("retry", &id.to_string()), act).await
 }
 
 /// Which requests to put back; without a field all of them.
@@ -131,9 +132,11 @@ pub(super) async fn retry_all(
     let states = [RequestState::Parked, RequestState::Refused, RequestState::Waiting];
     let state = named("state", order.state.as_deref(), &states, RequestState::as_str)?;
     let code = order.code.map(|code| storable("code", code)).transpose()?;
-    let mut client = server.reading().await?;
-    let ids = requests::retry_all(&mut client, &Filter { state, code, user: order.user }).await?;
-    drop(client);
-    record(&server, &holder, ("retry", "all"), &format!("{} requests", ids.len())).await?;
-    Ok(Json(Retried { ids }))
+    let filter = Filter { state, code, user: order.user };
+    let act = async {
+        let ids = requests::retry_all(&mut *server.reading().await?, &filter).await?;
+        let outcome = format!("{} requests", ids.len());
+        Ok((Json(Retried { ids }), outcome))
+    };
+    carry_out(&server, &holder, ("retry", "all"), act).await
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::session::{Signed, Visitor};
 use crate::access;
 use crate::http::api::input::Params;
+use crate::http::api::orders::carry_out;
 use crate::http::problem::Problem;
 use crate::jobs::{self, RegisteredJob};
 use crate::messages::{Messages, args};
@@ -112,14 +113,16 @@ pub(super) async fn confirm(visitor: Visitor, Params(order): Params<Order>) -> R
 pub(super) async fn order(Signed { visitor, form: order }: Signed<Order>) -> Result<Response, Problem> {
     visitor.check_may_operate()?;
     let (subject, messages) = (order.subject()?, visitor.frame.messages);
-    let outcome = carry_out(&visitor, order.action, &subject).await?;
-    let client = visitor.server.reading().await?;
     let action = order.action.as_str();
-    let recorded = match &outcome {
-        Ok(done) => done.clone(),
-        Err(why) => why.text(jobs::OPERATOR),
+    let act = async {
+        let outcome = act(&visitor, order.action, &subject).await?;
+        let recorded = match &outcome {
+            Ok(done) => done.clone(),
+            Err(why) => why.text(jobs::OPERATOR),
+        };
+        Ok((outcome, recorded))
     };
-    access::record(&client, &visitor.holder, action, &order.subject, &recorded).await?;
+    let outcome = carry_out(&visitor.server, &visitor.holder, (action, &order.subject), act).await?;
     let said = match &outcome {
         Ok(_) => messages.text(&format!("order-done-{action}"), args![label = subject.label(messages)]),
         Err(why) => messages.text("order-not-done", args![why = why.text(messages)]),
@@ -155,7 +158,7 @@ impl NotDone {
 }
 
 /// Does what was ordered. Returns the outcome for the record, or why nothing was done.
-async fn carry_out(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, NotDone>, Problem> {
+async fn act(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, NotDone>, Problem> {
     let (server, config, by) = (&visitor.server, visitor.server.config(), visitor.holder.name.as_str());
     let store = server.store()?;
     Ok(match *subject {
