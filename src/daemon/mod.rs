@@ -33,7 +33,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Config, ConfigError};
 use crate::database::{Database, Settings};
 use crate::errors;
-use crate::http::{self, Pulse};
+use crate::http::{self, Pulse, Readiness};
 use crate::jobs;
 use crate::ledger::Rules;
 use crate::mail;
@@ -142,7 +142,7 @@ async fn open(
         let waiting = async {
             loop {
                 tokio::time::sleep(LONGEST_SLEEP).await;
-                pulse.beat(Some(DATABASE_AWAY.to_owned()));
+                pulse.beat(Readiness::Not(DATABASE_AWAY));
             }
         };
         let tried = tokio::select! {
@@ -156,7 +156,7 @@ async fn open(
                 return Ok(Some(database));
             }
             Some(Err(error)) if error.is_transient() => {
-                pulse.beat(Some(DATABASE_AWAY.to_owned()));
+                pulse.beat(Readiness::Not(DATABASE_AWAY));
                 status.database_is_away(&error);
             }
             Some(Err(error)) => return Err(error.into()),
@@ -189,7 +189,7 @@ async fn host(
         let sleep = match round {
             Ok((now, tick)) => {
                 outage.reset();
-                outside.pulse.beat(None);
+                outside.pulse.beat(Readiness::Ready);
                 status.database_is_there();
                 status.show(host.scheduler.board(), &tick, &host.stats, &host.missing.borrow());
                 host.write_sign_of_life(status.line()).await;
@@ -201,9 +201,11 @@ async fn host(
                 if host.scheduler.under_way() > 0 { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
             }
             Err(error) => {
-                let why =
-                    if error.is_transient() { DATABASE_AWAY } else { "the schedule stands still; the log says why" };
-                outside.pulse.beat(Some(why.to_owned()));
+                outside.pulse.beat(match &error {
+                    scheduler::Error::ReadOnly => Readiness::ReadOnly,
+                    error if error.is_transient() => Readiness::Not(DATABASE_AWAY),
+                    _ => Readiness::Not("the schedule stands still; the log says why"),
+                });
                 if error.is_transient() {
                     status.database_is_away(&error);
                 } else {
@@ -287,7 +289,8 @@ impl Host {
 
     /// Does what is due now. Nothing in it waits for a job.
     async fn round(&mut self) -> Result<(DateTime<Utc>, Tick), scheduler::Error> {
-        let now = self.scheduler.store().now().await?;
+        // A standby can be read, and all that the daemon does would fail.
+        let now = self.scheduler.store().now_to_write().await?;
         if let Some(ahead) = self.clock.judge(now, Instant::now()) {
             if ahead.is_new {
                 warn!(

@@ -12,6 +12,9 @@ use super::Server;
 /// A loop that was silent for longer hangs: it wakes twice a minute at least.
 const LONGEST_SILENCE: Duration = Duration::from_secs(90);
 
+/// What `/readyz` says of a standby, or of a database whose sessions are read-only.
+const READ_ONLY: &str = "the database takes no writes now: it is a standby, or default_transaction_read_only is on";
+
 /// What the daemon's loop tells of itself.
 #[derive(Debug)]
 pub struct Pulse(Mutex<Beat>);
@@ -19,28 +22,38 @@ pub struct Pulse(Mutex<Beat>);
 #[derive(Debug)]
 struct Beat {
     last: Instant,
-    /// Why the daemon does not do its work.
-    not_ready: Option<String>,
+    readiness: Readiness,
+}
+
+/// Whether the daemon does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// The database can be read and not written.
+    ReadOnly,
+    /// It does not, for this reason.
+    Not(&'static str),
 }
 
 impl Default for Pulse {
     fn default() -> Pulse {
-        Pulse(Mutex::new(Beat { last: Instant::now(), not_ready: Some("the daemon is starting".to_owned()) }))
+        Pulse(Mutex::new(Beat { last: Instant::now(), readiness: Readiness::Not("the daemon is starting") }))
     }
 }
 
 impl Pulse {
-    /// The loop moves; `not_ready` says why it does not do its work.
-    pub fn beat(&self, not_ready: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Beat { last: Instant::now(), not_ready };
+    /// The loop moves.
+    pub fn beat(&self, readiness: Readiness) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Beat { last: Instant::now(), readiness };
     }
 
     fn is_alive(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).last.elapsed() <= LONGEST_SILENCE
     }
 
-    pub(super) fn not_ready(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).not_ready.clone()
+    pub(super) fn readiness(&self) -> Readiness {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).readiness
     }
 }
 
@@ -62,9 +75,14 @@ pub(super) async fn livez(State(server): State<Server>) -> (StatusCode, &'static
     responses((status = 200, description = "it does", body = String), (status = 503, description = "why not", body = String))
 )]
 pub(super) async fn readyz(State(server): State<Server>) -> (StatusCode, String) {
-    let hangs = (!server.pulse().is_alive()).then(|| "the daemon's loop hangs".to_owned());
-    let stops = server.is_stopping().then(|| "the daemon is stopping".to_owned());
-    match stops.or(hangs).or_else(|| server.pulse().not_ready()) {
+    let hangs = (!server.pulse().is_alive()).then_some("the daemon's loop hangs");
+    let stops = server.is_stopping().then_some("the daemon is stopping");
+    let not_ready = match server.pulse().readiness() {
+        Readiness::Ready => None,
+        Readiness::ReadOnly => Some(READ_ONLY),
+        Readiness::Not(why) => Some(why),
+    };
+    match stops.or(hangs).or(not_ready) {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }

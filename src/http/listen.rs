@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,11 +18,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, error, warn};
 
@@ -39,6 +42,9 @@ const LONGEST_HEAD: Duration = Duration::from_secs(30);
 
 /// How long the TLS handshake may take.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the rest of a call may take when the daemon stops.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// How long an answer may stand still because the client reads none of it.
 const LONGEST_STILL: Duration = Duration::from_secs(60);
@@ -117,6 +123,7 @@ impl Listener {
             router: server.router(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             graceful: GracefulShutdown::new(),
+            stop: server.stop().clone(),
         };
         let mut acceptor = tls.map(TlsAcceptor::from);
         let mut config = server.0.config.clone();
@@ -148,6 +155,7 @@ struct Connections {
     router: axum::Router,
     places: Arc<Semaphore>,
     graceful: GracefulShutdown,
+    stop: CancellationToken,
 }
 
 impl Connections {
@@ -161,14 +169,15 @@ impl Connections {
             };
             return;
         };
-        let (router, watcher, acceptor) = (self.router.clone(), self.graceful.watcher(), acceptor.cloned());
+        let (router, acceptor) = (self.router.clone(), acceptor.cloned());
+        let end = (self.graceful.watcher(), self.stop.clone());
         tokio::spawn(async move {
             match (accepted, acceptor) {
-                (Accepted::Unix(stream), _) => serve(stream, Peer::Socket, router, watcher).await,
-                (Accepted::Tcp(stream, peer), None) => serve(stream, peer, router, watcher).await,
+                (Accepted::Unix(stream), _) => serve(stream, Peer::Socket, router, end).await,
+                (Accepted::Tcp(stream, peer), None) => serve(stream, peer, router, end).await,
                 (Accepted::Tcp(stream, peer), Some(acceptor)) => {
                     match tokio::time::timeout(LONGEST_HANDSHAKE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(stream, peer, router, watcher).await,
+                        Ok(Ok(stream)) => serve(stream, peer, router, end).await,
                         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
                         Err(_) => debug!("a TLS handshake took too long"),
                     }
@@ -184,7 +193,7 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: Peer,
     router: axum::Router,
-    watcher: Watcher,
+    (watcher, stop): (Watcher, CancellationToken),
 ) {
     let service = router.map_request(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -193,15 +202,65 @@ async fn serve(
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(LONGEST_STILL));
+    let too_late = Box::pin(async move {
+        stop.cancelled_owned().await;
+        tokio::time::sleep(LONGEST_REST).await;
+    });
+    let stream = Stopping { stream: Box::pin(stream), too_late, is_late: false };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(LONGEST_HEAD)
         .max_buf_size(BUFFER)
         // A client may close its side once its call is sent.
         .half_close(true)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "a connection ended early");
+    }
+}
+
+/// A connection that ends for its reader a little after the daemon was told to stop. A call that was read whole is still
+/// answered.
+struct Stopping<S> {
+    stream: Pin<Box<S>>,
+    too_late: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_late: bool,
+}
+
+impl<S: AsyncRead> AsyncRead for Stopping<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Stopping { stream, too_late, is_late } = self.get_mut();
+        let read = stream.as_mut().poll_read(context, bytes);
+        if read.is_pending() {
+            *is_late = *is_late || too_late.as_mut().poll(context).is_ready();
+        }
+        if read.is_pending() && *is_late { Poll::Ready(Ok(())) } else { read }
+    }
+}
+
+impl<S: AsyncWrite> AsyncWrite for Stopping<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(context)
     }
 }
 
@@ -274,7 +333,7 @@ mod tests {
         let (mut client, stream) = tokio::io::duplex(1 << 10);
         let router = axum::Router::new().route("/", get(async || "x".repeat(1 << 20)));
         let graceful = GracefulShutdown::new();
-        let serving = serve(stream, Peer::Socket, router, graceful.watcher());
+        let serving = serve(stream, Peer::Socket, router, (graceful.watcher(), CancellationToken::new()));
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         tokio::time::timeout(2 * LONGEST_STILL, serving).await.expect("the connection goes on");
     }

@@ -31,7 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 
 pub use auth::{MayLook, MayOperate, MayPost, MayRead, Peer};
-pub use health::Pulse;
+pub use health::{Pulse, Readiness};
 pub use problem::Problem;
 
 use crate::access::{Holder, Tokens};
@@ -171,14 +171,19 @@ impl Server {
     /// # Errors
     /// 503 while the daemon waits for the database.
     pub(crate) fn ledger(&self) -> Result<&Ledger, Problem> {
-        let ledger = self.0.ledger.get().filter(|_| self.pulse().not_ready().is_none());
-        let detail = "the daemon waits for its database; make the call again later";
-        ledger.ok_or_else(|| Problem::unavailable("database_away", detail))
+        let ledger = self.0.ledger.get().filter(|_| !matches!(self.pulse().readiness(), Readiness::Not(_)));
+        ledger.ok_or_else(Problem::database_away)
     }
 
     /// The poster for the rules as they are now.
+    ///
+    /// # Errors
+    /// 503 while the daemon waits for the database, or the database takes no writes.
     pub(crate) fn poster(&self) -> Result<Poster, Problem> {
         let ledger = self.ledger()?;
+        if self.pulse().readiness() == Readiness::ReadOnly {
+            return Err(Problem::database_away());
+        }
         let rules = Arc::clone(&self.0.rules.borrow());
         let mut current = ledger.poster.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current.0, &rules) {
@@ -189,7 +194,7 @@ impl Server {
     }
 
     fn start_poster(&self, database: &Database, rules: &Arc<Rules>) -> Poster {
-        Poster::start_observed(database, rules, Poster::lanes(), &self.0.metrics.observer(Way::Http))
+        Poster::start_for_calls(database, rules, Poster::lanes(), &self.0.metrics.observer(Way::Http))
     }
 
     /// Room in memory for so many units of a body.

@@ -100,14 +100,17 @@ impl Problem {
         &self.detail
     }
 
+    /// The database is away, or takes no writes.
+    pub(super) fn database_away() -> Problem {
+        let detail = "the database cannot be reached now, or takes no writes; make the call again later";
+        Problem::unavailable("database_away", detail)
+    }
+
     /// The database is away, or failed: `error` says which.
     fn of_database(error: &(dyn std::error::Error + 'static), is_transient: bool) -> Problem {
         if is_transient {
             tracing::debug!("a call over HTTP found the database away: {}", errors::chain(error));
-            return Problem::unavailable(
-                "database_away",
-                "the database cannot be reached now; make the call again later",
-            );
+            return Problem::database_away();
         }
         Problem::internal(error)
     }

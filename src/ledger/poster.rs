@@ -69,21 +69,32 @@ type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
 impl Poster {
     /// Starts `lanes` lanes (at least one); each opens its connection when it is first needed.
     pub fn start(database: &Database, rules: &Arc<Rules>, lanes: usize) -> Poster {
-        Poster::start_observed(database, rules, lanes, &(Arc::new(()) as Arc<dyn GroupObserver>))
+        Poster::start_lanes(database, rules, lanes, &(Arc::new(()) as Arc<dyn GroupObserver>), ReadOnly::Outwait)
     }
 
-    /// The same; `observer` hears of each group.
-    pub fn start_observed(
+    /// The same for callers that can call again: while the database takes no writes, they get the error at once. `observer` hears
+    /// of each group.
+    pub fn start_for_calls(
         database: &Database,
         rules: &Arc<Rules>,
         lanes: usize,
         observer: &Arc<dyn GroupObserver>,
     ) -> Poster {
+        Poster::start_lanes(database, rules, lanes, observer, ReadOnly::GiveUp)
+    }
+
+    fn start_lanes(
+        database: &Database,
+        rules: &Arc<Rules>,
+        lanes: usize,
+        observer: &Arc<dyn GroupObserver>,
+        read_only: ReadOnly,
+    ) -> Poster {
         let mut tasks = JoinSet::new();
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             let (rules, observer) = (Arc::clone(rules), Arc::clone(observer));
-            tasks.spawn(Lane { database: database.clone(), rules, observer, session: None }.run(receiver));
+            tasks.spawn(Lane { database: database.clone(), rules, observer, read_only, session: None }.run(receiver));
             sender
         });
         Poster { lanes: lanes.collect(), tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
@@ -225,7 +236,15 @@ struct Lane {
     database: Database,
     rules: Arc<Rules>,
     observer: Arc<dyn GroupObserver>,
+    read_only: ReadOnly,
     session: Option<Session>,
+}
+
+/// What a lane does while the database takes no writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReadOnly {
+    Outwait,
+    GiveUp,
 }
 
 impl Lane {
@@ -358,6 +377,7 @@ impl Lane {
     async fn post_patiently(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let began = Instant::now();
         let mut pauses = Backoff::DATABASE.pauses();
+        let mut was_read_only = false;
         loop {
             let error = match self.try_post(postings).await {
                 Ok(replies) => return Ok(replies),
@@ -365,7 +385,10 @@ impl Lane {
             };
             // The connection is in doubt after any error.
             self.session = None;
-            if !error.is_transient() || began.elapsed() > self.database.keep_trying() {
+            // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
+            let is_refused = self.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
+            was_read_only = error.is_read_only();
+            if is_refused || !error.is_transient() || began.elapsed() > self.database.keep_trying() {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));

@@ -79,6 +79,11 @@ impl Error {
         }
     }
 
+    /// Whether the database can be read and not written.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Error::Database(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
+    }
+
     /// What the database says of a text that it cannot store, if that is the cause: its encoding lacks a character.
     pub(super) fn unfit_text(&self) -> Option<&str> {
         let Error::Database(error) = self else { return None };

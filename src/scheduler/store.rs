@@ -34,6 +34,9 @@ pub enum Error {
     /// No answer.
     #[error("the database did not answer in time: it is busy, or holds a lock, as for pointsd db restored")]
     Silent,
+    /// It can be read and not written.
+    #[error("the database takes no writes now: it is a standby, or default_transaction_read_only is on")]
+    ReadOnly,
     /// The tables hold a value that this version never writes.
     #[error("pointsd.runs holds a {0} that this program does not know: is another version of it at work?")]
     Unknown(String),
@@ -45,7 +48,7 @@ impl Error {
         match self {
             Error::Connection(error) => error.is_transient(),
             Error::Statement(error) => database::is_transient(error),
-            Error::Silent => true,
+            Error::Silent | Error::ReadOnly => true,
             Error::Unknown(_) => false,
         }
     }
@@ -88,6 +91,17 @@ impl Store {
         let rows = self.query("SELECT clock_timestamp()", &[]).await?;
         let row = rows.first().ok_or(Error::Silent)?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The same, for a caller that will write.
+    ///
+    /// # Errors
+    /// If the database fails, or takes no writes.
+    pub async fn now_to_write(&self) -> Result<DateTime<Utc>, Error> {
+        let rows =
+            self.query("SELECT clock_timestamp(), current_setting('transaction_read_only') = 'off'", &[]).await?;
+        let row = rows.first().ok_or(Error::Silent)?;
+        if row.try_get(1)? { Ok(row.try_get(0)?) } else { Err(Error::ReadOnly) }
     }
 
     /// Writes this daemon's sign of life.

@@ -309,4 +309,43 @@ fn a_database_that_is_away_is_told_and_comes_back() {
     site.admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
     eventually("the daemon is ready again", || (site.get("/readyz").status == 200).then_some(()));
     assert_eq!(site.post("application/json", &posting).status, 200);
+
+    // The database takes no writes, as while it fails over.
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    site.admin(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    site.admin(&end);
+    let began = std::time::Instant::now();
+    let refused = site.post("application/json", posting.replace(":1}", ":2}"));
+    refused.problem(503, "database_away");
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    let why = eventually("the daemon is not ready", || Some(site.get("/readyz")).filter(|found| found.status == 503));
+    assert!(why.body.contains("the database takes no writes"), "{why:?}");
+    site.post("application/json", &posting).problem(503, "database_away");
+    assert_eq!(site.get(&format!("/v1/accounts/{}/balance", user(1))).status, 200);
+    site.admin(&format!("ALTER DATABASE {name} RESET default_transaction_read_only"));
+    eventually("the daemon is ready again", || (site.get("/readyz").status == 200).then_some(()));
+    assert_eq!(site.post("application/json", &posting).status, 200);
+}
+
+#[test]
+fn a_stop_waits_for_no_call_whose_rest_does_not_come() {
+    let mut site = Site::start();
+    let head = site.head("POST", "/v1/postings");
+    let halves = [
+        head.clone(),
+        format!("{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"),
+        site.head("POST", "/v1/jobs/expiry/pause") + "content-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+    ];
+    let streams = halves.map(|half| {
+        let mut stream = site.connect();
+        stream.write_all(half.as_bytes()).unwrap();
+        stream
+    });
+    // The server has read them all: it answers a later connection.
+    assert_eq!(site.get("/livez").status, 200);
+    let began = std::time::Instant::now();
+    site.signal(Signal::SIGTERM);
+    site.stopped();
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(streams);
 }

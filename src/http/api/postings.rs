@@ -288,7 +288,10 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Vec<u
     let mut bytes = Vec::new();
     let mut frames = body.into_data_stream();
     while let Some(frame) = frames.next().await {
-        let frame = frame.map_err(|_| Problem::bad_request("the body was cut off"))?;
+        let frame = frame.map_err(|_| match server.is_stopping() {
+            true => Problem::unavailable("stopping", "the daemon is stopping; send the call again"),
+            false => Problem::bad_request("the body was cut off"),
+        })?;
         let length = bytes.len() + frame.len();
         if length > LARGEST_BODY {
             return Err(too_large());
