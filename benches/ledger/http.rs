@@ -1,5 +1,6 @@
 //! Postings over HTTP against the same without it: one a call, and streams.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -121,9 +122,10 @@ impl Bench {
 }
 
 impl Listening {
+    /// The head of a call but for its end.
     fn head(&self, more: &str) -> String {
         let Listening { address, token, .. } = self;
-        format!("POST /v1/postings HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n{more}\r\n")
+        format!("POST /v1/postings HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n{more}")
     }
 
     /// Posts on each connection again as soon as the reply is there. Returns every latency in seconds.
@@ -132,18 +134,23 @@ impl Listening {
         let tasks: Vec<_> = (0..CONNECTIONS)
             .map(|caller| {
                 let (address, users, salt) = (self.address.clone(), users.to_vec(), salt.to_owned());
-                let head = self.head("content-type: application/json\r\ncontent-length: LENGTH\r\n");
+                let head = self.head("content-type: application/json\r\n");
                 tokio::spawn(async move {
                     let mut stream = TcpStream::connect(address).await.unwrap();
                     stream.set_nodelay(true).unwrap();
                     let mut random = fastrand::Rng::with_seed(caller as u64);
                     let (mut latencies, mut answer) = (Vec::new(), vec![0; 16 << 10]);
+                    let (mut body, mut call) = (String::new(), String::new());
                     while Instant::now() < until {
                         let (user, nth) = (random.choice(&users).unwrap(), latencies.len());
-                        let body = format!(
+                        body.clear();
+                        write!(
+                            body,
                             r#"{{"op":"consume","user":"{user}","points":1,"source_type":"tts","source_id":"{salt}-{caller}-{nth}","at":"2026-01-15T00:00:00Z"}}"#
-                        );
-                        let call = head.replace("LENGTH", &body.len().to_string()) + &body;
+                        )
+                        .unwrap();
+                        call.clear();
+                        write!(call, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
                         let began = Instant::now();
                         stream.write_all(call.as_bytes()).await.unwrap();
                         // An answer ends with its JSON object.
@@ -171,8 +178,9 @@ impl Listening {
         let stream = TcpStream::connect(&self.address).await.unwrap();
         let (mut replies, mut calls) = stream.into_split();
         let length = std::fs::metadata(file).unwrap().len();
-        let head = self
-            .head(&format!("content-type: application/x-ndjson\r\nconnection: close\r\ncontent-length: {length}\r\n"));
+        let head = self.head(&format!(
+            "content-type: application/x-ndjson\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        ));
         let mut file = tokio::fs::File::open(file).await.unwrap();
         let sending = tokio::spawn(async move {
             calls.write_all(head.as_bytes()).await.unwrap();

@@ -13,11 +13,11 @@ mod problem;
 mod reading;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -38,7 +38,7 @@ use crate::access::{Holder, Tokens};
 use crate::config::Config;
 use crate::database::Database;
 use crate::ledger::{Poster, Rules};
-use crate::metrics::{Metrics, Way};
+use crate::metrics::{Metrics, NO_ROUTE, Way};
 use listen::Listener;
 
 /// The path of postings. A posting that is sent again replays, so it needs no care when its caller leaves.
@@ -152,12 +152,10 @@ impl Server {
                     "this address has another method; see /v1/openapi.json",
                 )
             })
-            .layer(middleware::from_fn(guard))
             .layer(CatchPanicLayer::custom(|_| {
                 Problem::internal(&std::io::Error::other("a handler panicked; the message is above")).into_response()
             }))
-            .layer(middleware::from_fn_with_state(self.clone(), pages::dress))
-            .layer(middleware::from_fn_with_state(self.clone(), metrics::count))
+            .layer(middleware::from_fn_with_state(self.clone(), surround))
             .with_state(self.clone())
     }
 
@@ -266,6 +264,19 @@ impl Running {
         self.server.0.runs.close();
         self.server.0.runs.wait().await;
     }
+}
+
+/// Surrounds each call: dresses the answer for a browser, and counts it. All in one layer, because each layer clones the ones
+/// within for each call.
+async fn surround(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let dress = pages::Dress::of_call(&server, &request);
+    let response = dress.put_on(guard(request, next).await);
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    server.metrics().http_answered(method.as_str(), route, response.status().as_u16(), began.elapsed());
+    response
 }
 
 /// Bounds the time of a call, and adds the headers that all answers have.

@@ -17,9 +17,8 @@ mod session;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use minijinja::context;
@@ -62,28 +61,40 @@ pub(super) fn router() -> Router<Server> {
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
 }
 
-/// Gives answers the form that a browser expects: a problem becomes a page, and each page gets its headers.
-pub(super) async fn dress(State(server): State<Server>, request: Request, next: Next) -> Response {
-    let frame = is_for_people(&request).then(|| Frame::of_call(&server, request.headers(), request.uri()));
-    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let mut response = next.run(request).await;
-    if let Some(frame) = frame {
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            response = problem_page(&frame, &problem, response);
+/// What an answer needs for the browser that asked: a problem becomes a page, and each page gets its headers.
+pub(super) struct Dress {
+    /// None for a program that asks for data.
+    frame: Option<Frame>,
+    known: Option<HeaderValue>,
+}
+
+impl Dress {
+    pub(super) fn of_call(server: &Server, request: &Request) -> Dress {
+        Dress {
+            frame: is_for_people(request).then(|| Frame::of_call(server, request.headers(), request.uri())),
+            known: request.headers().get(header::IF_NONE_MATCH).cloned(),
         }
-        if let Some(cookie) = frame.language_cookie() {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+
+    pub(super) fn put_on(self, mut response: Response) -> Response {
+        if let Some(frame) = self.frame {
+            if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+                response = problem_page(&frame, &problem, response);
+            }
+            if let Some(cookie) = frame.language_cookie() {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
         }
+        if self.known.is_some() && self.known.as_ref() == response.headers().get(header::ETAG) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::empty();
+        }
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+            secure(response.headers_mut());
+        }
+        response
     }
-    if known.is_some() && known.as_ref() == response.headers().get(header::ETAG) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = Body::empty();
-    }
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
-        secure(response.headers_mut());
-    }
-    response
 }
 
 /// The page of a problem, with what its answer says to the browser.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
@@ -110,11 +111,11 @@ pub(super) struct Options {
 pub(super) async fn post(
     State(server): State<Server>,
     MayPost(holder): MayPost,
-    options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let Query(options) = options.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let (Parts { uri, headers, .. }, body) = request.into_parts();
+    let Query::<Options>(options) =
+        Query::try_from_uri(&uri).map_err(|error| Problem::bad_request(error.body_text()))?;
     let content_type =
         headers.get(header::CONTENT_TYPE).map_or("application/json", |value| value.to_str().unwrap_or_default());
     let (media, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
