@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 
+use pointsd::ledger::Rules;
 use serde_json::{Value, json};
 
 use super::{Site, agent, answer};
-use crate::cli::scenarios::{arguments, assert_books, outcome, scenarios};
+use crate::cli::scenarios::{assert_books, outcome, scenarios};
 use crate::program::{call, wait};
-use crate::support::user;
+use crate::support::{at, user};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -152,12 +153,16 @@ fn a_stream_ends_with_its_token() {
 #[test]
 fn each_history_by_calls_arrays_and_streams() {
     let site = Site::start();
-    for (nth, scenario) in scenarios().into_iter().enumerate() {
+    for (nth, scenario) in scenarios(&[3, 4, 5]).into_iter().enumerate() {
         wait(async { site.database.clear(&site.database.client().await).await });
         let mut found = Vec::new();
         for part in scenario.parts() {
             if part[0]["op"] == "expire" {
-                call(&site.url, &arguments(&part[0]).iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+                let at = at(part[0]["at"].as_str().unwrap());
+                wait(async {
+                    let mut session = site.database.session().await;
+                    session.sweep(at, false, &Rules::default(), |_| true).await.unwrap()
+                });
                 found.push(json!({ "status": "swept" }));
                 continue;
             }
