@@ -21,4 +21,4 @@ GRANT INSERT, UPDATE, DELETE ON pointsd.jobs, pointsd.runs, pointsd.daemons, poi
     pointsd.findings, pointsd.proof_state, pointsd.days, pointsd.day_money, pointsd.documents, pointsd.arrears_closing, pointsd.expiry_forecast,
     pointsd.outbox TO :role;
 GRANT INSERT, UPDATE (last_used_at, revoked_at, revoked_by) ON pointsd.tokens TO :role;
-GRANT INSERT, DELETE ON pointsd.audit TO :role;
+GRANT INSERT, UPDATE (outcome), DELETE ON pointsd.audit TO :role;

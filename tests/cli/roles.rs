@@ -171,7 +171,7 @@ fn a_role_may_do_nothing_else() {
         "UPDATE pointsd.tokens SET scopes = '{operate}'".to_owned(),
         "UPDATE pointsd.tokens SET hash = hash".to_owned(),
         "DELETE FROM pointsd.tokens".to_owned(),
-        "UPDATE pointsd.audit SET outcome = 'another'".to_owned(),
+        "UPDATE pointsd.audit SET by = 'another'".to_owned(),
     ] {
         (0..3).for_each(|role| refused(role, &sql));
     }
