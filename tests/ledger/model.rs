@@ -227,7 +227,7 @@ impl Account {
                 }
                 self.room(EntryType::Recharge, posting.points.unwrap())?;
                 self.expire(posting.user, at);
-                self.open_batch(posting, EntryType::Recharge, posting.points.unwrap(), source, at, expires_at, *paid);
+                self.open_batch(posting, EntryType::Recharge, posting.points.unwrap(), source, (at, expires_at), *paid);
             }
             Kind::Consume { .. } => {
                 self.room(EntryType::Consume, posting.points.unwrap())?;
@@ -377,7 +377,7 @@ impl Account {
             let expires_at = expires_at.max(at + TimeDelta::days(REFUND_DAYS));
             let drawn = batch.and_then(|batch| self.batch(batch).paid);
             let paid = drawn.zip(money).map(|(price, amount)| Money { amount, ..price });
-            let entry = self.open_batch(posting, EntryType::Refund, points, &source, at, expires_at, paid);
+            let entry = self.open_batch(posting, EntryType::Refund, points, &source, (at, expires_at), paid);
             (entry.refers_to, entry.source_id) = (Some(consume.seq), consume.source_id.clone());
             entry.source_type = source;
             if posting.description.is_none() {
@@ -446,8 +446,7 @@ impl Account {
         kind: EntryType,
         points: i64,
         source: &str,
-        at: DateTime<Utc>,
-        expires_at: DateTime<Utc>,
+        (at, expires_at): (DateTime<Utc>, DateTime<Utc>),
         paid: Option<Money>,
     ) -> &mut Entry {
         let mut entry = signed(self.next_entry(posting.user, kind, points, source, at), posting);

@@ -122,6 +122,50 @@ fn requests_that_were_not_posted_are_listed_once() {
     assert_eq!(listed(SUNDAY), [""; 0]);
 }
 
+/// Deferred revenue stands in the report by currency and source, and a price changed by hand is found by the books, too.
+#[test]
+fn deferred_revenue_is_reported_and_tied_to_the_batches() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let line = |nth: u32, fields: &str| {
+        format!("{{\"user\":\"{}\",\"at\":\"2026-11-01T00:00:00Z\",{fields}}}\n", crate::support::user(nth))
+    };
+    let recharge = |nth, points: i64, source: &str, price: &str| {
+        let fields = format!("\"op\":\"recharge\",\"points\":{points},\"source\":\"{source}\",\"order_id\":1{price}");
+        line(nth, &format!("{fields},\"expires_at\":\"2036-11-01T00:00:00Z\""))
+    };
+    let lines = [
+        recharge(1, 7, "wxpay", ",\"paid\":1999,\"currency\":\"CNY\""),
+        line(1, "\"op\":\"consume\",\"points\":3,\"source_type\":\"tts\",\"source_id\":\"a\""),
+        recharge(2, 10, "card", ",\"paid\":100000,\"currency\":\"JPY\""),
+        recharge(3, 100, "gift", ""),
+    ];
+    crate::program::post(&database.url(), lines.concat()).expect(0);
+    // Where it is about noon now: no day ends while the test runs.
+    let zone = format!("Etc/GMT{:+}", i64::from(chrono::Utc::now().hour()) - 12);
+    let valuation = "ledger: {valuation: {currency: CNY, per_point: '0.015'}}\n";
+    let config = config(
+        &folder,
+        &format!("business: {{time_zone: {zone}}}\njobs: {{reconciliation: {{time_zone: UTC}}}}\n{valuation}"),
+    );
+    let made = document(&reconcile(&database, &config, &["--at", WEDNESDAY, "--json"]).expect(0).json());
+    let money = |amount, digits| Cell::Money { amount, digits };
+    let cny = [0, 1_999, -856, 0, 0, 1_143].map(|amount| money(amount, 2));
+    let jpy = [0, 100_000, 0, 0, 0, 100_000].map(|amount| money(amount, 0));
+    let row = |currency: &str, source: &str, cells: [Cell; 6]| {
+        [vec![Cell::from(currency), Cell::from(source)], cells.to_vec()].concat()
+    };
+    assert_eq!(table(&made, "deferred-revenue").rows, [row("CNY", "WeChat Pay", cny), row("JPY", "Card", jpy)]);
+    let promotional = &table(&made, "promotional-points").rows;
+    assert_eq!(*promotional, [vec![Cell::from("Gift"), 100_i64.into(), "CNY".into(), money(150, 2)]]);
+
+    sql(&database, "UPDATE pointsd.batches SET paid = 2999 WHERE currency = 'CNY'");
+    let made = document(&reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3).json());
+    let told: Vec<String> = table(&made, "findings").rows.iter().map(|row| texts(row)[0].clone()).collect();
+    let books = "All accounts: deferred revenue differs from the roll-forward, in minor units (wxpay/CNY 1,714, expected wxpay/CNY 1,143)";
+    assert!(told.len() == 2 && told.iter().any(|told| told == books), "{told:?}");
+    assert!(told.iter().any(|told| told.ends_with("its price is not that of the issue that opened it")), "{told:?}");
+}
+
 #[test]
 fn books_that_hold_are_reported_with_their_roll_forward() {
     let database = wait(TestDatabase::new());
