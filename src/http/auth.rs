@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use chrono::Utc;
 
 use super::Server;
@@ -67,13 +68,34 @@ impl FromRequestParts<Server> for MayLook {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<MayLook, Problem> {
-        // A proxy on this machine calls for others, and says so.
-        let is_for_another = ["forwarded", "x-forwarded-for"].iter().any(|name| parts.headers.contains_key(*name));
         match parts.extensions.get::<Peer>() {
-            Some(peer) if peer.is_local() && !is_for_another => Ok(MayLook),
+            Some(peer) if is_of_this_machine(*peer, &parts.headers) => Ok(MayLook),
             _ => holder(parts, server, Scope::Read).await.map(|_| MayLook),
         }
     }
+}
+
+/// Whether a process of this machine calls for itself.
+fn is_of_this_machine(peer: Peer, headers: &HeaderMap) -> bool {
+    match peer {
+        Peer::Socket => true,
+        // A proxy on this machine calls for others, and says so.
+        Peer::Address(_) => {
+            peer.is_local()
+                && !["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name))
+                && headers.get(header::HOST).is_none_or(names_this_machine)
+        }
+    }
+}
+
+/// Whether a `Host` is an IP address or `localhost`. A hostile page can make a browser here call the daemon by a name of its own,
+/// which its name server points at this machine.
+fn names_this_machine(host: &HeaderValue) -> bool {
+    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let name = authority.host();
+        name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    })
 }
 
 /// The holder of the call's token, if it has the scope.
