@@ -17,6 +17,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::input::Refusals;
 use super::auth::MayLook;
 use super::{Server, health, metrics};
 
@@ -26,7 +27,7 @@ use super::{Server, health, metrics};
     info(
         title = "pointsd",
         description = "A ledger of expiring points. Every call but those of health needs a token: `Authorization: Bearer TOKEN`. \
-                       A call is safe to send again: a posting under the same key replays.",
+                       A posting is safe to send again: under the same key it replays.",
     ),
     modifiers(&Security),
     tags(
@@ -99,7 +100,7 @@ pub fn description() -> &'static str {
 /// This description.
 #[utoipa::path(
     get, path = "/v1/openapi.json", tag = "health",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+    responses((status = 200, description = "OpenAPI 3.1", body = Object), Refusals)
 )]
 async fn openapi(_: MayLook) -> Response {
     ([("content-type", "application/json")], description()).into_response()

@@ -59,6 +59,12 @@ fn health_and_the_description_need_no_token_on_this_machine() {
     for header in ["x-forwarded-for", "forwarded"] {
         answer(described().header(header, "for=192.0.2.7").call()).problem(401, "no_token");
     }
+    // A name that a hostile page had pointed at this machine.
+    for (host, status) in [("evil.example", 401), ("evil.example:8650", 401), ("LocalHost:8650", 200), ("[::1]:8650", 200)] {
+        let call = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let told = exchange(site.connect(), call.as_bytes());
+        assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {told}");
+    }
     let found = answer(described().call());
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
     if std::env::var_os("WRITE_OPENAPI").is_some() {
@@ -66,6 +72,12 @@ fn health_and_the_description_need_no_token_on_this_machine() {
     }
     let text = std::fs::read_to_string(file).unwrap();
     assert!(found.body == text, "docs/openapi.json is not what the daemon serves: run this test with WRITE_OPENAPI=1");
+    // Generators make a function of each.
+    let description = found.json();
+    let calls = description["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<&str> = calls.map(|call| call["operationId"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
 }
 
 #[test]
@@ -191,8 +203,13 @@ fn slow_and_broken_clients_hinder_no_other() {
     (&stream).read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("replayed"), "{answer}");
     let other = posting.replace("\"order_id\":1", "\"order_id\":2");
-    let cut = format!("{head}content-length: {}\r\n\r\n{}", other.len(), &other[..other.len() - 1]);
-    drop(site.connect().write_all(cut.as_bytes()));
+    // Whole JSON, but the head announces one byte more.
+    let stream = site.connect();
+    (&stream).write_all(format!("{head}content-length: {}\r\n\r\n{other}", other.len() + 1).as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    let _ = (&stream).read_to_string(&mut answer);
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     // No HTTP at all, a head without an end, and a body that is not as long as it says.
     for bytes in ["\x16\x03\x01\x02", "GET\r\n\r\n", &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000))] {

@@ -92,7 +92,7 @@ pub(super) struct BalanceJson {
 ///
 /// `available`, `held` and `next_expiries` are told of the present only.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/balance", tag = "accounts",
+    get, path = "/v1/accounts/{user}/balance", tag = "accounts", operation_id = "get_balance",
     params(("user" = Uuid, Path, description = "The user of the account"), Clock),
     responses((status = 200, description = "The balance", body = BalanceJson), Refusals),
     security(("token" = ["read"]))
@@ -151,7 +151,7 @@ pub(super) struct Required {
 
 /// Whether an account may start work: it owes nothing and has the points.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/check", tag = "accounts",
+    get, path = "/v1/accounts/{user}/check", tag = "accounts", operation_id = "check_account",
     params(("user" = Uuid, Path, description = "The user of the account"), Required),
     responses((status = 200, description = "`sufficient` is the answer", body = Check), Refusals),
     security(("token" = ["read"]))
@@ -183,7 +183,7 @@ pub(super) struct HoldParams {
 
 /// The holds of an account that are neither consumed nor released, the next to end first.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/holds", tag = "accounts",
+    get, path = "/v1/accounts/{user}/holds", tag = "accounts", operation_id = "list_holds",
     params(("user" = Uuid, Path, description = "The user of the account"), HoldParams),
     responses((status = 200, description = "A page", body = HoldPage), Refusals),
     security(("token" = ["read"]))
@@ -217,7 +217,7 @@ pub(super) struct BatchParams {
 
 /// The batches of an account that have points left, the next to expire first; or all batches.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/batches", tag = "accounts",
+    get, path = "/v1/accounts/{user}/batches", tag = "accounts", operation_id = "list_batches",
     params(("user" = Uuid, Path, description = "The user of the account"), BatchParams),
     responses((status = 200, description = "A page", body = Page<ExportedBatch>), Refusals),
     security(("token" = ["read"]))
@@ -281,7 +281,7 @@ enum EntryOrder {
 /// A page reads 10,000 entries at most. So with filters it may hold fewer items than asked for, even none, and still name a
 /// `next`: go on until that is null.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/entries", tag = "accounts",
+    get, path = "/v1/accounts/{user}/entries", tag = "accounts", operation_id = "list_entries",
     params(("user" = Uuid, Path, description = "The user of the account"), EntryParams),
     responses((status = 200, description = "A page", body = Page<ExportedEntry>), Refusals),
     security(("token" = ["read"]))
@@ -348,7 +348,7 @@ const MOST_ENTRIES: u32 = 10_000;
 /// The days are those on which entries were recorded. So a statement of days that are over never changes, and the next one begins
 /// where it ends.
 #[utoipa::path(
-    get, path = "/v1/accounts/{user}/statement", tag = "accounts",
+    get, path = "/v1/accounts/{user}/statement", tag = "accounts", operation_id = "get_statement",
     params(("user" = Uuid, Path, description = "The user of the account"), Period),
     responses(
         (status = 200, description = "The statement", content(

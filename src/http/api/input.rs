@@ -117,7 +117,7 @@ pub(super) fn named<T: Copy>(
 /// The refusals that every call of the API knows.
 #[derive(utoipa::IntoResponses)]
 #[allow(dead_code, reason = "they only describe what the handlers answer")]
-pub(super) enum Refusals {
+pub(in crate::http) enum Refusals {
     /// A parameter or the body is wrong; `detail` names it.
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(Problem),

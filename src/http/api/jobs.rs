@@ -19,7 +19,7 @@ use crate::time::time_text;
 
 /// Whether all is well: daemons, jobs, requests, mails, findings, arrears.
 #[utoipa::path(
-    get, path = "/v1/status", tag = "jobs",
+    get, path = "/v1/status", tag = "jobs", operation_id = "get_status",
     responses((status = 200, description = "`state` is the answer in one word", body = Status), Refusals),
     security(("token" = ["read"]))
 )]
@@ -29,7 +29,7 @@ pub(super) async fn status(State(server): State<Server>, _: MayRead) -> Result<J
 
 /// The jobs: when each runs next, and how it ended last.
 #[utoipa::path(
-    get, path = "/v1/jobs", tag = "jobs",
+    get, path = "/v1/jobs", tag = "jobs", operation_id = "list_jobs",
     responses((status = 200, description = "All jobs", body = Page<JobOverview>), Refusals),
     security(("token" = ["read"]))
 )]
@@ -39,7 +39,7 @@ pub(super) async fn list(State(server): State<Server>, _: MayRead) -> Result<Jso
 
 /// A job.
 #[utoipa::path(
-    get, path = "/v1/jobs/{job}", tag = "jobs",
+    get, path = "/v1/jobs/{job}", tag = "jobs", operation_id = "get_job",
     params(("job" = String, Path, description = "Its name, such as expiry")),
     responses((status = 200, description = "The job", body = JobOverview), Refusals),
     security(("token" = ["read"]))
@@ -65,7 +65,7 @@ fn job_named(name: &str) -> Result<&'static RegisteredJob, Problem> {
 
 /// Pauses a job: all daemons skip its slots until it is resumed.
 #[utoipa::path(
-    post, path = "/v1/jobs/{job}/pause", tag = "jobs",
+    post, path = "/v1/jobs/{job}/pause", tag = "jobs", operation_id = "pause_job",
     params(("job" = String, Path, description = "Its name, such as expiry")),
     responses((status = 200, description = "The job, which is paused", body = JobOverview), Refusals),
     security(("token" = ["operate"]))
@@ -84,7 +84,7 @@ pub(super) async fn pause(
 
 /// Resumes a paused job: its next slot is run.
 #[utoipa::path(
-    post, path = "/v1/jobs/{job}/resume", tag = "jobs",
+    post, path = "/v1/jobs/{job}/resume", tag = "jobs", operation_id = "resume_job",
     params(("job" = String, Path, description = "Its name, such as expiry")),
     responses((status = 200, description = "The job, which is not paused", body = JobOverview), Refusals),
     security(("token" = ["operate"]))
@@ -118,7 +118,7 @@ pub(super) struct RunOrder {
 
 /// Begins a run of a job now. The answer does not wait for its end: `/v1/runs/{run}` tells of it.
 #[utoipa::path(
-    post, path = "/v1/jobs/{job}/run", tag = "jobs",
+    post, path = "/v1/jobs/{job}/run", tag = "jobs", operation_id = "run_job",
     params(("job" = String, Path, description = "Its name, such as expiry")),
     request_body = Option<RunOrder>,
     responses(
@@ -182,7 +182,7 @@ pub(super) struct RunParams {
 
 /// The runs: slots that were run, skipped or missed, and runs by hand; the newest first.
 #[utoipa::path(
-    get, path = "/v1/runs", tag = "runs",
+    get, path = "/v1/runs", tag = "runs", operation_id = "list_runs",
     params(RunParams),
     responses((status = 200, description = "A page", body = Page<RunRow>), Refusals),
     security(("token" = ["read"]))
@@ -202,7 +202,7 @@ pub(super) async fn runs(
 
 /// A run.
 #[utoipa::path(
-    get, path = "/v1/runs/{run}", tag = "runs",
+    get, path = "/v1/runs/{run}", tag = "runs", operation_id = "get_run",
     params(("run" = i64, Path, description = "Its number")),
     responses((status = 200, description = "The run", body = RunRow), Refusals),
     security(("token" = ["read"]))
@@ -222,7 +222,7 @@ async fn find_run(server: &Server, run: i64) -> Result<Json<RunRow>, Problem> {
 
 /// Cancels a run under way. What it has finished stays.
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/cancel", tag = "runs",
+    post, path = "/v1/runs/{run}/cancel", tag = "runs", operation_id = "cancel_run",
     params(("run" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The run, which is cancelled", body = RunRow),

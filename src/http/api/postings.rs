@@ -83,7 +83,7 @@ pub(super) struct Options {
 ///
 /// A stream that ends early ends with a line that is a problem. Send it again from its start: posted lines replay.
 #[utoipa::path(
-    post, path = "/v1/postings", tag = "postings",
+    post, path = "/v1/postings", tag = "postings", operation_id = "post_postings",
     params(Options, ("Idempotency-Key" = Option<String>, Header, description = "The key of a single posting that has none")),
     request_body(content(
         (Postings = "application/json"),

@@ -14,7 +14,7 @@ use crate::prices::{Price, PriceError, parse_seconds};
 
 /// The price list.
 #[utoipa::path(
-    get, path = "/v1/prices", tag = "prices",
+    get, path = "/v1/prices", tag = "prices", operation_id = "list_prices",
     responses((status = 200, description = "All services", body = Page<Price<'static>>), Refusals),
     security(("token" = ["read"]))
 )]
@@ -55,7 +55,7 @@ pub(super) struct EstimateParams {
 
 /// What a finished task costs.
 #[utoipa::path(
-    get, path = "/v1/prices/{service}/cost", tag = "prices",
+    get, path = "/v1/prices/{service}/cost", tag = "prices", operation_id = "get_cost",
     params(("service" = String, Path, description = "The service, such as tts"), CostParams),
     responses((status = 200, description = "The points", body = Points), Refusals),
     security(("token" = ["read"]))
@@ -74,7 +74,7 @@ pub(super) async fn cost(
 
 /// What a task will cost, before it begins.
 #[utoipa::path(
-    get, path = "/v1/prices/{service}/estimate", tag = "prices",
+    get, path = "/v1/prices/{service}/estimate", tag = "prices", operation_id = "get_estimate",
     params(("service" = String, Path, description = "The service, such as tts"), EstimateParams),
     responses((status = 200, description = "The points", body = Points), Refusals),
     security(("token" = ["read"]))

@@ -41,7 +41,7 @@ pub(super) struct ReportParams {
 
 /// The reports and the state of their mails, the newest first.
 #[utoipa::path(
-    get, path = "/v1/reports", tag = "reports",
+    get, path = "/v1/reports", tag = "reports", operation_id = "list_reports",
     params(ReportParams),
     responses((status = 200, description = "A page", body = Page<Listed>), Refusals),
     security(("token" = ["read"]))
@@ -60,7 +60,7 @@ pub(super) async fn list(
 
 /// A report and the state of its mails.
 #[utoipa::path(
-    get, path = "/v1/reports/{id}", tag = "reports",
+    get, path = "/v1/reports/{id}", tag = "reports", operation_id = "get_report",
     params(("id" = i64, Path, description = "Its number")),
     responses((status = 200, description = "The report", body = Listed), Refusals),
     security(("token" = ["read"]))
@@ -101,7 +101,7 @@ pub(super) struct FormParams {
 
 /// The document of a report.
 #[utoipa::path(
-    get, path = "/v1/reports/{id}/document", tag = "reports",
+    get, path = "/v1/reports/{id}/document", tag = "reports", operation_id = "get_document",
     params(("id" = i64, Path, description = "Its number"), FormParams),
     responses(
         (status = 200, description = "The document", content(
@@ -162,7 +162,7 @@ pub(super) struct Written {
 
 /// Mails a report again, to its recipients or to other addresses.
 #[utoipa::path(
-    post, path = "/v1/reports/{id}/resend", tag = "reports",
+    post, path = "/v1/reports/{id}/resend", tag = "reports", operation_id = "resend_report",
     params(("id" = i64, Path, description = "Its number")),
     request_body = Option<ResendOrder>,
     responses(

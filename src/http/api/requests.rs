@@ -33,7 +33,7 @@ pub(super) struct RequestParams {
 
 /// The requests, the newest first.
 #[utoipa::path(
-    get, path = "/v1/requests", tag = "requests",
+    get, path = "/v1/requests", tag = "requests", operation_id = "list_requests",
     params(RequestParams),
     responses((status = 200, description = "A page", body = Page<Listed>), Refusals),
     security(("token" = ["read"]))
@@ -52,7 +52,7 @@ pub(super) async fn list(
 
 /// A request, with its outcome.
 #[utoipa::path(
-    get, path = "/v1/requests/{id}", tag = "requests",
+    get, path = "/v1/requests/{id}", tag = "requests", operation_id = "get_request",
     params(("id" = i64, Path, description = "Its number")),
     responses((status = 200, description = "The request", body = Listed), Refusals),
     security(("token" = ["read"]))
@@ -76,7 +76,7 @@ pub(super) struct Retried {
 
 /// Puts a parked, refused or waiting request back to pending, with all its tries anew.
 #[utoipa::path(
-    post, path = "/v1/requests/{id}/retry", tag = "requests",
+    post, path = "/v1/requests/{id}/retry", tag = "requests", operation_id = "retry_request",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "It is pending again", body = Retried),
@@ -119,7 +119,7 @@ pub(super) struct RetryOrder {
 
 /// Puts parked, refused and waiting requests back to pending, in their old order.
 #[utoipa::path(
-    post, path = "/v1/requests/retry", tag = "requests",
+    post, path = "/v1/requests/retry", tag = "requests", operation_id = "retry_requests",
     request_body = Option<RetryOrder>,
     responses((status = 200, description = "The requests that are pending again", body = Retried), Refusals),
     security(("token" = ["operate"]))
