@@ -1,4 +1,4 @@
-//! Connections of calls that read, and runs that calls begin.
+//! Connections of calls, and runs that calls begin.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -17,46 +17,55 @@ use crate::status::{Reach, Status};
 /// How long a call waits for a connection that other calls have.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A pooled connection for one call. Only half of the pool is for calls, so that they cannot hold up the daemon's own work.
-pub(crate) struct Reading {
-    client: Object,
+/// A pooled connection for one call, or what takes one for each statement. Only half of the pool is for calls, so that they cannot
+/// hold up the daemon's own work. A call that has one waits for no second one.
+pub(crate) struct Reading<T = Object> {
+    by: T,
     _place: OwnedSemaphorePermit,
 }
 
-impl Deref for Reading {
-    type Target = Object;
+impl<T> Deref for Reading<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Object {
-        &self.client
+    fn deref(&self) -> &T {
+        &self.by
     }
 }
 
-impl DerefMut for Reading {
-    fn deref_mut(&mut self) -> &mut Object {
-        &mut self.client
+impl<T> DerefMut for Reading<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.by
     }
 }
 
 impl Server {
+    /// The place of a call that takes pooled connections, one at a time.
+    ///
+    /// # Errors
+    /// 503 while other calls have all places.
+    pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.0.reads).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Problem::unavailable("overloaded", "too many calls are under way; send it again later")),
+        }
+    }
+
     /// A connection for one call.
     ///
     /// # Errors
-    /// 503 while the database is away, or while other calls have all connections.
+    /// 503 while the database is away, or while other calls have all places.
     pub(crate) async fn reading(&self) -> Result<Reading, Problem> {
         let ledger = self.ledger()?;
-        let place = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.0.reads).acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
-            return Err(Problem::unavailable("overloaded", "too many calls are under way; send it again later"));
-        };
-        Ok(Reading { client: ledger.database.connection().await?, _place: place })
+        let place = self.place().await?;
+        Ok(Reading { by: ledger.database.connection().await?, _place: place })
     }
 
     /// Whether all is well. The arrears of many accounts are those that were collected last.
     ///
     /// # Errors
-    /// 503 while the database is away.
+    /// 503 while the database is away, or while other calls have all places.
     pub(crate) async fn status(&self) -> Result<Status, Problem> {
-        let (config, database) = (self.config(), &self.ledger()?.database);
+        let (config, database, _place) = (self.config(), &self.ledger()?.database, self.place().await?);
         let mut status = Status::read(database, &config, Utc::now(), Reach::Page).await?;
         if status.figures.arrears.is_none()
             && let Some((as_of, points)) = self.metrics().arrears()
@@ -70,9 +79,11 @@ impl Server {
     /// What jobs and runs are read and ordered by.
     ///
     /// # Errors
-    /// 503 while the daemon waits for the database.
-    pub(crate) fn store(&self) -> Result<Store, Problem> {
-        Ok(Store::new(&self.ledger()?.database, self.config().jobs.takeover))
+    /// 503 while the daemon waits for the database, or while other calls have all places.
+    pub(crate) async fn store(&self) -> Result<Reading<Store>, Problem> {
+        let ledger = self.ledger()?;
+        let place = self.place().await?;
+        Ok(Reading { by: Store::new(&ledger.database, self.config().jobs.takeover), _place: place })
     }
 
     /// Begins a run of a job in this process, and returns it. It ends after the current chunk if the daemon stops.
@@ -85,7 +96,7 @@ impl Server {
         slot: Option<DateTime<Utc>>,
         full: bool,
     ) -> Result<Result<RunRow, Box<RunRow>>, Problem> {
-        let (config, store) = (self.config(), self.store()?);
+        let (config, store) = (self.config(), self.store().await?);
         let context = Context { full, ..Context::new(&config, &self.ledger()?.database) };
         let scheduled = job.scheduled(&config, &context);
         let now = store.now().await?;

@@ -1,9 +1,13 @@
 //! What the API reads, and what operators order by it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Answer, Site, agent, answer};
-use crate::program::{call, eventually, post, wait};
+use crate::program::{PATIENCE, call, eventually, post, until_found, wait};
 use crate::support::user;
 
 /// Five entries of one account: two recharges, two consumes, and an expiry between them.
@@ -266,6 +270,33 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     assert!(is_paused());
     let last = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() }).pop().unwrap();
     assert_eq!((last.get::<_, &str>(1), last.get::<_, &str>(3)), ("pause", "not known"));
+}
+
+#[test]
+fn calls_take_half_of_the_pool_at_most() {
+    let site = Site::with("http: {listen: '127.0.0.1:0'}\ndatabase: {pool_size: 2}\n");
+    let ask = |path: &str| {
+        let mut stream = site.connect();
+        stream.write_all(format!("{}connection: close\r\n\r\n", site.head("GET", path)).as_bytes()).unwrap();
+        stream
+    };
+    let status = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.get(9..12).unwrap_or_default().to_owned()
+    };
+    let locker = wait(site.database.client());
+    wait(locker.batch_execute("BEGIN; LOCK TABLE pointsd.holds")).unwrap();
+    let holds = ask(&format!("/v1/accounts/{}/holds", user(1)));
+    let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait(async { until_found(&site.database.client().await, "the call to wait", waits).await });
+    // It has the only place.
+    let jobs = ask("/v1/jobs");
+    jobs.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!((&jobs).read(&mut [0]).is_err());
+    wait(locker.batch_execute("ROLLBACK")).unwrap();
+    jobs.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!([status(holds), status(jobs)], ["200", "200"]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) async fn status(State(server): State<Server>, _: MayRead) -> Result<J
     security(("token" = ["read"]))
 )]
 pub(super) async fn list(State(server): State<Server>, _: MayRead) -> Result<Json<Page<JobOverview>>, Problem> {
-    Ok(Json(whole(JobOverview::read(&server.store()?, &server.config(), Utc::now()).await?)))
+    Ok(Json(whole(JobOverview::read(&*server.store().await?, &server.config(), Utc::now()).await?)))
 }
 
 /// A job.
@@ -53,7 +53,7 @@ pub(super) async fn job(
 }
 
 async fn overview(server: &Server, job: &RegisteredJob) -> Result<Json<JobOverview>, Problem> {
-    Ok(Json(JobOverview::read_one(job, &server.store()?, &server.config(), Utc::now()).await?))
+    Ok(Json(JobOverview::read_one(job, &*server.store().await?, &server.config(), Utc::now()).await?))
 }
 
 fn job_named(name: &str) -> Result<&'static RegisteredJob, Problem> {
@@ -101,7 +101,7 @@ pub(super) async fn resume(
 }
 
 async fn set_paused(server: &Server, job: &RegisteredJob, by: Option<&str>) -> Result<(), Problem> {
-    Ok(job.pause(&server.store()?, &server.config(), by, Utc::now()).await?)
+    Ok(job.pause(&*server.store().await?, &server.config(), by, Utc::now()).await?)
 }
 
 /// For which slot a job is to run.
@@ -141,7 +141,7 @@ pub(super) async fn run(
         return Err(Problem::bad_request(detail));
     }
     let slot = order.at.map(|Instant(at)| at);
-    let now = server.store()?.now().await?;
+    let now = server.store().await?.now().await?;
     if slot.is_some_and(|slot| !job.takes_slot(slot, now, false)) {
         let (slot, now) = (slot.map(time_text).unwrap_or_default(), time_text(now));
         let detail = format!("at: {slot} lies in the future: the database's clock shows {now}; correct it");
@@ -196,7 +196,7 @@ pub(super) async fn runs(
     let job = named("job", params.job.as_deref(), &names, |name| name)?;
     let state = named("state", params.state.as_deref(), RunState::ALL, RunState::as_str)?;
     let limit = items(params.limit)?;
-    let runs = server.store()?.runs(job, state, params.cursor, i64::from(one_more(limit))).await?;
+    let runs = server.store().await?.runs(job, state, params.cursor, i64::from(one_more(limit))).await?;
     Ok(Json(page(runs, limit, |run| run.run)))
 }
 
@@ -216,7 +216,7 @@ pub(super) async fn one_run(
 }
 
 async fn find_run(server: &Server, run: i64) -> Result<Json<RunRow>, Problem> {
-    let row = server.store()?.run(run).await?;
+    let row = server.store().await?.run(run).await?;
     row.map(Json).ok_or_else(|| Problem::not_found(format!("there is no run {run}, or it was pruned")))
 }
 
@@ -237,7 +237,7 @@ pub(super) async fn cancel(
     Place(run): Place<i64>,
 ) -> Result<Json<RunRow>, Problem> {
     let act = async {
-        let cancelled = server.store()?.cancel(run, &holder.name).await?;
+        let cancelled = server.store().await?.cancel(run, &holder.name).await?;
         let row = find_run(&server, run).await?;
         if cancelled {
             return Ok((row, "done".to_owned()));

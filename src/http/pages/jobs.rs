@@ -26,7 +26,7 @@ pub(super) async fn job(visitor: Visitor, Place(name): Place<String>) -> Result<
     let job = RegisteredJob::named(&name);
     let job = job.ok_or_else(|| Problem::not_found("there is no such job; the overview lists the jobs"))?;
     let (config, now) = (visitor.server.config(), Utc::now());
-    let store = visitor.server.store()?;
+    let store = visitor.server.store().await?;
     let overview = JobOverview::read_one(job, &store, &config, now).await?;
     let runs = store.runs(Some(job.name), None, None, STRIP).await?;
     let settings = (job.settings)(&config);
@@ -59,7 +59,7 @@ pub(super) struct Filter {
 pub(super) async fn runs(visitor: Visitor, Params(filter): Params<Filter>) -> Result<Response, Problem> {
     let job = filter.job.as_deref().and_then(RegisteredJob::named);
     let state = State::ALL.iter().copied().find(|state| filter.state.as_deref() == Some(state.as_str()));
-    let store = visitor.server.store()?;
+    let store = visitor.server.store().await?;
     let runs = store.runs(job.map(|job| job.name), state, filter.before, i64::from(one_more(ROWS))).await?;
     let Page { items, next } = page(runs, ROWS, |run| run.run);
     let content = context! {
@@ -72,8 +72,8 @@ pub(super) async fn runs(visitor: Visitor, Params(filter): Params<Filter>) -> Re
 
 /// `/runs/{run}`
 pub(super) async fn run(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
-    let (store, messages) = (visitor.server.store()?, visitor.frame.messages);
-    let run = store.run(number).await?;
+    let messages = visitor.frame.messages;
+    let run = visitor.server.store().await?.run(number).await?;
     let run = run.ok_or_else(|| Problem::not_found("there is no such run, or it was pruned; see the list of runs"))?;
     let report = match RegisteredJob::named(&run.job).filter(|job| job.makes_report) {
         Some(_) => {

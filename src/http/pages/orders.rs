@@ -160,19 +160,22 @@ impl NotDone {
 /// Does what was ordered. Returns the outcome for the record, or why nothing was done.
 async fn act(visitor: &Visitor, action: Action, subject: &Subject) -> Result<Result<String, NotDone>, Problem> {
     let (server, config, by) = (&visitor.server, visitor.server.config(), visitor.holder.name.as_str());
-    let store = server.store()?;
     Ok(match *subject {
         Subject::Job(job) => match action {
             Action::Run => match server.begin_run(job, None, false).await? {
                 Ok(run) => Ok(format!("run {}", run.run)),
                 Err(busy) => Err(NotDone::Busy { run: busy.run, job: busy.job }),
             },
-            Action::Pause => {
-                job.pause(&store, &config, Some(by), Utc::now()).await.map(|()| Ok("paused".to_owned()))?
-            }
-            _ => job.pause(&store, &config, None, Utc::now()).await.map(|()| Ok("resumed".to_owned()))?,
+            Action::Pause => job
+                .pause(&*server.store().await?, &config, Some(by), Utc::now())
+                .await
+                .map(|()| Ok("paused".to_owned()))?,
+            _ => job
+                .pause(&*server.store().await?, &config, None, Utc::now())
+                .await
+                .map(|()| Ok("resumed".to_owned()))?,
         },
-        Subject::Run(run) => match store.cancel(run, by).await? {
+        Subject::Run(run) => match server.store().await?.cancel(run, by).await? {
             true => Ok("cancelled".to_owned()),
             false => Err(NotDone::Over),
         },

@@ -22,12 +22,13 @@ pub(super) const STRIP: i64 = 30;
 pub(super) async fn overview(visitor: Visitor) -> Result<Response, Problem> {
     let (server, config) = (&visitor.server, visitor.server.config());
     let status = server.status().await?;
-    let store = server.store()?;
+    let store = server.store().await?;
     let language = visitor.frame.messages.language();
     let mut jobs = Vec::with_capacity(status.jobs.len());
     for job in &status.jobs {
         jobs.push(job_view(job, &store.runs(Some(job.job), None, None, STRIP).await?, &config, language));
     }
+    drop(store);
     let client = server.reading().await?;
     let mut latest = Vec::new();
     for report in reports::ALL {
