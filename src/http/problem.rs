@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio_postgres::error::{DbError, SqlState};
 use utoipa::ToSchema;
 
 use crate::access;
@@ -112,8 +113,19 @@ impl Problem {
             tracing::debug!("a call over HTTP found the database away: {}", errors::chain(error));
             return Problem::database_away();
         }
+        if was_cancelled(error) {
+            let detail = "the database took too long over this call; ask for less, or make it again later";
+            return Problem::unavailable("timeout", detail);
+        }
         Problem::internal(error)
     }
+}
+
+/// Whether a statement was ended before its end, because it took too long or an administrator wanted it.
+fn was_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut answers = causes.filter_map(|cause| cause.downcast_ref::<DbError>());
+    answers.any(|answer| *answer.code() == SqlState::QUERY_CANCELED)
 }
 
 impl IntoResponse for Problem {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Problem, Server};
 use crate::errors;
@@ -17,9 +18,15 @@ use crate::status::{Reach, Status};
 /// How long a call waits for a connection that other calls have.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// The longest time of a statement of a call. It ends before the call does: what is under way on a connection that is given back
+/// would hold up the next user.
+const LONGEST_READ: Duration = Duration::from_secs(25);
+
 /// A pooled connection for one call, or what takes one for each statement. Only half of the pool is for calls, so that they cannot
 /// hold up the daemon's own work. A call that has one waits for no second one.
 pub(crate) struct Reading<T = Object> {
+    /// Cancels what takes too long.
+    _limit: Option<AbortOnDropHandle<()>>,
     by: T,
     _place: OwnedSemaphorePermit,
 }
@@ -57,7 +64,13 @@ impl Server {
     pub(crate) async fn reading(&self) -> Result<Reading, Problem> {
         let ledger = self.ledger()?;
         let place = self.place().await?;
-        Ok(Reading { by: ledger.database.connection().await?, _place: place })
+        let client = ledger.database.connection().await?;
+        let (database, token) = (ledger.database.clone(), client.cancel_token());
+        let limit = async move {
+            tokio::time::sleep(LONGEST_READ).await;
+            database.cancel(&token).await;
+        };
+        Ok(Reading { _limit: Some(AbortOnDropHandle::new(tokio::spawn(limit))), by: client, _place: place })
     }
 
     /// Whether all is well. The arrears of many accounts are those that were collected last.
@@ -83,7 +96,9 @@ impl Server {
     pub(crate) async fn store(&self) -> Result<Reading<Store>, Problem> {
         let ledger = self.ledger()?;
         let place = self.place().await?;
-        Ok(Reading { by: Store::new(&ledger.database, self.config().jobs.takeover), _place: place })
+        // Its statements have a shorter limit of their own.
+        let store = Store::new(&ledger.database, self.config().jobs.takeover);
+        Ok(Reading { _limit: None, by: store, _place: place })
     }
 
     /// Begins a run of a job in this process, and returns it. It ends after the current chunk if the daemon stops.
