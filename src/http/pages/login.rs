@@ -1,5 +1,6 @@
 //! Login and logout.
 
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -61,8 +62,9 @@ pub(super) async fn log_in(
     State(server): State<Server>,
     headers: HeaderMap,
     uri: Uri,
-    Form(login): Form<Login>,
+    login: Result<Form<Login>, FormRejection>,
 ) -> Result<Response, Problem> {
+    let Form(login) = login.map_err(|_| forged())?;
     let frame = Frame::of_call(&server, &headers, &uri);
     check_origin(&headers)?;
     if !cookie(&headers, FORM_COOKIE).is_some_and(|sign| is_same(&login.csrf, sign)) {
