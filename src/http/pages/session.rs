@@ -123,8 +123,9 @@ impl Visitor {
         frame.visitor = Some(holder.name.clone());
         frame.may_operate = holder.scopes.contains(&Scope::Operate);
         frame.csrf = csrf.to_string();
-        let is_live = parts.headers.get("sec-fetch-dest").is_some_and(|to| to == "empty");
-        if !is_live && parts.method == axum::http::Method::GET {
+        // A page that refreshes itself and the pictures of a page show no sentence.
+        let is_page = parts.headers.get("sec-fetch-dest").is_none_or(|to| to == "document");
+        if is_page && parts.method == axum::http::Method::GET {
             frame.said = server.sessions().take_said(id);
         }
         Ok(Some(Visitor { frame, holder, server: server.clone(), session: id.to_owned() }))
