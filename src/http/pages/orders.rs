@@ -7,16 +7,17 @@ use serde::Deserialize;
 
 use super::session::{Signed, Visitor};
 use crate::access;
-use crate::http::api::input::Params;
+use crate::http::api::input::{Params, one_more, page};
 use crate::http::api::orders::carry_out;
 use crate::http::problem::Problem;
 use crate::jobs::{self, RegisteredJob};
+use crate::ledger::Page;
 use crate::messages::{Messages, args};
 use crate::reports::{self, Resent};
 use crate::requests;
 
 /// Orders on a page.
-const ROWS: i64 = 50;
+const ROWS: u32 = 50;
 
 /// What can be ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -206,8 +207,8 @@ pub(super) struct Cursor {
 /// `/orders`
 pub(super) async fn list(visitor: Visitor, Params(cursor): Params<Cursor>) -> Result<Response, Problem> {
     let client = visitor.server.reading().await?;
-    let orders = access::orders(&client, cursor.before, ROWS).await?;
-    let next = orders.last().filter(|_| orders.len() as i64 >= ROWS).map(|order| order.id);
-    let content = context! { orders => Value::from_serialize(&orders), next, first => cursor.before.is_none() };
+    let orders = access::orders(&client, cursor.before, i64::from(one_more(ROWS))).await?;
+    let Page { items, next } = page(orders, ROWS, |order| order.id);
+    let content = context! { orders => Value::from_serialize(&items), next, first => cursor.before.is_none() };
     Ok(visitor.page("orders.html", content))
 }
