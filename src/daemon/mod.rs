@@ -443,7 +443,9 @@ fn changed_until_restart(old: &Config, new: &Config) -> Vec<String> {
         ("database.keep_trying_seconds", ours.keep_trying != others.keep_trying),
         ("jobs.takeover_seconds", old.jobs.takeover != new.jobs.takeover),
         ("requests", old.requests != new.requests),
-        ("http", old.http != new.http),
+        ("http.listen", old.http.listen != new.http.listen),
+        // Other files of a certificate are taken at once.
+        ("http.tls", old.http.tls.is_some() != new.http.tls.is_some()),
         ("log", old.log != new.log),
     ];
     let mut changed: Vec<String> =
