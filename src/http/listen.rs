@@ -55,7 +55,7 @@ const BUFFER: usize = 64 << 10;
 /// The pause after a connection that could not be accepted, such as when no file may be opened.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// What is told to a connection too many.
+/// The answer to a connection above the limit.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 

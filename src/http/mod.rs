@@ -59,7 +59,7 @@ const STREAMS: usize = 16;
 /// How often the token of a stream is checked.
 const CHECK_TOKEN_EVERY: Duration = Duration::from_secs(1);
 
-/// Calls with a wrong token that are answered as such, a second.
+/// Wrong tokens a second that are answered with 401. Further ones are told to wait.
 const GUESSES: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(9);
 
 /// How long calls under way may take when the daemon stops.
@@ -283,12 +283,18 @@ async fn surround(State(server): State<Server>, request: Request, next: Next) ->
 ///
 /// An order goes on when its caller leaves or the time is over, so that one that was carried out is also written down.
 async fn guard(request: Request, next: Next) -> Response {
+    let (posts, orders) = (request.uri().path() == POSTINGS, request.method() == Method::POST);
     let late = || {
-        let detail =
-            "the call took too long. A posting may have been posted: send it again under the same key, then it replays";
+        let detail = match (posts, orders) {
+            (true, _) => {
+                "the call took too long, and may have been posted: send it again under the same key, then it replays"
+            }
+            (false, true) => "the call took too long, and goes on: look whether it was done before you make it again",
+            (false, false) => "the call took too long; ask for less, or make it again later",
+        };
         Problem::unavailable("timeout", detail).into_response()
     };
-    let answer = if request.method() == Method::POST && request.uri().path() != POSTINGS {
+    let answer = if orders && !posts {
         let call = tokio::spawn(next.run(request));
         let failed = |error: JoinError| Problem::internal(&error).into_response();
         tokio::time::timeout(LONGEST_CALL, call).await.map(|answer| answer.unwrap_or_else(failed))

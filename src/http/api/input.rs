@@ -1,6 +1,6 @@
 //! What calls give: parameters, places and bodies. What is wrong with them is a 400 that names it.
 
-use axum::body::Bytes;
+use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
@@ -15,6 +15,9 @@ const MOST_ITEMS: u32 = 1_000;
 
 /// The items of a page where the call names no number.
 const USUAL_ITEMS: u32 = 100;
+
+/// The largest body of an order, in bytes.
+const LARGEST_ORDER: usize = 16 << 10;
 
 /// The parameters behind the `?`.
 pub(in crate::http) struct Params<T>(pub T);
@@ -50,9 +53,10 @@ pub(super) struct Order<T>(pub T);
 impl<T: DeserializeOwned + Default> FromRequest<Server> for Order<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, server: &Server) -> Result<Order<T>, Problem> {
-        let body = Bytes::from_request(request, server).await;
-        let body = body.map_err(|error| Problem::bad_request(error.body_text()))?;
+    async fn from_request(request: Request, _: &Server) -> Result<Order<T>, Problem> {
+        let body = to_bytes(request.into_body(), LARGEST_ORDER).await.map_err(|_| {
+            Problem::bad_request(format!("the body was cut off, or has more than {LARGEST_ORDER} bytes"))
+        })?;
         if body.trim_ascii().is_empty() {
             return Ok(Order(T::default()));
         }

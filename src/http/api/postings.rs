@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -281,13 +281,13 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Vec<u
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let mut frames = body.into_data_stream();
     if length.is_some_and(|length| length > LARGEST_BODY) {
-        discard(body).await;
+        discard(frames).await;
         return Err(too_large());
     }
     let mut room = server.room(1)?;
     let mut bytes = Vec::new();
-    let mut frames = body.into_data_stream();
     while let Some(frame) = frames.next().await {
         let frame = frame.map_err(|_| match server.is_stopping() {
             true => Problem::unavailable("stopping", "the daemon is stopping; send the call again"),
@@ -295,6 +295,8 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Vec<u
         })?;
         let length = bytes.len() + frame.len();
         if length > LARGEST_BODY {
+            drop((bytes, room));
+            discard(frames).await;
             return Err(too_large());
         }
         let more = length.div_ceil(BODY_UNIT).saturating_sub(room.num_permits());
@@ -307,9 +309,8 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<(Vec<u
 }
 
 /// Reads some of a body that is too large: most clients read no answer before they have sent all.
-async fn discard(body: Body) {
+async fn discard(mut frames: BodyDataStream) {
     let mut left = MOST_DISCARDED;
-    let mut frames = body.into_data_stream();
     let reading = async {
         while let Some(Ok(frame)) = frames.next().await
             && left > frame.len()

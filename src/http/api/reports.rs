@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::auth::{MayOperate, MayRead};
+use super::super::pages::DOCUMENT_POLICY;
 use super::super::{Problem, Server};
 use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
 use super::orders::carry_out;
@@ -133,9 +134,8 @@ pub(super) async fn document(
 
 fn rendered(document: &Document, form: Form, templates: Option<&std::path::Path>) -> Result<Response, Problem> {
     let Form::Xlsx = form else {
-        // It holds texts of callers: no script may run, and nothing may be loaded.
-        let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox";
-        let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+        let headers =
+            [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, DOCUMENT_POLICY)];
         return Ok((headers, reports::page(document, templates)).into_response());
     };
     let workbook = render::xlsx(document).map_err(|error| Problem::internal(&error))?;

@@ -16,7 +16,7 @@ use crate::reports;
 const ROWS: u32 = 50;
 
 /// A document has inline styles and pictures, as a mail does, perhaps by a template of the business. It may do nothing else.
-const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; form-action 'none'; \
+pub(in crate::http) const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; form-action 'none'; \
                                frame-ancestors 'none'; base-uri 'none'";
 
 /// Which reports to list.
