@@ -60,7 +60,9 @@ fn health_and_the_description_need_no_token_on_this_machine() {
         answer(described().header(header, "for=192.0.2.7").call()).problem(401, "no_token");
     }
     // A name that a hostile page had pointed at this machine.
-    for (host, status) in [("evil.example", 401), ("evil.example:8650", 401), ("LocalHost:8650", 200), ("[::1]:8650", 200)] {
+    for (host, status) in
+        [("evil.example", 401), ("evil.example:8650", 401), ("LocalHost:8650", 200), ("[::1]:8650", 200)]
+    {
         let call = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         let told = exchange(site.connect(), call.as_bytes());
         assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {told}");

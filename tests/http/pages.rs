@@ -264,7 +264,11 @@ fn an_order_is_confirmed_carried_out_and_recorded() {
         page.contains("badge cancelled") && page.contains("cancelled by test") && !page.contains("<progress"),
         "{page}"
     );
+    let to =
+        site.post_to("/v1/reports/1/resend", &[("content-type", "application/json")], r#"{"to":["bob@example.com"]}"#);
+    assert_eq!(to.status, 202, "{to:?}");
     let record = visitor.page("/orders");
+    assert!(record.contains(">1 mail to bob@example.com</td>"), "{record}");
     for (action, subject) in [("Pause", "expiry"), ("Run now", "prune"), ("Put back", "2"), ("Mail again", "1")] {
         let row = format!(
             "<td data-label=\"Token\">test</td><td data-label=\"Order\">{action}</td><td data-label=\"Subject\">{subject}</td>"

@@ -252,7 +252,7 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
         ["cancel", &run.to_string(), &format!("refused: run {run} of expiry is over already: succeeded")],
         ["resend", &report, &orders[4][2]],
         ["retry", &id, "done"],
-        ["retry", "all", "1 requests"],
+        ["retry", "all, state refused, code unknown_source", "1 request"],
     ];
     assert_eq!(orders, expected.map(|order| order.map(str::to_owned)));
     assert!(orders[4][2].starts_with("refused: no mail is sent, because mail.mode is none"), "{orders:?}");

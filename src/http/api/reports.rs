@@ -16,6 +16,7 @@ use super::orders::carry_out;
 use crate::config::parse_mailbox;
 use crate::document::Document;
 use crate::ledger::Page;
+use crate::numbers::counted;
 use crate::render;
 use crate::reports::{self, Listed, Resent};
 
@@ -189,7 +190,9 @@ pub(super) async fn resend(
         let (to, config) = ((!to.is_empty()).then_some(to.as_slice()), server.config());
         match reports::resend(&mut *server.reading().await?, id, to, &config.mail).await? {
             Resent::Written(mails) => {
-                let outcome = format!("{} mails", mails.len());
+                let to = to.unwrap_or_default().iter().map(|mailbox| mailbox.email.to_string()).collect::<Vec<_>>();
+                let to = if to.is_empty() { "its recipients".to_owned() } else { to.join(", ") };
+                let outcome = format!("{} to {to}", counted(mails.len() as u64, "mail", "mails"));
                 Ok(((StatusCode::ACCEPTED, Json(Written { mails })), outcome))
             }
             Resent::Unknown => Err(unknown(id)),

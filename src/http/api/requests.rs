@@ -14,6 +14,7 @@ use super::accounts::storable;
 use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
 use super::orders::carry_out;
 use crate::ledger::Page;
+use crate::numbers::counted;
 use crate::requests::{self, Filter, Listed, State as RequestState};
 
 /// Which requests.
@@ -133,10 +134,17 @@ pub(super) async fn retry_all(
     let state = named("state", order.state.as_deref(), &states, RequestState::as_str)?;
     let code = order.code.map(|code| storable("code", code)).transpose()?;
     let filter = Filter { state, code, user: order.user };
+    let named = [
+        ("state", filter.state.map(|state| state.as_str().to_owned())),
+        ("code", filter.code.clone()),
+        ("user", filter.user.map(|user| user.to_string())),
+    ];
+    let named = named.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+    let subject = std::iter::once("all".to_owned()).chain(named).collect::<Vec<_>>().join(", ");
     let act = async {
         let ids = requests::retry_all(&mut *server.reading().await?, &filter).await?;
-        let outcome = format!("{} requests", ids.len());
+        let outcome = counted(ids.len() as u64, "request", "requests");
         Ok((Json(Retried { ids }), outcome))
     };
-    carry_out(&server, &holder, ("retry", "all"), act).await
+    carry_out(&server, &holder, ("retry", &subject), act).await
 }
