@@ -39,6 +39,10 @@ n-points-remain = { $points ->
 
 total = Total
 summary = Summary
+title-as-of = { $title }, as of { $as_of }
+title-made-up = { $title }, made up on { $as_of } for the slot of { $slot }
+headline-of-day = { $day }: { $headline }
+headline-made-up = { $day } (made up for { $slot }): { $headline }
 
 ## Tables
 
@@ -218,6 +222,7 @@ expiry-expired-none = No points expired.
 expiry-orphans = Due batches without an account
 expiry-outstanding = Unused points, by source
 expiry-outstanding-note = Points due to expire if they are not used before.
+expiry-counted-from = { " " }Days to expiry are counted from { $from }.
 expiry-outstanding-none = There are no unused points.
 expiry-outstanding-points = Unused
 expiry-within-7 = Within 7 days
@@ -244,7 +249,7 @@ expiry-expired-points = Expired
 
 ## Reconciliation
 
-reconciliation = Reconciliation
+reconciliation-title = Reconciliation
 
 # The headline.
 reconciliation-full = Reconciliation, { $day }: no exceptions ({ n-accounts }, { n-entries })
@@ -372,6 +377,12 @@ roll-forward-note = By the date on which entries were recorded. Applied to arrea
 roll-forward-refunded = { " " }Refunded: used points given back.
 roll-forward-voided = { " " }Voided: issued points taken back, such as after a chargeback.
 roll-forward-restored = { " " }Restored: expired points that came back because they paid for usage before their expiry that was recorded after it.
+roll-forward-of-days = Points roll-forward of these { $days } days, by source
+roll-forward-of-month = Points roll-forward, { $month } (whole month)
+business-days = Business days since the previous reconciliation
+business-day = Business day
+no-business-day-then = No business day had been closed before the slot of this report.
+day-made-up = { $day } (made up on { $made_up })
 roll-forward-in-words = { $day }: { $figures }.
 roll-forward-figure = { $label } { $value }
 figure-separator = {", "}
@@ -429,6 +440,65 @@ rule-days_money = By currency and source, the roll-forward of deferred revenue a
 rule-days_source = By source, the roll-forward agrees with the points that remain in batches, and with the arrears.
 rule-day_changed = A closed business day does not change.
 
+## Bridges between figures that nearly mean the same
+
+moved-since = { $movement } since
+bridge-closing = From the last closing to unused points and arrears
+bridge-closing-note = The last line has the points left in batches and the arrears of accounts. Liability less arrears is the net balance.
+bridge-found = Unused points and arrears now
+bridge-net = Net balance
+bridge-arrears = Arrears and net balance
+bridge-arrears-note = By the entries recorded up to the date of this report.
+bridge-less-arrears = Less arrears (receivable)
+bridge-expiry = From this report to the business day { $day }
+bridge-expired = Points expired in this report
+bridge-before-day = Less: recorded before { $day }
+bridge-after-day = Less: recorded after { $day }
+bridge-before-report = Plus: recorded on { $day } before this report begins
+bridge-of-day = Points expired on the business day { $day }
+
+## Month end and other spans of business days
+
+month_end-title = Month end
+period-title = Period
+period-days = { $from } to { $to }
+period-headline = { $period }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
+period-nothing = No points moved, and there are none.
+period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
+period-not-closed = No day of the period is closed. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
+last-closed-month = Last closed month
+period-closed-at = Month closed
+period-first-day = First business day
+period-last-day = Last business day
+period-closing = Closing net balance
+period-comparison = Comparison with the period before
+period-comparison-none = The period before is not closed, so there is nothing to compare with.
+period-comparison-note = The period before is { $before }. All sources and arrears together.
+period-this = This period
+period-before = Period before
+period-change = Change
+period-late = Recorded late
+period-late-note = Entries recorded in the period that took effect before it, by the month in which they took effect. They are part of the roll-forward of this period.
+period-late-none = No entry was recorded late.
+month = Month
+movement = Movement
+entries = Entries
+period-due = Due in the period, expired later
+period-due-note = Points past their expiry at the end of the period that the books still held: expired by a later entry, or still not expired.
+period-due-none = All points that were due had expired in the books.
+period-due-booked = Expired later
+period-single = Corrections, refunds and voids
+period-single-none = There was no correction, refund or void.
+period-recorded = Recorded
+period-by = By
+period-in-file = { $file } of the report's folder
+period-breakage = Breakage by month of issue
+period-breakage-note = What became of all points issued before the end of the period, as of the date of this report. Used includes points applied to arrears, voided and corrected. Each share is of the points issued.
+period-breakage-none = No points were issued.
+period-issued-in = Issued in
+period-open = Unused
+percent = %
+
 ## Mails and pages
 
 tone-good = No exceptions
@@ -452,6 +522,7 @@ table-requests-not-posted = Requests not posted
 table-promotional-points = Promotional points
 table-deferred-revenue = Deferred revenue
 table-roll-forward = Roll-forward
+table-business-days = Business days
 table-tie-out = Tie-out
 table-outstanding-by-age = Unused by age
 table-outstanding-by-expiry = Unused by expiry
@@ -466,3 +537,10 @@ table-without-account = Without account
 table-outstanding = Unused by source
 table-weeks = Due by week
 table-forecast = Forecast and actual
+table-comparison = Comparison
+table-recorded-late = Recorded late
+table-due-not-booked = Expired later
+table-single-entries = Single entries
+table-breakage = Breakage
+table-bridge = Bridge
+table-net-balance = Net balance

@@ -155,6 +155,7 @@ figure-arrears = Arrears
 about-expiry = Expires the points that are due
 about-reconciliation = Checks the books and reports how the points moved
 about-arrears = Reports the accounts that owe points
+about-month_end = Reports the month that is over
 about-prune = Deletes old rows
 
 state-running = Running
@@ -184,6 +185,7 @@ overlap-queue = A slot waits
 report-expiry = Expiry
 report-reconciliation = Reconciliation
 report-arrears = Arrears
+report-month_end = Month end
 
 entry-recharge = Issued
 entry-consume = Used
@@ -289,6 +291,8 @@ run-proved-exceptions = { $findings ->
    *[other] { $findings } exceptions
 }, { $new } new
 run-arrears = { n-points } in arrears ({ n-accounts }); { $new } new, { $cleared } cleared
+run-month = { $from } to { $to }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
+run-month-open = ; some of its days are not closed
 run-pruned = deleted { $parts }
 run-pruned-none = nothing to delete
 run-pruned-part = { $count } { $what }

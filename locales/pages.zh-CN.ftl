@@ -155,6 +155,7 @@ figure-arrears = 欠费积分
 about-expiry = 处理到期积分
 about-reconciliation = 核对账目并报告积分变动
 about-arrears = 报告欠费账户
+about-month_end = 报告已结束的月份
 about-prune = 清理过期数据
 
 state-running = 运行中
@@ -184,6 +185,7 @@ overlap-queue = 计划排队等待
 report-expiry = 过期处理
 report-reconciliation = 对账
 report-arrears = 欠费
+report-month_end = 月末
 
 entry-recharge = 发放
 entry-consume = 使用
@@ -261,6 +263,8 @@ run-expired-part = { n-points }（{ n-batches }）
 run-proved = 对账无差异（{ n-accounts }，{ n-entries }）
 run-proved-exceptions = { $findings } 项差异，其中新增 { $new } 项
 run-arrears = 欠费 { n-points }（{ n-accounts }）；新增 { $new } 个，结清 { $cleared } 个
+run-month = { $from } 至 { $to }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
+run-month-open = ；有营业日尚未结账
 run-pruned = 已删除：{ $parts }
 run-pruned-none = 无需删除
 run-pruned-part = { $what } { $count } 条

@@ -19,6 +19,10 @@ n-points-remain = { $direction ->
 
 total = 合计
 summary = 摘要
+title-as-of = { $title }（截至 { $as_of }）
+title-made-up = { $title }（{ $as_of } 补做，原定 { $slot }）
+headline-of-day = { $day }：{ $headline }
+headline-made-up = { $day }（补 { $slot }）：{ $headline }
 
 ## 表格
 
@@ -167,6 +171,7 @@ expiry-expired-none = 没有积分过期。
 expiry-orphans = 无账户的到期批次
 expiry-outstanding = 未使用积分（按来源）
 expiry-outstanding-note = 各到期栏：届时如仍未使用，即会过期的积分。
+expiry-counted-from = 到期天数自 { $from } 起算。
 expiry-outstanding-none = 没有未使用积分。
 expiry-outstanding-points = 未使用
 expiry-within-7 = 7 天内到期
@@ -193,7 +198,7 @@ expiry-expired-points = 过期
 
 ## 对账报告
 
-reconciliation = 积分对账报告
+reconciliation-title = 积分对账报告
 
 # 标题句。
 reconciliation-full = { $day }对账无差异（{ n-accounts }，{ n-entries }）
@@ -315,6 +320,12 @@ roll-forward-note = 按分录的入账日期统计。抵扣欠费：发放或退
 roll-forward-refunded = 退还：已使用后退回的积分。
 roll-forward-voided = 撤销：已发放后收回的积分，例如拒付时。
 roll-forward-restored = 恢复：到期前的使用在到期后才入账，为此恢复的已过期积分。
+roll-forward-of-days = 以上 { $days } 天积分变动表（按来源）
+roll-forward-of-month = { $month }积分变动表（全月）
+business-days = 自上次对账以来的营业日
+business-day = 营业日
+no-business-day-then = 本报告原定时间之前没有已结账的营业日。
+day-made-up = { $day }（{ $made_up } 补做）
 roll-forward-in-words = { $day }：{ $figures }。
 roll-forward-figure = { $label } { $value }
 figure-separator = ，
@@ -372,6 +383,65 @@ rule-days_money = 按币种和来源，递延收入变动累计等于未使用�
 rule-days_source = 按来源，各营业日的积分变动累计等于批次剩余积分及欠费。
 rule-day_changed = 已结账的营业日不再变动。
 
+## 相近数字之间的调节
+
+moved-since = 其后{ $movement }
+bridge-closing = 期末至当前未使用积分与欠费
+bridge-closing-note = 末行为批次中的剩余积分与账户欠费。未使用积分减欠费即净余额。
+bridge-found = 当前未使用积分与欠费
+bridge-net = 净余额
+bridge-arrears = 欠费与净余额
+bridge-arrears-note = 按截至本报告时点入账的分录计算。
+bridge-less-arrears = 减：欠费积分（应收）
+bridge-expiry = 本报告与{ $day }营业日的调节
+bridge-expired = 本报告过期积分
+bridge-before-day = 减：{ $day }之前入账
+bridge-after-day = 减：{ $day }之后入账
+bridge-before-report = 加：{ $day }本报告起点之前入账
+bridge-of-day = { $day }营业日过期积分
+
+## 月末与其他期间
+
+month_end-title = 月末报告
+period-title = 期间报告
+period-days = { $from }至{ $to }
+period-headline = { $period }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
+period-nothing = 本期没有积分变动，也没有积分余额。
+period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
+period-not-closed = 本期没有已结账的营业日。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
+last-closed-month = 最近关账月份
+period-closed-at = 该月关账时间
+period-first-day = 首个营业日
+period-last-day = 最后营业日
+period-closing = 期末净余额
+period-comparison = 与上期比较
+period-comparison-none = 上期尚未结账，无法比较。
+period-comparison-note = 上期为{ $before }。所有来源与欠费合计。
+period-this = 本期
+period-before = 上期
+period-change = 变动
+period-late = 补记分录
+period-late-note = 在本期入账、但发生在本期之前的分录，按发生月份列示，已计入本期变动表。
+period-late-none = 没有补记分录。
+month = 月份
+movement = 变动类型
+entries = 分录数
+period-due = 本期到期、期后过期
+period-due-note = 期末时已到期、账上仍未过期的积分：已由期后分录过期，或仍未处理。
+period-due-none = 到期积分均已在账上过期。
+period-due-booked = 期后过期
+period-single = 更正、退还与撤销
+period-single-none = 没有更正、退还或撤销。
+period-recorded = 入账时间
+period-by = 经办人
+period-in-file = 报告文件夹中的 { $file }
+period-breakage = 过期率（按发放月份）
+period-breakage-note = 期末之前发放的全部积分，截至本报告时点的去向。使用包括抵扣欠费、撤销和更正。各百分比均以发放积分为基数。
+period-breakage-none = 没有发放过积分。
+period-issued-in = 发放月份
+period-open = 未使用
+percent = 占比
+
 ## 邮件与页面
 
 tone-good = 正常
@@ -395,6 +465,7 @@ table-requests-not-posted = 未入账的请求
 table-promotional-points = 赠送类积分
 table-deferred-revenue = 递延收入
 table-roll-forward = 变动表
+table-business-days = 营业日
 table-tie-out = 余额核对
 table-outstanding-by-age = 未使用积分-账龄
 table-outstanding-by-expiry = 未使用积分-到期时间
@@ -409,3 +480,10 @@ table-without-account = 无账户的批次
 table-outstanding = 未使用积分-来源
 table-weeks = 每周到期
 table-forecast = 预测与实际
+table-comparison = 比较
+table-recorded-late = 补记
+table-due-not-booked = 期后过期
+table-single-entries = 逐笔
+table-breakage = 过期率
+table-bridge = 调节
+table-net-balance = 净余额

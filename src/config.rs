@@ -156,6 +156,8 @@ pub struct Jobs {
     pub reconciliation: Job,
     /// Reports the accounts in arrears.
     pub arrears: Job,
+    /// Reports the month that is over.
+    pub month_end: Job,
     /// Deletes old runs and requests.
     pub prune: Job,
 }
@@ -381,6 +383,7 @@ impl Config {
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
             reconciliation: job("reconciliation", file.jobs.reconciliation, time_zone, &lines)?,
             arrears: job("arrears", file.jobs.arrears, time_zone, &lines)?,
+            month_end: job("month_end", file.jobs.month_end, time_zone, &lines)?,
             prune: job("prune", file.jobs.prune, time_zone, &lines)?,
         };
         if file.jobs.defaults.schedule.is_some() {
@@ -497,11 +500,12 @@ fn complete(merged: &mut Value, changes: &Value, defaults: &Value) {
 
 impl Jobs {
     /// Each job under its name in the configuration.
-    pub fn by_name(&self) -> [(&'static str, &Job); 4] {
+    pub fn by_name(&self) -> [(&'static str, &Job); 5] {
         [
             ("expiry", &self.expiry),
             ("reconciliation", &self.reconciliation),
             ("arrears", &self.arrears),
+            ("month_end", &self.month_end),
             ("prune", &self.prune),
         ]
     }

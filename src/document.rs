@@ -167,6 +167,13 @@ impl<'a, R> TableBuilder<'a, R> {
         TableBuilder { messages, table, columns: Vec::new() }
     }
 
+    /// Adds a part to the table's names, where a document has several tables of a kind.
+    pub fn named_also(mut self, part: &str) -> Self {
+        self.table.name = format!("{}-{part}", self.table.name);
+        self.table.label = format!("{} {part}", self.table.label);
+        self
+    }
+
     /// A sentence below the heading.
     pub fn note(mut self, note: String) -> Self {
         self.table.note = note;

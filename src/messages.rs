@@ -90,6 +90,14 @@ impl Messages {
         }
     }
 
+    /// A month: `October 2026`, `2026年10月`.
+    pub fn month(self, day: NaiveDate) -> String {
+        match self.language {
+            Language::English => day.format("%B %Y").to_string(),
+            Language::SimplifiedChinese => format!("{}年{}月", day.year(), day.month()),
+        }
+    }
+
     /// A day as headlines have it: `1 October 2026`, `10月1日`.
     pub fn headline_day(self, day: NaiveDate) -> String {
         match self.language {

@@ -371,13 +371,13 @@ fn log_lines_follow_the_configuration() {
         Running::start(command)
     };
     let mut text = serve("{format: text}");
-    let lines: Vec<String> = (0..6).map(|_| text.next_error_line().unwrap()).collect();
+    let lines: Vec<String> = (0..7).map(|_| text.next_error_line().unwrap()).collect();
     assert!(
         lines[0].contains(" INFO expiry scheduled job=\"expiry\" schedule=\"* * * * * * (UTC)\" next_slot="),
         "{lines:?}"
     );
-    assert!(lines[4].contains(" INFO ready database="), "{lines:?}");
-    assert!(lines[5].contains(" INFO expiry started job=\"expiry\" run_id=1 slot="), "{lines:?}");
+    assert!(lines[5].contains(" INFO ready database="), "{lines:?}");
+    assert!(lines[6].contains(" INFO expiry started job=\"expiry\" run_id=1 slot="), "{lines:?}");
     assert!(!lines.concat().contains('\u{1b}'), "no colours where there is no terminal: {lines:?}");
     text.signal(Signal::SIGTERM);
     text.finish().expect(0);

@@ -1,2 +1,2 @@
 -- The forecast of the last report on expiry.
-SELECT ends, as_of, points FROM pointsd.expiry_forecast ORDER BY ends
+SELECT ends, slot, as_of, points FROM pointsd.expiry_forecast ORDER BY ends

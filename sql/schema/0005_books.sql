@@ -39,3 +39,26 @@ CREATE TABLE pointsd.day_money (
     CONSTRAINT day_money_pkey PRIMARY KEY (day, currency, source),
     CONSTRAINT day_money_adds_up CHECK (closing = opening + sold - used - expired - returned + corrected)
 );
+
+-- The closings and reopenings of months. A month is closed if its last event closed it; the event keeps its report and its totals.
+-- Nothing refuses a later posting for a closed month: it is recorded in the current one.
+CREATE TABLE pointsd.periods (
+    event    bigint      GENERATED ALWAYS AS IDENTITY,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    month    date        NOT NULL, -- its first day
+    action   text        NOT NULL,
+    by       text        NOT NULL, -- the operator
+    reason   text,                 -- why the month was reopened
+    totals   jsonb,                -- of a closing: what each source closed with
+    document jsonb,                -- of a closing: the report as of then
+    CONSTRAINT periods_pkey PRIMARY KEY (event),
+    CONSTRAINT periods_month_begins CHECK (month = date_trunc('month', month)::date),
+    CONSTRAINT periods_action_known CHECK (action IN ('close', 'reopen')),
+    CONSTRAINT periods_closing_keeps CHECK ((action = 'close') = (document IS NOT NULL) AND (action = 'close') = (totals IS NOT NULL)),
+    CONSTRAINT periods_reopening_has_reason CHECK ((action = 'reopen') = (reason IS NOT NULL))
+);
+
+-- ALWAYS: it fires also where a replica or a restore switches ordinary triggers off.
+CREATE TRIGGER periods_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON pointsd.periods
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change();
+ALTER TABLE pointsd.periods ENABLE ALWAYS TRIGGER periods_never_change;

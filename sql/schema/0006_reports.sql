@@ -36,9 +36,18 @@ CREATE TABLE pointsd.arrears_closing (
 -- and still there.
 CREATE TABLE pointsd.expiry_forecast (
     ends    timestamptz NOT NULL, -- batches that expire by then, after the row before
-    slot    timestamptz NOT NULL, -- of the report
+    slot    timestamptz NOT NULL, -- its days are counted from
     as_of   timestamptz NOT NULL, -- the instant that it showed: the next report begins after it
     batches bigint      NOT NULL,
     points  bigint      NOT NULL,
     CONSTRAINT forecast_pkey PRIMARY KEY (ends)
+);
+
+-- One row: the last business day whose roll-forward a report on reconciliation has shown. The next report begins after it.
+CREATE TABLE pointsd.days_reported (
+    one   boolean     NOT NULL DEFAULT true,
+    day   date        NOT NULL,
+    as_of timestamptz NOT NULL, -- the instant that the report showed
+    CONSTRAINT days_reported_pkey PRIMARY KEY (one),
+    CONSTRAINT days_reported_is_one_row CHECK (one)
 );

@@ -166,6 +166,17 @@ pub async fn load_last_day(client: &Client) -> Result<Option<RollForward>, Error
     Ok(days.pop())
 }
 
+/// Loads the closed days from `from`, or the first one, to `to`, both included, in order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_span(client: &Client, from: Option<NaiveDate>, to: NaiveDate) -> Result<Vec<RollForward>, Error> {
+    let rows = client.query(include_str!("../../sql/books/day_span.sql"), &[&from, &to]).await?;
+    let mut days = days_from(&rows)?;
+    load_money(client, &mut days).await?;
+    Ok(days)
+}
+
 /// Loads all closed days, in order.
 ///
 /// # Errors

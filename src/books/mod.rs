@@ -11,6 +11,8 @@
 mod days;
 mod money;
 mod outstanding;
+mod period;
+mod periods;
 mod recompute;
 mod tie_out;
 mod totals;
@@ -19,9 +21,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-pub use days::{close_days, load_days, load_last_day};
+pub use days::{close_days, load_days, load_last_day, load_span};
 pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};
+pub use period::{
+    Breakage, LatePostings, NotBooked, Period, SingleEntry, for_each_single, load_breakage, load_late_postings,
+    load_not_booked, month_end,
+};
+pub use periods::{NewPeriodEvent, PeriodEvent, load_closed_months, load_open_month, load_period_events, lock_periods};
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};
 pub use totals::RunningTotals;
@@ -143,6 +150,27 @@ impl RollForward {
     fn closings(&self) -> BTreeMap<String, i64> {
         self.rows.iter().map(|(source, row)| (source.clone(), row.closing)).collect()
     }
+}
+
+/// The books of consecutive closed days together, as those of the last one: each row's first opening, its movements, and its last
+/// closing.
+pub fn add_up(days: &[RollForward]) -> Option<RollForward> {
+    let last = days.last()?;
+    let mut sum = RollForward { day: last.day, ended: last.ended, rows: BTreeMap::new(), money: BTreeMap::new() };
+    for day in days {
+        // Rows begin with the first movement, so the first opening of a row is that of the span.
+        for (source, row) in &day.rows {
+            let of = sum.rows.entry(source.clone()).or_insert(Booked { opening: row.opening, ..Booked::default() });
+            of.moved = of.moved.plus(&row.moved);
+            of.closing = row.closing;
+        }
+        for (place, row) in &day.money {
+            let first = MoneyBooked { opening: row.opening, ..MoneyBooked::default() };
+            let of = sum.money.entry(place.clone()).or_insert(first);
+            *of = MoneyBooked { opening: of.opening, closing: row.closing, ..of.plus(row) };
+        }
+    }
+    Some(sum)
 }
 
 /// A sum, clamped to 64 bits. Larger sums come only from rows that were changed by hand, and a report of them must not fail.

@@ -38,7 +38,7 @@ enum JobsCommand {
 /// The job that a command is about.
 #[derive(clap::Args)]
 pub(super) struct NamedJob {
-    /// The job: expiry, reconciliation, arrears or prune
+    /// The job: expiry, reconciliation, arrears, month_end or prune
     #[arg(value_parser = job_named)]
     pub job: &'static RegisteredJob,
 }

@@ -11,9 +11,11 @@ mod jobs;
 mod manual;
 mod operate;
 mod output;
+mod period;
 mod posting;
 mod price;
 mod repair;
+mod report;
 mod reports;
 mod requests;
 mod restored;
@@ -105,6 +107,10 @@ enum Command {
     Jobs(jobs::Jobs),
     Runs(jobs::Runs),
     Reports(reports::Reports),
+    #[command(subcommand)]
+    Report(report::Report),
+    #[command(subcommand)]
+    Period(period::Period),
     #[command(subcommand)]
     Repair(repair::Repair),
     #[command(subcommand)]
@@ -286,6 +292,8 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Jobs(command) => command.run(&program).await,
         Command::Runs(command) => command.run(&program).await,
         Command::Reports(command) => command.run(&program).await,
+        Command::Report(command) => command.run(&program).await,
+        Command::Period(command) => command.run(&program).await,
         Command::Repair(command) => command.run(&program).await,
         Command::Db(command) => command.run(&program).await,
         Command::Config(command) => command.run(&program),

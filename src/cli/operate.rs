@@ -397,8 +397,12 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
         }
     };
     let mut facts = vec![("mails", way), ("from", from.to_string())];
-    for (report, label) in [("expiry", "expiry to"), ("reconciliation", "reconciliation to"), ("arrears", "arrears to")]
-    {
+    for (report, label) in [
+        ("expiry", "expiry to"),
+        ("reconciliation", "reconciliation to"),
+        ("arrears", "arrears to"),
+        ("month_end", "month_end to"),
+    ] {
         let to: Vec<String> = mail.to.get(report).into_iter().flatten().map(ToString::to_string).collect();
         facts.push((label, if to.is_empty() { "no recipient".to_owned() } else { to.join(", ") }));
     }

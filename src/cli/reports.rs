@@ -17,7 +17,7 @@ use crate::time::Zone;
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Reports {
-    /// Only of this kind: expiry, reconciliation or arrears
+    /// Only of this kind: expiry, reconciliation, arrears or month_end
     #[arg(long)]
     report: Option<String>,
     /// How many, the newest first
@@ -67,7 +67,8 @@ async fn list(database: &Database, report: Option<&str>, limit: u32, program: &P
     let client = database.connection().await?;
     let listed = reports::list(&client, report, None, limit).await?;
     program.list(&listed, || match listed.as_slice() {
-        [] => "No report yet. The jobs expiry, reconciliation and arrears make them; see `pointsd jobs`.".to_owned(),
+        [] => "No report yet. The jobs expiry, reconciliation, arrears and month_end make them; see `pointsd jobs`."
+            .to_owned(),
         listed => {
             let zone = program.config.time_zone;
             let rows: Vec<Vec<String>> = listed.iter().map(|report| report_cells(report, zone)).collect();

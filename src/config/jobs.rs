@@ -23,6 +23,7 @@ pub(super) struct FileJobs {
     pub(super) expiry: FileJob,
     pub(super) reconciliation: FileJob,
     pub(super) arrears: FileJob,
+    pub(super) month_end: FileJob,
     pub(super) prune: FileJob,
 }
 

@@ -141,6 +141,9 @@ struct FileMailTo {
     reconciliation: Vec<Mailbox>,
     #[serde(deserialize_with = "addresses")]
     arrears: Vec<Mailbox>,
+    /// None: the recipients of reconciliation.
+    #[serde(deserialize_with = "addresses_if_any")]
+    month_end: Option<Vec<Mailbox>>,
 }
 
 #[derive(Deserialize)]
@@ -180,7 +183,9 @@ pub(super) fn mail_settings(
         },
         FileMailMode::Smtp => MailWay::Smtp { from: from("smtp")?, smtp: smtp(file.smtp, password, lines)? },
     };
-    let to = [("expiry", file.to.expiry), ("reconciliation", file.to.reconciliation), ("arrears", file.to.arrears)];
+    let FileMailTo { expiry, reconciliation, arrears, month_end } = file.to;
+    let month_end = month_end.unwrap_or_else(|| reconciliation.clone());
+    let to = [("expiry", expiry), ("reconciliation", reconciliation), ("arrears", arrears), ("month_end", month_end)];
     for (report, recipients) in &to {
         let twice = recipients
             .iter()
@@ -308,6 +313,12 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mailbox>,
     #[derive(Deserialize)]
     struct One(#[serde(deserialize_with = "one_address")] Mailbox);
     Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|One(mailbox)| mailbox).collect())
+}
+
+fn addresses_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Mailbox>>, D::Error> {
+    #[derive(Deserialize)]
+    struct All(#[serde(deserialize_with = "addresses")] Vec<Mailbox>);
+    Ok(Option::<All>::deserialize(deserializer)?.map(|All(mailboxes)| mailboxes))
 }
 
 fn one_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mailbox, D::Error> {

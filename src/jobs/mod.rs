@@ -5,6 +5,7 @@
 
 pub mod arrears;
 pub mod expiry;
+pub mod month_end;
 pub mod prune;
 pub mod reconciliation;
 
@@ -183,7 +184,7 @@ pub struct RegisteredJob {
 }
 
 /// Every job.
-pub const REGISTRY: &[RegisteredJob] = &[expiry::JOB, reconciliation::JOB, arrears::JOB, prune::JOB];
+pub const REGISTRY: &[RegisteredJob] = &[expiry::JOB, reconciliation::JOB, arrears::JOB, month_end::JOB, prune::JOB];
 
 impl RegisteredJob {
     /// The entry of a job.

@@ -67,11 +67,10 @@ struct File {
 pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> Result<Rendered, Unfit> {
     let mut document: Document = serde_json::from_str(&stored.content).map_err(Unfit::Unreadable)?;
     let zone = document.time_zone.parse().unwrap_or(Zone::UTC);
-    let local = document.slot.with_timezone(&zone);
-    let day = local.format("%Y-%m-%d").to_string();
+    let day_of = |instant: DateTime<Utc>| instant.with_timezone(&zone).format("%Y-%m-%d").to_string();
     let limit = config.mail.attachments_limit;
     let messages = Messages::new(document.language);
-    let (attachments, left_out) = within(limit, attachments(&document, &day)?);
+    let (attachments, left_out) = within(limit, attachments(&document, &day_of(document.as_of))?);
     let mut paragraphs = cut_note(&attachments, stored, messages);
     if !left_out.is_empty() {
         paragraphs.push(note(&left_out, limit, stored, messages));
@@ -91,7 +90,7 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
     }
     let renderer = Renderer::new(config.reports.templates.as_deref());
     Ok(Rendered {
-        stamp: format!("{day}-{}", time_of_day_for_names(document.slot, zone)),
+        stamp: format!("{}-{}", day_of(document.slot), time_of_day_for_names(document.slot, zone)),
         subject: subject(&document),
         text: renderer.text(&document),
         html: renderer.html(&document, &|chart| format!("cid:{}", content_id(number, chart))),
@@ -137,7 +136,9 @@ fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
         return Ok(Vec::new());
     }
     let messages = Messages::new(document.language);
-    let stem = format!("{}-{day}", readable_part(&document.title));
+    // The title has the date in words, which does not sort.
+    let title = messages.find(&format!("{}-title", document.report), &[]).unwrap_or_else(|| document.title.clone());
+    let stem = format!("{}-{day}", readable_part(&title));
     let plain_stem = format!("{}-{day}", file_part(&document.report));
     let workbook = render::xlsx(document)?;
     let (name, plain_name) = (format!("{stem}.xlsx"), format!("{plain_stem}.xlsx"));

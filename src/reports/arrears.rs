@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
+use crate::books::RunningTotals;
 use crate::database::Cursor;
 use crate::document::Document;
 use crate::messages::Messages;
@@ -291,6 +292,8 @@ pub struct Facts {
     has_corrections: bool,
     unexplained: List<ArrearsChange>,
     unexplained_users: HashSet<Uuid>,
+    /// The books up to the report's instant. None while no day is closed and there are too many entries.
+    books: Option<RunningTotals>,
 }
 
 impl Facts {
@@ -311,6 +314,7 @@ impl Facts {
             has_corrections: false,
             unexplained: List::default(),
             unexplained_users: HashSet::new(),
+            books: None,
         }
     }
 
@@ -357,7 +361,7 @@ impl Facts {
         let columns = document::owing_table(Messages::new(scope.config.language), scope, 0);
         let mut file = None;
         for_each_owing(snapshot, scope.as_of, |owing| {
-            self.add_owing(&owing, owing.days(scope.slot, zone));
+            self.add_owing(&owing, owing.days(scope.as_of, zone));
             if self.owing.rows.len() == MOST_ROWS {
                 let file = file.get_or_insert_with(|| {
                     let mut file = RowsFile::begin(scope.folder.as_deref(), ALL_ROWS, columns.columns(), scope.config);
@@ -428,6 +432,7 @@ impl Report for Arrears {
         let mut facts = Facts::new(last.as_ref().map(closing_from).transpose()?);
         facts.read_changes(snapshot.client(), scope.as_of).await?;
         facts.read_owing(snapshot.client(), scope).await?;
+        facts.books = RunningTotals::load(snapshot.client(), scope.as_of).await?;
         Ok(facts)
     }
 

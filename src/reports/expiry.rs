@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 
 use super::Error;
 use super::arrears::plan_for_few;
+use super::bridges::ExpiryBridge;
 use super::calendar::{days_later, next_monday};
 use super::pipeline::{Report, Scope};
 use crate::document::Document;
@@ -79,6 +80,7 @@ impl Expired {
 /// What the last report remembered.
 #[derive(Debug)]
 struct Last {
+    slot: DateTime<Utc>,
     as_of: DateTime<Utc>,
     /// The forecast of each day that is over.
     forecast: Vec<Forecast>,
@@ -206,8 +208,12 @@ pub struct Facts {
     /// The instant of the last report; None if this is the first.
     since: Option<DateTime<Utc>>,
     expired: Vec<Expired>,
+    /// To the business day before the slot; None in the first report.
+    bridge: Option<ExpiryBridge>,
     outlook: Outlook,
-    /// The ends of the days to come, beginning with the slot.
+    /// The slot that the days to come are counted from: a later one, if that has had its report before.
+    counted_from: DateTime<Utc>,
+    /// The ends of the days to come, beginning with that slot.
     days: Vec<DateTime<Utc>>,
     weeks: Vec<Week>,
     compared: Vec<Compared>,
@@ -243,14 +249,16 @@ impl Report for Expiry<'_> {
     async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
         let zone = scope.config.time_zone;
         let last = read_last(snapshot, scope.slot).await?;
-        let days: Vec<DateTime<Utc>> = (0..=DAYS).map(|day| days_later(scope.slot, day, zone)).collect();
-        let monday = next_monday(scope.slot, zone);
+        // A slot that is made up after a later one carries that one's forecast on, and never moves it back.
+        let counted_from = last.as_ref().map_or(scope.slot, |last| last.slot.max(scope.slot));
+        let days: Vec<DateTime<Utc>> = (0..=DAYS).map(|day| days_later(counted_from, day, zone)).collect();
+        let monday = next_monday(counted_from, zone);
         let mondays =
             (0..WEEKS).filter_map(|week| Some(start_of_day(monday.checked_add_days(Days::new(week * 7))?, zone)));
-        let weeks: Vec<DateTime<Utc>> = std::iter::once(scope.slot).chain(mondays).collect();
+        let weeks: Vec<DateTime<Utc>> = std::iter::once(counted_from).chain(mondays).collect();
         let compared: Vec<Forecast> = last.as_ref().map(|last| last.forecast.clone()).unwrap_or_default();
         let ends: Vec<DateTime<Utc>> = compared.iter().map(|forecast| forecast.ends).collect();
-        let mut outlook = Outlook::load(snapshot, [days.as_slice(), &weeks, &ends].concat()).await?;
+        let mut outlook = Outlook::load(snapshot, [days.as_slice(), &weeks, &ends, &[scope.slot]].concat()).await?;
 
         // All other statements read the entries of a span.
         plan_for_few(snapshot.client()).await?;
@@ -259,6 +267,10 @@ impl Report for Expiry<'_> {
         let expired = match since {
             Some(since) => read_expired(snapshot, since, scope.as_of).await?,
             None => expired_by(self.sweep),
+        };
+        let bridge = match since {
+            Some(since) => read_bridge(snapshot, since, scope).await?,
+            None => None,
         };
         let flows = match since {
             Some(since) => read_flows(snapshot, since, scope.as_of, &ends).await?,
@@ -270,7 +282,7 @@ impl Report for Expiry<'_> {
         });
         let (compared, overdue) = (compared.collect(), outlook.between(None, None, Some(scope.slot)));
         let weeks = weeks_of(&outlook, &weeks);
-        Ok(Facts { since, expired, days, weeks, compared, overdue, outlook })
+        Ok(Facts { since, expired, bridge, counted_from, days, weeks, compared, overdue, outlook })
     }
 
     fn document(&self, facts: &Facts, scope: &Scope<'_>) -> Document {
@@ -285,9 +297,9 @@ impl Report for Expiry<'_> {
         let begins = std::iter::once(None).chain(days.iter().copied().map(Some));
         let held = begins.zip(&days).map(|(begins, ends)| facts.outlook.between(None, begins, Some(*ends)));
         let (batches, points): (Vec<i64>, Vec<i64>) = held.map(|held| (held.batches, held.points)).unzip();
-        transaction.execute(include_str!("../../sql/reports/forecast_clear.sql"), &[]).await?;
+        transaction.execute(include_str!("../../sql/reports/forecast_clear.sql"), &[&scope.as_of]).await?;
         let insert = include_str!("../../sql/reports/forecast_insert.sql");
-        transaction.execute(insert, &[&scope.slot, &scope.as_of, &days, &batches, &points]).await?;
+        transaction.execute(insert, &[&facts.counted_from, &scope.as_of, &days, &batches, &points]).await?;
         Ok(())
     }
 
@@ -300,14 +312,14 @@ impl Report for Expiry<'_> {
     }
 }
 
-/// The last report's instant, and its forecast for days that are over at the slot.
+/// The last report's slot and instant, and its forecast for days that are over at the slot, or at its own if that is later.
 async fn read_last(transaction: &Transaction<'_>, slot: DateTime<Utc>) -> Result<Option<Last>, Error> {
     let mut last: Option<Last> = None;
     for row in transaction.query(include_str!("../../sql/reports/forecast_last.sql"), &[]).await? {
         let as_of = row.try_get("as_of")?;
         let forecast = Forecast { ends: row.try_get("ends")?, points: row.try_get("points")? };
-        let last = last.get_or_insert(Last { as_of, forecast: Vec::new() });
-        if forecast.ends <= slot {
+        let last = last.get_or_insert(Last { slot: row.try_get("slot")?, as_of, forecast: Vec::new() });
+        if forecast.ends <= slot.max(last.slot) {
             last.forecast.push(forecast);
         }
     }
@@ -328,6 +340,21 @@ async fn read_expired(
         expired.restored = expired.restored.saturating_add(row.try_get("restored")?);
     }
     Ok(by_source.into_values().collect())
+}
+
+/// What the report tells as expired, beside the business day before its slot.
+async fn read_bridge(
+    transaction: &Transaction<'_>,
+    since: DateTime<Utc>,
+    scope: &Scope<'_>,
+) -> Result<Option<ExpiryBridge>, Error> {
+    let zone = scope.config.time_zone;
+    let today = scope.slot.with_timezone(&zone).date_naive();
+    let Some(day) = today.pred_opt() else { return Ok(None) };
+    let (begin, end) = (start_of_day(day, zone), start_of_day(today, zone));
+    let sql = include_str!("../../sql/reports/expiry_bridge.sql");
+    let row = transaction.query_one(sql, &[&since, &scope.as_of, &begin, &end]).await?;
+    Ok(Some(ExpiryBridge::from_row(day, &row)?))
 }
 
 /// The first report knows only its own sweep.

@@ -1,20 +1,23 @@
 //! The reports to finance. [`pipeline`] takes each [`Report`] the same way: gather its facts in a snapshot, make its
 //! document, write its files, keep it and write its mails to the outbox.
 //!
-//! - [`arrears`], [`expiry`] and [`reconciliation`] hold what is particular to each report.
+//! - [`arrears`], [`expiry`], [`reconciliation`] and [`month_end`] hold what is particular to each report.
 //! - [`store_document`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
 //! - [`statement`] is the statement of a customer, which is not kept.
 //! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
 pub mod arrears;
+mod bridges;
 mod calendar;
 pub mod expiry;
 mod files;
 pub mod missing;
+pub mod month_end;
 pub mod pipeline;
 pub mod reconciliation;
 mod resend;
+mod roll_forward;
 mod rows_file;
 pub mod statement;
 mod store;
@@ -29,7 +32,7 @@ use crate::ledger;
 use crate::mail;
 
 /// Every report, by the name of the job that makes it, in the order of a night.
-pub const ALL: [&str; 3] = [expiry::REPORT, reconciliation::REPORT, arrears::REPORT];
+pub const ALL: [&str; 4] = [expiry::REPORT, reconciliation::REPORT, arrears::REPORT, month_end::REPORT];
 
 /// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::IsolationLevel;
 
@@ -10,6 +10,7 @@ use super::{Error, files, store};
 use crate::config::Config;
 use crate::document::{Document, Tone};
 use crate::ledger::{self, AlsoWrite, Progress, SoFar};
+use crate::messages::{Messages, args};
 
 /// What is particular to a report.
 pub trait Report: Sync {
@@ -37,7 +38,7 @@ pub trait Report: Sync {
     fn document(&self, facts: &Self::Facts, scope: &Scope<'_>) -> Document;
 
     /// Writes what the next report must know, in the transaction that keeps this one. A slot that has its report already
-    /// remembers nothing new, so that each change is told once.
+    /// remembers nothing new, so that each change is told once. A report never replaces what one of a later instant remembered.
     fn remember(
         &self,
         _transaction: &Transaction<'_>,
@@ -74,6 +75,34 @@ impl Scope<'_> {
     /// The name of a source for people, in the language of the report.
     pub fn source_label(&self, source: &str) -> String {
         self.config.source_label(source, self.config.language).to_owned()
+    }
+
+    /// The business day of the slot, if the report is made up on a later one.
+    pub fn made_up_for(&self) -> Option<NaiveDate> {
+        let zone = self.config.time_zone;
+        let [slot, as_of] = [self.slot, self.as_of].map(|instant| instant.with_timezone(&zone).date_naive());
+        (slot < as_of).then_some(slot)
+    }
+
+    /// The title of this key with the instant that the report shows. A report that is made up later names its slot, too.
+    pub fn title(&self, key: &str) -> String {
+        let messages = Messages::new(self.config.language);
+        let moment = |at: DateTime<Utc>| messages.moment(at.with_timezone(&self.config.time_zone).naive_local());
+        let (title, as_of) = (messages.label(key), moment(self.as_of));
+        match self.made_up_for() {
+            None => messages.text("title-as-of", args![title = title, as_of = as_of]),
+            Some(_) => messages.text("title-made-up", args![title = title, as_of = as_of, slot = moment(self.slot)]),
+        }
+    }
+
+    /// A headline with the business day of the instant that the report shows.
+    pub fn headline(&self, text: &str) -> String {
+        let messages = Messages::new(self.config.language);
+        let day = messages.headline_day(self.as_of.with_timezone(&self.config.time_zone).date_naive());
+        match self.made_up_for().map(|slot| messages.headline_day(slot)) {
+            None => messages.text("headline-of-day", args![day = day, headline = text]),
+            Some(slot) => messages.text("headline-made-up", args![day = day, slot = slot, headline = text]),
+        }
     }
 
     /// An empty document for this scope.
@@ -144,6 +173,14 @@ impl Pipeline<'_> {
         let (scope, made) = self.make(report, client, false).await?;
         store_report(report, client, &scope, &made).await?.rollback().await?;
         Ok(made)
+    }
+
+    /// Makes a report without files, and keeps nothing.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn preview<R: Report>(&self, report: &R, client: &mut ClientWrapper) -> Result<Made<R>, Error> {
+        Ok(self.make(report, client, false).await?.1)
     }
 
     async fn make<R: Report>(

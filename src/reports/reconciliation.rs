@@ -1,21 +1,22 @@
-//! The reconciliation report: whether the books hold, the exceptions, and the points roll-forward of the last business
-//! day.
+//! The reconciliation report: whether the books hold, the exceptions, and the points roll-forward of the business days
+//! since the last such report.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::Transaction;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_postgres::Client;
 
 use super::Error;
+use super::bridges;
 use super::pipeline::{Report, Scope};
+use super::roll_forward::{ReportedDays, ends_month, month_begin, of_day};
 use super::rows_file::RowsFile;
 use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, RollForward};
 use crate::config::PointKind;
-use crate::document::{Bar, Cell, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
-use crate::ledger::Currency;
+use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
 use crate::numbers::grouped;
 use crate::proof::{
@@ -60,6 +61,9 @@ pub struct Facts {
     resolved: Table,
     /// Requests that were not posted since the last report.
     not_posted: Option<Table>,
+    reported: ReportedDays,
+    /// The last month that was closed.
+    closed: Option<NaiveDate>,
 }
 
 impl Report for ReconciliationReport<'_> {
@@ -81,29 +85,43 @@ impl Report for ReconciliationReport<'_> {
             open: open_exceptions(client, scope, standing, messages).await?,
             resolved: resolved_exceptions(client, scope.run, resolved, messages).await?,
             not_posted: requests_not_posted(client, scope, messages).await?,
+            reported: load_reported_days(client, self.books, scope).await?,
+            closed: books::load_closed_months(client).await?.into_keys().next_back(),
         })
     }
 
     fn document(&self, facts: &Facts, scope: &Scope<'_>) -> Document {
-        let Facts { proof, open, resolved, not_posted } = facts;
+        let Facts { proof, open, resolved, not_posted, reported, closed } = facts;
         let (books, zone) = (self.books, scope.config.time_zone);
         let messages = Messages::new(scope.config.language);
+        let mut summary = summary(proof, self.full_until, books, zone, messages);
+        let closed = closed.map_or_else(|| messages.label("none"), |month| messages.month(month));
+        summary.push(Fact { label: messages.label("last-closed-month"), value: closed.into() });
         let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
         sections.extend(not_posted.clone().map(Section::Table));
-        sections.extend(roll_forward_sections(books, scope, messages));
+        sections.extend(roll_forward_sections(reported, books, scope, messages));
         sections.extend(promotional_points(books, scope, messages).map(Section::Table));
         sections.push(Section::Table(tie_out(books, messages)));
+        sections.push(Section::Table(bridges::closing_to_now(books, messages)));
         sections.push(Section::Table(outstanding_by_age(books, messages)));
         sections.push(Section::Table(outstanding_by_expiry(books, messages)));
         sections.push(Section::Table(checks(messages)));
         Document {
-            title: messages.label("reconciliation"),
+            title: scope.title("reconciliation-title"),
             tone: if proof.findings > 0 { Tone::Bad } else { Tone::Good },
-            headline: headline(proof, books, zone, messages),
-            facts: summary(proof, self.full_until, books, zone, messages),
+            headline: headline(proof, reported, scope, messages),
+            facts: summary,
             sections,
             ..scope.blank_document(REPORT)
         }
+    }
+
+    async fn remember(&self, transaction: &Transaction<'_>, facts: &Facts, scope: &Scope<'_>) -> Result<(), Error> {
+        if let Some(last) = facts.reported.days.last() {
+            let keep = include_str!("../../sql/reports/reported_day.sql");
+            transaction.execute(keep, &[&last.day, &scope.as_of]).await?;
+        }
+        Ok(())
     }
 
     fn counters(&self, facts: &Facts) -> Proof {
@@ -115,10 +133,14 @@ impl Report for ReconciliationReport<'_> {
     }
 }
 
-fn headline(proof: &Proof, books: &Books, zone: Zone, messages: Messages) -> String {
+fn headline(proof: &Proof, reported: &ReportedDays, scope: &Scope<'_>, messages: Messages) -> String {
     let Proof { accounts, entries, findings, new, .. } = *proof;
-    let today = books.as_of.with_timezone(&zone).date_naive();
-    let day = messages.headline_day(books.last.as_ref().map_or(today, |last| last.day));
+    let today = scope.as_of.with_timezone(&scope.config.time_zone).date_naive();
+    let slot = scope.made_up_for();
+    let mut day = messages.headline_day(reported.days.last().map_or(slot.unwrap_or(today), |last| last.day));
+    if slot.is_some() {
+        day = messages.text("day-made-up", args![day = day, made_up = messages.headline_day(today)]);
+    }
     if findings > 0 {
         messages.text("reconciliation-exceptions", args![day = day, exceptions = findings, new = new])
     } else if proof.full {
@@ -321,40 +343,6 @@ fn figure(text: &str, messages: Messages) -> Option<String> {
     }
 }
 
-/// Deferred revenue of a day by currency and source, with a line of totals for each currency that has several sources.
-fn deferred_revenue(day: &RollForward, scope: &Scope<'_>, messages: Messages) -> Table {
-    let mut rows: Vec<(Currency, String, MoneyBooked)> = Vec::new();
-    let mut currencies: Vec<&str> = day.money.keys().map(|(currency, _)| currency.as_str()).collect();
-    currencies.dedup();
-    for code in currencies {
-        let Some(currency) = Currency::stored(code) else { continue };
-        let of_currency = || day.money.iter().filter(|((of, _), _)| of == code);
-        rows.extend(of_currency().map(|((_, source), row)| (currency, scope.source_label(source).to_owned(), *row)));
-        if of_currency().count() > 1 {
-            let total = of_currency().fold(MoneyBooked::default(), |sum, (_, row)| sum.plus(row));
-            rows.push((currency, messages.label("total"), total));
-        }
-    }
-    let any_correction = rows.iter().any(|(_, _, row)| row.moved.corrected != 0);
-    let money = |amount: i64, currency: Currency| Cell::Money { amount, digits: currency.digits() };
-    let title = messages.text("deferred-revenue-of-day", args![day = messages.day(day.day)]);
-    TableBuilder::new(messages, "deferred-revenue", title)
-        .note(messages.label("deferred-revenue-note"))
-        .column("currency", Kind::Text, |(currency, _, _): &(Currency, String, MoneyBooked)| currency.to_string())
-        .column("source", Kind::Text, |(_, source, _)| source.clone())
-        .column("opening", Kind::Number, move |(currency, _, row)| money(row.opening, *currency))
-        .column("sold", Kind::Number, move |(currency, _, row)| money(row.moved.sold, *currency))
-        .column("recognised-on-use", Kind::Number, move |(currency, _, row)| money(-row.moved.used, *currency))
-        .column("recognised-on-expiry", Kind::Number, move |(currency, _, row)| money(-row.moved.expired, *currency))
-        .column("returned", Kind::Number, move |(currency, _, row)| money(-row.moved.returned, *currency))
-        .when(any_correction, |table| {
-            table.column("corrections", Kind::Number, move |(currency, _, row)| money(row.moved.corrected, *currency))
-        })
-        .column("closing", Kind::Number, move |(currency, _, row)| money(row.closing, *currency))
-        .rows(&rows)
-        .build()
-}
-
 /// The open points of promotional sources at the price that the configuration gives them, if it gives one.
 fn promotional_points(books: &Books, scope: &Scope<'_>, messages: Messages) -> Option<Table> {
     let valuation = scope.config.valuation?;
@@ -372,9 +360,9 @@ fn promotional_points(books: &Books, scope: &Scope<'_>, messages: Messages) -> O
         rows.push((messages.label("total"), total));
     }
     let digits = valuation.currency.digits();
-    let price = args![price = format!("{} {}", valuation.per_point, valuation.currency)];
+    let price = format!("{} {}", valuation.per_point, valuation.currency);
     let table = TableBuilder::new(messages, "promotional-points", messages.label("promotional-points"))
-        .note(messages.text("promotional-points-note", price))
+        .note(messages.text("promotional-points-note", args![price = price]))
         .column("source", Kind::Text, |(source, _): &(String, i64)| source.clone())
         .column("points", Kind::Number, |(_, points)| *points)
         .column("currency", Kind::Text, move |_| valuation.currency.to_string())
@@ -384,25 +372,40 @@ fn promotional_points(books: &Books, scope: &Scope<'_>, messages: Messages) -> O
     Some(table.rows(&rows).build())
 }
 
-/// The roll-forward of the last business day as a table and a chart; before the first one has ended, of what moved so far.
-fn roll_forward_sections(books: &Books, scope: &Scope<'_>, messages: Messages) -> Vec<Section> {
-    if let Some(last) = &books.last {
-        let mut sections =
-            vec![Section::Table(roll_forward(last, scope, messages)), Section::Chart(waterfall(last, messages))];
-        if !last.money.is_empty() {
-            sections.push(Section::Table(deferred_revenue(last, scope, messages)));
-        }
-        return sections;
+/// The closed days that this report shows: those after the last day that was reported, up to the day before the slot. If there are
+/// none, the day before the slot again.
+async fn load_reported_days(client: &Client, books: &Books, scope: &Scope<'_>) -> Result<ReportedDays, Error> {
+    let zone = scope.config.time_zone;
+    let before_slot = scope.slot.with_timezone(&zone).date_naive().pred_opt();
+    let Some((last, before_slot)) = books.last.as_ref().zip(before_slot) else { return Ok(ReportedDays::default()) };
+    let to = last.day.min(before_slot);
+    let row = client.query_opt(include_str!("../../sql/reports/reported_last.sql"), &[]).await?;
+    let reported: Option<NaiveDate> = row.map(|row| row.try_get("day")).transpose()?;
+    let from = reported.map(|reported| reported.succ_opt().unwrap_or(to).min(to));
+    let mut reported = ReportedDays { days: books::load_span(client, from, to).await?, months: Vec::new() };
+    for day in reported.days.iter().map(|day| day.day).filter(|day| ends_month(*day)) {
+        let days = books::load_span(client, Some(month_begin(day)), day).await?;
+        reported.months.extend(books::add_up(&days));
     }
-    let (title, note) = (messages.label("roll-forward"), messages.label("no-business-day-yet"));
+    Ok(reported)
+}
+
+/// The roll-forward of the days that this report shows; before the first one has ended, of what moved so far.
+fn roll_forward_sections(
+    reported: &ReportedDays,
+    books: &Books,
+    scope: &Scope<'_>,
+    messages: Messages,
+) -> Vec<Section> {
+    if !reported.days.is_empty() {
+        return reported.sections(scope, messages);
+    }
+    let (title, is_late) = (messages.label("roll-forward"), books.last.is_some());
+    let note = messages.label(if is_late { "no-business-day-then" } else { "no-business-day-yet" });
     let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
     let so_far = first_day_so_far(books, scope.config.time_zone);
-    if !so_far.rows.is_empty() {
-        sections.push(Section::Table(roll_forward(&so_far, scope, messages)));
-        sections.push(Section::Chart(waterfall(&so_far, messages)));
-        if !so_far.money.is_empty() {
-            sections.push(Section::Table(deferred_revenue(&so_far, scope, messages)));
-        }
+    if !is_late && !so_far.rows.is_empty() {
+        sections.extend(of_day(&so_far, scope, messages));
     }
     sections
 }
@@ -416,72 +419,6 @@ fn first_day_so_far(books: &Books, zone: Zone) -> RollForward {
         .map(|(place, moved)| (place.clone(), MoneyBooked { opening: 0, moved: *moved, closing: moved.closing(0) }));
     let day = books.as_of.with_timezone(&zone).date_naive();
     RollForward { day, ended: books.as_of, rows: rows.collect(), money: money.collect() }
-}
-
-fn roll_forward(last: &RollForward, scope: &Scope<'_>, messages: Messages) -> Table {
-    let day = messages.day(last.day);
-    // Arrears are no source: they come last.
-    let (arrears, sources): (Vec<_>, Vec<_>) = last.rows.iter().partition(|(source, _)| *source == books::ARREARS);
-    let rows: Vec<(&String, &Booked)> = sources.into_iter().chain(arrears).collect();
-    let any = |of: fn(&Movement) -> i64| rows.iter().any(|(_, row)| of(&row.moved) != 0);
-    let mut note = messages.label("roll-forward-note");
-    for (key, shown) in [
-        ("roll-forward-refunded", any(|of| of.refunded)),
-        ("roll-forward-voided", any(|of| of.voided)),
-        ("roll-forward-restored", any(|of| of.restored)),
-    ] {
-        if shown {
-            note.push_str(&messages.label(key));
-        }
-    }
-    TableBuilder::new(messages, "roll-forward", messages.text("roll-forward-of-day", args![day = day]))
-        .note(note)
-        .column("source", Kind::Text, move |(source, _): &(&String, &Booked)| match source.as_str() {
-            books::ARREARS => messages.label("arrears-receivable"),
-            source => scope.source_label(source),
-        })
-        .summed("opening", |(_, row)| row.opening)
-        .summed("issued", |(_, row)| row.moved.recharged)
-        .when(any(|of| of.refunded), |table| table.summed("refunded", |(_, row)| row.moved.refunded))
-        .summed("applied-to-arrears", |(_, row)| -row.moved.settled)
-        .summed("used", |(_, row)| -row.moved.consumed)
-        .when(any(|of| of.voided), |table| table.summed("voided", |(_, row)| -row.moved.voided))
-        .summed("expired", |(_, row)| -row.moved.expired)
-        .when(any(|of| of.restored), |table| table.summed("restored", |(_, row)| row.moved.restored))
-        .summed("corrections", |(_, row)| row.moved.adjusted)
-        .summed("closing", |(_, row)| row.closing)
-        .rows(&rows)
-        .build()
-}
-
-/// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
-/// many. They leave out refunds, voids and restores on a day without any.
-fn waterfall(last: &RollForward, messages: Messages) -> Chart {
-    let day = messages.day(last.day);
-    let Booked { opening, moved, closing } = last.totals();
-    let bars = [
-        ("opening", opening, true),
-        ("issued", moved.recharged, true),
-        ("refunded", moved.refunded, false),
-        ("used", -moved.consumed, true),
-        ("voided", -moved.voided, false),
-        ("expired", -moved.expired, true),
-        ("restored", moved.restored, false),
-        ("corrections", moved.adjusted, true),
-        ("closing", closing, true),
-    ];
-    let bars = bars.into_iter().filter(|(_, value, always)| *always || *value != 0);
-    let bars: Vec<Bar> = bars.map(|(label, value, _)| Bar { label: messages.label(label), value }).collect();
-    let figure = |bar: &Bar| messages.text("roll-forward-figure", args![label = bar.label.as_str(), value = bar.value]);
-    let figures: Vec<String> = bars.iter().map(figure).collect();
-    let figures = figures.join(&messages.label("figure-separator"));
-    Chart {
-        name: "roll-forward".to_owned(),
-        title: messages.text("roll-forward-of-day", args![day = day.as_str()]),
-        description: messages.text("roll-forward-in-words", args![day = day, figures = figures]),
-        form: Form::Waterfall,
-        bars,
-    }
 }
 
 /// From the last closing to the balances of the accounts.

@@ -164,7 +164,7 @@ fn jobs_shows_pauses_and_resumes() {
             .collect::<std::collections::BTreeMap<_, _>>()
     };
     let shown = jobs();
-    assert_eq!(shown.keys().collect::<Vec<_>>(), ["arrears", "expiry", "prune", "reconciliation"]);
+    assert_eq!(shown.keys().collect::<Vec<_>>(), ["arrears", "expiry", "month_end", "prune", "reconciliation"]);
     let expiry = &shown["expiry"];
     assert_eq!(
         (&expiry["schedule"], &expiry["time_zone"], &expiry["enabled"]),
@@ -189,8 +189,11 @@ fn jobs_shows_pauses_and_resumes() {
     assert_eq!(jobs()["expiry"]["last_run"]["state"], "succeeded");
 
     for (arguments, says) in [
-        (&["jobs", "pause", "night"][..], "there is no such job; there are expiry, reconciliation, arrears, prune"),
-        (&["run", "night"], "there is no such job; there are expiry, reconciliation, arrears, prune"),
+        (
+            &["jobs", "pause", "night"][..],
+            "there is no such job; there are expiry, reconciliation, arrears, month_end, prune",
+        ),
+        (&["run", "night"], "there is no such job; there are expiry, reconciliation, arrears, month_end, prune"),
         (&["runs", "--state", "done"], "there is no such state; there are running, succeeded"),
         (&["jobs", "cancel", "77"], "there is no run 77"),
     ] {

@@ -123,6 +123,7 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
         ("expiry", "T18:00:00Z", "T02:00:00+08:00"),
         ("reconciliation", "T20:30:00Z", "T04:30:00+08:00"),
         ("arrears", "T20:45:00Z", "T04:45:00+08:00"),
+        ("month_end", "T21:00:00Z", "T05:00:00+08:00"),
         ("prune", "T19:30:00Z", "T03:30:00+08:00"),
     ] {
         let job = answer["jobs"][job].as_object_mut().unwrap();
@@ -166,6 +167,12 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
                     "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
+                "month_end": {
+                    "schedule": "0 5 1 * * (Asia/Shanghai)", "rule": "0 5 1 * *", "time_zone": "Asia/Shanghai",
+                    "in_words": "At 05:00, on day 1, Asia/Shanghai", "enabled": true, "catch_up": "latest",
+                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
+                    "retry_seconds": 10, "pings": null,
+                },
                 "prune": {
                     "schedule": "30 3 * * * (Asia/Shanghai)", "rule": "30 3 * * *", "time_zone": "Asia/Shanghai",
                     "in_words": "At 03:30, Asia/Shanghai", "enabled": true, "catch_up": "latest",
@@ -175,7 +182,7 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
             },
             "reports": { "full_proof_on": "sunday", "templates": null, "missing_after_hours": 6 },
             "mail": {
-                "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [] },
+                "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [], "month_end": [] },
                 "retry_seconds": 60, "give_up_hours": 96, "attachments_megabytes": 10,
             },
             "warnings": [],

@@ -134,7 +134,7 @@ pub fn sample() -> (Site, Vec<(&'static str, String)>) {
     let queued = json!({"op": "consume", "user": user(1), "points": 3, "source_type": "tts", "source_id": "1", "description": HOSTILE});
     let refused = json!({"op": "recharge", "user": user(1), "points": 3, "source": "nowhere", "order_id": 1});
     crate::program::feed(site.command(&["enqueue", "-", "--json"]), format!("{queued}\n{refused}\n")).expect(0);
-    for job in ["expiry", "reconciliation", "arrears", "prune"] {
+    for job in ["expiry", "reconciliation", "arrears", "month_end", "prune"] {
         crate::program::run(site.command(&["run", job])).expect(0);
     }
     let account = format!("/accounts/{}", user(1));

@@ -11,7 +11,7 @@ use crate::program::{Folder, PATIENCE, Running, eventually, on};
 use crate::support::door::Door;
 
 /// Schedules far from now, so that no job makes a report of its own.
-const NO_JOBS: &str = "jobs: {expiry: {enabled: false}, reconciliation: {enabled: false}, arrears: {enabled: false}, prune: {enabled: false}}\n";
+const NO_JOBS: &str = "jobs: {expiry: {enabled: false}, reconciliation: {enabled: false}, arrears: {enabled: false}, month_end: {enabled: false}, prune: {enabled: false}}\n";
 
 fn serve(url: &str, config: &str) -> Running {
     let mut command = on(url, &["serve"]);

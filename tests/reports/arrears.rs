@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::{
-    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, repair, table,
+    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, record_all_at,
+    repair, table,
 };
 use crate::program::{Folder, call, on, run};
 use crate::support::{TestDatabase, at, rng, user};
@@ -45,11 +46,15 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     ];
     post(&mut session, &first, &config).await;
     let made = report(&database, &config, at("2026-03-10T00:00:00Z")).await;
-    assert_eq!(made.document.headline, "32 points in arrears (2 accounts)");
+    // Each report says of which day it is, and for which slot it was made up.
+    assert!(made.document.headline.ends_with(" (made up for 10 March 2026): 32 points in arrears (2 accounts)"));
+    assert!(made.document.title.starts_with("Arrears, made up on "), "{}", made.document.title);
+    assert!(made.document.title.ends_with(" for the slot of 10 March 2026, 00:00"), "{}", made.document.title);
     let row = &table(&made.document, "owing").rows[0];
     let (name, service) = (Cell::Text(user(1).to_string()), Cell::Text("tts".to_owned()));
     // The second time below zero counts, not the first and not what came on top.
-    assert_eq!(row[..4], [name, Cell::Number(25), Cell::Instant(day(3)), Cell::Number(7)]);
+    let days = (made.document.as_of.date_naive() - day(3).date_naive()).num_days();
+    assert_eq!(row[..4], [name, Cell::Number(25), Cell::Instant(day(3)), Cell::Number(days)]);
     assert_eq!(row[4..], [service, Cell::Number(3), Cell::Instant(day(4))]);
 
     let second = [
@@ -62,8 +67,11 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     post(&mut session, &second, &config).await;
     let slot = at("2026-03-13T00:00:00Z");
     let made = report(&database, &config, slot).await;
-    assert_eq!(made.document.headline, "11 points in arrears (2 accounts); 1 new, 1 cleared");
+    let headline = &made.document.headline;
+    assert!(headline.ends_with(": 11 points in arrears (2 accounts); 1 new, 1 cleared"), "{headline}");
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [32, 8, -29, 11]);
+    // Of the 100 points of the first account 75 are left; the second owes 8, the third 3.
+    assert_eq!(numbers(table(&made.document, "net-balance"), 1), [75, -11, 64]);
     assert!(table(&made.document, "roll-forward").note.contains("1 more account fell into arrears and cleared them"));
     let cleared = table(&made.document, "cleared");
     assert_eq!(cleared.rows[0][1..], [Cell::Number(25), Cell::from("points issued (gift)"), Cell::Instant(day(11))]);
@@ -75,10 +83,18 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     post(&mut session, &[consume(2, 2, "c", day(14))], &config).await;
     assert_eq!(report(&database, &config, slot).await.counters.drawn, 2);
     let made = report(&database, &config, at("2026-03-15T00:00:00Z")).await;
-    assert_eq!(made.document.headline, "13 points in arrears (2 accounts); 0 new, 0 cleared");
+    let headline = &made.document.headline;
+    assert!(headline.ends_with(": 13 points in arrears (2 accounts); 0 new, 0 cleared"), "{headline}");
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [11, 2, 0, 13]);
     let again = report(&database, &config, at("2026-03-16T00:00:00Z")).await;
     assert_eq!((again.counters.drawn, again.counters.repaid, again.document.tone), (0, 0, Tone::Attention));
+
+    // A baseline of a later instant stays.
+    let client = database.client().await;
+    client.batch_execute("UPDATE pointsd.arrears_closing SET as_of = '2100-01-01Z'").await.unwrap();
+    report(&database, &config, at("2026-03-17T00:00:00Z")).await;
+    let kept: DateTime<Utc> = client.query_one("SELECT as_of FROM pointsd.arrears_closing", &[]).await.unwrap().get(0);
+    assert_eq!(kept, at("2100-01-01T00:00:00Z"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,13 +116,14 @@ async fn counts_days_on_the_calendar_of_the_business_through_a_clock_change() {
     let mut session = database.session().await;
     let postings: Vec<_> = falls.map(|(nth, when, _)| consume(nth, i64::from(nth), "a", at(when))).into();
     post(&mut session, &postings, &config).await;
-    let made = report(&database, &config, slot).await;
+    record_all_at(&database, "2026-04-03T20:00:00Z").await;
+    let made = made_as_of(&database, &config, slot, AsOf(slot, Arrears)).await;
     let expected: Vec<i64> = falls.iter().rev().map(|(.., days)| *days).collect();
     assert_eq!(numbers(table(&made.document, "owing"), 3), expected);
     let ages = table(&made.document, "ages");
     // 0-7: users 2 and 8; 8-30: 1 and 4; 31-90: 3 and 7; older: 5 and 6.
     assert_eq!((numbers(ages, 1), numbers(ages, 2)), (vec![2, 2, 2, 2], vec![10, 5, 10, 11]));
-    assert_eq!(made.document.headline, "欠费 36 积分（8 个账户）");
+    assert_eq!(made.document.headline, "4月4日：欠费 36 积分（8 个账户）");
     assert_complete(&made.document, true);
     let later = report(&database, &config, at("2026-04-05T00:00:00Z")).await;
     assert_complete(&later.document, true);

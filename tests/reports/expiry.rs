@@ -1,6 +1,6 @@
 //! Expired points, points due to expire, and the last forecast against the actual figures.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
@@ -104,6 +104,62 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
 }
 
 /// Refunds, voids and restores stand beside what was issued, used and expired.
+/// A slot that is made up after a later one tells what expired since, and carries the later forecast on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_made_up_later_moves_no_forecast_back() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    let slot = |day: u32| at(&format!("2026-03-{day:02}T02:00:00Z"));
+    let postings: Vec<_> = (11..=14)
+        .map(|day| recharge(1, i64::from(day), &day.to_string(), slot(1), slot(day) - TimeDelta::hours(1)))
+        .collect();
+    post(&mut session, &postings, &config).await;
+    report(&database, &mut session, &config, slot(10), false).await;
+    report(&database, &mut session, &config, slot(12), false).await;
+    let (_, late) = report(&database, &mut session, &config, slot(11), false).await;
+    assert!(late.title.ends_with(" for the slot of 11 March 2026, 02:00"), "{}", late.title);
+    assert!(late.headline.contains("(made up for 11 March 2026): No points expired; 27 due"), "{}", late.headline);
+    assert!(table(&late, "outstanding").note.ends_with("counted from 12 March 2026, 02:00."), "{late:?}");
+    let kept: DateTime<Utc> =
+        database.client().await.query_one("SELECT max(slot) FROM pointsd.expiry_forecast", &[]).await.unwrap().get(0);
+    assert_eq!(kept, slot(12));
+    // The next night compares with the forecast of the 12th, and tells what expired once.
+    let (_, next) = report(&database, &mut session, &config, slot(13), false).await;
+    let forecast = table(&next, "forecast");
+    assert_eq!(forecast.rows.len(), 1, "{forecast:?}");
+    assert_eq!(forecast.rows[0][..2], [Cell::Instant(slot(13)), Cell::Number(13)]);
+    assert_eq!(forecast.rows[0].last(), Some(&Cell::Number(0)));
+    assert!(next.headline.contains("13 points expired (1 batch)"), "{}", next.headline);
+}
+
+/// 11 points expired on the day before the last report, 12 on it after that, and 13 after the day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_is_bridged_to_the_business_day() {
+    let (database, folder) = (TestDatabase::new().await, Folder::new());
+    let config = config(&folder, "UTC", "en");
+    let mut session = database.session().await;
+    let slot = |day: u32| at(&format!("2026-03-{day:02}T02:00:00Z"));
+    let postings: Vec<_> = (11..=13)
+        .map(|day| recharge(1, i64::from(day), &day.to_string(), slot(1), slot(day) - TimeDelta::hours(1)))
+        .collect();
+    post(&mut session, &postings, &config).await;
+    report(&database, &mut session, &config, slot(10), false).await;
+    let sweep = session.sweep_for(1, &(), slot(13), Sweep::default(), &Rules::from(&config), |_| true).await.unwrap();
+    let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+               UPDATE pointsd.entries SET recorded_at = (ARRAY['2026-03-01T00:00Z', '2026-03-01T00:00Z',
+                   '2026-03-01T00:00Z', '2026-03-11T01:00Z', '2026-03-11T15:00Z', '2026-03-12T01:00Z'])[seq]::timestamptz;
+               ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
+               UPDATE pointsd.expiry_forecast SET as_of = '2026-03-11T02:00:05Z'";
+    database.client().await.batch_execute(sql).await.unwrap();
+    let as_of = slot(12) + TimeDelta::seconds(5);
+    let made = made_as_of(&database, &config, slot(12), AsOf(as_of, Expiry { sweep: &sweep, disproved: false })).await;
+    let bridge = table(&made.document, "bridge");
+    assert_eq!(bridge.title, "From this report to the business day 11 March 2026");
+    assert_eq!(numbers(bridge, 1), [12 + 13, -13, 11, 11 + 12]);
+    assert_complete(&made.document, false);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
     for (language, chinese) in [("en", false), ("zh-CN", true)] {

@@ -1,6 +1,7 @@
 //! The reports against a real PostgreSQL: what is made, kept, shown and deleted.
 
 mod arrears;
+mod dates;
 mod days;
 mod expiry;
 mod keeping;
@@ -97,6 +98,16 @@ async fn made_as_of<R: Report>(
     let made = Pipeline { config, slot, run: 1 }.rehearse(&report, &mut client).await.unwrap();
     database.close().await.unwrap();
     made
+}
+
+/// Has every entry recorded at an instant of the past.
+async fn record_all_at(database: &TestDatabase, recorded_at: &str) {
+    let sql = format!(
+        "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+         UPDATE pointsd.entries SET recorded_at = '{recorded_at}';
+         ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change"
+    );
+    database.client().await.batch_execute(&sql).await.unwrap();
 }
 
 /// Now, by the clock of the database.

@@ -31,8 +31,8 @@ const MOST_ADDRESSES: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReportParams {
-    /// Only of this kind: expiry, reconciliation or arrears.
-    #[param(pattern = "^(expiry|reconciliation|arrears)$")]
+    /// Only of this kind: expiry, reconciliation, arrears or month_end.
+    #[param(pattern = "^(expiry|reconciliation|arrears|month_end)$")]
     report: Option<String>,
     /// `next` of the page before.
     cursor: Option<i64>,

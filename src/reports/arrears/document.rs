@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT, Since};
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
+use crate::reports::bridges;
 use crate::reports::pipeline::Scope;
 
 /// The most rows of a list in a mail's body.
@@ -26,6 +27,7 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         sections.push(Section::Table(unexplained(facts, messages)));
     }
     sections.push(Section::Table(all(facts, scope, messages)));
+    sections.extend(facts.books.as_ref().map(|books| Section::Table(bridges::net_balance(books, messages))));
     match &facts.last {
         None => sections.push(Section::Text {
             title: messages.label("arrears-changes"),
@@ -38,9 +40,9 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         }
     }
     Document {
-        title: messages.label("arrears-title"),
+        title: scope.title("arrears-title"),
         tone,
-        headline: headline(facts, wrong, messages),
+        headline: scope.headline(&headline(facts, wrong, messages)),
         facts: summary(facts, messages),
         sections,
         ..scope.blank_document(REPORT)
@@ -152,13 +154,13 @@ fn unexplained(facts: &Facts, messages: Messages) -> Table {
 
 /// The table of all accounts in arrears, without rows. `points` is the total over all accounts.
 pub(super) fn owing_table<'a>(messages: Messages, scope: &'a Scope<'_>, points: i64) -> TableBuilder<'a, Owing> {
-    let (slot, zone) = (scope.slot, scope.config.time_zone);
+    let (as_of, zone) = (scope.as_of, scope.config.time_zone);
     TableBuilder::new(messages, "owing", messages.label("arrears-all"))
         .rows_in_body(ROWS_IN_BODY)
         .column("account", Kind::Identifier, |owing: &Owing| owing.user)
         .totalled("arrears-owed", points, |owing| owing.owed)
         .column("arrears-since", Kind::Instant, |owing| owing.since.as_ref().map(|since| since.at))
-        .column("days", Kind::Number, move |owing| owing.days(slot, zone))
+        .column("days", Kind::Number, move |owing| owing.days(as_of, zone))
         .column("arrears-cause", Kind::Text, move |owing| {
             owing.since.as_ref().map(|since| cause(since, scope, messages))
         })

@@ -34,6 +34,7 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     let sections = [
         (tone != Tone::Good).then_some(exceptions),
         Some(Section::Table(expired(facts, scope, messages))),
+        facts.bridge.map(|bridge| Section::Table(bridge.table(facts.total_expired().total().points, messages))),
         (sweep.orphaned > 0).then(|| Section::Table(orphans(sweep, messages))),
         Some(Section::Table(outstanding(facts, scope, messages))),
         Some(Section::Chart(chart(facts, zone, messages))),
@@ -41,9 +42,9 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
         Some(forecast(facts, messages)),
     ];
     Document {
-        title: messages.label("expiry-title"),
+        title: scope.title("expiry-title"),
         tone,
-        headline: headline(report, facts, overdue, messages),
+        headline: scope.headline(&headline(report, facts, overdue, messages)),
         facts: summary(facts, sweep, messages),
         sections: sections.into_iter().flatten().collect(),
         ..scope.blank_document(REPORT)
@@ -151,8 +152,11 @@ fn orphans(sweep: &Sweep, messages: Messages) -> Table {
 fn outstanding(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     let held = |source: &str| facts.outlook.between(Some(source), None, None);
     let within = |days| move |source: &&str| facts.within(Some(source), days).points;
+    let counted_from = facts.days.first().filter(|_| scope.made_up_for().is_some()).map(|first| {
+        messages.text("expiry-counted-from", args![from = moment(*first, scope.config.time_zone, messages)])
+    });
     TableBuilder::new(messages, "outstanding", messages.label("expiry-outstanding"))
-        .note(messages.label("expiry-outstanding-note"))
+        .note(messages.label("expiry-outstanding-note") + &counted_from.unwrap_or_default())
         .if_empty(messages.label("expiry-outstanding-none"))
         .rows_in_body(ROWS_IN_BODY)
         .column("source", Kind::Text, |source: &&str| scope.source_label(source))

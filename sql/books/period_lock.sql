@@ -1,0 +1,2 @@
+-- Lets one transaction at a time close or reopen months.
+LOCK TABLE pointsd.periods IN SHARE ROW EXCLUSIVE MODE

@@ -1,0 +1,107 @@
+//! The table `pointsd.periods`: months that were closed, and reopened. Nothing changes an event once it is written.
+//!
+//! A closed month keeps its document and its totals. A later posting for it is not refused: it is recorded in the current month,
+//! whose report lists it as recorded late.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, Error, Row};
+
+/// A closing or a reopening of a month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeriodEvent {
+    /// Its number.
+    pub event: i64,
+    /// The first day of the month.
+    pub month: NaiveDate,
+    /// Whether it closed the month; otherwise it reopened it.
+    pub closes: bool,
+    /// When it was written down.
+    pub at: DateTime<Utc>,
+    /// The operator.
+    pub by: String,
+    /// Why a month was reopened.
+    pub reason: Option<String>,
+    /// Whether it is the last event of its month.
+    pub latest: bool,
+}
+
+/// A closing or a reopening that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewPeriodEvent<'a> {
+    /// The first day of the month.
+    pub month: NaiveDate,
+    /// The operator.
+    pub by: &'a str,
+    /// Why the month is reopened; none for a closing.
+    pub reason: Option<&'a str>,
+    /// The totals and the document of a closing; none for a reopening.
+    pub kept: Option<(Value, Value)>,
+}
+
+impl NewPeriodEvent<'_> {
+    /// Writes the event in the transaction that is open on `client`, after [`lock_periods`]. Returns its number and its time.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn write(&self, client: &Client) -> Result<(i64, DateTime<Utc>), Error> {
+        let action = if self.kept.is_some() { "close" } else { "reopen" };
+        let (totals, document) = self.kept.clone().map(|(totals, document)| (Json(totals), Json(document))).unzip();
+        let sql = include_str!("../../sql/books/period_event.sql");
+        let row = client.query_one(sql, &[&self.month, &action, &self.by, &self.reason, &totals, &document]).await?;
+        Ok((row.try_get("event")?, row.try_get("at")?))
+    }
+}
+
+/// Lets one transaction at a time close or reopen months.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock_periods(client: &Client) -> Result<(), Error> {
+    client.execute(include_str!("../../sql/books/period_lock.sql"), &[]).await?;
+    Ok(())
+}
+
+/// Loads all events, in order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_period_events(client: &Client) -> Result<Vec<PeriodEvent>, Error> {
+    let rows = client.query(include_str!("../../sql/books/period_events.sql"), &[]).await?;
+    rows.iter().map(event_from).collect()
+}
+
+/// Loads the closings that stand, by the first day of the month.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_closed_months(client: &Client) -> Result<BTreeMap<NaiveDate, PeriodEvent>, Error> {
+    let events = load_period_events(client).await?;
+    let standing = events.into_iter().filter(|event| event.latest && event.closes);
+    Ok(standing.map(|event| (event.month, event)).collect())
+}
+
+/// Loads the first month before a day that has closed days and is not closed itself.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_open_month(client: &Client, before: NaiveDate) -> Result<Option<NaiveDate>, Error> {
+    client.query_one(include_str!("../../sql/books/period_open.sql"), &[&before]).await?.try_get("month")
+}
+
+fn event_from(row: &Row) -> Result<PeriodEvent, Error> {
+    let action: String = row.try_get("action")?;
+    Ok(PeriodEvent {
+        event: row.try_get("event")?,
+        month: row.try_get("month")?,
+        closes: action == "close",
+        at: row.try_get("at")?,
+        by: row.try_get("by")?,
+        reason: row.try_get("reason")?,
+        latest: row.try_get("latest")?,
+    })
+}

@@ -1,0 +1,92 @@
+//! `report`: makes a report that no job keeps.
+
+use std::io::Write as _;
+
+use chrono::NaiveDate;
+use clap::ValueEnum;
+use deadpool_postgres::Object;
+
+use super::output;
+use super::{Outcome, Program, WrongCall};
+use crate::database::Database;
+use crate::document::{Document, Section};
+use crate::render;
+use crate::reports::month_end::MonthEnd;
+use crate::reports::{self, Pipeline};
+use crate::scheduler::Store;
+
+/// Makes a report for a span of time, which is neither kept nor mailed.
+#[derive(clap::Subcommand)]
+pub enum Report {
+    /// Prints the roll-forward of business days, late postings, single corrections and breakage
+    Period(Period),
+}
+
+/// The span and the form.
+#[derive(clap::Args)]
+pub struct Period {
+    /// The first business day, such as 2026-10-01
+    from: NaiveDate,
+    /// The last business day
+    to: NaiveDate,
+    /// The form; csv has the roll-forward by source alone
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Html,
+    Xlsx,
+    Json,
+    Csv,
+}
+
+impl Report {
+    /// Prints the report.
+    pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
+        let Report::Period(period) = self;
+        program.with_ledger(async |database: &Database| period.print(database, program).await).await
+    }
+}
+
+impl Period {
+    async fn print(&self, database: &Database, program: &Program) -> anyhow::Result<Outcome> {
+        let Period { from, to, .. } = *self;
+        if from > to {
+            return Err(WrongCall(format!("{from} is after {to}; write the first day first")).into());
+        }
+        let slot = Store::new(database, program.config.jobs.takeover).now().await?;
+        let today = slot.with_timezone(&program.config.time_zone).date_naive();
+        if to >= today {
+            let what = format!("{to} is not over yet; write a day before {today}");
+            return Err(WrongCall(what).into());
+        }
+        let mut client = Object::take(database.connection().await?);
+        let pipeline = Pipeline { config: &program.config, slot, run: 0 };
+        let made = pipeline.preview(&MonthEnd { from, to }, &mut client).await?;
+        print(&made.document, self.format, program)?;
+        Ok(if made.counters.is_open { Outcome::No } else { Outcome::Done })
+    }
+}
+
+fn print(document: &Document, format: Format, program: &Program) -> anyhow::Result<()> {
+    let templates = program.config.reports.templates.as_deref();
+    let bytes = match format {
+        Format::Text => return program.answer(document, || reports::text(document, templates).trim_end().to_owned()),
+        Format::Json => return output::json(document),
+        Format::Html => reports::page(document, templates).into_bytes(),
+        Format::Xlsx => render::xlsx(document)?,
+        Format::Csv => {
+            let table = document.sections.iter().find_map(|section| match section {
+                Section::Table(table) => Some(table),
+                _ => None,
+            });
+            table.map_or_else(|| Ok(Vec::new()), |table| render::csv(table, document))?
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    out.write_all(&bytes)?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,77 @@
+//! Reports the month that is over.
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, DryRun, Job, RegisteredJob};
+use crate::books::close_days;
+use crate::config::Config;
+use crate::ledger::{CUTOFF_LIMIT, cutoff};
+use crate::messages::{Messages, args};
+use crate::reports::month_end::{Counters, MonthEnd, REPORT};
+use crate::scheduler::{Ended, JobSettings, Run};
+
+/// The report on a month.
+pub struct Month;
+
+/// Its entry in the registry.
+pub const JOB: RegisteredJob = RegisteredJob::new::<Month>();
+
+/// Why a slot has no month.
+const NO_MONTH: &str = "no month lies before the slot";
+
+impl Job for Month {
+    const NAME: &'static str = REPORT;
+    const ABOUT: &'static str = "reports the month that is over";
+    const MAKES_REPORT: bool = true;
+    const REPORTS_ON_PRESENT: bool = true;
+    type Counters = Counters;
+
+    fn settings(config: &Config) -> &JobSettings {
+        &config.jobs.month_end.settings
+    }
+
+    /// Closes the days that are over, as reconciliation does, because that may have failed or run before the month ended.
+    async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Counters>> {
+        let report = MonthEnd::before(run.slot, context.config.time_zone).context(NO_MONTH)?;
+        let mut client = Object::take(context.database.connection().await?);
+        let cutoff = cutoff(&client, CUTOFF_LIMIT).await?;
+        let transaction = client.transaction().await?;
+        close_days(transaction.client(), context.config.time_zone, cutoff).await?;
+        transaction.commit().await?;
+        drop(client);
+        let made = context.publish(&run, &report).await?;
+        Ok(made.map_or(Ended::Stopped, |made| Ended::Done(made.counters)))
+    }
+
+    async fn dry_run(
+        context: Context,
+        slot: DateTime<Utc>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<DryRun<Counters>> {
+        let report = MonthEnd::before(slot, context.config.time_zone).context(NO_MONTH)?;
+        let made = context.rehearse(slot, &stop, &report).await?;
+        Ok(DryRun { counters: made.counters, document: Some(made.document) })
+    }
+}
+
+impl super::Counters for Counters {
+    fn needs_attention(&self) -> bool {
+        self.is_open
+    }
+
+    fn summary(&self, messages: Messages) -> String {
+        let Counters { from, to, issued, used, expired, closing, is_open } = *self;
+        let (from, to) = (from.to_string(), to.to_string());
+        let mut text = messages.text(
+            "run-month",
+            args![from = from, to = to, issued = issued, used = used, expired = expired, points = closing],
+        );
+        if is_open {
+            text.push_str(&messages.label("run-month-open"));
+        }
+        text
+    }
+}

@@ -1,0 +1,155 @@
+//! The report on a month or another span of business days: its roll-forward beside the period before, postings that belong to
+//! another time, single corrections, and what became of the points by month of issue.
+
+mod document;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use deadpool_postgres::Transaction;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::pipeline::{Report, Scope};
+use super::rows_file::RowsFile;
+use crate::books::{
+    Breakage, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single, load_breakage,
+    load_closed_months, load_late_postings, load_not_booked, month_end,
+};
+use crate::document::{Document, Table};
+use crate::messages::Messages;
+use crate::time::Zone;
+
+/// The report's name: that of its job.
+pub const REPORT: &str = "month_end";
+
+/// The most single entries that a document holds. A file has the rest.
+const MOST_SINGLE: usize = 1_000;
+
+/// The file with all single entries, if a document cannot hold them.
+const FILE: &str = "single-entries.csv";
+
+/// The report on a span of business days.
+#[derive(Clone, Copy, Debug)]
+pub struct MonthEnd {
+    /// The first day.
+    pub from: NaiveDate,
+    /// The last day.
+    pub to: NaiveDate,
+}
+
+impl MonthEnd {
+    /// The month before an instant's month. None at the begin of the calendar.
+    pub fn before(instant: DateTime<Utc>, zone: Zone) -> Option<MonthEnd> {
+        let to = super::roll_forward::month_begin(instant.with_timezone(&zone).date_naive()).pred_opt()?;
+        Some(MonthEnd { from: super::roll_forward::month_begin(to), to: month_end(to)? })
+    }
+}
+
+/// What the report tells.
+pub struct Facts {
+    period: Period,
+    before: Option<Period>,
+    /// Whether entries of the period are in days that are not closed.
+    is_open: bool,
+    /// The months that are closed.
+    closed: BTreeMap<NaiveDate, PeriodEvent>,
+    late: Vec<LatePostings>,
+    not_booked: Vec<NotBooked>,
+    single: Table,
+    breakage: Vec<Breakage>,
+}
+
+/// What a run counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// The first and the last day.
+    pub from: NaiveDate,
+    /// The last day.
+    pub to: NaiveDate,
+    /// Whether a day of the month is not closed.
+    pub is_open: bool,
+    /// Points issued.
+    pub issued: i64,
+    /// Points used.
+    pub used: i64,
+    /// Points expired.
+    pub expired: i64,
+    /// The net balance at its end.
+    pub closing: i64,
+}
+
+impl Report for MonthEnd {
+    const NAME: &'static str = REPORT;
+    type Facts = Facts;
+    type Counters = Counters;
+
+    async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
+        let (client, zone) = (snapshot.client(), scope.config.time_zone);
+        let period = Period::load(client, zone, self.from, self.to).await?;
+        let before = match period.before() {
+            Some((from, to)) => Some(Period::load(client, zone, from, to).await?).filter(Period::is_closed),
+            None => None,
+        };
+        let row = client.query_one(include_str!("../../sql/books/entry_before.sql"), &[&period.end]).await?;
+        let is_open = !period.is_closed() && row.try_get(0)?;
+        Ok(Facts {
+            closed: load_closed_months(client).await?,
+            late: load_late_postings(client, zone, &period).await?,
+            not_booked: load_not_booked(client, &period).await?,
+            single: single_entries(snapshot, &period, scope).await?,
+            breakage: load_breakage(client, zone, &period).await?,
+            period,
+            before,
+            is_open,
+        })
+    }
+
+    fn document(&self, facts: &Facts, scope: &Scope<'_>) -> Document {
+        document::document(facts, scope)
+    }
+
+    fn counters(&self, facts: &Facts) -> Counters {
+        let totals = facts.period.totals();
+        Counters {
+            from: self.from,
+            to: self.to,
+            is_open: facts.is_open,
+            issued: totals.moved.recharged,
+            used: totals.moved.consumed,
+            expired: totals.moved.expired,
+            closing: totals.closing,
+        }
+    }
+
+    fn accounts(&self, _: &Facts) -> u64 {
+        0
+    }
+}
+
+/// The corrections, refunds and voids, one by one: the document holds the first ones, and a file all if there are more.
+async fn single_entries(snapshot: &Transaction<'_>, period: &Period, scope: &Scope<'_>) -> Result<Table, Error> {
+    let messages = Messages::new(scope.config.language);
+    let mut table = document::single_table(messages, scope);
+    let (mut file, mut all) = (None, 0_u64);
+    let mut shown: Vec<SingleEntry> = Vec::new();
+    for_each_single(snapshot.client(), period, |entry| {
+        all += 1;
+        if shown.len() < MOST_SINGLE {
+            return shown.push(entry);
+        }
+        let file = file.get_or_insert_with(|| {
+            let mut file = RowsFile::begin(scope.folder.as_deref(), FILE, table.columns(), scope.config);
+            shown.iter().for_each(|entry| file.row(&table.cells(entry)));
+            file
+        });
+        file.row(&table.cells(&entry));
+    })
+    .await?;
+    let in_file = file.is_some_and(RowsFile::finish);
+    if all > shown.len() as u64 {
+        table = table.note(document::cut_note(shown.len(), all, in_file.then_some(FILE), messages));
+    }
+    Ok(table.rows_in_all(all).rows(&shown).build())
+}

@@ -1,0 +1,222 @@
+//! The document of the report on a span of business days.
+
+use chrono::NaiveDate;
+
+use super::{Facts, REPORT};
+use crate::books::{Booked, Breakage, LatePostings, NotBooked, Period, SingleEntry};
+use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
+use crate::messages::{Messages, args};
+use crate::reports::pipeline::Scope;
+use crate::reports::roll_forward::{revenue_of, roll_forward, source_label, waterfall};
+
+/// The most rows of a list in a mail's body.
+const ROWS_IN_BODY: usize = 20;
+
+pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
+    let messages = Messages::new(scope.config.language);
+    let (period, totals) = (&facts.period, facts.period.totals());
+    let name = name(period, messages);
+    let heading = messages.text("roll-forward-of-day", args![day = name.as_str()]);
+    let mut sections = Vec::new();
+    if facts.is_open {
+        sections.push(not_closed(period, messages));
+    }
+    if let Some(books) = &period.books {
+        sections.push(Section::Table(roll_forward(&books.rows, heading.clone(), None, scope, messages)));
+        sections.push(Section::Chart(waterfall(&totals, heading, &name, messages)));
+        sections.extend(revenue_of(books, &name, None, scope, messages));
+        sections.push(comparison(facts, &totals, messages));
+    } else {
+        sections.push(Section::Text { title: heading, paragraphs: vec![messages.label("period-nothing")] });
+    }
+    sections.push(Section::Table(late(facts, messages)));
+    sections.push(Section::Table(not_booked(facts, scope, messages)));
+    sections.push(Section::Table(facts.single.clone()));
+    sections.push(Section::Table(breakage(facts, scope, messages)));
+    let title = if period.is_month() { "month_end-title" } else { "period-title" };
+    let [issued, used, expired] = [totals.moved.recharged, totals.moved.consumed, totals.moved.expired];
+    let headline = messages.text(
+        "period-headline",
+        args![period = name.as_str(), issued = issued, used = used, expired = expired, points = totals.closing],
+    );
+    Document {
+        title: scope.title(title),
+        tone: if facts.is_open { Tone::Attention } else { Tone::Good },
+        headline,
+        facts: summary(facts, &totals, messages),
+        sections,
+        ..scope.blank_document(REPORT)
+    }
+}
+
+/// `October 2026`, or the first and the last day.
+fn name(period: &Period, messages: Messages) -> String {
+    if period.is_month() {
+        return messages.month(period.from);
+    }
+    messages.text("period-days", args![from = messages.day(period.from), to = messages.day(period.to)])
+}
+
+fn not_closed(period: &Period, messages: Messages) -> Section {
+    let text = match period.closed_to {
+        Some(day) => messages.text("period-closed-to", args![day = messages.day(day)]),
+        None => messages.label("period-not-closed"),
+    };
+    Section::Text { title: messages.label("exceptions"), paragraphs: vec![text] }
+}
+
+fn summary(facts: &Facts, totals: &Booked, messages: Messages) -> Vec<Fact> {
+    let fact = |key: &str, value: Cell| Fact { label: messages.label(key), value };
+    let (period, last) = (&facts.period, facts.closed.keys().next_back());
+    let last = last.map_or_else(|| messages.label("none"), |month| messages.month(*month));
+    vec![
+        fact("period-first-day", period.from.into()),
+        fact("period-last-day", period.to.into()),
+        fact("opening", totals.opening.into()),
+        fact("issued", totals.moved.recharged.into()),
+        fact("used", totals.moved.consumed.into()),
+        fact("expired", totals.moved.expired.into()),
+        fact("period-closing", totals.closing.into()),
+        fact("last-closed-month", last.into()),
+    ]
+}
+
+/// A line of the comparison: its key, the period, the period before.
+struct Line {
+    key: &'static str,
+    points: i64,
+    before: i64,
+}
+
+/// The totals beside those of the period before.
+fn comparison(facts: &Facts, totals: &Booked, messages: Messages) -> Section {
+    let title = messages.label("period-comparison");
+    let Some(before) = &facts.before else {
+        return Section::Text { title, paragraphs: vec![messages.label("period-comparison-none")] };
+    };
+    let lines: [(&str, fn(&Booked) -> i64); 9] = [
+        ("opening", |of| of.opening),
+        ("issued", |of| of.moved.recharged),
+        ("refunded", |of| of.moved.refunded),
+        ("used", |of| -of.moved.consumed),
+        ("voided", |of| -of.moved.voided),
+        ("expired", |of| -of.moved.expired),
+        ("restored", |of| of.moved.restored),
+        ("corrections", |of| of.moved.adjusted),
+        ("closing", |of| of.closing),
+    ];
+    let then = before.totals();
+    let lines = lines.map(|(key, of)| Line { key, points: of(totals), before: of(&then) });
+    let table = TableBuilder::new(messages, "comparison", title)
+        .note(messages.text("period-comparison-note", args![before = name(before, messages)]))
+        .column("item", Kind::Text, move |line: &Line| messages.label(line.key))
+        .column("period-this", Kind::Number, |line| line.points)
+        .column("period-before", Kind::Number, |line| line.before)
+        .column("period-change", Kind::Number, |line| line.points.saturating_sub(line.before));
+    Section::Table(table.rows(&lines).build())
+}
+
+/// The label of an entry's type.
+fn kind_label(kind: &str, messages: Messages) -> String {
+    let key = match kind {
+        "recharge" => "issued",
+        "consume" => "used",
+        "expire" => "expired",
+        "refund" => "refunded",
+        "void" => "voided",
+        "restore" => "restored",
+        _ => "corrections",
+    };
+    messages.label(key)
+}
+
+fn late(facts: &Facts, messages: Messages) -> Table {
+    TableBuilder::new(messages, "recorded-late", messages.label("period-late"))
+        .note(messages.label("period-late-note"))
+        .if_empty(messages.label("period-late-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .column("month", Kind::Text, move |late: &LatePostings| messages.month(late.month))
+        .column("movement", Kind::Text, move |late| kind_label(&late.kind, messages))
+        .summed("entries", |late| late.entries)
+        .column("points", Kind::Number, |late| late.points)
+        .column("period-closed-at", Kind::Instant, move |late| facts.closed.get(&late.month).map(|closing| closing.at))
+        .rows(&facts.late)
+        .build()
+}
+
+fn not_booked(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    TableBuilder::new(messages, "due-not-booked", messages.label("period-due"))
+        .note(messages.label("period-due-note"))
+        .if_empty(messages.label("period-due-none"))
+        .column("source", Kind::Text, |due: &NotBooked| scope.source_label(&due.source))
+        .summed("batches", |due| due.batches)
+        .summed("period-due-booked", |due| due.booked)
+        .summed("overdue-not-expired", |due| due.open)
+        .rows(&facts.not_booked)
+        .build()
+}
+
+/// The table of corrections, refunds and voids, without rows.
+pub(super) fn single_table<'a>(messages: Messages, scope: &'a Scope<'_>) -> TableBuilder<'a, SingleEntry> {
+    TableBuilder::new(messages, "single-entries", messages.label("period-single"))
+        .if_empty(messages.label("period-single-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .column("account", Kind::Identifier, |entry: &SingleEntry| entry.user)
+        .column("entry", Kind::Number, |entry| entry.seq)
+        .column("period-recorded", Kind::Instant, |entry| entry.recorded_at)
+        .column("movement", Kind::Text, move |entry| kind_label(&entry.kind, messages))
+        .column("source", Kind::Text, move |entry| match entry.kind.as_str() {
+            "adjust" => String::new(),
+            _ => source_label(&entry.source, scope, messages),
+        })
+        .column("points", Kind::Number, |entry| entry.points)
+        .column("period-by", Kind::Text, |entry| entry.by.clone())
+        .column("reason", Kind::Text, |entry| entry.why.clone())
+}
+
+/// Where the entries are that a document does not hold.
+pub(super) fn cut_note(shown: usize, all: u64, file: Option<&str>, messages: Messages) -> String {
+    let place = file.map_or_else(
+        || messages.text("in-database-table", args![table = "pointsd.entries"]),
+        |file| messages.text("period-in-file", args![file = file]),
+    );
+    messages.text("only-the-first", args![shown = shown, all = all, place = place])
+}
+
+fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let share = |part: i64, of: &Breakage| percent(part, of.issued);
+    let month = |month: NaiveDate| messages.month(month);
+    TableBuilder::new(messages, "breakage", messages.label("period-breakage"))
+        .note(messages.label("period-breakage-note"))
+        .if_empty(messages.label("period-breakage-none"))
+        .rows_in_body(ROWS_IN_BODY)
+        .column("period-issued-in", Kind::Text, move |of: &Breakage| month(of.month))
+        .column("source", Kind::Text, |of| scope.source_label(&of.source))
+        .summed("issued", |of| of.issued)
+        .summed("used", Breakage::used)
+        .column("percent", Kind::Text, move |of| share(of.used(), of))
+        .summed("expired", |of| of.expired)
+        .column("percent", Kind::Text, move |of| share(of.expired, of))
+        .summed("period-open", |of| of.open)
+        .column("percent", Kind::Text, move |of| share(of.open, of))
+        .rows(&facts.breakage)
+        .build()
+}
+
+/// A share to one decimal, rounded half up: `12.5%`.
+fn percent(part: i64, whole: i64) -> String {
+    let (part, whole) = (i128::from(part), i128::from(whole));
+    let Some(tenths) = (part * 2000 + whole).checked_div_euclid(whole * 2) else { return String::new() };
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn shares_are_rounded_to_one_decimal() {
+        let shares = [(1, 3), (2, 3), (1, 1), (0, 7), (1, 0), (1, 2000)];
+        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), ["33.3%", "66.7%", "100.0%", "0.0%", "", "0.1%"]);
+    }
+}
