@@ -42,8 +42,11 @@ impl Position {
     }
 }
 
-/// By how much each kind of movement changes the points.
-const MOVEMENTS: [(&str, fn(&Movement) -> i64); 8] = [
+/// By how much a kind of movement changes the points.
+type Change = fn(&Movement) -> i64;
+
+/// The kinds of movement by their keys in the catalogue.
+const MOVEMENTS: [(&str, Change); 8] = [
     ("issued", |of| of.recharged),
     ("refunded", |of| of.refunded),
     ("applied-to-arrears", |of| of.settled.saturating_neg()),

@@ -88,13 +88,16 @@ struct Line {
     before: i64,
 }
 
+/// A figure of a roll-forward.
+type Figure = fn(&Booked) -> i64;
+
 /// The totals beside those of the period before.
 fn comparison(facts: &Facts, totals: &Booked, messages: Messages) -> Section {
     let title = messages.label("period-comparison");
     let Some(before) = &facts.before else {
         return Section::Text { title, paragraphs: vec![messages.label("period-comparison-none")] };
     };
-    let lines: [(&str, fn(&Booked) -> i64); 9] = [
+    let lines: [(&str, Figure); 9] = [
         ("opening", |of| of.opening),
         ("issued", |of| of.moved.recharged),
         ("refunded", |of| of.moved.refunded),
