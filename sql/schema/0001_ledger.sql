@@ -188,7 +188,9 @@ RELEASE SAVEPOINT sample;
 CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% of pointsd.% is refused: history is never changed', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'restrict_violation', HINT = 'Post an entry that corrects it.';
+        USING ERRCODE = 'restrict_violation',
+              HINT = CASE TG_TABLE_NAME WHEN 'entries' THEN 'Post an entry that corrects it.'
+                                        ELSE 'Add a row that says what is true now.' END;
 END
 $$;
 

@@ -526,8 +526,8 @@ fn lists_have_no_formulas_and_no_control_characters() {
     };
     assert_eq!(records(&["arrears", "--csv"])[0][4], format!("'{formula}"));
     let entry = &records(&["export", "entries", "--csv"])[0];
-    assert_eq!((&entry[4], &entry[6], &entry[7], &entry[12]), ("0", "'=HYPERLINK(\"x\")", "'-t\n1", "'@x"));
-    assert_eq!(&entry[5], "-5", "a number stays one");
+    assert_eq!((&entry[5], &entry[7], &entry[8], &entry[13]), ("0", "'=HYPERLINK(\"x\")", "'-t\n1", "'@x"));
+    assert_eq!((&entry[4], &entry[6]), ("-5", "-5"), "a number stays one");
     // What was read there names the same entry in a file of postings.
     let refund = format!("op,user,source_type,source_id\nrefund,{USER},\"'=HYPERLINK(\"\"x\"\")\",\"'-t\n1\"\n");
     let refunded = feed(on(&url, &["post", "-", "--csv", "--json"]), refund).expect(0).json();

@@ -526,36 +526,36 @@ fn in_one_language(document: &Document) {
 fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     let mut database = wait(TestDatabase::new());
     database.expect_damage();
-    // Twenty thousand accounts with a point each, which then is gone from its batch.
+    // Ten thousand accounts with a point each, which then is gone from its batch.
     sql(
         &database,
         "INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
-         SELECT md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 20000) AS n;
+         SELECT md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 10000) AS n;
          INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
          SELECT user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM pointsd.accounts;
          INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
                                      source_type, description, allocated_batches, allocated_points)
          SELECT user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM pointsd.accounts",
     );
-    let found: i64 = 20_001; // and the sum of all of them
+    let found: i64 = 10_001; // and the sum of all of them
     let folder = Folder::new();
     let config = config(&folder, "");
     let answer = reconcile(&database, &config, &["--at", WEDNESDAY, "--full", "--json"]).expect(3).json();
     assert_eq!(answer["findings"], found);
     let made = document(&answer);
-    assert!(made.headline.ends_with(": 20,001 exceptions, 20,001 new"), "{}", made.headline);
+    assert!(made.headline.ends_with(": 10,001 exceptions, 10,001 new"), "{}", made.headline);
     let findings = table(&made, "findings");
-    assert_eq!((findings.rows.len(), findings.rows_in_all), (10_000, 20_001));
+    assert_eq!((findings.rows.len(), findings.rows_in_all), (10_000, 10_001));
     let path = folder.path().join("reports/2026-11-18/reconciliation-043000/findings.csv");
-    assert_eq!(findings.note, format!("The first 10,000 of 20,001. All of them are in {}.", path.display()));
-    assert_eq!(lines(&path), 20_002, "a header and a line for each");
+    assert_eq!(findings.note, format!("The first 10,000 of 10,001. All of them are in {}.", path.display()));
+    assert_eq!(lines(&path), 10_002, "a header and a line for each");
 
     // Where no file can be written, it says where else they are.
     std::fs::remove_dir_all(folder.path().join("reports")).unwrap();
     folder.file("reports", "in the way");
     let done = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3);
     let note = table(&document(&done.json()), "findings").note.clone();
-    assert_eq!(note, "The first 10,000 of 20,001. All of them are in the database table pointsd.findings.");
+    assert_eq!(note, "The first 10,000 of 10,001. All of them are in the database table pointsd.findings.");
     assert!(done.stderr.contains("findings.csv with all rows cannot be written"), "{done:?}");
 }
 
