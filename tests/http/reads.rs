@@ -162,6 +162,7 @@ fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
         ("/v1/jobs/expiry/run", r#"{"at":"2999-01-01T00:00:00Z"}"#, "at"),
         ("/v1/jobs/expiry/run", r#"{"full":true}"#, "full"),
         ("/v1/requests/retry", r#"{"state":"posted"}"#, "state"),
+        ("/v1/requests/retry", "", "\"all\": true"),
         ("/v1/reports/1/resend", r#"{"to":["nobody"]}"#, "to"),
     ] {
         let problem = order(&site, path, body).problem(400, "malformed");
@@ -239,6 +240,8 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     refused();
     let all = order(&site, "/v1/requests/retry", r#"{"state":"refused","code":"unknown_source"}"#);
     assert_eq!(all.json()["ids"], json!([id]), "{all:?}");
+    refused();
+    assert_eq!(order(&site, "/v1/requests/retry", r#"{"all":true}"#).json()["ids"], json!([id]));
 
     let sql = "SELECT by, action, subject, outcome FROM pointsd.audit ORDER BY id";
     let rows = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() });
@@ -253,6 +256,7 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
         ["resend", &report, &orders[4][2]],
         ["retry", &id, "done"],
         ["retry", "all, state refused, code unknown_source", "1 request"],
+        ["retry", "all", "1 request"],
     ];
     assert_eq!(orders, expected.map(|order| order.map(str::to_owned)));
     assert!(orders[4][2].starts_with("refused: no mail is sent, because mail.mode is none"), "{orders:?}");
@@ -290,7 +294,8 @@ fn calls_take_half_of_the_pool_at_most() {
     let locker = runtime.block_on(site.database.client());
     runtime.block_on(locker.batch_execute("BEGIN; LOCK TABLE pointsd.holds")).unwrap();
     let holds = ask(&format!("/v1/accounts/{}/holds", user(1)));
-    let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waits = "SELECT FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%pointsd.holds%'";
     wait(async { until_found(&site.database.client().await, "the call to wait", waits).await });
     // It has the only place.
     let jobs = ask("/v1/jobs");

@@ -105,7 +105,7 @@ pub(super) async fn retry(
     carry_out(&server, &holder, ("retry", &id.to_string()), act).await
 }
 
-/// Which requests to put back; without a field all of them.
+/// Which requests to put back: those that every field fits, or all. A body that names nothing puts back nothing.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryOrder {
@@ -116,6 +116,9 @@ pub(super) struct RetryOrder {
     code: Option<String>,
     /// Only requests of this account's user.
     user: Option<Uuid>,
+    /// All of them, where no other field stands.
+    #[serde(default)]
+    all: bool,
 }
 
 /// Puts parked, refused and waiting requests back to pending, in their old order.
@@ -133,6 +136,10 @@ pub(super) async fn retry_all(
     let states = [RequestState::Parked, RequestState::Refused, RequestState::Waiting];
     let state = named("state", order.state.as_deref(), &states, RequestState::as_str)?;
     let code = order.code.map(|code| storable("code", code)).transpose()?;
+    if !order.all && state.is_none() && code.is_none() && order.user.is_none() {
+        let detail = "nothing says which requests to put back: give state, code or user, or \"all\": true";
+        return Err(Problem::bad_request(detail));
+    }
     let filter = Filter { state, code, user: order.user };
     let named = [
         ("state", filter.state.map(|state| state.as_str().to_owned())),
