@@ -28,7 +28,7 @@ pub enum Period {
     Close {
         /// The month, such as 2026-10
         month: Month,
-        /// Who closes it; by default the user that runs the command
+        /// The operator that closes it; by default the user that runs the command
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
@@ -36,7 +36,7 @@ pub enum Period {
     Reopen {
         /// The month, such as 2026-10
         month: Month,
-        /// Who reopens it; by default the user that runs the command
+        /// The operator that reopens it; by default the user that runs the command
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
         /// Why
