@@ -114,6 +114,7 @@ arrears-headline = { n-points } in arrears ({ n-accounts })
 arrears-headline-none = No accounts in arrears
 arrears-headline-changes = ; { $new } new, { $cleared } cleared
 arrears-headline-difference = ; unreconciled difference
+arrears-tone-rule = Action required: the entries do not explain the arrears. Attention: more than { $points } points in arrears, or more than { $percent }% above the last report.
 arrears-points = Points in arrears (receivable)
 arrears-accounts = Accounts in arrears
 arrears-oldest = Longest in arrears since
@@ -194,6 +195,7 @@ expiry-headline-disproved = ; the nightly run's count differs from its entries
 expiry-headline-orphans = ; batches without an account
 expiry-headline-overdue = ; overdue points not yet expired
 expiry-headline-difference = ; unreconciled difference in the last forecast
+expiry-tone-rule = Action required: figures that do not agree, or batches without an account. Attention: overdue points that are not yet expired.
 expiry-points = Points expired
 expiry-by-sweep = Nightly run
 expiry-on-activity = On account activity
@@ -262,6 +264,8 @@ reconciliation-exceptions = Reconciliation, { $day }: { $exceptions ->
     [one] { $exceptions } exception
    *[other] { $exceptions } exceptions
 }, { $new } new
+
+reconciliation-tone-rule = Action required: at least one open exception.
 
 # The summary.
 scope = Scope
@@ -463,6 +467,7 @@ month_end-title = Month end
 period-title = Period
 period-days = { $from } to { $to }
 period-headline = { $period }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
+period-tone-rule = Attention: a day of the period is not closed.
 period-nothing = No points moved, and there are none.
 period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
 period-not-closed = No day of the period is closed. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
@@ -504,7 +509,11 @@ percent = %
 tone-good = No exceptions
 tone-attention = Attention
 tone-bad = Action required
-subject-good = { $headline }
+# $report: a headline of reconciliation has the words itself.
+subject-good = { $report ->
+    [reconciliation] { $headline }
+   *[other] { tone-good }: { $headline }
+}
 subject-attention = { tone-attention }: { $headline }
 subject-bad = { tone-bad }: { $headline }
 named-value = { $name }: { $value }

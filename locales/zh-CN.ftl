@@ -81,6 +81,7 @@ arrears-headline = 欠费 { n-points }（{ n-accounts }）
 arrears-headline-none = 没有欠费账户
 arrears-headline-changes = ；新增 { $new } 个，结清 { $cleared } 个
 arrears-headline-difference = ；存在未调节差额
+arrears-tone-rule = 需关注：分录无法解释欠费。提示：欠费超过 { $points } 积分，或比上次报告增加超过 { $percent }%。
 arrears-points = 欠费积分（应收）
 arrears-accounts = 欠费账户
 arrears-oldest = 最早欠费时间
@@ -146,6 +147,7 @@ expiry-headline-disproved = ；每晚过期处理的计数与分录不符
 expiry-headline-orphans = ；存在无账户的批次
 expiry-headline-overdue = ；有已到期未处理的积分
 expiry-headline-difference = ；上次预测存在未调节差额
+expiry-tone-rule = 需关注：数字不符，或存在无账户的批次。提示：有已到期未处理的积分。
 expiry-points = 过期积分
 expiry-by-sweep = 每晚过期处理
 expiry-on-activity = 账户交易时过期
@@ -205,6 +207,8 @@ reconciliation-full = { $day }对账无差异（{ n-accounts }，{ n-entries }�
 reconciliation-changes = { $day }对账无差异（有变动的账户 { $accounts } 个，{ n-entries }）
 reconciliation-no-changes = { $day }对账无差异（自上次对账以来没有变动）
 reconciliation-exceptions = { $day }对账有 { $exceptions } 项差异，其中新增 { $new } 项
+
+reconciliation-tone-rule = 需关注：至少有一项未消除的差异。
 
 # 摘要。
 scope = 对账范围
@@ -406,6 +410,7 @@ month_end-title = 月末报告
 period-title = 期间报告
 period-days = { $from }至{ $to }
 period-headline = { $period }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
+period-tone-rule = 提示：本期有营业日尚未结账。
 period-nothing = 本期没有积分变动，也没有积分余额。
 period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
 period-not-closed = 本期没有已结账的营业日。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
@@ -447,7 +452,10 @@ percent = 占比
 tone-good = 正常
 tone-attention = 提示
 tone-bad = 需关注
-subject-good = 【{ tone-good }】{ $headline }
+subject-good = { $report ->
+    [reconciliation] 【{ tone-good }】{ $headline }
+   *[other] 【{ tone-good }】{ $headline }
+}
 subject-attention = 【{ tone-attention }】{ $headline }
 subject-bad = 【{ tone-bad }】{ $headline }
 named-value = { $name }：{ $value }

@@ -180,6 +180,20 @@ pub struct Reports {
     pub templates: Option<PathBuf>,
     /// How long after its slot a report is missing that was not made, or not delivered.
     pub missing_after: Duration,
+    /// When the report on arrears asks for attention.
+    pub arrears: ArrearsLimits,
+}
+
+/// From where on arrears need attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrearsLimits {
+    /// More points in arrears than this.
+    #[serde(deserialize_with = "between::<0, 1_000_000_000_000, _, _>")]
+    pub attention_points: i64,
+    /// Arrears that grew by more than this percentage since the last report.
+    #[serde(deserialize_with = "between::<0, 10_000, _, _>")]
+    pub attention_growth_percent: u32,
 }
 
 /// Days to keep finished runs, finished requests and reports.
@@ -630,12 +644,13 @@ struct FileReports {
     templates: Option<PathBuf>,
     #[serde(deserialize_with = "between::<1, 720, _, _>")]
     missing_after_hours: u64,
+    arrears: ArrearsLimits,
 }
 
 impl From<FileReports> for Reports {
     fn from(file: FileReports) -> Reports {
         let missing_after = Duration::from_secs(file.missing_after_hours * 3600);
-        Reports { full_proof_on: file.full_proof_on, templates: file.templates, missing_after }
+        Reports { full_proof_on: file.full_proof_on, templates: file.templates, missing_after, arrears: file.arrears }
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Document {
     pub time_zone: String,
     /// Whether there is something to do.
     pub tone: Tone,
+    /// What sets the tone, in a sentence or two; empty where nothing does.
+    #[serde(default)]
+    pub tone_rule: String,
     /// The most important sentence; also the mail's subject.
     pub headline: String,
     /// The figures behind the headline, in a few lines.
@@ -42,9 +45,9 @@ pub struct Document {
 pub enum Tone {
     /// Nothing to do.
     Good,
-    /// The report should be read.
+    /// All figures agree, and one of them has passed a limit.
     Attention,
-    /// Something is wrong and must be corrected.
+    /// There are exceptions: figures that do not agree.
     Bad,
     /// It says nothing of it, as a statement: no badge.
     None,

@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports,
 use crate::daemon;
 use crate::database::{Database, KeptRights, RoleKind};
 use crate::ledger::{Length, Period, Term};
+use crate::numbers::grouped;
 use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
 use crate::time::{Zone, duration_text, time_text};
@@ -168,6 +169,10 @@ fn config_object(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Va
             "full_proof_on": config.reports.full_proof_on.map(weekday_name),
             "templates": config.reports.templates.as_ref().map(|folder| folder.display().to_string()),
             "missing_after_hours": config.reports.missing_after.as_secs() / 3600,
+            "arrears": {
+                "attention_points": config.reports.arrears.attention_points,
+                "attention_growth_percent": config.reports.arrears.attention_growth_percent,
+            },
         },
         "mail": mail_object(&config.mail),
         "warnings": warnings,
@@ -363,7 +368,8 @@ fn mail_object(mail: &Mail) -> Value {
 }
 
 /// The extent of proofs, and the look of reports, for people.
-fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
+fn report_facts(reports: &Reports) -> [(&'static str, String); 4] {
+    let limits = reports.arrears;
     let templates = reports
         .templates
         .as_ref()
@@ -374,6 +380,14 @@ fn report_facts(reports: &Reports) -> [(&'static str, String); 3] {
         (
             "missing",
             format!("a report not made or not delivered {} after its slot", duration_text(reports.missing_after)),
+        ),
+        (
+            "attention",
+            format!(
+                "arrears above {} points, or more than {}% above those of the last report",
+                grouped(limits.attention_points),
+                limits.attention_growth_percent
+            ),
         ),
     ]
 }

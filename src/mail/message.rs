@@ -102,8 +102,8 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
 /// The subject, such as `[Acme Ltd] Attention: 3,400 points in arrears (12 accounts)`. It is always a single line.
 fn subject(document: &Document) -> String {
     let messages = Messages::new(document.language);
-    let headline =
-        messages.text(&format!("subject-{}", document.tone.name()), args![headline = document.headline.as_str()]);
+    let arguments = args![headline = document.headline.as_str(), report = document.report.as_str()];
+    let headline = messages.text(&format!("subject-{}", document.tone.name()), arguments);
     let business = match document.business.as_str() {
         "" => String::new(),
         business => format!("[{business}] "),

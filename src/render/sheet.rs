@@ -156,7 +156,7 @@ fn summary(
         }
     }
     row += 1;
-    for line in locale.footer(document) {
+    for line in text::wrap(&clean(&document.tone_rule), 82).into_iter().chain(locale.footer(document)) {
         sheet.write_string_with_format(row, 0, line, &formats.grey)?;
         row += 1;
     }

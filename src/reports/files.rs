@@ -205,6 +205,7 @@ mod tests {
             as_of: slot,
             time_zone: "UTC".to_owned(),
             tone: Tone::Good,
+            tone_rule: String::new(),
             headline: "No account is in arrears".to_owned(),
             facts: Vec::new(),
             sections: Vec::new(),

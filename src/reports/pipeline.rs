@@ -117,6 +117,7 @@ impl Scope<'_> {
             as_of: self.as_of,
             time_zone: self.config.time_zone.name().to_owned(),
             tone: Tone::Good,
+            tone_rule: String::new(),
             headline: String::new(),
             facts: Vec::new(),
             sections: Vec::new(),

@@ -109,6 +109,7 @@ impl Report for ReconciliationReport<'_> {
         Document {
             title: scope.title("reconciliation-title"),
             tone: if proof.findings > 0 { Tone::Bad } else { Tone::Good },
+            tone_rule: messages.label("reconciliation-tone-rule"),
             headline: headline(proof, reported, scope, messages),
             facts: summary,
             sections,

@@ -139,6 +139,7 @@ impl Words<'_> {
             as_of: statement.before,
             time_zone: self.config.time_zone.name().to_owned(),
             tone: Tone::None,
+            tone_rule: String::new(),
             headline: String::new(),
             facts: Vec::new(),
             sections: Vec::new(),

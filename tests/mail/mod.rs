@@ -141,6 +141,7 @@ fn document() -> Document {
         as_of: at("2026-11-21T20:45:03Z"),
         time_zone: "Asia/Shanghai".to_owned(),
         tone: Tone::Attention,
+        tone_rule: String::new(),
         headline: "2 accounts owe 3,000 points".to_owned(),
         facts: vec![Fact { label: "accounts".to_owned(), value: Cell::Number(2) }],
         sections: vec![

@@ -18,6 +18,7 @@ pub fn bare(language: Language) -> Document {
         as_of: instant("2026-11-21T20:30:07Z"),
         time_zone: "Asia/Shanghai".to_owned(),
         tone: Tone::Good,
+        tone_rule: String::new(),
         headline: say(language, "The books balance", "账目平衡").to_owned(),
         facts: vec![],
         sections: vec![],

@@ -87,7 +87,8 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     assert!(headline.ends_with(": 13 points in arrears (2 accounts); 0 new, 0 cleared"), "{headline}");
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [11, 2, 0, 13]);
     let again = report(&database, &config, at("2026-03-16T00:00:00Z")).await;
-    assert_eq!((again.counters.drawn, again.counters.repaid, again.document.tone), (0, 0, Tone::Attention));
+    assert_eq!((again.counters.drawn, again.counters.repaid, again.document.tone), (0, 0, Tone::Good));
+    assert!(again.document.tone_rule.contains("more than 10,000 points in arrears, or more than 25%"));
 
     // A baseline of a later instant stays.
     let client = database.client().await;
@@ -300,7 +301,7 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [45, -33, 3, 0, 20, 35], "{:#?}", made.document);
     assert_complete(&made.document, false);
     assert_eq!((made.counters.unexplained, made.counters.difference), (0, 0));
-    assert_eq!(made.document.tone, Tone::Attention);
+    assert_eq!(made.document.tone, Tone::Good);
 
     // A manual change after the repair, in any account, is reported until it is repaired.
     hand(&client, 1, 6, None).await;
@@ -319,7 +320,7 @@ async fn a_repair_explains_what_it_set_right_and_nothing_else() {
     repair(&mut client, 4, Basis::Entries).await;
     let made = report(&database, &config, day(6)).await;
     assert_eq!(numbers(table(&made.document, "roll-forward"), 1), [42, -7, 0, 0, 1, 36], "{:#?}", made.document);
-    assert_eq!((made.counters.unexplained, made.document.tone), (0, Tone::Attention));
+    assert_eq!((made.counters.unexplained, made.document.tone), (0, Tone::Good));
 }
 
 /// A repair after the cutoff is in the snapshot, but not in the report: that shows the balances before the repair.

@@ -288,7 +288,7 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         hand(&client, 4, 4, Some(1)).await;
         let (_, document) = report(&database, &mut session, &config, day(12), false).await;
         assert_eq!(table(&document, "forecast").totals[1..], [100, 0, 0, 12, 96, 0, 16].map(Some));
-        assert_eq!(document.tone, Tone::Attention);
+        assert_eq!(document.tone, Tone::Bad);
         let says = match chinese {
             false => {
                 ["; unreconciled difference in the last forecast", "do not explain 16 points of the last forecast"]

@@ -127,6 +127,7 @@ pub fn document(slot: &str) -> Document {
         as_of: at(slot),
         time_zone: "Europe/Paris".to_owned(),
         tone: Tone::Attention,
+        tone_rule: String::new(),
         headline: "1 account owes 120 points".to_owned(),
         facts: vec![Fact { label: "Owed".to_owned(), value: Cell::Number(120) }],
         sections: vec![

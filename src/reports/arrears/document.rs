@@ -4,6 +4,7 @@ use crate::time::Zone;
 use chrono::{DateTime, Utc};
 
 use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT, Since};
+use crate::config::ArrearsLimits;
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
 use crate::reports::bridges;
@@ -16,10 +17,11 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     let messages = Messages::new(scope.config.language);
     let counters = facts.counters();
     let wrong = counters.unexplained > 0 || counters.undated > 0 || counters.difference != 0;
-    let tone = match (wrong, facts.owing.count) {
-        (true, _) => Tone::Bad,
-        (false, 0) => Tone::Good,
-        (false, _) => Tone::Attention,
+    let limits = scope.config.reports.arrears;
+    let tone = match wrong {
+        true => Tone::Bad,
+        false if needs_attention(facts.owing.points, facts.last.map(|last| last.owed), limits) => Tone::Attention,
+        false => Tone::Good,
     };
     let mut sections = vec![Section::Chart(chart(facts, messages)), Section::Table(ages(facts, messages))];
     if wrong {
@@ -42,11 +44,24 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     Document {
         title: scope.title("arrears-title"),
         tone,
+        tone_rule: messages.text(
+            "arrears-tone-rule",
+            args![points = limits.attention_points, percent = limits.attention_growth_percent],
+        ),
         headline: scope.headline(&headline(facts, wrong, messages)),
         facts: summary(facts, messages),
         sections,
         ..scope.blank_document(REPORT)
     }
+}
+
+/// Whether arrears have passed a limit: so many points, or so many percent more than in the last report.
+fn needs_attention(points: i64, last: Option<i64>, limits: ArrearsLimits) -> bool {
+    let grown = |last: i64| {
+        let most = i128::from(last) * (100 + i128::from(limits.attention_growth_percent));
+        last > 0 && i128::from(points) * 100 > most
+    };
+    points > limits.attention_points || last.is_some_and(grown)
 }
 
 fn headline(facts: &Facts, wrong: bool, messages: Messages) -> String {
@@ -264,5 +279,27 @@ fn cleared_by(moved: &ArrearsChange, messages: Messages) -> String {
         }
         Some(_) => messages.label("correction"),
         None => messages.label("arrears-cleared-by-nothing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrears_need_attention_above_a_limit_or_when_they_grow() {
+        let limits = ArrearsLimits { attention_points: 1000, attention_growth_percent: 25 };
+        let cases = [
+            (0, None, false),
+            (1000, None, false),
+            (1001, None, true),
+            (125, Some(100), false),
+            (126, Some(100), true),
+            (999, Some(0), false),
+            (1001, Some(1001), true),
+        ];
+        for (points, last, expected) in cases {
+            assert_eq!(needs_attention(points, last, limits), expected, "{points} after {last:?}");
+        }
     }
 }

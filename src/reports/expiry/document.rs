@@ -18,8 +18,8 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     let overdue = overdue_of_accounts(facts, sweep);
     let differing = facts.differing();
     let tone = match () {
-        () if disproved || sweep.orphaned > 0 => Tone::Bad,
-        () if !differing.is_empty() || overdue.batches > 0 => Tone::Attention,
+        () if disproved || sweep.orphaned > 0 || !differing.is_empty() => Tone::Bad,
+        () if overdue.batches > 0 => Tone::Attention,
         () => Tone::Good,
     };
     let exceptions = [
@@ -44,6 +44,7 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     Document {
         title: scope.title("expiry-title"),
         tone,
+        tone_rule: messages.label("expiry-tone-rule"),
         headline: scope.headline(&headline(report, facts, overdue, messages)),
         facts: summary(facts, sweep, messages),
         sections: sections.into_iter().flatten().collect(),

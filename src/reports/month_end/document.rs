@@ -42,6 +42,7 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     Document {
         title: scope.title(title),
         tone: if facts.is_open { Tone::Attention } else { Tone::Good },
+        tone_rule: messages.label("period-tone-rule"),
         headline,
         facts: summary(facts, &totals, messages),
         sections,
