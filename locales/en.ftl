@@ -122,10 +122,12 @@ arrears-new-accounts = Accounts newly in arrears since the last report
 arrears-cleared-accounts = Accounts cleared since the last report
 arrears-last-report = Last report
 
-arrears-chart = Points in arrears by age
+arrears-chart = Points in arrears, by age of the account's arrears
 arrears-chart-description = One bar for each age of arrears; its height is the points in arrears.
 arrears-ages = Arrears by age
-arrears-ages-note = Calendar days since the account fell below zero.
+arrears-ages-note = Both columns are the same arrears. By account: calendar days since the account fell below zero. By item: days since each usage or void that is still unpaid; repayments pay the oldest first.
+arrears-points-by-account = Points, by age of the account's arrears
+arrears-points-by-item = Points, by age of the unpaid item
 arrears-age-week = 0-7 days
 arrears-age-month = 8-30 days
 arrears-age-quarter = 31-90 days
@@ -153,8 +155,14 @@ arrears-since = Since
 arrears-cause = Cause
 arrears-cause-void = points voided ({ $source })
 arrears-last-entry = Last entry
+arrears-item = Oldest unpaid item
+arrears-item-days = Oldest unpaid item: days
+arrears-item-cause = Oldest unpaid item: cause
+arrears-item-reference = Oldest unpaid item: reference
+arrears-item-description = Oldest unpaid item: description
+arrears-item-points = Oldest unpaid item: points unpaid
 arrears-all = All balances in arrears
-arrears-all-note = The largest first.
+arrears-all-note = The largest first. The attachments also have the oldest unpaid item of each account.
 arrears-all-in-file = These are the first { $shown } rows; { $file } in the report's folder has all of them.
 arrears-all-not-in-file = These are the first { $shown } rows; `pointsd arrears --csv` lists all accounts that are in arrears when it runs.
 
@@ -184,6 +192,14 @@ arrears-cleared-at = Cleared at
 arrears-cleared-by-recharge = points issued ({ $source })
 arrears-cleared-by-refund = points refunded ({ $source })
 arrears-cleared-by-nothing = no entry
+
+## Journal lines
+
+journal-sold = Points sold, { $source }
+journal-used = Points used, { $source }
+journal-expired = Points expired, { $source }
+journal-returned = Returned to customers, { $source }
+journal-corrected = Correction, { $source }
 
 ## Expiry
 
@@ -470,6 +486,9 @@ period-headline = { $period }: { $issued } issued, { $used } used, { $expired } 
 period-tone-rule = Attention: a day of the period is not closed.
 period-nothing = No points moved, and there are none.
 period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
+period-changed = { $month } is closed, but its totals have changed since: { $totals }. Next: `pointsd period list` shows them; find out why, then reopen the month and close it again.
+period-changed-total = { $source } closed with { $kept }, now { $now }
+period-changed-open = { $source } closed with { $kept }, now its last day is open
 period-not-closed = No day of the period is closed. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
 last-closed-month = Last closed month
 period-closed-at = Month closed

@@ -89,10 +89,12 @@ arrears-new-accounts = 上次报告以来新增欠费账户
 arrears-cleared-accounts = 上次报告以来结清账户
 arrears-last-report = 上次报告时间
 
-arrears-chart = 欠费积分（按账龄）
+arrears-chart = 欠费积分（按账户账龄）
 arrears-chart-description = 每个账龄区间一根柱，高度为该区间的欠费积分。
 arrears-ages = 欠费账龄
-arrears-ages-note = 自账户余额转负之日起的自然日。
+arrears-ages-note = 两列为同一笔欠费积分的两种账龄。按账户：自账户余额转负之日起的自然日。按明细：自每笔尚未偿还的使用或撤销发生之日起的自然日；还款先偿还最早的欠费。
+arrears-points-by-account = 积分（按账户账龄）
+arrears-points-by-item = 积分（按明细账龄）
 arrears-age-week = 0-7 天
 arrears-age-month = 8-30 天
 arrears-age-quarter = 31-90 天
@@ -111,8 +113,14 @@ arrears-since = 欠费起始
 arrears-cause = 欠费原因
 arrears-cause-void = 撤销（{ $source }）
 arrears-last-entry = 最近分录
+arrears-item = 最早未偿还明细
+arrears-item-days = 最早未偿还明细：天数
+arrears-item-cause = 最早未偿还明细：原因
+arrears-item-reference = 最早未偿还明细：编号
+arrears-item-description = 最早未偿还明细：说明
+arrears-item-points = 最早未偿还明细：未偿还积分
 arrears-all = 全部欠费账户
-arrears-all-note = 按欠费积分从多到少排列。
+arrears-all-note = 按欠费积分从多到少排列。附件另列每个账户最早的未偿还明细。
 arrears-all-in-file = 此处列出前 { $shown } 行；完整清单见报告文件夹中的 { $file }。
 arrears-all-not-in-file = 此处列出前 { $shown } 行；完整清单可用 `pointsd arrears --csv` 实时导出。
 
@@ -136,6 +144,14 @@ arrears-cleared-at = 结清时间
 arrears-cleared-by-recharge = 发放（{ $source }）
 arrears-cleared-by-refund = 退还（{ $source }）
 arrears-cleared-by-nothing = 没有对应的分录
+
+## 日记账
+
+journal-sold = 积分销售（{ $source }）
+journal-used = 积分使用（{ $source }）
+journal-expired = 积分过期（{ $source }）
+journal-returned = 退回客户（{ $source }）
+journal-corrected = 更正（{ $source }）
 
 ## 积分过期报告
 
@@ -413,6 +429,9 @@ period-headline = { $period }：发放 { $issued }，使用 { $used }，过期 {
 period-tone-rule = 提示：本期有营业日尚未结账。
 period-nothing = 本期没有积分变动，也没有积分余额。
 period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
+period-changed = { $month }已关账，但其后合计数有变动：{ $totals }。下一步：运行 `pointsd period list` 查看；查明原因后，重新打开该月并再次关账。
+period-changed-total = { $source }关账时 { $kept }，现为 { $now }
+period-changed-open = { $source }关账时 { $kept }，其最后营业日现未结账
 period-not-closed = 本期没有已结账的营业日。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
 last-closed-month = 最近关账月份
 period-closed-at = 该月关账时间

@@ -1,5 +1,7 @@
 //! A report as data: what it says, in which order, already in the reader's language. Renderers decide how it looks.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -114,6 +116,9 @@ pub struct Table {
     pub totals: Vec<Option<i64>>,
     /// The most rows that a mail's body shows; attachments have all of `rows`.
     pub rows_in_body: usize,
+    /// How many of the last columns only attachments have.
+    #[serde(default)]
+    pub attached_columns: usize,
     /// The sentence shown in place of rows when there are none. If it is empty, the table is left out.
     pub if_empty: String,
 }
@@ -122,6 +127,19 @@ impl Table {
     /// The table's short name in the reader's language.
     pub fn label(&self) -> &str {
         if self.label.is_empty() { &self.name } else { &self.label }
+    }
+
+    /// The table without the columns that only attachments have.
+    pub fn without_attached_columns(&self) -> Cow<'_, Table> {
+        if self.attached_columns == 0 {
+            return Cow::Borrowed(self);
+        }
+        let shown = self.columns.len().saturating_sub(self.attached_columns);
+        let mut table = Table { attached_columns: 0, ..self.clone() };
+        table.columns.truncate(shown);
+        table.rows.iter_mut().for_each(|row| row.truncate(shown));
+        table.totals.truncate(shown);
+        Cow::Owned(table)
     }
 
     /// Whether all its rows are here: a file of a table that is cut must not be taken for all of it.
@@ -165,6 +183,7 @@ impl<'a, R> TableBuilder<'a, R> {
             rows_in_all: 0,
             totals: Vec::new(),
             rows_in_body: usize::MAX,
+            attached_columns: 0,
             if_empty: String::new(),
         };
         TableBuilder { messages, table, columns: Vec::new() }
@@ -193,6 +212,14 @@ impl<'a, R> TableBuilder<'a, R> {
     pub fn rows_in_body(mut self, most: usize) -> Self {
         self.table.rows_in_body = most;
         self
+    }
+
+    /// Only attachments have the columns that `add` adds, which must be the last ones.
+    pub fn attached_columns(self, add: impl FnOnce(Self) -> Self) -> Self {
+        let before = self.columns.len();
+        let mut table = add(self);
+        table.table.attached_columns = table.columns.len() - before;
+        table
     }
 
     /// The number of rows, where the table holds the first ones only.

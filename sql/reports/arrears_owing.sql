@@ -3,7 +3,10 @@
 -- account below zero, found from its last entry backwards; an account without such an entry has none. OFFSET 0 has the later
 -- entries found by the time of their recording, and not account by account.
 -- A consume that used more than the balance before it found that much restored, in arrears already: it began nothing.
--- $1 timestamptz: the instant
+--
+-- Repayments pay the oldest arrears first. So the unpaid items are the last entries since then that drew arrears, back to what is
+-- owed; of the first of them a part may be paid. `unpaid` sums them by age, the oldest first. `item` is the one that happened first.
+-- $1 timestamptz: the instant; $2 timestamptz[]: the bounds between ages, ascending; age 0 is the oldest
 WITH later AS MATERIALIZED (
     SELECT bucket, user_id, min(seq) AS seq
     FROM (SELECT bucket, user_id, seq FROM pointsd.entries WHERE recorded_at > $1 OFFSET 0) AS e
@@ -25,7 +28,9 @@ WITH later AS MATERIALIZED (
     WHERE e.balance < 0
 )
 SELECT o.user_id, o.owed, coalesce(greatest(-last.balance_after, 0), 0) AS booked, below.seq, below.at AS since,
-       below.type, below.source_type, last.at AS last_at
+       below.type, below.source_type, last.at AS last_at, items.unpaid, item.seq AS item_seq, item.at AS item_at,
+       item.type AS item_type, item.source_type AS item_source_type, item.source_id AS item_source_id,
+       item.description AS item_description, items.item_unpaid
 FROM owing AS o
 LEFT JOIN LATERAL (
     SELECT e.seq, e.at, e.type, e.source_type
@@ -44,4 +49,37 @@ LEFT JOIN LATERAL (
     ORDER BY e.seq DESC
     LIMIT 1
 ) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT ARRAY[coalesce(sum(i.unpaid) FILTER (WHERE i.age = 0), 0)::bigint,
+                 coalesce(sum(i.unpaid) FILTER (WHERE i.age = 1), 0)::bigint,
+                 coalesce(sum(i.unpaid) FILTER (WHERE i.age = 2), 0)::bigint,
+                 coalesce(sum(i.unpaid) FILTER (WHERE i.age = 3), 0)::bigint] AS unpaid,
+           (array_agg(i.seq ORDER BY i.at, i.seq))[1] AS seq,
+           (array_agg(i.unpaid ORDER BY i.at, i.seq))[1] AS item_unpaid
+    FROM (
+        SELECT d.seq, d.at, width_bucket(d.at, $2::timestamptz[]) AS age,
+               least(d.drawn, o.owed - d.later)::bigint AS unpaid, o.owed > d.later AS is_unpaid
+        FROM (
+            SELECT e.seq, e.at, e.drawn, sum(e.drawn) OVER (ORDER BY e.seq DESC) - e.drawn AS later
+            FROM (
+                SELECT e.seq, e.at,
+                       CASE WHEN e.type = 'adjust' THEN greatest(-e.balance_after, 0) - greatest(-e.balance_before, 0)
+                            WHEN cardinality(e.allocated_points) = 0 THEN e.amount
+                            ELSE e.amount - (SELECT sum(points) FROM unnest(e.allocated_points) AS points)
+                       END AS drawn
+                FROM pointsd.entries AS e
+                WHERE e.bucket = o.bucket AND e.user_id = o.user_id AND e.seq >= below.seq AND e.seq < o.before_seq
+                  AND e.type IN ('consume', 'void', 'adjust')
+            ) AS e
+            WHERE e.drawn > 0
+        ) AS d
+    ) AS i
+    WHERE i.is_unpaid
+) AS items ON below.seq IS NOT NULL
+LEFT JOIN LATERAL (
+    SELECT e.seq, e.at, e.type, e.source_type, e.source_id, e.description
+    FROM pointsd.entries AS e
+    WHERE e.bucket = o.bucket AND e.user_id = o.user_id AND e.seq = items.seq
+    OFFSET 0
+) AS item ON true
 ORDER BY o.owed DESC, o.user_id

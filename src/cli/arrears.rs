@@ -14,6 +14,9 @@ use crate::scheduler::Store;
 use crate::time::time_text;
 
 /// Lists the accounts in arrears, since when and for how many days; the highest arrears come first.
+///
+/// `since` and `days` are those of the account, since it fell below zero. The columns `item_…` show its oldest unpaid item: a usage or
+/// a void whose points are not all repaid. Repayments pay the oldest first.
 #[derive(clap::Args)]
 pub struct Arrears {
     /// The instant to count the days to (RFC 3339); by default now, and never later. The arrears are always those of now
@@ -28,8 +31,20 @@ pub struct Arrears {
 const NOW: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
 /// The columns, with a width that nearly every value fits in. A negative width aligns to the right.
-const COLUMNS: [(&str, i8); 7] =
-    [("user", 36), ("owed", -15), ("since", 27), ("days", -6), ("source_type", 14), ("seq", -8), ("last_posting", 27)];
+const COLUMNS: [(&str, i8); 12] = [
+    ("user", 36),
+    ("owed", -15),
+    ("since", 27),
+    ("days", -6),
+    ("source_type", 14),
+    ("seq", -8),
+    ("last_posting", 27),
+    ("item_at", 27),
+    ("item_days", -9),
+    ("item_source_type", 16),
+    ("item_source_id", 14),
+    ("item_points", -15),
+];
 
 impl Arrears {
     /// Writes every row to standard output.
@@ -49,13 +64,14 @@ impl Arrears {
                 let each = |owing: Owing| {
                     points = points.saturating_add(owing.owed);
                     let days = owing.days(at, zone);
+                    let item_days = owing.item.as_ref().map(|item| item.days(at, zone));
                     let fields = |for_csv: bool| match for_csv {
-                        true => fields(&owing, days, |number| number.to_string()).into(),
-                        false => fields(&owing, days, grouped).into(),
+                        true => fields(&owing, days, item_days, |number| number.to_string()).into(),
+                        false => fields(&owing, days, item_days, grouped).into(),
                     };
-                    rows.write(|| row_json(&owing, days), fields).context("the rows cannot be written")
+                    rows.write(|| row_json(&owing, days, item_days), fields).context("the rows cannot be written")
                 };
-                arrears::for_each_owing(snapshot.client(), NOW, each).await?;
+                arrears::for_each_owing(snapshot.client(), NOW, (at, zone), each).await?;
                 let accounts = rows.count;
                 Ok(rows.finish(|| match accounts {
                     0 => "No accounts in arrears.".to_owned(),
@@ -71,18 +87,28 @@ impl Arrears {
     }
 }
 
-fn row_json(owing: &Owing, days: Option<i64>) -> serde_json::Value {
-    let since = owing.since.as_ref();
+fn row_json(owing: &Owing, days: Option<i64>, item_days: Option<i64>) -> serde_json::Value {
+    let (since, item) = (owing.since.as_ref(), owing.item.as_ref());
     object!({
         "user": owing.user, "owed": owing.owed, "since": since.map(|since| since.at), "days": days,
         "age": Age::of_days(days), "seq": since.map(|since| since.seq),
         "source_type": since.map(|since| &since.source_type), "last_posting": owing.last,
+        "item": item.map(|item| object!({
+            "at": item.at, "days": item_days, "age": Age::of_days(item_days), "seq": item.seq, "type": item.kind,
+            "source_type": item.source_type, "source_id": item.source_id, "description": item.description,
+            "points": item.points,
+        })),
     })
 }
 
-fn fields(owing: &Owing, days: Option<i64>, number: impl Fn(i64) -> String) -> [String; 7] {
+fn fields(
+    owing: &Owing,
+    days: Option<i64>,
+    item_days: Option<i64>,
+    number: impl Fn(i64) -> String,
+) -> [String; COLUMNS.len()] {
     let text = |value: Option<String>| value.unwrap_or_default();
-    let since = owing.since.as_ref();
+    let (since, item) = (owing.since.as_ref(), owing.item.as_ref());
     [
         owing.user.to_string(),
         number(owing.owed),
@@ -91,5 +117,10 @@ fn fields(owing: &Owing, days: Option<i64>, number: impl Fn(i64) -> String) -> [
         text(since.map(|since| since.source_type.clone())),
         text(since.map(|since| since.seq.to_string())),
         text(owing.last.map(time_text)),
+        text(item.map(|item| time_text(item.at))),
+        text(item_days.map(&number)),
+        text(item.map(|item| item.source_type.clone())),
+        text(item.and_then(|item| item.source_id.clone())),
+        text(item.map(|item| number(item.points))),
     ]
 }

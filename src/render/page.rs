@@ -318,6 +318,7 @@ fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Op
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;
     }
+    let table = &*table.without_attached_columns();
     let shown = table.rows.len().min(table.rows_in_body).min(most_rows);
     let attached = (table.rows.len() - shown) as u64;
     let hidden = table.rows_in_all.saturating_sub(shown as u64).max(attached);

@@ -7,8 +7,8 @@ mod document;
 
 use std::collections::HashSet;
 
-use crate::time::Zone;
-use chrono::{DateTime, Utc};
+use crate::time::{Zone, start_of_day};
+use chrono::{DateTime, Days, Utc};
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, Row};
@@ -48,6 +48,29 @@ pub struct Owing {
     pub since: Option<Since>,
     /// Effective time of the account's last entry.
     pub last: Option<DateTime<Utc>>,
+    /// The points of its unpaid items by age, in the order of [`Age::ALL`]. They add up to `owed`.
+    pub unpaid: [i64; 5],
+    /// The unpaid item that happened first.
+    pub item: Option<Item>,
+}
+
+/// A usage, a void or a correction that is still unpaid. Repayments pay the oldest items first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its entry's number within the account.
+    pub seq: i64,
+    /// Its effective time.
+    pub at: DateTime<Utc>,
+    /// Its type.
+    pub kind: String,
+    /// The service that was used, or the source of the voided points.
+    pub source_type: String,
+    /// The task or the order.
+    pub source_id: Option<String>,
+    /// Its description.
+    pub description: String,
+    /// Its points that are still unpaid.
+    pub points: i64,
 }
 
 /// The entry with which an account fell into arrears.
@@ -66,8 +89,7 @@ pub struct Since {
 impl Owing {
     /// The calendar days from the begin of the arrears to an instant; 0 if they began later.
     pub fn days(&self, at: DateTime<Utc>, zone: Zone) -> Option<i64> {
-        let day = |instant: DateTime<Utc>| instant.with_timezone(&zone).date_naive();
-        self.since.as_ref().map(|since| (day(at) - day(since.at)).num_days().max(0))
+        self.since.as_ref().map(|since| days_between(since.at, at, zone))
     }
 
     fn from_row(row: &Row) -> Result<Owing, tokio_postgres::Error> {
@@ -80,9 +102,43 @@ impl Owing {
             }),
             None => None,
         };
-        let (user, last) = (row.try_get("user_id")?, row.try_get("last_at")?);
-        Ok(Owing { user, owed: row.try_get("owed")?, booked: row.try_get("booked")?, since, last })
+        let (user, owed, last) = (row.try_get("user_id")?, row.try_get("owed")?, row.try_get("last_at")?);
+        let (unpaid, item) = (unpaid_from(row, owed)?, Item::from_row(row)?);
+        Ok(Owing { user, owed, booked: row.try_get("booked")?, since, last, unpaid, item })
     }
+}
+
+/// The unpaid points by age. What no item explains has an unknown age.
+fn unpaid_from(row: &Row, owed: i64) -> Result<[i64; 5], tokio_postgres::Error> {
+    let by_age: Option<Vec<i64>> = row.try_get("unpaid")?;
+    let Some(&[older, quarter, month, week]) = by_age.as_deref() else { return Ok([0, 0, 0, 0, owed]) };
+    let known = [week, month, quarter, older].into_iter().fold(0, i64::saturating_add);
+    Ok([week, month, quarter, older, owed.saturating_sub(known)])
+}
+
+impl Item {
+    /// The calendar days from it to an instant; 0 if it happened later.
+    pub fn days(&self, at: DateTime<Utc>, zone: Zone) -> i64 {
+        days_between(self.at, at, zone)
+    }
+
+    fn from_row(row: &Row) -> Result<Option<Item>, tokio_postgres::Error> {
+        let Some(seq) = row.try_get("item_seq")? else { return Ok(None) };
+        Ok(Some(Item {
+            seq,
+            at: row.try_get("item_at")?,
+            kind: row.try_get("item_type")?,
+            source_type: row.try_get("item_source_type")?,
+            source_id: row.try_get("item_source_id")?,
+            description: row.try_get("item_description")?,
+            points: row.try_get("item_unpaid")?,
+        }))
+    }
+}
+
+fn days_between(from: DateTime<Utc>, to: DateTime<Utc>, zone: Zone) -> i64 {
+    let day = |instant: DateTime<Utc>| instant.with_timezone(&zone).date_naive();
+    (day(to) - day(from)).num_days().max(0)
 }
 
 /// The age of arrears.
@@ -106,7 +162,14 @@ pub enum Age {
 }
 
 impl Age {
-    const ALL: [Age; 5] = [Age::Week, Age::Month, Age::Quarter, Age::Older, Age::Unknown];
+    /// All of them.
+    pub const ALL: [Age; 5] = [Age::Week, Age::Month, Age::Quarter, Age::Older, Age::Unknown];
+
+    /// The bounds between the known ages, counted to an instant: the oldest first.
+    fn bounds(at: DateTime<Utc>, zone: Zone) -> [DateTime<Utc>; 3] {
+        let day = at.with_timezone(&zone).date_naive();
+        [90, 30, 7].map(|days| start_of_day(day.checked_sub_days(Days::new(days)).unwrap_or(day), zone))
+    }
 
     /// The age of so many days.
     pub fn of_days(days: Option<i64>) -> Age {
@@ -120,14 +183,15 @@ impl Age {
     }
 }
 
-/// Calls `each` for every account in arrears as of an instant, the highest arrears first. Memory does not grow with the
-/// accounts.
+/// Calls `each` for every account in arrears as of an instant, the highest arrears first. The ages of unpaid items are counted to
+/// `aged_to`. Memory does not grow with the accounts.
 ///
 /// # Errors
 /// If the database fails, or `each` does: its error ends the read.
 pub async fn for_each_owing<E: From<Error>>(
     snapshot: &Client,
     as_of: DateTime<Utc>,
+    (aged_to, zone): (DateTime<Utc>, Zone),
     mut each: impl FnMut(Owing) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
@@ -135,7 +199,9 @@ pub async fn for_each_owing<E: From<Error>>(
     // The reader of the rows may pause, for example in a pager.
     snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
     plan_for_few(snapshot).await.map_err(failed)?;
-    let owing = Cursor::open(snapshot, "owing", declare, &[&as_of], FETCHED).await.map_err(failed)?;
+    let bounds = Age::bounds(aged_to, zone);
+    let owing =
+        Cursor::open(snapshot, "owing", declare, &[&as_of, &bounds.as_slice()], FETCHED).await.map_err(failed)?;
     while let Some(rows) = owing.fetch(snapshot).await.map_err(failed)? {
         for row in &rows {
             each(Owing::from_row(row).map_err(failed)?)?;
@@ -194,7 +260,10 @@ struct Closing {
 struct AgeTotal {
     age: Age,
     accounts: u64,
+    /// The arrears of these accounts.
     points: i64,
+    /// The unpaid items of this age, of all accounts.
+    items: i64,
 }
 
 /// An account whose arrears changed, or whose figures do not agree.
@@ -302,7 +371,7 @@ impl Facts {
             last,
             owing: List::default(),
             in_file: false,
-            ages: Age::ALL.map(|age| AgeTotal { age, accounts: 0, points: 0 }),
+            ages: Age::ALL.map(|age| AgeTotal { age, accounts: 0, points: 0, items: 0 }),
             oldest: None,
             booked: 0,
             new: List::default(),
@@ -360,7 +429,7 @@ impl Facts {
         let zone = scope.config.time_zone;
         let columns = document::owing_table(Messages::new(scope.config.language), scope, 0);
         let mut file = None;
-        for_each_owing(snapshot, scope.as_of, |owing| {
+        for_each_owing(snapshot, scope.as_of, (scope.as_of, zone), |owing| {
             self.add_owing(&owing, owing.days(scope.as_of, zone));
             if self.owing.rows.len() == MOST_ROWS {
                 let file = file.get_or_insert_with(|| {
@@ -384,6 +453,9 @@ impl Facts {
         if let Some(total) = self.ages.iter_mut().find(|total| total.age == age) {
             total.accounts += 1;
             total.points = total.points.saturating_add(owing.owed);
+        }
+        for (total, unpaid) in self.ages.iter_mut().zip(owing.unpaid) {
+            total.items = total.items.saturating_add(unpaid);
         }
         self.oldest = [self.oldest, owing.since.as_ref().map(|since| since.at)].into_iter().flatten().min();
         self.booked = self.booked.saturating_add(owing.booked);

@@ -166,6 +166,7 @@ fn document() -> Document {
                 rows_in_all: 2,
                 totals: vec![None, Some(3000)],
                 rows_in_body: 10,
+                attached_columns: 0,
                 if_empty: String::new(),
             }),
         ],

@@ -72,6 +72,7 @@ fn rows_too_wide_for_a_page_stand_below_each_other() {
         label: String::new(),
         rows_in_all: 7,
         rows_in_body: 2,
+        attached_columns: 0,
         totals: Vec::new(),
         name: "wide".to_owned(),
         title: "Wide".to_owned(),
@@ -180,6 +181,7 @@ fn columns_of_text_stand_below_each_other_in_chinese_too() {
         rows_in_all: 3,
         totals: vec![None, Some(-332_311), None],
         rows_in_body: 10,
+        attached_columns: 0,
         if_empty: String::new(),
     };
     let mut document = samples::bare(SimplifiedChinese);

@@ -96,6 +96,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
         rows_in_all: 5,
         totals: vec![None, Some(17_950_222), Some(812_500), Some(-431_900), Some(-126_511), Some(18_204_311)],
         rows_in_body: 20,
+        attached_columns: 0,
         if_empty: String::new(),
     }));
     document.sections.push(Section::Table(Table {
@@ -124,6 +125,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
         rows_in_all: findings as u64,
         totals: vec![],
         rows_in_body: 10,
+        attached_columns: 0,
         if_empty: t("Nothing was found.", "没有发现问题。"),
     }));
     document.sections.push(Section::Text {
@@ -203,6 +205,7 @@ pub fn arrears(language: Language) -> Document {
         rows_in_all: rows.len() as u64,
         rows,
         rows_in_body: 20,
+        attached_columns: 0,
         if_empty: t("Nobody owes points.", "无人欠款。"),
     }));
     document
@@ -319,6 +322,7 @@ pub fn extreme(language: Language) -> Document {
         rows_in_all: 4_000_000_000,
         totals: vec![None, None, Some(i64::MAX), Some(i64::MIN), Some(10), None, None],
         rows_in_body: 3,
+        attached_columns: 0,
         if_empty: String::new(),
     }));
     document

@@ -1,6 +1,6 @@
 //! The report on arrears: since when, and what changed from one report to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Object;
@@ -9,7 +9,7 @@ use pointsd::document::{Cell, Tone};
 use pointsd::ledger::{Kind, Posting, Reference, Reply, Rules};
 use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
-use pointsd::reports::arrears::Arrears;
+use pointsd::reports::arrears::{Age, Arrears, Owing, for_each_owing};
 use pointsd::reports::pipeline::Made;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -55,7 +55,15 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     // The second time below zero counts, not the first and not what came on top.
     let days = (made.document.as_of.date_naive() - day(3).date_naive()).num_days();
     assert_eq!(row[..4], [name, Cell::Number(25), Cell::Instant(day(3)), Cell::Number(days)]);
-    assert_eq!(row[4..], [service, Cell::Number(3), Cell::Instant(day(4))]);
+    assert_eq!(row[4..7], [service.clone(), Cell::Number(3), Cell::Instant(day(4))]);
+    // 15 points of the third task and the 10 of the fourth are unpaid. Only attachments show the item.
+    let (task, points) = (Cell::from("c"), Cell::Number(15));
+    assert_eq!(
+        row[7..],
+        [Cell::Instant(day(3)), Cell::Number(days), service, task, Cell::from("Use of tts, c"), points]
+    );
+    let text = pointsd::reports::text(&made.document, None);
+    assert!(text.contains(&user(1).to_string()) && !text.contains("Oldest unpaid item"), "{text}");
 
     let second = [
         recharge(1, 100, "e", day(11), end),
@@ -153,6 +161,68 @@ async fn fell_into_arrears(client: &Client) -> (BTreeMap<String, i64>, u32) {
     (fell, lifted)
 }
 
+/// What is unpaid of an account, the oldest item first: an entry, its effective time, and its points.
+type Unpaid = VecDeque<(i64, DateTime<Utc>, i64)>;
+
+/// The unpaid items of each account, first in, first out, counted posting by posting from the balances alone.
+async fn unpaid_items(client: &Client) -> BTreeMap<String, Unpaid> {
+    let sql =
+        "SELECT user_id::text, seq, type, at, balance_before, balance_after FROM pointsd.entries ORDER BY user_id, seq";
+    let (mut unpaid, mut began) = (BTreeMap::<String, Unpaid>::new(), None);
+    for row in client.query(sql, &[]).await.unwrap() {
+        let before: i64 = began.take().unwrap_or_else(|| row.get(4));
+        if row.get::<_, &str>(2) == "restore" {
+            began = Some(before);
+            continue;
+        }
+        let items = unpaid.entry(row.get(0)).or_default();
+        let mut drawn = (-row.get::<_, i64>(5)).max(0) - (-before).max(0);
+        if drawn > 0 {
+            items.push_back((row.get(1), row.get(3), drawn));
+        }
+        while drawn < 0 {
+            let (_, _, points) = items.front_mut().expect("more repaid than drawn");
+            let paid = (-drawn).min(*points);
+            (*points, drawn) = (*points - paid, drawn + paid);
+            if *points == 0 {
+                items.pop_front();
+            }
+        }
+    }
+    unpaid.retain(|_, items| !items.is_empty());
+    unpaid
+}
+
+/// Holds the ages of unpaid items against that count, at instants at which the borders between ages lie among the items.
+async fn check_items(client: &Client) {
+    let expected = unpaid_items(client).await;
+    let (zone, mut parted) = ("Asia/Kolkata".parse::<pointsd::time::Zone>().unwrap(), [false; 5]);
+    for aged_to in ["2026-03-12T12:00:00Z", "2026-04-04T12:00:00Z", "2026-06-03T12:00:00Z"].map(at) {
+        let mut found = BTreeMap::new();
+        client.batch_execute("BEGIN").await.unwrap();
+        let each = |owing: Owing| {
+            let item = owing.item.expect("an item");
+            found.insert(owing.user.to_string(), (owing.unpaid, (item.at, item.seq, item.points)));
+            Ok::<_, pointsd::reports::Error>(())
+        };
+        for_each_owing(client, DateTime::<Utc>::MAX_UTC, (aged_to, zone), each).await.unwrap();
+        client.batch_execute("COMMIT").await.unwrap();
+        let local = |instant: DateTime<Utc>| instant.with_timezone(&zone).date_naive();
+        let by_age = |items: &Unpaid| {
+            let age = |at| Age::of_days(Some((local(aged_to) - local(at)).num_days()));
+            let points =
+                Age::ALL.map(|of| items.iter().filter(|item| age(item.1) == of).map(|item| item.2).sum::<i64>());
+            (points, items.iter().map(|&(seq, at, points)| (at, seq, points)).min().unwrap())
+        };
+        let expected: BTreeMap<_, _> = expected.iter().map(|(user, items)| (user.clone(), by_age(items))).collect();
+        assert_eq!(found, expected, "ages to {aged_to}");
+        for (points, _) in found.values() {
+            parted.iter_mut().zip(points).for_each(|(parted, points)| *parted |= *points > 0);
+        }
+    }
+    assert_eq!(parted, [true, true, true, true, false], "every age but the unknown has items");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refunds_repay_voids_draw_and_restored_points_do_neither() {
     for (language, cause, cleared_by) in
@@ -240,6 +310,9 @@ async fn ties_over_reports_with_random_postings_between() {
         });
         let (fell, lifted) = fell_into_arrears(session.client()).await;
         assert_eq!(rows.collect::<BTreeMap<_, _>>(), fell);
+        check_items(session.client()).await;
+        let ages = table(&made.document, "ages");
+        assert_eq!((ages.totals[2], ages.totals[3]), (Some(owed), Some(owed)), "both ages are of the same arrears");
         assert!(round < 3 || lifted > 0, "no restore lifts an account above zero for a moment");
         if round > 1 {
             assert!(counters.drawn > 0 && counters.repaid > 0, "{counters:?}");
@@ -416,12 +489,17 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
     assert_eq!(
         rows[0],
         json!({ "user": user(2), "owed": 1_200, "since": "2026-01-02T00:00:00Z", "days": 8, "age": "8-30", "seq": 1,
-                "source_type": "tts", "last_posting": "2026-01-02T00:00:00Z" })
+                "source_type": "tts", "last_posting": "2026-01-02T00:00:00Z",
+                "item": { "at": "2026-01-02T00:00:00Z", "days": 8, "age": "8-30", "seq": 1, "type": "consume",
+                          "source_type": "tts", "source_id": "1", "description": "Use of tts, 1", "points": 1_200 } })
     );
     assert_eq!((&rows[1]["user"], &rows[2]["user"]), (&json!(user(1)), &json!(user(3))));
+    const COLUMNS: &str = "\u{feff}user,owed,since,days,source_type,seq,last_posting,item_at,item_days,item_source_type,\
+                           item_source_id,item_points";
     let csv = call(&url, &[&asked[..], &["--csv"]].concat()).expect(0).stdout;
-    assert_eq!(csv.lines().next(), Some("\u{feff}user,owed,since,days,source_type,seq,last_posting"));
-    assert!(csv.contains(&format!("{},1200,2026-01-02T00:00:00Z,8,tts,1,2026-01-02T00:00:00Z", user(2))), "{csv}");
+    assert_eq!(csv.lines().next(), Some(COLUMNS));
+    let row = "1200,2026-01-02T00:00:00Z,8,tts,1,2026-01-02T00:00:00Z,2026-01-02T00:00:00Z,8,tts,1,1200";
+    assert!(csv.contains(&format!("{},{row}", user(2))), "{csv}");
     let people = call(&url, &asked).expect(0).stdout;
     assert!(people.contains("1,200") && people.ends_with("\n1,210 points in arrears (3 accounts).\n"), "{people}");
 

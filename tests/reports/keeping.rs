@@ -108,6 +108,7 @@ pub fn document(slot: &str) -> Document {
         rows_in_all,
         totals: vec![None, Some(120)],
         rows_in_body: 10,
+        attached_columns: 0,
         if_empty: String::new(),
     };
     let chart = Chart {

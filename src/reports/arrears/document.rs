@@ -3,7 +3,7 @@
 use crate::time::Zone;
 use chrono::{DateTime, Utc};
 
-use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, List, Owing, REPORT, Since};
+use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, Item, List, Owing, REPORT};
 use crate::config::ArrearsLimits;
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
@@ -109,7 +109,7 @@ fn age_name(age: Age, messages: Messages) -> String {
 
 /// The unknown age only if an account has it.
 fn shown_ages(facts: &Facts) -> impl Iterator<Item = &AgeTotal> {
-    facts.ages.iter().filter(|total| total.age != Age::Unknown || total.accounts > 0)
+    facts.ages.iter().filter(|total| total.age != Age::Unknown || total.accounts > 0 || total.items != 0)
 }
 
 fn chart(facts: &Facts, messages: Messages) -> Chart {
@@ -129,7 +129,8 @@ fn ages(facts: &Facts, messages: Messages) -> Table {
         .note(messages.label("arrears-ages-note"))
         .column("age", Kind::Text, move |total: &AgeTotal| age_name(total.age, messages))
         .summed("accounts", |total| total.accounts)
-        .summed("points", |total| total.points)
+        .summed("arrears-points-by-account", |total| total.points)
+        .summed("arrears-points-by-item", |total| total.items)
         .rows(shown_ages(facts))
         .build()
 }
@@ -177,10 +178,30 @@ pub(super) fn owing_table<'a>(messages: Messages, scope: &'a Scope<'_>, points: 
         .column("arrears-since", Kind::Instant, |owing| owing.since.as_ref().map(|since| since.at))
         .column("days", Kind::Number, move |owing| owing.days(as_of, zone))
         .column("arrears-cause", Kind::Text, move |owing| {
-            owing.since.as_ref().map(|since| cause(since, scope, messages))
+            owing.since.as_ref().map(|since| cause(&since.kind, &since.source_type, scope, messages))
         })
         .column("entry", Kind::Number, |owing| owing.since.as_ref().map(|since| since.seq))
         .column("arrears-last-entry", Kind::Instant, |owing| owing.last)
+        .attached_columns(|table| item_columns(table, scope, messages))
+}
+
+/// The columns of the oldest unpaid item.
+fn item_columns<'a>(
+    table: TableBuilder<'a, Owing>,
+    scope: &'a Scope<'_>,
+    messages: Messages,
+) -> TableBuilder<'a, Owing> {
+    let (as_of, zone) = (scope.as_of, scope.config.time_zone);
+    let item = |owing: &Owing| owing.item.clone();
+    table
+        .column("arrears-item", Kind::Instant, move |owing| item(owing).map(|item| item.at))
+        .column("arrears-item-days", Kind::Number, move |owing| item(owing).map(|item| item.days(as_of, zone)))
+        .column("arrears-item-cause", Kind::Text, move |owing| {
+            item(owing).map(|Item { kind, source_type, .. }| cause(&kind, &source_type, scope, messages))
+        })
+        .column("arrears-item-reference", Kind::Text, move |owing| item(owing).and_then(|item| item.source_id))
+        .column("arrears-item-description", Kind::Text, move |owing| item(owing).map(|item| item.description))
+        .column("arrears-item-points", Kind::Number, move |owing| item(owing).map(|item| item.points))
 }
 
 fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
@@ -199,10 +220,10 @@ fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
 }
 
 /// What took the account below zero: a service, or points that were taken back.
-fn cause(since: &Since, scope: &Scope<'_>, messages: Messages) -> String {
-    match since.kind.as_str() {
-        "void" => messages.text("arrears-cause-void", args![source = scope.source_label(&since.source_type)]),
-        _ => since.source_type.clone(),
+fn cause(kind: &str, source_type: &str, scope: &Scope<'_>, messages: Messages) -> String {
+    match kind {
+        "void" => messages.text("arrears-cause-void", args![source = scope.source_label(source_type)]),
+        _ => source_type.to_owned(),
     }
 }
 
