@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+mod finance;
 mod http;
 mod jobs;
 mod ledger;
@@ -26,6 +27,8 @@ mod place;
 mod settings;
 mod values;
 
+use self::finance::FileFinance;
+pub use self::finance::Finance;
 use self::http::FileHttp;
 pub use self::http::{Http, Listen, TlsFiles};
 use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
@@ -77,6 +80,8 @@ pub struct Config {
     pub expires: Term,
     /// `ledger.refund`: how long points of a refund live at least.
     pub refund: Term,
+    /// `finance`: the accounts of journal lines.
+    pub finance: Finance,
     /// The price list, loaded.
     pub prices: PriceList,
     /// Where the price list came from.
@@ -390,6 +395,7 @@ impl Config {
             file.database.url = Some(text.try_into().map_err(|problem| ConfigError::DatabaseUrl { place, problem })?);
         }
         let ledger = file.ledger.check(&lines)?;
+        let finance = file.finance.check(&ledger.sources, &lines)?;
         let (prices_source, prices) = load_prices(file.prices, &lines)?;
         let FileZone(time_zone) = file.business.time_zone;
         let jobs = Jobs {
@@ -418,6 +424,7 @@ impl Config {
             valuation: ledger.valuation,
             expires: ledger.expires,
             refund: ledger.refund,
+            finance,
             prices,
             prices_source,
             jobs,
@@ -594,6 +601,7 @@ struct File {
     database: Database,
     business: FileBusiness,
     ledger: FileLedger,
+    finance: FileFinance,
     #[serde(deserialize_with = "path")]
     prices: Option<PathBuf>,
     jobs: FileJobs,

@@ -9,6 +9,7 @@
 //! - [`RunningTotals`] carries the movements since the first entry on from cutoff to cutoff, for the metrics.
 
 mod days;
+mod journal;
 mod money;
 mod outstanding;
 mod period;
@@ -22,13 +23,17 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use days::{close_days, load_days, load_last_day, load_span};
+pub use journal::{Accounts, JournalLine, Recorded, journal_lines};
 pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};
 pub use period::{
     Breakage, LatePostings, NotBooked, Period, SingleEntry, for_each_single, load_breakage, load_late_postings,
     load_not_booked, month_end,
 };
-pub use periods::{NewPeriodEvent, PeriodEvent, load_closed_months, load_open_month, load_period_events, lock_periods};
+pub use periods::{
+    ChangedTotal, KeptTotals, NewPeriodEvent, PeriodEvent, load_changed_months, load_closed_months, load_open_month,
+    load_period_events, lock_periods,
+};
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};
 pub use totals::RunningTotals;

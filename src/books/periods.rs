@@ -3,13 +3,15 @@
 //! A closed month keeps its document and its totals. A later posting for it is not refused: it is recorded in the current month,
 //! whose report lists it as recorded late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Error, Row};
+
+use super::RollForward;
 
 /// A closing or a reopening of a month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +42,72 @@ pub struct NewPeriodEvent<'a> {
     /// Why the month is reopened; none for a closing.
     pub reason: Option<&'a str>,
     /// The totals and the document of a closing; none for a reopening.
-    pub kept: Option<(Value, Value)>,
+    pub kept: Option<(KeptTotals, Value)>,
+}
+
+/// What a month closed with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTotals {
+    /// The points of each source.
+    closing: BTreeMap<String, i64>,
+    /// What is deferred, by currency and source, in minor units.
+    #[serde(default)]
+    money: Option<BTreeMap<String, BTreeMap<String, i64>>>,
+}
+
+/// A total of a closed month that is not what it was when the month was closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangedTotal {
+    /// Of money; none for points.
+    pub currency: Option<String>,
+    /// The source; empty for arrears.
+    pub source: String,
+    /// When the month was closed.
+    pub kept: i64,
+    /// As the days of the month say now. None if its last day is not closed any more.
+    pub now: Option<i64>,
+}
+
+impl KeptTotals {
+    /// Those of a month's books.
+    pub fn of(books: &RollForward) -> KeptTotals {
+        let mut money = BTreeMap::<String, BTreeMap<String, i64>>::new();
+        for ((currency, source), row) in &books.money {
+            money.entry(currency.clone()).or_default().insert(source.clone(), row.closing);
+        }
+        KeptTotals { closing: books.closings(), money: Some(money) }
+    }
+
+    /// Where other totals differ. A source without a row has nothing.
+    fn compare(&self, now: Option<&KeptTotals>) -> Vec<ChangedTotal> {
+        let empty = BTreeMap::new();
+        let mut changed = compare_rows(None, &self.closing, now.map(|now| &now.closing));
+        // Closings of an older version kept none.
+        let Some(kept) = &self.money else { return changed };
+        let now = now.map(|now| now.money.as_ref().unwrap_or(&empty));
+        let currencies: BTreeSet<&String> = kept.keys().chain(now.into_iter().flat_map(BTreeMap::keys)).collect();
+        for currency in currencies {
+            let none = BTreeMap::new();
+            let rows = now.map(|now| now.get(currency).unwrap_or(&none));
+            changed.extend(compare_rows(Some(currency), kept.get(currency).unwrap_or(&none), rows));
+        }
+        changed
+    }
+}
+
+fn compare_rows(
+    currency: Option<&String>,
+    kept: &BTreeMap<String, i64>,
+    now: Option<&BTreeMap<String, i64>>,
+) -> Vec<ChangedTotal> {
+    let sources: BTreeSet<&String> = kept.keys().chain(now.into_iter().flat_map(BTreeMap::keys)).collect();
+    let total = |source: &String| ChangedTotal {
+        currency: currency.cloned(),
+        source: source.clone(),
+        kept: kept.get(source).copied().unwrap_or_default(),
+        now: now.map(|now| now.get(source).copied().unwrap_or_default()),
+    };
+    sources.into_iter().map(total).filter(|total| total.now != Some(total.kept)).collect()
 }
 
 impl NewPeriodEvent<'_> {
@@ -83,6 +150,25 @@ pub async fn load_closed_months(client: &Client) -> Result<BTreeMap<NaiveDate, P
     let events = load_period_events(client).await?;
     let standing = events.into_iter().filter(|event| event.latest && event.closes);
     Ok(standing.map(|event| (event.month, event)).collect())
+}
+
+/// Compares the totals that closed months kept with their days as they are now. Loads the months whose totals have changed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_changed_months(client: &Client) -> Result<BTreeMap<NaiveDate, Vec<ChangedTotal>>, Error> {
+    let mut changed = BTreeMap::new();
+    for row in client.query(include_str!("../../sql/books/period_kept.sql"), &[]).await? {
+        let Json(kept): Json<KeptTotals> = row.try_get("totals")?;
+        let closing: Option<Json<BTreeMap<String, i64>>> = row.try_get("closing")?;
+        let money: Option<Json<_>> = row.try_get("money")?;
+        let now = closing.map(|Json(closing)| KeptTotals { closing, money: money.map(|Json(money)| money) });
+        let differences = kept.compare(now.as_ref());
+        if !differences.is_empty() {
+            changed.insert(row.try_get("month")?, differences);
+        }
+    }
+    Ok(changed)
 }
 
 /// Loads the first month before a day that has closed days and is not closed itself.

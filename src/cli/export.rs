@@ -1,21 +1,34 @@
-//! `export`: tables of the ledger, row by row.
+//! `export`: tables of the ledger, row by row, and journal lines.
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use uuid::Uuid;
 
 use super::account::ThenArguments;
 use super::history::type_named;
+use super::journal;
 use super::output::Rows;
+use super::period::Month;
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
 use crate::ledger::{EntryFilter, EntryType, Exported, Session, Table, Totals};
 use crate::time::time_text;
 
-/// Exports a table of the ledger from one snapshot, a row a line, in the order of its key.
+/// Exports a table of the ledger from one snapshot, a row a line, in the order of its key; or journal lines for an accounting system.
+///
+/// The journal of a month is CSV: a document for each business day, currency and source, whose debits are its credits. Its accounts
+/// are those of `finance` in the configuration.
 #[derive(clap::Args)]
 pub struct Export {
-    /// The table
+    /// The table, or the journal
     table: Name,
+    /// Journal: the month, such as 2026-10; all its days must be closed
+    #[arg(long, value_name = "MONTH", required_if_eq("table", "journal"))]
+    period: Option<Month>,
+    /// Journal: the file to write; by default standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Only this user's rows (a UUID)
     #[arg(long)]
     user: Option<Uuid>,
@@ -49,6 +62,7 @@ enum Name {
     Accounts,
     Batches,
     Entries,
+    Journal,
 }
 
 impl Export {
@@ -56,6 +70,18 @@ impl Export {
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let then = self.then.then(program)?;
         let filter = self.filter();
+        if let (Name::Journal, Some(period)) = (self.table, self.period) {
+            if then.is_some() || filter != EntryFilter::default() || self.user.is_some() {
+                let error =
+                    "a journal is of a whole month and all accounts; leave everything but --period and --output out";
+                return Err(WrongCall(error.to_owned()).into());
+            }
+            return journal::export(period, self.output.as_deref(), self.csv, program).await;
+        }
+        if self.period.is_some() || self.output.is_some() {
+            let error = "--period and --output are for the journal; leave them out, or export the journal";
+            return Err(WrongCall(error.to_owned()).into());
+        }
         if filter != EntryFilter::default() && !matches!(self.table, Name::Entries) {
             let error = "--recorded-from, --recorded-to, --at-from, --at-to, --type and --source are for entries; leave them out, \
                          or export entries";
@@ -66,7 +92,7 @@ impl Export {
             (Name::Accounts, Some(then)) => Table::AccountsThen(then),
             (Name::Batches, None) => Table::Batches,
             (Name::Entries, None) => Table::Entries(filter),
-            (Name::Batches | Name::Entries, Some(_)) => {
+            (Name::Batches | Name::Entries | Name::Journal, _) => {
                 let error = "--effective-at and --as-of are for accounts; leave them out, or export accounts";
                 return Err(WrongCall(error.to_owned()).into());
             }

@@ -8,6 +8,7 @@ mod export;
 mod history;
 mod holds;
 mod jobs;
+mod journal;
 mod manual;
 mod operate;
 mod output;

@@ -1,22 +1,26 @@
 //! `period`: closes months, reopens them, and lists both.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::Object;
+use serde::Serialize;
 use serde_json::json as object;
+use tokio_postgres::Client;
 
-use super::jobs::local;
-use super::output::table;
+pub(super) use super::jobs::local;
+use super::journal;
+use super::output::{counted, table};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::books::{
-    NewPeriodEvent, Period as Span, load_closed_months, load_open_month, load_period_events, lock_periods, month_end,
+    ARREARS, ChangedTotal, KeptTotals, NewPeriodEvent, Period as Span, PeriodEvent, load_changed_months,
+    load_closed_months, load_open_month, load_period_events, lock_periods, month_end,
 };
 use crate::database::Database;
 use crate::reports::Pipeline;
 use crate::reports::month_end::MonthEnd;
 use crate::scheduler::Store;
+use crate::time::Zone;
 
 /// Closes months of the books, reopens them, and lists both.
 ///
@@ -49,7 +53,7 @@ pub enum Period {
 
 /// A month on the command line.
 #[derive(Clone, Copy, Debug)]
-pub struct Month(NaiveDate);
+pub struct Month(pub(super) NaiveDate);
 
 impl FromStr for Month {
     type Err = String;
@@ -76,8 +80,24 @@ impl Period {
 }
 
 /// `2026-10`.
-fn name(month: NaiveDate) -> String {
+pub(super) fn name(month: NaiveDate) -> String {
     month.format("%Y-%m").to_string()
+}
+
+/// Loads a month. Refuses one whose days are not all closed.
+pub(super) async fn load_month(client: &Client, zone: Zone, month: NaiveDate) -> anyhow::Result<Span> {
+    let span = Span::load(client, zone, month, month_end(month).unwrap_or(month)).await?;
+    let refusal = match span.closed_to {
+        _ if span.is_closed() => return Ok(span),
+        None => format!("no day of {} is closed; `pointsd run reconciliation` closes days that are over", name(month)),
+        Some(closed_to) => {
+            let first = closed_to.succ_opt().unwrap_or(closed_to);
+            let missing = if first == span.to { first.to_string() } else { format!("{first} to {}", span.to) };
+            let what = format!("{} is closed to {closed_to} only, {missing} is missing", name(month));
+            format!("{what}; `pointsd run reconciliation` closes days that are over")
+        }
+    };
+    Err(WrongCall(refusal).into())
 }
 
 async fn close(
@@ -87,31 +107,23 @@ async fn close(
     program: &Program,
 ) -> anyhow::Result<Outcome> {
     let refused = |why: String| Err(WrongCall(why).into());
-    let (to, by) = (month_end(month).unwrap_or(month), by.unwrap_or_else(caller_name));
+    let by = by.unwrap_or_else(caller_name);
     let mut client = Object::take(database.connection().await?);
-    let span = Span::load(&client, program.config.time_zone, month, to).await?;
-    let Some(closed_to) = span.closed_to else {
-        return refused(format!("no day of {} is closed; `pointsd run reconciliation` closes days", name(month)));
-    };
-    if !span.is_closed() {
-        let why = "`pointsd run reconciliation` closes days that are over";
-        return refused(format!("{} is closed to {closed_to} only; {why}", name(month)));
-    }
+    let span = load_month(&client, program.config.time_zone, month).await?;
     if let Some(open) = load_open_month(&client, month).await? {
         return refused(format!("{} is not closed; close it first: `pointsd period close {0}`", name(open)));
     }
     let slot = Store::new(database, program.config.jobs.takeover).now().await?;
     let pipeline = Pipeline { config: &program.config, slot, run: 0 };
-    let made = pipeline.preview(&MonthEnd { from: month, to }, &mut client).await?;
+    let made = pipeline.preview(&MonthEnd { from: month, to: span.to }, &mut client).await?;
     let transaction = client.transaction().await?;
     lock_periods(transaction.client()).await?;
     if let Some(event) = load_closed_months(transaction.client()).await?.get(&month) {
         let (by, at) = (&event.by, local(event.at, program.config.time_zone));
         return refused(format!("{} is closed already, by {by} on {at}; see `pointsd period list`", name(month)));
     }
-    let totals: BTreeMap<&String, i64> =
-        span.books.iter().flat_map(|books| &books.rows).map(|(source, row)| (source, row.closing)).collect();
-    let kept = Some((object!({ "closing": totals }), serde_json::to_value(&made.document)?));
+    let totals = span.books.as_ref().map(KeptTotals::of).unwrap_or_default();
+    let kept = Some((totals, serde_json::to_value(&made.document)?));
     let (event, at) = NewPeriodEvent { month, by: &by, reason: None, kept }.write(transaction.client()).await?;
     transaction.commit().await?;
     done(event, at, month, &by, "closed", program)
@@ -157,12 +169,17 @@ fn done(
 async fn list(database: &Database, program: &Program) -> anyhow::Result<Outcome> {
     let client = database.connection().await?;
     let events = load_period_events(&client).await?;
-    program.list(&events, || {
+    let changed = load_changed_months(&client).await?;
+    let standing = |event: &PeriodEvent| (event.latest && event.closes).then(|| changed.get(&event.month)).flatten();
+    let values: Vec<Listed<'_>> =
+        events.iter().map(|event| Listed { event, changed: standing(event).map_or(&[], Vec::as_slice) }).collect();
+    program.list(&values, || {
         if events.is_empty() {
             return "No month has been closed. `pointsd period close 2026-10` closes one.".to_owned();
         }
-        let cells = |event: &crate::books::PeriodEvent| {
+        let cells = |event: &PeriodEvent| {
             let state = match (event.closes, event.latest) {
+                (true, true) if standing(event).is_some() => "closed, changed since",
                 (true, true) => "closed",
                 (true, false) => "was closed",
                 (false, _) => "reopened",
@@ -171,7 +188,34 @@ async fn list(database: &Database, program: &Program) -> anyhow::Result<Outcome>
             let reason = event.reason.clone().unwrap_or_default();
             vec![name(event.month), state.to_owned(), at, event.by.clone(), reason]
         };
-        table(&["month", "state", "at", "by", "reason"], &events.iter().map(cells).collect::<Vec<_>>())
+        let events = table(&["month", "state", "at", "by", "reason"], &events.iter().map(cells).collect::<Vec<_>>());
+        let changes: Vec<String> = changed.iter().map(|(month, totals)| changes(*month, totals)).collect();
+        std::iter::once(events).chain(changes).collect::<Vec<_>>().join("\n\n")
     })?;
-    Ok(Outcome::Done)
+    Ok(if changed.is_empty() { Outcome::Done } else { Outcome::No })
+}
+
+/// An event, and the totals of its month that have changed since.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    event: &'a PeriodEvent,
+    #[serde(skip_serializing_if = "<[ChangedTotal]>::is_empty")]
+    changed: &'a [ChangedTotal],
+}
+
+/// The totals of a closed month that have changed since it was closed, in words.
+fn changes(month: NaiveDate, totals: &[ChangedTotal]) -> String {
+    let line = |total: &ChangedTotal| {
+        let number = |total: &ChangedTotal, number: i64| match &total.currency {
+            Some(currency) => format!("{} {currency}", journal::amount(number, currency)),
+            None => counted(number, "point", "points"),
+        };
+        let source = if total.source == ARREARS { "arrears" } else { &total.source };
+        let now = total.now.map_or("its last day is open".to_owned(), |now| format!("now {}", number(total, now)));
+        format!("  {source}: closed with {}, {now}", number(total, total.kept))
+    };
+    let lines: Vec<String> = totals.iter().map(line).collect();
+    let next = "Next: find out why, then `pointsd period reopen` and `close` it again.";
+    format!("Changed since {} was closed:\n{}\n{next}", name(month), lines.join("\n"))
 }

@@ -67,7 +67,7 @@ impl Period {
         let pipeline = Pipeline { config: &program.config, slot, run: 0 };
         let made = pipeline.preview(&MonthEnd { from, to }, &mut client).await?;
         print(&made.document, self.format, program)?;
-        Ok(if made.counters.is_open { Outcome::No } else { Outcome::Done })
+        Ok(if made.counters.is_open || made.counters.changed > 0 { Outcome::No } else { Outcome::Done })
     }
 }
 

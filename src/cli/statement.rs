@@ -112,7 +112,8 @@ impl StatementOf {
     }
 }
 
-fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+/// Writes a file that the call has named.
+pub(super) fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let write = || {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

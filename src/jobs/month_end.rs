@@ -59,11 +59,11 @@ impl Job for Month {
 
 impl super::Counters for Counters {
     fn needs_attention(&self) -> bool {
-        self.is_open
+        self.is_open || self.changed > 0
     }
 
     fn summary(&self, messages: Messages) -> String {
-        let Counters { from, to, issued, used, expired, closing, is_open } = *self;
+        let Counters { from, to, issued, used, expired, closing, is_open, changed } = *self;
         let (from, to) = (from.to_string(), to.to_string());
         let mut text = messages.text(
             "run-month",
@@ -71,6 +71,9 @@ impl super::Counters for Counters {
         );
         if is_open {
             text.push_str(&messages.label("run-month-open"));
+        }
+        if changed > 0 {
+            text.push_str(&messages.text("run-months-changed", args![months = changed]));
         }
         text
     }

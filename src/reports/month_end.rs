@@ -13,8 +13,8 @@ use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
 use crate::books::{
-    Breakage, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single, load_breakage,
-    load_closed_months, load_late_postings, load_not_booked, month_end,
+    Breakage, ChangedTotal, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single, load_breakage,
+    load_changed_months, load_closed_months, load_late_postings, load_not_booked, month_end,
 };
 use crate::document::{Document, Table};
 use crate::messages::Messages;
@@ -54,6 +54,8 @@ pub struct Facts {
     is_open: bool,
     /// The months that are closed.
     closed: BTreeMap<NaiveDate, PeriodEvent>,
+    /// The closed months whose totals are not what they were when they were closed.
+    changed: BTreeMap<NaiveDate, Vec<ChangedTotal>>,
     late: Vec<LatePostings>,
     not_booked: Vec<NotBooked>,
     single: Table,
@@ -70,6 +72,8 @@ pub struct Counters {
     pub to: NaiveDate,
     /// Whether a day of the month is not closed.
     pub is_open: bool,
+    /// Closed months whose totals have changed since.
+    pub changed: u64,
     /// Points issued.
     pub issued: i64,
     /// Points used.
@@ -96,6 +100,7 @@ impl Report for MonthEnd {
         let is_open = !period.is_closed() && row.try_get(0)?;
         Ok(Facts {
             closed: load_closed_months(client).await?,
+            changed: load_changed_months(client).await?,
             late: load_late_postings(client, zone, &period).await?,
             not_booked: load_not_booked(client, &period).await?,
             single: single_entries(snapshot, &period, scope).await?,
@@ -116,6 +121,7 @@ impl Report for MonthEnd {
             from: self.from,
             to: self.to,
             is_open: facts.is_open,
+            changed: facts.changed.len() as u64,
             issued: totals.moved.recharged,
             used: totals.moved.consumed,
             expired: totals.moved.expired,

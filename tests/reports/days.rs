@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use num_rational::Ratio;
 use pointsd::books::{
-    Books, MoneyBooked, MoneyMovement, MoneyMovements, Movement, Movements, Place, RollForward, RunningTotals,
-    close_days, load_days, load_last_day, tie_out,
+    Accounts, Books, MoneyBooked, MoneyMovement, MoneyMovements, Movement, Movements, Place, RollForward,
+    RunningTotals, close_days, journal_lines, load_days, load_last_day, tie_out,
 };
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, Posting, Reference, Rules};
@@ -433,6 +433,7 @@ async fn check_money(client: &Client, kept: &[RollForward], seen: &mut MoneyMove
             seen.corrected = seen.corrected.max(corrected.abs());
         }
         assert_eq!(of_day.money, rows, "left found, right expected, {}", of_day.day);
+        check_journal(of_day);
         before = rows.into_iter().map(|(place, row)| (place, row.closing)).filter(|(_, left)| *left != 0).collect();
     }
     // Some entries may be recorded at the very begin of the day that is still open.
@@ -443,6 +444,44 @@ async fn check_money(client: &Client, kept: &[RollForward], seen: &mut MoneyMove
     }
     before.retain(|_, money| *money != 0);
     assert_eq!(before, deferred(client).await, "the last closing is what the batches have not released");
+}
+
+/// The journal of a day: each document comes to nothing, and each account to its column of the roll-forward.
+fn check_journal(of_day: &RollForward) {
+    let name = |name: &str| name.to_owned();
+    let accounts = Accounts {
+        cash: name("sold"),
+        deferred: name("deferred"),
+        revenue: name("used"),
+        breakage: name("expired"),
+        returns: name("returned"),
+        corrections: name("corrected"),
+    };
+    let mut balances: BTreeMap<(Place, &str), i64> = BTreeMap::new();
+    let mut documents: BTreeMap<String, i64> = BTreeMap::new();
+    for line in journal_lines(std::slice::from_ref(of_day), |_| &accounts) {
+        assert!(line.debit >= 0 && line.credit >= 0 && (line.debit == 0) != (line.credit == 0), "{line:?}");
+        *documents.entry(line.document).or_default() += line.debit - line.credit;
+        let place = (line.currency.to_owned(), line.source.to_owned());
+        *balances.entry((place, line.account)).or_default() += line.debit - line.credit;
+    }
+    assert!(documents.values().all(|balance| *balance == 0), "{documents:?}");
+    for (place, row) in &of_day.money {
+        let MoneyMovement { sold, used, expired, returned, corrected } = row.moved;
+        let columns = [
+            ("sold", sold),
+            ("deferred", row.opening - row.closing),
+            ("used", -used),
+            ("expired", -expired),
+            ("returned", -returned),
+            ("corrected", corrected),
+        ];
+        for (account, expected) in columns {
+            let found = balances.remove(&(place.clone(), account)).unwrap_or_default();
+            assert_eq!(found, expected, "{account} of {place:?} on {}", of_day.day);
+        }
+    }
+    assert!(balances.is_empty(), "{balances:?}");
 }
 
 /// Three accounts over three closed days, and an entry on the open day.

@@ -4,6 +4,7 @@ mod arrears;
 mod dates;
 mod days;
 mod expiry;
+mod journal;
 mod keeping;
 mod missing;
 mod reconciliation;

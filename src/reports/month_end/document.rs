@@ -3,9 +3,11 @@
 use chrono::NaiveDate;
 
 use super::{Facts, REPORT};
-use crate::books::{Booked, Breakage, LatePostings, NotBooked, Period, SingleEntry};
+use crate::books::{Booked, Breakage, ChangedTotal, LatePostings, NotBooked, Period, SingleEntry};
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
+use crate::ledger::Currency;
 use crate::messages::{Messages, args};
+use crate::numbers::grouped_decimal;
 use crate::reports::pipeline::Scope;
 use crate::reports::roll_forward::{revenue_of, roll_forward, source_label, waterfall};
 
@@ -20,6 +22,9 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     let mut sections = Vec::new();
     if facts.is_open {
         sections.push(not_closed(period, messages));
+    }
+    if !facts.changed.is_empty() {
+        sections.push(changed(facts, scope, messages));
     }
     if let Some(books) = &period.books {
         sections.push(Section::Table(roll_forward(&books.rows, heading.clone(), None, scope, messages)));
@@ -41,7 +46,11 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     );
     Document {
         title: scope.title(title),
-        tone: if facts.is_open { Tone::Attention } else { Tone::Good },
+        tone: match (facts.changed.is_empty(), facts.is_open) {
+            (false, _) => Tone::Bad,
+            (true, true) => Tone::Attention,
+            (true, false) => Tone::Good,
+        },
         tone_rule: messages.label("period-tone-rule"),
         headline,
         facts: summary(facts, &totals, messages),
@@ -64,6 +73,29 @@ fn not_closed(period: &Period, messages: Messages) -> Section {
         None => messages.label("period-not-closed"),
     };
     Section::Text { title: messages.label("exceptions"), paragraphs: vec![text] }
+}
+
+/// The closed months that do not say any more what they closed with.
+fn changed(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Section {
+    let total = |total: &ChangedTotal| {
+        let amount = |number: i64| match &total.currency {
+            Some(currency) => {
+                let digits = currency.parse().map_or(0, Currency::digits);
+                format!("{} {currency}", grouped_decimal(number, digits))
+            }
+            None => messages.text("n-points", args![points = number]),
+        };
+        let (source, kept) = (source_label(&total.source, scope, messages), amount(total.kept));
+        match total.now {
+            Some(now) => messages.text("period-changed-total", args![source = source, kept = kept, now = amount(now)]),
+            None => messages.text("period-changed-open", args![source = source, kept = kept]),
+        }
+    };
+    let month = |(month, totals): (&NaiveDate, &Vec<ChangedTotal>)| {
+        let totals = totals.iter().map(total).collect::<Vec<_>>().join(&messages.label("list-separator"));
+        messages.text("period-changed", args![month = messages.month(*month), totals = totals])
+    };
+    Section::Text { title: messages.label("exceptions"), paragraphs: facts.changed.iter().map(month).collect() }
 }
 
 fn summary(facts: &Facts, totals: &Booked, messages: Messages) -> Vec<Fact> {
