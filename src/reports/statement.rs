@@ -9,8 +9,9 @@ use super::files;
 use crate::config::Config;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::language::Language;
-use crate::ledger::{EntryType, ExportedEntry, Hold, NEVER, OpenBatch, Statement};
+use crate::ledger::{EntryType, ExportedEntry, Hold, Money, NEVER, OpenBatch, Statement};
 use crate::messages::{Messages, args};
+use crate::numbers::grouped_decimal;
 use crate::render;
 use crate::time::{Days, Zone};
 
@@ -118,7 +119,13 @@ impl Words<'_> {
     fn document(&self, of_days: &OfDays) -> Document {
         let statement = &of_days.statement;
         let mut sections = vec![Section::Table(self.entries(statement)), Section::Table(self.batches(statement))];
-        sections.extend(statement.holds.as_deref().map(|holds| Section::Table(self.holds(holds))));
+        sections.push(match statement.holds.as_deref() {
+            Some(holds) => Section::Table(self.holds(holds)),
+            None => Section::Text {
+                title: self.messages.label("statement-holds"),
+                paragraphs: vec![self.messages.label("statement-holds-past")],
+            },
+        });
         Document {
             title: self.messages.label("statement-title"),
             headline: self.headline(of_days),
@@ -203,6 +210,10 @@ impl Words<'_> {
         let (messages, zone) = (self.messages, self.config.time_zone);
         let effective = move |entry: &ExportedEntry| other_day(entry, zone);
         let has_other_days = statement.entries.items.iter().any(|entry| effective(entry).is_some());
+        let has_prices = statement.entries.items.iter().any(|row| paid(row).is_some());
+        let price = |row: &ExportedEntry| {
+            paid(row).map(|paid| format!("{} {}", grouped_decimal(paid.amount, paid.currency.digits()), paid.currency))
+        };
         let shown = statement.entries.items.len() as u64;
         let note = match statement.entries.next {
             None => messages.label("statement-note"),
@@ -217,6 +228,7 @@ impl Words<'_> {
             .when(has_other_days, |table| table.column("statement-effective", Kind::Date, effective))
             .column("statement-type", Kind::Text, move |row| self.kind(row.entry.kind))
             .column("statement-for", Kind::Text, move |row| self.about(row))
+            .when(has_prices, |table| table.column("statement-paid", Kind::Text, price))
             .totalled("points", statement.closing.saturating_sub(statement.opening), |row| row.signed)
             .column("statement-balance", Kind::Number, |row| row.entry.balance_after)
             .rows(&statement.entries.items)
@@ -253,6 +265,13 @@ impl Words<'_> {
                 Line::Opening => statement.opening,
                 Line::Entry(row) => row.entry.balance_after,
                 Line::Closing => statement.closing,
+            })
+            .column("statement-paid", Kind::Number, move |line| {
+                let paid = entry(line).as_ref().and_then(paid);
+                paid.map(|Money { amount, currency }| Cell::Money { amount, digits: currency.digits() })
+            })
+            .column("currency", Kind::Text, move |line| {
+                entry(line).as_ref().and_then(paid).map(|paid| paid.currency.to_string())
             })
             .rows(&lines)
             .build()
@@ -315,6 +334,17 @@ enum Line<'a> {
     Opening,
     Entry(&'a ExportedEntry),
     Closing,
+}
+
+/// What the customer paid for a recharge; below zero what goes back after a void.
+fn paid(row: &ExportedEntry) -> Option<Money> {
+    let entry = &row.entry;
+    let (amount, currency) = entry.paid.zip(entry.currency)?;
+    match entry.kind {
+        EntryType::Recharge => Some(Money { amount, currency }),
+        EntryType::Void => Some(Money { amount: amount.saturating_neg(), currency }),
+        _ => None,
+    }
 }
 
 fn recorded(row: &ExportedEntry) -> Option<DateTime<Utc>> {

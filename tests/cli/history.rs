@@ -71,7 +71,7 @@ fn recorded_in_autumn() -> (crate::support::TestDatabase, String) {
     let (database, url) = database();
     let lines = [
         json!({"op": "recharge", "user": USER, "points": 100, "source": "gift", "key": "a", "at": "2025-09-30T16:00:00Z", "expires_at": "2025-10-11T16:00:00Z"}),
-        json!({"op": "recharge", "user": USER, "points": 1250, "source": "card", "order_id": 7, "at": "2025-10-02T00:00:00Z", "expires_at": "9999-12-31T23:59:59.999999Z"}),
+        json!({"op": "recharge", "user": USER, "points": 1250, "source": "card", "order_id": 7, "paid": 1250, "currency": "CNY", "at": "2025-10-02T00:00:00Z", "expires_at": "9999-12-31T23:59:59.999999Z"}),
         json!({"op": "consume", "user": USER, "points": 30, "source_type": "tts", "source_id": "t1", "at": "2025-10-10T00:00:00Z", "description": "=A talk"}),
         json!({"op": "consume", "user": USER, "points": 5, "source_type": "tts", "source_id": "t2", "at": "2025-11-02T00:00:00Z"}),
         json!({"op": "recharge", "user": LATER, "points": 9, "source": "gift", "key": "a", "at": "2025-11-01T00:00:00Z"}),
@@ -125,13 +125,13 @@ Entries
 -------
 By the time of recording. What is recorded later stands in a later statement.
 
-Recorded          No.  Type    For                 Points  Balance
-------------------------------------------------------------------
-2025-10-01 00:10    1  Issued  Gift                   100      100
-2025-10-02 08:10    2  Issued  Card · 7             1,250    1,350
-2025-10-10 08:10    3  Used    tts · t1 · =A talk     -30    1,320
-------------------------------------------------------------------
-Total                                               1,320
+Recorded          No.  Type    For                 Paid       Points  Balance
+-----------------------------------------------------------------------------
+2025-10-01 00:10    1  Issued  Gift                              100      100
+2025-10-02 08:10    2  Issued  Card · 7            12.50 CNY   1,250    1,350
+2025-10-10 08:10    3  Used    tts · t1 · =A talk                -30    1,320
+-----------------------------------------------------------------------------
+Total                                                          1,320
 
 
 Open batches
@@ -146,18 +146,23 @@ Batch  Source  Issued            Expires           Points left
 --------------------------------------------------------------
 Total                                                    1,320
 
+
+Reserved points
+---------------
+Reservations of a past time are not kept, so they are not listed here.
+
 --
 As of 1 November 2025, 00:00. All times are in the time zone Asia/Shanghai.
 Acme
 ";
     assert_eq!(told[0], english.replace("USER", USER));
     assert!(told[1].contains("2025年10月31日余额：1,320 积分") && told[1].contains("赠送"), "{}", told[1]);
-    let csv = "\u{feff}Account,No.,Recorded,Happened,Type,Source,Reference,Description,Points,Balance\r\n\
-               USER,,2025-10-01T00:00:00+08:00,,Opening balance,,,,,0\r\n\
-               USER,1,2025-10-01T00:10:00+08:00,2025-10-01T00:00:00+08:00,Issued,Gift,,,100,100\r\n\
-               USER,2,2025-10-02T08:10:00+08:00,2025-10-02T08:00:00+08:00,Issued,Card,7,,1250,1350\r\n\
-               USER,3,2025-10-10T08:10:00+08:00,2025-10-10T08:00:00+08:00,Used,tts,t1,'=A talk,-30,1320\r\n\
-               USER,,2025-11-01T00:00:00+08:00,,Closing balance,,,,,1320\r\n";
+    let csv = "\u{feff}Account,No.,Recorded,Happened,Type,Source,Reference,Description,Points,Balance,Paid,Currency\r\n\
+               USER,,2025-10-01T00:00:00+08:00,,Opening balance,,,,,0,,\r\n\
+               USER,1,2025-10-01T00:10:00+08:00,2025-10-01T00:00:00+08:00,Issued,Gift,,,100,100,,\r\n\
+               USER,2,2025-10-02T08:10:00+08:00,2025-10-02T08:00:00+08:00,Issued,Card,7,,1250,1350,12.50,CNY\r\n\
+               USER,3,2025-10-10T08:10:00+08:00,2025-10-10T08:00:00+08:00,Used,tts,t1,'=A talk,-30,1320,,\r\n\
+               USER,,2025-11-01T00:00:00+08:00,,Closing balance,,,,,1320,,\r\n";
     assert_eq!(told[4], csv.replace("USER", USER));
     let json: Value = serde_json::from_str(&told[6]).unwrap();
     let left = json!([json["batches"][0]["remaining"], json["batches"][1]["remaining"]]);
@@ -186,7 +191,7 @@ Acme
     let mut book: Xlsx<_> = open_workbook(&workbook).unwrap();
     assert_eq!(book.sheet_names(), ["摘要", "积分明细", "未用完的批次"]);
     let rows = book.worksheet_range("积分明细").unwrap();
-    assert_eq!(rows.get_value((3, 4)), Some(&Data::Float(-30.0)));
+    assert_eq!(rows.get_value((3, 5)), Some(&Data::Float(-30.0)));
     assert_eq!(rows.get_value((3, 3)), Some(&Data::String("tts · t1 · =A talk".to_owned())));
 
     call(&["statement", USER, "--to", "2999-01-01"]).expect(2);

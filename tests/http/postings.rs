@@ -40,6 +40,27 @@ fn a_posting_is_answered_as_the_command_line_answers_it() {
 }
 
 #[test]
+fn a_recharge_keeps_its_price_and_each_entry_says_what_it_released() {
+    let site = Site::start();
+    let mut priced = recharge(1);
+    (priced["source"], priced["paid"], priced["currency"]) = (json!("card"), json!(1_999), json!("CNY"));
+    let posted = site.post(JSON, priced.to_string()).json();
+    assert_eq!(
+        (&posted["status"], &posted["paid"], &posted["currency"]),
+        (&json!("posted"), &json!(1_999), &json!("CNY"))
+    );
+    let consume = json!({ "op": "consume", "user": user(1), "points": 33, "source_type": "tts", "source_id": "1" });
+    let used = site.post(JSON, consume.to_string()).json();
+    // 19.99 × 33 / 100, rounded down.
+    assert_eq!(used["allocations"], json!([{ "batch": 1, "points": 33, "paid": 659 }]));
+    let void = json!({ "op": "void", "user": user(1), "source": "card", "order_id": 1 });
+    let returned = site.post(JSON, void.to_string()).json();
+    assert_eq!((&returned["paid"], &returned["currency"]), (&json!(1_999), &json!("CNY")));
+    priced["paid"] = json!(-1);
+    site.post(JSON, priced.to_string()).problem(400, "malformed");
+}
+
+#[test]
 fn each_refusal_has_its_status_and_code() {
     let site = Site::start();
     assert_eq!(site.post(JSON, recharge(1).to_string()).status, 200);
