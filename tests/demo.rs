@@ -29,6 +29,9 @@ fn it_shows_the_reports_and_writes_them_as_mails() {
     let shown = call(&["demo"], &config).expect(0).stdout;
     assert!(!demo.join("left").exists() && !demo.join("link").exists() && outside.join("file").exists());
 
+    for told in ["the ledger's first night", "Deferred revenue, ", "CNY", "USD"] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
     let own = demo.join("pointsd.yaml").display().to_string();
     let reports = call(&["reports", "--json"], &own).expect(0).jsons();
     let names: Vec<_> = reports.iter().rev().map(|one| one["report"].as_str().unwrap()).collect();

@@ -146,6 +146,11 @@ async fn play(
     let Some(posted) = post(&year, program, stage, database, stop).await? else { return Ok(None) };
     let posting_seconds = began.elapsed().as_secs_f64();
     show(post_summary(&posted, posting_seconds))?;
+    show(
+        "\nThis is the ledger's first night. All of the year was recorded today, so the roll-forward shows one business day that has not\n\
+         ended. Forecasts are compared, and changes in arrears and month ends told, from later nights on."
+            .to_owned(),
+    )?;
     for job in JOBS {
         match run::run_job(job, &Context::new(&stage.config, database), slot, true, stop).await? {
             Asked::Ran(row) if row.state == State::Succeeded => {}

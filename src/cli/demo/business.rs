@@ -34,26 +34,44 @@ struct Habit {
     buys: Option<Package>,
 }
 
-/// Points for money: name, points, and the days that they live. A package with a life of its own renews a day before its end; one
-/// without is bought when points run out.
+/// Points for money: name, points, the days that they live, and the price in fen and in US cents. A package with a life of its own
+/// renews a day before its end; one without is bought when points run out.
 #[derive(Clone, Copy)]
-struct Package(&'static str, i64, Option<i64>);
+struct Package(&'static str, i64, Option<i64>, Price);
 
-const TOP_UP: Package = Package("Top-up", 300, None);
+/// Minor units of CNY, which WeChat Pay and Alipay take, and of USD, which cards pay.
+#[derive(Clone, Copy)]
+struct Price(i64, i64);
+
+const TOP_UP: Package = Package("Top-up", 300, None, Price(2_900, 449));
 
 const HABITS: [Habit; 5] = [
     Habit { up_to: 38, active: 90, tasks: 2, videos: 5, leave: 250, buys: None },
     Habit { up_to: 75, active: 60, tasks: 2, videos: 10, leave: 25, buys: Some(TOP_UP) },
-    Habit { up_to: 91, active: 130, tasks: 2, videos: 10, leave: 25, buys: Some(Package("Monthly", 400, Some(31))) },
+    Habit {
+        up_to: 91,
+        active: 130,
+        tasks: 2,
+        videos: 10,
+        leave: 25,
+        buys: Some(Package("Monthly", 400, Some(31), Price(3_500, 549))),
+    },
     Habit {
         up_to: 98,
         active: 170,
         tasks: 3,
         videos: 10,
         leave: 12,
-        buys: Some(Package("Quarterly", 2_000, Some(92))),
+        buys: Some(Package("Quarterly", 2_000, Some(92), Price(15_900, 2_499))),
     },
-    Habit { up_to: 100, active: 450, tasks: 4, videos: 50, leave: 8, buys: Some(Package("Studio", 5_000, Some(31))) },
+    Habit {
+        up_to: 100,
+        active: 450,
+        tasks: 4,
+        videos: 50,
+        leave: 8,
+        buys: Some(Package("Studio", 5_000, Some(31), Price(34_900, 5_499))),
+    },
 ];
 
 /// A line as `pointsd post` reads it.
@@ -74,10 +92,28 @@ pub struct Line {
 #[derive(Clone, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Operation {
-    Recharge { source: &'static str, key: String, description: &'static str, expires_at: Option<DateTime<Utc>> },
-    Consume { source_type: &'static str, source_id: String, duration: Option<Decimal> },
-    Refund { source_type: &'static str, source_id: String },
-    Void { of: String },
+    Recharge {
+        source: &'static str,
+        key: String,
+        description: &'static str,
+        expires_at: Option<DateTime<Utc>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        paid: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        currency: Option<&'static str>,
+    },
+    Consume {
+        source_type: &'static str,
+        source_id: String,
+        duration: Option<Decimal>,
+    },
+    Refund {
+        source_type: &'static str,
+        source_id: String,
+    },
+    Void {
+        of: String,
+    },
 }
 
 /// Makes the year that ends just before `slot`, in the order in which it is reported.
@@ -210,7 +246,7 @@ impl<'a> Customer<'a> {
                 40..43 => break,
                 _ => continue,
             }
-            if let Some(package @ Package(_, _, Some(life))) = self.buys.filter(|_| day >= renewal) {
+            if let Some(package @ Package(_, _, Some(life), _)) = self.buys.filter(|_| day >= renewal) {
                 self.buy(day, package);
                 renewal = day + life - 1;
             }
@@ -278,9 +314,14 @@ impl<'a> Customer<'a> {
         }
     }
 
-    fn buy(&mut self, day: i64, Package(name, points, life): Package) {
+    fn buy(&mut self, day: i64, Package(name, points, life, Price(fen, cents)): Package) {
         let key = format!("payment-{:012x}", self.rng.u64(0..1 << 48));
         self.recharge(day, name, points, self.pays_by, life, key);
+        let last = self.lines.last_mut().map(|line| &mut line.operation);
+        if let Some(Operation::Recharge { paid, currency, .. }) = last {
+            let price = if self.pays_by == "card" { (cents, "USD") } else { (fen, "CNY") };
+            (*paid, *currency) = (Some(price.0), Some(price.1));
+        }
     }
 
     fn recharge(
@@ -295,7 +336,7 @@ impl<'a> Customer<'a> {
         self.wait_until(day);
         self.wallet.add(points, self.clock + life.unwrap_or(i64::from(LIFE_HOURS / 24)) * DAY);
         let expires_at = life.map(|days| self.begin + TimeDelta::seconds(self.clock + days * DAY));
-        self.write(points, Operation::Recharge { source, key, description, expires_at });
+        self.write(points, Operation::Recharge { source, key, description, expires_at, paid: None, currency: None });
     }
 
     fn write(&mut self, points: i64, operation: Operation) {
