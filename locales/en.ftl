@@ -316,6 +316,8 @@ status-new = new
 status-open = open
 status-refused = refused
 status-parked = parked
+not-examined = Not examined
+not-examined-text = This reconciliation examined accounts with entries recorded since { $from }, and accounts with open exceptions. If a row of another account was changed without an entry, the tie-out of all balances finds it only where it moves a total. The next full reconciliation finds the rest. Last full reconciliation: { $last }.
 all-accounts = all accounts
 requests-not-posted = Requests not posted
 requests-not-posted-note = Refused by the rules of the ledger, or parked after too many failed tries, since the previous reconciliation. Their points are neither charged nor credited. Once the reason is mended: pointsd requests retry
@@ -325,8 +327,9 @@ reason = Reason
 decided = Decided
 
 next-repair = pointsd repair plan --user { $account }
+next-restore = Restore the account's row from a backup, then: pointsd run reconciliation --full
 next-reconcile = Repair the accounts with exceptions, then: pointsd run reconciliation
-next-day-changed = Do not use the figures of these days until an operator has compared them with the entries: pointsd repair plan
+next-day-changed = Do not use the figures of these days. An operator compares them with their entries: docs/reconciliation.md, “When a closed day has changed”
 
 # What an exception says, for each check.
 finding-account_missing = Account { $account } does not exist, but it has batches, entries or holds
@@ -339,7 +342,7 @@ finding-entry_amount = Entry { $entry } of account { $account }: its points do n
 finding-batch_recharge = Batch { $batch } of account { $account } does not match the entry that issued it
 finding-entry_allocations = Entry { $entry } of account { $account }: its points do not match those taken from batches
 finding-batch_amount = Batch { $batch } of account { $account }: { n-points-remain } than the entries explain ({ $found }, expected { $expected })
-finding-batch_expired = Batch { $batch } of account { $account }: its expired points differ from its entries ({ $found }, expected { $expected })
+finding-batch_expired = Batch { $batch } of account { $account }: its expired points differ from its entries
 finding-batch_state = Batch { $batch } of account { $account }: its status, points or dates contradict each other
 finding-entry_batches = Entry { $entry } of account { $account }: it takes points from batch { $batch }, which it may not
 finding-entry_restored = Entry { $entry } of account { $account }: it restores points of batch { $batch } that had not expired, or that no usage draws
@@ -351,17 +354,19 @@ finding-entry_price = Entry { $entry } of account { $account }: the money that i
 finding-void_recharge = Entry { $entry } of account { $account }: voids and expiry took more points than were issued, or the void belongs to another issue
 finding-hold_consume = Account { $account }: a hold does not match its usage
 finding-account_balance = Account { $account }: the balance is { n-points-higher } than the last entry shows ({ $found }, expected { $expected })
-finding-account_totals = Account { $account }: the lifetime totals differ from the sums of its entries ({ $found }, expected { $expected })
+finding-account_totals = Account { $account }: the lifetime totals differ from the sums of its entries
 finding-account_expiry = Account { $account }: the recorded date of its latest expiry is wrong
-finding-account_numbers = Account { $account }: the number of its last entry, last batch or open holds is wrong ({ $found }, expected { $expected })
+finding-account_numbers = Account { $account }: the number of its last entry, last batch or open holds is wrong
 finding-account_identity = Account { $account }: the balance is { n-points-higher } than its lifetime totals explain ({ $found }, expected { $expected })
 finding-account_remaining = Account { $account }: { n-points-remain } in its batches than its balance explains ({ $found }, expected { $expected })
 finding-history_changed = Account { $account }: entries or batches have been changed since they were reconciled
 finding-days_balance = All accounts: the net balance is { n-points-higher } than the roll-forward ({ $found }, expected { $expected })
-finding-days_money = All accounts: deferred revenue differs from the roll-forward, in minor units ({ $found }, expected { $expected })
-finding-days_source = All accounts: points by source differ from the roll-forward ({ $found }, expected { $expected })
-finding-day_changed = A closed business day no longer agrees with its entries ({ $found }, expected { $expected })
+finding-days_money = All accounts: deferred revenue differs from the roll-forward
+finding-days_source = All accounts: points by source differ from the roll-forward
+finding-day_changed = A closed business day no longer agrees with its entries
 finding-other = Check { $check } failed ({ $account })
+finding-found = { $sentence }. Found: { $found }
+finding-differs = { $sentence }. Difference: { n-points-higher }
 
 # The values of an exception.
 value-recharged = issued { $value }
@@ -375,6 +380,16 @@ value-settled = applied to arrears { $value }
 value-opening = opening { $value }
 value-source = source { $value }
 value-owed = arrears { $value }
+value-difference = { $found } (expected { $expected }, { $difference } { $direction ->
+    [more] more
+   *[fewer] fewer
+})
+value-instead = { $found } (expected { $expected })
+value-sold = sold { $value }
+value-used = recognised on use { $value }
+value-returned = returned { $value }
+value-corrected = corrections { $value }
+value-paid = { $value } minor units
 value-and-more = and { $value } more
 value-last_seq = last entry { $value }
 value-last_batch = last batch { $value }
@@ -406,6 +421,7 @@ day-made-up = { $day } (made up on { $made_up })
 roll-forward-in-words = { $day }: { $figures }.
 roll-forward-figure = { $label } { $value }
 figure-separator = {", "}
+nothing-recorded-yet = Nothing has been recorded yet. The first business day is the day of the first entry.
 no-business-day-yet = No business day has ended yet. The figures below are those recorded so far; the first business day is closed shortly after it ends.
 
 # From the last closing to the accounts.
@@ -540,6 +556,8 @@ footer-as-of = As of { $as_of }. All times are in the time zone { $zone }.
 footer-made-by = Run { $run } of pointsd, scheduled for { $slot }.
 file-first-rows = -first-{ $rows }
 attachment-cut = { $file } has the first { $shown } of { $all } rows.
+attachment-whole = { $file } has the first { $shown } of { $all } rows. { $whole } has all of them.
+report-link = This report on the status page: { $url }
 report-files = The files of this report are on { $host } in the folder { $folder }. If one of them has all rows, the note above the table names it.
 not-attached = Not attached, because attachments are limited to { $limit } MB in total: { $files }. All files of this report are on { $host } in the folder { $folder }.
 

@@ -259,6 +259,8 @@ status-new = 新增
 status-open = 未消除
 status-refused = 已拒绝
 status-parked = 已搁置
+not-examined = 未核对的范围
+not-examined-text = 本次对账核对自{ $from } 以来有分录入账的账户，以及有未消除差异的账户。其他账户的数据如在没有分录的情况下被改动，仅当合计数因此变化时，才由全部账户余额核对发现；其余由下一次全面对账发现。上次全面对账：{ $last }。
 all-accounts = 全部账户
 requests-not-posted = 未入账的请求
 requests-not-posted-note = 自上次对账以来，因不符合账务规则而被拒绝，或多次失败后被搁置的请求。相应积分既未扣除也未入账。原因解决后执行：pointsd requests retry
@@ -268,8 +270,9 @@ reason = 原因
 decided = 判定时间
 
 next-repair = pointsd repair plan --user { $account }
+next-restore = 从备份恢复该账户的记录，再运行：pointsd run reconciliation --full
 next-reconcile = 先修复有差异的账户，再运行：pointsd run reconciliation
-next-day-changed = 在运维人员将这些营业日与其分录核对之前，请勿使用其数据：pointsd repair plan
+next-day-changed = 请勿使用这些营业日的数据。由运维人员将其与分录核对：见 docs/reconciliation.md 中“When a closed day has changed”
 
 # 每项核对规则的差异说明。
 finding-account_missing = 账户 { $account } 不存在，却有其批次、分录或预留
@@ -282,7 +285,7 @@ finding-entry_amount = 账户 { $account } 的第 { $entry } 笔分录：积分�
 finding-batch_recharge = 账户 { $account } 的批次 { $batch }：与其发放分录不符
 finding-entry_allocations = 账户 { $account } 的第 { $entry } 笔分录：积分数与取自各批次的积分不符
 finding-batch_amount = 账户 { $account } 的批次 { $batch }：剩余积分比分录所示{ n-points-remain }（实为 { $found }，应为 { $expected }）
-finding-batch_expired = 账户 { $account } 的批次 { $batch }：已过期积分与分录不符（实为 { $found }，应为 { $expected }）
+finding-batch_expired = 账户 { $account } 的批次 { $batch }：已过期积分与分录不符
 finding-batch_state = 账户 { $account } 的批次 { $batch }：状态、积分或日期相互矛盾
 finding-entry_batches = 账户 { $account } 的第 { $entry } 笔分录：不应从批次 { $batch } 取用积分
 finding-entry_restored = 账户 { $account } 的第 { $entry } 笔分录：恢复的批次 { $batch } 积分此前并未过期，或没有使用分录取用
@@ -294,17 +297,19 @@ finding-entry_price = 账户 { $account } 的第 { $entry } 笔分录：退回�
 finding-void_recharge = 账户 { $account } 的第 { $entry } 笔分录：撤销和过期合计超过发放积分，或撤销不属于该笔发放
 finding-hold_consume = 账户 { $account }：预留与其使用不符
 finding-account_balance = 账户 { $account }：余额比最后一笔分录所示{ n-points-higher }（实为 { $found }，应为 { $expected }）
-finding-account_totals = 账户 { $account }：累计数与各类分录之和不符（实为 { $found }，应为 { $expected }）
+finding-account_totals = 账户 { $account }：累计数与各类分录之和不符
 finding-account_expiry = 账户 { $account }：记录的最近过期时间有误
-finding-account_numbers = 账户 { $account }：最后分录号、最后批次号或未完成预留数有误（实为 { $found }，应为 { $expected }）
+finding-account_numbers = 账户 { $account }：最后分录号、最后批次号或未完成预留数有误
 finding-account_identity = 账户 { $account }：余额比按累计数计算的{ n-points-higher }（实为 { $found }，应为 { $expected }）
 finding-account_remaining = 账户 { $account }：各批次剩余积分之和比余额所示{ n-points-remain }（实为 { $found }，应为 { $expected }）
 finding-history_changed = 账户 { $account }：已核对过的分录或批次被改动
 finding-days_balance = 全部账户：净余额比积分变动表{ n-points-higher }（实为 { $found }，应为 { $expected }）
-finding-days_money = 全部账户：递延收入与变动表不符，以最小货币单位计（实为 { $found }，应为 { $expected }）
-finding-days_source = 全部账户：按来源统计的积分与积分变动表不符（实为 { $found }，应为 { $expected }）
-finding-day_changed = 已结账的营业日与其分录不再一致（实为 { $found }，应为 { $expected }）
+finding-days_money = 全部账户：递延收入与变动表不符
+finding-days_source = 全部账户：按来源统计的积分与积分变动表不符
+finding-day_changed = 已结账的营业日与其分录不再一致
 finding-other = 未通过核对规则 { $check }（{ $account }）
+finding-found = { $sentence }。实为：{ $found }
+finding-differs = { $sentence }。差异：{ n-points-higher }
 
 # 差异中的数值。
 value-recharged = 发放 { $value }
@@ -318,6 +323,16 @@ value-settled = 抵扣欠费 { $value }
 value-opening = 期初 { $value }
 value-source = 来源 { $value }
 value-owed = 欠费 { $value }
+value-difference = { $found }（应为 { $expected }，{ $direction ->
+    [more] 多
+   *[fewer] 少
+} { $difference }）
+value-instead = { $found }（应为 { $expected }）
+value-sold = 销售 { $value }
+value-used = 使用确认 { $value }
+value-returned = 已退款 { $value }
+value-corrected = 更正 { $value }
+value-paid = { $value } 最小货币单位
 value-and-more = 另有 { $value } 项
 value-last_seq = 最后分录号 { $value }
 value-last_batch = 最后批次号 { $value }
@@ -349,6 +364,7 @@ day-made-up = { $day }（{ $made_up } 补做）
 roll-forward-in-words = { $day }：{ $figures }。
 roll-forward-figure = { $label } { $value }
 figure-separator = ，
+nothing-recorded-yet = 尚无入账记录。首笔分录入账之日为首个营业日。
 no-business-day-yet = 尚无已结束的营业日，以下为截至目前已入账的变动。首个营业日将在结束后不久结账。
 
 # 账户余额核对。
@@ -482,6 +498,8 @@ footer-as-of = 数据截至{ $as_of }。所有时间均为 { $zone } 时间。
 footer-made-by = 由 pointsd 第 { $run } 次运行生成，计划时间为{ $slot }。
 file-first-rows = -前{ $rows }行
 attachment-cut = { $file } 仅含 { $all } 行中的前 { $shown } 行。
+attachment-whole = { $file } 仅含 { $all } 行中的前 { $shown } 行，{ $whole } 含全部行。
+report-link = 在状态页查看本报告：{ $url }
 report-files = 本报告的文件位于主机 { $host } 的文件夹 { $folder }。如其中有包含全部行的文件，表格上方的说明会注明。
 not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附上：{ $files }。本报告的全部文件位于主机 { $host } 的文件夹 { $folder }。
 

@@ -111,6 +111,9 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
     /// How many rows there are.
     pub rows_in_all: u64,
+    /// The file in the report's folder that has all rows, where the table holds the first ones only; empty: there is none.
+    #[serde(default)]
+    pub whole_file: String,
     /// What the columns with `total` come to over all rows, also those that are not here: a number for each column
     /// with `total`, none for the others. Empty: no line of totals.
     pub totals: Vec<Option<i64>>,
@@ -181,6 +184,7 @@ impl<'a, R> TableBuilder<'a, R> {
             columns: Vec::new(),
             rows: Vec::new(),
             rows_in_all: 0,
+            whole_file: String::new(),
             totals: Vec::new(),
             rows_in_body: usize::MAX,
             attached_columns: 0,
@@ -225,6 +229,12 @@ impl<'a, R> TableBuilder<'a, R> {
     /// The number of rows, where the table holds the first ones only.
     pub fn rows_in_all(mut self, count: u64) -> Self {
         self.table.rows_in_all = count;
+        self
+    }
+
+    /// The file in the report's folder that has all rows.
+    pub fn whole_file(mut self, name: &str) -> Self {
+        self.table.whole_file = name.to_owned();
         self
     }
 

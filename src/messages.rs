@@ -395,6 +395,54 @@ mod tests {
         }
     }
 
+    /// Every message with a count, in English: the noun and the verb after it agree with one and with two.
+    #[test]
+    fn counts_agree_with_their_words() {
+        const SINGULAR: [&str; 12] = [
+            "point",
+            "account",
+            "batch",
+            "entry",
+            "row",
+            "day",
+            "exception",
+            "run",
+            "mail",
+            "report",
+            "request",
+            "hold",
+        ];
+        let mut faults = Vec::new();
+        for (key, variables) in keys(ENGLISH) {
+            for number in [0, 1, 2] {
+                let arguments = variables.iter().map(|name| (name.as_str(), FluentValue::from(number))).collect();
+                let bundle = bundle(Language::English);
+                let pattern = bundle.get_message(&key).and_then(|message| message.value()).expect("a message");
+                let text = bundle.format_pattern(pattern, Some(&arguments), &mut Vec::new()).into_owned();
+                let words: Vec<&str> = text.split([' ', ':', ',', '.', ';', '(', ')', '\n']).collect();
+                for (at, _) in words.iter().enumerate().filter(|(_, word)| **word == number.to_string()) {
+                    let mut after = words.iter().skip(at + 1).take(4);
+                    let noun = after.clone().next().copied().unwrap_or_default();
+                    let one = SINGULAR.contains(&noun);
+                    let many = SINGULAR.iter().any(|word| {
+                        let plural = word.strip_suffix('y').filter(|_| *word == "entry");
+                        noun == plural.map_or_else(|| format!("{word}s"), |stem| format!("{stem}ies"))
+                            || noun == format!("{word}es")
+                    });
+                    let verb = if one || many { after.nth(1).copied().unwrap_or_default() } else { noun };
+                    let wrong = match number {
+                        1 => many || ["are", "were", "have", "differ", "remain", "wait"].contains(&verb),
+                        _ => one || ["is", "was", "has", "differs", "remains", "waits"].contains(&verb),
+                    };
+                    if wrong {
+                        faults.push(format!("{key}: {text}"));
+                    }
+                }
+            }
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
     #[test]
     fn a_key_that_is_missing_is_shown() {
         assert_eq!(Messages::new(Language::English).label("no-such-key"), "no-such-key");

@@ -187,6 +187,14 @@ impl Folder {
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// As [`Folder::read`].
+    pub fn open_to_read(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        self.open_file(name.as_ref(), OFlag::O_RDONLY)
+    }
+
     fn open_file(&self, name: &OsStr, how: OFlag) -> io::Result<File> {
         let file = File::from(openat(&self.handle, name, PLAIN | how, Mode::empty()).map_err(plainly)?);
         let found = file.metadata()?;

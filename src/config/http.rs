@@ -17,6 +17,8 @@ pub struct Http {
     pub listen: Option<Listen>,
     /// The certificate, where calls come over TLS.
     pub tls: Option<TlsFiles>,
+    /// The address of the status page for readers of mails, without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 /// An address to listen on.
@@ -66,6 +68,22 @@ pub(super) struct FileHttp {
     #[serde(deserialize_with = "listen")]
     listen: Option<Listen>,
     pub(super) tls: FileTls,
+    #[serde(deserialize_with = "public_url")]
+    public_url: Option<String>,
+}
+
+/// The address of a page: http or https, a host, perhaps a port and a path.
+fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(url) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "#?@\"<>".contains(c));
+    if fits {
+        return Ok(Some(url.trim_end_matches('/').to_owned()));
+    }
+    Err(de::Error::custom(format_args!(
+        "{url:?} is no address of a page; write one such as https://points.example.com, or null"
+    )))
 }
 
 #[derive(Deserialize)]
@@ -108,7 +126,7 @@ impl FileHttp {
                 let what = "a Unix socket needs no TLS, which leaves no machine";
                 Err(lines.error("http.tls", what, "leave it out, or listen on an address"))
             }
-            _ => Ok(Http { listen: self.listen, tls }),
+            _ => Ok(Http { listen: self.listen, tls, public_url: self.public_url }),
         }
     }
 }

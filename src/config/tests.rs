@@ -532,6 +532,25 @@ fn the_mails_password_is_never_shown_and_the_given_one_comes_first() {
 }
 
 #[test]
+fn the_public_address_is_that_of_a_page() {
+    let check = |url: &str| load(&format!("http: {{public_url: '{url}'}}"));
+    let good = check("https://points.example.com:8443/books/").unwrap();
+    assert_eq!(good.http.public_url.as_deref(), Some("https://points.example.com:8443/books"));
+    for wrong in [
+        "points.example.com",
+        "ftp://points.example.com",
+        "https://",
+        "https:///books",
+        "https://a b",
+        "https://a?b",
+        "",
+    ] {
+        let told = check(wrong).unwrap_err().to_string();
+        assert!(told.contains("http.public_url") && told.contains("is no address of a page"), "{wrong}: {told}");
+    }
+}
+
+#[test]
 fn files_that_mails_and_reports_need_are_looked_for() {
     let folder = std::env::temp_dir().join(format!("pointsd-mail-files-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

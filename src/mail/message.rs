@@ -10,6 +10,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::outbox::{Claimed, StoredDocument};
+use super::whole;
 use crate::config::Config;
 use crate::document::{Chart, Document, Section};
 use crate::errors;
@@ -18,6 +19,7 @@ use crate::render::{self, Renderer};
 use crate::time::{Zone, time_of_day_for_names};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+const ZIP: &str = "application/zip";
 const CSV: &str = "text/csv; charset=utf-8";
 
 /// The longest subject, in characters. Mail programs do not show more in their lists.
@@ -59,8 +61,17 @@ struct File {
     plain_name: String,
     kind: &'static str,
     content: Vec<u8>,
-    /// The remark in the mail, if the file does not have all rows of its table.
-    cut: Option<String>,
+    /// The table of a file that has its first rows only.
+    cut: Option<Cut>,
+    /// The table of a file that has the rows that the document lacks, too.
+    whole: Option<String>,
+}
+
+/// A table of which a document holds the first rows only.
+struct Cut {
+    table: String,
+    shown: usize,
+    all: u64,
 }
 
 /// Renders the parts that all mails of a document share. This is slow, because it draws charts and writes tables.
@@ -70,10 +81,13 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
     let day_of = |instant: DateTime<Utc>| instant.with_timezone(&zone).format("%Y-%m-%d").to_string();
     let limit = config.mail.attachments_limit;
     let messages = Messages::new(document.language);
-    let (attachments, left_out) = within(limit, attachments(&document, &day_of(document.as_of))?);
+    let (attachments, left_out) = within(limit, attachments(&document, &day_of(document.as_of), stored, config)?);
     let mut paragraphs = cut_note(&attachments, stored, messages);
     if !left_out.is_empty() {
         paragraphs.push(note(&left_out, limit, stored, messages));
+    }
+    if let Some(address) = &config.http.public_url {
+        paragraphs.push(messages.text("report-link", args![url = format!("{address}/reports/{number}")]));
     }
     if !paragraphs.is_empty() {
         document.sections.push(Section::Text { title: String::new(), paragraphs });
@@ -121,9 +135,9 @@ fn one_line(text: &str) -> String {
     text.split(breaks).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Makes the attachments: the whole report as a workbook, and each table with rows as CSV. The name of a cut table says so.
-/// A report without such tables has no attachments.
-fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
+/// Makes the attachments: the whole report as a workbook, and each table with rows as CSV. The name of a cut table says so, and
+/// its complete list comes compressed. A report without such tables has no attachments.
+fn attachments(document: &Document, day: &str, stored: &StoredDocument, config: &Config) -> Result<Vec<File>, Unfit> {
     let tables: Vec<_> = document
         .sections
         .iter()
@@ -142,26 +156,44 @@ fn attachments(document: &Document, day: &str) -> Result<Vec<File>, Unfit> {
     let plain_stem = format!("{}-{day}", file_part(&document.report));
     let workbook = render::xlsx(document)?;
     let (name, plain_name) = (format!("{stem}.xlsx"), format!("{plain_stem}.xlsx"));
-    let mut files = vec![File { name, plain_name, kind: XLSX, content: workbook, cut: None }];
+    let mut files = vec![File { name, plain_name, kind: XLSX, content: workbook, cut: None, whole: None }];
     for table in tables {
         let (shown, all) = (table.rows.len(), table.rows_in_all);
         let first =
             if table.is_whole() { String::new() } else { messages.text("file-first-rows", args![rows = shown]) };
         let plain_first = if table.is_whole() { String::new() } else { format!("-first-{shown}") };
-        let name = format!("{stem}-{}{}.csv", readable_part(table.label()), readable_part(&first));
-        let plain_name = format!("{plain_stem}-{}{plain_first}.csv", file_part(&table.name));
-        let cut = (!table.is_whole())
-            .then(|| messages.text("attachment-cut", args![file = name.as_str(), shown = shown, all = all]));
-        files.push(File { name, plain_name, kind: CSV, content: render::csv(table, document)?, cut });
+        let stem = format!("{stem}-{}", readable_part(table.label()));
+        let plain_stem = format!("{plain_stem}-{}", file_part(&table.name));
+        let list = if table.is_whole() { "" } else { &table.whole_file };
+        if let Some(content) = whole::compressed(list, stored, config, config.mail.attachments_limit) {
+            let (name, plain_name) = (format!("{stem}.zip"), format!("{plain_stem}.zip"));
+            files.push(File { name, plain_name, kind: ZIP, content, cut: None, whole: Some(table.name.clone()) });
+        }
+        let name = format!("{stem}{}.csv", readable_part(&first));
+        let plain_name = format!("{plain_stem}{plain_first}.csv");
+        let cut = (!table.is_whole()).then(|| Cut { table: table.name.clone(), shown, all });
+        files.push(File { name, plain_name, kind: CSV, content: render::csv(table, document)?, cut, whole: None });
     }
     Ok(files)
 }
 
-/// Names the attachments that are cut, and says where the report's files are; empty if none is cut.
+/// Names the attachments that are cut, and says where all rows are; empty if none is cut.
 fn cut_note(attached: &[File], stored: &StoredDocument, messages: Messages) -> Vec<String> {
     let StoredDocument { host, folder, .. } = stored;
-    let mut note: Vec<String> = attached.iter().filter_map(|file| file.cut.clone()).collect();
-    if !note.is_empty() {
+    let whole = |cut: &Cut| attached.iter().find(|file| file.whole.as_ref() == Some(&cut.table));
+    let (mut note, mut lacks_rows) = (Vec::new(), false);
+    for (file, cut) in attached.iter().filter_map(|file| Some((file, file.cut.as_ref()?))) {
+        let (name, shown, all) = (file.name.as_str(), cut.shown, cut.all);
+        note.push(match whole(cut) {
+            Some(whole) => {
+                let whole = whole.name.as_str();
+                messages.text("attachment-whole", args![file = name, shown = shown, all = all, whole = whole])
+            }
+            None => messages.text("attachment-cut", args![file = name, shown = shown, all = all]),
+        });
+        lacks_rows |= whole(cut).is_none();
+    }
+    if lacks_rows {
         note.push(messages.text("report-files", args![host = host, folder = folder]));
     }
     note

@@ -7,6 +7,7 @@
 mod message;
 mod outbox;
 mod transport;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

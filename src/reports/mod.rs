@@ -10,6 +10,7 @@
 pub mod arrears;
 mod bridges;
 mod calendar;
+mod exceptions;
 pub mod expiry;
 mod files;
 pub mod missing;

@@ -155,6 +155,7 @@ async fn single_entries(snapshot: &Transaction<'_>, period: &Period, scope: &Sco
     .await?;
     let in_file = file.is_some_and(RowsFile::finish);
     if all > shown.len() as u64 {
+        table = table.whole_file(if in_file { FILE } else { "" });
         table = table.note(document::cut_note(shown.len(), all, in_file.then_some(FILE), messages));
     }
     Ok(table.rows_in_all(all).rows(&shown).build())

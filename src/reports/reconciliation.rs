@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 
 use super::Error;
 use super::bridges;
+use super::exceptions::Words;
 use super::pipeline::{Report, Scope};
 use super::roll_forward::{ReportedDays, ends_month, month_begin, of_day};
 use super::rows_file::RowsFile;
@@ -18,10 +19,7 @@ use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, Roll
 use crate::config::PointKind;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
-use crate::numbers::grouped;
-use crate::proof::{
-    self, Finding, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings,
-};
+use crate::proof::{self, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings};
 use crate::requests::{self, NotPosted, State};
 use crate::time::Zone;
 
@@ -83,7 +81,7 @@ impl Report for ReconciliationReport<'_> {
         Ok(Facts {
             proof: Proof { findings: standing, new, resolved, ..self.proof.clone() },
             open: open_exceptions(client, scope, standing, messages).await?,
-            resolved: resolved_exceptions(client, scope.run, resolved, messages).await?,
+            resolved: resolved_exceptions(client, scope, resolved, messages).await?,
             not_posted: requests_not_posted(client, scope, messages).await?,
             reported: load_reported_days(client, self.books, scope).await?,
             closed: books::load_closed_months(client).await?.into_keys().next_back(),
@@ -98,6 +96,7 @@ impl Report for ReconciliationReport<'_> {
         let closed = closed.map_or_else(|| messages.label("none"), |month| messages.month(month));
         summary.push(Fact { label: messages.label("last-closed-month"), value: closed.into() });
         let mut sections = vec![Section::Table(open.clone()), Section::Table(resolved.clone())];
+        sections.extend(not_examined(proof, self.full_until, zone, messages));
         sections.extend(not_posted.clone().map(Section::Table));
         sections.extend(roll_forward_sections(reported, books, scope, messages));
         sections.extend(promotional_points(books, scope, messages).map(Section::Table));
@@ -186,15 +185,25 @@ fn summary(
     facts.into_iter().map(|(label, value)| Fact { label: messages.label(label), value }).collect()
 }
 
+/// What a proof of changes leaves to the next full one. None for a full proof.
+fn not_examined(proof: &Proof, full_until: Option<DateTime<Utc>>, zone: Zone, messages: Messages) -> Option<Section> {
+    let since = proof.since.filter(|_| !proof.full)?;
+    let moment = |at: DateTime<Utc>| messages.moment(at.with_timezone(&zone).naive_local());
+    let last = full_until.map_or_else(|| messages.label("last-full-reconciliation-never"), moment);
+    let text = messages.text("not-examined-text", args![from = moment(since), last = last]);
+    Some(Section::Text { title: messages.label("not-examined"), paragraphs: vec![text] })
+}
+
 /// Reads all findings that stand, one by one: the document holds the first ones, and a file all if there are more.
 async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, messages: Messages) -> Result<Table, Error> {
+    let words = Words::new(scope.config);
     let table = TableBuilder::new(messages, "findings", messages.label("open-exceptions"))
         .if_empty(messages.label("no-exceptions"))
         .rows_in_body(ROWS_IN_BODY)
         .rows_in_all(count)
-        .column("exception", Kind::Text, move |recorded: &RecordedFinding| sentence(&recorded.finding, messages))
-        .column("next-step", Kind::Text, move |recorded| next_step(&recorded.finding, messages));
-    let mut table = finding_columns(table, messages).column("status", Kind::Text, move |recorded| {
+        .column("exception", Kind::Text, move |recorded: &RecordedFinding| words.sentence(&recorded.finding))
+        .column("next-step", Kind::Text, move |recorded| words.next_step(&recorded.finding));
+    let mut table = finding_columns(table, words, messages).column("status", Kind::Text, move |recorded| {
         if recorded.new { messages.label("status-new") } else { messages.label("status-open") }
     });
     let is_cut = count > MOST_OPEN as u64;
@@ -216,19 +225,26 @@ async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, message
     if is_cut {
         let path = folder.filter(|_| in_file).map(|folder| folder.join(FILE).display().to_string());
         let place = path.unwrap_or_else(|| messages.text("in-database-table", args![table = "pointsd.findings"]));
+        table = table.whole_file(if in_file { FILE } else { "" });
         table = table.note(messages.text("only-the-first", args![shown = MOST_OPEN, all = count, place = place]));
     }
     Ok(table.build())
 }
 
-async fn resolved_exceptions(client: &Client, run: i64, count: u64, messages: Messages) -> Result<Table, Error> {
+async fn resolved_exceptions(
+    client: &Client,
+    scope: &Scope<'_>,
+    count: u64,
+    messages: Messages,
+) -> Result<Table, Error> {
+    let words = Words::new(scope.config);
     let table = TableBuilder::new(messages, "resolved", messages.label("resolved-exceptions"))
         .rows_in_body(ROWS_IN_BODY)
         .rows_in_all(count)
-        .column("exception", Kind::Text, move |recorded: &RecordedFinding| sentence(&recorded.finding, messages));
+        .column("exception", Kind::Text, move |recorded: &RecordedFinding| words.sentence(&recorded.finding));
     let found: Vec<RecordedFinding> =
-        load_resolved_findings(client, run).await?.take(MOST_RESOLVED).try_collect().await?;
-    Ok(finding_columns(table, messages).rows(&found).build())
+        load_resolved_findings(client, scope.run).await?.take(MOST_RESOLVED).try_collect().await?;
+    Ok(finding_columns(table, words, messages).rows(&found).build())
 }
 
 /// The requests of the queue that the ledger refused, or that failed for good, since the last report. None if there are none.
@@ -254,7 +270,11 @@ async fn requests_not_posted(client: &Client, scope: &Scope<'_>, messages: Messa
 }
 
 /// The columns that open and resolved exceptions have in common.
-fn finding_columns(table: TableBuilder<'_, RecordedFinding>, messages: Messages) -> TableBuilder<'_, RecordedFinding> {
+fn finding_columns<'a>(
+    table: TableBuilder<'a, RecordedFinding>,
+    words: Words<'a>,
+    messages: Messages,
+) -> TableBuilder<'a, RecordedFinding> {
     table
         .column("account", Kind::Identifier, move |recorded| match recorded.finding.user {
             Some(user) => user.to_string(),
@@ -263,85 +283,11 @@ fn finding_columns(table: TableBuilder<'_, RecordedFinding>, messages: Messages)
         .column("batch", Kind::Number, |recorded| recorded.finding.batch)
         .column("entry", Kind::Number, |recorded| recorded.finding.seq)
         .column("points-difference", Kind::Number, |recorded| recorded.finding.points)
-        .column("expected", Kind::Text, move |recorded| values(&recorded.finding, messages).0)
-        .column("found", Kind::Text, move |recorded| values(&recorded.finding, messages).1)
+        .column("expected", Kind::Text, move |recorded| words.values(&recorded.finding).0)
+        .column("found", Kind::Text, move |recorded| words.values(&recorded.finding).1)
         .column("failed-check", Kind::Identifier, |recorded| recorded.finding.rule.clone())
         .column("found-since", Kind::Instant, |recorded| recorded.since)
         .column("found-by-run", Kind::Number, |recorded| recorded.since_run)
-}
-
-/// What is wrong, where, and by how many points. A rule without a sentence, such as one of an older version, is named.
-fn sentence(finding: &Finding, messages: Messages) -> String {
-    let Finding { rule, user, batch, seq, points, .. } = finding;
-    let account = user.map_or_else(|| messages.label("all-accounts"), |user| user.to_string());
-    let points = points.unwrap_or_default();
-    // The sentences name these two columns themselves.
-    let bare = |text: &str| {
-        let text = text.trim_start_matches("remaining ").trim_start_matches("balance_before ");
-        figures(text, messages).unwrap_or_default()
-    };
-    let arguments = args![
-        account = account.as_str(),
-        batch = batch.unwrap_or_default(),
-        entry = seq.unwrap_or_default(),
-        points = i128::from(points).abs(),
-        direction = if points > 0 { "more" } else { "fewer" },
-        expected = bare(&finding.expected),
-        found = bare(&finding.found),
-    ];
-    messages
-        .find(&format!("finding-{rule}"), arguments)
-        .unwrap_or_else(|| messages.text("finding-other", args![account = account, check = rule]))
-}
-
-fn next_step(finding: &Finding, messages: Messages) -> String {
-    match (finding.user, finding.rule.as_str()) {
-        (Some(user), _) => messages.text("next-repair", args![account = user.to_string()]),
-        (None, "day_changed") => messages.label("next-day-changed"),
-        (None, _) => messages.label("next-reconcile"),
-    }
-}
-
-/// What a finding expected and found, as cells: a number by itself stays one. Both are empty if one of them is not figures
-/// alone. Other values stand in `pointsd repair plan` and in `pointsd.findings`, for engineers.
-fn values(finding: &Finding, messages: Messages) -> (Cell, Cell) {
-    let cell = |text: &str| match text.parse::<i64>() {
-        Ok(number) => Some(Cell::Number(number)),
-        Err(_) => figures(text, messages).map(Cell::from),
-    };
-    cell(&finding.expected).zip(cell(&finding.found)).unwrap_or((Cell::Empty, Cell::Empty))
-}
-
-/// Figures with their names in the reader's language, such as `recharged 1200, last_seq 7` or, of closed days,
-/// `2026-11-21 gift: opening 5 expired 3`. None for any other text.
-fn figures(text: &str, messages: Messages) -> Option<String> {
-    let part = |part: &str| {
-        let Some((place, columns)) = part.split_once(": ") else { return figure(part, messages) };
-        let columns: Vec<&str> = columns.split(' ').collect();
-        let columns: Option<Vec<_>> = columns.chunks(2).map(|column| figure(&column.join(" "), messages)).collect();
-        let name = place.replace(" owed", &format!(" {}", messages.label("arrears-receivable")));
-        Some(messages.text("named-value", args![name = name, value = columns?.join(" ")]))
-    };
-    let parts: Option<Vec<_>> = text.split(", ").map(part).collect();
-    Some(parts?.join(&messages.label("list-separator")))
-}
-
-/// A number with its name. A name that the catalogue does not have is a source.
-fn figure(text: &str, messages: Messages) -> Option<String> {
-    if let Some(more) = text.strip_prefix("and ").and_then(|text| text.strip_suffix(" more")) {
-        return Some(messages.text("value-and-more", args![value = more]));
-    }
-    if let Some(source) = text.strip_prefix("source ") {
-        return Some(messages.text("value-source", args![value = source]));
-    }
-    let (name, number) = text.rsplit_once(' ').unwrap_or(("", text));
-    let number = number.parse::<i128>().ok()?;
-    match name {
-        "" => Some(grouped(number)),
-        name => messages
-            .find(&format!("value-{name}"), args![value = number])
-            .or_else(|| (!name.contains(' ')).then(|| format!("{name} {}", grouped(number)))),
-    }
 }
 
 /// The open points of promotional sources at the price that the configuration gives them, if it gives one.
@@ -402,9 +348,13 @@ fn roll_forward_sections(
         return reported.sections(scope, messages);
     }
     let (title, is_late) = (messages.label("roll-forward"), books.last.is_some());
-    let note = messages.label(if is_late { "no-business-day-then" } else { "no-business-day-yet" });
-    let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
     let so_far = first_day_so_far(books, scope.config.time_zone);
+    let note = messages.label(match () {
+        () if is_late => "no-business-day-then",
+        () if so_far.rows.is_empty() => "nothing-recorded-yet",
+        () => "no-business-day-yet",
+    });
+    let mut sections = vec![Section::Text { title, paragraphs: vec![note] }];
     if !is_late && !so_far.rows.is_empty() {
         sections.extend(of_day(&so_far, scope, messages));
     }
@@ -500,76 +450,7 @@ fn checks(messages: Messages) -> Table {
 }
 
 /// The names of all rules.
-fn rules() -> impl Iterator<Item = &'static str> {
+pub(super) fn rules() -> impl Iterator<Item = &'static str> {
     let of_accounts = proof::RULES.iter().map(|rule| rule.name);
     of_accounts.chain(books::RULES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::language::Language;
-
-    const LANGUAGES: [Language; 2] = [Language::English, Language::SimplifiedChinese];
-
-    fn finding(rule: &str, expected: &str, found: &str, points: i64) -> Finding {
-        let user = (!rule.starts_with("day")).then(|| uuid::Uuid::from_u128(7));
-        let (expected, found) = (expected.to_owned(), found.to_owned());
-        Finding { rule: rule.to_owned(), user, batch: Some(1), seq: Some(1234), expected, found, points: Some(points) }
-    }
-
-    #[test]
-    fn every_rule_has_its_sentences_in_both_languages() {
-        for messages in LANGUAGES.map(Messages::new) {
-            for name in rules() {
-                assert!(messages.find(&format!("rule-{name}"), &[]).is_some(), "rule-{name}");
-                let sentence = sentence(&finding(name, "133", "188", 55), messages);
-                assert!(!sentence.contains(name), "finding-{name} is missing: {sentence}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_finding_says_what_is_wrong_by_how_many_points_and_what_to_do() {
-        let [english, chinese] = LANGUAGES.map(Messages::new);
-        let account = "00000000-0000-0000-0000-000000000007";
-        let batch = finding("batch_amount", "remaining 133", "remaining 1188", 1055);
-        let expected = "1,055 points more remain than the entries explain (1,188, expected 133)";
-        assert_eq!(sentence(&batch, english), format!("Batch 1 of account {account}: {expected}"));
-        assert_eq!(next_step(&batch, english), format!("pointsd repair plan --user {account}"));
-        let expected = "剩余积分比分录所示多 1,055 积分（实为 1,188，应为 133）";
-        assert_eq!(sentence(&batch, chinese), format!("账户 {account} 的批次 1：{expected}"));
-        let one = finding("account_balance", "-4", "-5", -1);
-        let expected = "the balance is 1 point lower than the last entry shows (-5, expected -4)";
-        assert_eq!(sentence(&one, english), format!("Account {account}: {expected}"));
-    }
-
-    #[test]
-    fn values_are_told_in_the_readers_language() {
-        let [english, chinese] = LANGUAGES.map(Messages::new);
-        let told = |expected: &str, found: &str, messages| values(&finding("any", expected, found, 0), messages);
-        let texts = |expected: &str, found: &str| (Cell::from(expected), Cell::from(found));
-        let totals = ("recharged 1200, last_seq 7", "recharged 1300, last_seq 8");
-        let issued = texts("issued 1,200, last entry 7", "issued 1,300, last entry 8");
-        assert_eq!(told(totals.0, totals.1, english), issued);
-        let issued = texts("发放 1,200、最后分录号 7", "发放 1,300、最后分录号 8");
-        assert_eq!(told(totals.0, totals.1, chinese), issued);
-        let sources = texts("gift 1,200, wxpay -3, and 2 more", "gift 1,200, arrears -3, and 2 more");
-        assert_eq!(told("gift 1200, wxpay -3, and 2 more", "gift 1200, owed -3, and 2 more", english), sources);
-        let days = ("2026-11-21 gift: opening 5 expired 3, 2026-11-22 owed: settled 9", "2026-11-21 gift: opening 6");
-        let told_of_days =
-            texts("2026-11-21 gift：期初 5 过期 3、2026-11-22 欠费积分（应收）：抵扣欠费 9", "2026-11-21 gift：期初 6");
-        assert_eq!(told(days.0, days.1, chinese), told_of_days);
-        assert_eq!(told("source card", "source gift", chinese), texts("来源 card", "来源 gift"));
-        assert_eq!(told("-151", "3", english), (Cell::Number(-151), Cell::Number(3)));
-        for words in ["no such batch", "remaining 0 to 100", "none, but 1 batches and 3 entries"] {
-            assert_eq!(told("5", words, chinese), (Cell::Empty, Cell::Empty), "{words}");
-        }
-    }
-
-    #[test]
-    fn a_rule_of_another_version_is_named() {
-        let told = sentence(&finding("of_old", "a", "b", 0), Messages::new(Language::English));
-        assert!(told.contains("of_old"), "{told}");
-    }
 }

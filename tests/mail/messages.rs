@@ -232,3 +232,44 @@ async fn a_table_that_is_cut_says_so() {
         }
     }
 }
+
+/// The complete list of a cut table comes compressed, if it fits and the report's folder is on this machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_table_comes_whole_and_compressed() {
+    let mut document = document();
+    for section in &mut document.sections {
+        if let Section::Table(table) = section {
+            (table.rows_in_all, table.whole_file) = (12_345, "all.csv".to_owned());
+        }
+    }
+    let mut random = fastrand::Rng::with_seed(1);
+    let large: String = std::iter::repeat_with(|| random.alphanumeric()).take(2_000_000).collect();
+    let http = "http: {public_url: 'https://points.example.com/books/'}\n";
+    for (content, comes) in [("User,Owes\n1,2\n", true), (large.as_str(), false)] {
+        let mail = format!("  mode: directory\n  directory: mails\n  attachments_megabytes: 1\n{http}");
+        let office = Office::new("bob@example.com", &mail).await;
+        let folder = office.config.state_dir.join("reports/2026-11-22/arrears-044500");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("all.csv"), content).unwrap();
+        let number = office.keep(&document).await;
+        let here = "UPDATE pointsd.documents SET host = $1, folder = $2";
+        let place = folder.to_str().unwrap();
+        office.client.execute(here, &[&pointsd::scheduler::host_name(), &place]).await.unwrap();
+        office.write_down(number, &document).await;
+        assert_eq!(office.round(0).await, delivered(1, 0, 0), "{:?}", office.mails().await);
+        let raw = files(&office.folder.path().join("mails"), "eml").pop().unwrap();
+        let mail = parse(&raw);
+        let whole = mail.attachments().find(|part| part.attachment_name() == Some("arrears-2026-11-22-accounts.zip"));
+        let body: String = mail.body_text(0).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(body.contains(&format!("https://points.example.com/books/reports/{number}")), "{body}");
+        assert_eq!(whole.is_some(), comes);
+        assert_eq!(body.contains("12,345 rows. arrears-2026-11-22-accounts.zip has all of them."), comes, "{body}");
+        assert_eq!(body.split_whitespace().collect::<String>().contains(place), !comes, "{body}");
+        if let Some(whole) = whole {
+            let mut zip = zip::ZipArchive::new(std::io::Cursor::new(whole.contents())).unwrap();
+            let mut read = String::new();
+            std::io::Read::read_to_string(&mut zip.by_index(0).unwrap(), &mut read).unwrap();
+            assert_eq!((zip.len(), read.as_str()), (1, content));
+        }
+    }
+}

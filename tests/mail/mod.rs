@@ -164,6 +164,7 @@ fn document() -> Document {
                 rows: vec![row(1), row(2)],
                 label: String::new(),
                 rows_in_all: 2,
+                whole_file: String::new(),
                 totals: vec![None, Some(3000)],
                 rows_in_body: 10,
                 attached_columns: 0,

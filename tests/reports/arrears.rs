@@ -82,7 +82,7 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     assert_eq!(numbers(table(&made.document, "net-balance"), 1), [75, -11, 64]);
     assert!(table(&made.document, "roll-forward").note.contains("1 more account fell into arrears and cleared them"));
     let cleared = table(&made.document, "cleared");
-    assert_eq!(cleared.rows[0][1..], [Cell::Number(25), Cell::from("points issued (gift)"), Cell::Instant(day(11))]);
+    assert_eq!(cleared.rows[0][1..], [Cell::Number(25), Cell::from("points issued (Gift)"), Cell::Instant(day(11))]);
     assert_eq!(table(&made.document, "new").rows[0][0], Cell::Text(user(3).to_string()));
     assert_complete(&made.document, false);
 

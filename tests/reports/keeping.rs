@@ -106,6 +106,7 @@ pub fn document(slot: &str) -> Document {
         rows: vec![vec![Cell::Text("6a0f".to_owned()), Cell::Number(120)]],
         label: String::new(),
         rows_in_all,
+        whole_file: String::new(),
         totals: vec![None, Some(120)],
         rows_in_body: 10,
         attached_columns: 0,

@@ -161,9 +161,14 @@ fn deferred_revenue_is_reported_and_tied_to_the_batches() {
     sql(&database, "UPDATE pointsd.batches SET paid = 2999 WHERE currency = 'CNY'");
     let made = document(&reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3).json());
     let told: Vec<String> = table(&made, "findings").rows.iter().map(|row| texts(row)[0].clone()).collect();
-    let books = "All accounts: deferred revenue differs from the roll-forward, in minor units (wxpay/CNY 1,714, expected wxpay/CNY 1,143)";
+    let books = "All accounts: deferred revenue differs from the roll-forward. Found: WeChat Pay 17.14 CNY (expected 11.43 CNY, 5.71 CNY more)";
     assert!(told.len() == 2 && told.iter().any(|told| told == books), "{told:?}");
-    assert!(told.iter().any(|told| told.ends_with("its price is not that of the issue that opened it")), "{told:?}");
+    assert!(
+        told.iter().any(|told| told.ends_with(
+            "its price is not that of the issue that opened it. Found: 29.99 CNY (expected 19.99 CNY, 10.00 CNY more)"
+        )),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -310,7 +315,9 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     let full = |more: &str, arguments: &[&str]| {
         let config = config(&folder, more);
         let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(0).json();
-        let facts = document(&answer).facts;
+        let made = document(&answer);
+        assert_eq!(not_examined(&made, "Not examined").is_none(), answer["full"] == true);
+        let facts = made.facts;
         let range = facts.iter().find(|fact| fact.label == "Scope").map(|fact| fact.value.clone()).unwrap();
         let Cell::Text(range) = range else { panic!("{range:?}") };
         assert_eq!(range.starts_with("All accounts"), answer["full"] == true, "{range}");
@@ -318,6 +325,14 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     };
     assert!(full("", &["--at", SUNDAY]));
     assert!(!full("", &["--at", WEDNESDAY]));
+    let sentences = [("Not examined", "Last full reconciliation: "), ("未核对的范围", "上次全面对账：20")];
+    let slots = ["2026-11-18T04:30:05Z", "2026-11-18T04:30:06Z"];
+    for (language, (slot, (title, last))) in ["en", "zh-CN"].into_iter().zip(slots.into_iter().zip(sentences)) {
+        let config = config(&folder, &format!("business: {{language: {language}}}\n"));
+        let made = document(&reconcile(&database, &config, &["--at", slot, "--json"]).expect(0).json());
+        let told = not_examined(&made, title).unwrap();
+        assert!(told.contains(last) && !told.contains("None yet"), "{told}");
+    }
     assert!(full("", &["--at", "2026-11-18T04:30:01Z", "--full"]));
     assert!(full("reports: {full_proof_on: wednesday}\n", &["--at", "2026-11-18T04:30:02Z"]));
     assert!(!full("reports: {full_proof_on: null}\n", &["--at", "2026-11-22T04:30:03Z"]));
@@ -346,6 +361,14 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     let explained = call(nowhere, &["jobs", "explain", "reconciliation", "--json"]).expect(0).json();
     assert_eq!(explained["full_proof_on"], "sunday");
     assert_eq!(call(nowhere, &["jobs", "explain", "expiry", "--json"]).expect(0).json().get("full_proof_on"), None);
+}
+
+/// What the report says that it did not look at.
+fn not_examined(document: &Document, heading: &str) -> Option<String> {
+    document.sections.iter().find_map(|section| match section {
+        Section::Text { title, paragraphs } if title == heading => Some(paragraphs.concat()),
+        _ => None,
+    })
 }
 
 /// A number out of range is reported with its account, and the run does not fail.

@@ -38,7 +38,7 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         Some(last) => {
             sections.push(Section::Table(roll_forward(facts, last, scope.config.time_zone, messages)));
             sections.push(Section::Table(new(&facts.new, messages)));
-            sections.push(Section::Table(cleared(&facts.cleared, messages)));
+            sections.push(Section::Table(cleared(&facts.cleared, scope, messages)));
         }
     }
     Document {
@@ -215,6 +215,7 @@ fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .note(note)
         .if_empty(messages.label("arrears-headline-none"))
         .rows_in_all(count)
+        .whole_file(if facts.in_file { ALL_ROWS } else { "" })
         .rows(&facts.owing.rows)
         .build()
 }
@@ -279,24 +280,24 @@ fn new(list: &List<ArrearsChange>, messages: Messages) -> Table {
         .build()
 }
 
-fn cleared(list: &List<ArrearsChange>, messages: Messages) -> Table {
+fn cleared(list: &List<ArrearsChange>, scope: &Scope<'_>, messages: Messages) -> Table {
     let table = TableBuilder::new(messages, "cleared", messages.label("arrears-cleared"));
     of_accounts(table, list)
         .if_empty(messages.label("arrears-cleared-none"))
         .totalled("opening", list.points, |moved| moved.opening)
-        .column("arrears-cleared-by", Kind::Text, move |moved| cleared_by(moved, messages))
+        .column("arrears-cleared-by", Kind::Text, move |moved| cleared_by(moved, scope, messages))
         .column("arrears-cleared-at", Kind::Instant, |moved| moved.cleared.as_ref().map(|cleared| cleared.at))
         .rows(&list.rows)
         .build()
 }
 
-fn cleared_by(moved: &ArrearsChange, messages: Messages) -> String {
+fn cleared_by(moved: &ArrearsChange, scope: &Scope<'_>, messages: Messages) -> String {
     match &moved.cleared {
         Some(cleared) if cleared.kind == "recharge" => {
-            messages.text("arrears-cleared-by-recharge", args![source = cleared.source.clone()])
+            messages.text("arrears-cleared-by-recharge", args![source = scope.source_label(&cleared.source)])
         }
         Some(cleared) if cleared.kind == "refund" => {
-            messages.text("arrears-cleared-by-refund", args![source = cleared.source.clone()])
+            messages.text("arrears-cleared-by-refund", args![source = scope.source_label(&cleared.source)])
         }
         Some(_) => messages.label("correction"),
         None => messages.label("arrears-cleared-by-nothing"),
