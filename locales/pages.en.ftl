@@ -53,6 +53,7 @@ page-tries-again = Attempt { $attempt } failed. The next one starts at
 page-waits-for-daemon = Waits for a daemon that continues it
 page-latest-reports = Latest reports
 page-no-reports = No report has been made yet.
+page-report-unreadable = This report was made by another version of pointsd, which alone can show it.
 page-daemons = Daemons
 page-daemon = process { $process }, version { $version }, since
 page-database = Database

@@ -53,6 +53,7 @@ page-tries-again = 第 { $attempt } 次尝试失败，下次尝试时间：
 page-waits-for-daemon = 等待守护进程继续
 page-latest-reports = 最新报告
 page-no-reports = 尚无报告。
+page-report-unreadable = 此报告由另一版本的 pointsd 生成，只能用该版本查看。
 page-daemons = 守护进程
 page-daemon = 进程 { $process }，版本 { $version }，启动于
 page-database = 数据库

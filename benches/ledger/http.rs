@@ -156,7 +156,9 @@ impl Listening {
                         // An answer ends with its JSON object.
                         let mut length = 0;
                         while !answer[..length].ends_with(b"}") {
-                            length += stream.read(&mut answer[length..]).await.unwrap();
+                            let read = stream.read(&mut answer[length..]).await.unwrap();
+                            assert!(read > 0, "the connection was closed");
+                            length += read;
                         }
                         latencies.push(began.elapsed().as_secs_f64());
                         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));

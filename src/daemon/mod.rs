@@ -203,8 +203,9 @@ async fn host(
             Err(error) => {
                 outside.pulse.beat(match &error {
                     scheduler::Error::ReadOnly => Readiness::ReadOnly,
+                    scheduler::Error::Connection(_) => Readiness::Not(DATABASE_AWAY),
                     error if error.is_transient() => Readiness::Not(DATABASE_AWAY),
-                    _ => Readiness::Not("the schedule stands still; the log says why"),
+                    _ => Readiness::Stalled,
                 });
                 if error.is_transient() {
                     status.database_is_away(&error);

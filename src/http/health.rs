@@ -32,7 +32,9 @@ pub enum Readiness {
     Ready,
     /// The database can be read and not written.
     ReadOnly,
-    /// It does not, for this reason.
+    /// No slot is begun, for a reason that the log has. Calls are answered.
+    Stalled,
+    /// It does nothing, for this reason.
     Not(&'static str),
 }
 
@@ -80,6 +82,7 @@ pub(super) async fn readyz(State(server): State<Server>) -> (StatusCode, String)
     let not_ready = match server.pulse().readiness() {
         Readiness::Ready => None,
         Readiness::ReadOnly => Some(READ_ONLY),
+        Readiness::Stalled => Some("the schedule stands still; the log says why"),
         Readiness::Not(why) => Some(why),
     };
     match stops.or(hangs).or(not_ready) {

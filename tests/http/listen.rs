@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use super::{Site, agent, answer, exchange};
-use crate::program::{call, eventually, run};
+use crate::program::{call, eventually, run, wait};
 use crate::support::user;
 
 #[test]
@@ -302,6 +302,26 @@ fn a_stop_loses_no_reply_that_was_committed() {
     site.stopped();
     let rows = call(&site.url, &["export", "entries", "--json"]).expect(0).jsons();
     assert_eq!(rows.len(), 20);
+}
+
+#[test]
+fn a_schedule_that_stands_still_holds_up_no_call() {
+    let site = Site::start();
+    let rename = |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE pointsd.{from} RENAME TO {to}");
+        wait(async { site.database.client().await.batch_execute(&sql).await.unwrap() });
+        // Wakes the loop.
+        site.signal(Signal::SIGHUP);
+    };
+    rename("jobs", "jobs_elsewhere");
+    let told =
+        eventually("the schedule stands still", || Some(site.get("/readyz")).filter(|ready| ready.status == 503));
+    assert!(told.body.starts_with("the schedule stands still"), "{told:?}");
+    let posting = json!({ "op": "recharge", "user": user(1), "points": 1, "source": "gift", "order_id": 1 });
+    assert_eq!(site.post("application/json", posting.to_string()).status, 200);
+    assert_eq!(site.get(&format!("/v1/accounts/{}/balance", user(1))).json()["balance"], 1);
+    rename("jobs_elsewhere", "jobs");
+    eventually("the daemon is ready again", || (site.get("/readyz").status == 200).then_some(()));
 }
 
 #[test]

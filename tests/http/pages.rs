@@ -288,6 +288,28 @@ fn an_order_is_confirmed_carried_out_and_recorded() {
 }
 
 #[test]
+fn pages_name_sources_and_ends_for_people_and_outlive_a_report_that_they_cannot_read() {
+    let site = Site::with(
+        "http: {listen: '127.0.0.1:0'}\nledger: {sources: {gift: {expires: never, label: {en: Welcome gift, zh-CN: 迎新礼}}}}\n",
+    );
+    let gift = json!({"op": "recharge", "user": user(1), "points": 5, "source": "gift", "order_id": 1});
+    assert_eq!(site.post("application/json", gift.to_string()).status, 200);
+    let mut visitor = Visitor::logged_in(&site, &site.token);
+    let account = visitor.page(&format!("/accounts/{}", user(1)));
+    assert!(account.contains(">Welcome gift</td>") && account.contains(">never</td>"), "{account}");
+    assert!(!account.contains("9999") && !account.contains("10000"), "{account}");
+    let account = visitor.page(&format!("/accounts/{}?lang=zh-CN", user(1)));
+    assert!(account.contains(">迎新礼</td>") && account.contains(">永不过期</td>"), "{account}");
+    crate::program::run(site.command(&["run", "arrears"])).expect(0);
+    crate::program::run(site.command(&["run", "expiry"])).expect(0);
+    let spoilt = "UPDATE pointsd.documents SET content = '{}' WHERE report = 'arrears'";
+    wait(async { site.database.client().await.batch_execute(spoilt).await.unwrap() });
+    let overview = visitor.page("/?lang=en");
+    assert!(overview.contains("This report was made by another version"), "{overview}");
+    assert!(overview.contains("/charts/"), "the other report is shown: {overview}");
+}
+
+#[test]
 fn a_page_that_did_not_change_is_not_sent_again() {
     let site = Site::start();
     let mut visitor = Visitor::logged_in(&site, &site.token);

@@ -1,5 +1,7 @@
 //! One account: its books, its batches, its holds and its history.
 
+use std::collections::BTreeMap;
+
 use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{Datelike as _, Utc};
 use minijinja::{Value, context};
@@ -80,12 +82,16 @@ pub(super) async fn account(
             (page.items, page.next, newer)
         }
     };
-    let today = Utc::now().with_timezone(&visitor.server.config().time_zone).date_naive();
+    let (config, language) = (visitor.server.config(), visitor.frame.messages.language());
+    let sources =
+        batches.items.iter().map(|batch| (batch.source.clone(), config.source_label(&batch.source, language)));
+    let sources: BTreeMap<String, &str> = sources.collect();
+    let today = Utc::now().with_timezone(&config.time_zone).date_naive();
     let last_month = today.with_day(1).and_then(|first| first.pred_opt()).unwrap_or(today);
     let content = context! {
         user => user.to_string(), last_month => last_month.format("%Y-%m").to_string(),
         this_month => today.format("%Y-%m").to_string(), forms => FORMS.map(Form::name),
-        balance => Value::from_serialize(balance), batches => Value::from_serialize(batches),
+        balance => Value::from_serialize(balance), sources, batches => Value::from_serialize(batches),
         first_batch => cursors.batch.is_none(), first_hold => cursors.hold.is_none(),
         holds => Value::from_serialize(holds), entries => Value::from_serialize(entries), older, newer,
     };

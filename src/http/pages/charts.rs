@@ -24,7 +24,14 @@ const KEPT: usize = 8;
 pub(in crate::http) struct Charts(Mutex<Vec<(i64, Arc<Document>)>>);
 
 /// A document without its texts and tables; None if there is no such document.
-pub(super) async fn load(server: &Server, client: &Client, number: i64) -> Result<Option<Arc<Document>>, Problem> {
+///
+/// # Errors
+/// A document that cannot be read; or where the database fails.
+pub(super) async fn load(
+    server: &Server,
+    client: &Client,
+    number: i64,
+) -> Result<Option<Arc<Document>>, reports::Error> {
     let kept = || server.charts().0.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, document)) = kept().iter().find(|(kept, _)| *kept == number) {
         return Ok(Some(Arc::clone(document)));

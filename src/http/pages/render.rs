@@ -14,6 +14,7 @@ use super::assets::{ICON, SCRIPT, STYLE};
 use super::session::cookie;
 use crate::http::Server;
 use crate::language::Language;
+use crate::ledger::NEVER;
 use crate::messages::{Argument, Messages};
 use crate::numbers::grouped;
 use crate::plain;
@@ -228,6 +229,9 @@ fn plus(value: &Value, text: String) -> String {
 fn local(state: &State, value: &Value) -> Result<(String, Option<String>), Error> {
     let Some(text) = value.as_str() else { return Ok((String::new(), None)) };
     let Ok(instant) = DateTime::parse_from_rfc3339(text) else { return Ok((text.to_owned(), None)) };
+    if instant >= NEVER {
+        return Ok((messages_of(state).label("statement-never"), None));
+    }
     let zone = state.lookup("zone").and_then(|zone| zone.as_str()?.parse::<Zone>().ok());
     let zone = zone.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "the page has no zone"))?;
     let shown = instant.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S").to_string();
