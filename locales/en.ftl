@@ -561,6 +561,18 @@ report-link = This report on the status page: { $url }
 report-files = The files of this report are on { $host } in the folder { $folder }. If one of them has all rows, the note above the table names it.
 not-attached = Not attached, because attachments are limited to { $limit } MB in total: { $files }. All files of this report are on { $host } in the folder { $folder }.
 
+# The sheet of a workbook that checks sums.
+cross-foot = Cross-foot
+cross-foot-parts = Sum of parts
+cross-foot-shown = Figure
+cross-foot-difference = Difference
+cross-foot-result = Result
+cross-foot-ok = OK
+cross-foot-differs = Difference
+cross-foot-rows = { $table }: each row adds up to its { $column }
+cross-foot-lines = { $table }, { $column }: the lines add up to the last one
+cross-foot-same = { $table }, { $column } = { $other }, { $title }
+
 # The names of sheets and attachments.
 table-findings = Open exceptions
 table-resolved = Resolved exceptions

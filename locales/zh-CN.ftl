@@ -503,6 +503,18 @@ report-link = 在状态页查看本报告：{ $url }
 report-files = 本报告的文件位于主机 { $host } 的文件夹 { $folder }。如其中有包含全部行的文件，表格上方的说明会注明。
 not-attached = 附件合计上限为 { $limit } MB，以下文件未随邮件附上：{ $files }。本报告的全部文件位于主机 { $host } 的文件夹 { $folder }。
 
+# 工作簿中核对合计的工作表。
+cross-foot = 勾稽核对
+cross-foot-parts = 各项合计
+cross-foot-shown = 列示数
+cross-foot-difference = 差额
+cross-foot-result = 结果
+cross-foot-ok = 相符
+cross-foot-differs = 不符
+cross-foot-rows = { $table }：每行各项之和等于“{ $column }”
+cross-foot-lines = { $table }“{ $column }”：各行之和等于末行
+cross-foot-same = { $table }“{ $column }”等于{ $other }“{ $title }”
+
 # 工作表与附件的名称。
 table-findings = 未消除的差异
 table-resolved = 已消除的差异

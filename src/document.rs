@@ -124,6 +124,36 @@ pub struct Table {
     pub attached_columns: usize,
     /// The sentence shown in place of rows when there are none. If it is empty, the table is left out.
     pub if_empty: String,
+    /// How its figures add up: a workbook checks it.
+    #[serde(default)]
+    pub sums: Vec<Sum>,
+}
+
+/// How figures of a table add up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sum {
+    /// In each row, the columns `parts` add up to the column `sum`.
+    Across {
+        /// Places of columns.
+        parts: Vec<usize>,
+        /// The place of a column.
+        sum: usize,
+    },
+    /// In this column, the rows before the last one add up to the last one.
+    Down {
+        /// The place of a column.
+        column: usize,
+    },
+    /// The figure at the end of this column, which is its total or its last row, is that of another table.
+    Same {
+        /// The place of a column.
+        column: usize,
+        /// The name of the other table.
+        table: String,
+        /// The title of its column.
+        title: String,
+    },
 }
 
 impl Table {
@@ -189,6 +219,7 @@ impl<'a, R> TableBuilder<'a, R> {
             rows_in_body: usize::MAX,
             attached_columns: 0,
             if_empty: String::new(),
+            sums: Vec::new(),
         };
         TableBuilder { messages, table, columns: Vec::new() }
     }
@@ -268,6 +299,36 @@ impl<'a, R> TableBuilder<'a, R> {
         self.table.columns.push(Column { title: self.messages.label(title), kind });
         self.columns.push(ColumnOf { cell: Box::new(move |record| cell(record).into()), total });
         self
+    }
+
+    /// Says that in each row the columns with these titles add up to another one. A title without a column is left out.
+    pub fn adds_up_to(mut self, sum: &str, parts: &[&str]) -> Self {
+        let parts = parts.iter().filter_map(|part| self.place(part)).collect();
+        if let Some(sum) = self.place(sum) {
+            self.table.sums.push(Sum::Across { parts, sum });
+        }
+        self
+    }
+
+    /// Says that the rows before the last one add up to it, in each column of numbers.
+    pub fn ends_with_its_sum(mut self) -> Self {
+        let numbers = self.table.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Number);
+        self.table.sums.extend(numbers.map(|(column, _)| Sum::Down { column }));
+        self
+    }
+
+    /// Says that the total or the last row of a column is that of a column of another table.
+    pub fn same_as(mut self, title: &str, table: &str, other: &str) -> Self {
+        if let Some(column) = self.place(title) {
+            let title = self.messages.label(other);
+            self.table.sums.push(Sum::Same { column, table: table.to_owned(), title });
+        }
+        self
+    }
+
+    fn place(&self, title: &str) -> Option<usize> {
+        let title = self.messages.label(title);
+        self.table.columns.iter().position(|column| column.title == title)
     }
 
     /// The columns so far.
@@ -360,6 +421,13 @@ pub enum Cell {
         amount: i64,
         /// How many of its digits the minor unit takes.
         digits: u16,
+    },
+    /// A share, shown as a percentage; in a column of numbers.
+    Share {
+        /// The part.
+        part: i64,
+        /// What it is a part of; not zero.
+        whole: i64,
     },
     /// A day.
     Date(NaiveDate),

@@ -69,11 +69,16 @@ const WIDTH: i128 = PICTURE_WIDTH as i128 * 10;
 const HEIGHT: i128 = PICTURE_HEIGHT as i128 * 10;
 /// Readable on a phone, which shows the chart at half its size.
 const TEXT: i128 = 140;
-/// The sizes of the labels below the bars, in turn until they fit. At the smallest they are cut or left out.
-const LABELS: [i128; 3] = [135, 120, SMALLEST_LABELS];
+/// The most bars that lie below each other, each with its whole label. More bars are a scale and stand beside each other.
+const MOST_LYING: usize = 12;
+/// The sizes of labels, in turn until they fit. At the smallest they are cut or left out.
+const LABELS: [i128; 4] = [165, 140, 120, SMALLEST_LABELS];
 const SMALLEST_LABELS: i128 = 100;
-const LINES: usize = 3;
+/// The room for labels below bars that stand: three lines of the largest.
+const LABELS_BELOW: i128 = 3 * 135 * 12 / 10;
 const WIDEST_BAR: i128 = 720;
+/// The least length of a bar that is not zero.
+const SHORTEST_BAR: i128 = 40;
 
 // Blue and orange differ for every kind of colour blindness, and in grey, where orange is lighter.
 const LEVEL: &str = "#3f4a5a";
@@ -96,24 +101,6 @@ fn svg(chart: &Chart, locale: Locale) -> String {
     let shapes = shapes(chart, locale);
     let lowest = shapes.iter().map(|bar| bar.from.min(bar.to)).min().unwrap_or(0).min(0);
     let highest = shapes.iter().map(|bar| bar.from.max(bar.to)).max().unwrap_or(0).max(0);
-    let ticks = ticks(lowest, highest);
-    let (bottom_value, top_value) = match (ticks.first(), ticks.last()) {
-        (Some(first), Some(last)) if first < last => (*first, *last),
-        _ => (0, 1),
-    };
-
-    let tick_width = ticks.iter().map(|tick| width(&locale.short(*tick), TEXT)).max().unwrap_or(0);
-    let (left, right) = (tick_width + 160, WIDTH - 40);
-    let count = i128::try_from(shapes.len()).unwrap_or(i128::MAX).max(1);
-    let slot = (right - left) / count;
-    let labels = Labels::new(chart, slot);
-    let top = 260;
-    // Numbers of bars that go down stand below them, above the labels.
-    let below = if lowest < 0 { 200 } else { 40 };
-    let bottom = HEIGHT - labels.height() - below - 110;
-    let y = |value: i128| top + (top_value - value) * (bottom - top) / (top_value - bottom_value);
-    let centre = |place: usize| left + (right - left) * (2 * place as i128 + 1) / (2 * count);
-
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
          font-family=\"{FAMILY}\" shape-rendering=\"crispEdges\"><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" \
@@ -121,27 +108,91 @@ fn svg(chart: &Chart, locale: Locale) -> String {
         PICTURE_WIDTH * 2,
         PICTURE_HEIGHT * 2
     );
+    if shapes.len() <= MOST_LYING {
+        lying(&mut out, chart, &shapes, (lowest, highest));
+    } else {
+        standing(&mut out, chart, &shapes, (lowest, highest), locale);
+    }
+    out.push_str("</svg>");
+    out
+}
+
+/// Bars below each other, from left to right, with their labels before them and their numbers behind them.
+fn lying(out: &mut String, chart: &Chart, shapes: &[Shape], (lowest, highest): (i128, i128)) {
+    let count = i128::try_from(shapes.len()).unwrap_or(i128::MAX).max(1);
+    let row = ((HEIGHT - 200) / count).min(600);
+    let top = (HEIGHT - row * count) / 2;
+    let labels = Labels::whole(chart, 2300, row * 9 / 10).unwrap_or_else(|| Labels::cut(chart, 2300, row * 9 / 10));
+    let values: Vec<&String> = {
+        let of = |form: usize| shapes.iter().filter_map(|shape| shape.value.get(form)).collect::<Vec<_>>();
+        let full = of(0);
+        if full.iter().all(|value| width(value, TEXT) <= 1500) { full } else { of(1) }
+    };
+    let left = labels.width() + 200;
+    let right = WIDTH - 200 - values.iter().map(|value| width(value, TEXT)).max().unwrap_or(0);
+    let x = |value: i128| left + (value - lowest) * (right - left) / (highest - lowest).max(1);
+    let centre = |place: usize| top + row * place as i128 + row / 2;
+    let thickness = (row * 6 / 10).min(300);
+    line(out, (x(0), top), (x(0), top + row * count), AXIS);
+    for (place, shape) in shapes.iter().enumerate() {
+        let (low, high) = (x(shape.from.min(shape.to)), x(shape.from.max(shape.to)));
+        let length = if shape.from == shape.to { 0 } else { (high - low).max(SHORTEST_BAR) };
+        // On the side of its start that it belongs to, except at the edge.
+        let low = if shape.to < shape.from { (high - length).max(left) } else { low };
+        if length > 0 {
+            bar(out, (low, centre(place) - thickness / 2), (length, thickness), shape.colour);
+        }
+        if chart.form == Form::Waterfall && place + 1 < shapes.len() {
+            let end = x(shape.to);
+            line(out, (end, centre(place) + thickness / 2), (end, centre(place + 1) - thickness / 2), AXIS);
+        }
+        let value = values.get(place).map_or("", |value| value.as_str());
+        text(out, ((low + length).max(high) + 60, centre(place) + TEXT / 3), TEXT, "start", value);
+    }
+    for (place, lines) in labels.lines.iter().enumerate() {
+        let height = labels.size * 12 / 10;
+        let first = centre(place) + labels.size / 3 - height * (lines.len() as i128 - 1) / 2;
+        for (line, words) in lines.iter().enumerate() {
+            text(out, (left - 100, first + height * line as i128), labels.size, "end", words);
+        }
+    }
+}
+
+/// Bars beside each other, from the bottom to the top, with an axis.
+fn standing(out: &mut String, chart: &Chart, shapes: &[Shape], (lowest, highest): (i128, i128), locale: Locale) {
+    let ticks = ticks(lowest, highest);
+    let (bottom_value, top_value) = match (ticks.first(), ticks.last()) {
+        (Some(first), Some(last)) if first < last => (*first, *last),
+        _ => (0, 1),
+    };
+    let tick_width = ticks.iter().map(|tick| width(&locale.short(*tick), TEXT)).max().unwrap_or(0);
+    let (left, right) = (tick_width + 160, WIDTH - 40);
+    let count = i128::try_from(shapes.len()).unwrap_or(i128::MAX).max(1);
+    let slot = (right - left) / count;
+    let labels = Labels::whole(chart, slot - 20, LABELS_BELOW).unwrap_or_else(|| Labels::some(chart, slot));
+    let top = 260;
+    // Numbers of bars that go down stand below them, above the labels.
+    let below = if lowest < 0 { 200 } else { 40 };
+    let bottom = HEIGHT - labels.height() - below - 110;
+    let y = |value: i128| top + (top_value - value) * (bottom - top) / (top_value - bottom_value);
+    let centre = |place: usize| left + (right - left) * (2 * place as i128 + 1) / (2 * count);
     for tick in &ticks {
-        line(&mut out, (left - 40, y(*tick)), (right, y(*tick)), if *tick == 0 { AXIS } else { GRID });
-        text(&mut out, (left - 80, y(*tick) + 50), TEXT, "end", &minus(locale.short(*tick)));
+        line(out, (left - 40, y(*tick)), (right, y(*tick)), if *tick == 0 { AXIS } else { GRID });
+        text(out, (left - 80, y(*tick) + 50), TEXT, "end", &minus(locale.short(*tick)));
     }
     let thickness = (slot * 7 / 10).clamp(10, WIDEST_BAR);
     for (place, (shape, next)) in shapes.iter().zip(shapes.iter().skip(1).map(Some).chain([None])).enumerate() {
         let (x, high, low) = (centre(place) - thickness / 2, y(shape.from.max(shape.to)), y(shape.from.min(shape.to)));
         if shape.from != shape.to {
-            // Even a very small number gets a visible bar, on the correct side of its start.
-            let height = (low - high).max(15);
+            // On the correct side of its start.
+            let height = (low - high).max(SHORTEST_BAR);
             let high = if shape.to > shape.from { low - height } else { high };
-            let colour = shape.colour;
-            let _ = write!(
-                out,
-                "<rect x=\"{x}\" y=\"{high}\" width=\"{thickness}\" height=\"{height}\" fill=\"{colour}\"/>"
-            );
+            bar(out, (x, high), (thickness, height), shape.colour);
         }
         if let (Form::Waterfall, Some(_)) = (chart.form, next) {
             // From the end of the bar. A bar of zero is not drawn, so its line starts where the bar would begin.
             let start = if shape.from == shape.to { x } else { x + thickness };
-            line(&mut out, (start, y(shape.to)), (centre(place + 1) - thickness / 2, y(shape.to)), AXIS);
+            line(out, (start, y(shape.to)), (centre(place + 1) - thickness / 2, y(shape.to)), AXIS);
         }
     }
     // The full numbers if all of them fit, else the short ones, else none: the axis has numbers, too.
@@ -153,16 +204,14 @@ fn svg(chart: &Chart, locale: Locale) -> String {
         let Some(value) = form.and_then(|form| shape.value.get(form)) else { continue };
         let under = shape.to < 0 && shape.from <= 0 && shape.to < shape.from;
         let at = if under { y(shape.to) + 150 } else { y(shape.from.max(shape.to)) - 50 };
-        text(&mut out, (centre(place), at), TEXT, "middle", value);
+        text(out, (centre(place), at), TEXT, "middle", value);
     }
     for (place, lines) in labels.lines.iter().enumerate() {
         for (line, words) in lines.iter().enumerate() {
             let at = bottom + below + labels.size * (line as i128 + 1) * 12 / 10;
-            text(&mut out, (centre(place), at), labels.size, "middle", words);
+            text(out, (centre(place), at), labels.size, "middle", words);
         }
     }
-    out.push_str("</svg>");
-    out
 }
 
 fn shapes(chart: &Chart, locale: Locale) -> Vec<Shape> {
@@ -209,7 +258,7 @@ fn ticks(lowest: i128, highest: i128) -> Vec<i128> {
     (first..=last).map(|multiple| multiple * step).collect()
 }
 
-/// The labels below the bars.
+/// The labels of the bars.
 struct Labels {
     /// The lines of each label; empty if the label is left out.
     lines: Vec<Vec<String>>,
@@ -217,40 +266,52 @@ struct Labels {
 }
 
 impl Labels {
-    fn new(chart: &Chart, slot: i128) -> Labels {
+    /// All labels whole, as large as they fit into this room; None if they do not.
+    fn whole(chart: &Chart, wide: i128, high: i128) -> Option<Labels> {
         let labels: Vec<String> = chart.bars.iter().map(|bar| clean(&bar.label)).collect();
-        for size in LABELS {
-            let columns = columns(slot - 20, size);
+        LABELS.into_iter().find_map(|size| {
+            let columns = columns(wide, size);
             let lines: Vec<Vec<String>> = labels.iter().map(|label| wrap(label, columns)).collect();
             let whole = |line: &String| line.width() <= columns;
-            if lines.iter().all(|lines| lines.len() <= LINES && lines.iter().all(whole)) {
-                return Labels { lines, size };
-            }
-        }
-        // Many bars form a scale, so labels may be left out. With few bars each label counts, so labels are cut.
+            let labels = Labels { lines, size };
+            (labels.height() <= high && labels.lines.iter().flatten().all(whole)).then_some(labels)
+        })
+    }
+
+    /// As many labels as fit beside each other: those of a scale.
+    fn some(chart: &Chart, slot: i128) -> Labels {
         let size = SMALLEST_LABELS;
-        if labels.len() > 12 {
-            let widest = labels.iter().map(|label| width(label, size)).max().unwrap_or(0);
-            let stride = usize::try_from((widest + 100) / slot.max(1) + 1).unwrap_or(usize::MAX);
-            let lines = labels.into_iter().enumerate();
-            let lines = lines.map(|(place, label)| if place.is_multiple_of(stride) { vec![label] } else { vec![] });
-            return Labels { lines: lines.collect(), size };
-        }
-        let columns = columns(slot - 40, size);
-        let cut = |label: &String| {
-            let mut lines = wrap(label, columns);
-            let more = lines.len() > LINES;
-            lines.truncate(LINES);
+        let labels: Vec<String> = chart.bars.iter().map(|bar| clean(&bar.label)).collect();
+        let widest = labels.iter().map(|label| width(label, size)).max().unwrap_or(0);
+        let stride = usize::try_from((widest + 100) / slot.max(1) + 1).unwrap_or(usize::MAX);
+        let lines = labels.into_iter().enumerate();
+        let lines = lines.map(|(place, label)| if place.is_multiple_of(stride) { vec![label] } else { vec![] });
+        Labels { lines: lines.collect(), size }
+    }
+
+    /// Labels that are cut to this room.
+    fn cut(chart: &Chart, wide: i128, high: i128) -> Labels {
+        let size = SMALLEST_LABELS;
+        let columns = columns(wide, size);
+        let most = usize::try_from(high / (size * 12 / 10)).unwrap_or(1).max(1);
+        let cut = |label: String| {
+            let mut lines = wrap(&label, columns);
+            let more = lines.len() > most;
+            lines.truncate(most);
             let last = lines.len().saturating_sub(1);
             let lines = lines.into_iter().enumerate();
             lines.map(|(place, line)| shortened(&line, columns, more && place == last)).collect()
         };
-        Labels { lines: labels.iter().map(cut).collect(), size }
+        Labels { lines: chart.bars.iter().map(|bar| cut(clean(&bar.label))).collect(), size }
     }
 
     fn height(&self) -> i128 {
         let most = self.lines.iter().map(Vec::len).max().unwrap_or(0);
         self.size * most as i128 * 12 / 10
+    }
+
+    fn width(&self) -> i128 {
+        self.lines.iter().flatten().map(|line| width(line, self.size)).max().unwrap_or(0)
     }
 }
 
@@ -278,6 +339,10 @@ fn columns(width: i128, size: i128) -> usize {
     usize::try_from(width * 100 / (size * 56)).unwrap_or(0).max(1)
 }
 
+fn bar(out: &mut String, (x, y): (i128, i128), (width, height): (i128, i128), colour: &str) {
+    let _ = write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{colour}\"/>");
+}
+
 fn line(out: &mut String, from: (i128, i128), to: (i128, i128), colour: &str) {
     let ((x1, y1), (x2, y2)) = (from, to);
     let _ =
@@ -290,4 +355,34 @@ fn text(out: &mut String, (x, y): (i128, i128), size: i128, anchor: &str, words:
         "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{INK}\">{}</text>",
         words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Bar;
+    use crate::language::Language;
+    use crate::messages::Messages;
+    use crate::time::Zone;
+
+    #[test]
+    fn labels_are_whole_and_a_small_bar_is_visible() {
+        let labels =
+            ["opening", "issued", "refunded", "used", "voided", "expired", "restored", "corrections", "closing"];
+        for language in [Language::English, Language::SimplifiedChinese] {
+            let messages = Messages::new(language);
+            let values = [18_204_311, 15_183_410, 6_632, -7_165_488, -1, -5_446_166, 1, 0, 20_782_699];
+            let bars = labels.iter().zip(values).map(|(label, value)| Bar { label: messages.label(label), value });
+            let (name, title, description) = (String::new(), String::new(), String::new());
+            let chart = Chart { name, title, description, form: Form::Waterfall, bars: bars.collect() };
+            let svg = svg(&chart, Locale { messages, zone: Zone::UTC });
+            for label in labels {
+                assert!(svg.contains(&format!(">{}</text>", messages.label(label))), "{label}: {svg}");
+            }
+            // One for each value but zero, beside the background.
+            let bars: Vec<&str> = svg.split("<rect x").skip(1).collect();
+            assert_eq!(bars.len(), 8);
+            assert_eq!(bars.iter().filter(|bar| bar.contains(" width=\"40\" ")).count(), 3, "{bars:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use chrono::{Offset, SecondsFormat, TimeZone, Utc};
 
 use super::Error;
-use super::locale::Locale;
+use super::locale::{Locale, percent};
 use crate::document::{Cell, Column, Document, Table};
 use crate::numbers::decimal_of;
 use crate::plain::cell;
@@ -104,6 +104,7 @@ impl<W: Write> Lines<W> {
             Cell::Text(text) => cell(text).into_owned(),
             Cell::Number(number) => number.to_string(),
             Cell::Money { amount, digits } => decimal_of(*amount, *digits),
+            Cell::Share { part, whole } => percent(*part, *whole),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => {
                 let offset = self.zone.offset_from_utc_datetime(&instant.naive_utc()).fix();

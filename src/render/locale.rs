@@ -93,6 +93,7 @@ impl Locale {
             Cell::Text(text) => clean(text),
             Cell::Number(number) => grouped(*number),
             Cell::Money { amount, digits } => grouped_decimal(*amount, *digits),
+            Cell::Share { part, whole } => percent(*part, *whole),
             Cell::Date(day) => day.format("%Y-%m-%d").to_string(),
             Cell::Instant(instant) => self.local(*instant).format("%Y-%m-%d %H:%M").to_string(),
         }
@@ -122,7 +123,27 @@ impl Locale {
     }
 }
 
+/// A share to one decimal, rounded half up: `12.5%`.
+pub(super) fn percent(part: i64, whole: i64) -> String {
+    let (part, whole) = (i128::from(part), i128::from(whole));
+    let Some(tenths) = (part * 2000 + whole).checked_div_euclid(whole * 2) else { return String::new() };
+    let sign = if tenths < 0 { "-" } else { "" };
+    format!("{sign}{}.{}%", grouped(tenths.abs() / 10), tenths.abs() % 10)
+}
+
 /// A text from outside, made harmless.
 pub(super) fn clean(text: &str) -> String {
     plain::line(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn shares_are_rounded_to_one_decimal() {
+        let shares = [(1, 3), (2, 3), (1, 1), (0, 7), (1, 0), (1, 2000), (-1, 8)];
+        let expected = ["33.3%", "66.7%", "100.0%", "0.0%", "", "0.1%", "-12.5%"];
+        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), expected);
+    }
 }

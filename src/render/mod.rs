@@ -1,7 +1,9 @@
 //! How a document looks: as HTML and text for a mail, as XLSX and CSV for its attachments, as PNG for its charts.
 
 mod chart;
+mod checks;
 mod csv;
+mod grid;
 mod locale;
 mod page;
 mod sheet;

@@ -9,9 +9,10 @@ use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, escap
 use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
+use super::grid::{Grid, parts};
 use super::locale::{Locale, clean};
 use super::text::{self, COLUMNS};
-use crate::document::{Cell, Chart, Document, Kind, Section, Table, Tone};
+use crate::document::{Cell, Chart, Document, Section, Table, Tone};
 use crate::numbers::grouped;
 
 const HTML: (&str, &str) = ("report.html.jinja", include_str!("../../templates/report.html.jinja"));
@@ -164,15 +165,15 @@ pub(crate) fn write_escaped(
 /// So it does not push a table off a phone. A break is invisible and not copied along.
 fn breakable(text: &str, least: usize, most: usize) -> Value {
     let mut html = String::with_capacity(text.len() + text.len() / 4);
-    let mut run = 0;
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        escape(c, &mut html);
-        run = if c == ' ' { 0 } else { run + 1 };
-        let sign = !c.is_alphanumeric() && c != ' ';
-        if rest.peek().is_some_and(|next| *next != ' ') && (run >= most || run >= least && sign) {
-            html.push_str("<wbr>");
-            run = 0;
+    for (nth, word) in text.split(' ').enumerate() {
+        if nth > 0 {
+            html.push(' ');
+        }
+        for (nth, part) in parts(word, least, most).into_iter().enumerate() {
+            if nth > 0 {
+                html.push_str("<wbr>");
+            }
+            part.chars().for_each(|c| escape(c, &mut html));
         }
     }
     Value::from_safe_string(html)
@@ -243,12 +244,14 @@ enum SectionView {
         name: String,
         title: String,
         note: String,
-        columns: Vec<ColumnView>,
-        rows: Vec<Vec<String>>,
-        totals: Vec<String>,
+        #[serde(flatten)]
+        grid: Grid,
         more: String,
         if_empty: String,
+        names: usize,
+        narrow: bool,
         wide: bool,
+        turned: Option<Grid>,
         plain: String,
     },
     Chart {
@@ -259,12 +262,6 @@ enum SectionView {
         width: u32,
         height: u32,
     },
-}
-
-#[derive(Serialize)]
-struct ColumnView {
-    title: String,
-    kind: Kind,
 }
 
 impl View {
@@ -328,19 +325,20 @@ fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Op
         true => locale.more_in_file(hidden, (attached == hidden).then_some(file.as_str())),
         false => locale.more(hidden, attached),
     };
-    let row = |row: &Vec<Cell>| row.iter().map(|cell| locale.cell(cell)).collect();
+    let grid = Grid::new(table, shown, locale);
+    let fits = grid.fits_a_page();
+    let turned = grid.turned().filter(|turned| !fits && hidden == 0 && turned.fits_a_page());
     Some(SectionView::Table {
         name: table.name.clone(),
         title: clean(&table.title),
         note: clean(&table.note),
-        columns: (table.columns.iter())
-            .map(|column| ColumnView { title: clean(&column.title), kind: column.kind })
-            .collect(),
-        rows: table.rows.iter().take(shown).map(row).collect(),
-        totals: text::totals(table, locale),
         more,
         if_empty: clean(&table.if_empty),
-        wide: text::is_wide(table),
-        plain: text::table(table, shown, locale),
+        names: grid.names(),
+        narrow: grid.fits_a_phone(),
+        wide: !fits && turned.is_none(),
+        turned,
+        plain: text::table(&grid, hidden == 0, locale),
+        grid,
     })
 }

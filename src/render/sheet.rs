@@ -9,18 +9,20 @@ use unicode_width::UnicodeWidthStr;
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 
 use super::Error;
+use super::checks::Checks;
+use super::grid;
 use super::locale::{Locale, clean};
 use super::text;
 use crate::document::{Cell, Column, Document, Fact, Kind, Section, Table, Tone};
 use crate::numbers::{decimal_of, grouped};
 
 /// A sheet has 1,048,576 rows; the header, the totals and the notes need some.
-const MOST_ROWS: usize = 1_048_560;
+pub(super) const MOST_ROWS: usize = 1_048_560;
 /// Excel counts in units of UTF-16.
 const MOST_UNITS: usize = 32_767;
 const MOST_UNITS_OF_A_NAME: usize = 31;
 /// Excel's numbers are floats: beyond 2^53 not every whole number is one.
-const EXACT: u128 = 1 << 53;
+pub(super) const EXACT: u128 = 1 << 53;
 
 /// The document as a workbook: a summary, then each of its tables whole. Numbers and dates are values that formulas can use.
 ///
@@ -44,38 +46,55 @@ pub fn xlsx(document: &Document) -> Result<Vec<u8>, Error> {
         .filter_map(|section| if let Section::Table(table) = section { Some(table) } else { None })
         .collect();
     let mut names = vec![locale.messages.label("summary")];
+    let mut sheets = Vec::new();
     for table in &tables {
-        names.push(sheet_name(table.label(), &names));
+        // A table without rows is a line of the summary.
+        let name = (!table.rows.is_empty()).then(|| sheet_name(table.label(), &names));
+        names.extend(name.clone());
+        sheets.push(Sheet { table, name });
     }
-    summary(book.add_worksheet(), document, &tables, &names, locale, &formats)?;
-    for (table, name) in tables.iter().zip(names.iter().skip(1)) {
-        sheet(book.add_worksheet().set_name(name)?, table, locale, &formats)?;
+    let checks = Checks::new(&sheets, sheet_name(&locale.messages.label("cross-foot"), &names), locale);
+    summary(book.add_worksheet(), document, &sheets, &checks, locale, &formats)?;
+    for Sheet { table, name } in &sheets {
+        if let Some(name) = name {
+            sheet(book.add_worksheet().set_name(name)?, table, locale, &formats)?;
+        }
+    }
+    if !checks.is_empty() {
+        checks.write(book.add_worksheet(), &formats)?;
     }
     Ok(book.save_to_buffer()?)
 }
 
-struct Formats {
-    plain: Format,
-    number: Format,
+/// A table and the name of its sheet; none without rows.
+pub(super) struct Sheet<'a> {
+    pub table: &'a Table,
+    pub name: Option<String>,
+}
+
+pub(super) struct Formats {
+    pub plain: Format,
+    pub number: Format,
+    pub share: Format,
     date: Format,
     instant: Format,
-    header: Format,
-    header_right: Format,
+    pub header: Format,
+    pub header_right: Format,
     total: Format,
     title: Format,
     headline: Format,
     grey: Format,
     label: Format,
-    good: Format,
+    pub good: Format,
     attention: Format,
-    bad: Format,
+    pub bad: Format,
     quoted: Format,
-    number_text: Format,
+    pub number_text: Format,
     total_text: Format,
 }
 
 impl Formats {
-    fn new() -> Formats {
+    pub fn new() -> Formats {
         let plain = Format::new().set_align(FormatAlign::Top);
         let header = Format::new().set_bold().set_text_wrap().set_align(FormatAlign::Bottom);
         let header = header.set_border_bottom(FormatBorder::Medium).set_background_color(Color::RGB(0xEE_F1F5));
@@ -85,6 +104,7 @@ impl Formats {
         let right = |format: &Format| format.clone().set_align(FormatAlign::Right);
         Formats {
             number: plain.clone().set_num_format("#,##0"),
+            share: plain.clone().set_num_format("0.0%"),
             date: plain.clone().set_num_format("yyyy-mm-dd").set_align(FormatAlign::Left),
             instant: plain.clone().set_num_format("yyyy-mm-dd hh:mm").set_align(FormatAlign::Left),
             header_right: right(&header),
@@ -109,8 +129,8 @@ impl Formats {
 fn summary(
     sheet: &mut Worksheet,
     document: &Document,
-    tables: &[&Table],
-    names: &[String],
+    sheets: &[Sheet<'_>],
+    checks: &Checks,
     locale: Locale,
     formats: &Formats,
 ) -> Result<(), XlsxError> {
@@ -131,16 +151,33 @@ fn summary(
     let mut row = 4;
     for Fact { label, value } in &document.facts {
         sheet.write_string_with_format(row, 0, fitting(&clean(label)), &formats.label)?;
-        write(sheet, row, 1, value, locale, formats)?;
+        match value {
+            Cell::Text(text) => {
+                sheet.write_string_with_format(row, 1, fitting(&clean(text)), &formats.number_text)?;
+            }
+            value => write(sheet, row, 1, value, locale, formats)?,
+        }
         row += 1;
     }
     row += 1;
-    for (table, name) in tables.iter().zip(names.iter().skip(1)) {
+    if !checks.is_empty() {
+        sheet.write_string_with_format(row, 0, locale.messages.label("cross-foot"), &formats.label)?;
+        link(sheet, row, checks.sheet())?;
+        checks.write_verdict(sheet, row, 2, formats)?;
+        row += 1;
+    }
+    for Sheet { table, name } in sheets {
         let title = if table.title.is_empty() { &table.name } else { &table.title };
         sheet.write_string_with_format(row, 0, fitting(&clean(title)), &formats.label)?;
-        let link = format!("internal:'{name}'!A1");
-        sheet.write_url_with_text(row, 1, link.as_str(), name)?;
-        write(sheet, row, 2, &Cell::Number(i64::try_from(table.rows_in_all).unwrap_or(i64::MAX)), locale, formats)?;
+        match name {
+            Some(name) => link(sheet, row, name)?,
+            None => {
+                sheet.write_string_with_format(row, 1, fitting(&clean(&table.if_empty)), &formats.grey)?;
+            }
+        }
+        if name.is_some() {
+            write(sheet, row, 2, &Cell::Number(i64::try_from(table.rows_in_all).unwrap_or(i64::MAX)), locale, formats)?;
+        }
         row += 1;
     }
     for section in &document.sections {
@@ -163,11 +200,20 @@ fn summary(
     Ok(())
 }
 
+fn link(sheet: &mut Worksheet, row: u32, name: &str) -> Result<(), XlsxError> {
+    let place = format!("internal:'{name}'!A1");
+    sheet.write_url_with_text(row, 1, place.as_str(), name)?;
+    Ok(())
+}
+
 fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats) -> Result<(), XlsxError> {
     let rows = table.rows.get(..table.rows.len().min(MOST_ROWS)).unwrap_or_default();
     for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths(table, locale)) {
-        let format = if column.kind == Kind::Number { &formats.header_right } else { &formats.header };
-        sheet.write_string_with_format(0, place, header(column, locale), format)?;
+        let format = match column.kind {
+            Kind::Number => formats.header_right.clone(),
+            _ => spaced(&formats.header, place),
+        };
+        sheet.write_string_with_format(0, place, header(column, locale), &format)?;
         sheet.set_column_width(place, width)?;
     }
     for (at, row) in (1u32..).zip(rows) {
@@ -184,7 +230,7 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
     let mut next = last + 1;
     let cut = table.rows_in_all > rows.len() as u64;
     if !table.totals.is_empty() && !rows.is_empty() {
-        let word = text::totals(table, locale);
+        let word = grid::totals(table, locale);
         for ((place, total), word) in (0u16..).zip(&table.totals).zip(word) {
             if total.is_none() {
                 sheet.write_string_with_format(next, place, word, &formats.total)?;
@@ -226,14 +272,29 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
     }
     let notes = [
         if cut { locale.cut(rows.len() as u64, table.rows_in_all, !table.totals.is_empty()) } else { String::new() },
-        if rows.is_empty() { clean(&table.if_empty) } else { String::new() },
         clean(&table.note),
     ];
-    for note in notes.iter().filter(|note| !note.is_empty()) {
-        next += 1;
-        sheet.write_string_with_format(next, 0, fitting(note), &formats.grey)?;
+    notes_below(sheet, next + 1, &notes, &widths(table, locale), formats)
+}
+
+/// Writes notes in lines as wide as the columns: a longer line would make the print small.
+fn notes_below(
+    sheet: &mut Worksheet,
+    row: u32,
+    notes: &[String],
+    widths: &[u32],
+    formats: &Formats,
+) -> Result<(), XlsxError> {
+    let room = usize::try_from(widths.iter().sum::<u32>()).unwrap_or(0).max(60);
+    for (row, line) in (row..).zip(notes.iter().flat_map(|note| text::wrap(note, room))) {
+        sheet.write_string_with_format(row, 0, fitting(&line), &formats.grey)?;
     }
     Ok(())
+}
+
+/// Left of it stands another column, which may be of numbers: a little room keeps the two apart.
+fn spaced(format: &Format, column: u16) -> Format {
+    if column == 0 { format.clone() } else { format.clone().set_align(FormatAlign::Left).set_indent(1) }
 }
 
 fn write(
@@ -269,17 +330,21 @@ fn write(
         (Cell::Money { .. }, _) => {
             sheet.write_string_with_format(row, column, locale.cell(cell), &formats.number_text)?;
         }
+        (Cell::Share { part, whole }, _) if *whole != 0 => {
+            #[expect(clippy::cast_precision_loss, reason = "a share is shown to one decimal")]
+            sheet.write_number_with_format(row, column, *part as f64 / *whole as f64, &formats.share)?;
+        }
         (Cell::Date(_), Some(time)) => {
-            sheet.write_datetime_with_format(row, column, &time, &formats.date)?;
+            sheet.write_datetime_with_format(row, column, &time, &spaced(&formats.date, column))?;
         }
         (Cell::Instant(_), Some(time)) => {
-            sheet.write_datetime_with_format(row, column, &time, &formats.instant)?;
+            sheet.write_datetime_with_format(row, column, &time, &spaced(&formats.instant, column))?;
         }
         _ => {
             let text = locale.cell(cell);
             let text = fitting(&text);
             let format = if text.starts_with(['=', '+', '-', '@']) { &formats.quoted } else { &formats.plain };
-            sheet.write_string_with_format(row, column, text, format)?;
+            sheet.write_string_with_format(row, column, text, &spaced(format, column))?;
         }
     }
     Ok(())
@@ -305,13 +370,13 @@ fn header(column: &Column, locale: Locale) -> String {
 
 /// Widths of columns, in characters.
 fn widths(table: &Table, locale: Locale) -> Vec<u32> {
-    let totals = text::totals(table, locale);
+    let totals = grid::totals(table, locale);
     let width = |(place, column): (usize, &Column)| {
         // A thousand rows are enough.
         let cells = table.rows.iter().take(1000).filter_map(|row| row.get(place)).map(|cell| locale.cell(cell).width());
         let total = totals.get(place).map_or(0, |total| total.width() + 1);
         let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, locale).width().min(18));
-        u32::try_from(widest.clamp(8, 60)).unwrap_or(60) + 2
+        u32::try_from(widest.clamp(8, 60)).unwrap_or(60) + 3
     };
     table.columns.iter().enumerate().map(width).collect()
 }

@@ -3,9 +3,9 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::grid::{Grid, Heading};
 use super::locale::{Locale, clean};
-use crate::document::{Kind, Table};
-use crate::numbers::grouped;
+use crate::document::Kind;
 
 /// Old mail programs break longer lines.
 pub(super) const COLUMNS: usize = 78;
@@ -71,57 +71,52 @@ pub(super) fn facts(facts: &[(String, String)]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The least width of a Chinese header: four characters.
-const LEAST_CHINESE: usize = 8;
-
-/// The most columns that stand side by side on a page.
-const MOST_COLUMNS: usize = 8;
-
-/// Whether a table has too many columns for a page. Each row is then a paragraph of named values.
-pub(super) fn is_wide(table: &Table) -> bool {
-    table.columns.len() > MOST_COLUMNS && table.totals.is_empty()
+/// A table under a header, or as paragraphs of named values if that is too wide. Its rows may become columns if they are all
+/// here.
+pub(super) fn table(grid: &Grid, is_whole: bool, locale: Locale) -> String {
+    let turned = || grid.turned().filter(|_| is_whole).and_then(|turned| side_by_side(&turned));
+    side_by_side(grid).or_else(turned).unwrap_or_else(|| {
+        let records = grid.lines().map(|cells| record(grid, cells, locale));
+        records.collect::<Vec<_>>().join("\n\n")
+    })
 }
 
-/// The first `shown` rows of a table, with its totals: under a header, or as paragraphs of named values if that is too wide.
-pub(super) fn table(table: &Table, shown: usize, locale: Locale) -> String {
-    let header: Vec<String> = table.columns.iter().map(|column| clean(&column.title)).collect();
-    let rows: Vec<Vec<String>> =
-        table.rows.iter().take(shown).map(|row| row.iter().map(|cell| locale.cell(cell)).collect()).collect();
-    let totals = totals(table, locale);
-    let widths = widths(table, &header, &rows, &totals);
-    if is_wide(table) || taken(&widths) > COLUMNS {
-        let totals = Some(&totals).filter(|totals| !totals.is_empty());
-        let records = rows.iter().chain(totals).map(|cells| record(&header, cells, locale));
-        return records.collect::<Vec<_>>().join("\n\n");
+/// The columns of a table beside each other; None if a line is too short for them.
+fn side_by_side(grid: &Grid) -> Option<String> {
+    let widths = widths(grid);
+    if taken(&widths) > COLUMNS {
+        return None;
     }
-    let right: Vec<bool> = table.columns.iter().map(|column| column.kind == Kind::Number).collect();
+    let header: Vec<String> = grid.columns.iter().map(|column| column.title.clone()).collect();
+    let right: Vec<bool> = grid.columns.iter().map(|column| column.kind == Kind::Number).collect();
     let rule = "-".repeat(taken(&widths));
     let mut lines = row(&header, &widths, &right);
     lines.push(rule.clone());
-    for cells in &rows {
+    for cells in &grid.rows {
         lines.extend(row(cells, &widths, &right));
     }
-    if !totals.is_empty() {
+    if !grid.totals.is_empty() {
         lines.push(rule);
-        lines.extend(row(&totals, &widths, &right));
+        lines.extend(row(&grid.totals, &widths, &right));
     }
-    lines.join("\n")
+    Some(lines.join("\n"))
 }
 
-/// A row as a paragraph: its first value, then the others with their names, as many on a line as fit.
-fn record(header: &[String], cells: &[String], locale: Locale) -> String {
+/// A row as a paragraph: what names it, then the other values with their names, as many on a line as fit.
+fn record(grid: &Grid, cells: &[String], locale: Locale) -> String {
     let room = COLUMNS - 2;
+    let names = grid.names();
     let mut lines: Vec<String> = Vec::new();
-    for (name, value) in header.iter().zip(cells).skip(1).filter(|(_, value)| !value.is_empty()) {
-        let named = locale.named(name, value);
+    for (column, value) in grid.columns.iter().zip(cells).skip(names).filter(|(_, value)| !value.is_empty()) {
+        let named = locale.named(&column.title, value);
         match lines.last_mut() {
             Some(line) if line.width() + 3 + named.width() <= room => line.push_str(&format!(" · {named}")),
             _ => lines.push(named),
         }
     }
     let values = lines.iter().flat_map(|line| wrap(line, room)).map(|line| format!("  {line}"));
-    let title = wrap(cells.first().map_or("", String::as_str), COLUMNS);
-    title.into_iter().chain(values).collect::<Vec<_>>().join("\n")
+    let title = cells.iter().take(names).filter(|name| !name.is_empty()).map(String::as_str).collect::<Vec<_>>();
+    wrap(&title.join(" · "), COLUMNS).into_iter().chain(values).collect::<Vec<_>>().join("\n")
 }
 
 /// The width of a line of columns, two spaces apart.
@@ -129,22 +124,22 @@ fn taken(widths: &[usize]) -> usize {
     widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
 }
 
-/// The widths of the columns of a table. They fit a page if numbers and instants allow it.
-fn widths(table: &Table, header: &[String], rows: &[Vec<String>], totals: &[String]) -> Vec<usize> {
-    let mut widths: Vec<usize> = (0..header.len())
+/// The widths of the columns of a table. They fit a page if numbers, instants and Chinese headers allow it.
+fn widths(grid: &Grid) -> Vec<usize> {
+    let mut widths: Vec<usize> = (0..grid.columns.len())
         .map(|column| {
-            let cells = rows.iter().map(Vec::as_slice).chain([totals]).filter_map(|row| row.get(column));
+            let cells = grid.lines().filter_map(|line| line.get(column));
             cells.map(|cell| cell.width()).max().unwrap_or(0)
         })
         .collect();
-    // A header wraps before a value does. A Chinese header may wrap anywhere, but not after each character.
-    for (title, width) in header.iter().zip(&mut widths) {
-        let words = words(title);
-        let chinese = if words.iter().any(|(_, word)| word.width() > word.chars().count()) { LEAST_CHINESE } else { 0 };
-        let longest = words.iter().map(|(_, word)| word.width()).max().unwrap_or(0).max(chinese.min(title.width()));
-        *width = (*width).max(longest);
+    // A header wraps before a value does. A Chinese header has no spaces, so it stays on one line.
+    for (column, width) in grid.columns.iter().zip(&mut widths) {
+        let words = words(&column.title);
+        let is_chinese = words.iter().any(|(_, word)| word.width() > word.chars().count());
+        let longest = words.iter().map(|(_, word)| word.width()).max().unwrap_or(0);
+        *width = (*width).max(if is_chinese { column.title.width() } else { longest });
     }
-    for (column, title) in header.iter().enumerate() {
+    for (column, Heading { title, .. }) in grid.columns.iter().enumerate() {
         let room = COLUMNS.saturating_sub(taken(&widths));
         if let Some(width) = widths.get_mut(column) {
             *width += title.width().saturating_sub(*width).min(room);
@@ -154,7 +149,7 @@ fn widths(table: &Table, header: &[String], rows: &[Vec<String>], totals: &[Stri
     // can be copied. Numbers never shrink.
     while taken(&widths) > COLUMNS {
         let shrinks = |column: &usize| {
-            let least = match table.columns.get(*column).map(|column| column.kind) {
+            let least = match grid.columns.get(*column).map(|column| column.kind) {
                 Some(Kind::Text) => 12,
                 Some(Kind::Identifier) => 36,
                 _ => return false,
@@ -168,20 +163,6 @@ fn widths(table: &Table, header: &[String], rows: &[Vec<String>], totals: &[Stri
         }
     }
     widths
-}
-
-/// The line of totals, with `Total` in the first column that has none. Empty if the table has no totals.
-pub(super) fn totals(table: &Table, locale: Locale) -> Vec<String> {
-    if table.totals.is_empty() || table.rows.is_empty() {
-        return Vec::new();
-    }
-    let word = table.totals.iter().position(Option::is_none);
-    let cell = |(column, total): (usize, &Option<i64>)| match total {
-        Some(total) => grouped(*total),
-        None if word == Some(column) => locale.messages.label("total"),
-        None => String::new(),
-    };
-    table.totals.iter().enumerate().map(cell).collect()
 }
 
 /// A row; as many lines as its longest cell needs.

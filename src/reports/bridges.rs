@@ -74,17 +74,19 @@ pub(super) fn closing_to_now(books: &Books, messages: Messages) -> Table {
     }
     let liability = books.outstanding.iter().fold(0_i64, |sum, part| sum.saturating_add(part.points));
     let found = Position { liability, arrears: books.owed };
-    lines.push((messages.label("bridge-found"), found));
     let difference = found.minus(expected);
     if difference != Position::default() {
         lines.push((messages.label("unreconciled-difference"), difference));
     }
+    lines.push((messages.label("bridge-found"), found));
     TableBuilder::new(messages, "bridge", messages.label("bridge-closing"))
         .note(messages.label("bridge-closing-note"))
         .column("item", Kind::Text, |(item, _): &(String, Position)| item.clone())
         .column("unused-points-liability", Kind::Number, |(_, of)| of.liability)
         .column("arrears-receivable", Kind::Number, |(_, of)| of.arrears)
         .column("bridge-net", Kind::Number, |(_, of)| of.net())
+        .ends_with_its_sum()
+        .same_as("unused-points-liability", "outstanding-by-age", "points")
         .rows(&lines)
         .build()
 }
@@ -101,6 +103,7 @@ pub(super) fn net_balance(totals: &RunningTotals, messages: Messages) -> Table {
         .note(messages.label("bridge-arrears-note"))
         .column("item", Kind::Text, move |(key, _): &(&str, i64)| messages.label(key))
         .column("points", Kind::Number, |(_, points)| *points)
+        .ends_with_its_sum()
         .rows(&lines)
         .build()
 }
@@ -142,6 +145,7 @@ impl ExpiryBridge {
         TableBuilder::new(messages, "bridge", messages.text("bridge-expiry", args![day = day]))
             .column("item", Kind::Text, |(item, ..): &(String, i64, bool)| item.clone())
             .column("points", Kind::Number, |(_, points, _)| *points)
+            .ends_with_its_sum()
             .rows(&lines)
             .build()
     }

@@ -436,6 +436,7 @@ fn outstanding_by_expiry(books: &Books, messages: Messages) -> Table {
         .column("time-to-expiry", Kind::Text, |group: &Group| group.label.clone())
         .summed("batches", |group| group.batches)
         .summed("points", |group| group.points)
+        .same_as("points", "outstanding-by-age", "points")
         .rows(&groups)
         .build()
 }

@@ -14,7 +14,7 @@ use crate::messages::{Messages, args};
 const MOST_TABLES: usize = 3;
 
 /// The most days that a mail's body lists.
-const ROWS_IN_BODY: usize = 31;
+const ROWS_IN_BODY: usize = 10;
 
 /// Closed business days that a report shows.
 #[derive(Debug, Default)]
@@ -144,6 +144,10 @@ fn days_table(days: &[RollForward], messages: Messages) -> Table {
     table
 }
 
+/// The columns of a roll-forward that add up to its closing.
+const MOVEMENTS: [&str; 9] =
+    ["opening", "issued", "refunded", "applied-to-arrears", "used", "voided", "expired", "restored", "corrections"];
+
 /// The note and the columns of a roll-forward. Movements that are rare have a column only if there are any.
 fn movements<'a, R: 'a>(
     table: TableBuilder<'a, R>,
@@ -169,6 +173,7 @@ fn movements<'a, R: 'a>(
         .when(restored, |table| table.summed("restored", move |row| booked(row).moved.restored))
         .summed("corrections", move |row| booked(row).moved.adjusted)
         .summed("closing", move |row| booked(row).closing)
+        .adds_up_to("closing", &MOVEMENTS)
 }
 
 /// Deferred revenue by currency and source, with a line of totals for each currency that has several sources.
@@ -206,6 +211,10 @@ pub(super) fn deferred_revenue(
             table.column("corrections", Kind::Number, move |(currency, _, row)| money(row.moved.corrected, *currency))
         })
         .column("closing", Kind::Number, move |(currency, _, row)| money(row.closing, *currency))
+        .adds_up_to(
+            "closing",
+            &["opening", "sold", "recognised-on-use", "recognised-on-expiry", "returned", "corrections"],
+        )
         .rows(&rows);
     if let Some(part) = part { table.named_also(part) } else { table }.build()
 }

@@ -17,13 +17,13 @@ const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
 
 /// A browser without a window, and the driver that it obeys.
-struct Browser {
+pub struct Browser {
     driver: Child,
     session: String,
 }
 
 impl Browser {
-    fn start() -> Browser {
+    pub fn start() -> Browser {
         let mut command = Command::new("chromedriver");
         let mut driver = command
             .arg("--port=0")
@@ -70,11 +70,11 @@ impl Browser {
         self.send("/goog/cdp/execute", json!({"cmd": command, "params": params}))
     }
 
-    fn open(&self, url: &str) {
+    pub fn open(&self, url: &str) {
         self.send("/url", json!({ "url": url }));
     }
 
-    fn run(&self, script: &str) -> Value {
+    pub fn run(&self, script: &str) -> Value {
         self.send("/execute/sync", json!({"script": script, "args": []}))
     }
 
@@ -105,7 +105,7 @@ impl Browser {
         panic!("the keyboard does not reach {condition}");
     }
 
-    fn look(&self, width: u32, scheme: &str) {
+    pub fn look(&self, width: u32, scheme: &str) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500});
         self.devtools("Emulation.setDeviceMetricsOverride", size);
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
@@ -120,10 +120,15 @@ impl Browser {
         let scrolls =
             "return [...document.querySelectorAll('.table')].filter((at) => at.scrollWidth > at.clientWidth).length";
         assert_eq!(self.run(scrolls), 0, "a table of {name} scrolls sideways at {width} px");
+        self.picture(&format!("{name}-{width}-{scheme}"));
+    }
+
+    /// Keeps a picture of the page if the test run is asked to.
+    pub fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("POINTSD_TEST_SCREENSHOTS") {
             let picture = self.devtools("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
             let picture = base64(picture["data"].as_str().unwrap());
-            std::fs::write(Path::new(&folder).join(format!("{name}-{width}-{scheme}.png")), picture).unwrap();
+            std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
         }
     }
 

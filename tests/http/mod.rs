@@ -1,6 +1,6 @@
 //! The HTTP server of a real daemon, called over real sockets.
 
-mod browser;
+pub mod browser;
 mod docs;
 mod listen;
 mod metrics;

@@ -163,6 +163,7 @@ fn document() -> Document {
                 columns: vec![column("User", Kind::Identifier), column("Owes", Kind::Number)],
                 rows: vec![row(1), row(2)],
                 label: String::new(),
+                sums: Vec::new(),
                 rows_in_all: 2,
                 whole_file: String::new(),
                 totals: vec![None, Some(3000)],

@@ -3,4 +3,5 @@
 mod page;
 mod pictures;
 mod samples;
+mod screens;
 mod sheets;

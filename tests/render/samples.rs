@@ -1,7 +1,7 @@
 //! Documents like those that the reports make.
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use pointsd::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Table, Tone};
+use pointsd::document::{Bar, Cell, Chart, Column, Document, Fact, Form, Kind, Section, Sum, Table, Tone};
 use pointsd::language::Language::{self, English, SimplifiedChinese};
 
 pub const LANGUAGES: [Language; 2] = [English, SimplifiedChinese];
@@ -93,6 +93,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
         })
         .collect(),
         label: String::new(),
+        sums: vec![Sum::Across { parts: vec![1, 2, 3, 4], sum: 5 }],
         rows_in_all: 5,
         whole_file: String::new(),
         totals: vec![None, Some(17_950_222), Some(812_500), Some(-431_900), Some(-126_511), Some(18_204_311)],
@@ -123,6 +124,7 @@ pub fn reconciliation(language: Language, findings: usize) -> Document {
             })
             .collect(),
         label: String::new(),
+        sums: Vec::new(),
         rows_in_all: findings as u64,
         whole_file: String::new(),
         totals: vec![],
@@ -204,6 +206,7 @@ pub fn arrears(language: Language) -> Document {
         ],
         totals: vec![None, sum(1), sum(2), sum(3), None, None],
         label: String::new(),
+        sums: Vec::new(),
         rows_in_all: rows.len() as u64,
         whole_file: String::new(),
         rows,
@@ -322,6 +325,7 @@ pub fn extreme(language: Language) -> Document {
             ],
         ],
         label: String::new(),
+        sums: Vec::new(),
         rows_in_all: 4_000_000_000,
         whole_file: String::new(),
         totals: vec![None, None, Some(i64::MAX), Some(i64::MIN), Some(10), None, None],

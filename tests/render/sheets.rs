@@ -44,6 +44,36 @@ fn a_workbook_has_a_summary_and_every_table_whole() {
     }
 }
 
+/// A table without rows is a line of the summary, and no sheet.
+#[test]
+fn a_workbook_checks_its_sums_and_leaves_empty_tables_out() {
+    let mut document = reconciliation(English, 0);
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.rows[4][2] = Cell::Share { part: 1, whole: 8 };
+    assert_eq!(book(&document).worksheet_range("roll-forward").unwrap().get_value((5, 2)), Some(&Data::Float(0.125)));
+    let Section::Table(table) = &mut document.sections[1] else { panic!() };
+    table.rows[4][2] = Cell::Number(0);
+    for (difference, result) in [(0, "OK"), (3, "Difference")] {
+        let Section::Table(table) = &mut document.sections[1] else { panic!() };
+        let Cell::Number(closing) = &mut table.rows[0][5] else { panic!() };
+        *closing += difference;
+        let mut book = book(&document);
+        assert_eq!(book.sheet_names(), ["Summary", "roll-forward", "Cross-foot"]);
+        let (sheet, formulas) =
+            (book.worksheet_range("Cross-foot").unwrap(), book.worksheet_formula("Cross-foot").unwrap());
+        let of = |column| formulas.get_value((1, column)).unwrap().as_str();
+        assert!(of(1).starts_with("SUM('roll-forward'!B2:B6,'roll-forward'!C2:C6,"), "{}", of(1));
+        assert!(of(3).starts_with("SUMPRODUCT(ABS(ROUND('roll-forward'!B2:B6+'roll-forward'!C2:C6+"), "{}", of(3));
+        assert_eq!(of(4), "IF(D2=0,\"OK\",\"Difference\")");
+        assert_eq!((at(&sheet, 1, 3), at(&sheet, 1, 4)), (Data::Float(difference as f64), Data::String(result.into())));
+        let summary = book.worksheet_range("Summary").unwrap();
+        let line = summary.rows().find(|row| row[0] == Data::String("Cross-foot".into())).unwrap();
+        assert_eq!(line[1..3], [Data::String("Cross-foot".into()), Data::String(result.into())]);
+        let findings = summary.rows().find(|row| row[1] == Data::String("Nothing was found.".into())).unwrap();
+        assert_eq!(findings[0], Data::String("Findings".into()));
+    }
+}
+
 #[test]
 fn sheets_are_named_in_the_readers_language() {
     let mut document = arrears(SimplifiedChinese);
@@ -101,7 +131,7 @@ fn sheets_have_names_that_excel_takes_and_cells_no_more_than_it_takes() {
         table.rows[0][0] = Cell::Text("𠮷".repeat(20_000));
     }
     let mut book = book(&document);
-    assert_eq!(book.sheet_names(), ["Summary", "Summary- -a-b---- of a very lo…", "summary-2"]);
+    assert_eq!(book.sheet_names(), ["Summary", "Summary- -a-b---- of a very lo…", "summary-2", "Cross-foot"]);
     let sheet = book.worksheet_range("summary-2").unwrap();
     assert_eq!(at(&sheet, 1, 0).to_string().encode_utf16().count(), 32_767);
 }

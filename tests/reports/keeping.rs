@@ -105,6 +105,7 @@ pub fn document(slot: &str) -> Document {
         columns: vec![user.clone(), owed.clone()],
         rows: vec![vec![Cell::Text("6a0f".to_owned()), Cell::Number(120)]],
         label: String::new(),
+        sums: Vec::new(),
         rows_in_all,
         whole_file: String::new(),
         totals: vec![None, Some(120)],

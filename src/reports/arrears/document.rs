@@ -131,6 +131,7 @@ fn ages(facts: &Facts, messages: Messages) -> Table {
         .summed("accounts", |total| total.accounts)
         .summed("arrears-points-by-account", |total| total.points)
         .summed("arrears-points-by-item", |total| total.items)
+        .same_as("arrears-points-by-account", "owing", "arrears-owed")
         .rows(shown_ages(facts))
         .build()
 }
@@ -246,6 +247,8 @@ fn roll_forward(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -
         .note(roll_forward_note(facts, last, zone, messages))
         .column("item", Kind::Text, move |(key, _): &(&str, i64)| messages.label(key))
         .column("points", Kind::Number, |(_, points)| *points)
+        .ends_with_its_sum()
+        .same_as("points", "ages", "arrears-points-by-account")
         .rows(&rows)
         .build()
 }

@@ -135,6 +135,7 @@ fn expired(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .summed("expiry-on-activity", |of| of.on_activity.points)
         .summed("total", |of| of.total().points)
         .when(restores, |table| table.summed("restored", |of| of.restored))
+        .adds_up_to("total", &["expiry-by-sweep", "expiry-on-activity"])
         .rows(&facts.expired)
         .build()
 }
@@ -194,6 +195,7 @@ fn weeks(facts: &Facts, zone: Zone, messages: Messages) -> Table {
         .column("expiry-week", Kind::Date, begins)
         .summed("batches", |week| week.held.batches)
         .summed("points", |week| week.held.points)
+        .same_as("points", "outstanding", "expiry-outstanding-points")
         .rows(&facts.weeks)
         .build()
 }

@@ -148,7 +148,9 @@ fn comparison(facts: &Facts, totals: &Booked, messages: Messages) -> Section {
         .column("item", Kind::Text, move |line: &Line| messages.label(line.key))
         .column("period-this", Kind::Number, |line| line.points)
         .column("period-before", Kind::Number, |line| line.before)
-        .column("period-change", Kind::Number, |line| line.points.saturating_sub(line.before));
+        .column("period-change", Kind::Number, |line| line.points.saturating_sub(line.before))
+        .adds_up_to("period-this", &["period-before", "period-change"])
+        .ends_with_its_sum();
     Section::Table(table.rows(&lines).build())
 }
 
@@ -220,7 +222,7 @@ pub(super) fn cut_note(shown: usize, all: u64, file: Option<&str>, messages: Mes
 }
 
 fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
-    let share = |part: i64, of: &Breakage| percent(part, of.issued);
+    let share = |part: i64, of: &Breakage| (of.issued != 0).then_some(Cell::Share { part, whole: of.issued });
     let month = |month: NaiveDate| messages.month(month);
     TableBuilder::new(messages, "breakage", messages.label("period-breakage"))
         .note(messages.label("period-breakage-note"))
@@ -230,29 +232,12 @@ fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .column("source", Kind::Text, |of| scope.source_label(&of.source))
         .summed("issued", |of| of.issued)
         .summed("used", Breakage::used)
-        .column("percent", Kind::Text, move |of| share(of.used(), of))
+        .column("percent", Kind::Number, move |of| share(of.used(), of))
         .summed("expired", |of| of.expired)
-        .column("percent", Kind::Text, move |of| share(of.expired, of))
+        .column("percent", Kind::Number, move |of| share(of.expired, of))
         .summed("period-open", |of| of.open)
-        .column("percent", Kind::Text, move |of| share(of.open, of))
+        .column("percent", Kind::Number, move |of| share(of.open, of))
+        .adds_up_to("issued", &["used", "expired", "period-open"])
         .rows(&facts.breakage)
         .build()
-}
-
-/// A share to one decimal, rounded half up: `12.5%`.
-fn percent(part: i64, whole: i64) -> String {
-    let (part, whole) = (i128::from(part), i128::from(whole));
-    let Some(tenths) = (part * 2000 + whole).checked_div_euclid(whole * 2) else { return String::new() };
-    format!("{}.{}%", tenths / 10, tenths % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::percent;
-
-    #[test]
-    fn shares_are_rounded_to_one_decimal() {
-        let shares = [(1, 3), (2, 3), (1, 1), (0, 7), (1, 0), (1, 2000)];
-        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), ["33.3%", "66.7%", "100.0%", "0.0%", "", "0.1%"]);
-    }
 }
