@@ -70,6 +70,8 @@ LEFT JOIN LATERAL (
                 FROM pointsd.entries AS e
                 WHERE e.bucket = o.bucket AND e.user_id = o.user_id AND e.seq >= below.seq AND e.seq < o.before_seq
                   AND e.type IN ('consume', 'void', 'adjust')
+                ORDER BY e.seq DESC
+                OFFSET 0
             ) AS e
             WHERE e.drawn > 0
         ) AS d

@@ -181,7 +181,7 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
     let slot = due.with_minute(0).unwrap().with_second(0).unwrap().with_nanosecond(0).unwrap();
     let text = format!(
         "state_dir: .\nbusiness: {{time_zone: UTC}}\njobs:\n  arrears: {{schedule: '0 {} * * *', catch_up: none, ping_url: '{url}'}}\n  \
-         reconciliation: {{enabled: false}}\n  expiry: {{enabled: false}}\n",
+         reconciliation: {{enabled: false}}\n  expiry: {{enabled: false}}\n  month_end: {{enabled: false}}\n",
         slot.hour()
     );
     let file = folder.file("pointsd.yaml", text);
