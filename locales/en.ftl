@@ -65,7 +65,10 @@ more-rows-in-file = { $rows ->
 }
 sheet-cut = These are the first { $shown } of { $all } rows.
 sheet-cut-summed = These are the first { $shown } of { $all } rows. The formulas add up these rows only.
-total-of-all = Total of all { $rows } rows
+total-of-all = Total of all { $rows ->
+    [one] { $rows } row
+   *[other] { $rows } rows
+}
 
 ## Words of several tables
 
@@ -114,7 +117,7 @@ arrears-headline = { n-points } in arrears ({ n-accounts })
 arrears-headline-none = No accounts in arrears
 arrears-headline-changes = ; { $new } new, { $cleared } cleared
 arrears-headline-difference = ; unreconciled difference
-arrears-tone-rule = Action required: the entries do not explain the arrears. Attention: more than { $points } points in arrears, or more than { $percent }% above the last report.
+arrears-tone-rule = Action required: the entries do not explain the arrears. Attention: more than { n-points } in arrears, or more than { $percent }% above the last report.
 arrears-points = Points in arrears (receivable)
 arrears-accounts = Accounts in arrears
 arrears-oldest = Longest in arrears since
@@ -227,7 +230,7 @@ expiry-orphans-text = { $accounts ->
     [one] Batches of { $accounts } missing account are due. They cannot expire and were left as they are.
    *[other] Batches of { $accounts } missing accounts are due. They cannot expire and were left as they are.
 } Next: restore the rows of the accounts from a backup.
-expiry-overdue-text = { n-points } in { n-batches } were due at this slot and are not yet expired: they were issued after the nightly run passed their account, or the run missed them. The next nightly run expires them; `pointsd run expiry` does it now. If they stay, `pointsd run reconciliation --full` names the failed check.
+expiry-overdue-text = { n-points } in { n-batches }, due at this slot and not yet expired: issued after the nightly run passed the account, or missed by the run. The next nightly run expires overdue points; `pointsd run expiry` does it now. If any stay, `pointsd run reconciliation --full` names the failed check.
 expiry-difference-text = The entries do not explain { n-points } of the last forecast for { $day }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
 expiry-differences-text = The entries do not explain { n-points } of the last forecast from { $first } to { $last }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
 
@@ -323,6 +326,12 @@ requests-not-posted = Requests not posted
 requests-not-posted-note = Refused by the rules of the ledger, or parked after too many failed tries, since the previous reconciliation. Their points are neither charged nor credited. Once the reason is mended: pointsd requests retry
 request = Request
 operation = Operation
+operation-recharge = Issue
+operation-consume = Usage
+operation-refund = Refund
+operation-void = Void
+operation-hold = Hold
+operation-release = Release
 reason = Reason
 decided = Decided
 
@@ -412,7 +421,10 @@ roll-forward-note = By the date on which entries were recorded. Applied to arrea
 roll-forward-refunded = { " " }Refunded: used points given back.
 roll-forward-voided = { " " }Voided: issued points taken back, such as after a chargeback.
 roll-forward-restored = { " " }Restored: expired points that came back because they paid for usage before their expiry that was recorded after it.
-roll-forward-of-days = Points roll-forward of these { $days } days, by source
+roll-forward-of-days = Points roll-forward of { $days ->
+    [one] this day
+   *[other] these { $days } days
+}, by source
 roll-forward-of-month = Points roll-forward, { $month } (whole month)
 business-days = Business days since the previous reconciliation
 business-day = Business day

@@ -412,10 +412,35 @@ mod tests {
             "request",
             "hold",
         ];
+        const COUNTS: [&str; 17] = [
+            "accounts",
+            "batches",
+            "cleared",
+            "count",
+            "days",
+            "entries",
+            "exceptions",
+            "mails",
+            "new",
+            "points",
+            "requests",
+            "rows",
+            "runs",
+            "seconds",
+            "findings",
+            "slots",
+            "users",
+        ];
         let mut faults = Vec::new();
         for (key, variables) in keys(ENGLISH) {
             for number in [0, 1, 2] {
-                let arguments = variables.iter().map(|name| (name.as_str(), FluentValue::from(number))).collect();
+                let value = |name: &str| match name {
+                    _ if COUNTS.contains(&name) => FluentValue::from(number),
+                    // Of a list that is cut.
+                    "shown" | "all" | "attached" => FluentValue::from(7),
+                    _ => FluentValue::from("text"),
+                };
+                let arguments = variables.iter().map(|name| (name.as_str(), value(name))).collect();
                 let bundle = bundle(Language::English);
                 let pattern = bundle.get_message(&key).and_then(|message| message.value()).expect("a message");
                 let text = bundle.format_pattern(pattern, Some(&arguments), &mut Vec::new()).into_owned();

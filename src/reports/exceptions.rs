@@ -147,18 +147,18 @@ impl Words<'_> {
         if found.frame != expected.frame {
             return None;
         }
+        let [is_text, was_text] = [is, was].map(|(number, currency)| amount(number, currency));
         if is.1 != was.1 {
-            let words = args![found = amount(is.0, is.1), expected = amount(was.0, was.1)];
-            return Some(found.filled(&messages.text("value-instead", words)));
+            let text = messages.text("value-instead", args![found = is_text, expected = was_text]);
+            return Some(found.filled(&text));
         }
         let by = is.0.saturating_sub(was.0);
-        let words = args![
-            found = amount(is.0, is.1),
-            expected = amount(was.0, was.1),
-            difference = amount(by.abs(), is.1),
-            direction = direction(by),
-        ];
-        Some(found.filled(&messages.text("value-difference", words)))
+        let difference = amount(by.abs(), is.1);
+        let text = messages.text(
+            "value-difference",
+            args![found = is_text, expected = was_text, difference = difference, direction = direction(by)],
+        );
+        Some(found.filled(&text))
     }
 
     /// The values of a text. None if one of them is no figure.

@@ -263,7 +263,9 @@ async fn requests_not_posted(client: &Client, scope: &Scope<'_>, messages: Messa
             _ => messages.label("status-refused"),
         })
         .column("account", Kind::Identifier, |request| request.user.to_string())
-        .column("operation", Kind::Text, |request| request.op.clone())
+        .column("operation", Kind::Text, move |request| {
+            messages.find(&format!("operation-{}", request.op), &[]).unwrap_or_else(|| request.op.clone())
+        })
         .column("reason", Kind::Text, |request| request.message.clone())
         .column("decided", Kind::Instant, |request| request.finished_at);
     Ok(Some(table.rows(&listed).build()))

@@ -226,7 +226,7 @@ async fn check_items(client: &Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refunds_repay_voids_draw_and_restored_points_do_neither() {
     for (language, cause, cleared_by) in
-        [("en", "points voided (Gift)", "points refunded (refund)"), ("zh-CN", "撤销（赠送）", "退还（refund）")]
+        [("en", "points voided (Gift)", "points refunded (Refund)"), ("zh-CN", "撤销（赠送）", "退还（退还）")]
     {
         let (database, folder) = (TestDatabase::new().await, Folder::new());
         let config = config(&folder, "UTC", language);

@@ -346,7 +346,7 @@ async fn tells_what_was_due_and_is_still_there() {
         let document = made(&database, &config, day(10), &Sweep::default(), false).await;
         assert_eq!(document.tone, Tone::Attention);
         let says = match chinese {
-            false => ["; overdue points not yet expired", "5 points in 1 batch were due at this slot"],
+            false => ["; overdue points not yet expired", "5 points in 1 batch, due at this slot and not yet expired"],
             true => ["；有已到期未处理的积分", "1 个批次共 5 积分在计划时间已到期"],
         };
         assert_says(&document, says);

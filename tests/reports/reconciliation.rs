@@ -115,7 +115,7 @@ fn requests_that_were_not_posted_are_listed_once() {
             .collect();
         tables.concat()
     };
-    let expected = "1 refused 00000000-0000-4000-8000-000000000001 recharge `x` is no source";
+    let expected = "1 refused 00000000-0000-4000-8000-000000000001 Issue `x` is no source";
     assert_eq!(listed(WEDNESDAY), [expected]);
     // The next report tells what was refused since.
     sql(&database, "UPDATE pointsd.documents SET made = made + interval '1 hour'");
