@@ -145,8 +145,8 @@ pub(super) fn parts(word: &str, least: usize, most: usize) -> Vec<&str> {
     while let Some((_, c)) = rest.next() {
         count += 1;
         let Some((end, next)) = rest.peek() else { break };
-        let is_sign = !c.is_alphanumeric() && !(matches!(c, ',' | '.') && next.is_ascii_digit());
-        if count >= most || count >= least && is_sign {
+        let in_number = matches!(c, ',' | '.') && next.is_ascii_digit();
+        if count >= most || count >= least && !c.is_alphanumeric() && !in_number {
             parts.push(word.get(start..*end).unwrap_or_default());
             (start, count) = (*end, 0);
         }

@@ -135,7 +135,9 @@ fn summary(
     formats: &Formats,
 ) -> Result<(), XlsxError> {
     sheet.set_name(locale.messages.label("summary"))?.set_screen_gridlines(false);
-    sheet.set_column_width(0, 44)?.set_column_width(1, 26)?.set_column_width(2, 12)?;
+    let widest = document.facts.iter().map(|fact| locale.cell(&fact.value).width()).max().unwrap_or(0);
+    let wide = u32::try_from(widest.clamp(24, 60)).unwrap_or(60) + 2;
+    sheet.set_column_width(0, 44)?.set_column_width(1, wide)?.set_column_width(2, 12)?;
     sheet.set_paper_size(9).set_print_fit_to_pages(1, 0);
     let title = [&document.business, &document.title].into_iter().filter(|text| !text.is_empty());
     let title = title.map(|text| clean(text)).collect::<Vec<_>>().join(" · ");
@@ -151,12 +153,7 @@ fn summary(
     let mut row = 4;
     for Fact { label, value } in &document.facts {
         sheet.write_string_with_format(row, 0, fitting(&clean(label)), &formats.label)?;
-        match value {
-            Cell::Text(text) => {
-                sheet.write_string_with_format(row, 1, fitting(&clean(text)), &formats.number_text)?;
-            }
-            value => write(sheet, row, 1, value, locale, formats)?,
-        }
+        write_fact(sheet, row, value, locale, formats)?;
         row += 1;
     }
     row += 1;
@@ -198,6 +195,27 @@ fn summary(
         row += 1;
     }
     Ok(())
+}
+
+/// Writes the value of a fact, to the right as all of them are.
+fn write_fact(
+    sheet: &mut Worksheet,
+    row: u32,
+    value: &Cell,
+    locale: Locale,
+    formats: &Formats,
+) -> Result<(), XlsxError> {
+    let right = |format: &Format| format.clone().set_align(FormatAlign::Right);
+    if let Cell::Text(text) = value {
+        sheet.write_string_with_format(row, 1, fitting(&clean(text)), &formats.number_text)?;
+        return Ok(());
+    }
+    write(sheet, row, 1, value, locale, formats)?;
+    match value {
+        Cell::Date(_) => sheet.set_cell_format(row, 1, &right(&formats.date)).map(|_| ()),
+        Cell::Instant(_) => sheet.set_cell_format(row, 1, &right(&formats.instant)).map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 fn link(sheet: &mut Worksheet, row: u32, name: &str) -> Result<(), XlsxError> {
@@ -331,7 +349,11 @@ fn write(
             sheet.write_string_with_format(row, column, locale.cell(cell), &formats.number_text)?;
         }
         (Cell::Share { part, whole }, _) if *whole != 0 => {
-            #[expect(clippy::cast_precision_loss, reason = "a share is shown to one decimal")]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::float_arithmetic,
+                reason = "a share is shown to one decimal"
+            )]
             sheet.write_number_with_format(row, column, *part as f64 / *whole as f64, &formats.share)?;
         }
         (Cell::Date(_), Some(time)) => {
