@@ -114,7 +114,7 @@ fn texts(table: &Table) -> Vec<Vec<String>> {
         Cell::Text(text) => text.clone(),
         Cell::Number(number) => number.to_string(),
         Cell::Empty => String::new(),
-        Cell::Share { part, whole } => format!("{:.1}%", *part as f64 / *whole as f64 * 100.0),
+        Cell::Share { part, whole } => format!("{}.0%", part * 100 / whole),
         other => format!("{other:?}"),
     };
     table.rows.iter().map(|row| row.iter().map(text).collect()).collect()
