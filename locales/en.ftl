@@ -421,6 +421,10 @@ roll-forward-note = By the date on which entries were recorded. Applied to arrea
 roll-forward-refunded = { " " }Refunded: used points given back.
 roll-forward-voided = { " " }Voided: issued points taken back, such as after a chargeback.
 roll-forward-restored = { " " }Restored: expired points that came back because they paid for usage before their expiry that was recorded after it.
+days-together = { $days ->
+    [one] { $days } day
+   *[other] { $days } days together
+}
 roll-forward-of-days = Points roll-forward of { $days ->
     [one] this day
    *[other] these { $days } days

@@ -349,6 +349,10 @@ statement-entries = Entries
 statement-numbers = no. { $first } to { $last }
 statement-one = no. { $number }
 statement-note = By the time of recording. What is recorded later stands in a later statement.
+statement-rest = { $entries ->
+    [one] { $entries } further entry, which is not listed
+   *[other] { $entries } further entries, which are not listed
+}
 statement-cut = These are the first { $shown } of { $all } entries. An export of the account's entries has all.
 statement-no-entries = No entries in this period.
 statement-number = No.

@@ -321,6 +321,7 @@ statement-entries = 积分明细
 statement-numbers = 第 { $first } 至 { $last } 号
 statement-one = 第 { $number } 号
 statement-note = 按入账时间列示；之后入账的分录列入以后的对账单。
+statement-rest = 其余 { $entries } 笔分录未列出
 statement-cut = 以下为全部 { $all } 笔分录中的前 { $shown } 笔；导出该账户的分录可得全部。
 statement-no-entries = 本期间无分录。
 statement-number = 序号

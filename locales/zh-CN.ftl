@@ -361,6 +361,7 @@ roll-forward-note = 按分录的入账日期统计。抵扣欠费：发放或退
 roll-forward-refunded = 退还：已使用后退回的积分。
 roll-forward-voided = 撤销：已发放后收回的积分，例如拒付时。
 roll-forward-restored = 恢复：到期前的使用在到期后才入账，为此恢复的已过期积分。
+days-together = { $days } 天合计
 roll-forward-of-days = 以上 { $days } 天积分变动表（按来源）
 roll-forward-of-month = { $month }积分变动表（全月）
 business-days = 自上次对账以来的营业日

@@ -40,6 +40,16 @@ CREATE TABLE pointsd.day_money (
     CONSTRAINT day_money_adds_up CHECK (closing = opening + sold - used - expired - returned + corrected)
 );
 
+-- Days that are deleted, to be closed again, take their money with them.
+CREATE FUNCTION pointsd.delete_money_of_days() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM pointsd.day_money WHERE day IN (SELECT day FROM gone);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER days_take_their_money AFTER DELETE ON pointsd.days REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.delete_money_of_days();
+
 -- The closings and reopenings of months. A month is closed if its last event closed it; the event keeps its report and its totals.
 -- Nothing refuses a later posting for a closed month: it is recorded in the current one.
 CREATE TABLE pointsd.periods (

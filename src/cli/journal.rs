@@ -127,7 +127,7 @@ fn line_json(line: &JournalLine<'_>, program: &Program) -> Value {
 
 /// Minor units as a decimal of the currency.
 pub(super) fn amount(minor: i64, currency: &str) -> String {
-    let digits = currency.parse().map_or(0, Currency::digits);
+    let digits = Currency::stored(currency).map_or(0, Currency::digits);
     decimal_of(minor, digits)
 }
 

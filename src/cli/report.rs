@@ -12,7 +12,7 @@ use crate::database::Database;
 use crate::document::{Document, Section};
 use crate::render;
 use crate::reports::month_end::MonthEnd;
-use crate::reports::{self, Pipeline};
+use crate::reports::{self, Pipeline, ROLL_FORWARD};
 use crate::scheduler::Store;
 
 /// Makes a report for a span of time, which is neither kept nor mailed.
@@ -79,11 +79,15 @@ fn print(document: &Document, format: Format, program: &Program) -> anyhow::Resu
         Format::Html => reports::page(document, templates).into_bytes(),
         Format::Xlsx => render::xlsx(document)?,
         Format::Csv => {
-            let table = document.sections.iter().find_map(|section| match section {
+            let tables = document.sections.iter().filter_map(|section| match section {
                 Section::Table(table) => Some(table),
                 _ => None,
             });
-            table.map_or_else(|| Ok(Vec::new()), |table| render::csv(table, document))?
+            let Some(table) = tables.into_iter().find(|table| table.name == ROLL_FORWARD) else {
+                let what = "no business day of the period is closed, so it has no roll-forward";
+                return Err(anyhow::anyhow!("{what}; `pointsd run reconciliation` closes days that are over"));
+            };
+            render::csv(table, document)?
         }
     };
     let mut out = std::io::stdout().lock();

@@ -26,6 +26,7 @@ mod store;
 pub use files::{folder_of, page, remove_files, text, write_files};
 pub use pipeline::{Pipeline, Report};
 pub use resend::{Resent, resend};
+pub use roll_forward::ROLL_FORWARD;
 pub use store::{Listed, Mail, Old, StoreOutcome, find, find_by_slot, list, load, load_charts, prune, store_document};
 
 use crate::database;

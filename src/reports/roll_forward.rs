@@ -10,6 +10,9 @@ use crate::document::{Bar, Cell, Chart, Form, Kind, Section, Table, TableBuilder
 use crate::ledger::Currency;
 use crate::messages::{Messages, args};
 
+/// The name of the table of points; that of a day, of several days together or of a month may have a part more.
+pub const ROLL_FORWARD: &str = "roll-forward";
+
 /// The most days that have a table each. More days share one.
 const MOST_TABLES: usize = 3;
 
@@ -32,11 +35,12 @@ impl ReportedDays {
         let mut sections = Vec::new();
         if self.days.len() > MOST_TABLES {
             sections.push(Section::Table(days_table(&self.days, messages)));
-            let title = || messages.text("roll-forward-of-days", args![days = self.days.len()]);
-            let together = books::add_up(&self.days);
-            let table =
-                |all: &RollForward| Section::Table(roll_forward(&all.rows, title(), Some("all"), scope, messages));
-            sections.extend(together.as_ref().map(table));
+            if let Some(together) = books::add_up(&self.days) {
+                let name = messages.text("days-together", args![days = self.days.len()]);
+                let title = messages.text("roll-forward-of-days", args![days = self.days.len()]);
+                sections.push(Section::Table(roll_forward(&together.rows, title, Some("all"), scope, messages)));
+                sections.extend(revenue_of(&together, &name, Some("all"), scope, messages));
+            }
         } else {
             sections.extend(before.iter().map(|day| {
                 let part = day.day.to_string();
@@ -104,7 +108,7 @@ pub(super) fn roll_forward(
     // Arrears are no source: they come last.
     let (arrears, sources): (Vec<_>, Vec<_>) = rows.iter().partition(|(source, _)| *source == books::ARREARS);
     let rows: Vec<(&String, &Booked)> = sources.into_iter().chain(arrears).collect();
-    let table = TableBuilder::new(messages, "roll-forward", title).column(
+    let table = TableBuilder::new(messages, ROLL_FORWARD, title).column(
         "source",
         Kind::Text,
         move |(source, _): &(&String, &Booked)| source_label(source, scope, messages),

@@ -240,19 +240,24 @@ impl Words<'_> {
         let messages = self.messages;
         let entry = |line: &Line<'_>| if let Line::Entry(row) = line { Some((*row).clone()) } else { None };
         let lines = [Line::Opening].into_iter().chain(statement.entries.items.iter().map(Line::Entry));
-        let lines: Vec<Line<'_>> = lines.chain([Line::Closing]).collect();
+        let entries = &statement.entries;
+        let left = statement.count.saturating_sub(i64::try_from(entries.items.len()).unwrap_or(i64::MAX));
+        let last = entries.items.last().map_or(statement.opening, |row| row.entry.balance_after);
+        let cut = entries.next.map(|_| Line::Cut(left));
+        let lines: Vec<Line<'_>> = lines.chain(cut).chain([Line::Closing]).collect();
         TableBuilder::new(messages, "entries", String::new())
             .column("account", Kind::Identifier, |_: &Line<'_>| statement.user)
             .column("statement-number", Kind::Number, move |line| entry(line).map(|row| row.entry.seq))
             .column("statement-recorded", Kind::Instant, move |line| match line {
                 Line::Opening => Cell::Instant(statement.from),
                 Line::Entry(row) => recorded(row).into(),
-                Line::Closing => Cell::Instant(statement.before),
+                Line::Cut(_) | Line::Closing => Cell::Instant(statement.before),
             })
             .column("statement-happened", Kind::Instant, move |line| entry(line).map(|row| row.entry.at))
             .column("statement-type", Kind::Text, move |line| match line {
                 Line::Opening => messages.label("statement-opening"),
                 Line::Entry(row) => self.kind(row.entry.kind),
+                Line::Cut(left) => messages.text("statement-rest", args![entries = *left]),
                 Line::Closing => messages.label("statement-closing"),
             })
             .column("source", Kind::Text, move |line| entry(line).map(|row| self.source(&row.entry.source_type)))
@@ -260,11 +265,15 @@ impl Words<'_> {
             .column("statement-description", Kind::Text, move |line| {
                 entry(line).and_then(|row| row.entry.own_description().map(str::to_owned))
             })
-            .column("points", Kind::Number, move |line| entry(line).map(|row| row.signed))
+            .column("points", Kind::Number, move |line| match line {
+                Line::Entry(row) => Some(row.signed),
+                Line::Cut(_) => Some(statement.closing.saturating_sub(last)),
+                Line::Opening | Line::Closing => None,
+            })
             .column("statement-balance", Kind::Number, move |line| match line {
                 Line::Opening => statement.opening,
                 Line::Entry(row) => row.entry.balance_after,
-                Line::Closing => statement.closing,
+                Line::Cut(_) | Line::Closing => statement.closing,
             })
             .column("statement-paid", Kind::Number, move |line| {
                 let paid = entry(line).as_ref().and_then(paid);
@@ -333,6 +342,8 @@ impl Words<'_> {
 enum Line<'a> {
     Opening,
     Entry(&'a ExportedEntry),
+    /// So many entries more, which end with the closing balance.
+    Cut(i64),
     Closing,
 }
 

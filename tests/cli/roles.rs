@@ -93,6 +93,9 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
         command.env("POINTSD_CONFIG", &config);
         run(command)
     };
+    let then = chrono::Utc::now() - chrono::TimeDelta::days(40);
+    let (month, day) = (then.format("%Y-%m").to_string(), then.format("%Y-%m-%d").to_string());
+    let statements = folder.path().join("statements").display().to_string();
     for args in [
         &["run", "expiry"][..],
         &["run", "arrears"],
@@ -113,6 +116,19 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
     ] {
         with_state(&daemon, args).expect(0);
     }
+    sql(
+        &roles.database,
+        "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+         UPDATE pointsd.entries SET recorded_at = recorded_at - interval '40 days';
+         ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change",
+    );
+    for args in [
+        &["run", "month_end"][..],
+        &["period", "close", &month, "--by", "ann"],
+        &["period", "reopen", &month, "--by", "ann", "--reason", "a late invoice"],
+    ] {
+        with_state(&daemon, args).expect(0);
+    }
     for args in [
         &["balance", &me][..],
         &["balance", &me, "--as-of", "2026-01-01T00:00:00Z"],
@@ -121,6 +137,10 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
         &["export", "accounts"],
         &["export", "batches"],
         &["export", "entries"],
+        &["export", "journal", "--period", &month],
+        &["statement", &me],
+        &["report", "period", &day, &day],
+        &["period", "list"],
         &["arrears"],
         &["requests"],
         &["jobs"],
@@ -134,6 +154,7 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
             with_state(url, args).expect(0);
         }
     }
+    with_state(&reader, &["statements", "--month", &month, "--output", &statements]).expect(0);
     let refused = call(&reader, &["recharge", &me, "5", "--source", "gift"]).expect(1);
     assert!(
         refused.stderr.contains("next: the schema's owner gives a role its rights with pointsd db grant"),

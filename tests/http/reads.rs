@@ -334,3 +334,20 @@ fn a_scope_opens_its_own_calls_only() {
         answer(agent().get(format!("http://{}{path}", site.address)).call()).problem(401, "no_token");
     }
 }
+
+#[test]
+fn a_statement_that_is_cut_says_so_and_adds_up() {
+    let site = Site::start();
+    let line =
+        |order: u32| json!({"op": "recharge", "user": user(9), "points": 1, "source": "gift", "order_id": order});
+    let lines: String = (0..10_002).map(|order| format!("{}\n", line(order))).collect();
+    assert_eq!(site.post("application/x-ndjson", lines).status, 200);
+    let told = site.get(&format!("/v1/accounts/{}/statement?form=csv", user(9))).body;
+    let last: Vec<&str> = told.trim_end().lines().rev().take(2).collect();
+    assert!(
+        last[1].contains("\"2 further entries, which are not listed\"") && last[1].contains(",2,10002"),
+        "{last:?}"
+    );
+    assert!(last[0].contains("Closing balance") && last[0].contains(",,10002"), "{last:?}");
+    assert_eq!(told.lines().count(), 1 + 1 + 10_000 + 2);
+}

@@ -1,9 +1,10 @@
 //! The journal of a month: double entries that tie to the roll-forward, and what a closed month has kept of both.
 
+use pointsd::document::{Cell, Document};
 use pointsd::proof::Basis;
 use serde_json::json;
 
-use super::{hand, repair};
+use super::{hand, repair, table};
 use crate::program::{Folder, on, run, wait};
 use crate::support::{TestDatabase, user};
 
@@ -87,6 +88,15 @@ fn a_month_is_booked_twice_each_and_its_closing_keeps_the_money() {
     call(&["export", "journal"]).expect(2);
     call(&["export", "entries", "--period", "2026-10"]).expect(2);
     call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z"]).expect(0);
+    // The money of all days since the last report is told, not that of the last one alone.
+    let made = call(&["run", "reconciliation", "--at", "2026-11-01T04:30:00Z", "--json"]).expect(3).json();
+    let made: Document = serde_json::from_value(made["document"].clone()).unwrap();
+    let ends =
+        table(&made, "deferred-revenue-all").rows.iter().map(|row| (row[2].clone(), row.last().unwrap().clone()));
+    let money = |amount, digits| Cell::Money { amount, digits };
+    let expected = [(0, 0, 2), (0, 2_284, 2), (0, 2_284, 2), (0, 200, 0)];
+    let expected = expected.map(|(opening, closing, digits)| (money(opening, digits), money(closing, digits)));
+    assert_eq!(ends.collect::<Vec<_>>(), expected);
 
     let done = call(&journal).expect(0);
     assert_eq!(done.stdout.replace("\r\n", "\n"), JOURNAL);
@@ -123,9 +133,7 @@ fn a_month_is_booked_twice_each_and_its_closing_keeps_the_money() {
     let sentence = "October 2026 is closed, but its totals have changed since: Card closed with 4 points, now 5 points, WeChat \
                     Pay closed with 22.84 CNY, now 22.85 CNY.";
     assert!(told.contains(sentence), "{report}");
-    change(
-        "DELETE FROM pointsd.days WHERE day >= '2026-10-31'; DELETE FROM pointsd.day_money WHERE day >= '2026-10-31'",
-    );
+    change("DELETE FROM pointsd.days WHERE day >= '2026-10-31'");
     assert!(list(3).contains("card: closed with 4 points, its last day is open"));
     let refused = call(&journal).expect(2).stderr;
     assert!(refused.contains("2026-10 is closed to 2026-10-30 only, 2026-10-31 is missing"), "{refused}");

@@ -80,7 +80,7 @@ fn changed(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Section {
     let total = |total: &ChangedTotal| {
         let amount = |number: i64| match &total.currency {
             Some(currency) => {
-                let digits = currency.parse().map_or(0, Currency::digits);
+                let digits = Currency::stored(currency).map_or(0, Currency::digits);
                 format!("{} {currency}", grouped_decimal(number, digits))
             }
             None => messages.text("n-points", args![points = number]),
