@@ -117,7 +117,7 @@ arrears-headline = { n-points } in arrears ({ n-accounts })
 arrears-headline-none = No accounts in arrears
 arrears-headline-changes = ; { $new } new, { $cleared } cleared
 arrears-headline-difference = ; unreconciled difference
-arrears-tone-rule = Action required: the entries do not explain the arrears. Attention: more than { n-points } in arrears, or more than { $percent }% above the last report.
+arrears-tone-rule = The badge says “Action required” if the entries do not explain the arrears, and “Attention” if there are more than { n-points } in arrears, or more than { $percent }% above the last report.
 arrears-points = Points in arrears (receivable)
 arrears-accounts = Accounts in arrears
 arrears-oldest = Longest in arrears since
@@ -214,7 +214,7 @@ expiry-headline-disproved = ; the nightly run's count differs from its entries
 expiry-headline-orphans = ; batches without an account
 expiry-headline-overdue = ; overdue points not yet expired
 expiry-headline-difference = ; unreconciled difference in the last forecast
-expiry-tone-rule = Action required: figures that do not agree, or batches without an account. Attention: overdue points that are not yet expired.
+expiry-tone-rule = The badge says “Action required” if figures do not agree or batches have no account, and “Attention” if overdue points have not expired yet.
 expiry-points = Points expired
 expiry-by-sweep = Nightly run
 expiry-on-activity = On account activity
@@ -284,7 +284,7 @@ reconciliation-exceptions = Reconciliation, { $day }: { $exceptions ->
    *[other] { $exceptions } exceptions
 }, { $new } new
 
-reconciliation-tone-rule = Action required: at least one open exception.
+reconciliation-tone-rule = The badge says “Action required” if at least one exception is open.
 
 # The summary.
 scope = Scope
@@ -515,7 +515,7 @@ month_end-title = Month end
 period-title = Period
 period-days = { $from } to { $to }
 period-headline = { $period }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
-period-tone-rule = Action required: the totals of a closed month have changed. Attention: a day of the period is not closed.
+period-tone-rule = The badge says “Action required” if the totals of a closed month have changed, and “Attention” if a day of the period is not closed.
 period-nothing = No points moved, and there are none.
 period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
 period-changed = { $month } is closed, but its totals have changed since: { $totals }. Next: `pointsd period list` shows them; find out why, then reopen the month and close it again.

@@ -81,7 +81,7 @@ arrears-headline = 欠费 { n-points }（{ n-accounts }）
 arrears-headline-none = 没有欠费账户
 arrears-headline-changes = ；新增 { $new } 个，结清 { $cleared } 个
 arrears-headline-difference = ；存在未调节差额
-arrears-tone-rule = 需关注：分录无法解释欠费。提示：欠费超过 { n-points }，或比上次报告增加超过 { $percent }%。
+arrears-tone-rule = 标记规则：分录无法解释欠费时为“需关注”；欠费超过 { n-points }，或比上次报告增加超过 { $percent }% 时为“提示”。
 arrears-points = 欠费积分（应收）
 arrears-accounts = 欠费账户
 arrears-oldest = 最早欠费时间
@@ -163,7 +163,7 @@ expiry-headline-disproved = ；每晚过期处理的计数与分录不符
 expiry-headline-orphans = ；存在无账户的批次
 expiry-headline-overdue = ；有已到期未处理的积分
 expiry-headline-difference = ；上次预测存在未调节差额
-expiry-tone-rule = 需关注：数字不符，或存在无账户的批次。提示：有已到期未处理的积分。
+expiry-tone-rule = 标记规则：数字不符或存在无账户的批次时为“需关注”；有已到期未处理的积分时为“提示”。
 expiry-points = 过期积分
 expiry-by-sweep = 每晚过期处理
 expiry-on-activity = 账户交易时过期
@@ -224,7 +224,7 @@ reconciliation-changes = { $day }对账无差异（有变动的账户 { $account
 reconciliation-no-changes = { $day }对账无差异（自上次对账以来没有变动）
 reconciliation-exceptions = { $day }对账有 { $exceptions } 项差异，其中新增 { $new } 项
 
-reconciliation-tone-rule = 需关注：至少有一项未消除的差异。
+reconciliation-tone-rule = 标记规则：至少有一项未消除的差异时为“需关注”。
 
 # 摘要。
 scope = 对账范围
@@ -449,7 +449,7 @@ month_end-title = 月末报告
 period-title = 期间报告
 period-days = { $from }至{ $to }
 period-headline = { $period }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
-period-tone-rule = 需关注：已关账月份的合计数有变动。提示：本期有营业日尚未结账。
+period-tone-rule = 标记规则：已关账月份的合计数有变动时为“需关注”；本期有营业日尚未结账时为“提示”。
 period-nothing = 本期没有积分变动，也没有积分余额。
 period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
 period-changed = { $month }已关账，但其后合计数有变动：{ $totals }。下一步：运行 `pointsd period list` 查看；查明原因后，重新打开该月并再次关账。
