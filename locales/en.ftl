@@ -94,6 +94,7 @@ corrections = Corrections
 correction = correction
 unreconciled-difference = Unreconciled difference
 batch = Batch
+brought-in = Brought in
 issued = Issued
 refunded = Refunded
 voided = Voided
@@ -259,7 +260,7 @@ expiry-later = later
 expiry-forecast = Forecast and actual
 expiry-forecast-first = There is no earlier forecast; the next report compares.
 expiry-forecast-none = No day of the last forecast is over yet.
-expiry-forecast-note = Forecast + issued since + refunded - used since - voided + restored + corrections = expired + overdue + unreconciled difference. Each row covers the time since the row above it.
+expiry-forecast-note = Forecast + brought in + issued since + refunded - used since - voided + restored + corrections = expired + overdue + unreconciled difference. Each row covers the time since the row above it.
 expiry-forecast-not-over-note = { " " }The last row shows points that have already expired on days that are not over; these days are not compared yet.
 expiry-forecast-not-over = days not over
 expiry-by = Expires by
@@ -378,6 +379,7 @@ finding-found = { $sentence }. Found: { $found }
 finding-differs = { $sentence }. Difference: { n-points-higher }
 
 # The values of an exception.
+value-opened = brought in { $value }
 value-recharged = issued { $value }
 value-consumed = used { $value }
 value-expired = expired { $value }
@@ -415,9 +417,10 @@ roll-forward = Points roll-forward
 promotional-points = Promotional points
 promotional-points-note = Open points of promotional sources, valued at { $price } a point.
 deferred-revenue-of-day = Deferred revenue, { $day }
-deferred-revenue-note = What customers paid for points, until the points are used, expire or are returned. Opening + sold + the recognised and returned amounts + corrections = closing.
+deferred-revenue-note = What customers paid for points, until the points are used, expire or are returned. Opening + brought in + sold + the recognised and returned amounts + corrections = closing.
 roll-forward-of-day = Points roll-forward, { $day }
 roll-forward-note = By the date on which entries were recorded. Applied to arrears: issued or refunded points that repaid the account's arrears at once, so that the arrears fall by the same amount.
+roll-forward-brought-in = { " " }Brought in: points and debts that accounts had elsewhere.
 roll-forward-refunded = { " " }Refunded: used points given back.
 roll-forward-voided = { " " }Voided: issued points taken back, such as after a chargeback.
 roll-forward-restored = { " " }Restored: expired points that came back because they paid for usage before their expiry that was recorded after it.
@@ -475,7 +478,7 @@ rule-entry_batches = Points are used or voided before they expire, and expire in
 rule-entry_restored = Points restored for late usage had expired before, and the usage that follows draws them.
 rule-refund_consume = A refund belongs to one usage, and the refunds of a usage never exceed it.
 rule-refund_batch = Refunded points return to the source that they were drawn from, and do not expire earlier than before.
-rule-batch_paid = A batch has the price of the issue or the refund that opened it.
+rule-batch_paid = A batch has the price of the entry that opened it.
 rule-entry_paid = A batch has released the part of its price that belongs to all points that are gone, to the minor unit.
 rule-entry_price = A refund gives back what the points had released, a void their part of the price.
 rule-void_recharge = A void belongs to one issue of points. What an issue lost by voids and expiry never exceeds it.
@@ -484,7 +487,7 @@ rule-account_balance = The balance of an account is the closing balance of its l
 rule-account_totals = The lifetime totals of an account are the sums of its entries.
 rule-account_numbers = An account records its last entry, its last batch and its open holds correctly.
 rule-account_expiry = An account records its latest expiry correctly.
-rule-account_identity = Balance = issued - used - expired + refunded - voided + corrections.
+rule-account_identity = Balance = brought in + issued - used - expired + refunded - voided + corrections.
 rule-account_remaining = The points that remain in an account's batches are its balance, or zero if it is in arrears.
 rule-history_changed = Entries and batches have not changed since they were reconciled.
 rule-days_balance = The roll-forward of all business days agrees with the net balance of all accounts.

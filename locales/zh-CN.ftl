@@ -59,6 +59,7 @@ correction = 更正
 unreconciled-difference = 未调节差额
 batch = 批次
 issued = 发放
+brought-in = 转入
 refunded = 退还
 voided = 撤销
 restored = 恢复
@@ -205,7 +206,7 @@ expiry-later = 更晚
 expiry-forecast = 预测与实际
 expiry-forecast-first = 此前没有预测，自下一份报告起比较。
 expiry-forecast-none = 上次预测的各日均未结束，暂无可比数据。
-expiry-forecast-note = 预测 + 其后发放 + 退还 - 其后使用 - 撤销 + 恢复 + 更正 = 过期 + 已到期未处理 + 未调节差额。每行为上一行之后至该时刻到期的积分。
+expiry-forecast-note = 预测 + 转入 + 其后发放 + 退还 - 其后使用 - 撤销 + 恢复 + 更正 = 过期 + 已到期未处理 + 未调节差额。每行为上一行之后至该时刻到期的积分。
 expiry-forecast-not-over-note = 末行为尚未结束的各日中已经过期的积分，这些日期暂不比较。
 expiry-forecast-not-over = 未结束的日期
 expiry-by = 到期截止
@@ -318,6 +319,7 @@ finding-found = { $sentence }。实为：{ $found }
 finding-differs = { $sentence }。差异：{ n-points-higher }
 
 # 差异中的数值。
+value-opened = 转入 { $value }
 value-recharged = 发放 { $value }
 value-consumed = 使用 { $value }
 value-expired = 过期 { $value }
@@ -355,9 +357,10 @@ roll-forward = 积分变动表
 promotional-points = 赠送类积分
 promotional-points-note = 未使用的赠送类积分，按每积分 { $price } 估值。
 deferred-revenue-of-day = { $day }递延收入变动表
-deferred-revenue-note = 客户为积分支付的款项，在积分使用、过期或退款前列为递延收入。期初 + 销售 + 已确认及已退金额 + 更正 = 期末。
+deferred-revenue-note = 客户为积分支付的款项，在积分使用、过期或退款前列为递延收入。期初 + 转入 + 销售 + 已确认及已退金额 + 更正 = 期末。
 roll-forward-of-day = { $day }积分变动表
 roll-forward-note = 按分录的入账日期统计。抵扣欠费：发放或退还时直接抵偿该账户欠费的积分，欠费随之等额减少。
+roll-forward-brought-in = 转入：账户从其他系统带来的积分和欠费。
 roll-forward-refunded = 退还：已使用后退回的积分。
 roll-forward-voided = 撤销：已发放后收回的积分，例如拒付时。
 roll-forward-restored = 恢复：到期前的使用在到期后才入账，为此恢复的已过期积分。
@@ -418,7 +421,7 @@ rule-account_balance = 账户余额等于其最后一笔分录的期末余额。
 rule-account_totals = 账户的各项累计数等于其各类分录之和。
 rule-account_numbers = 账户记录的最后分录号、最后批次号和未完成预留数正确。
 rule-account_expiry = 账户记录的最近过期时间正确。
-rule-account_identity = 余额 = 发放 - 使用 - 过期 + 退还 - 撤销 + 更正。
+rule-account_identity = 余额 = 转入 + 发放 - 使用 - 过期 + 退还 - 撤销 + 更正。
 rule-account_remaining = 账户各批次剩余积分之和等于其余额；欠费账户为零。
 rule-history_changed = 已核对过的分录和批次没有改动。
 rule-days_balance = 各营业日的积分变动累计等于全部账户净余额。

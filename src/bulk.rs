@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ pub use self::json::ReplyJson;
 
 use self::csv::Csv;
 use self::lines::{Lines, MAX_LINE, Piece, not_text};
-use crate::fields::{Operation, PostingFields};
+use crate::fields::{COLUMNS, OPENING_COLUMNS, OpeningFields, Operation, PostingFields};
 use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply};
 
 /// A chunk ends at so many bytes, so that long descriptions do not add up.
@@ -48,9 +49,38 @@ pub enum Format {
     },
 }
 
-/// The format and the encoding of an input.
+/// What each line of an input is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// A posting ([`PostingFields`]).
+    #[default]
+    Postings,
+    /// What an account brings along from elsewhere ([`OpeningFields`]).
+    Openings,
+}
+
+impl Content {
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Content::Postings => &COLUMNS,
+            Content::Openings => &OPENING_COLUMNS,
+        }
+    }
+
+    /// The columns that a header must name.
+    fn needed_columns(self) -> [&'static str; 2] {
+        match self {
+            Content::Postings => ["op", "user"],
+            Content::Openings => ["user", "points"],
+        }
+    }
+}
+
+/// The content, the format and the encoding of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
+    /// What the lines are.
+    pub content: Content,
     /// How the lines are written.
     pub format: Format,
     /// The encoding of an input without a byte order mark; by default UTF-8.
@@ -59,7 +89,7 @@ pub struct Form {
 
 impl From<Format> for Form {
     fn from(format: Format) -> Form {
-        Form { format, encoding: None }
+        Form { content: Content::Postings, format, encoding: None }
     }
 }
 
@@ -318,13 +348,13 @@ fn read_chunks(
     let mut lines = lines.map_err(|source| Error::Input { after: 0, source })?;
     let mut csv = match form.format {
         Format::Ndjson => None,
-        Format::Csv { delimiter } => Some(Csv::begin(&mut lines, delimiter)?),
+        Format::Csv { delimiter } => Some(Csv::begin(&mut lines, form.content, delimiter)?),
     };
     let encoding = lines.encoding;
     let mut chunk = Chunk::default();
     loop {
         match (lines.next(), &mut csv) {
-            (Ok(Some(piece)), None) => take_json(&piece, encoding, clock, &mut chunk),
+            (Ok(Some(piece)), None) => take_json(&piece, form.content, encoding, clock, &mut chunk),
             (Ok(Some(piece)), Some(csv)) => csv.take(&piece, clock, &mut chunk),
             // Lines before the end or the error are posted all the same.
             (Ok(None), csv) => {
@@ -350,7 +380,13 @@ fn read_chunks(
     }
 }
 
-fn take_json(piece: &Piece<'_>, encoding: Option<&'static Encoding>, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+fn take_json(
+    piece: &Piece<'_>,
+    content: Content,
+    encoding: Option<&'static Encoding>,
+    clock: fn() -> DateTime<Utc>,
+    chunk: &mut Chunk,
+) {
     if piece.continued {
         return;
     }
@@ -360,7 +396,11 @@ fn take_json(piece: &Piece<'_>, encoding: Option<&'static Encoding>, clock: fn()
     let line = piece.bytes;
     if !line.trim_ascii().is_empty() {
         chunk.bytes += line.len();
-        chunk.push(piece.number, read_json(line, encoding, None, clock));
+        let posting = match content {
+            Content::Postings => read_json(line, encoding, None, clock),
+            Content::Openings => read_opening(line, encoding, clock),
+        };
+        chunk.push(piece.number, posting);
     }
 }
 
@@ -389,10 +429,7 @@ fn read_json(
     key: Option<String>,
     clock: fn() -> DateTime<Utc>,
 ) -> Result<Posting, String> {
-    if !line.trim_ascii_start().starts_with(b"{") {
-        return Err(json_reason(line, encoding, None));
-    }
-    match serde_json::from_slice::<PostingFields>(line) {
+    match read_fields::<PostingFields>(line, encoding) {
         Ok(mut fields) => {
             // A release is named by its hold.
             if fields.op != Operation::Release {
@@ -400,12 +437,31 @@ fn read_json(
             }
             fields.into_posting(clock)
         }
-        Err(error) => Err(json_reason(line, encoding, Some(&error))),
+        Err(why) => Err(why),
     }
 }
 
+fn read_opening(
+    line: &[u8],
+    encoding: Option<&'static Encoding>,
+    clock: fn() -> DateTime<Utc>,
+) -> Result<Posting, String> {
+    read_fields::<OpeningFields>(line, encoding)?.into_posting(clock)
+}
+
+fn read_fields<T: DeserializeOwned>(line: &[u8], encoding: Option<&'static Encoding>) -> Result<T, String> {
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(json_reason::<T>(line, encoding, None));
+    }
+    serde_json::from_slice(line).map_err(|error| json_reason::<T>(line, encoding, Some(&error)))
+}
+
 /// Says why a line is no posting. It parses the line again, so it is only called after parsing failed.
-fn json_reason(line: &[u8], encoding: Option<&'static Encoding>, error: Option<&serde_json::Error>) -> String {
+fn json_reason<T: DeserializeOwned>(
+    line: &[u8],
+    encoding: Option<&'static Encoding>,
+    error: Option<&serde_json::Error>,
+) -> String {
     if let Some(why) = not_text(line, encoding) {
         return why;
     }
@@ -418,7 +474,7 @@ fn json_reason(line: &[u8], encoding: Option<&'static Encoding>, error: Option<&
     // serde_json always counts line 1 here; the reply names the input's line.
     let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
     let mut json = serde_json::Deserializer::from_slice(line);
-    match serde_path_to_error::deserialize::<_, PostingFields>(&mut json) {
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
         Err(error) if error.path().to_string() != "?" && error.path().iter().next().is_some() => {
             without_line(format!("{}: {}", error.path(), error.inner()))
         }

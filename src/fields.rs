@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::ledger::{Beyond, Kind, Money, Posting, Reference};
+use crate::ledger::{Beyond, Kind, Money, Opening, Posting, Reference};
 use crate::prices;
 use crate::time::parse_time;
 
@@ -134,7 +134,7 @@ impl Operation {
 }
 
 impl PostingFields {
-    /// The fields of a posting.
+    /// The fields of a posting. An opening has no operation here: only an import posts it.
     pub fn of(posting: &Posting) -> PostingFields {
         let mut fields = PostingFields {
             op: Operation::Recharge,
@@ -177,6 +177,7 @@ impl PostingFields {
                 fields.until = Some(*until);
             }
             Kind::Release { .. } => fields.op = Operation::Release,
+            Kind::Opening(_) => {}
         }
         match posting.reference().cloned() {
             None => {}
@@ -274,6 +275,74 @@ pub fn price(paid: Option<i64>, currency: Option<&str>) -> Result<Option<Money>,
         }
         (Some(_), None) => Err("currency is missing: paid needs it".to_owned()),
         (None, Some(_)) => Err("paid is missing: without it a currency says nothing".to_owned()),
+    }
+}
+
+/// What an account brings along from elsewhere, as a line of an import names it.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpeningFields {
+    /// The user of the account.
+    pub user: Uuid,
+    /// The points that are left of a batch; below zero a debt.
+    pub points: i64,
+    /// Where the points came from.
+    pub source: Option<String>,
+    /// When the batch was opened (RFC 3339), by default now; when the debt began.
+    #[serde(default, deserialize_with = "json_time")]
+    pub opened_at: Option<DateTime<Utc>>,
+    /// When the points expire (RFC 3339); by default after the term of the source, counted from `opened_at`.
+    #[serde(default, deserialize_with = "json_time")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// What the batch was called elsewhere.
+    pub id: Option<String>,
+    /// The part of the price that is not released yet, in minor units of `currency`.
+    pub paid: Option<i64>,
+    /// The currency of `paid` (ISO 4217).
+    pub currency: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// The columns that the CSV header of an import may name: the fields above.
+pub const OPENING_COLUMNS: [&str; 9] =
+    ["user", "points", "source", "opened_at", "expires_at", "id", "paid", "currency", "description"];
+
+impl OpeningFields {
+    /// The posting that the fields describe, or why they describe none.
+    pub fn into_posting(self, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+        let (at, opening) = if self.points < 0 { self.debt()? } else { self.batch(clock)? };
+        let posting = Posting::opening(self.user, self.points.saturating_abs(), opening, at);
+        let posting = Posting { description: self.description, ..posting };
+        match posting.malformed() {
+            Some(why) => Err(why),
+            None => Ok(posting),
+        }
+    }
+
+    fn batch(&self, clock: fn() -> DateTime<Utc>) -> Result<(DateTime<Utc>, Opening), String> {
+        let id = self.id.clone().ok_or(
+            "id is missing: give each batch of the account one of its own, or importing the file again would bring its points twice",
+        )?;
+        let source = self.source.clone().ok_or("source is missing: name where the points came from")?;
+        let paid = price(self.paid, self.currency.as_deref())?;
+        let points = Opening::Points { id, source, expires_at: self.expires_at, paid };
+        Ok((self.opened_at.unwrap_or_else(clock), points))
+    }
+
+    fn debt(&self) -> Result<(DateTime<Utc>, Opening), String> {
+        let given = [
+            ("source", self.source.is_some()),
+            ("expires_at", self.expires_at.is_some()),
+            ("id", self.id.is_some()),
+            ("paid", self.paid.is_some()),
+            ("currency", self.currency.is_some()),
+        ];
+        if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(format!("{field} does not belong to a debt, which is points below zero: leave it empty"));
+        }
+        let at = self.opened_at.ok_or("opened_at is missing: a debt needs the time when it began, for its age")?;
+        Ok((at, Opening::Debt))
     }
 }
 

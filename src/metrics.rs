@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::database::Database;
-use crate::ledger::{Error, GroupObserver, Kind, Posting, Reply};
+use crate::ledger::{Error, GroupObserver, Posting, Reply};
 use snapshot::Collected;
 
 /// The media type of what [`Metrics::render`] returns.
@@ -205,7 +205,7 @@ impl GroupObserver for Groups {
                 Ok(replies) => replies.get(nth).map_or(FAILED, Reply::status),
                 Err(_) => FAILED,
             };
-            let labels = [("way", *way), ("kind", kind_of(posting)), ("outcome", outcome)];
+            let labels = [("way", *way), ("kind", posting.kind.as_str()), ("outcome", outcome)];
             match counts.iter_mut().find(|(counted, _)| *counted == labels) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((labels, 1)),
@@ -214,17 +214,6 @@ impl GroupObserver for Groups {
         for (labels, count) in counts {
             metrics.postings.get_or_create(&labels).inc_by(count);
         }
-    }
-}
-
-fn kind_of(posting: &Posting) -> &'static str {
-    match posting.kind {
-        Kind::Recharge { .. } => "recharge",
-        Kind::Consume { .. } => "consume",
-        Kind::Refund { .. } => "refund",
-        Kind::Void { .. } => "void",
-        Kind::Hold { .. } => "hold",
-        Kind::Release { .. } => "release",
     }
 }
 

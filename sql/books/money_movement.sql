@@ -16,17 +16,17 @@ WITH by_entry AS (
     WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
       AND e.allocated_paid IS NOT NULL AND a.paid IS NOT NULL AND b.currency IS NOT NULL
     GROUP BY 1, 2, 3, 4
-), parts (nth, currency, source, sold, used, expired, returned, corrected) AS (
-    SELECT nth, currency, source, CASE type WHEN 'recharge' THEN paid ELSE 0 END,
+), parts (nth, currency, source, opened, sold, used, expired, returned, corrected) AS (
+    SELECT nth, currency, source, CASE type WHEN 'opening' THEN paid ELSE 0 END, CASE type WHEN 'recharge' THEN paid ELSE 0 END,
            CASE WHEN type IN ('refund', 'void') THEN -paid ELSE 0 END, 0, CASE type WHEN 'void' THEN paid ELSE 0 END, 0
     FROM by_entry
     UNION ALL
-    SELECT nth, currency, source, 0, CASE WHEN type IN ('recharge', 'refund', 'consume', 'void') THEN paid ELSE 0 END,
+    SELECT nth, currency, source, 0, 0, CASE WHEN type IN ('recharge', 'refund', 'consume', 'void') THEN paid ELSE 0 END,
            CASE type WHEN 'expire' THEN paid WHEN 'restore' THEN -paid ELSE 0 END, 0,
            CASE type WHEN 'adjust' THEN -paid ELSE 0 END
     FROM by_allocation
 )
-SELECT nth, currency, source, pointsd.clamp_bigint(sum(sold)) AS sold, pointsd.clamp_bigint(sum(used)) AS used,
+SELECT nth, currency, source, pointsd.clamp_bigint(sum(opened)) AS opened, pointsd.clamp_bigint(sum(sold)) AS sold, pointsd.clamp_bigint(sum(used)) AS used,
        pointsd.clamp_bigint(sum(expired)) AS expired, pointsd.clamp_bigint(sum(returned)) AS returned,
        pointsd.clamp_bigint(sum(corrected)) AS corrected
 FROM parts

@@ -4,7 +4,7 @@
 WITH later AS MATERIALIZED (
     SELECT bucket, user_id, type, batch, allocated_batches, allocated_points
     FROM pointsd.entries
-    WHERE recorded_at >= $1 AND type IN ('expire', 'recharge', 'refund')
+    WHERE recorded_at >= $1 AND (type = 'expire' OR batch IS NOT NULL)
     OFFSET 0
 ), parts AS (
     SELECT e.bucket, e.user_id, a.batch, b.source, a.points AS booked, 0::bigint AS open

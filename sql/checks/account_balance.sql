@@ -9,12 +9,12 @@ LEFT JOIN LATERAL (
     SELECT e.balance_after AS after,
            CASE
                WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_after = e.balance_before::numeric + e.amount
-               WHEN e.type = 'adjust' THEN abs(e.balance_after::numeric - e.balance_before) = e.amount
+               WHEN e.type IN ('adjust', 'opening') THEN abs(e.balance_after::numeric - e.balance_before) = e.amount
                ELSE e.balance_after = e.balance_before::numeric - e.amount
            END AS follows,
            CASE
                WHEN e.type IN ('recharge', 'refund', 'restore') THEN a.balance = e.balance_before::numeric + e.amount
-               WHEN e.type = 'adjust' THEN abs(a.balance::numeric - e.balance_before) = e.amount
+               WHEN e.type IN ('adjust', 'opening') THEN abs(a.balance::numeric - e.balance_before) = e.amount
                ELSE a.balance = e.balance_before::numeric - e.amount
            END AS account_follows
     FROM pointsd.entries AS e

@@ -1,4 +1,4 @@
--- An account's last_seq is the number of its last entry, its last_batch the number of its recharges and refunds, and its
+-- An account's last_seq is the number of its last entry, its last_batch the number of its entries that opened a batch, and its
 -- open_holds the number of its open holds.
 -- $1 uuid[]: the users
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
@@ -11,7 +11,8 @@ SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        NULL::bigint AS points
 FROM pointsd.accounts AS a
 CROSS JOIN LATERAL (
-    SELECT coalesce(max(e.seq), 0) AS last_seq, count(*) FILTER (WHERE e.type IN ('recharge', 'refund')) AS last_batch
+    SELECT coalesce(max(e.seq), 0) AS last_seq,
+           count(*) FILTER (WHERE pointsd.opens_batch(e.type, e.balance_after > e.balance_before)) AS last_batch
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s

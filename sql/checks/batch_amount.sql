@@ -1,5 +1,5 @@
 -- A batch's amount is what remains plus what entries took: consumed, settled, expired less restored, voided, adjusted.
--- Left to batch_recharge: a batch that no recharge or refund opened.
+-- Left to batch_recharge: a batch that no entry opened.
 -- $1 uuid[]: the users
 WITH taken AS (
     SELECT e.user_id, t.batch, sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END) AS points

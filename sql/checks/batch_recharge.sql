@@ -1,11 +1,11 @@
--- The nth recharge or refund of an account opened batch n, with its points, source and time. No batch was opened otherwise.
+-- The nth recharge, refund or opening of points of an account opened batch n, with its points, source and time. No batch was opened otherwise.
 -- A batch under another number is one finding: its number is the value found in place of the missing one.
 -- $1 uuid[]: the users
 WITH opened AS (
     SELECT user_id, seq, batch AS named, amount, source_type AS source, at,
            row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type IN ('recharge', 'refund')
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND pointsd.opens_batch(type, balance_after > balance_before)
 ), missing AS (
     SELECT o.*
     FROM opened AS o

@@ -1,5 +1,6 @@
 -- An entry's allocations name existing batches, each once and with points. Together they come to what the entry took from
--- batches: its amount, less the part that went into arrears. A recharge or a refund allocates only the part that settled arrears.
+-- batches: its amount, less the part that went into arrears. A recharge or a refund allocates only the part that settled arrears,
+-- an opening nothing.
 -- A consume draws at least what was restored directly before it, also in arrears.
 -- The allocations of an adjust entry are signed: above zero was taken out of a batch, below zero put back.
 -- $1 uuid[]: the users
@@ -20,6 +21,7 @@ WITH numbered AS (
                 WHEN e.type = 'consume' THEN least(e.amount::numeric, greatest(r.restored, e.balance_before::numeric))
                 WHEN e.type = 'void' THEN least(e.amount::numeric, greatest(0, e.balance_before::numeric))
                 WHEN e.type = 'adjust' THEN greatest(0, e.balance_before::numeric) - greatest(0, e.balance_after::numeric)
+                WHEN e.type = 'opening' THEN 0
                 ELSE e.amount END AS owed,
            coalesce(cardinality(e.allocated_batches), -1) AS batches,
            coalesce(cardinality(e.allocated_points), -1) AS points,

@@ -1,16 +1,16 @@
 -- An entry has 1 to 1,000,000,000,000 points (an adjust entry also 0). Its balance_after is its balance_before moved by them,
--- in the direction of its type; an adjust entry moves either way.
+-- in the direction of its type; an adjust entry and an opening move either way.
 -- Left to entry_chain: an entry that would be right with its predecessor's balance_after, so its balance_before is wrong.
 -- The next balance of the account decides which of amount and balance_after is wrong.
 -- $1 uuid[]: the users
 WITH entry AS (
     SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after,
            CASE WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_before::numeric + e.amount
-                WHEN e.type = 'adjust' THEN e.balance_before + e.amount::numeric
+                WHEN e.type IN ('adjust', 'opening') THEN e.balance_before + e.amount::numeric
                     * CASE WHEN e.balance_after < e.balance_before THEN -1 ELSE 1 END
                 ELSE e.balance_before::numeric - e.amount END AS follows,
            CASE WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_after::numeric - e.balance_before
-                WHEN e.type = 'adjust' THEN abs(e.balance_after::numeric - e.balance_before)
+                WHEN e.type IN ('adjust', 'opening') THEN abs(e.balance_after::numeric - e.balance_before)
                 ELSE e.balance_before::numeric - e.balance_after END AS moved,
            CASE e.type WHEN 'adjust' THEN 0 ELSE 1 END AS least,
            lag(e.balance_after, 1, 0::bigint) OVER chain AS before,
@@ -26,7 +26,7 @@ WITH entry AS (
        OR moved <> amount
           AND NOT (before <> balance_before
                    AND amount = CASE WHEN type IN ('recharge', 'refund', 'restore') THEN balance_after::numeric - before
-                                     WHEN type = 'adjust' THEN abs(balance_after::numeric - before)
+                                     WHEN type IN ('adjust', 'opening') THEN abs(balance_after::numeric - before)
                                      ELSE before::numeric - balance_after END)
 )
 SELECT user_id, NULL::integer AS batch, seq,

@@ -7,7 +7,7 @@
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type IN ('recharge', 'refund')
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND pointsd.opens_batch(type, balance_after > balance_before)
 ), allocation AS (
     SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
            cardinality(e.allocated_batches) AS batches,

@@ -15,6 +15,6 @@ WHERE balance_before <> before
   AND CASE
           WHEN type IN ('recharge', 'refund', 'restore')
               THEN before <> start::numeric + amount AND balance_before = start::numeric + amount
-          WHEN type = 'adjust' THEN abs(before::numeric - start) <> amount AND abs(balance_before::numeric - start) = amount
+          WHEN type IN ('adjust', 'opening') THEN abs(before::numeric - start) <> amount AND abs(balance_before::numeric - start) = amount
           ELSE before <> start::numeric - amount AND balance_before = start::numeric - amount
       END IS NOT TRUE

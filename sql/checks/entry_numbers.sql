@@ -26,11 +26,13 @@ CROSS JOIN LATERAL (
                         FILTER (WHERE e.type IN ('expire', 'restore')), 0) AS expired,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'refund'), 0) AS refunded,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'void'), 0) AS voided,
-           coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
+           coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted,
+           coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'opening'), 0) AS opened
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id = a.user_id
 ) AS s
 WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND a.last_seq > s.last_seq
   AND (a.total_recharged > s.recharged OR a.total_consumed > s.consumed OR a.total_expired <> s.expired
-       OR a.total_refunded > s.refunded OR a.total_voided > s.voided OR a.total_adjusted <> s.adjusted)
+       OR a.total_refunded > s.refunded OR a.total_voided > s.voided OR a.total_adjusted <> s.adjusted
+       OR a.total_opening <> s.opened)
   AND NOT EXISTS (SELECT FROM gap WHERE gap.user_id = a.user_id)

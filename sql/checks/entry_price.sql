@@ -1,6 +1,6 @@
 -- The batch of a refund opens with what its part of the consume had released. A void returns the share of its recharge's price that
--- belongs to all points voided, rounded down. Each is in the currency of the batch. Apart from recharges, no other entry has money of
--- its own.
+-- belongs to all points voided, rounded down. Each is in the currency of the batch. Apart from recharges and openings of points, no
+-- other entry has money of its own.
 -- $1 uuid[]: the users
 WITH back AS (
     SELECT e.user_id, e.seq, e.type, e.refers_to, e.amount, e.paid, e.currency,
@@ -31,7 +31,8 @@ WITH back AS (
     UNION ALL
     SELECT user_id, seq, paid, currency, NULL, NULL
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type NOT IN ('recharge', 'refund', 'void')
+    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND type <> 'void'
+      AND NOT pointsd.opens_batch(type, balance_after > balance_before)
       AND (paid IS NOT NULL OR currency IS NOT NULL)
 )
 SELECT user_id, NULL::integer AS batch, seq, coalesce(nullif(concat_ws(' ', owed, of_currency), ''), 'no money') AS expected,

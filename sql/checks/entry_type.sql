@@ -1,10 +1,10 @@
--- An entry's type is known. Recharges, consumes and voids have a key, recharges and refunds a batch, refunds and voids the number
+-- An entry's type is known. Recharges, consumes, voids and openings have a key, recharges, refunds and openings of points a batch, refunds and voids the number
 -- of the entry that they take back, voids what was asked, adjust entries a correction. Of a refund in several parts, the first
 -- has a key and what was asked. Other entries have none of these. An expiry and a restore differ only in the direction in which they
 -- move the balance.
 -- $1 uuid[]: the users
 SELECT user_id, NULL::integer AS batch, seq,
-       CASE WHEN NOT known THEN 'recharge, consume, expire, refund, void, restore or adjust'
+       CASE WHEN NOT known THEN 'recharge, consume, expire, refund, void, restore, adjust or opening'
             WHEN reversed THEN CASE type WHEN 'expire' THEN 'restore' ELSE 'expire' END
             WHEN refers = needs_reference AND (refers_to < 1 OR refers_to >= seq) THEN type || ' of an earlier entry'
             ELSE type || ' with ' || concat_ws(' and ',
@@ -26,14 +26,14 @@ SELECT user_id, NULL::integer AS batch, seq,
        NULL::bigint AS points
 FROM (
     SELECT user_id, seq, type, refers_to,
-           type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust') AS known,
+           type IN ('recharge', 'consume', 'expire', 'refund', 'void', 'restore', 'adjust', 'opening') AS known,
            amount > 0 AND key IS NULL
                AND CASE type WHEN 'expire' THEN balance_after = balance_before::numeric + amount
                              WHEN 'restore' THEN balance_after = balance_before::numeric - amount
                              ELSE false END AS reversed,
            key IS NOT NULL AS keyed,
-           CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type IN ('recharge', 'consume', 'void') END AS needs_key,
-           batch IS NOT NULL AS opens, type IN ('recharge', 'refund') AS needs_batch,
+           CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type IN ('recharge', 'consume', 'void', 'opening') END AS needs_key,
+           batch IS NOT NULL AS opens, pointsd.opens_batch(type, balance_after > balance_before) AS needs_batch,
            refers_to IS NOT NULL AS refers, type IN ('refund', 'void') AS needs_reference,
            asked IS NOT NULL AS asks,
            CASE type WHEN 'refund' THEN key IS NOT NULL ELSE type = 'void' END AS needs_asked,

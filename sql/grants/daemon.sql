@@ -5,10 +5,10 @@ GRANT SELECT ON ALL TABLES IN SCHEMA pointsd TO :role;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pointsd TO :role;
 GRANT USAGE ON SEQUENCE pointsd.run_fences TO :role;
 GRANT SELECT ON SEQUENCE pointsd.requests_id_seq TO :role;
-GRANT INSERT (user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, last_seq,
-              expired_until, last_batch, open_holds),
-      UPDATE (balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, last_seq, expired_until,
-              last_batch, open_holds)
+GRANT INSERT (user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
+              total_opening, last_seq, expired_until, last_batch, open_holds),
+      UPDATE (balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, total_opening,
+              last_seq, expired_until, last_batch, open_holds)
     ON pointsd.accounts TO :role;
 GRANT INSERT, UPDATE (remaining, expired, open) ON pointsd.batches TO :role;
 GRANT INSERT (user_id, seq, amount, balance_before, balance_after, at, run, refers_to, key, batch, drawing_rule, type, source_type,

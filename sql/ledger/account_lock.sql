@@ -6,7 +6,7 @@
 -- $1 uuid[]: the users
 WITH locked AS (
     SELECT user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, total_adjusted,
-           last_seq, expired_until, last_batch, open_holds
+           total_opening, last_seq, expired_until, last_batch, open_holds
     FROM pointsd.accounts
     WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
     ORDER BY user_id

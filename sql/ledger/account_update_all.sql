@@ -1,5 +1,5 @@
--- As account_update, with the columns that expiries, restores, refunds, voids and holds change.
--- $1 uuid[], $2..$11: the columns, pairwise
+-- As account_update, with the columns that expiries, restores, refunds, voids, openings and holds change.
+-- $1 uuid[], $2..$12: the columns, pairwise
 UPDATE pointsd.accounts AS a
 SET balance = c.balance,
     total_recharged = c.total_recharged,
@@ -10,9 +10,10 @@ SET balance = c.balance,
     total_refunded = c.total_refunded,
     total_voided = c.total_voided,
     expired_until = c.expired_until,
-    open_holds = c.open_holds
+    open_holds = c.open_holds,
+    total_opening = c.total_opening
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::timestamptz[], $11::integer[])
+            $9::bigint[], $10::timestamptz[], $11::integer[], $12::bigint[])
     AS c (user_id, balance, total_recharged, total_consumed, last_seq, last_batch, total_expired, total_refunded,
-          total_voided, expired_until, open_holds)
+          total_voided, expired_until, open_holds, total_opening)
 WHERE a.bucket = 0 AND a.user_id = c.user_id

@@ -29,9 +29,9 @@ WITH entry AS (
            bool_and(coalesce(
                a.last_seq > coalesce(c.seq, 0)
                OR (a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
-                   a.total_refunded, a.total_voided, a.total_adjusted)
+                   a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening)
                   = (c.seq, c.batches, c.balance, c.total_recharged, c.total_consumed, c.total_expired,
-                     c.total_refunded, c.total_voided, c.total_adjusted)
+                     c.total_refunded, c.total_voided, c.total_adjusted, c.total_opening)
                   AND a.expired_until IS NOT DISTINCT FROM c.expired_until AND a.open_holds = coalesce(h.open, 0),
                false) AND h.sound IS NOT FALSE) AS same
     FROM (SELECT * FROM pointsd.accounts

@@ -8,7 +8,7 @@ WITH entry AS MATERIALIZED (
 ), opened AS (
     SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at, paid, currency
     FROM entry
-    WHERE type IN ('recharge', 'refund')
+    WHERE pointsd.opens_batch(type, balance_after > balance_before)
 ), taken AS (
     SELECT t.batch, sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END) AS points,
            coalesce(sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END)
@@ -20,7 +20,7 @@ WITH entry AS MATERIALIZED (
 SELECT (SELECT jsonb_build_object(
                    'balance', a.balance, 'total_recharged', a.total_recharged, 'total_consumed', a.total_consumed,
                    'total_expired', a.total_expired, 'total_refunded', a.total_refunded, 'total_voided', a.total_voided,
-                   'total_adjusted', a.total_adjusted, 'last_seq', a.last_seq, 'last_batch', a.last_batch,
+                   'total_adjusted', a.total_adjusted, 'total_opening', a.total_opening, 'last_seq', a.last_seq, 'last_batch', a.last_batch,
                    'expired_until', (a.expired_until AT TIME ZONE 'UTC')::text || 'Z', 'open_holds', a.open_holds)
         FROM pointsd.accounts AS a
         WHERE a.bucket = 0 AND a.user_id = $1) AS account,
@@ -34,8 +34,10 @@ SELECT (SELECT jsonb_build_object(
                    'total_voided', coalesce(sum(amount) FILTER (WHERE type = 'void'), 0),
                    'total_adjusted',
                    coalesce(sum(balance_after::numeric - balance_before) FILTER (WHERE type = 'adjust'), 0),
+                   'total_opening',
+                   coalesce(sum(balance_after::numeric - balance_before) FILTER (WHERE type = 'opening'), 0),
                    'last_seq', coalesce(max(seq), 0),
-                   'last_batch', count(*) FILTER (WHERE type IN ('recharge', 'refund')),
+                   'last_batch', count(*) FILTER (WHERE pointsd.opens_batch(type, balance_after > balance_before)),
                    'expired_until', (
                        SELECT (max(b.expires_at) AT TIME ZONE 'UTC')::text || 'Z'
                        FROM entry AS e, unnest(e.allocated_batches) AS t (batch), pointsd.batches AS b
@@ -48,7 +50,7 @@ SELECT (SELECT jsonb_build_object(
                    'row', jsonb_build_object(
                        'amount', b.amount, 'remaining', b.remaining, 'expired', b.expired, 'open', b.open, 'source', b.source,
                        'opened_at', (b.opened_at AT TIME ZONE 'UTC')::text || 'Z', 'paid', b.paid, 'currency', b.currency),
-                   -- Null if no recharge or refund opened the batch, or if its end is not after its opening.
+                   -- Null if no entry opened the batch, or if its end is not after its opening.
                    'of_history', CASE WHEN o.named = o.batch AND b.expires_at > o.at AND isfinite(b.expires_at) THEN jsonb_build_object(
                        'amount', o.amount, 'remaining', o.amount - coalesce(t.points, 0), 'expired', coalesce(t.expired, 0),
                        'open', o.amount > coalesce(t.points, 0), 'source', o.source_type,

@@ -63,14 +63,14 @@ WITH entry AS (
     GROUP BY h.user_id
 ), judged AS (
     SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
-           a.total_refunded, a.total_voided, a.total_adjusted, a.expired_until, a.user_id IS NOT NULL AS has_account,
+           a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, a.user_id IS NOT NULL AS has_account,
            coalesce(e.entries, 0) AS entries, coalesce(b.batches, 0) AS batches,
            coalesce(e.print, 0) AS entries_print, coalesce(b.print, 0) AS batches_print,
            coalesce(b.drawn, 0) AS drawn_print,
            c.user_id IS NULL OR (c.balance, c.total_recharged, c.total_consumed, c.total_expired, c.total_refunded,
-                                 c.total_voided, c.total_adjusted, c.expired_until, c.drawn_print)
+                                 c.total_voided, c.total_adjusted, c.total_opening, c.expired_until, c.drawn_print)
                IS DISTINCT FROM (a.balance, a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded,
-                                 a.total_voided, a.total_adjusted, a.expired_until, coalesce(b.drawn, 0)) AS changed,
+                                 a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, coalesce(b.drawn, 0)) AS changed,
            coalesce(
                coalesce(e.entries, 0) = a.last_seq AND coalesce(b.batches, 0) = a.last_batch
                AND coalesce(b.last, 0) = a.last_batch AND coalesce(b.remaining, 0) = greatest(0, a.balance)
@@ -89,16 +89,17 @@ WITH entry AS (
          LEFT JOIN (SELECT DISTINCT s.user_id FROM pointsd.findings AS s WHERE s.resolved_at IS NULL) AS f USING (user_id)
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
-                                     total_refunded, total_voided, total_adjusted, expired_until, entries_print,
+                                     total_refunded, total_voided, total_adjusted, total_opening, expired_until, entries_print,
                                      batches_print, drawn_print)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_refunded,
-           total_voided, total_adjusted, expired_until, entries_print, batches_print, drawn_print
+           total_voided, total_adjusted, total_opening, expired_until, entries_print, batches_print, drawn_print
     FROM judged WHERE sound AND changed
     ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
         total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
         total_expired = excluded.total_expired, total_refunded = excluded.total_refunded,
         total_voided = excluded.total_voided, total_adjusted = excluded.total_adjusted,
+        total_opening = excluded.total_opening,
         expired_until = excluded.expired_until,
         entries_print = excluded.entries_print, batches_print = excluded.batches_print,
         drawn_print = excluded.drawn_print

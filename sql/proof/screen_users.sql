@@ -4,7 +4,7 @@
 -- $2 uuid[]: the users among them with standing findings; these are suspects in any case
 WITH judged AS (
     SELECT u.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
-           a.total_refunded, a.total_voided, a.total_adjusted, a.expired_until, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
+           a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
            coalesce(c.entries_print, 0) + e.print AS entries_print, b.print AS batches_print, b.drawn AS drawn_print,
            c.user_id IS NULL OR c.seq <> a.last_seq AS changed,
            coalesce(
@@ -68,16 +68,17 @@ WITH judged AS (
         WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND n.type = 'consume') AS k
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
-                                     total_refunded, total_voided, total_adjusted, expired_until, entries_print,
+                                     total_refunded, total_voided, total_adjusted, total_opening, expired_until, entries_print,
                                      batches_print, drawn_print)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_refunded,
-           total_voided, total_adjusted, expired_until, entries_print, batches_print, drawn_print
+           total_voided, total_adjusted, total_opening, expired_until, entries_print, batches_print, drawn_print
     FROM judged WHERE sound AND changed
     ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,
         total_recharged = excluded.total_recharged, total_consumed = excluded.total_consumed,
         total_expired = excluded.total_expired, total_refunded = excluded.total_refunded,
         total_voided = excluded.total_voided, total_adjusted = excluded.total_adjusted,
+        total_opening = excluded.total_opening,
         expired_until = excluded.expired_until,
         entries_print = excluded.entries_print, batches_print = excluded.batches_print,
         drawn_print = excluded.drawn_print

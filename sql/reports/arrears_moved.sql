@@ -1,7 +1,7 @@
 -- What entries recorded in a span did to arrears, an account a row. `opening` is the arrears by the entry before the span's
 -- first one; `closing` is the arrears by the account's balance at the end of the span: an account with a later entry has the
 -- balance that its first later entry began with. `out` is the last entry that took the account out of arrears.
--- A correction (adjust) is no usage and no repayment, so it is summed apart. A restore stands directly before the consume that uses
+-- A correction (adjust) is no usage and no repayment, so it is summed apart, and so is a debt that the account brought along. A restore stands directly before the consume that uses
 -- its points: it repays nothing, and the two together draw what was not restored.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant
 WITH moved AS MATERIALIZED (
@@ -9,6 +9,7 @@ WITH moved AS MATERIALIZED (
            pointsd.clamp_bigint(coalesce(sum(after - before) FILTER (WHERE type IN ('consume', 'void', 'restore', 'expire')), 0)) AS drawn,
            pointsd.clamp_bigint(coalesce(sum(before - after) FILTER (WHERE type IN ('recharge', 'refund')), 0)) AS repaid,
            pointsd.clamp_bigint(coalesce(sum(after - before) FILTER (WHERE type = 'adjust'), 0)) AS corrected,
+           pointsd.clamp_bigint(coalesce(sum(after - before) FILTER (WHERE type = 'opening'), 0)) AS opened,
            bool_or(type = 'adjust') AS has_corrections
     FROM (
         SELECT bucket, user_id, seq, type, greatest(-balance_before, 0) AS before, greatest(-balance_after, 0) AS after
@@ -19,7 +20,7 @@ WITH moved AS MATERIALIZED (
     GROUP BY bucket, user_id
 )
 SELECT m.user_id, coalesce(greatest(-prior.balance_after, 0), 0) AS opening, m.drawn, m.repaid, m.corrected,
-       m.has_corrections, coalesce(greatest(-coalesce(later.balance, a.balance), 0), 0) AS closing,
+       m.opened, m.has_corrections, coalesce(greatest(-coalesce(later.balance, a.balance), 0), 0) AS closing,
        out.at AS out_at, out.type AS out_type, out.source_type AS out_source
 FROM moved AS m
 LEFT JOIN LATERAL (

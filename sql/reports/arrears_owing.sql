@@ -69,7 +69,7 @@ LEFT JOIN LATERAL (
                        END AS drawn
                 FROM pointsd.entries AS e
                 WHERE e.bucket = o.bucket AND e.user_id = o.user_id AND e.seq >= below.seq AND e.seq < o.before_seq
-                  AND e.type IN ('consume', 'void', 'adjust')
+                  AND e.type IN ('consume', 'void', 'adjust', 'opening')
                 ORDER BY e.seq DESC
                 OFFSET 0
             ) AS e

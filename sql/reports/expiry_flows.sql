@@ -1,9 +1,10 @@
--- What entries recorded in a span did to batches, by the borders between which these expire: points that were issued or
+-- What entries recorded in a span did to batches, by the borders between which these expire: points that were brought in, issued or
 -- refunded (a settled part never came into its batch), used, voided, expired and restored, and by how much repairs changed the
 -- batches' rows.
 -- OFFSET 0 keeps the look-ups to those batches.
 -- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order
 SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[]) AS part,
+       pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'opening'), 0)) AS opened,
        pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)) AS issued,
        pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'refund'), 0)) AS refunded,
        pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'consume'), 0)) AS used,
@@ -14,7 +15,7 @@ SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[]) 
 FROM pointsd.entries AS e
 CROSS JOIN LATERAL (
     SELECT e.batch, e.amount - (SELECT coalesce(sum(settled), 0) FROM unnest(e.allocated_points) AS settled) AS points
-    WHERE e.type IN ('recharge', 'refund')
+    WHERE e.batch IS NOT NULL
     UNION ALL
     SELECT part.batch, part.points
     FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)

@@ -7,7 +7,7 @@ WITH later AS MATERIALIZED (
     FROM (SELECT * FROM pointsd.entries WHERE recorded_at > $1 OFFSET 0) AS e
     CROSS JOIN LATERAL (
         SELECT e.batch, true AS opened, 0::bigint AS points
-        WHERE e.type IN ('recharge', 'refund')
+        WHERE e.batch IS NOT NULL
         UNION ALL
         SELECT part.batch, false, CASE e.type WHEN 'restore' THEN -part.points ELSE part.points END
         FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)

@@ -19,6 +19,7 @@ CREATE TABLE pointsd.accounts (
     total_refunded  bigint   NOT NULL DEFAULT 0,
     total_voided    bigint   NOT NULL DEFAULT 0,
     total_adjusted  bigint   NOT NULL DEFAULT 0, -- by adjust entries; below zero where they took points away
+    total_opening   bigint   NOT NULL DEFAULT 0, -- what the account brought along from elsewhere; below zero: a debt
     last_seq        bigint   NOT NULL, -- number of the account's last entry
     -- The latest expires_at of a batch that expired with points in it. Only a consume from before it can find points to
     -- restore, so only then a posting looks for such batches.
@@ -29,7 +30,7 @@ CREATE TABLE pointsd.accounts (
     in_arrears      boolean  GENERATED ALWAYS AS (balance < 0) STORED,
     CONSTRAINT accounts_pkey PRIMARY KEY (bucket, user_id),
     CONSTRAINT accounts_balance_is_the_sum
-        CHECK (balance = total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted),
+        CHECK (balance = total_opening + total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted),
     CONSTRAINT accounts_totals_not_negative
         CHECK (least(total_recharged, total_consumed, total_expired, total_refunded, total_voided) >= 0),
     CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0 AND open_holds >= 0)
@@ -45,14 +46,14 @@ CREATE FUNCTION pointsd.price_part(paid numeric, gone numeric, points numeric, a
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN div($1 * ($2 + $3), nullif($4, 0)) - div($1 * $2, nullif($4, 0));
 
--- Points recharged together. `open` is the mark that the indexes use. It changes once in a batch's life, so a consume,
+-- Points that came in together. `open` is the mark that the indexes use. It changes once in a batch's life, so a consume,
 -- which changes only `remaining`, touches no index.
 CREATE TABLE pointsd.batches (
     user_id    uuid        NOT NULL,
     amount     bigint      NOT NULL,
     remaining  bigint      NOT NULL,
     expired    bigint      NOT NULL DEFAULT 0, -- points that expired, less those that were restored
-    opened_at  timestamptz NOT NULL, -- effective time of the recharge or the refund
+    opened_at  timestamptz NOT NULL, -- effective time of the recharge, the refund or the opening
     expires_at timestamptz NOT NULL, -- first instant at which the points are gone
     batch      integer     NOT NULL, -- 1, 2, 3 … within the account, in order of creation
     bucket     smallint    NOT NULL DEFAULT 0, -- the account's
@@ -79,6 +80,8 @@ CREATE INDEX batches_open_by_expiry ON pointsd.batches (bucket, expires_at) INCL
 
 -- The history: numbered without gaps within an account, chained by its balances, never changed.
 --
+-- An opening is what an account brought along from elsewhere: a batch of points that were left, or a debt, which opens no batch.
+--
 -- An adjust entry is posted by a person, never by a job. Its amount is what it moves the balance by, up or down. An amount
 -- of 0 records that rows were set back to what the history says.
 CREATE TABLE pointsd.entries (
@@ -92,7 +95,7 @@ CREATE TABLE pointsd.entries (
     run               bigint,               -- the run that wrote it: proves what the run says that it did
     refers_to         bigint,               -- of a refund its consume, of a void its recharge
     key               uuid,                 -- pointsd.key_id of user and idempotency key; null where no posting's first entry
-    batch             integer,              -- the batch that a recharge or a refund opened
+    batch             integer,              -- the batch that a recharge, a refund or an opening of points opened
     drawing_rule      smallint    NOT NULL, -- version of the rule by which points were allocated to batches
     bucket            smallint    NOT NULL DEFAULT 0, -- the account's
     type              text        NOT NULL,
@@ -104,7 +107,7 @@ CREATE TABLE pointsd.entries (
     allocated_points  bigint[]    NOT NULL, -- … and how many points of each
     asked             jsonb,                -- of a refund's or a void's first entry: what was asked for (ledger::Asked)
     correction        jsonb,                -- what an adjust entry set right: before, after, by whom and why
-    -- Money in minor units. Of a recharge or a refund what its batch opened with, of a void what goes back to the customer. What
+    -- Money in minor units. Of a recharge, a refund or an opening what its batch opened with, of a void what goes back to the customer. What
     -- each allocation released of its batch's price, a restore gave back; null where no allocation has money.
     paid              bigint,
     currency          text,
@@ -117,17 +120,22 @@ CREATE TABLE pointsd.entries (
         CASE
             WHEN type IN ('consume', 'expire', 'void') THEN balance_after = balance_before - amount
             WHEN type IN ('recharge', 'refund', 'restore') THEN balance_after = balance_before + amount
-            ELSE type = 'adjust' AND abs(balance_after - balance_before) = amount
+            ELSE type IN ('adjust', 'opening') AND abs(balance_after - balance_before) = amount
         END),
     CONSTRAINT entries_allocations_paired CHECK (cardinality(allocated_batches) = cardinality(allocated_points)),
     CONSTRAINT entries_paid_in_a_currency
         CHECK ((paid IS NULL) = (currency IS NULL) AND cardinality(allocated_paid) = cardinality(allocated_points)),
-    CONSTRAINT entries_batch_opened CHECK ((batch IS NOT NULL) = (type IN ('recharge', 'refund'))),
+    CONSTRAINT entries_batch_opened
+        CHECK ((batch IS NOT NULL) = (type IN ('recharge', 'refund') OR type = 'opening' AND balance_after > balance_before)),
     CONSTRAINT entries_refer_to_earlier
         CHECK ((refers_to IS NOT NULL) = (type IN ('refund', 'void')) AND (refers_to IS NULL OR refers_to < seq)),
     CONSTRAINT entries_asked_of_return CHECK (asked IS NULL OR refers_to IS NOT NULL),
     CONSTRAINT entries_correction_of_adjust CHECK ((correction IS NOT NULL) = (type = 'adjust'))
 );
+
+-- Whether an entry opens a batch: of the openings those that move the balance up.
+CREATE FUNCTION pointsd.opens_batch(type text, moves_up boolean) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN $1 IN ('recharge', 'refund') OR $1 = 'opening' AND $2;
 
 -- Refuses a key that is posted twice. The account's lock already serialises postings, so this only stands behind it.
 -- Sixteen bytes stand for user and key, because a wide text index halves the posting rate. With the user in them the index

@@ -11,6 +11,7 @@ CREATE TABLE pointsd.checkpoints (
     total_refunded  bigint   NOT NULL DEFAULT 0,
     total_voided    bigint   NOT NULL DEFAULT 0,
     total_adjusted  bigint   NOT NULL,
+    total_opening   bigint   NOT NULL DEFAULT 0,
     expired_until   timestamptz,       -- the latest end of a batch that had expired with points by then
     batches         integer  NOT NULL, -- the account's last batch then
     bucket          smallint NOT NULL DEFAULT 0, -- the account's
@@ -66,7 +67,7 @@ CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE s
 CREATE FUNCTION pointsd.digest_group(user_id uuid) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN uuid_hash($1) & 4095;
 
--- What a recharge or a refund and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
+-- What an entry and the batch that it opened both say. Cut to 61 bits, as the next one is, so that a sum of the parts of
 -- an entry cannot overflow.
 CREATE FUNCTION pointsd.opening_print(batch integer, amount bigint, source text, opened_at timestamptz, paid bigint, currency text)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -140,8 +141,8 @@ CREATE FUNCTION pointsd.asked_proof(asked jsonb) RETURNS bigint LANGUAGE sql IMM
                 WHEN $1 ->> 'posted' ~ '^[0-9]{1,12}$|^1000000000000$' AND $1 ->> 'entries' ~ '^[0-9]{1,9}$'
                     THEN ($1 ->> 'posted')::bigint * 1009 + ($1 ->> 'entries')::bigint * 1000121 END;
 
--- An entry's part of the sum that proves an account: the chain of balances; the points, weighted by type; the batch that a
--- recharge or a refund opened; what was taken from each batch; what expired in it. A row that is not sound in itself spoils
+-- An entry's part of the sum that proves an account: the chain of balances; the points, weighted by type; the batch that it
+-- opened; what was taken from each batch; what expired in it. A row that is not sound in itself spoils
 -- the sum by a fixed number. Nothing is multiplied or added before its bounds are known: a value beyond them must not be an
 -- error.
 --
@@ -155,7 +156,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                   -- Five minutes ahead of its recording at most; see the rule entry_time.
                   AND e.at AT TIME ZONE interval '0' <= e.recorded_at AT TIME ZONE interval '5 minutes'
                   AND CASE WHEN e.paid IS NULL THEN e.currency IS NULL
-                           ELSE e.paid >= 0 AND e.currency IS NOT NULL AND e.type IN ('recharge', 'refund', 'void') END THEN
+                           ELSE e.paid >= 0 AND e.currency IS NOT NULL AND e.type IN ('recharge', 'refund', 'void', 'opening') END THEN
             pointsd.chain_print(e.seq, e.balance_after) - pointsd.chain_print(e.seq - 1, e.balance_before)
             + CASE WHEN e.allocated_paid IS NULL THEN 0
                    ELSE CASE e.type WHEN 'restore' THEN -1 ELSE 1 END
@@ -226,6 +227,15 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                         e.amount * -1000033 - (pointsd.batch_weight(e.user_id, e.allocated_batches[1])
                                                + pointsd.expired_weight(e.user_id, e.allocated_batches[1])) * e.amount
                     END
+                WHEN 'opening' THEN
+                    CASE WHEN e.amount > 0 AND e.correction IS NULL AND e.key IS NOT NULL AND e.refers_to IS NULL AND e.asked IS NULL
+                              AND cardinality(e.allocated_points) = 0 THEN
+                        CASE WHEN e.batch > 0 AND e.balance_before >= 0 AND e.balance_after = e.balance_before + e.amount
+                             THEN e.amount * 1000099
+                                  + pointsd.opening_print(e.batch, e.amount, e.source_type, e.at, e.paid, e.currency)
+                             WHEN e.batch IS NULL AND e.paid IS NULL AND e.balance_before = 0 AND e.balance_after = -e.amount
+                             THEN e.amount * -1000099 END
+                    END
                 WHEN 'adjust' THEN
                     CASE WHEN e.amount >= 0 AND e.batch IS NULL AND e.correction IS NOT NULL AND e.key IS NULL
                               AND e.refers_to IS NULL AND e.asked IS NULL THEN
@@ -241,11 +251,11 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
 CREATE FUNCTION pointsd.account_proof(a pointsd.accounts) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN a.last_seq >= 0 AND a.last_batch >= 0 AND a.total_recharged >= 0 AND a.total_consumed >= 0
                      AND a.total_expired >= 0 AND a.total_refunded >= 0 AND a.total_voided >= 0
-                     AND a.balance = a.total_recharged::numeric - a.total_consumed - a.total_expired + a.total_refunded
-                                       - a.total_voided + a.total_adjusted THEN
+                     AND a.balance = a.total_opening::numeric + a.total_recharged - a.total_consumed - a.total_expired
+                                       + a.total_refunded - a.total_voided + a.total_adjusted THEN
         pointsd.chain_print(a.last_seq, a.balance)::numeric + a.total_recharged + 1000003::numeric * a.total_consumed
         + 1000033::numeric * a.total_expired + 1000039::numeric * a.total_refunded + 1000081::numeric * a.total_voided
-        + 1000037::numeric * a.total_adjusted END;
+        + 1000037::numeric * a.total_adjusted + 1000099::numeric * a.total_opening END;
 
 -- A batch's part: what was taken from it, what of that expired, and what it released of the price. A batch that is not sound in itself spoils the sum.
 CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -265,7 +275,7 @@ CREATE FUNCTION pointsd.batch_proof(b pointsd.batches) RETURNS bigint LANGUAGE s
 CREATE FUNCTION pointsd.checkpoint_proof(c pointsd.checkpoints) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN pointsd.chain_print(c.seq, c.balance)::numeric + c.total_recharged + 1000003::numeric * c.total_consumed
         + 1000033::numeric * c.total_expired + 1000039::numeric * c.total_refunded + 1000081::numeric * c.total_voided
-        + 1000037::numeric * c.total_adjusted;
+        + 1000037::numeric * c.total_adjusted + 1000099::numeric * c.total_opening;
 
 -- Whether a hold is sound in itself, and agrees with the consume under its key: `consume` is all null where there is none.
 CREATE FUNCTION pointsd.hold_is_sound(h pointsd.holds, consume pointsd.entries) RETURNS boolean

@@ -9,6 +9,7 @@ CREATE TABLE pointsd.days (
     ended     timestamptz NOT NULL, -- the first instant after it: kept, because business.time_zone may change
     closed_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- a time to come shows that the clock was ahead
     opening   bigint      NOT NULL,
+    opened    bigint      NOT NULL, -- brought along from elsewhere; for '' below zero: debts
     recharged bigint      NOT NULL, -- 0 for ''
     refunded  bigint      NOT NULL, -- 0 for ''
     settled   bigint      NOT NULL, -- recharged or refunded points that paid arrears at once; for '' below zero: arrears shrink
@@ -20,7 +21,7 @@ CREATE TABLE pointsd.days (
     closing   bigint      NOT NULL,
     CONSTRAINT days_pkey PRIMARY KEY (day, source),
     CONSTRAINT days_add_up
-        CHECK (closing = opening + recharged + refunded - settled - consumed - voided - expired + restored + adjusted)
+        CHECK (closing = opening + opened + recharged + refunded - settled - consumed - voided - expired + restored + adjusted)
 );
 
 -- The same in money: the deferred revenue of each business day, in minor units, by currency and source of the batches. A source has rows
@@ -30,6 +31,7 @@ CREATE TABLE pointsd.day_money (
     currency  text   NOT NULL,
     source    text   NOT NULL,
     opening   bigint NOT NULL, -- deferred: paid, and released by no point yet
+    opened    bigint NOT NULL, -- of points that were brought along from elsewhere
     sold      bigint NOT NULL, -- the prices of recharges
     used      bigint NOT NULL, -- recognised on use; below zero where refunds and voids took back more
     expired   bigint NOT NULL, -- recognised on expiry, less what was restored
@@ -37,7 +39,7 @@ CREATE TABLE pointsd.day_money (
     corrected bigint NOT NULL, -- by adjust entries, up or down
     closing   bigint NOT NULL,
     CONSTRAINT day_money_pkey PRIMARY KEY (day, currency, source),
-    CONSTRAINT day_money_adds_up CHECK (closing = opening + sold - used - expired - returned + corrected)
+    CONSTRAINT day_money_adds_up CHECK (closing = opening + opened + sold - used - expired - returned + corrected)
 );
 
 -- Days that are deleted, to be closed again, take their money with them.

@@ -25,7 +25,7 @@ CREATE FUNCTION pointsd.account(
     user_id uuid, at timestamptz DEFAULT now(),
     OUT balance bigint, OUT available bigint, OUT held bigint, OUT arrears bigint,
     OUT total_recharged bigint, OUT total_consumed bigint, OUT total_expired bigint, OUT total_refunded bigint,
-    OUT total_voided bigint, OUT total_adjusted bigint,
+    OUT total_voided bigint, OUT total_adjusted bigint, OUT total_opening bigint,
     OUT next_expiry timestamptz, -- when the next points expire …
     OUT next_expiry_points bigint -- … and how many
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -35,7 +35,7 @@ CREATE FUNCTION pointsd.account(
            greatest(0, -coalesce(a.balance, 0)),
            coalesce(a.total_recharged, 0), coalesce(a.total_consumed, 0), coalesce(a.total_expired, 0),
            coalesce(a.total_refunded, 0), coalesce(a.total_voided, 0), coalesce(a.total_adjusted, 0),
-           alive.next, alive.next_points
+           coalesce(a.total_opening, 0), alive.next, alive.next_points
     FROM (SELECT) AS one
     LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = account.user_id
     CROSS JOIN LATERAL (
@@ -77,7 +77,7 @@ FROM pointsd.accounts AS a CROSS JOIN LATERAL pointsd.account(a.user_id, now()) 
 CREATE FUNCTION pointsd.account_then(
     user_id uuid, as_of timestamptz DEFAULT NULL, effective_at timestamptz DEFAULT NULL,
     OUT balance bigint, OUT arrears bigint, OUT total_recharged bigint, OUT total_consumed bigint, OUT total_expired bigint,
-    OUT total_refunded bigint, OUT total_voided bigint, OUT total_adjusted bigint
+    OUT total_refunded bigint, OUT total_voided bigint, OUT total_adjusted bigint, OUT total_opening bigint
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     border timestamptz := coalesce(account_then.as_of, account_then.effective_at - interval '5 minutes');
@@ -122,7 +122,8 @@ BEGIN
            coalesce(sum(CASE e.type WHEN 'expire' THEN e.amount WHEN 'restore' THEN -e.amount END), 0) AS expired,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'refund'), 0) AS refunded,
            coalesce(sum(e.amount) FILTER (WHERE e.type = 'void'), 0) AS voided,
-           coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted
+           coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted,
+           coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0) AS opened
     INTO part
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > since AND e.seq <= until
@@ -146,6 +147,7 @@ BEGIN
         total_refunded := coalesce(a.total_refunded, 0) - part.refunded;
         total_voided := coalesce(a.total_voided, 0) - part.voided;
         total_adjusted := coalesce(a.total_adjusted, 0) - part.adjusted;
+        total_opening := coalesce(a.total_opening, 0) - part.opened;
     ELSE
         total_recharged := part.recharged;
         total_consumed := part.consumed;
@@ -153,8 +155,9 @@ BEGIN
         total_refunded := part.refunded;
         total_voided := part.voided;
         total_adjusted := part.adjusted;
+        total_opening := part.opened;
     END IF;
-    balance := total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted;
+    balance := total_opening + total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted;
     arrears := greatest(0, -balance);
 END
 $$;

@@ -111,7 +111,7 @@ pub(super) fn carry(carried: &BTreeMap<String, i64>, moved: &Movements) -> BTree
 
 async fn insert_days(client: &Client, closed: &[RollForward]) -> Result<(), Error> {
     let (mut days, mut sources, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    let mut numbers: [Vec<i64>; 10] = Default::default();
+    let mut numbers: [Vec<i64>; 11] = Default::default();
     for (day, (source, row)) in closed.iter().flat_map(|day| day.rows.iter().map(move |row| (day, row))) {
         days.push(day.day);
         sources.push(source.as_str());
@@ -144,6 +144,7 @@ pub(super) async fn load_movements(
 
 pub(super) fn movement_from(row: &Row) -> Result<Movement, Error> {
     Ok(Movement {
+        opened: row.try_get("opened")?,
         recharged: row.try_get("recharged")?,
         refunded: row.try_get("refunded")?,
         settled: row.try_get("settled")?,

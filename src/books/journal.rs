@@ -80,7 +80,8 @@ pub fn journal_lines<'a>(
     )
 }
 
-/// Each movement with the account debited, the account credited, and the amount.
+/// Each movement with the account debited, the account credited, and the amount. What was brought along from elsewhere is left out:
+/// the accounting system has it as deferred revenue already.
 fn pairs(moved: MoneyMovement, accounts: &Accounts) -> [(Recorded, &str, &str, i64); 5] {
     let Accounts { cash, deferred, revenue, breakage, returns, corrections } = accounts;
     [

@@ -55,6 +55,8 @@ const MOST_BOOKED: u64 = 1 << 59;
 /// Points that moved on a day or since one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Movement {
+    /// Brought along from elsewhere. For [`ARREARS`] below zero: debts.
+    pub opened: i64,
     /// Recharged.
     pub recharged: i64,
     /// Given back by refunds.
@@ -76,7 +78,7 @@ pub struct Movement {
 impl Movement {
     /// The closing that follows from `opening`, clamped to 64 bits.
     pub fn closing(&self, opening: i64) -> i64 {
-        let plus = [opening, self.recharged, self.refunded, self.restored, self.adjusted];
+        let plus = [opening, self.opened, self.recharged, self.refunded, self.restored, self.adjusted];
         let minus = [self.settled, self.consumed, self.voided, self.expired];
         let sum = |parts: &[i64]| parts.iter().copied().map(i128::from).sum::<i128>();
         clamp(sum(&plus) - sum(&minus))
@@ -84,6 +86,7 @@ impl Movement {
 
     fn plus(&self, other: &Movement) -> Movement {
         Movement {
+            opened: self.opened.saturating_add(other.opened),
             recharged: self.recharged.saturating_add(other.recharged),
             refunded: self.refunded.saturating_add(other.refunded),
             settled: self.settled.saturating_add(other.settled),
@@ -112,9 +115,22 @@ pub struct Booked {
 
 impl Booked {
     /// The numbers in the order of the table's columns.
-    fn numbers(&self) -> [i64; 10] {
-        let Movement { recharged, refunded, settled, consumed, voided, expired, restored, adjusted } = self.moved;
-        [self.opening, recharged, refunded, settled, consumed, voided, expired, restored, adjusted, self.closing]
+    fn numbers(&self) -> [i64; 11] {
+        let Movement { opened, recharged, refunded, settled, consumed, voided, expired, restored, adjusted } =
+            self.moved;
+        [
+            self.opening,
+            opened,
+            recharged,
+            refunded,
+            settled,
+            consumed,
+            voided,
+            expired,
+            restored,
+            adjusted,
+            self.closing,
+        ]
     }
 
     /// Whether every number is small enough for sums of them to fit into 64 bits.

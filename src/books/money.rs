@@ -14,6 +14,8 @@ pub type Place = (String, String);
 /// Money that moved on a day or since one, in minor units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MoneyMovement {
+    /// Of points that were brought along from elsewhere.
+    pub opened: i64,
     /// The prices of recharges.
     pub sold: i64,
     /// Recognised on use. Below zero where refunds and voids took back more than was used.
@@ -43,17 +45,19 @@ pub struct MoneyBooked {
 impl MoneyMovement {
     /// What is deferred after it, clamped to 64 bits.
     pub fn closing(&self, opening: i64) -> i64 {
-        let [plus, minus] = [[opening, self.sold, self.corrected], [self.used, self.expired, self.returned]]
-            .map(|parts| parts.into_iter().map(i128::from).sum::<i128>());
+        let [plus, minus] =
+            [vec![opening, self.opened, self.sold, self.corrected], vec![self.used, self.expired, self.returned]]
+                .map(|parts| parts.into_iter().map(i128::from).sum::<i128>());
         clamp(plus - minus)
     }
 
-    fn numbers(&self) -> [i64; 5] {
-        [self.sold, self.used, self.expired, self.returned, self.corrected]
+    fn numbers(&self) -> [i64; 6] {
+        [self.opened, self.sold, self.used, self.expired, self.returned, self.corrected]
     }
 
     fn from_row(row: &Row) -> Result<MoneyMovement, Error> {
         Ok(MoneyMovement {
+            opened: row.try_get("opened")?,
             sold: row.try_get("sold")?,
             used: row.try_get("used")?,
             expired: row.try_get("expired")?,
@@ -66,10 +70,11 @@ impl MoneyMovement {
 impl MoneyBooked {
     /// The sum of two rows of one currency.
     pub fn plus(&self, other: &MoneyBooked) -> MoneyBooked {
-        let MoneyMovement { sold, used, expired, returned, corrected } = other.moved;
+        let MoneyMovement { opened, sold, used, expired, returned, corrected } = other.moved;
         MoneyBooked {
             opening: self.opening.saturating_add(other.opening),
             moved: MoneyMovement {
+                opened: self.moved.opened.saturating_add(opened),
                 sold: self.moved.sold.saturating_add(sold),
                 used: self.moved.used.saturating_add(used),
                 expired: self.moved.expired.saturating_add(expired),
@@ -87,10 +92,11 @@ impl MoneyBooked {
     }
 
     /// Its columns that follow from the entries and from the day before, by name.
-    pub(super) fn columns(&self) -> [(&'static str, i64); 6] {
-        let MoneyMovement { sold, used, expired, returned, corrected } = self.moved;
+    pub(super) fn columns(&self) -> [(&'static str, i64); 7] {
+        let MoneyMovement { opened, sold, used, expired, returned, corrected } = self.moved;
         [
             ("opening", self.opening),
+            ("opened", opened),
             ("sold", sold),
             ("used", used),
             ("expired", expired),
@@ -148,7 +154,7 @@ pub(super) async fn load_deferred(client: &Client) -> Result<BTreeMap<Place, i64
 pub(super) async fn insert_money(client: &Client, closed: &[RollForward]) -> Result<(), Error> {
     let rows = closed.iter().flat_map(|day| day.money.iter().map(move |(place, row)| (day.day, place, row)));
     let (mut days, mut currencies, mut sources): (Vec<NaiveDate>, Vec<&str>, Vec<&str>) = Default::default();
-    let mut numbers: [Vec<i64>; 7] = Default::default();
+    let mut numbers: [Vec<i64>; 8] = Default::default();
     for (day, (currency, source), row) in rows {
         days.push(day);
         currencies.push(currency);

@@ -99,9 +99,11 @@ fn money_differences_of(closed: &RollForward, recomputed: &BTreeMap<Place, Money
 /// Two rows of a source on a day, in words: only the columns that differ.
 fn difference(day: NaiveDate, source: &str, was: &Booked, is: &Booked) -> (String, String) {
     let columns = |row: &Booked| {
-        let Movement { recharged, refunded, settled, consumed, voided, expired, restored, adjusted } = row.moved;
+        let Movement { opened, recharged, refunded, settled, consumed, voided, expired, restored, adjusted } =
+            row.moved;
         [
             ("opening", row.opening),
+            ("opened", opened),
             ("recharged", recharged),
             ("refunded", refunded),
             ("settled", settled),

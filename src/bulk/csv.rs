@@ -10,8 +10,8 @@ use memchr::memchr;
 use uuid::Uuid;
 
 use super::lines::{Lines, MAX_LINE, Piece, not_text};
-use super::{Chunk, Error, shorten};
-use crate::fields::{COLUMNS, Operation, PostingFields};
+use super::{Chunk, Content, Error, shorten};
+use crate::fields::{OpeningFields, Operation, PostingFields};
 use crate::ledger::Posting;
 use crate::plain::unguarded;
 use crate::prices;
@@ -28,6 +28,7 @@ const CUT_OFF: &str = "no line end follows, so the record may be cut off; end th
 
 /// Reads the records that follow a header.
 pub struct Csv {
+    content: Content,
     delimiter: u8,
     /// The columns in the order of the header; none where the header has a blank.
     columns: Vec<Option<&'static str>>,
@@ -49,7 +50,7 @@ pub struct Csv {
 
 impl Csv {
     /// Reads the header. Lines before it may be blank, or name the delimiter as `sep=;`.
-    pub fn begin<R: Read>(lines: &mut Lines<R>, delimiter: Option<u8>) -> Result<Csv, Error> {
+    pub fn begin<R: Read>(lines: &mut Lines<R>, content: Content, delimiter: Option<u8>) -> Result<Csv, Error> {
         let encoding = lines.encoding;
         let (mut delimiter, mut named) = (delimiter, false);
         loop {
@@ -66,13 +67,17 @@ impl Csv {
                     }
                     let delimiter = delimiter.unwrap_or_else(|| find_delimiter(piece.bytes));
                     let mut splitter = Splitter::new(delimiter, encoding);
-                    header(piece.bytes, delimiter, &mut splitter).map(|columns| (columns, delimiter, splitter))
+                    header(piece.bytes, content, delimiter, &mut splitter).map(|columns| (columns, delimiter, splitter))
                 }
-                None => Err("the input is empty; the first line names the columns, such as op,user,points".to_owned()),
+                None => Err(format!(
+                    "the input is empty; the first line names the columns, such as {}",
+                    first_columns(content)
+                )),
             };
             let line = lines.number.max(1);
             let (columns, delimiter, splitter) = header.map_err(|why| Error::Header { line, why })?;
             return Ok(Csv {
+                content,
                 delimiter,
                 columns,
                 splitter,
@@ -191,7 +196,11 @@ impl Csv {
             let index = self.columns.iter().position(|column| *column == Some(name))?;
             record.get(index).filter(|value| !value.is_empty()).map(unguarded)
         };
-        fields(field)?.into_posting(clock).map(Some)
+        let posting = match self.content {
+            Content::Postings => fields(field)?.into_posting(clock),
+            Content::Openings => opening_fields(field)?.into_posting(clock),
+        };
+        posting.map(Some)
     }
 }
 
@@ -226,8 +235,18 @@ fn find_delimiter(header: &[u8]) -> u8 {
     found.copied().unwrap_or(b',')
 }
 
+/// The first columns, as an example of a header.
+fn first_columns(content: Content) -> String {
+    content.columns().iter().take(3).copied().collect::<Vec<_>>().join(",")
+}
+
 /// The columns that a header names, in its order. Case does not matter.
-fn header(line: &[u8], delimiter: u8, splitter: &mut Splitter) -> Result<Vec<Option<&'static str>>, String> {
+fn header(
+    line: &[u8],
+    content: Content,
+    delimiter: u8,
+    splitter: &mut Splitter,
+) -> Result<Vec<Option<&'static str>>, String> {
     let mut quotes = Quotes::default();
     quotes.read(line, delimiter);
     if quotes.end_line() {
@@ -238,18 +257,22 @@ fn header(line: &[u8], delimiter: u8, splitter: &mut Splitter) -> Result<Vec<Opt
     }
     let mut columns = Vec::new();
     for name in splitter.split(line)?.iter().map(str::trim) {
-        let column = COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name));
+        let column = content.columns().iter().copied().find(|column| column.eq_ignore_ascii_case(name));
         match column {
             None if name.is_empty() => {}
             None => {
-                return Err(format!("`{}` is no column; there are {}", shorten(name.to_owned()), COLUMNS.join(", ")));
+                return Err(format!(
+                    "`{}` is no column; there are {}",
+                    shorten(name.to_owned()),
+                    content.columns().join(", ")
+                ));
             }
             Some(column) if columns.contains(&Some(column)) => return Err(format!("`{column}` stands there twice")),
             Some(_) => {}
         }
         columns.push(column);
     }
-    match ["op", "user"].into_iter().find(|needed| !columns.contains(&Some(needed))) {
+    match content.needed_columns().into_iter().find(|needed| !columns.contains(&Some(needed))) {
         Some(needed) => Err(format!("`{needed}` is missing")),
         None => Ok(columns),
     }
@@ -273,7 +296,7 @@ struct Fields<'a> {
 impl Splitter {
     fn new(delimiter: u8, encoding: Option<&'static Encoding>) -> Splitter {
         let reader = Box::new(csv_core::ReaderBuilder::new().delimiter(delimiter).build());
-        Splitter { reader, encoding, text: Vec::new(), ends: vec![0; COLUMNS.len() + 1] }
+        Splitter { reader, encoding, text: Vec::new(), ends: vec![0; Content::Postings.columns().len() + 1] }
     }
 
     fn split(&mut self, record: &[u8]) -> Result<Fields<'_>, String> {
@@ -317,28 +340,16 @@ impl<'a> Fields<'a> {
 
 /// The fields of a posting, from the values of its columns.
 fn fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<PostingFields, String> {
-    let needed = |name: &str| field(name).ok_or_else(|| format!("{name} is empty"));
     let text = |name: &str| field(name).map(str::to_owned);
-    let integer = |name: &str| {
-        let parse = |value: &str| {
-            value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
-        };
-        field(name).map(parse).transpose()
-    };
-    let time = |name: &str| {
-        field(name)
-            .map(|text| parse_time(&shorten(text.to_owned())))
-            .transpose()
-            .map_err(|why| format!("{name}: {why}"))
-    };
-    let op = needed("op")?;
+    let (integer, time) = (|name| integer(name, field(name)), |name| time(name, field(name)));
+    let op = field("op").ok_or("op is empty")?;
     let op = Operation::parse(op).ok_or_else(|| {
         let ops = Operation::ALL.map(Operation::as_str).join(", ");
         format!("op: `{}` is none of {ops}", shorten(op.to_owned()))
     })?;
     Ok(PostingFields {
         op,
-        user: Uuid::parse_str(needed("user")?).map_err(|error| format!("user: {error}"))?,
+        user: user(field("user"))?,
         points: integer("points")?,
         source: text("source"),
         source_type: text("source_type"),
@@ -358,6 +369,39 @@ fn fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<PostingFields, 
         description: text("description"),
         at: time("at")?,
     })
+}
+
+/// The fields of an opening, from the values of its columns.
+fn opening_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<OpeningFields, String> {
+    let text = |name: &str| field(name).map(str::to_owned);
+    let (integer, time) = (|name| integer(name, field(name)), |name| time(name, field(name)));
+    Ok(OpeningFields {
+        user: user(field("user"))?,
+        points: integer("points")?.ok_or("points is empty")?,
+        source: text("source"),
+        opened_at: time("opened_at")?,
+        expires_at: time("expires_at")?,
+        id: text("id"),
+        paid: integer("paid")?,
+        currency: text("currency"),
+        description: text("description"),
+    })
+}
+
+fn user(value: Option<&str>) -> Result<Uuid, String> {
+    Uuid::parse_str(value.ok_or("user is empty")?).map_err(|error| format!("user: {error}"))
+}
+
+fn integer(name: &str, value: Option<&str>) -> Result<Option<i64>, String> {
+    let parse = |value: &str| {
+        value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
+    };
+    value.map(parse).transpose()
+}
+
+fn time(name: &str, value: Option<&str>) -> Result<Option<DateTime<Utc>>, String> {
+    let parse = |text: &str| parse_time(&shorten(text.to_owned())).map_err(|why| format!("{name}: {why}"));
+    value.map(parse).transpose()
 }
 
 /// Follows the quotes of a record, as the csv reader does.

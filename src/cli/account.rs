@@ -130,15 +130,17 @@ fn balance_text(balance: &Balance, zone: Zone) -> String {
     facts(&lines)
 }
 
-fn total_lines(totals: &Totals) -> [(&'static str, String); 6] {
-    [
+fn total_lines(totals: &Totals) -> Vec<(&'static str, String)> {
+    let brought_in = (totals.total_opening != 0).then(|| ("brought in", grouped(totals.total_opening)));
+    let others = [
         ("recharged", grouped(totals.total_recharged)),
         ("consumed", grouped(totals.total_consumed)),
         ("refunded", grouped(totals.total_refunded)),
         ("voided", grouped(totals.total_voided)),
         ("expired", grouped(totals.total_expired)),
         ("adjusted", grouped(totals.total_adjusted)),
-    ]
+    ];
+    brought_in.into_iter().chain(others).collect()
 }
 
 /// `120 points on 2026-12-03`, on the clocks of the business.

@@ -80,7 +80,7 @@ impl Lines {
             }
             false => Format::Ndjson,
         };
-        let form = Form { format, encoding: self.encoding };
+        let form = Form { encoding: self.encoding, ..Form::from(format) };
         if self.file.as_os_str() == "-" {
             return Ok(Input { reader: Box::new(io::stdin()), form, stdin: true, bar: ProgressBar::hidden() });
         }
@@ -142,39 +142,58 @@ impl Replies {
 impl Post {
     /// Posts every line. Prints each reply as JSON, or the rejected lines and a summary.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let Input { reader, form, stdin, bar } = self.lines.open("posting")?;
-        let stop = stop_on_signal()?;
+        let input = self.lines.open("posting")?;
         let began = Instant::now();
-        let (posted, written) = program
-            .with_ledger(async |database: &Database| {
-                let poster = Poster::start(database, &program.rules, Poster::lanes());
-                let mut replies = Replies::new(stdin);
-                let posted = bulk::post(reader, form, &poster, program.clock, &stop, |answered| {
-                    let mut answered = answered.iter();
-                    ready(answered.try_for_each(|reply| replies.write(|out| write_reply(out, reply, program.json))))
-                })
-                .await;
-                bar.finish_and_clear();
-                poster.close().await;
-                Ok((posted, replies.finish()))
-            })
-            .await?;
-        let summary = posted.map_err(|error| {
-            let wrong = matches!(error, bulk::Error::Header { .. });
-            let error = anyhow::Error::new(error);
-            if wrong {
-                WrongCall(format!("{error:#}")).into()
-            } else {
-                error.context("posting ended early; post the same input again from its start, what was posted replays")
-            }
-        })?;
-        let outcome = outcome(summary.stopped, summary.last_line, &summary.rejected);
-        written.context("the replies cannot be written")?;
+        let Answered { summary, outcome } = post_lines(input, program, |_| {}).await?;
         if !program.json {
             say(post_summary(&summary, began.elapsed().as_secs_f64()))?;
         }
         Ok(outcome)
     }
+}
+
+/// The lines that were answered.
+pub(super) struct Answered {
+    pub summary: Summary,
+    pub outcome: Outcome,
+}
+
+/// Posts every line, and prints each reply as JSON, or the rejected lines. `each` sees every reply.
+pub(super) async fn post_lines(
+    input: Input,
+    program: &Program,
+    mut each: impl FnMut(&Reply),
+) -> anyhow::Result<Answered> {
+    let Input { reader, form, stdin, bar } = input;
+    let stop = stop_on_signal()?;
+    let (posted, written) = program
+        .with_ledger(async |database: &Database| {
+            let poster = Poster::start(database, &program.rules, Poster::lanes());
+            let mut replies = Replies::new(stdin);
+            let posted = bulk::post(reader, form, &poster, program.clock, &stop, |answered| {
+                ready(answered.iter().try_for_each(|reply| {
+                    each(&reply.reply);
+                    replies.write(|out| write_reply(out, reply, program.json))
+                }))
+            })
+            .await;
+            bar.finish_and_clear();
+            poster.close().await;
+            Ok((posted, replies.finish()))
+        })
+        .await?;
+    let summary = posted.map_err(|error| {
+        let wrong = matches!(error, bulk::Error::Header { .. });
+        let error = anyhow::Error::new(error);
+        if wrong {
+            WrongCall(format!("{error:#}")).into()
+        } else {
+            error.context("posting ended early; post the same input again from its start, what was posted replays")
+        }
+    })?;
+    written.context("the replies cannot be written")?;
+    let outcome = outcome(summary.stopped, summary.last_line, &summary.rejected);
+    Ok(Answered { summary, outcome })
 }
 
 fn write_reply(mut out: &mut dyn Write, reply: &LineReply, as_json: bool) -> io::Result<()> {

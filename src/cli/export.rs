@@ -137,6 +137,7 @@ fn columns(table: &Table) -> &'static [(&'static str, i8)] {
             ("total_refunded", -14),
             ("total_voided", -12),
             ("total_adjusted", -14),
+            ("total_opening", -13),
             ("last_seq", -8),
         ],
         Table::AccountsThen(_) => &[
@@ -149,6 +150,7 @@ fn columns(table: &Table) -> &'static [(&'static str, i8)] {
             ("total_refunded", -14),
             ("total_voided", -12),
             ("total_adjusted", -14),
+            ("total_opening", -13),
         ],
         Table::Batches => &[
             ("user", 36),
@@ -241,7 +243,7 @@ fn fields(row: &Exported) -> Vec<String> {
     }
 }
 
-fn totals(totals: &Totals) -> [String; 6] {
+fn totals(totals: &Totals) -> [String; 7] {
     [
         totals.total_recharged,
         totals.total_consumed,
@@ -249,6 +251,7 @@ fn totals(totals: &Totals) -> [String; 6] {
         totals.total_refunded,
         totals.total_voided,
         totals.total_adjusted,
+        totals.total_opening,
     ]
     .map(|points| points.to_string())
 }

@@ -7,6 +7,7 @@ mod demo;
 mod export;
 mod history;
 mod holds;
+mod import;
 mod jobs;
 mod journal;
 mod manual;
@@ -99,6 +100,7 @@ enum Command {
     #[command(subcommand)]
     Price(price::Price),
     Post(bulk::Post),
+    Import(import::Import),
     Enqueue(requests::Enqueue),
     Requests(requests::Requests),
     Export(export::Export),
@@ -284,6 +286,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Statements(command) => command.run(&program).await,
         Command::Price(command) => command.run(&program),
         Command::Post(command) => command.run(&program).await,
+        Command::Import(command) => command.run(&program).await,
         Command::Enqueue(command) => command.run(&program).await,
         Command::Requests(command) => command.run(&program).await,
         Command::Export(command) => command.run(&program).await,

@@ -229,7 +229,7 @@ fn parts(posted: &Posted) -> [(&'static str, String); 4] {
             let settled = entry.balance_before.min(0).saturating_neg().min(posted.points);
             ("settled arrears", if settled > 0 { grouped(settled) } else { String::new() })
         }
-        EntryType::Recharge => ("settled arrears", by_batch(&entry.allocations)),
+        EntryType::Recharge | EntryType::Opening => ("settled arrears", by_batch(&entry.allocations)),
         EntryType::Consume | EntryType::Void => ("drawn from", by_batch(&entry.allocations)),
         EntryType::Expire => ("expired from", by_batch(&entry.allocations)),
         EntryType::Restore => ("restored to", by_batch(&entry.allocations)),

@@ -167,7 +167,7 @@ mod tests {
         add("about", &REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>());
         add("tone", &[Tone::Good, Tone::Attention, Tone::Bad].map(Tone::name));
         add("verdict", &["fine", "look", "down"]);
-        add("total", &["recharged", "consumed", "expired", "refunded", "voided", "adjusted"]);
+        add("total", &["recharged", "consumed", "expired", "refunded", "voided", "adjusted", "opening"]);
         add("page-nav", &["overview", "runs", "reports", "accounts", "requests", "orders"]);
         add("page-refused", &["wrong", "often", "scope"]);
         add("page-problem", &["missing", "forbidden", "away", "malformed", "failed"]);
@@ -180,6 +180,7 @@ mod tests {
             "unknown_entry",
             "unknown_hold",
             "already_expired",
+            "already_open",
             "exceeds_consumed",
             "nothing_left",
             "exceeds_recharge",

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::holds::{Hold, HoldState};
 use super::money::Money;
-use super::posting::{Beyond, Kind, Posting};
+use super::posting::{Beyond, Kind, OPENING_DEBT, Opening, Posting};
 use super::reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
 use super::rules::{DRAWING_RULE, REFUND_SOURCE, Rules};
 use crate::numbers::MAX_POINTS;
@@ -19,6 +19,9 @@ use crate::time::to_microsecond;
 
 /// How far a posting's `at` may be ahead of the database's clock. Clocks of different machines differ a little.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// Why an account takes no second debt.
+const ANOTHER_DEBT: &str = "the account opened with another debt: bring one along that is the sum of both";
 
 /// An account as it was loaded and as the group leaves it.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub(crate) struct Account {
     pub total_voided: i64,
     /// No posting changes it. It is loaded for readers.
     pub total_adjusted: i64,
+    /// What the account brought along from elsewhere; below zero a debt.
+    pub total_opening: i64,
     pub last_seq: i64,
     pub last_batch: i32,
     /// The latest `expires_at` of a batch that expired with points in it. A consume from before it may restore some.
@@ -117,6 +122,8 @@ struct Asking<'a> {
     key: Uuid,
     /// The posting's time, to the microsecond.
     at: DateTime<Utc>,
+    /// The database's clock, where it is known.
+    now: Option<DateTime<Utc>>,
     /// The entry that a refund or a void names.
     named: Option<Entry>,
     rules: &'a Rules,
@@ -135,6 +142,7 @@ impl Account {
             total_refunded: 0,
             total_voided: 0,
             total_adjusted: 0,
+            total_opening: 0,
             last_seq: 0,
             last_batch: 0,
             expired_until: None,
@@ -198,6 +206,7 @@ impl Account {
             Kind::Consume { source_type, .. } => self.post_consume(asking, source_type, entries),
             Kind::Refund { .. } => self.post_refund(asking, entries),
             Kind::Void { beyond, .. } => self.post_void(asking, *beyond, entries),
+            Kind::Opening(opening) => self.post_opening(asking, opening, entries),
             // Holds and releases write no entry: see `hold` and `release`.
             Kind::Hold { .. } | Kind::Release { .. } => Err(Refusal::Malformed("it writes no entry".to_owned())),
         }?;
@@ -214,16 +223,12 @@ impl Account {
         entries: &mut Vec<Entry>,
     ) -> Result<(), Refusal> {
         let (at, points) = (asking.at, asking.points()?);
-        let expires_at = match expires_at {
-            Some(expires_at) => to_microsecond(expires_at),
-            None => asking.rules.expires_at(source, at).ok_or_else(|| {
-                Refusal::Malformed("the batch would live beyond the year 9999: give it an expires_at".to_owned())
-            })?,
-        };
+        let expires_at = asking.expires_at(source, expires_at)?;
         if expires_at <= at {
             return Err(Refusal::AlreadyExpired { ends: expires_at, at });
         }
         let total = self.total_recharged.checked_add(points).ok_or(Refusal::AccountFull)?;
+        total.checked_add(self.total_opening).ok_or(Refusal::AccountFull)?;
         self.check_room_for_batches(1)?;
         self.expire(at, asking.rules, entries);
         self.total_recharged = total;
@@ -233,9 +238,56 @@ impl Account {
         Ok(())
     }
 
+    /// Takes over what the account has elsewhere. Nothing expires on the way: an opening is dated long ago, and draws nothing.
+    fn post_opening(&mut self, asking: &Asking, opening: &Opening, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
+        let (at, points) = (asking.at, asking.points()?);
+        self.check_opening(opening)?;
+        let entry = match opening {
+            Opening::Points { source, expires_at, paid, .. } => {
+                let expires_at = asking.expires_at(source, *expires_at)?;
+                if expires_at <= asking.now.map_or(at, |now| now.max(at)) {
+                    return Err(Refusal::ExpiredElsewhere { ends: expires_at });
+                }
+                let total = self.total_opening.checked_add(points).ok_or(Refusal::AccountFull)?;
+                self.check_room_for_batches(1)?;
+                self.total_opening = total;
+                self.open_batch(EntryType::Opening, &NewBatch { points, source, at, expires_at, paid: *paid })
+            }
+            Opening::Debt if self.is_orphaned() => return Err(Refusal::AccountMissing),
+            Opening::Debt => {
+                self.total_opening = -points;
+                self.entry_moving(-points, EntryType::Opening, OPENING_DEBT, at)
+            }
+        };
+        entries.push(asking.sign(entry));
+        Ok(())
+    }
+
+    /// Refuses an opening after other entries than openings and the expiry of their batches, and one beside an opening of the other
+    /// form: a balance has one sign.
+    fn check_opening(&self, opening: &Opening) -> Result<(), Refusal> {
+        let others =
+            [self.total_recharged, self.total_consumed, self.total_refunded, self.total_voided, self.total_adjusted];
+        let refused = match opening {
+            _ if others.iter().any(|total| *total != 0) => {
+                "the account is in use: an opening comes before all other entries; recharge it or consume from it instead"
+            }
+            Opening::Points { .. } if self.total_opening < 0 => {
+                "the account opened with a debt: points beside it would pay it; bring only the difference along"
+            }
+            Opening::Debt if self.total_opening < 0 => ANOTHER_DEBT,
+            Opening::Debt if self.last_seq > 0 => {
+                "the account opened with points: a debt beside them would be paid by them; bring only the difference along"
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::AlreadyOpen(refused))
+    }
+
     fn post_consume(&mut self, asking: &Asking, source_type: &str, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
         let points = asking.points()?;
         let total = self.total_consumed.checked_add(points).ok_or(Refusal::AccountFull)?;
+        total.checked_sub(self.total_opening).ok_or(Refusal::AccountFull)?;
         if self.is_orphaned() {
             return Err(Refusal::AccountMissing);
         }
@@ -577,8 +629,13 @@ impl Account {
 
     /// Takes the next number in the account's history and moves its balance.
     fn entry(&mut self, kind: EntryType, amount: i64, source_type: &str, at: DateTime<Utc>) -> Entry {
+        self.entry_moving(if kind.adds() { amount } else { -amount }, kind, source_type, at)
+    }
+
+    /// The same, of points that move the balance up, or down where they are below zero.
+    fn entry_moving(&mut self, moved: i64, kind: EntryType, source_type: &str, at: DateTime<Utc>) -> Entry {
         let balance_before = self.balance;
-        self.balance = if kind.adds() { balance_before + amount } else { balance_before - amount };
+        self.balance = balance_before + moved;
         self.last_seq += 1;
         self.change = self.change.max(match kind {
             EntryType::Recharge | EntryType::Consume => Change::Common,
@@ -588,7 +645,7 @@ impl Account {
             user: self.user,
             seq: self.last_seq,
             kind,
-            amount,
+            amount: moved.abs(),
             balance_before,
             balance_after: self.balance,
             source_type: source_type.to_owned(),
@@ -667,6 +724,16 @@ impl Asking<'_> {
         self.posting.points.ok_or_else(|| Refusal::Malformed("points is missing".to_owned()))
     }
 
+    /// When a batch from `source` expires: at the time that the posting gives, or after the source's term.
+    fn expires_at(&self, source: &str, given: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Refusal> {
+        match given {
+            Some(expires_at) => Ok(to_microsecond(expires_at)),
+            None => self.rules.expires_at(source, self.at).ok_or_else(|| {
+                Refusal::Malformed("the batch would live beyond the year 9999: give it an expires_at".to_owned())
+            }),
+        }
+    }
+
     /// The entry that a refund or a void names, if it is of the right type.
     fn named(&self, kind: EntryType) -> Result<&Entry, Refusal> {
         let named = self.named.as_ref().filter(|entry| entry.kind == kind);
@@ -726,7 +793,7 @@ pub(crate) fn decide(
             known.get(key).or_else(|| posted_here.get(key).and_then(|index| entries.get(*index))).cloned()
         };
         let named = posting.reference_id().and_then(|reference| find(&reference, &entries));
-        let asking = Asking { posting, key, at: to_microsecond(posting.at), named, rules };
+        let asking = Asking { posting, key, at: to_microsecond(posting.at), now, named, rules };
         if let Kind::Release { .. } = &posting.kind {
             return account.release(key);
         }
@@ -766,13 +833,15 @@ fn invalid_points(posting: &Posting) -> Option<Refusal> {
 
 /// The refusal of a price for points that are a present.
 fn priced_present(posting: &Posting, rules: &Rules) -> Option<Refusal> {
-    match &posting.kind {
-        Kind::Recharge { source, paid: Some(_), .. } if rules.promotional.contains(source) => {
-            let why = "paid does not belong to a recharge from the promotional source";
-            Some(Refusal::Malformed(format!("{why} `{source}`: leave it out, or name the source that was paid")))
-        }
-        _ => None,
-    }
+    let (what, source) = match &posting.kind {
+        Kind::Recharge { source, paid: Some(_), .. } => ("a recharge", source),
+        Kind::Opening(Opening::Points { source, paid: Some(_), .. }) => ("points", source),
+        _ => return None,
+    };
+    rules.promotional.contains(source).then(|| {
+        let why = format!("paid does not belong to {what} from the promotional source");
+        Refusal::Malformed(format!("{why} `{source}`: leave it out, or name the source that was paid"))
+    })
 }
 
 /// The refusal of a posting, if it needs no account to be known. `now` is the database's clock; `None` only where every posting of the
@@ -789,7 +858,9 @@ fn refuse_on_sight(posting: &Posting, rules: &Rules, now: Option<DateTime<Utc>>)
         return Some(Refusal::FromTheFuture { at: posting.at, now });
     }
     match &posting.kind {
-        Kind::Recharge { source, .. } if !rules.sources.contains_key(source) => {
+        Kind::Recharge { source, .. } | Kind::Opening(Opening::Points { source, .. })
+            if !rules.sources.contains_key(source) =>
+        {
             Some(Refusal::UnknownSource(source.clone()))
         }
         _ => None,
@@ -802,10 +873,16 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
     let posting = asking.posting;
     let is_named = || asking.named.as_ref().is_some_and(|named| first.refers_to == Some(named.seq));
     let same = match (&posting.kind, first.kind) {
-        (Kind::Recharge { .. }, EntryType::Recharge) | (Kind::Consume { .. }, EntryType::Consume) => {
+        (Kind::Recharge { .. }, EntryType::Recharge)
+        | (Kind::Consume { .. }, EntryType::Consume)
+        | (Kind::Opening(Opening::Points { .. }), EntryType::Opening) => {
             posting.points == Some(first.amount)
                 && first.source_type == posting.source_type()
                 && first.source_id == posting.source_id()
+        }
+        // A debt has no name but its date.
+        (Kind::Opening(Opening::Debt), EntryType::Opening) => {
+            posting.points == Some(first.amount) && first.batch.is_none() && first.at == asking.at
         }
         (Kind::Refund { .. }, EntryType::Refund) => {
             is_named() && first.asked.is_some_and(|asked| asked.points == posting.points)
@@ -819,6 +896,9 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
     };
     if same {
         return Ok(Reply::Replayed(Posted::before(first)));
+    }
+    if matches!((&posting.kind, first.kind, first.batch), (Kind::Opening(Opening::Debt), EntryType::Opening, None)) {
+        return Err(Refusal::AlreadyOpen(ANOTHER_DEBT));
     }
     let (seq, kind, amount, source_type) = (first.seq, first.kind, first.amount, first.source_type);
     Err(Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }))

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::posting::{Kind, MAX_ID, MAX_NAME, Posting, text};
+use super::posting::{Kind, MAX_ID, MAX_NAME, Opening, Posting, text};
 
 /// Names an earlier posting of the same account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,7 @@ impl Posting {
     /// - `consume:{source_type}:{source_id}`, of a hold too: the consume with the same key captures it
     /// - `refund:{key of the consume}` and `void:{key of the recharge}`
     /// - of a release: the key of the hold
+    /// - `opening:{id}` of points that an account brings along, `opening:debt` of a debt
     pub fn default_key(&self) -> Option<String> {
         Some(match &self.kind {
             Kind::Recharge { order_id: None, .. } => return None,
@@ -88,6 +89,8 @@ impl Posting {
             Kind::Refund { consume } => format!("refund:{}", consume.key()),
             Kind::Void { recharge, .. } => format!("void:{}", recharge.key()),
             Kind::Release { hold } => hold.key(),
+            Kind::Opening(Opening::Points { id, .. }) => format!("opening:{id}"),
+            Kind::Opening(Opening::Debt) => "opening:debt".to_owned(),
         })
     }
 

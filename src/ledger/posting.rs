@@ -15,6 +15,9 @@ pub const MAX_ID: usize = 255;
 /// The longest description, in characters.
 pub const MAX_DESCRIPTION: usize = 1_000;
 
+/// What the entry of a debt that an account brought along shows as `source_type`.
+pub(crate) const OPENING_DEBT: &str = "opening";
+
 /// The seconds in which a posting may happen: the years 1970 to 9999, which RFC 3339 can write.
 const TIME_RANGE: std::ops::RangeInclusive<i64> = 0..=253_402_300_799;
 
@@ -88,6 +91,41 @@ pub enum Kind {
         /// The hold, named as the consume that would capture it.
         hold: Reference,
     },
+    /// Takes over what the account has elsewhere, before anything else is posted to it. Only an import does so.
+    Opening(Opening),
+}
+
+/// What an account brings along from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The points that are left of a batch. It was opened at the posting's `at`.
+    Points {
+        /// What the batch was called there. It names the posting, so an import can be repeated.
+        id: String,
+        /// Where the points came from; one of the configured sources.
+        source: String,
+        /// First instant at which they are expired. The default is the configured term of the source, counted from `at`.
+        expires_at: Option<DateTime<Utc>>,
+        /// The part of the price that is not released yet.
+        paid: Option<Money>,
+    },
+    /// What the account owes. It began at the posting's `at`.
+    Debt,
+}
+
+impl Kind {
+    /// As files, the queue and the metrics call it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Kind::Recharge { .. } => "recharge",
+            Kind::Consume { .. } => "consume",
+            Kind::Refund { .. } => "refund",
+            Kind::Void { .. } => "void",
+            Kind::Hold { .. } => "hold",
+            Kind::Release { .. } => "release",
+            Kind::Opening(_) => "opening",
+        }
+    }
 }
 
 /// How much a void may take.
@@ -143,6 +181,11 @@ impl Posting {
         Posting { points: Some(points), ..Posting::of(user, kind, at) }
     }
 
+    /// What an account brings along: `points` of a batch that was opened at `at`, or a debt of so many that began then.
+    pub fn opening(user: Uuid, points: i64, opening: Opening, at: DateTime<Utc>) -> Posting {
+        Posting { points: Some(points), ..Posting::of(user, Kind::Opening(opening), at) }
+    }
+
     /// The release of a hold.
     pub fn release(user: Uuid, hold: Reference, at: DateTime<Utc>) -> Posting {
         Posting::of(user, Kind::Release { hold }, at)
@@ -159,10 +202,10 @@ impl Posting {
         self
     }
 
-    /// The same recharge with what the customer paid, in minor units. Other postings have no price and stay as they are.
+    /// The same recharge or opening of points with a price, in minor units. Other postings have no price and stay as they are.
     #[must_use]
     pub fn with_paid(mut self, amount: i64, currency: Currency) -> Posting {
-        if let Kind::Recharge { paid, .. } = &mut self.kind {
+        if let Kind::Recharge { paid, .. } | Kind::Opening(Opening::Points { paid, .. }) = &mut self.kind {
             *paid = Some(Money { amount, currency });
         }
         self
@@ -175,22 +218,24 @@ impl Posting {
         self
     }
 
-    /// Source of a recharge, service of a consume: what the entry shows as `source_type`. Empty for a posting that only names
+    /// Source of a recharge or an opening, service of a consume: what the entry shows as `source_type`. Empty for a posting that only names
     /// another.
     pub(crate) fn source_type(&self) -> &str {
         match &self.kind {
-            Kind::Recharge { source, .. } => source,
+            Kind::Recharge { source, .. } | Kind::Opening(Opening::Points { source, .. }) => source,
+            Kind::Opening(Opening::Debt) => OPENING_DEBT,
             Kind::Consume { source_type, .. } | Kind::Hold { source_type, .. } => source_type,
             Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } => "",
         }
     }
 
-    /// Order of a recharge, task of a consume: what the entry shows as `source_id`.
+    /// Order of a recharge, task of a consume, name of a batch elsewhere: what the entry shows as `source_id`.
     pub(crate) fn source_id(&self) -> Option<String> {
         match &self.kind {
             Kind::Recharge { order_id, .. } => order_id.map(|id| id.to_string()),
             Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. } => Some(source_id.clone()),
-            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } => None,
+            Kind::Opening(Opening::Points { id, .. }) => Some(id.clone()),
+            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } | Kind::Opening(Opening::Debt) => None,
         }
     }
 
@@ -200,7 +245,7 @@ impl Posting {
             Kind::Refund { consume: reference }
             | Kind::Void { recharge: reference, .. }
             | Kind::Release { hold: reference } => Some(reference),
-            Kind::Recharge { .. } | Kind::Consume { .. } | Kind::Hold { .. } => None,
+            Kind::Recharge { .. } | Kind::Consume { .. } | Kind::Hold { .. } | Kind::Opening(_) => None,
         }
     }
 
@@ -226,9 +271,7 @@ impl Posting {
                 if let Some(expires_at) = expires_at {
                     time("expires_at", *expires_at)?;
                 }
-                if paid.is_some_and(|paid| !(0..=MAX_PAID).contains(&paid.amount)) {
-                    return Err(format!("paid is not within 0 to {MAX_PAID}: give minor units of the currency"));
-                }
+                check_paid(*paid)?;
                 if self.key.is_none() && order_id.is_none() {
                     return Err("a recharge needs an order_id or a key: without one, sending it again would \
                                 credit the points twice"
@@ -243,6 +286,16 @@ impl Posting {
                     return Err("duration is negative: give seconds, 0 or more".to_owned());
                 }
             }
+            Kind::Opening(Opening::Points { id, source, expires_at, paid }) => {
+                needs_points("opening")?;
+                text("id", Some(id), MAX_ID)?;
+                text("source", Some(source), MAX_NAME)?;
+                if let Some(expires_at) = expires_at {
+                    time("expires_at", *expires_at)?;
+                }
+                check_paid(*paid)?;
+            }
+            Kind::Opening(Opening::Debt) => needs_points("opening")?,
             Kind::Refund { consume } => consume.check("of")?,
             Kind::Void { recharge, .. } => recharge.check("of")?,
             Kind::Hold { source_type, source_id, until } => {
@@ -262,6 +315,15 @@ impl Posting {
             }
         }
         Ok(())
+    }
+}
+
+fn check_paid(paid: Option<Money>) -> Result<(), String> {
+    match paid {
+        Some(paid) if !(0..=MAX_PAID).contains(&paid.amount) => {
+            Err(format!("paid is not within 0 to {MAX_PAID}: give minor units of the currency"))
+        }
+        _ => Ok(()),
     }
 }
 

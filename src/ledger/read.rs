@@ -81,6 +81,8 @@ pub struct Totals {
     pub total_voided: i64,
     /// Points by which repairs moved the balance; below zero where they took points away.
     pub total_adjusted: i64,
+    /// Points that the account brought along from elsewhere; below zero a debt.
+    pub total_opening: i64,
 }
 
 /// Points that expire at one instant.
@@ -299,6 +301,7 @@ impl Totals {
             total_refunded: row.try_get("total_refunded")?,
             total_voided: row.try_get("total_voided")?,
             total_adjusted: row.try_get("total_adjusted")?,
+            total_opening: row.try_get("total_opening")?,
         })
     }
 }
@@ -338,6 +341,7 @@ fn exported(table: &Table, row: &Row) -> Result<Exported, Error> {
                     total_refunded: account.total_refunded,
                     total_voided: account.total_voided,
                     total_adjusted: account.total_adjusted,
+                    total_opening: account.total_opening,
                 },
                 last_seq: account.last_seq,
             })

@@ -150,6 +150,15 @@ pub enum Refusal {
         /// When it would begin.
         at: DateTime<Utc>,
     },
+    /// Points that had expired before they were brought along.
+    #[error("the points expired at {ends}: expired points are not brought along; leave the line out", ends = time_text(*ends))]
+    ExpiredElsewhere {
+        /// When they expired.
+        ends: DateTime<Utc>,
+    },
+    /// An opening of an account that has other entries, or that opened in the other way.
+    #[error("{0}")]
+    AlreadyOpen(&'static str),
     /// A refund of more than is left of the consume.
     #[error("{} of entry {seq} {} left to refund", points_text(*left), if *left == 1 { "is" } else { "are" })]
     ExceedsConsumed {
@@ -264,7 +273,8 @@ impl Refusal {
             Refusal::KeyConflict(_) => "key_conflict",
             Refusal::UnknownEntry(_) => "unknown_entry",
             Refusal::UnknownHold => "unknown_hold",
-            Refusal::AlreadyExpired { .. } => "already_expired",
+            Refusal::AlreadyExpired { .. } | Refusal::ExpiredElsewhere { .. } => "already_expired",
+            Refusal::AlreadyOpen(_) => "already_open",
             Refusal::ExceedsConsumed { .. } => "exceeds_consumed",
             Refusal::NothingLeft { .. } => "nothing_left",
             Refusal::ExceedsRecharge { .. } => "exceeds_recharge",
@@ -287,7 +297,7 @@ pub struct Entry {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: EntryType,
-    /// Points, 1 or more; the type tells the direction. Of an adjust entry 0 or more, and the balances tell it.
+    /// Points, 1 or more; the type tells the direction. Of an opening the balances tell it, and of an adjust entry, which may have 0.
     pub amount: i64,
     /// The account's balance before.
     pub balance_before: i64,
@@ -295,9 +305,9 @@ pub struct Entry {
     pub balance_after: i64,
     /// The kind of service used, or the source of the points.
     pub source_type: String,
-    /// The order or the task. Of a refund the task of its consume, of a void the order of its recharge.
+    /// The order or the task, of an opening what its batch was called elsewhere. Of a refund the task of its consume, of a void the order of its recharge.
     pub source_id: Option<String>,
-    /// The batch that a recharge or a refund opened.
+    /// The batch that a recharge, a refund or an opening of points opened.
     pub batch: Option<i32>,
     /// Points by batch: drawn by a consume or a void, settled by a recharge or a refund, taken by an expiry, put back by a
     /// restore; of an adjust entry above zero where they were taken out, below zero where they were put back.
@@ -314,7 +324,7 @@ pub struct Entry {
     pub description: String,
     /// Of a refund the number of its consume, of a void that of its recharge.
     pub refers_to: Option<i64>,
-    /// In minor units: what the batch of a recharge or a refund opened with, or what a void returns to the customer. None without
+    /// In minor units: what the batch of a recharge, a refund or an opening opened with, or what a void returns to the customer. None without
     /// money.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid: Option<i64>,
@@ -378,11 +388,13 @@ pub enum EntryType {
     Restore,
     /// A repair set right what a change by hand had broken.
     Adjust,
+    /// The account brought points or a debt along from elsewhere.
+    Opening,
 }
 
 impl EntryType {
     /// All of them.
-    pub const ALL: [EntryType; 7] = [
+    pub const ALL: [EntryType; 8] = [
         EntryType::Recharge,
         EntryType::Consume,
         EntryType::Expire,
@@ -390,6 +402,7 @@ impl EntryType {
         EntryType::Void,
         EntryType::Restore,
         EntryType::Adjust,
+        EntryType::Opening,
     ];
 
     /// As the database and JSON write it.
@@ -402,6 +415,7 @@ impl EntryType {
             EntryType::Void => "void",
             EntryType::Restore => "restore",
             EntryType::Adjust => "adjust",
+            EntryType::Opening => "opening",
         }
     }
 
@@ -410,10 +424,10 @@ impl EntryType {
         EntryType::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// Whether a posting's entry of this type adds its points to the balance. An adjust entry, which no posting writes, may do
-    /// either.
+    /// Whether a posting's entry of this type adds its points to the balance. An opening does unless it is a debt. An adjust entry,
+    /// which no posting writes, may do either.
     pub(super) fn adds(self) -> bool {
-        matches!(self, EntryType::Recharge | EntryType::Refund | EntryType::Restore)
+        matches!(self, EntryType::Recharge | EntryType::Refund | EntryType::Restore | EntryType::Opening)
     }
 }
 

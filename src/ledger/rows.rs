@@ -61,6 +61,7 @@ columns! {
         total_voided: i64 = account.total_voided,
         expired_until: Option<DateTime<Utc>> = account.expired_until,
         open_holds: i32 = account.open_holds,
+        total_opening: i64 = account.total_opening,
     }
     account_update { user_id, balance, total_recharged, total_consumed, last_seq, last_batch }
 }
@@ -182,6 +183,7 @@ pub(super) fn account_from(row: &Row) -> Result<Account, Error> {
     account.total_refunded = row.try_get("total_refunded")?;
     account.total_voided = row.try_get("total_voided")?;
     account.total_adjusted = row.try_get("total_adjusted")?;
+    account.total_opening = row.try_get("total_opening")?;
     account.last_seq = row.try_get("last_seq")?;
     account.expired_until = row.try_get("expired_until")?;
     account.last_batch = row.try_get("last_batch")?;

@@ -81,6 +81,7 @@ pub(super) struct Points {
 
 #[derive(Clone, Debug, Default)]
 struct PointFigures {
+    opened: u64,
     recharged: u64,
     refunded: u64,
     consumed: u64,
@@ -103,6 +104,8 @@ impl Points {
         for (source, moved) in &totals.moved {
             let sum = by_source.entry(label(source)).or_default();
             for (sum, points) in [
+                // Of the arrears, debts are below zero.
+                (&mut sum.opened, moved.opened.saturating_abs()),
                 (&mut sum.recharged, moved.recharged),
                 (&mut sum.refunded, moved.refunded),
                 (&mut sum.consumed, moved.consumed),
@@ -282,14 +285,17 @@ impl Writer<'_> {
     fn points(&mut self, points: &Points) -> fmt::Result {
         let posted = points.by_source.iter().flat_map(|(source, points)| {
             let kinds = [
+                ("opening", points.opened),
                 ("recharge", points.recharged),
                 ("refund", points.refunded),
                 ("consume", points.consumed),
                 ("void", points.voided),
             ];
-            // Nothing is recharged into arrears.
-            let given = move |(kind, points): &(&str, u64)| {
-                source != OWED || *points > 0 || matches!(*kind, "consume" | "void")
+            // Nothing is recharged into arrears, and few ledgers begin with points from elsewhere.
+            let given = move |(kind, points): &(&str, u64)| match *kind {
+                "consume" | "void" => true,
+                "opening" => *points > 0,
+                _ => source != OWED || *points > 0,
             };
             kinds
                 .into_iter()

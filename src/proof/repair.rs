@@ -122,6 +122,8 @@ pub struct AccountRow {
     pub total_refunded: i64,
     pub total_voided: i64,
     pub total_adjusted: i64,
+    #[serde(default)]
+    pub total_opening: i64,
     pub last_seq: i64,
     pub last_batch: i32,
     pub expired_until: Option<String>,
@@ -279,7 +281,7 @@ async fn write_batches(client: &Client, change: &Change) -> Result<(), tokio_pos
 
 async fn write_account(client: &Client, change: &Change) -> Result<(), tokio_postgres::Error> {
     let after = &change.account.after;
-    let columns: [&(dyn ToSql + Sync); 12] = [
+    let columns: [&(dyn ToSql + Sync); 13] = [
         &change.user,
         &after.balance,
         &after.total_recharged,
@@ -292,6 +294,7 @@ async fn write_account(client: &Client, change: &Change) -> Result<(), tokio_pos
         &after.last_batch,
         &after.expired_until,
         &after.open_holds,
+        &after.total_opening,
     ];
     client.execute(include_str!("../../sql/proof/repair_account.sql"), &columns).await.map(drop)
 }

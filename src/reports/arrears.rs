@@ -236,6 +236,8 @@ pub struct Counters {
     pub repaid: i64,
     /// The change by corrections since, in points.
     pub corrected: i64,
+    /// Debts that accounts brought along from elsewhere since, in points.
+    pub opened: i64,
     /// Accounts whose entries do not explain their arrears.
     pub unexplained: u64,
     /// Accounts in arrears of which no entry says since when.
@@ -274,6 +276,7 @@ struct ArrearsChange {
     drawn: i64,
     repaid: i64,
     corrected: i64,
+    opened: i64,
     /// The arrears by the account's balance.
     closing: i64,
     cleared: Option<Cleared>,
@@ -299,6 +302,7 @@ impl ArrearsChange {
             drawn: row.try_get("drawn")?,
             repaid: row.try_get("repaid")?,
             corrected: row.try_get("corrected")?,
+            opened: row.try_get("opened")?,
             closing: row.try_get("closing")?,
             cleared,
         })
@@ -307,12 +311,13 @@ impl ArrearsChange {
     /// An account whose balance differs from its last entry, without an entry since the last report.
     fn without_entries(owing: &Owing) -> ArrearsChange {
         let Owing { user, owed: closing, booked: opening, .. } = *owing;
-        ArrearsChange { user, opening, drawn: 0, repaid: 0, corrected: 0, closing, cleared: None }
+        ArrearsChange { user, opening, drawn: 0, repaid: 0, corrected: 0, opened: 0, closing, cleared: None }
     }
 
     /// The arrears that the entries lead to.
     fn expected(&self) -> i64 {
-        self.opening.saturating_add(self.drawn).saturating_sub(self.repaid).saturating_add(self.corrected)
+        let more = [self.drawn, self.corrected, self.opened].into_iter().fold(self.opening, i64::saturating_add);
+        more.saturating_sub(self.repaid)
     }
 }
 
@@ -358,6 +363,7 @@ pub struct Facts {
     drawn: i64,
     repaid: i64,
     corrected: i64,
+    opened: i64,
     has_corrections: bool,
     unexplained: List<ArrearsChange>,
     unexplained_users: HashSet<Uuid>,
@@ -380,6 +386,7 @@ impl Facts {
             drawn: 0,
             repaid: 0,
             corrected: 0,
+            opened: 0,
             has_corrections: false,
             unexplained: List::default(),
             unexplained_users: HashSet::new(),
@@ -402,10 +409,11 @@ impl Facts {
     }
 
     fn add_moved(&mut self, moved: ArrearsChange, has_corrections: bool) {
-        let ArrearsChange { user, opening, drawn, repaid, corrected, closing, .. } = moved;
+        let ArrearsChange { user, opening, drawn, repaid, corrected, opened, closing, .. } = moved;
         self.drawn = self.drawn.saturating_add(drawn);
         self.repaid = self.repaid.saturating_add(repaid);
         self.corrected = self.corrected.saturating_add(corrected);
+        self.opened = self.opened.saturating_add(opened);
         self.has_corrections |= has_corrections;
         let expected = moved.expected();
         if closing == 0 {
@@ -419,7 +427,7 @@ impl Facts {
         match (opening, closing) {
             (0, 1..) => self.new.add(moved, closing),
             (1.., 0) => self.cleared.add(moved, opening),
-            (0, 0) if drawn > 0 => self.passing += 1,
+            (0, 0) if drawn > 0 || opened > 0 => self.passing += 1,
             _ => {}
         }
     }
@@ -467,7 +475,8 @@ impl Facts {
     /// The arrears that the last report and the entries since lead to.
     fn expected(&self) -> i64 {
         let opening = self.last.map_or(self.booked, |last| last.booked);
-        opening.saturating_add(self.drawn).saturating_sub(self.repaid).saturating_add(self.corrected)
+        let more = [self.drawn, self.corrected, self.opened].into_iter().fold(opening, i64::saturating_add);
+        more.saturating_sub(self.repaid)
     }
 
     fn undated(&self) -> u64 {
@@ -483,6 +492,7 @@ impl Facts {
             drawn: self.drawn,
             repaid: self.repaid,
             corrected: self.corrected,
+            opened: self.opened,
             unexplained: self.unexplained.count,
             undated: self.undated(),
             difference: self.owing.points.saturating_sub(self.expected()),

@@ -46,7 +46,8 @@ impl Position {
 type Change = fn(&Movement) -> i64;
 
 /// The kinds of movement by their keys in the catalogue.
-const MOVEMENTS: [(&str, Change); 8] = [
+const MOVEMENTS: [(&str, Change); 9] = [
+    ("brought-in", |of| of.opened),
     ("issued", |of| of.recharged),
     ("refunded", |of| of.refunded),
     ("applied-to-arrears", |of| of.settled.saturating_neg()),

@@ -96,6 +96,7 @@ struct Forecast {
 /// The movements of the batches that expire in a part, the time between two borders.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flows {
+    opened: i64,
     issued: i64,
     refunded: i64,
     used: i64,
@@ -105,7 +106,7 @@ struct Flows {
     corrected: i64,
 }
 
-/// A day of the last forecast and its actual figures: forecast + issued + refunded - used - voided + restored + corrected =
+/// A day of the last forecast and its actual figures: forecast + brought in + issued + refunded - used - voided + restored + corrected =
 /// expired + overdue + difference.
 #[derive(Clone, Copy, Debug)]
 struct Compared {
@@ -120,7 +121,7 @@ struct Compared {
 impl Compared {
     fn new(forecast: Forecast, flows: Flows, overdue: i64) -> Compared {
         let Forecast { ends, points } = forecast;
-        let more = [flows.issued, flows.refunded, flows.restored, flows.corrected];
+        let more = [flows.opened, flows.issued, flows.refunded, flows.restored, flows.corrected];
         let due = more.into_iter().fold(points, i64::saturating_add);
         let due = due.saturating_sub(flows.used).saturating_sub(flows.voided);
         let difference = due.saturating_sub(flows.expired.saturating_add(overdue));
@@ -129,8 +130,8 @@ impl Compared {
 
     /// Whether there is anything to show.
     fn is_empty(&self) -> bool {
-        let Flows { issued, refunded, used, voided, expired, restored, corrected } = self.flows;
-        let all = [self.forecast, issued, refunded, used, voided, expired, restored, corrected, self.overdue];
+        let Flows { opened, issued, refunded, used, voided, expired, restored, corrected } = self.flows;
+        let all = [self.forecast, opened, issued, refunded, used, voided, expired, restored, corrected, self.overdue];
         all.iter().all(|points| *points == 0)
     }
 }
@@ -380,6 +381,7 @@ async fn read_flows(
     for row in transaction.query(sql, &[&since, &as_of, &borders]).await? {
         if let Some(of) = flows.get_mut(part_of(&row)?) {
             *of = Flows {
+                opened: row.try_get("opened")?,
                 issued: row.try_get("issued")?,
                 refunded: row.try_get("refunded")?,
                 used: row.try_get("used")?,

@@ -161,13 +161,19 @@ fn movements<'a, R: 'a>(
 ) -> TableBuilder<'a, R> {
     let any = |of: fn(&Movement) -> i64| moved.iter().any(|moved| of(moved) != 0);
     let [refunded, voided, restored] = [any(|of| of.refunded), any(|of| of.voided), any(|of| of.restored)];
+    let opened = any(|of| of.opened);
     let mut note = messages.label("roll-forward-note");
-    let remarks =
-        [("roll-forward-refunded", refunded), ("roll-forward-voided", voided), ("roll-forward-restored", restored)];
+    let remarks = [
+        ("roll-forward-brought-in", opened),
+        ("roll-forward-refunded", refunded),
+        ("roll-forward-voided", voided),
+        ("roll-forward-restored", restored),
+    ];
     remarks.iter().filter(|(_, shown)| *shown).for_each(|(key, _)| note.push_str(&messages.label(key)));
     table
         .note(note)
         .summed("opening", move |row| booked(row).opening)
+        .when(opened, |table| table.summed("brought-in", move |row| booked(row).moved.opened))
         .summed("issued", move |row| booked(row).moved.recharged)
         .when(refunded, |table| table.summed("refunded", move |row| booked(row).moved.refunded))
         .summed("applied-to-arrears", move |row| -booked(row).moved.settled)
@@ -200,6 +206,7 @@ pub(super) fn deferred_revenue(
             rows.push((currency, messages.label("total"), total));
         }
     }
+    let any_opening = rows.iter().any(|(_, _, row)| row.moved.opened != 0);
     let any_correction = rows.iter().any(|(_, _, row)| row.moved.corrected != 0);
     let money = |amount: i64, currency: Currency| Cell::Money { amount, digits: currency.digits() };
     let table = TableBuilder::new(messages, "deferred-revenue", title)
@@ -207,6 +214,9 @@ pub(super) fn deferred_revenue(
         .column("currency", Kind::Text, |(currency, _, _): &(Currency, String, MoneyBooked)| currency.to_string())
         .column("source", Kind::Text, |(_, source, _)| source.clone())
         .column("opening", Kind::Number, move |(currency, _, row)| money(row.opening, *currency))
+        .when(any_opening, |table| {
+            table.column("brought-in", Kind::Number, move |(currency, _, row)| money(row.moved.opened, *currency))
+        })
         .column("sold", Kind::Number, move |(currency, _, row)| money(row.moved.sold, *currency))
         .column("recognised-on-use", Kind::Number, move |(currency, _, row)| money(-row.moved.used, *currency))
         .column("recognised-on-expiry", Kind::Number, move |(currency, _, row)| money(-row.moved.expired, *currency))
@@ -224,11 +234,12 @@ pub(super) fn deferred_revenue(
 }
 
 /// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
-/// many. They leave out refunds, voids and restores if there are none.
+/// many. They leave out openings, refunds, voids and restores if there are none.
 pub(super) fn waterfall(totals: &Booked, title: String, span: &str, messages: Messages) -> Chart {
     let Booked { opening, moved, closing } = *totals;
     let bars = [
         ("opening", opening, true),
+        ("brought-in", moved.opened, false),
         ("issued", moved.recharged, true),
         ("refunded", moved.refunded, false),
         ("used", -moved.consumed, true),

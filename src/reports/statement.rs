@@ -182,6 +182,7 @@ impl Words<'_> {
         };
         let changes = &statement.changes;
         let moved = [
+            ("total-opening", changes.total_opening),
             ("total-recharged", changes.total_recharged),
             ("total-consumed", changes.total_consumed.saturating_neg()),
             ("total-refunded", changes.total_refunded),

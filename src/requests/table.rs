@@ -209,7 +209,7 @@ pub async fn enqueue(client: &Client, postings: &[Posting]) -> Result<Vec<i64>, 
     macro_rules! column {
         ($($field:ident),+) => { ($(fields.iter().map(|fields| &fields.$field).collect::<Vec<_>>()),+) };
     }
-    let ops: Vec<&str> = fields.iter().map(|fields| fields.op.as_str()).collect();
+    let ops: Vec<&str> = postings.iter().map(|posting| posting.kind.as_str()).collect();
     let (users, points, sources, orders, ends) = column!(user, points, source, order_id, expires_at);
     let (types, ids, durations, keys, descriptions) = column!(source_type, source_id, duration, key, description);
     let (at, of, beyond, until, paid, currencies) = column!(at, of, beyond, until, paid, currency);

@@ -110,7 +110,7 @@ fn postings_and_the_balances_behind_them() {
                 json!({
                     "user": USER, "balance": 968, "available": 0, "held": 0, "arrears": 0,
                     "total_recharged": 1000, "total_consumed": 32, "total_expired": 0, "total_refunded": 0,
-                    "total_voided": 0, "total_adjusted": 0, "next_expiry": null,
+                    "total_voided": 0, "total_adjusted": 0, "total_opening": 0, "next_expiry": null,
                 }),
             ),
             (
@@ -119,7 +119,7 @@ fn postings_and_the_balances_behind_them() {
                 json!({
                     "user": NOBODY, "balance": 0, "available": 0, "held": 0, "arrears": 0,
                     "total_recharged": 0, "total_consumed": 0, "total_expired": 0, "total_refunded": 0,
-                    "total_voided": 0, "total_adjusted": 0, "next_expiry": null,
+                    "total_voided": 0, "total_adjusted": 0, "total_opening": 0, "next_expiry": null,
                 }),
             ),
         ],
@@ -139,7 +139,7 @@ fn a_balance_at_a_past_instant_names_its_clock() {
         json!({
             clock: at, "user": USER, "balance": balance, "arrears": 0, "total_recharged": recharged,
             "total_consumed": consumed, "total_expired": expired, "total_refunded": 0, "total_voided": 0,
-            "total_adjusted": 0,
+            "total_adjusted": 0, "total_opening": 0,
         })
     };
     for (at, balance, recharged, consumed, expired) in [
@@ -165,9 +165,9 @@ fn a_balance_at_a_past_instant_names_its_clock() {
     assert_eq!(then("--as-of", &first)["balance"], 100);
     assert_eq!(then("--as-of", &last)["balance"], 70);
     let csv = call(&url, &["export", "accounts", "--csv", "--as-of", &last]).expect(0).stdout;
-    let columns =
-        "user,balance,arrears,total_recharged,total_consumed,total_expired,total_refunded,total_voided,total_adjusted";
-    assert_eq!(csv, format!("\u{feff}{columns}\r\n{USER},70,0,100,30,0,0,0,0\r\n"));
+    let columns = "user,balance,arrears,total_recharged,total_consumed,total_expired,total_refunded,total_voided,total_adjusted,\
+         total_opening";
+    assert_eq!(csv, format!("\u{feff}{columns}\r\n{USER},70,0,100,30,0,0,0,0,0\r\n"));
     let text = call(&url, &["balance", USER, "--effective-at", "2026-01-16T00:00:00Z"]).expect(0).stdout;
     assert!(text.contains("\n  effective at  2026-01-16T00:00:00Z, as known now\n"), "{text}");
     for clock in ["--effective-at", "--as-of"] {
@@ -336,7 +336,7 @@ fn exports_hold_every_field() {
         export("accounts --json").jsons()[0],
         json!({
             "user": USER, "balance": -2, "arrears": 2, "held": 0, "total_recharged": 7, "total_consumed": 9,
-            "total_expired": 0, "total_refunded": 0, "total_voided": 0, "total_adjusted": 0, "last_seq": 2,
+            "total_expired": 0, "total_refunded": 0, "total_voided": 0, "total_adjusted": 0, "total_opening": 0, "last_seq": 2,
         })
     );
     assert_eq!(
@@ -362,7 +362,7 @@ fn exports_hold_every_field() {
         export("accounts --csv").stdout,
         format!(
             "\u{feff}user,balance,arrears,held,total_recharged,total_consumed,total_expired,total_refunded,total_voided,\
-             total_adjusted,last_seq\r\n{USER},-2,2,0,7,9,0,0,0,0,2\r\n{NOBODY},1,0,0,1,0,0,0,0,0,1\r\n"
+             total_adjusted,total_opening,last_seq\r\n{USER},-2,2,0,7,9,0,0,0,0,0,2\r\n{NOBODY},1,0,0,1,0,0,0,0,0,0,1\r\n"
         )
     );
     let entries = export("entries --csv").stdout;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod history;
+mod import;
 mod input;
 mod jobs;
 mod order;

@@ -86,8 +86,8 @@ Posted before: consume of 2 points, entry 3
             "export accounts",
             0,
             "\
-user                                         balance       arrears          held  total_recharged  total_consumed  total_expired  total_refunded  total_voided  total_adjusted  last_seq
-USER         1234564             0             0          1234567               3              0               0             0               0         3
+user                                         balance       arrears          held  total_recharged  total_consumed  total_expired  total_refunded  total_voided  total_adjusted  total_opening  last_seq
+USER         1234564             0             0          1234567               3              0               0             0               0              0         3
 ",
         ),
         ("price cost script", 0, "5 points\n"),

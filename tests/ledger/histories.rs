@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
-use pointsd::ledger::{Beyond, Kind, MAX_PAID, MAX_POINTS, Money, Posting, Reference};
+use pointsd::ledger::{Beyond, Kind, MAX_PAID, MAX_POINTS, Money, Opening, Posting, Reference};
 use uuid::Uuid;
 
 use crate::model::{PROMOTIONAL, SOURCES};
@@ -37,6 +37,8 @@ pub fn random(rng: &mut Rng, length: usize, users: u32) -> Vec<Op> {
             let since = if rng.bool() { posted.len().saturating_sub(10) } else { 0 };
             let earlier = choose(rng, &posted[since..]).clone();
             again(rng, earlier, when)
+        } else if number < 10 && rng.bool() || rng.u8(..100) < 2 {
+            opening(rng, number, users, when)
         } else {
             new(rng, number, users, when, &posted)
         };
@@ -87,6 +89,26 @@ fn new(rng: &mut Rng, number: usize, users: u32, at: DateTime<Utc>, posted: &[Po
     posting
 }
 
+/// What an account brings along: mostly points that expire after any test is over, as those that have expired are refused.
+fn opening(rng: &mut Rng, number: usize, users: u32, at: DateTime<Utc>) -> Posting {
+    let source = *choose(rng, &SOURCES);
+    let end = crate::at("2500-01-01T00:00:00Z") + TimeDelta::hours(rng.i64(0..24 * 100));
+    let opening = match rng.u8(..10) {
+        0..2 => Opening::Debt,
+        nth => Opening::Points {
+            id: format!("batch {}", number % 4),
+            source: source.to_owned(),
+            expires_at: if nth == 2 { None } else { Some(end) },
+            paid: price(rng, source),
+        },
+    };
+    let mut posting = Posting::opening(user(rng.u32(..users)), rng.i64(1..400), opening, at);
+    if rng.u8(..10) == 0 {
+        spoil(rng, &mut posting);
+    }
+    posting
+}
+
 fn recharge(rng: &mut Rng, number: usize, user: Uuid, points: i64, at: DateTime<Utc>) -> Posting {
     // Larger than consumes, so that some accounts have points to hold.
     let points = if (1..1_000).contains(&points) { 2 * points } else { points };
@@ -118,15 +140,16 @@ fn price(rng: &mut Rng, source: &str) -> Option<Money> {
 /// A refund, a void or a release of something that was posted, or of nothing.
 fn takes_back(rng: &mut Rng, kind: u8, user: Uuid, points: i64, at: DateTime<Utc>, posted: &[Posting]) -> Posting {
     let fits = |earlier: &&Posting| match (kind, &earlier.kind) {
-        (80..88, Kind::Consume { .. }) | (88..96, Kind::Recharge { .. }) | (_, Kind::Hold { .. }) => {
-            earlier.user == user
-        }
+        (80..88, Kind::Consume { .. })
+        | (88..96, Kind::Recharge { .. } | Kind::Opening(_))
+        | (_, Kind::Hold { .. }) => earlier.user == user,
         _ => false,
     };
     let earlier: Vec<&Posting> = posted.iter().filter(fits).collect();
     let earlier = if earlier.is_empty() || rng.u8(..20) == 0 { None } else { Some(*choose(rng, &earlier)) };
     let reference = match earlier.map(|earlier| (&earlier.key, &earlier.kind)) {
         Some((Some(key), _)) => Reference::Key(key.clone()),
+        Some((None, Kind::Opening(_))) => Reference::Key(earlier.unwrap().default_key().unwrap()),
         Some((None, Kind::Recharge { source, order_id: Some(order_id), .. })) => {
             Reference::Order { source: source.clone(), order_id: *order_id }
         }
@@ -156,7 +179,10 @@ fn is_hold(posting: &Posting) -> bool {
 
 /// The same posting later, or another one under its key.
 fn again(rng: &mut Rng, mut posting: Posting, at: DateTime<Utc>) -> Posting {
-    posting.at = at;
+    // A debt is the same only where it began at the same time.
+    if posting.kind != Kind::Opening(Opening::Debt) || rng.bool() {
+        posting.at = at;
+    }
     match rng.u8(..6) {
         0 => posting.points = posting.points.map(|points| points.saturating_add(1)),
         1 => posting.description = Some("said otherwise".to_owned()),
@@ -164,13 +190,16 @@ fn again(rng: &mut Rng, mut posting: Posting, at: DateTime<Utc>) -> Posting {
             Kind::Recharge { order_id, .. } => *order_id = order_id.map(|order| order + 1),
             Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. } => source_id.push('x'),
             Kind::Void { beyond, .. } => *beyond = Beyond::Remaining,
-            Kind::Refund { .. } | Kind::Release { .. } => {}
+            Kind::Opening(Opening::Points { source, .. }) => *source = "card".to_owned(),
+            Kind::Refund { .. } | Kind::Release { .. } | Kind::Opening(Opening::Debt) => {}
         },
         3 => match &mut posting.kind {
-            Kind::Recharge { expires_at, .. } => *expires_at = Some(at),
+            Kind::Recharge { expires_at, .. } | Kind::Opening(Opening::Points { expires_at, .. }) => {
+                *expires_at = Some(at)
+            }
             Kind::Consume { duration, .. } => *duration = None,
             Kind::Hold { until, .. } => *until = at + TimeDelta::days(1),
-            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } => {}
+            Kind::Refund { .. } | Kind::Void { .. } | Kind::Release { .. } | Kind::Opening(Opening::Debt) => {}
         },
         _ => {}
     }
@@ -184,7 +213,9 @@ fn spoil(rng: &mut Rng, posting: &mut Posting) {
         (1, _) => posting.at = at("1969-12-31T23:59:59.999999Z"),
         (4, _) => posting.at = at("2999-01-01T00:00:00Z"),
         (2, Kind::Recharge { order_id, .. }) => (posting.key, *order_id) = (None, None),
-        (_, Kind::Recharge { source, .. }) => *source = "lottery".to_owned(),
+        (_, Kind::Recharge { source, .. } | Kind::Opening(Opening::Points { source, .. })) => {
+            *source = "lottery".to_owned()
+        }
         (_, Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. }) => source_id.push('\0'),
         _ => {}
     }

@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use num_rational::Ratio;
 use pointsd::language::Language;
 use pointsd::ledger::{
-    Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, MAX_PAID, Money, Posted, Posting, Reference,
-    Reply, Rules, Term,
+    Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, MAX_PAID, Money, Opening, Posted, Posting,
+    Reference, Reply, Rules, Term,
 };
 use pointsd::time::Zone;
 use sha2::{Digest as _, Sha256};
@@ -152,6 +152,10 @@ impl Model {
                         .filter(|entry| entry.kind == EntryType::Expire)
                         .map(|entry| account.batch(entry.allocations[0].batch).expires_at)
                         .max(),
+                    total_opening: (account.entries.iter())
+                        .filter(|entry| entry.kind == EntryType::Opening)
+                        .map(moved)
+                        .sum(),
                     open_holds: account.holds.values().filter(|hold| hold.state == "open").count() as i32,
                 })
                 .collect(),
@@ -189,12 +193,19 @@ impl Account {
                             && asked.points == posting.points
                             && asked.beyond_used == beyond_used(posting)
                     }
+                    Kind::Opening(Opening::Debt) => {
+                        Some(first.amount) == posting.points && first.batch.is_none() && first.at == at
+                    }
                     _ => {
                         Some(first.amount) == posting.points
                             && (&first.source_type, &first.source_id)
                                 == (&source_type_of(posting), &source_id_of(posting))
                     }
                 };
+            let is_debt = first.kind == EntryType::Opening && first.batch.is_none();
+            if !same && is_debt && posting.kind == Kind::Opening(Opening::Debt) {
+                return Err("already_open");
+            }
             if !same || matches!(posting.kind, Kind::Hold { .. }) {
                 return Err("key_conflict");
             }
@@ -211,7 +222,7 @@ impl Account {
             }));
         }
         let is_free = self.holds.get(&key).is_none_or(|hold| hold.state != "open");
-        if !is_free && matches!(posting.kind, Kind::Recharge { .. } | Kind::Refund { .. } | Kind::Void { .. }) {
+        if !is_free && !matches!(posting.kind, Kind::Consume { .. } | Kind::Hold { .. }) {
             return Err("key_conflict");
         }
         let before = self.entries.len();
@@ -248,6 +259,7 @@ impl Account {
                 let recharge = named.filter(|named| named.kind == EntryType::Recharge).ok_or("unknown_entry")?;
                 self.void(posting, &recharge, at)?;
             }
+            Kind::Opening(opening) => self.bring_in(posting, opening, at)?,
             Kind::Release { .. } => unreachable!("it was answered above"),
         }
         let written = &self.entries[before..];
@@ -338,6 +350,32 @@ impl Account {
         let entry = self.next_entry(posting.user, EntryType::Consume, posting.points.unwrap(), "", at);
         let Kind::Consume { duration, .. } = posting.kind else { unreachable!() };
         self.entries.push(Entry { duration, allocations, ..signed(entry, posting) });
+    }
+
+    /// What was brought along before it, and nothing else, may stand in the account; debts stand alone.
+    fn bring_in(&mut self, posting: &Posting, opening: &Opening, at: DateTime<Utc>) -> Result<(), &'static str> {
+        let points = posting.points.unwrap();
+        let in_use = |entry: &Entry| !matches!(entry.kind, EntryType::Opening | EntryType::Expire);
+        let is_debt = *opening == Opening::Debt;
+        let owes = self.entries.iter().any(|entry| entry.kind == EntryType::Opening && entry.batch.is_none());
+        if self.entries.iter().any(in_use) || owes || is_debt && !self.entries.is_empty() {
+            return Err("already_open");
+        }
+        match opening {
+            Opening::Points { source, expires_at, paid, .. } => {
+                let expires_at = expires_at.map_or(at + TimeDelta::days(i64::from(LIFE_DAYS)), cut);
+                if expires_at <= at.max(Utc::now()) {
+                    return Err("already_expired");
+                }
+                self.open_batch(posting, EntryType::Opening, points, source, (at, expires_at), *paid);
+            }
+            Opening::Debt => {
+                let mut entry = signed(self.next_entry(posting.user, EntryType::Opening, points, "", at), posting);
+                entry.balance_after = -points;
+                self.entries.push(entry);
+            }
+        }
+        Ok(())
     }
 
     fn refund(&mut self, posting: &Posting, consume: &Entry, at: DateTime<Utc>) -> Result<(), &'static str> {
@@ -484,7 +522,7 @@ impl Account {
     }
 
     fn balance(&self) -> i64 {
-        self.entries.iter().map(|entry| if adds(entry.kind) { entry.amount } else { -entry.amount }).sum()
+        self.entries.iter().map(moved).sum()
     }
 
     fn batch(&self, number: i32) -> &BatchRow {
@@ -575,7 +613,13 @@ fn minus(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 }
 
 fn adds(kind: EntryType) -> bool {
-    matches!(kind, EntryType::Recharge | EntryType::Refund | EntryType::Restore)
+    matches!(kind, EntryType::Recharge | EntryType::Refund | EntryType::Restore | EntryType::Opening)
+}
+
+/// By how much an entry moves the balance.
+fn moved(entry: &Entry) -> i64 {
+    let is_debt = entry.kind == EntryType::Opening && entry.batch.is_none();
+    if adds(entry.kind) && !is_debt { entry.amount } else { -entry.amount }
 }
 
 /// The entry with the posting's key, names and description.
@@ -587,6 +631,8 @@ fn signed(mut entry: Entry, posting: &Posting) -> Entry {
         (Kind::Recharge { source, .. }, Some(order)) => format!("Recharge by {source}, order {order}"),
         (Kind::Recharge { source, .. }, None) => format!("Recharge by {source}"),
         (Kind::Consume { source_type, source_id, .. }, _) => format!("Use of {source_type}, {source_id}"),
+        (Kind::Opening(Opening::Points { source, id, .. }), _) => format!("Brought in: {source}, {id}"),
+        (Kind::Opening(Opening::Debt), _) => "Arrears brought in".to_owned(),
         _ => String::new(),
     });
     entry
@@ -607,7 +653,13 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
             bad(64, source_type) || bad(255, source_id) || duration.is_some_and(|seconds| seconds < 0.into())
         }
         Kind::Hold { source_type, source_id, until } => bad(64, source_type) || bad(255, source_id) || bad_time(*until),
-        Kind::Refund { .. } | Kind::Void { .. } => false,
+        Kind::Opening(Opening::Points { id, source, expires_at, paid }) => {
+            bad(255, id)
+                || bad(64, source)
+                || expires_at.is_some_and(bad_time)
+                || paid.is_some_and(|paid| paid.amount < 0 || paid.amount > MAX_PAID || source == PROMOTIONAL)
+        }
+        Kind::Refund { .. } | Kind::Void { .. } | Kind::Opening(Opening::Debt) => false,
         Kind::Release { .. } => posting.points.is_some() || posting.key.is_some(),
     } || posting_named(posting).is_some_and(|reference| match reference {
         Reference::Key(key) => bad(255, &key),
@@ -623,7 +675,9 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
         Some("invalid_points")
     } else if posting.at > super::at("2900-01-01T00:00:00Z") {
         Some("from_the_future")
-    } else if matches!(&posting.kind, Kind::Recharge { source, .. } if !sources.contains(source.as_str())) {
+    } else if matches!(&posting.kind, Kind::Recharge { source, .. } | Kind::Opening(Opening::Points { source, .. })
+        if !sources.contains(source.as_str()))
+    {
         Some("unknown_source")
     } else {
         None
@@ -661,6 +715,8 @@ fn key_of(posting: &Posting) -> Uuid {
         Kind::Refund { consume } => format!("refund:{}", text_of(consume)),
         Kind::Void { recharge, .. } => format!("void:{}", text_of(recharge)),
         Kind::Release { hold } => text_of(hold),
+        Kind::Opening(Opening::Points { id, .. }) => format!("opening:{id}"),
+        Kind::Opening(Opening::Debt) => "opening:debt".to_owned(),
     });
     sixteen_bytes(posting.user, &text)
 }
@@ -675,13 +731,15 @@ fn kind_of(posting: &Posting) -> EntryType {
         Kind::Recharge { .. } => EntryType::Recharge,
         Kind::Refund { .. } => EntryType::Refund,
         Kind::Void { .. } => EntryType::Void,
+        Kind::Opening(_) => EntryType::Opening,
         Kind::Consume { .. } | Kind::Hold { .. } | Kind::Release { .. } => EntryType::Consume,
     }
 }
 
 fn source_type_of(posting: &Posting) -> String {
     match &posting.kind {
-        Kind::Recharge { source, .. } => source.clone(),
+        Kind::Recharge { source, .. } | Kind::Opening(Opening::Points { source, .. }) => source.clone(),
+        Kind::Opening(Opening::Debt) => "opening".to_owned(),
         Kind::Consume { source_type, .. } | Kind::Hold { source_type, .. } => source_type.clone(),
         _ => String::new(),
     }
@@ -690,6 +748,7 @@ fn source_type_of(posting: &Posting) -> String {
 fn source_id_of(posting: &Posting) -> Option<String> {
     match &posting.kind {
         Kind::Recharge { order_id, .. } => order_id.map(|order| order.to_string()),
+        Kind::Opening(Opening::Points { id, .. }) => Some(id.clone()),
         Kind::Consume { source_id, .. } | Kind::Hold { source_id, .. } => Some(source_id.clone()),
         _ => None,
     }

@@ -46,7 +46,7 @@ pub fn check_lives(rows: &Rows, context: &str) {
             }
         }
         match entry.kind {
-            EntryType::Recharge | EntryType::Refund => {
+            EntryType::Recharge | EntryType::Refund | EntryType::Opening if entry.batch.is_some() => {
                 let batch = batches[&(entry.user, entry.batch.unwrap())];
                 assert_eq!(
                     batch.paid,

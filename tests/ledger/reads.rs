@@ -164,7 +164,8 @@ async fn check_statement(rng: &mut Rng, client: &mut Client, entries: &[Recorded
     assert_eq!(found.entries.items.iter().map(|item| item.entry.seq).collect::<Vec<_>>(), first);
     assert_eq!(found.entries.next, first.last().copied().filter(|_| listed.len() > 5));
     let changes = &found.changes;
-    let by_totals = changes.total_recharged - changes.total_consumed - changes.total_expired + changes.total_refunded
+    let by_totals = changes.total_opening + changes.total_recharged - changes.total_consumed - changes.total_expired
+        + changes.total_refunded
         - changes.total_voided
         + changes.total_adjusted;
     assert_eq!(found.opening + by_totals, found.closing);

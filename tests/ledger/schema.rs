@@ -145,7 +145,7 @@ async fn each_invariant_finds_damage() {
         )
     };
     let cases = [
-        ("balance = total_recharged", "UPDATE pointsd.accounts SET balance = 7".to_owned()),
+        ("balance = total_opening", "UPDATE pointsd.accounts SET balance = 7".to_owned()),
         ("what remains in an account's batches", "UPDATE pointsd.batches SET remaining = 5".to_owned()),
         ("what remains in an account's batches", "DELETE FROM pointsd.batches".to_owned()),
         ("a batch's amount = what remains", "UPDATE pointsd.batches SET amount = 11".to_owned()),

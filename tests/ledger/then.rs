@@ -65,10 +65,12 @@ fn sums<'a>(nth: u32, entries: impl Iterator<Item = &'a Entry>, change: impl FnO
             EntryType::Refund => totals.total_refunded += entry.amount,
             EntryType::Void => totals.total_voided += entry.amount,
             EntryType::Adjust => totals.total_adjusted += entry.balance_after - entry.balance_before,
+            EntryType::Opening => totals.total_opening += entry.balance_after - entry.balance_before,
         }
     }
     let totals = change(totals);
-    let balance = totals.total_recharged - totals.total_consumed - totals.total_expired + totals.total_refunded
+    let balance = totals.total_opening + totals.total_recharged - totals.total_consumed - totals.total_expired
+        + totals.total_refunded
         - totals.total_voided
         + totals.total_adjusted;
     BalanceThen { user: user(nth), balance, arrears: (-balance).max(0), totals }

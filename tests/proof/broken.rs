@@ -8,7 +8,9 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::{TestDatabase, consume, day, finding, note_proved, post, recharge, rng, unguard, user, write_history};
+use super::{
+    TestDatabase, consume, day, debt, finding, note_proved, opening, post, recharge, rng, unguard, user, write_history,
+};
 use crate::support::rows::Rows;
 
 /// A manual change, where `$u` is user 1, and the exact findings.
@@ -193,7 +195,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
         ),
         (
             "UPDATE pointsd.entries SET type = 'transfer' WHERE user_id = $u AND seq = 3",
-            entry("entry_type", 3, "recharge, consume, expire, refund, void, restore or adjust", "transfer"),
+            entry("entry_type", 3, "recharge, consume, expire, refund, void, restore, adjust or opening", "transfer"),
         ),
         (
             "UPDATE pointsd.entries SET type = 'refund' WHERE user_id = $u AND seq = 3",
@@ -899,4 +901,99 @@ async fn a_sound_history_yields_nothing() {
     let users: Vec<Uuid> = rows.accounts.iter().map(|account| account.user).collect();
     assert!(rows.entries.len() > 300 && rows.entries.iter().any(|entry| entry.balance_after < 0));
     assert_eq!(examined(&client, &users).await, []);
+}
+
+/// Manual changes of openings: user 5 brought two batches along and used 20 points, user 6 a debt.
+fn hands_on_openings() -> Vec<(&'static str, Finding)> {
+    let account = |nth, rule, expected, found| finding(nth, rule, None, None, expected, found);
+    let entry = |nth, rule, seq: i64, expected, found| finding(nth, rule, None, seq, expected, found);
+    vec![
+        (
+            "UPDATE pointsd.accounts SET total_opening = 131 WHERE user_id = $5",
+            account(5, "account_totals", "opened 130", "opened 131"),
+        ),
+        (
+            "UPDATE pointsd.accounts SET total_opening = -41 WHERE user_id = $6",
+            account(6, "account_totals", "opened -40", "opened -41"),
+        ),
+        (
+            "UPDATE pointsd.accounts SET last_batch = 1 WHERE user_id = $6",
+            account(6, "account_numbers", "last_batch 0", "last_batch 1"),
+        ),
+        (
+            "UPDATE pointsd.batches SET remaining = 31 WHERE user_id = $5 AND batch = 2",
+            finding(5, "batch_amount", 2, None, "remaining 30", "remaining 31"),
+        ),
+        (
+            "UPDATE pointsd.batches SET source = 'card' WHERE user_id = $5 AND batch = 2",
+            finding(5, "batch_recharge", 2, 2, "source gift", "source card"),
+        ),
+        (
+            "UPDATE pointsd.entries SET amount = 29 WHERE user_id = $5 AND seq = 2",
+            entry(5, "entry_amount", 2, "amount 30", "amount 29"),
+        ),
+        (
+            "UPDATE pointsd.entries SET amount = 39 WHERE user_id = $6 AND seq = 1",
+            entry(6, "entry_amount", 1, "amount 40", "amount 39"),
+        ),
+        (
+            "UPDATE pointsd.entries SET batch = NULL WHERE user_id = $5 AND seq = 2",
+            entry(5, "entry_type", 2, "opening with a batch", "opening with no batch"),
+        ),
+        (
+            "UPDATE pointsd.entries SET batch = 1 WHERE user_id = $6 AND seq = 1",
+            entry(6, "entry_type", 1, "opening with no batch", "opening with a batch"),
+        ),
+        (
+            "UPDATE pointsd.entries SET key = NULL WHERE user_id = $6 AND seq = 1",
+            entry(6, "entry_type", 1, "opening with a key", "opening with no key"),
+        ),
+        (
+            "UPDATE pointsd.entries SET allocated_batches = '{1}', allocated_points = '{5}' WHERE user_id = $5 AND seq = 2",
+            Finding {
+                points: Some(5),
+                ..entry(5, "entry_allocations", 2, "0 points from batches", "5 points from batches")
+            },
+        ),
+        (
+            "UPDATE pointsd.entries SET paid = 5, currency = 'CNY' WHERE user_id = $6 AND seq = 1",
+            entry(6, "entry_price", 1, "no money", "5 CNY"),
+        ),
+        (
+            "UPDATE pointsd.entries SET paid = 5, currency = 'CNY' WHERE user_id = $5 AND seq = 2",
+            finding(5, "batch_paid", 2, 2, "5 CNY", "no price"),
+        ),
+        (
+            "UPDATE pointsd.entries SET type = 'recharge' WHERE user_id = $5 AND seq = 2",
+            Finding {
+                points: Some(-30),
+                ..account(5, "account_totals", "recharged 30, opened 100", "recharged 0, opened 130")
+            },
+        ),
+    ]
+}
+
+/// The checks tell where, and the screens suspect the account, also before its first proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_to_openings_is_found() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let client = database.client().await;
+    let history = [opening(5, 100, "card", 1), opening(5, 30, "gift", 2), debt(6, 40, 1), consume(5, 20, 3)];
+    post(&mut database.session().await, &history).await;
+    unguard(&client).await;
+    let users = [user(5), user(6)];
+    client.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(suspects(&client, &users).await, [BTreeSet::new(), BTreeSet::new()]);
+    for (hand, expected) in hands_on_openings() {
+        let hand = hand.replace("$5", &format!("'{}'", user(5))).replace("$6", &format!("'{}'", user(6)));
+        client.batch_execute(&format!("SAVEPOINT sound; {hand}")).await.unwrap();
+        let found = examine(&client, &users).await.unwrap();
+        let suspected = suspects(&client, &users).await;
+        assert!(suspected.iter().all(|of| of.contains(&expected.user.unwrap())), "{hand}: {suspected:?}");
+        let mut expected = expected;
+        expected.points = expected.points.or(found.first().and_then(|first| first.points));
+        assert_eq!(found, [expected], "{hand}");
+        client.batch_execute("ROLLBACK TO sound").await.unwrap();
+    }
 }

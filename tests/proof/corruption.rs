@@ -6,14 +6,21 @@ use pointsd::ledger::{Posting, Session};
 use pointsd::proof::examine;
 use tokio_postgres::Client;
 
-use super::{Past, TestDatabase, consume, day, note_proved, recharge, rng, rules, unguard, user};
+use super::{Past, TestDatabase, consume, day, debt, note_proved, opening, recharge, rng, rules, unguard, user};
 use crate::support::invariants::check_invariants;
 
 const USERS: u32 = 5;
 
-/// A random history: debts, late usage, refunds, voids, holds, expiries on touch and by the sweep, consumes over several batches.
+/// A random history: openings, debts, late usage, refunds, voids, holds, expiries on touch and by the sweep, consumes over several batches.
 pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u32) {
     let mut past = Past::default();
+    let brought = [
+        opening(1, 90, "card", 1).with_paid(1_000, "CNY".parse().unwrap()),
+        opening(1, 30, "gift", 2),
+        opening(2, 50, "gift", 1),
+        debt(3, 40, 1),
+    ];
+    session.post(&brought, &rules()).await.unwrap();
     for number in 0..postings {
         let on = i64::from(number) / 10 + 1;
         let nth = rng.u32(1..=USERS);
@@ -47,6 +54,7 @@ const SEEN: &[(&str, &[(&str, &str)])] = &[
             ("total_refunded", "total_refunded + $n"),
             ("total_voided", "total_voided + $n"),
             ("total_adjusted", "total_adjusted + $n"),
+            ("total_opening", "total_opening + $n"),
             ("expired_until", "coalesce(expired_until, '2026-01-01Z') + make_interval(secs => $n)"),
             ("open_holds", "open_holds + $n"),
             ("last_seq", "last_seq + $n"),

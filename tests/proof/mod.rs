@@ -9,7 +9,7 @@ mod repair;
 use crate::support::{TestDatabase, at, rng, unguard, user};
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
-use pointsd::ledger::{Kind, Posting, Reference, Reply, Rules, Session, Term};
+use pointsd::ledger::{Kind, Opening, Posting, Reference, Reply, Rules, Session, Term};
 use pointsd::proof::Finding;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -32,6 +32,21 @@ fn recharge(nth: u32, points: i64, source: &str, days: (i64, i64)) -> Posting {
     let Kind::Recharge { expires_at, .. } = &mut posting.kind else { unreachable!() };
     *expires_at = Some(day(days.1));
     posting
+}
+
+/// Points of a batch that an account brings along; it never expires.
+fn opening(nth: u32, points: i64, source: &str, on: i64) -> Posting {
+    let (id, expires_at) = (format!("old-{on}"), Some(pointsd::ledger::NEVER));
+    Posting::opening(
+        user(nth),
+        points,
+        Opening::Points { id, source: source.to_owned(), expires_at, paid: None },
+        day(on),
+    )
+}
+
+fn debt(nth: u32, points: i64, on: i64) -> Posting {
+    Posting::opening(user(nth), points, Opening::Debt, day(on))
 }
 
 fn consume(nth: u32, points: i64, on: i64) -> Posting {

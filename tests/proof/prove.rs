@@ -9,7 +9,7 @@ use pointsd::ledger::{AlsoWrite, Posting, Reference, Rules, SoFar, Term, cutoff}
 use pointsd::proof::{Proof, load_state, prove};
 use tokio_postgres::Client;
 
-use super::{Past, TestDatabase, at, consume, day, recharge, rng, user};
+use super::{Past, TestDatabase, at, consume, day, debt, opening, recharge, rng, user};
 
 /// Collects the progress, and fails at the call of this number.
 #[derive(Default)]
@@ -42,6 +42,9 @@ async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, leng
     let mut session = database.session().await;
     let mut past = Past::default();
     let mut when = at("2026-01-01T00:00:00Z");
+    // A second call finds the accounts in use, so these are refused.
+    let brought = [opening(1, 300, "card", 1), opening(1, 40, "gift", 2), debt(2, 50, 1)];
+    session.post(&brought.map(|posting| posting.with_paid(999, "CNY".parse().unwrap())), &rules()).await.unwrap();
     for nth in 0..length {
         when += TimeDelta::hours(rng.i64(0..30));
         if rng.u8(..20) == 0 {
@@ -90,7 +93,7 @@ async fn a_sound_ledger_is_proved_and_only_what_changed_is_read_again() {
     let (database, mut rng) = (TestDatabase::new().await, rng());
     let client = database.client().await;
     let entries = post(&database, &mut rng, 10, 400, "a").await;
-    for kind in ["refund", "void", "restore", "expire"] {
+    for kind in ["refund", "void", "restore", "expire", "opening"] {
         let some = format!("SELECT count(*) FROM pointsd.entries WHERE type = '{kind}'");
         assert_ne!(count(&client, &some).await, 0, "{kind}");
     }

@@ -5,9 +5,9 @@ use tokio_postgres::Client;
 /// Name and query. The first column says where.
 const INVARIANTS: &[(&str, &str)] = &[
     (
-        "balance = total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted",
+        "balance = total_opening + total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted",
         "SELECT user_id::text FROM pointsd.accounts
-         WHERE balance <> total_recharged::numeric - total_consumed - total_expired + total_refunded - total_voided
+         WHERE balance <> total_opening::numeric + total_recharged - total_consumed - total_expired + total_refunded - total_voided
                           + total_adjusted",
     ),
     (
@@ -39,6 +39,7 @@ const INVARIANTS: &[(&str, &str)] = &[
              WHEN 'recharge' THEN least(e.amount, greatest(0, -e.balance_before))
              WHEN 'refund' THEN least(e.amount, greatest(0, -e.balance_before))
              WHEN 'adjust' THEN greatest(0, e.balance_before) - greatest(0, e.balance_after)
+             WHEN 'opening' THEN 0
              WHEN 'expire' THEN e.amount
              WHEN 'restore' THEN e.amount END",
     ),
@@ -140,14 +141,16 @@ const INVARIANTS: &[(&str, &str)] = &[
         "the sums of entries by type are the account's totals",
         "SELECT a.user_id::text FROM pointsd.accounts a LEFT JOIN pointsd.entries e USING (user_id)
          GROUP BY a.bucket, a.user_id
-         HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded, a.total_voided, a.total_adjusted)
+         HAVING (a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded, a.total_voided, a.total_adjusted,
+                 a.total_opening)
                 IS DISTINCT FROM (
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'recharge'), 0),
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'consume'), 0),
              coalesce(sum(CASE e.type WHEN 'expire' THEN e.amount WHEN 'restore' THEN -e.amount END), 0),
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'refund'), 0),
              coalesce(sum(e.amount) FILTER (WHERE e.type = 'void'), 0),
-             coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0))",
+             coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0),
+             coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0))",
     ),
     (
         "no batch and no entry without its account",

@@ -27,6 +27,7 @@ pub struct AccountRow {
     pub last_batch: i32,
     pub expired_until: Option<DateTime<Utc>>,
     pub open_holds: i32,
+    pub total_opening: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Rows {
         let accounts = client
             .query(
                 "SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch,
-                        total_refunded, total_voided, expired_until, open_holds
+                        total_refunded, total_voided, expired_until, open_holds, total_opening
                  FROM pointsd.accounts ORDER BY user_id",
                 &[],
             )
@@ -108,6 +109,7 @@ impl Rows {
                     total_voided: row.get(8),
                     expired_until: row.get(9),
                     open_holds: row.get(10),
+                    total_opening: row.get(11),
                 })
                 .collect(),
             batches: batches

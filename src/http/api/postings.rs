@@ -134,7 +134,7 @@ pub(super) async fn post(
         let detail = "Idempotency-Key is for a single posting; give each line a key of its own";
         return Err(Problem::bad_request(detail));
     }
-    let form = Form { format, encoding: encoding(parameters)? };
+    let form = Form { encoding: encoding(parameters)?, ..Form::from(format) };
     lines(&server, holder, form, options.replies, body)
 }
 

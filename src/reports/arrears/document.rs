@@ -158,7 +158,10 @@ fn unexplained(facts: &Facts, messages: Messages) -> Table {
         .column("opening", Kind::Number, |moved| moved.opening)
         .column("arrears-drawn", Kind::Number, |moved| moved.drawn)
         .column("arrears-repaid", Kind::Number, |moved| moved.repaid);
-    // Corrections are rare, and a mail is narrow.
+    // Openings and corrections are rare, and a mail is narrow.
+    if facts.opened != 0 {
+        table = table.column("brought-in", Kind::Number, |moved| moved.opened);
+    }
     if facts.has_corrections {
         table = table.column("corrections", Kind::Number, |moved| moved.corrected);
     }
@@ -225,6 +228,7 @@ fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
 fn cause(kind: &str, source_type: &str, scope: &Scope<'_>, messages: Messages) -> String {
     match kind {
         "void" => messages.text("arrears-cause-void", args![source = scope.source_label(source_type)]),
+        "opening" => messages.label("brought-in"),
         _ => source_type.to_owned(),
     }
 }
@@ -236,6 +240,7 @@ fn roll_forward(facts: &Facts, last: &Closing, zone: Zone, messages: Messages) -
     let rows = [
         Some(("arrears-opening", last.owed)),
         (earlier != 0).then_some(("arrears-earlier-difference", earlier)),
+        (facts.opened != 0).then_some(("brought-in", facts.opened)),
         Some(("arrears-drawn", facts.drawn)),
         Some(("arrears-repaid", facts.repaid.saturating_neg())),
         facts.has_corrections.then_some(("corrections", facts.corrected)),

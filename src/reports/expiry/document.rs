@@ -262,6 +262,7 @@ fn forecast(facts: &Facts, messages: Messages) -> Section {
         .rows_in_body(ROWS_IN_BODY)
         .column("expiry-by", Kind::Instant, ends)
         .summed("expiry-forecast-points", |row: &ForecastRow| row.day(|day| day.forecast))
+        .when(any(|of| of.opened), |table| table.summed("brought-in", |row| row.day(|day| day.flows.opened)))
         .summed("expiry-issued-since", |row| row.day(|day| day.flows.issued))
         .when(any(|of| of.refunded), |table| table.summed("refunded", |row| row.day(|day| day.flows.refunded)))
         .summed("expiry-used-since", |row| row.day(|day| day.flows.used))

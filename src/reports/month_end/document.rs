@@ -130,8 +130,9 @@ fn comparison(facts: &Facts, totals: &Booked, messages: Messages) -> Section {
     let Some(before) = &facts.before else {
         return Section::Text { title, paragraphs: vec![messages.label("period-comparison-none")] };
     };
-    let lines: [(&str, Figure); 9] = [
+    let lines: [(&str, Figure); 10] = [
         ("opening", |of| of.opening),
+        ("brought-in", |of| of.moved.opened),
         ("issued", |of| of.moved.recharged),
         ("refunded", |of| of.moved.refunded),
         ("used", |of| -of.moved.consumed),
@@ -143,6 +144,8 @@ fn comparison(facts: &Facts, totals: &Booked, messages: Messages) -> Section {
     ];
     let then = before.totals();
     let lines = lines.map(|(key, of)| Line { key, points: of(totals), before: of(&then) });
+    let shown = |line: &Line| line.key != "brought-in" || (line.points, line.before) != (0, 0);
+    let lines: Vec<Line> = lines.into_iter().filter(shown).collect();
     let table = TableBuilder::new(messages, "comparison", title)
         .note(messages.text("period-comparison-note", args![before = name(before, messages)]))
         .column("item", Kind::Text, move |line: &Line| messages.label(line.key))
@@ -163,6 +166,7 @@ fn kind_label(kind: &str, messages: Messages) -> String {
         "refund" => "refunded",
         "void" => "voided",
         "restore" => "restored",
+        "opening" => "brought-in",
         _ => "corrections",
     };
     messages.label(key)
