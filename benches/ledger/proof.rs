@@ -192,7 +192,7 @@ BEGIN
                CASE WHEN opens THEN i::text ELSE 'task-' || i || '-' || seq END, CASE WHEN opens THEN nth END,
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days' + i * interval '1 ms',
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days'
-                   + row_number() OVER (ORDER BY md5(i::text || s)) * interval '400 ms',
+                   + interval '20 minutes' + row_number() OVER (ORDER BY md5(i::text || s)) * interval '400 ms',
                CASE WHEN opens THEN 'Recharge, order ' || i ELSE 'Use of script, task-' || i || '-' || seq END,
                CASE WHEN NOT opens THEN 35.5 END, gen_random_uuid(), 1, batches, points
         FROM shape, generate_series(1, $ACCOUNTS) AS i WHERE seq = s ORDER BY md5(i::text || s);

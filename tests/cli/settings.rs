@@ -169,8 +169,8 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
                 },
                 "month_end": {
                     "schedule": "0 5 1 * * (Asia/Shanghai)", "rule": "0 5 1 * *", "time_zone": "Asia/Shanghai",
-                    "in_words": "At 05:00, on day 1, Asia/Shanghai", "enabled": true, "catch_up": "latest",
-                    "catch_up_limit": null, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
+                    "in_words": "At 05:00, on day 1, Asia/Shanghai", "enabled": true, "catch_up": "all",
+                    "catch_up_limit": 12, "overlap": "skip", "timeout_seconds": 3600, "retries": 4,
                     "retry_seconds": 10, "pings": null,
                 },
                 "prune": {
