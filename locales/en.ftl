@@ -195,6 +195,7 @@ arrears-cleared-by = Cleared by
 arrears-cleared-at = Cleared at
 arrears-cleared-by-recharge = points issued ({ $source })
 arrears-cleared-by-refund = points refunded ({ $source })
+arrears-cleared-by-refund-alone = points refunded
 arrears-cleared-by-nothing = no entry
 
 ## Journal lines

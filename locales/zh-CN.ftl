@@ -144,6 +144,7 @@ arrears-cleared-by = 结清方式
 arrears-cleared-at = 结清时间
 arrears-cleared-by-recharge = 发放（{ $source }）
 arrears-cleared-by-refund = 退还（{ $source }）
+arrears-cleared-by-refund-alone = 退还
 arrears-cleared-by-nothing = 没有对应的分录
 
 ## 日记账

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use super::{ALL_ROWS, Age, AgeTotal, ArrearsChange, Closing, Facts, Item, List, Owing, REPORT};
 use crate::config::ArrearsLimits;
 use crate::document::{Bar, Chart, Document, Fact, Form, Kind, Section, Table, TableBuilder, Tone};
+use crate::ledger::REFUND_SOURCE;
 use crate::messages::{Messages, args};
 use crate::reports::bridges;
 use crate::reports::pipeline::Scope;
@@ -229,6 +230,7 @@ fn cause(kind: &str, source_type: &str, scope: &Scope<'_>, messages: Messages) -
     match kind {
         "void" => messages.text("arrears-cause-void", args![source = scope.source_label(source_type)]),
         "opening" => messages.label("brought-in"),
+        "adjust" => messages.label("correction"),
         _ => source_type.to_owned(),
     }
 }
@@ -303,6 +305,10 @@ fn cleared_by(moved: &ArrearsChange, scope: &Scope<'_>, messages: Messages) -> S
     match &moved.cleared {
         Some(cleared) if cleared.kind == "recharge" => {
             messages.text("arrears-cleared-by-recharge", args![source = scope.source_label(&cleared.source)])
+        }
+        // The source of points that were drawn from arrears: it would say the same twice.
+        Some(cleared) if cleared.kind == "refund" && cleared.source == REFUND_SOURCE => {
+            messages.label("arrears-cleared-by-refund-alone")
         }
         Some(cleared) if cleared.kind == "refund" => {
             messages.text("arrears-cleared-by-refund", args![source = scope.source_label(&cleared.source)])
