@@ -35,6 +35,7 @@ use pointsd::database::{Database, Settings};
 use pointsd::ledger::{Poster, Posting, Reply, Session};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
@@ -211,16 +212,16 @@ impl TestDatabase {
     /// Empties the ledger, which takes the rights of the tables' owner and a deliberate step around the history's
     /// guard.
     pub async fn clear(&self, client: &Client) {
-        client
-            .batch_execute(
-                "BEGIN;
-                 ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
-                 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
-                 ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
-                 COMMIT",
-            )
-            .await
-            .unwrap();
+        let sql = "BEGIN;
+                   ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+                   TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
+                   ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
+                   COMMIT";
+        // A daemon that reads the tables in another order may be in the way.
+        while let Err(error) = client.batch_execute(sql).await {
+            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+            client.batch_execute("ROLLBACK").await.unwrap();
+        }
     }
 }
 
