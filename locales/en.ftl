@@ -524,6 +524,7 @@ period-nothing = No points moved, and there are none.
 period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
 period-changed = { $month } is closed, but its totals have changed since: { $totals }. Next: `pointsd period list` shows them; find out why, then reopen the month and close it again.
 period-changed-total = { $source } closed with { $kept }, now { $now }
+period-changed-figure = { $source }, { $figure }: { $kept } when it was closed, now { $now }
 period-changed-open = { $source } closed with { $kept }, now its last day is open
 period-not-closed = No day of the period is closed. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.
 last-closed-month = Last closed month

@@ -458,6 +458,7 @@ period-nothing = 本期没有积分变动，也没有积分余额。
 period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
 period-changed = { $month }已关账，但其后合计数有变动：{ $totals }。下一步：运行 `pointsd period list` 查看；查明原因后，重新打开该月并再次关账。
 period-changed-total = { $source }关账时 { $kept }，现为 { $now }
+period-changed-figure = { $source }“{ $figure }”关账时为 { $kept }，现为 { $now }
 period-changed-open = { $source }关账时 { $kept }，其最后营业日现未结账
 period-not-closed = 本期没有已结账的营业日。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。
 last-closed-month = 最近关账月份

@@ -61,7 +61,7 @@ CREATE TABLE pointsd.periods (
     action   text        NOT NULL,
     by       text        NOT NULL, -- the operator
     reason   text,                 -- why the month was reopened
-    totals   jsonb,                -- of a closing: what each source closed with, in points and in money
+    totals   jsonb,                -- of a closing: the figures of each source, in points and in money
     document jsonb,                -- of a closing: the report as of then
     CONSTRAINT periods_pkey PRIMARY KEY (event),
     CONSTRAINT periods_month_begins CHECK (month = date_trunc('month', month)::date),

@@ -133,6 +133,24 @@ impl Booked {
         ]
     }
 
+    /// Its columns that follow from the entries and from the day before, by name.
+    fn columns(&self) -> [(&'static str, i64); 10] {
+        let Movement { opened, recharged, refunded, settled, consumed, voided, expired, restored, adjusted } =
+            self.moved;
+        [
+            ("opening", self.opening),
+            ("opened", opened),
+            ("recharged", recharged),
+            ("refunded", refunded),
+            ("settled", settled),
+            ("consumed", consumed),
+            ("voided", voided),
+            ("expired", expired),
+            ("restored", restored),
+            ("adjusted", adjusted),
+        ]
+    }
+
     /// Whether every number is small enough for sums of them to fit into 64 bits.
     fn is_countable(&self) -> bool {
         self.numbers().iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)

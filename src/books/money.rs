@@ -173,8 +173,8 @@ pub(super) async fn insert_money(client: &Client, closed: &[RollForward]) -> Res
 
 /// Gives closed days, which are in order, their money.
 pub(super) async fn load_money(client: &Client, days: &mut [RollForward]) -> Result<(), Error> {
-    let first = days.first().map(|day| day.day);
-    for row in client.query(include_str!("../../sql/books/money_list.sql"), &[&first]).await? {
+    let [first, last] = [days.first(), days.last()].map(|day| day.map(|day| day.day));
+    for row in client.query(include_str!("../../sql/books/money_list.sql"), &[&first, &last]).await? {
         let day: NaiveDate = row.try_get("day")?;
         if let Some(day) = days.binary_search_by_key(&day, |day| day.day).ok().and_then(|place| days.get_mut(place)) {
             let (opening, closing) = (row.try_get("opening")?, row.try_get("closing")?);

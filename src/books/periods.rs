@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Error, Row};
 
-use super::RollForward;
+use super::days::load_span;
+use super::{RollForward, add_up, month_end};
 
 /// A closing or a reopening of a month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,69 +46,98 @@ pub struct NewPeriodEvent<'a> {
     pub kept: Option<(KeptTotals, Value)>,
 }
 
-/// What a month closed with.
+/// What a month closed with, and what had moved in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptTotals {
-    /// The points of each source.
-    closing: BTreeMap<String, i64>,
-    /// What is deferred, by currency and source, in minor units.
-    #[serde(default)]
-    money: Option<BTreeMap<String, BTreeMap<String, i64>>>,
+    /// In points, by source.
+    points: BTreeMap<String, Figures>,
+    /// In minor units, by currency and source.
+    money: BTreeMap<String, BTreeMap<String, Figures>>,
 }
 
-/// A total of a closed month that is not what it was when the month was closed.
+/// The figures of a row, by the names of the columns of `pointsd.days` and `pointsd.day_money`.
+type Figures = BTreeMap<String, i64>;
+
+/// The figure of what a row closed with.
+const CLOSING: &str = "closing";
+
+/// A figure of a closed month that is not what it was when the month was closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChangedTotal {
     /// Of money; none for points.
     pub currency: Option<String>,
     /// The source; empty for arrears.
     pub source: String,
+    /// The column of `pointsd.days` or `pointsd.day_money`.
+    pub figure: String,
     /// When the month was closed.
     pub kept: i64,
     /// As the days of the month say now. None if its last day is not closed any more.
     pub now: Option<i64>,
 }
 
+impl ChangedTotal {
+    /// Whether it is what a source closed with, rather than a movement.
+    pub fn is_closing(&self) -> bool {
+        self.figure == CLOSING
+    }
+}
+
 impl KeptTotals {
     /// Those of a month's books.
     pub fn of(books: &RollForward) -> KeptTotals {
-        let mut money = BTreeMap::<String, BTreeMap<String, i64>>::new();
+        let figures = |columns: &[(&str, i64)], closing: i64| -> Figures {
+            let columns = columns.iter().copied().chain([(CLOSING, closing)]);
+            columns.map(|(name, number)| (name.to_owned(), number)).collect()
+        };
+        let points = books.rows.iter().map(|(source, row)| (source.clone(), figures(&row.columns(), row.closing)));
+        let mut money = BTreeMap::<String, BTreeMap<String, Figures>>::new();
         for ((currency, source), row) in &books.money {
-            money.entry(currency.clone()).or_default().insert(source.clone(), row.closing);
+            let sources = money.entry(currency.clone()).or_default();
+            sources.insert(source.clone(), figures(&row.columns(), row.closing));
         }
-        KeptTotals { closing: books.closings(), money: Some(money) }
+        KeptTotals { points: points.collect(), money }
     }
 
-    /// Where other totals differ. A source without a row has nothing.
+    /// The figures that differ from those of `now`; none if the month's last day is not closed any more.
     fn compare(&self, now: Option<&KeptTotals>) -> Vec<ChangedTotal> {
-        let empty = BTreeMap::new();
-        let mut changed = compare_rows(None, &self.closing, now.map(|now| &now.closing));
-        // Closings of an older version kept none.
-        let Some(kept) = &self.money else { return changed };
-        let now = now.map(|now| now.money.as_ref().unwrap_or(&empty));
-        let currencies: BTreeSet<&String> = kept.keys().chain(now.into_iter().flat_map(BTreeMap::keys)).collect();
+        let mut changed = compare_rows(None, &self.points, now.map(|now| &now.points));
+        let none = BTreeMap::new();
+        let currencies: BTreeSet<&String> =
+            self.money.keys().chain(now.into_iter().flat_map(|now| now.money.keys())).collect();
         for currency in currencies {
-            let none = BTreeMap::new();
-            let rows = now.map(|now| now.get(currency).unwrap_or(&none));
-            changed.extend(compare_rows(Some(currency), kept.get(currency).unwrap_or(&none), rows));
+            let rows = now.map(|now| now.money.get(currency).unwrap_or(&none));
+            changed.extend(compare_rows(Some(currency), self.money.get(currency).unwrap_or(&none), rows));
         }
         changed
     }
 }
 
+/// The figures that differ. Without `now`, what each source closed with stands for all of them.
 fn compare_rows(
     currency: Option<&String>,
-    kept: &BTreeMap<String, i64>,
-    now: Option<&BTreeMap<String, i64>>,
+    kept: &BTreeMap<String, Figures>,
+    now: Option<&BTreeMap<String, Figures>>,
 ) -> Vec<ChangedTotal> {
     let sources: BTreeSet<&String> = kept.keys().chain(now.into_iter().flat_map(BTreeMap::keys)).collect();
-    let total = |source: &String| ChangedTotal {
-        currency: currency.cloned(),
-        source: source.clone(),
-        kept: kept.get(source).copied().unwrap_or_default(),
-        now: now.map(|now| now.get(source).copied().unwrap_or_default()),
-    };
-    sources.into_iter().map(total).filter(|total| total.now != Some(total.kept)).collect()
+    let mut changed = Vec::new();
+    for source in sources {
+        let (kept, now) = (kept.get(source), now.map(|now| now.get(source)));
+        let figures: BTreeSet<&String> = kept.into_iter().chain(now.flatten()).flat_map(BTreeMap::keys).collect();
+        let number = |figures: Option<&Figures>, figure: &String| {
+            figures.and_then(|figures| figures.get(figure)).copied().unwrap_or_default()
+        };
+        let total = |figure: &String| ChangedTotal {
+            currency: currency.cloned(),
+            source: source.clone(),
+            figure: figure.clone(),
+            kept: number(kept, figure),
+            now: now.map(|now| number(now, figure)),
+        };
+        let is_told = |total: &ChangedTotal| total.now.map_or(total.is_closing(), |now| now != total.kept);
+        changed.extend(figures.into_iter().map(total).filter(is_told));
+    }
+    changed
 }
 
 impl NewPeriodEvent<'_> {
@@ -159,13 +189,13 @@ pub async fn load_closed_months(client: &Client) -> Result<BTreeMap<NaiveDate, P
 pub async fn load_changed_months(client: &Client) -> Result<BTreeMap<NaiveDate, Vec<ChangedTotal>>, Error> {
     let mut changed = BTreeMap::new();
     for row in client.query(include_str!("../../sql/books/period_kept.sql"), &[]).await? {
+        let month: NaiveDate = row.try_get("month")?;
         let Json(kept): Json<KeptTotals> = row.try_get("totals")?;
-        let closing: Option<Json<BTreeMap<String, i64>>> = row.try_get("closing")?;
-        let money: Option<Json<_>> = row.try_get("money")?;
-        let now = closing.map(|Json(closing)| KeptTotals { closing, money: money.map(|Json(money)| money) });
-        let differences = kept.compare(now.as_ref());
+        let last = month_end(month).unwrap_or(month);
+        let books = add_up(&load_span(client, Some(month), last).await?).filter(|books| books.day == last);
+        let differences = kept.compare(books.as_ref().map(KeptTotals::of).as_ref());
         if !differences.is_empty() {
-            changed.insert(row.try_get("month")?, differences);
+            changed.insert(month, differences);
         }
     }
     Ok(changed)

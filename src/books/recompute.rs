@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error};
 use super::days::{carry, load_days, load_movements};
 use super::money::{carry_money, load_money_movements, roll_money};
 use super::tie_out::{list, whole_ledger_finding};
-use super::{Booked, DAY_CHANGED, MoneyBooked, Movement, Place, RollForward, name_of, roll};
+use super::{Booked, DAY_CHANGED, MoneyBooked, Place, RollForward, name_of, roll};
 use crate::proof::Finding;
 
 /// Days that one statement computes. Each statement reads the batches once; the job can be stopped between two of them.
@@ -98,23 +98,7 @@ fn money_differences_of(closed: &RollForward, recomputed: &BTreeMap<Place, Money
 
 /// Two rows of a source on a day, in words: only the columns that differ.
 fn difference(day: NaiveDate, source: &str, was: &Booked, is: &Booked) -> (String, String) {
-    let columns = |row: &Booked| {
-        let Movement { opened, recharged, refunded, settled, consumed, voided, expired, restored, adjusted } =
-            row.moved;
-        [
-            ("opening", row.opening),
-            ("opened", opened),
-            ("recharged", recharged),
-            ("refunded", refunded),
-            ("settled", settled),
-            ("consumed", consumed),
-            ("voided", voided),
-            ("expired", expired),
-            ("restored", restored),
-            ("adjusted", adjusted),
-        ]
-    };
-    in_words(format!("{day} {}:", name_of(source)), columns(was), columns(is))
+    in_words(format!("{day} {}:", name_of(source)), was.columns(), is.columns())
 }
 
 fn in_words<const N: usize>(

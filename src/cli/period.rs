@@ -213,7 +213,11 @@ fn changes(month: NaiveDate, totals: &[ChangedTotal]) -> String {
         };
         let source = if total.source == ARREARS { "arrears" } else { &total.source };
         let now = total.now.map_or("its last day is open".to_owned(), |now| format!("now {}", number(total, now)));
-        format!("  {source}: closed with {}, {now}", number(total, total.kept))
+        let kept = number(total, total.kept);
+        if total.is_closing() {
+            return format!("  {source}: closed with {kept}, {now}");
+        }
+        format!("  {source}, {}: {kept} when it was closed, {now}", total.figure)
     };
     let lines: Vec<String> = totals.iter().map(line).collect();
     let next = "Next: find out why, then `pointsd period reopen` and `close` it again.";

@@ -195,8 +195,7 @@ fn a_closed_month_keeps_its_report_and_later_postings_for_it_are_listed() {
     assert!(closed.starts_with("2026-10 is closed, by Ada on "), "{closed}");
     let refused = call(&["period", "close", "2026-10", "--by", "Bob"]).expect(2).stderr;
     assert!(refused.contains("2026-10 is closed already, by Ada on "), "{refused}");
-    let kept =
-        "SELECT (totals #>> '{closing,gift}') || ' ' || (document ->> 'headline') FROM pointsd.periods WHERE event = 2";
+    let kept = "SELECT (totals #>> '{points,gift,closing}') || ' ' || (document ->> 'headline') FROM pointsd.periods WHERE event = 2";
     let kept: String = wait(async { database.client().await.query_one(kept, &[]).await.unwrap().get(0) });
     assert_eq!(kept, "80 October 2026: 50 issued, 30 used, 0 expired; closing net balance 110 points");
 

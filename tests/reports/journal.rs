@@ -126,13 +126,32 @@ fn a_month_is_booked_twice_each_and_its_closing_keeps_the_money() {
     let totals = "  card: closed with 4 points, now 5 points\n  wxpay: closed with 22.84 CNY, now 22.85 CNY\n";
     assert!(listed.contains(totals), "{listed}");
     let listed = call(&["period", "list", "--json"]).expect(3).jsons();
-    let money = json!({ "currency": "CNY", "source": "wxpay", "kept": 2_284, "now": 2_285 });
+    let money = json!({ "currency": "CNY", "source": "wxpay", "figure": "closing", "kept": 2_284, "now": 2_285 });
     assert_eq!(listed[0]["changed"][1], money, "{listed:?}");
     let report = call(&["report", "period", "2026-11-01", "2026-11-02"]).expect(3).stdout;
     let told = report.split_whitespace().collect::<Vec<_>>().join(" ");
     let sentence = "October 2026 is closed, but its totals have changed since: Card closed with 4 points, now 5 points, WeChat \
                     Pay closed with 22.84 CNY, now 22.85 CNY.";
     assert!(told.contains(sentence), "{report}");
+    // Points and money moved from one figure to another leave every closing as it was.
+    change(
+        "UPDATE pointsd.day_money SET opening = opening - 1, closing = closing - 1 WHERE day = '2026-10-31' AND source = 'wxpay';
+         UPDATE pointsd.days SET opening = opening - 1, closing = closing - 1 WHERE day = '2026-10-31' AND source = 'card'",
+    );
+    assert!(!list(0).contains("changed"));
+    change(
+        "UPDATE pointsd.day_money SET used = used + 1, expired = expired - 1 WHERE day = '2026-10-21' AND source = 'card';
+         UPDATE pointsd.days SET consumed = consumed + 1, expired = expired - 1 WHERE day = '2026-10-21' AND source = 'card'",
+    );
+    let listed = list(3);
+    let totals = "  card, consumed: 0 points when it was closed, now 1 point\n  \
+                  card, expired: 3 points when it was closed, now 2 points\n  \
+                  card, expired: 10.00 CNY when it was closed, now 9.99 CNY\n  \
+                  card, used: 0.00 CNY when it was closed, now 0.01 CNY\n";
+    assert!(listed.contains(totals), "{listed}");
+    let report = call(&["report", "period", "2026-11-01", "2026-11-02"]).expect(3).stdout;
+    let told = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("Card, Recognised on use: 0.00 CNY when it was closed, now 0.01 CNY"), "{report}");
     change("DELETE FROM pointsd.days WHERE day >= '2026-10-31'");
     assert!(list(3).contains("card: closed with 4 points, its last day is open"));
     let refused = call(&journal).expect(2).stderr;

@@ -87,7 +87,14 @@ fn changed(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Section {
         };
         let (source, kept) = (source_label(&total.source, scope, messages), amount(total.kept));
         match total.now {
-            Some(now) => messages.text("period-changed-total", args![source = source, kept = kept, now = amount(now)]),
+            Some(now) if total.is_closing() => {
+                messages.text("period-changed-total", args![source = source, kept = kept, now = amount(now)])
+            }
+            Some(now) => {
+                let figure = messages.label(figure_label(total));
+                let now = amount(now);
+                messages.text("period-changed-figure", args![source = source, figure = figure, kept = kept, now = now])
+            }
             None => messages.text("period-changed-open", args![source = source, kept = kept]),
         }
     };
@@ -96,6 +103,20 @@ fn changed(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Section {
         messages.text("period-changed", args![month = messages.month(*month), totals = totals])
     };
     Section::Text { title: messages.label("exceptions"), paragraphs: facts.changed.iter().map(month).collect() }
+}
+
+/// The name of a column of the roll-forward, in points or in money.
+fn figure_label(total: &ChangedTotal) -> &str {
+    match (total.figure.as_str(), &total.currency) {
+        ("opened", _) => "brought-in",
+        ("recharged", _) => "issued",
+        ("settled", _) => "applied-to-arrears",
+        ("used", Some(_)) => "recognised-on-use",
+        ("expired", Some(_)) => "recognised-on-expiry",
+        ("consumed", _) => "used",
+        ("adjusted" | "corrected", _) => "corrections",
+        (figure, _) => figure,
+    }
 }
 
 fn summary(facts: &Facts, totals: &Booked, messages: Messages) -> Vec<Fact> {
