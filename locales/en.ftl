@@ -519,6 +519,7 @@ month_end-title = Month end
 period-title = Period
 period-days = { $from } to { $to }
 period-headline = { $period }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
+period-headline-none = { $period }: no figures, because no day is closed
 period-tone-rule = The badge says “Action required” if the totals of a closed month have changed, and “Attention” if a day of the period is not closed.
 period-nothing = No points moved, and there are none.
 period-closed-to = Not all days of the period are closed: the figures end with { $day }. Next: `pointsd run reconciliation` closes days that are over, and says why one cannot be closed.

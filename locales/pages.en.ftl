@@ -295,6 +295,7 @@ run-proved-exceptions = { $findings ->
 }, { $new } new
 run-arrears = { n-points } in arrears ({ n-accounts }); { $new } new, { $cleared } cleared
 run-month = { $from } to { $to }: { $issued } issued, { $used } used, { $expired } expired; closing net balance { n-points }
+run-month-none = { $from } to { $to }: no figures, because no day is closed
 run-month-open = ; some of its days are not closed
 run-months-changed = ; closed months whose totals have changed since: { $months }
 run-pruned = deleted { $parts }

@@ -267,6 +267,7 @@ run-proved = 对账无差异（{ n-accounts }，{ n-entries }）
 run-proved-exceptions = { $findings } 项差异，其中新增 { $new } 项
 run-arrears = 欠费 { n-points }（{ n-accounts }）；新增 { $new } 个，结清 { $cleared } 个
 run-month = { $from } 至 { $to }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
+run-month-none = { $from } 至 { $to }：没有已结账的营业日，暂无数字
 run-month-open = ；有营业日尚未结账
 run-months-changed = ；关账后合计数有变动的月份：{ $months } 个
 run-pruned = 已删除：{ $parts }

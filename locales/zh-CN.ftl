@@ -453,6 +453,7 @@ month_end-title = 月末报告
 period-title = 期间报告
 period-days = { $from }至{ $to }
 period-headline = { $period }：发放 { $issued }，使用 { $used }，过期 { $expired }；期末净余额 { n-points }
+period-headline-none = { $period }：没有已结账的营业日，暂无数字
 period-tone-rule = 标记规则：已关账月份的合计数有变动时为“需关注”；本期有营业日尚未结账时为“提示”。
 period-nothing = 本期没有积分变动，也没有积分余额。
 period-closed-to = 本期有营业日尚未结账，数字截至 { $day }。下一步：运行 `pointsd run reconciliation`，为已结束的营业日结账，并查明不能结账的原因。

@@ -31,8 +31,8 @@ pub use period::{
     load_not_booked, month_end,
 };
 pub use periods::{
-    ChangedTotal, KeptTotals, NewPeriodEvent, PeriodEvent, load_changed_months, load_closed_months, load_open_month,
-    load_period_events, lock_periods,
+    ChangedTotal, KeptTotals, NewPeriodEvent, PeriodEvent, load_changed_months, load_closed_months, load_kept_report,
+    load_open_month, load_period_events, lock_periods,
 };
 pub use recompute::{RecomputedDays, recompute_days};
 pub use tie_out::{Books, tie_out, tie_out_in};

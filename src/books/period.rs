@@ -21,7 +21,7 @@ pub struct Period {
     pub to: NaiveDate,
     /// The first instant.
     pub begin: DateTime<Utc>,
-    /// The first instant after it.
+    /// The first instant after its last closed day; after its last day if no day is closed.
     pub end: DateTime<Utc>,
     /// The last day of the span that is closed; none if no day of it is.
     pub closed_to: Option<NaiveDate>,
@@ -41,7 +41,8 @@ impl Period {
         let (before, days): (Vec<RollForward>, Vec<RollForward>) = days.into_iter().partition(|day| day.day < from);
         let begin = before.first().map_or_else(|| start_of_day(from, zone), |day| day.ended);
         let last = days.last();
-        let end = last.filter(|last| last.day == to).map_or_else(|| after(to), |last| last.ended);
+        // Every part of a report ends where its roll-forward does.
+        let end = last.map_or_else(|| after(to), |last| last.ended);
         Ok(Period { from, to, begin, end, closed_to: last.map(|last| last.day), books: add_up(&days) })
     }
 

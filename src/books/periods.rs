@@ -182,6 +182,15 @@ pub async fn load_closed_months(client: &Client) -> Result<BTreeMap<NaiveDate, P
     Ok(standing.map(|event| (event.month, event)).collect())
 }
 
+/// Loads the document that a month kept when it was closed; none if it is not closed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_kept_report(client: &Client, month: NaiveDate) -> Result<Option<Value>, Error> {
+    let row = client.query_opt(include_str!("../../sql/books/period_document.sql"), &[&month]).await?;
+    row.map_or(Ok(None), |row| row.try_get("document"))
+}
+
 /// Compares the totals that closed months kept with their days as they are now. Loads the months whose totals have changed.
 ///
 /// # Errors

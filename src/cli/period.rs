@@ -1,7 +1,8 @@
-//! `period`: closes months, reopens them, and lists both.
+//! `period`: closes months, reopens them, and shows what they kept.
 
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::Object;
 use serde::Serialize;
@@ -11,12 +12,14 @@ use tokio_postgres::Client;
 pub(super) use super::jobs::local;
 use super::journal;
 use super::output::{counted, table};
+use super::report::{self, Format};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::books::{
     ARREARS, ChangedTotal, KeptTotals, NewPeriodEvent, Period as Span, PeriodEvent, load_changed_months,
-    load_closed_months, load_open_month, load_period_events, lock_periods, month_end,
+    load_closed_months, load_kept_report, load_open_month, load_period_events, lock_periods, month_end,
 };
 use crate::database::Database;
+use crate::document::Document;
 use crate::reports::Pipeline;
 use crate::reports::month_end::MonthEnd;
 use crate::scheduler::Store;
@@ -47,6 +50,14 @@ pub enum Period {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Prints the report that a closed month kept
+    Show {
+        /// The month, such as 2026-10
+        month: Month,
+        /// The form; csv has the roll-forward by source alone
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Lists the closings and reopenings
     List,
 }
@@ -73,6 +84,7 @@ impl Period {
                 Period::Reopen { month: Month(month), by, reason } => {
                     reopen(month, by, &reason, database, program).await
                 }
+                Period::Show { month: Month(month), format } => show(month, format, database, program).await,
                 Period::List => list(database, program).await,
             })
             .await
@@ -143,13 +155,31 @@ async fn reopen(
     let mut client = database.connection().await?;
     let transaction = client.transaction().await?;
     lock_periods(transaction.client()).await?;
-    if !load_closed_months(transaction.client()).await?.contains_key(&month) {
+    let closed = load_closed_months(transaction.client()).await?;
+    if !closed.contains_key(&month) {
         return Err(WrongCall(format!("{} is not closed; see `pointsd period list`", name(month))).into());
+    }
+    if let Some((&later, _)) = closed.last_key_value().filter(|(later, _)| **later > month) {
+        let what = format!("{} is closed, and {} was closed before it", name(later), name(month));
+        let why =
+            format!("{what}; reopen the later month first: `pointsd period reopen {} --reason TEXT`", name(later));
+        return Err(WrongCall(why).into());
     }
     let reopening = NewPeriodEvent { month, by: &by, reason: Some(reason), kept: None };
     let (event, at) = reopening.write(transaction.client()).await?;
     transaction.commit().await?;
     done(event, at, month, &by, "reopened", program)
+}
+
+async fn show(month: NaiveDate, format: Format, database: &Database, program: &Program) -> anyhow::Result<Outcome> {
+    let client = database.connection().await?;
+    let Some(document) = load_kept_report(&client, month).await? else {
+        return Err(WrongCall(format!("{} is not closed; see `pointsd period list`", name(month))).into());
+    };
+    let document: Document = serde_json::from_value(document)
+        .with_context(|| format!("the report that {} kept is of another version of pointsd", name(month)))?;
+    report::print(&document, format, program)?;
+    Ok(Outcome::Done)
 }
 
 fn done(

@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 
-use chrono::NaiveDate;
+use chrono::{Datelike as _, NaiveDate};
 use clap::ValueEnum;
 use deadpool_postgres::Object;
 
 use super::output;
 use super::{Outcome, Program, WrongCall};
+use crate::books::{load_kept_report, month_end};
 use crate::database::Database;
 use crate::document::{Document, Section};
 use crate::render;
@@ -34,8 +35,9 @@ pub struct Period {
     format: Format,
 }
 
+/// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     Text,
     Html,
     Xlsx,
@@ -64,6 +66,12 @@ impl Period {
             return Err(WrongCall(what).into());
         }
         let mut client = Object::take(database.connection().await?);
+        let is_month = from.day() == 1 && month_end(from) == Some(to);
+        if is_month && load_kept_report(&client, from).await?.is_some() {
+            let month = from.format("%Y-%m");
+            let kept = format!("`pointsd period show {month}` prints the report that it kept");
+            output::remark(Some(format!("pointsd: {month} is closed; this report is computed as of now, {kept}")));
+        }
         let pipeline = Pipeline { config: &program.config, slot, run: 0 };
         let made = pipeline.preview(&MonthEnd { from, to }, &mut client).await?;
         print(&made.document, self.format, program)?;
@@ -71,7 +79,8 @@ impl Period {
     }
 }
 
-fn print(document: &Document, format: Format, program: &Program) -> anyhow::Result<()> {
+/// Prints a report in a form.
+pub(super) fn print(document: &Document, format: Format, program: &Program) -> anyhow::Result<()> {
     let templates = program.config.reports.templates.as_deref();
     let bytes = match format {
         Format::Text => return program.answer(document, || reports::text(document, templates).trim_end().to_owned()),

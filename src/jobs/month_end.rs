@@ -63,13 +63,22 @@ impl super::Counters for Counters {
     }
 
     fn summary(&self, messages: Messages) -> String {
-        let Counters { from, to, issued, used, expired, closing, is_open, changed } = *self;
+        let Counters { from, to, issued, used, expired, closing, is_open, no_figures, changed } = *self;
         let (from, to) = (from.to_string(), to.to_string());
         let mut text = messages.text(
             "run-month",
-            args![from = from, to = to, issued = issued, used = used, expired = expired, points = closing],
+            args![
+                from = from.as_str(),
+                to = to.as_str(),
+                issued = issued,
+                used = used,
+                expired = expired,
+                points = closing
+            ],
         );
-        if is_open {
+        if no_figures {
+            text = messages.text("run-month-none", args![from = from, to = to]);
+        } else if is_open {
             text.push_str(&messages.label("run-month-open"));
         }
         if changed > 0 {

@@ -56,10 +56,35 @@ pub struct Facts {
     closed: BTreeMap<NaiveDate, PeriodEvent>,
     /// The closed months whose totals are not what they were when they were closed.
     changed: BTreeMap<NaiveDate, Vec<ChangedTotal>>,
+    parts: Parts,
+}
+
+/// What belongs to a period beside its roll-forward.
+#[derive(Default)]
+struct Parts {
     late: Vec<LatePostings>,
     not_booked: Vec<NotBooked>,
-    single: Table,
+    single: Option<Table>,
     breakage: Vec<Breakage>,
+}
+
+impl Parts {
+    async fn load(snapshot: &Transaction<'_>, period: &Period, scope: &Scope<'_>) -> Result<Parts, Error> {
+        let (client, zone) = (snapshot.client(), scope.config.time_zone);
+        Ok(Parts {
+            late: load_late_postings(client, zone, period).await?,
+            not_booked: load_not_booked(client, period).await?,
+            single: Some(single_entries(snapshot, period, scope).await?),
+            breakage: load_breakage(client, zone, period).await?,
+        })
+    }
+}
+
+impl Facts {
+    /// Whether there are entries, but no day of the period is closed.
+    fn has_no_figures(&self) -> bool {
+        self.is_open && self.period.books.is_none()
+    }
 }
 
 /// What a run counts.
@@ -72,6 +97,8 @@ pub struct Counters {
     pub to: NaiveDate,
     /// Whether a day of the month is not closed.
     pub is_open: bool,
+    /// Whether no day of it is closed, so that there are no figures.
+    pub no_figures: bool,
     /// Closed months whose totals have changed since.
     pub changed: u64,
     /// Points issued.
@@ -98,13 +125,16 @@ impl Report for MonthEnd {
         };
         let row = client.query_one(include_str!("../../sql/books/entry_before.sql"), &[&period.end]).await?;
         let is_open = !period.is_closed() && row.try_get(0)?;
+        // Without a closed day there are no figures, because its last entries may still come.
+        let counted = (period.books.is_some() || !is_open).then_some(&period);
+        let parts = match counted {
+            Some(period) => Parts::load(snapshot, period, scope).await?,
+            None => Parts::default(),
+        };
         Ok(Facts {
             closed: load_closed_months(client).await?,
             changed: load_changed_months(client).await?,
-            late: load_late_postings(client, zone, &period).await?,
-            not_booked: load_not_booked(client, &period).await?,
-            single: single_entries(snapshot, &period, scope).await?,
-            breakage: load_breakage(client, zone, &period).await?,
+            parts,
             period,
             before,
             is_open,
@@ -121,6 +151,7 @@ impl Report for MonthEnd {
             from: self.from,
             to: self.to,
             is_open: facts.is_open,
+            no_figures: facts.has_no_figures(),
             changed: facts.changed.len() as u64,
             issued: totals.moved.recharged,
             used: totals.moved.consumed,

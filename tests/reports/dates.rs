@@ -132,6 +132,9 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     // The figures of days that are not closed are no figures.
     let open = period("2026-10-01", "2026-10-31", "text").expect(3);
     assert!(open.stdout.contains("No day of the period is closed."), "{}", open.stdout);
+    assert!(open.stdout.contains("October 2026: no figures, because no day is closed"), "{}", open.stdout);
+    let figures = ["net balance", "No points moved", "Roll-forward", "Recorded late", "Breakage"];
+    assert!(figures.iter().all(|figure| !open.stdout.contains(figure)), "{}", open.stdout);
 
     let answer = call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z", "--json"]).expect(0).json();
     let made: Document = serde_json::from_value(answer["document"].clone()).unwrap();
@@ -176,6 +179,15 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert_eq!(texts(table(&late, "recorded-late")), expected);
     let wrong = period("2026-10-31", "2026-10-01", "text").expect(2).stderr;
     assert!(wrong.contains("2026-10-31 is after 2026-10-01; write the first day first"), "{wrong}");
+
+    // Every part ends with the last closed day.
+    let sql = "DELETE FROM pointsd.days WHERE day > '2026-10-06'";
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+    let part: Document = serde_json::from_str(&period("2026-10-01", "2026-10-31", "json").expect(3).stdout).unwrap();
+    let headline = "1 October 2026 to 6 October 2026: 50 issued, 30 used, 0 expired; closing net balance 130 points";
+    assert_eq!(part.headline, headline);
+    let single = texts(table(&part, "single-entries"));
+    assert_eq!(single.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(), ["Refunded"]);
 }
 
 #[test]
@@ -206,6 +218,30 @@ fn a_closed_month_keeps_its_report_and_later_postings_for_it_are_listed() {
     assert!(rows.len() == 2 && rows.iter().all(|row| matches!(row[4], Cell::Instant(_))), "{rows:?}");
     let last = late.facts.iter().find(|fact| fact.label == "Last closed month").unwrap();
     assert_eq!(last.value, Cell::from("October 2026"));
+
+    // A report of today has what was recorded since; the kept one stays.
+    let show = |month: &str, status: i32| call(&["period", "show", month, "--format", "json"]).expect(status);
+    let kept: Document = serde_json::from_str(&show("2026-10", 0).stdout).unwrap();
+    assert!(texts(table(&kept, "recorded-late")).len() == 1, "{kept:?}");
+    let late = json!({"op": "consume", "user": user(1), "points": 1, "source_type": "tts", "source_id": "late",
+                      "at": "2026-10-30T00:00:00Z"});
+    crate::program::post(&database.url(), format!("{late}\n")).expect(0);
+    let now = call(&["report", "period", "2026-10-01", "2026-10-31", "--format", "json"]).expect(0);
+    let remark = "2026-10 is closed; this report is computed as of now, `pointsd period show 2026-10` prints";
+    assert!(now.stderr.contains(remark), "{}", now.stderr);
+    let now: Document = serde_json::from_str(&now.stdout).unwrap();
+    assert_ne!(texts(table(&now, "breakage")), texts(table(&kept, "breakage")));
+    let again: Document = serde_json::from_str(&show("2026-10", 0).stdout).unwrap();
+    assert_eq!(again, kept);
+    assert!(call(&["period", "show", "2026-10"]).expect(0).stdout.starts_with("Month end, as of "));
+    assert!(show("2026-11", 2).stderr.contains("2026-11 is not closed"));
+
+    // Months are reopened from the last one on, as they are closed from the first one on.
+    let refused = call(&["period", "reopen", "2026-09", "--by", "Ada", "--reason", "a refund"]).expect(2).stderr;
+    assert!(
+        refused.contains("2026-10 is closed, and 2026-09 was closed before it; reopen the later month"),
+        "{refused}"
+    );
 
     call(&["period", "reopen", "2026-10", "--by", "Ada", "--reason", " "]).expect(2);
     call(&["period", "reopen", "2026-10", "--by", "Ada", "--reason", "a refund was booked twice"]).expect(0);

@@ -18,7 +18,6 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     let messages = Messages::new(scope.config.language);
     let (period, totals) = (&facts.period, facts.period.totals());
     let name = name(period, messages);
-    let heading = messages.text("roll-forward-of-day", args![day = name.as_str()]);
     let mut sections = Vec::new();
     if facts.is_open {
         sections.push(not_closed(period, messages));
@@ -26,24 +25,17 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     if !facts.changed.is_empty() {
         sections.push(changed(facts, scope, messages));
     }
-    if let Some(books) = &period.books {
-        sections.push(Section::Table(roll_forward(&books.rows, heading.clone(), None, scope, messages)));
-        sections.push(Section::Chart(waterfall(&totals, heading, &name, messages)));
-        sections.extend(revenue_of(books, &name, None, scope, messages));
-        sections.push(comparison(facts, &totals, messages));
-    } else {
-        sections.push(Section::Text { title: heading, paragraphs: vec![messages.label("period-nothing")] });
-    }
-    sections.push(Section::Table(late(facts, messages)));
-    sections.push(Section::Table(not_booked(facts, scope, messages)));
-    sections.push(Section::Table(facts.single.clone()));
-    sections.push(Section::Table(breakage(facts, scope, messages)));
     let title = if period.is_month() { "month_end-title" } else { "period-title" };
     let [issued, used, expired] = [totals.moved.recharged, totals.moved.consumed, totals.moved.expired];
-    let headline = messages.text(
+    let mut headline = messages.text(
         "period-headline",
         args![period = name.as_str(), issued = issued, used = used, expired = expired, points = totals.closing],
     );
+    if facts.has_no_figures() {
+        headline = messages.text("period-headline-none", args![period = name.as_str()]);
+    } else {
+        sections.extend(figures(facts, &totals, &name, scope));
+    }
     Document {
         title: scope.title(title),
         tone: match (facts.changed.is_empty(), facts.is_open) {
@@ -59,12 +51,33 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     }
 }
 
-/// `October 2026`, or the first and the last day.
+/// The roll-forward of the closed days, and what belongs to them.
+fn figures(facts: &Facts, totals: &Booked, name: &str, scope: &Scope<'_>) -> Vec<Section> {
+    let messages = Messages::new(scope.config.language);
+    let heading = messages.text("roll-forward-of-day", args![day = name]);
+    let mut sections = Vec::new();
+    if let Some(books) = &facts.period.books {
+        sections.push(Section::Table(roll_forward(&books.rows, heading.clone(), None, scope, messages)));
+        sections.push(Section::Chart(waterfall(totals, heading, name, messages)));
+        sections.extend(revenue_of(books, name, None, scope, messages));
+        sections.push(comparison(facts, totals, messages));
+    } else {
+        sections.push(Section::Text { title: heading, paragraphs: vec![messages.label("period-nothing")] });
+    }
+    sections.push(Section::Table(late(facts, messages)));
+    sections.push(Section::Table(not_booked(facts, scope, messages)));
+    sections.extend(facts.parts.single.clone().map(Section::Table));
+    sections.push(Section::Table(breakage(facts, scope, messages)));
+    sections
+}
+
+/// `October 2026`, or the first and the last day. The figures of a month that is closed in part are those of its days.
 fn name(period: &Period, messages: Messages) -> String {
-    if period.is_month() {
+    let to = period.closed_to.unwrap_or(period.to);
+    if period.is_month() && to == period.to {
         return messages.month(period.from);
     }
-    messages.text("period-days", args![from = messages.day(period.from), to = messages.day(period.to)])
+    messages.text("period-days", args![from = messages.day(period.from), to = messages.day(to)])
 }
 
 fn not_closed(period: &Period, messages: Messages) -> Section {
@@ -123,16 +136,18 @@ fn summary(facts: &Facts, totals: &Booked, messages: Messages) -> Vec<Fact> {
     let fact = |key: &str, value: Cell| Fact { label: messages.label(key), value };
     let (period, last) = (&facts.period, facts.closed.keys().next_back());
     let last = last.map_or_else(|| messages.label("none"), |month| messages.month(*month));
-    vec![
-        fact("period-first-day", period.from.into()),
-        fact("period-last-day", period.to.into()),
-        fact("opening", totals.opening.into()),
-        fact("issued", totals.moved.recharged.into()),
-        fact("used", totals.moved.consumed.into()),
-        fact("expired", totals.moved.expired.into()),
-        fact("period-closing", totals.closing.into()),
-        fact("last-closed-month", last.into()),
-    ]
+    let mut summary = vec![fact("period-first-day", period.from.into()), fact("period-last-day", period.to.into())];
+    if !facts.has_no_figures() {
+        summary.extend([
+            fact("opening", totals.opening.into()),
+            fact("issued", totals.moved.recharged.into()),
+            fact("used", totals.moved.consumed.into()),
+            fact("expired", totals.moved.expired.into()),
+            fact("period-closing", totals.closing.into()),
+        ]);
+    }
+    summary.push(fact("last-closed-month", last.into()));
+    summary
 }
 
 /// A line of the comparison: its key, the period, the period before.
@@ -203,7 +218,7 @@ fn late(facts: &Facts, messages: Messages) -> Table {
         .summed("entries", |late| late.entries)
         .column("points", Kind::Number, |late| late.points)
         .column("period-closed-at", Kind::Instant, move |late| facts.closed.get(&late.month).map(|closing| closing.at))
-        .rows(&facts.late)
+        .rows(&facts.parts.late)
         .build()
 }
 
@@ -215,7 +230,7 @@ fn not_booked(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .summed("batches", |due| due.batches)
         .summed("period-due-booked", |due| due.booked)
         .summed("overdue-not-expired", |due| due.open)
-        .rows(&facts.not_booked)
+        .rows(&facts.parts.not_booked)
         .build()
 }
 
@@ -263,6 +278,6 @@ fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .summed("period-open", |of| of.open)
         .column("percent", Kind::Number, move |of| share(of.open, of))
         .adds_up_to("issued", &["used", "expired", "period-open"])
-        .rows(&facts.breakage)
+        .rows(&facts.parts.breakage)
         .build()
 }
