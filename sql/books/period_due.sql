@@ -1,29 +1,48 @@
--- Points in batches that were due by the end of a period: expired by a later entry, or still open. A batch that a later entry opened
--- was not there at the end. OFFSET 0 has the later entries found by the time of their recording.
+-- What the books held at the end of a period of batches that were due by then, and what became of it: by later entries, or still open.
+-- At the end a batch held what remains now and what later entries took. So the figures do not depend on the order in which late
+-- usage and the expiry were recorded. A batch that a later entry opened was not there at the end.
 -- $1 timestamptz: the first instant after the period
 WITH later AS MATERIALIZED (
-    SELECT bucket, user_id, type, batch, allocated_batches, allocated_points
-    FROM pointsd.entries
-    WHERE recorded_at >= $1 AND (type = 'expire' OR batch IS NOT NULL)
-    OFFSET 0
-), parts AS (
-    SELECT e.bucket, e.user_id, a.batch, b.source, a.points AS booked, 0::bigint AS open
-    FROM later AS e
-    CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS a (batch, points)
+    SELECT e.bucket, e.user_id, t.batch, bool_or(t.opened) AS opened, sum(t.expired) AS expired, sum(t.used) AS used,
+           sum(t.other) AS other
+    FROM (SELECT * FROM pointsd.entries WHERE recorded_at >= $1 OFFSET 0) AS e -- found by the time of recording
     CROSS JOIN LATERAL (
-        SELECT b.source, b.expires_at
+        SELECT e.batch, true AS opened, 0::bigint AS expired, 0::bigint AS used, 0::bigint AS other
+        WHERE e.batch IS NOT NULL
+        UNION ALL
+        SELECT part.batch, false, CASE e.type WHEN 'expire' THEN part.points WHEN 'restore' THEN -part.points ELSE 0 END,
+               CASE e.type WHEN 'consume' THEN part.points ELSE 0 END, CASE e.type WHEN 'void' THEN part.points ELSE 0 END
+        FROM unnest(e.allocated_batches, e.allocated_points) AS part (batch, points)
+        WHERE e.type IN ('consume', 'void', 'expire', 'restore')
+        UNION ALL -- what a repair took is the change of the batch's row
+        SELECT (c.change ->> 'batch')::integer, false, 0, 0,
+               CASE WHEN (c.change -> 'before' ->> 'open')::boolean THEN (c.change -> 'before' ->> 'remaining')::bigint ELSE 0 END
+               - CASE WHEN (c.change -> 'after' ->> 'open')::boolean THEN (c.change -> 'after' ->> 'remaining')::bigint ELSE 0 END
+        FROM jsonb_array_elements(e.correction -> 'batches') AS c (change)
+        WHERE e.type = 'adjust'
+    ) AS t
+    GROUP BY e.bucket, e.user_id, t.batch
+), parts AS (
+    SELECT b.source, l.expired, l.used, l.other, b.remaining AS open
+    FROM later AS l
+    CROSS JOIN LATERAL (
+        SELECT b.source, b.expires_at, b.remaining
         FROM pointsd.batches AS b
-        WHERE b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = a.batch
+        WHERE b.bucket = l.bucket AND b.user_id = l.user_id AND b.batch = l.batch
         OFFSET 0
     ) AS b
-    WHERE e.type = 'expire' AND b.expires_at <= $1
+    WHERE NOT l.opened AND b.expires_at <= $1
     UNION ALL
-    SELECT bucket, user_id, batch, source, 0, remaining FROM pointsd.batches WHERE open AND expires_at <= $1
+    SELECT b.source, 0, 0, 0, b.remaining
+    FROM pointsd.batches AS b
+    WHERE b.open AND b.expires_at <= $1
+      AND NOT EXISTS (
+          SELECT FROM later AS l WHERE l.bucket = b.bucket AND l.user_id = b.user_id AND l.batch = b.batch
+      )
 )
-SELECT p.source, count(*) AS batches, pointsd.clamp_bigint(sum(p.booked)) AS booked, pointsd.clamp_bigint(sum(p.open)) AS open
-FROM parts AS p
-WHERE NOT EXISTS (
-    SELECT FROM later AS l WHERE l.bucket = p.bucket AND l.user_id = p.user_id AND l.batch = p.batch
-)
-GROUP BY p.source
-ORDER BY p.source
+SELECT source, count(*) AS batches, pointsd.clamp_bigint(sum(expired)) AS expired, pointsd.clamp_bigint(sum(used)) AS used,
+       pointsd.clamp_bigint(sum(other)) AS other, pointsd.clamp_bigint(sum(open)) AS open
+FROM parts
+WHERE expired + used + other + open <> 0
+GROUP BY source
+ORDER BY source

@@ -90,17 +90,28 @@ pub struct LatePostings {
     pub points: i64,
 }
 
-/// Points that were due by the end of a period, but were not expired in the books.
+/// Points that were due by the end of a period and still in the books then, and what became of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotBooked {
     /// The source.
     pub source: String,
     /// How many batches.
     pub batches: i64,
-    /// Expired by a later entry.
-    pub booked: i64,
+    /// Expired by later entries, less what was restored.
+    pub expired: i64,
+    /// Used by later entries.
+    pub used: i64,
+    /// Voided or corrected by later entries.
+    pub other: i64,
     /// Still open.
     pub open: i64,
+}
+
+impl NotBooked {
+    /// What the books held at the end of the period.
+    pub fn held(&self) -> i64 {
+        [self.used, self.other, self.open].into_iter().fold(self.expired, i64::saturating_add)
+    }
 }
 
 /// What became of the points issued in a month.
@@ -110,8 +121,12 @@ pub struct Breakage {
     pub month: NaiveDate,
     /// The source.
     pub source: String,
-    /// Issued or refunded.
+    /// Issued by recharges.
     pub issued: i64,
+    /// Given back by refunds.
+    pub refunded: i64,
+    /// Taken back by voids.
+    pub voided: i64,
     /// Expired, less what was restored.
     pub expired: i64,
     /// Not used yet.
@@ -119,9 +134,14 @@ pub struct Breakage {
 }
 
 impl Breakage {
-    /// What was used, applied to arrears, voided or corrected.
+    /// Issued and refunded.
+    pub fn opened(&self) -> i64 {
+        self.issued.saturating_add(self.refunded)
+    }
+
+    /// What was used, applied to arrears or corrected.
     pub fn used(&self) -> i64 {
-        self.issued.saturating_sub(self.expired).saturating_sub(self.open)
+        [self.voided, self.expired, self.open].into_iter().fold(self.opened(), i64::saturating_sub)
     }
 }
 
@@ -164,8 +184,14 @@ pub async fn load_late_postings(client: &Client, zone: Zone, period: &Period) ->
 pub async fn load_not_booked(client: &Client, period: &Period) -> Result<Vec<NotBooked>, Error> {
     let rows = client.query(include_str!("../../sql/books/period_due.sql"), &[&period.end]).await?;
     let due = |row: &Row| {
-        let (source, batches) = (row.try_get("source")?, row.try_get("batches")?);
-        Ok(NotBooked { source, batches, booked: row.try_get("booked")?, open: row.try_get("open")? })
+        Ok(NotBooked {
+            source: row.try_get("source")?,
+            batches: row.try_get("batches")?,
+            expired: row.try_get("expired")?,
+            used: row.try_get("used")?,
+            other: row.try_get("other")?,
+            open: row.try_get("open")?,
+        })
     };
     rows.iter().map(due).collect()
 }
@@ -178,8 +204,15 @@ pub async fn load_breakage(client: &Client, zone: Zone, period: &Period) -> Resu
     let sql = include_str!("../../sql/books/period_breakage.sql");
     let rows = client.query(sql, &[&period.end, &zone.name()]).await?;
     let issued = |row: &Row| {
-        let (month, source, issued) = (row.try_get("month")?, row.try_get("source")?, row.try_get("issued")?);
-        Ok(Breakage { month, source, issued, expired: row.try_get("expired")?, open: row.try_get("open")? })
+        Ok(Breakage {
+            month: row.try_get("month")?,
+            source: row.try_get("source")?,
+            issued: row.try_get("issued")?,
+            refunded: row.try_get("refunded")?,
+            voided: row.try_get("voided")?,
+            expired: row.try_get("expired")?,
+            open: row.try_get("open")?,
+        })
     };
     rows.iter().map(issued).collect()
 }

@@ -6,6 +6,7 @@ use chrono::{Datelike, Days, NaiveDate};
 
 use super::pipeline::Scope;
 use crate::books::{self, Booked, MoneyBooked, Movement, Place, RollForward};
+use crate::config::{PointKind, PointSource};
 use crate::document::{Bar, Cell, Chart, Form, Kind, Section, Table, TableBuilder};
 use crate::ledger::Currency;
 use crate::messages::{Messages, args};

@@ -152,14 +152,14 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert_eq!(numbers(comparison, 2), [0, 100, 0, 0, 0, 0, 0, 0, 100]);
     assert_eq!(numbers(comparison, 3), [100, -50, 10, -30, -20, 0, 0, 0, 10]);
     assert_eq!(texts(table(&made, "recorded-late")), [["September 2026", "Used", "1", "30", ""]]);
-    assert_eq!(texts(table(&made, "due-not-booked")), [["Gift", "1", "70", "0"]]);
+    assert_eq!(texts(table(&made, "due-not-booked")), [["Gift", "1", "70", "70", "0", "0"]]);
     let single = texts(table(&made, "single-entries"));
     let points: Vec<[&str; 3]> = single.iter().map(|row| [3, 4, 5].map(|column| row[column].as_str())).collect();
     assert_eq!(points, [["Refunded", "Gift", "10"], ["Voided", "WeChat Pay", "-20"]]);
     let expected = [
-        ["September 2026", "Gift", "100", "30", "30.0%", "70", "70.0%", "0", "0.0%"],
-        ["October 2026", "Gift", "10", "5", "50.0%", "0", "0.0%", "5", "50.0%"],
-        ["October 2026", "WeChat Pay", "50", "20", "40.0%", "0", "0.0%", "30", "60.0%"],
+        ["September 2026", "Gift", "100", "0", "100", "30", "30.0%", "0", "0.0%", "70", "70.0%", "0", "0.0%"],
+        ["October 2026", "Gift", "0", "10", "10", "5", "50.0%", "0", "0.0%", "0", "0.0%", "5", "50.0%"],
+        ["October 2026", "WeChat Pay", "50", "0", "50", "0", "0.0%", "20", "40.0%", "0", "0.0%", "30", "60.0%"],
     ];
     assert_eq!(texts(table(&made, "breakage")), expected);
     // The recipients of reconciliation get it.
@@ -188,6 +188,53 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert_eq!(part.headline, headline);
     let single = texts(table(&part, "single-entries"));
     assert_eq!(single.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(), ["Refunded"]);
+}
+
+/// Points that are due in October: of one account the expiry is recorded before late usage, of the other one after it.
+fn late(database: &TestDatabase) {
+    let recharge = |nth: u32, source: &str, order: i64, expires: &str| {
+        json!({"op": "recharge", "user": user(nth), "points": 100, "source": source, "order_id": order,
+               "at": "2026-10-01T00:00:00Z", "expires_at": expires})
+    };
+    let used = |nth: u32, points: i64, task: &str, at: &str| json!({"op": "consume", "user": user(nth), "points": points, "source_type": "tts", "source_id": task, "at": at});
+    let void = |nth: u32, source: &str| json!({"op": "void", "user": user(nth), "points": 10, "source": source, "order_id": 1, "at": "2026-10-16T00:00:00Z"});
+    let both = [(1, "gift"), (2, "card")];
+    let first = both.map(|(nth, source)| {
+        [recharge(nth, source, 1, "2026-10-20T00:00:00Z"), recharge(nth, "wxpay", 2, "2036-01-01T00:00:00Z")]
+    });
+    let then = [
+        // Before it draws, the 100 points of the gift expire.
+        used(1, 1, "a", "2026-11-02T00:00:00Z"),
+        used(1, 30, "b", "2026-10-15T00:00:00Z"),
+        void(2, "card"),
+        used(2, 30, "b", "2026-10-15T00:00:00Z"),
+        used(2, 1, "a", "2026-11-02T00:00:00Z"),
+    ];
+    let lines = first.as_flattened().iter().chain(&then).map(|line| format!("{line}\n"));
+    crate::program::post(&database.url(), lines.collect::<String>()).expect(0);
+    let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+               UPDATE pointsd.entries SET recorded_at = CASE type WHEN 'recharge' THEN '2026-10-01T12:00:00Z'::timestamptz
+                   ELSE '2026-11-02T12:00:00Z'::timestamptz + seq * interval '1 second' END;
+               ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+}
+
+#[test]
+fn what_was_due_does_not_depend_on_the_order_of_later_postings() {
+    let database = wait(TestDatabase::new());
+    late(&database);
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let call = |call: &[&str]| run(on(&database.url(), &[&["--config", &config], call].concat()));
+    call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z"]).expect(0);
+    let october = call(&["report", "period", "2026-10-01", "2026-10-31", "--format", "json"]).expect(0).stdout;
+    let october: Document = serde_json::from_str(&october).unwrap();
+    // Held at the end, expired, used, voided or corrected since, still open.
+    let expected = [["Card", "1", "100", "60", "30", "10", "0"], ["Gift", "1", "100", "70", "30", "0", "0"]];
+    assert_eq!(texts(table(&october, "due-not-booked")), expected);
+    let november = call(&["report", "period", "2026-11-01", "2026-11-02", "--format", "json"]).expect(0).stdout;
+    let november: Document = serde_json::from_str(&november).unwrap();
+    assert_eq!(texts(table(&november, "due-not-booked")), [] as [Vec<String>; 0]);
 }
 
 #[test]

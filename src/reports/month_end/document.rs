@@ -223,13 +223,21 @@ fn late(facts: &Facts, messages: Messages) -> Table {
 }
 
 fn not_booked(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let any_other = facts.parts.not_booked.iter().any(|due| due.other != 0);
     TableBuilder::new(messages, "due-not-booked", messages.label("period-due"))
         .note(messages.label("period-due-note"))
         .if_empty(messages.label("period-due-none"))
         .column("source", Kind::Text, |due: &NotBooked| scope.source_label(&due.source))
         .summed("batches", |due| due.batches)
-        .summed("period-due-booked", |due| due.booked)
+        .summed("period-due-held", NotBooked::held)
+        .summed("period-due-expired", |due| due.expired)
+        .summed("period-due-used", |due| due.used)
+        .when(any_other, |table| table.summed("period-due-other", |due| due.other))
         .summed("overdue-not-expired", |due| due.open)
+        .adds_up_to(
+            "period-due-held",
+            &["period-due-expired", "period-due-used", "period-due-other", "overdue-not-expired"],
+        )
         .rows(&facts.parts.not_booked)
         .build()
 }
@@ -262,8 +270,10 @@ pub(super) fn cut_note(shown: usize, all: u64, file: Option<&str>, messages: Mes
 }
 
 fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
-    let share = |part: i64, of: &Breakage| (of.issued != 0).then_some(Cell::Share { part, whole: of.issued });
+    let share = |part: i64, of: &Breakage| (of.opened() != 0).then_some(Cell::Share { part, whole: of.opened() });
     let month = |month: NaiveDate| messages.month(month);
+    let any = |figure: fn(&Breakage) -> i64| facts.parts.breakage.iter().any(|of| figure(of) != 0);
+    let (refunded, voided) = (any(|of| of.refunded), any(|of| of.voided));
     TableBuilder::new(messages, "breakage", messages.label("period-breakage"))
         .note(messages.label("period-breakage-note"))
         .if_empty(messages.label("period-breakage-none"))
@@ -271,13 +281,17 @@ fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .column("period-issued-in", Kind::Text, move |of: &Breakage| month(of.month))
         .column("source", Kind::Text, |of| scope.source_label(&of.source))
         .summed("issued", |of| of.issued)
+        .when(refunded, |table| table.summed("refunded", |of| of.refunded).summed("total", Breakage::opened))
         .summed("used", Breakage::used)
         .column("percent", Kind::Number, move |of| share(of.used(), of))
+        .when(voided, |table| {
+            table.summed("voided", |of| of.voided).column("percent", Kind::Number, move |of| share(of.voided, of))
+        })
         .summed("expired", |of| of.expired)
         .column("percent", Kind::Number, move |of| share(of.expired, of))
         .summed("period-open", |of| of.open)
         .column("percent", Kind::Number, move |of| share(of.open, of))
-        .adds_up_to("issued", &["used", "expired", "period-open"])
+        .adds_up_to(if refunded { "total" } else { "issued" }, &["used", "voided", "expired", "period-open"])
         .rows(&facts.parts.breakage)
         .build()
 }
