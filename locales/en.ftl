@@ -341,6 +341,7 @@ next-repair = pointsd repair plan --user { $account }
 next-restore = Restore the account's row from a backup, then: pointsd run reconciliation --full
 next-reconcile = Repair the accounts with exceptions, then: pointsd run reconciliation
 next-day-changed = Do not use the figures of these days. An operator compares them with their entries: docs/reconciliation.md, “When a closed day has changed”
+next-day-open = No figures from this day on. An operator finds the entry: docs/reconciliation.md, “When a day cannot be closed”
 
 # What an exception says, for each check.
 finding-account_missing = Account { $account } does not exist, but it has batches, entries or holds
@@ -375,6 +376,7 @@ finding-days_balance = All accounts: the net balance is { n-points-higher } than
 finding-days_money = All accounts: deferred revenue differs from the roll-forward
 finding-days_source = All accounts: points by source differ from the roll-forward
 finding-day_changed = A closed business day no longer agrees with its entries
+finding-day_open = A business day cannot be closed, nor the days after it: a figure exceeds the largest one that can be added up
 finding-other = Check { $check } failed ({ $account })
 finding-found = { $sentence }. Found: { $found }
 finding-differs = { $sentence }. Difference: { n-points-higher }
@@ -390,6 +392,7 @@ value-adjusted = corrections { $value }
 value-restored = restored { $value }
 value-settled = applied to arrears { $value }
 value-opening = opening { $value }
+value-closing = closing { $value }
 value-source = source { $value }
 value-owed = arrears { $value }
 value-difference = { $found } (expected { $expected }, { $difference } { $direction ->
@@ -495,6 +498,7 @@ rule-days_balance = The roll-forward of all business days agrees with the net ba
 rule-days_money = By currency and source, the roll-forward of deferred revenue agrees with what the open batches have not released.
 rule-days_source = By source, the roll-forward agrees with the points that remain in batches, and with the arrears.
 rule-day_changed = A closed business day does not change.
+rule-day_open = Every business day that is over can be closed.
 
 ## Bridges between figures that nearly mean the same
 

@@ -281,6 +281,7 @@ next-repair = pointsd repair plan --user { $account }
 next-restore = 从备份恢复该账户的记录，再运行：pointsd run reconciliation --full
 next-reconcile = 先修复有差异的账户，再运行：pointsd run reconciliation
 next-day-changed = 请勿使用这些营业日的数据。由运维人员将其与分录核对：见 docs/reconciliation.md 中“When a closed day has changed”
+next-day-open = 自该营业日起没有数字。由运维人员查找相关分录：见 docs/reconciliation.md 中“When a day cannot be closed”
 
 # 每项核对规则的差异说明。
 finding-account_missing = 账户 { $account } 不存在，却有其批次、分录或预留
@@ -315,6 +316,7 @@ finding-days_balance = 全部账户：净余额比积分变动表{ n-points-high
 finding-days_money = 全部账户：递延收入与变动表不符
 finding-days_source = 全部账户：按来源统计的积分与积分变动表不符
 finding-day_changed = 已结账的营业日与其分录不再一致
+finding-day_open = 有营业日无法结账，其后的营业日也未结账：有数字超出可合计的上限
 finding-other = 未通过核对规则 { $check }（{ $account }）
 finding-found = { $sentence }。实为：{ $found }
 finding-differs = { $sentence }。差异：{ n-points-higher }
@@ -330,6 +332,7 @@ value-adjusted = 更正 { $value }
 value-restored = 恢复 { $value }
 value-settled = 抵扣欠费 { $value }
 value-opening = 期初 { $value }
+value-closing = 期末 { $value }
 value-source = 来源 { $value }
 value-owed = 欠费 { $value }
 value-difference = { $found }（应为 { $expected }，{ $direction ->
@@ -429,6 +432,7 @@ rule-days_balance = 各营业日的积分变动累计等于全部账户净余额
 rule-days_money = 按币种和来源，递延收入变动累计等于未使用批次尚未确认的价款。
 rule-days_source = 按来源，各营业日的积分变动累计等于批次剩余积分及欠费。
 rule-day_changed = 已结账的营业日不再变动。
+rule-day_open = 已结束的营业日均可结账。
 
 ## 相近数字之间的调节
 

@@ -7,44 +7,81 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
 
 use super::money::{carry_money, insert_money, load_money, load_money_movements};
-use super::{ARREARS, Booked, MoneyBooked, Movement, Movements, Place, RollForward};
+use super::tie_out::whole_ledger_finding;
+use super::{ARREARS, Booked, DAY_OPEN, MOST_BOOKED, Movement, Movements, Place, RollForward, name_of};
+use crate::proof::Finding;
 use crate::time::{Zone, start_of_day};
 
+/// What [`close_days`] did.
+#[derive(Clone, Debug, Default)]
+pub struct ClosedDays {
+    /// How many days it closed.
+    pub days: u64,
+    /// The day that cannot be closed, with the figure that is the reason. The days after it stay open, too.
+    pub refused: Option<Finding>,
+}
+
 /// Closes every business day that ended at `cutoff` or before, from the day after the last closed one, or from the first entry's day.
-/// Returns the number of days closed. Runs in the transaction that is open on `client`.
+/// Runs in the transaction that is open on `client`.
 ///
 /// `cutoff` must come from [`ledger::cutoff`](crate::ledger::cutoff), called before the transaction began: then no entry of a
 /// closed day commits later.
 ///
-/// A day whose numbers cannot be added up stays open, and so do the days after it, until its entries are set right.
+/// A day whose numbers cannot be added up stays open, and so do the days after it, until its entries are set right. It is logged
+/// as an error.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> Result<u64, Error> {
+pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> Result<ClosedDays, Error> {
     let reopened = client.execute(include_str!("../../sql/books/day_reopen.sql"), &[]).await?;
     if reopened > 0 {
         tracing::warn!(rows = reopened, "business days were closed while the clock was ahead: they are open again");
     }
-    let Some(open) = load_open(client, zone).await? else { return Ok(0) };
+    let Some(open) = load_open(client, zone).await? else { return Ok(ClosedDays::default()) };
     let ended = open.ended_days(zone, cutoff);
-    let Some(&(_, to)) = ended.last() else { return Ok(0) };
+    let Some(&(_, to)) = ended.last() else { return Ok(ClosedDays::default()) };
     let ends: Vec<DateTime<Utc>> = ended.iter().map(|(_, end)| *end).collect();
     let moved = load_movements(client, open.begin, Some(to), &ends).await?;
     let money_moved = load_money_movements(client, open.begin, Some(to), &ends).await?;
     let (mut carried, mut deferred) = (open.carried, open.deferred);
-    let mut closed = Vec::new();
+    let (mut closed, mut refused) = (Vec::new(), None);
     for ((&(day, ended), moved), money_moved) in ended.iter().zip(moved).zip(money_moved) {
         let (rows, money) = (carry(&carried, &moved), carry_money(&deferred, &money_moved));
-        if !rows.values().all(Booked::is_countable) || !money.values().all(MoneyBooked::is_countable) {
+        let day = RollForward { day, ended, rows, money };
+        refused = find_uncountable(&day);
+        if refused.is_some() {
             break;
         }
-        let day = RollForward { day, ended, rows, money };
         (carried, deferred) = (day.closings(), day.deferred());
         closed.push(day);
     }
     insert_days(client, &closed).await?;
     insert_money(client, &closed).await?;
-    Ok(closed.len() as u64)
+    Ok(ClosedDays { days: closed.len() as u64, refused })
+}
+
+/// The first figure of a day that is too large to be added up, as a finding; none if there is none.
+fn find_uncountable(day: &RollForward) -> Option<Finding> {
+    let date = day.day;
+    let points = day.rows.iter().flat_map(|(source, row)| {
+        let columns = row.columns().into_iter().chain([("closing", row.closing)]);
+        columns.map(move |(column, number)| (format!("{date} {}", name_of(source)), column, number))
+    });
+    let money = day.money.iter().flat_map(|((currency, source), row)| {
+        let columns = row.columns().into_iter().chain([("closing", row.closing)]);
+        columns.map(move |(column, number)| (format!("{date} {currency} {}", name_of(source)), column, number))
+    });
+    let (place, column, number) =
+        points.chain(money).find(|(_, _, number)| number.unsigned_abs() > MOST_BOOKED.unsigned_abs())?;
+    tracing::error!(
+        place,
+        column,
+        number,
+        most = MOST_BOOKED,
+        "a business day cannot be closed, nor the days after it: a figure is too large to be added up"
+    );
+    let [expected, found] = [MOST_BOOKED, number].map(|number| format!("{place}: {column} {number}"));
+    Some(whole_ledger_finding(DAY_OPEN, expected, found))
 }
 
 /// The first business day that is not closed.

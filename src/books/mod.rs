@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-pub use days::{close_days, load_days, load_last_day, load_span};
+pub use days::{ClosedDays, close_days, load_days, load_last_day, load_span};
 pub use journal::{Accounts, JournalLine, Recorded, journal_lines};
 pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};
@@ -39,18 +39,19 @@ pub use tie_out::{Books, tie_out, tie_out_in};
 pub use totals::RunningTotals;
 
 /// The names of the rules about the ledger as a whole.
-pub const RULES: [&str; 4] = [DAYS_BALANCE, DAYS_SOURCE, DAYS_MONEY, DAY_CHANGED];
+pub const RULES: [&str; 5] = [DAYS_BALANCE, DAYS_SOURCE, DAYS_MONEY, DAY_CHANGED, DAY_OPEN];
 const DAYS_BALANCE: &str = "days_balance";
 const DAYS_SOURCE: &str = "days_source";
 const DAYS_MONEY: &str = "days_money";
 const DAY_CHANGED: &str = "day_changed";
+const DAY_OPEN: &str = "day_open";
 
 /// In place of a source: the arrears of all accounts, which belong to no source. Its points are zero or below.
 pub const ARREARS: &str = "";
 
 /// The largest number that a closed day may hold. Ten of them still fit into 64 bits, and half a million entries with the most
 /// points that an entry may have come to less.
-const MOST_BOOKED: u64 = 1 << 59;
+const MOST_BOOKED: i64 = 1 << 59;
 
 /// Points that moved on a day or since one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,11 +150,6 @@ impl Booked {
             ("restored", restored),
             ("adjusted", adjusted),
         ]
-    }
-
-    /// Whether every number is small enough for sums of them to fit into 64 bits.
-    fn is_countable(&self) -> bool {
-        self.numbers().iter().all(|number| number.unsigned_abs() <= MOST_BOOKED)
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
 
-use super::{MOST_BOOKED, RollForward, clamp};
+use super::{RollForward, clamp};
 
 /// A currency and a source.
 pub type Place = (String, String);
@@ -51,10 +51,6 @@ impl MoneyMovement {
         clamp(plus - minus)
     }
 
-    fn numbers(&self) -> [i64; 6] {
-        [self.opened, self.sold, self.used, self.expired, self.returned, self.corrected]
-    }
-
     fn from_row(row: &Row) -> Result<MoneyMovement, Error> {
         Ok(MoneyMovement {
             opened: row.try_get("opened")?,
@@ -83,12 +79,6 @@ impl MoneyBooked {
             },
             closing: self.closing.saturating_add(other.closing),
         }
-    }
-
-    /// Whether every number is small enough for sums of them to fit into 64 bits.
-    pub(super) fn is_countable(&self) -> bool {
-        let numbers = self.moved.numbers().into_iter().chain([self.opening, self.closing]);
-        numbers.map(i64::unsigned_abs).all(|number| number <= MOST_BOOKED)
     }
 
     /// Its columns that follow from the entries and from the day before, by name.

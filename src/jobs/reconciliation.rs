@@ -94,7 +94,7 @@ async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapp
 
     let cutoff = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.transaction().await?;
-    close_days(transaction.client(), context.config.time_zone, cutoff).await?;
+    let closed = close_days(transaction.client(), context.config.time_zone, cutoff).await?;
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
@@ -104,7 +104,8 @@ async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapp
     let standing = count_whole_ledger_findings(client).await?;
     let proceed = || !run.stop.is_cancelled();
     let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
-    let Some(books) = books else { return Ok(Ended::Stopped) };
+    let Some(mut books) = books else { return Ok(Ended::Stopped) };
+    books.findings.extend(closed.refused);
     let transaction = client.transaction().await?;
     record_whole_ledger_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
@@ -143,10 +144,11 @@ async fn examine_and_report(
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
     let now = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
-    close_days(transaction.client(), config.time_zone, now).await?;
+    let closed = close_days(transaction.client(), config.time_zone, now).await?;
     let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;
     let Some(recomputed) = recomputed else { return Ok(None) };
-    let books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
+    let mut books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
+    books.findings.extend(closed.refused);
     record_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
     record_findings(transaction.client(), NO_RUN, now, &findings).await?;
     resolve_findings(transaction.client(), NO_RUN, now).await?;

@@ -105,6 +105,7 @@ impl Words<'_> {
             (Some(_), "account_missing") => messages.label("next-restore"),
             (Some(user), _) => messages.text("next-repair", args![account = user.to_string()]),
             (None, "day_changed") => messages.label("next-day-changed"),
+            (None, "day_open") => messages.label("next-day-open"),
             (None, _) => messages.label("next-reconcile"),
         }
     }

@@ -190,6 +190,26 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert_eq!(single.iter().map(|row| row[3].as_str()).collect::<Vec<_>>(), ["Refunded"]);
 }
 
+#[test]
+fn a_day_that_cannot_be_closed_is_named() {
+    let mut database = wait(TestDatabase::new());
+    database.expect_damage(); // an entry is changed by hand
+    month(&database);
+    let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+               UPDATE pointsd.entries SET amount = 1::bigint << 60, balance_after = balance_before + (1::bigint << 60)
+               WHERE type = 'recharge' AND source_type = 'wxpay';
+               ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change";
+    wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let call = ["run", "reconciliation", "--config", &config, "--at", "2026-11-01T04:30:00Z"];
+    let done = run(on(&database.url(), &call)).expect(3);
+    assert!(done.stderr.contains("a business day cannot be closed, nor the days after it"), "{}", done.stderr);
+    let sql = "SELECT found || '; ' || (SELECT max(day) FROM pointsd.days) FROM pointsd.findings WHERE rule = 'day_open'";
+    let found: String = wait(async { database.client().await.query_one(sql, &[]).await.unwrap().get(0) });
+    assert_eq!(found, "2026-10-05 wxpay: recharged 1152921504606846976; 2026-10-04");
+}
+
 /// Points that are due in October: of one account the expiry is recorded before late usage, of the other one after it.
 fn late(database: &TestDatabase) {
     let recharge = |nth: u32, source: &str, order: i64, expires: &str| {
