@@ -419,7 +419,9 @@ value-entry = entry { $value }
 # The roll-forward.
 roll-forward = Points roll-forward
 promotional-points = Promotional points
-promotional-points-note = Open points of promotional sources, valued at { $price } a point.
+promotional-points-note = Unused points of promotional sources. They have no price, so no revenue is deferred for them.
+promotional-points-valued = Unused points of promotional sources, valued at { $price } a point. No revenue is deferred for them.
+promotional-points-none = No promotional points are unused.
 deferred-revenue-of-day = Deferred revenue, { $day }
 deferred-revenue-note = What customers paid for points, until the points are used, expire or are returned. Opening + brought in + sold + the recognised and returned amounts + corrections = closing.
 roll-forward-of-day = Points roll-forward, { $day }

@@ -359,7 +359,9 @@ value-entry = 分录 { $value }
 # 积分变动表。
 roll-forward = 积分变动表
 promotional-points = 赠送类积分
-promotional-points-note = 未使用的赠送类积分，按每积分 { $price } 估值。
+promotional-points-note = 未使用的赠送类积分。此类积分没有价款，不计递延收入。
+promotional-points-valued = 未使用的赠送类积分，按每积分 { $price } 估值，不计递延收入。
+promotional-points-none = 没有未使用的赠送类积分。
 deferred-revenue-of-day = { $day }递延收入变动表
 deferred-revenue-note = 客户为积分支付的款项，在积分使用、过期或退款前列为递延收入。期初 + 转入 + 销售 + 已确认及已退金额 + 更正 = 期末。
 roll-forward-of-day = { $day }积分变动表

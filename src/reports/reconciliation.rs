@@ -1,7 +1,6 @@
 //! The reconciliation report: whether the books hold, the exceptions, and the points roll-forward of the business days
 //! since the last such report.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -13,10 +12,9 @@ use super::Error;
 use super::bridges;
 use super::exceptions::Words;
 use super::pipeline::{Report, Scope};
-use super::roll_forward::{ReportedDays, ends_month, month_begin, of_day};
+use super::roll_forward::{ReportedDays, ends_month, month_begin, of_day, promotional_points};
 use super::rows_file::RowsFile;
 use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, RollForward};
-use crate::config::PointKind;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
 use crate::proof::{self, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings};
@@ -99,7 +97,8 @@ impl Report for ReconciliationReport<'_> {
         sections.extend(not_examined(proof, self.full_until, zone, messages));
         sections.extend(not_posted.clone().map(Section::Table));
         sections.extend(roll_forward_sections(reported, books, scope, messages));
-        sections.extend(promotional_points(books, scope, messages).map(Section::Table));
+        let open = books.outstanding.iter().map(|part| (part.source.as_str(), part.points));
+        sections.extend(promotional_points(open, scope, messages).map(Section::Table));
         sections.push(Section::Table(tie_out(books, messages)));
         sections.push(Section::Table(bridges::closing_to_now(books, messages)));
         sections.push(Section::Table(outstanding_by_age(books, messages)));
@@ -290,35 +289,6 @@ fn finding_columns<'a>(
         .column("failed-check", Kind::Identifier, |recorded| recorded.finding.rule.clone())
         .column("found-since", Kind::Instant, |recorded| recorded.since)
         .column("found-by-run", Kind::Number, |recorded| recorded.since_run)
-}
-
-/// The open points of promotional sources at the price that the configuration gives them, if it gives one.
-fn promotional_points(books: &Books, scope: &Scope<'_>, messages: Messages) -> Option<Table> {
-    let valuation = scope.config.valuation?;
-    let promotional = |source: &&String| {
-        scope.config.sources.get(*source).is_some_and(|source| source.kind == Some(PointKind::Promotional))
-    };
-    let mut points: BTreeMap<String, i64> = BTreeMap::new();
-    for part in books.outstanding.iter().filter(|part| promotional(&&part.source)) {
-        let sum = points.entry(scope.source_label(&part.source)).or_default();
-        *sum = sum.saturating_add(part.points);
-    }
-    let mut rows: Vec<(String, i64)> = points.into_iter().collect();
-    if rows.len() > 1 {
-        let total = rows.iter().fold(0_i64, |sum, (_, points)| sum.saturating_add(*points));
-        rows.push((messages.label("total"), total));
-    }
-    let digits = valuation.currency.digits();
-    let price = format!("{} {}", valuation.per_point, valuation.currency);
-    let table = TableBuilder::new(messages, "promotional-points", messages.label("promotional-points"))
-        .note(messages.text("promotional-points-note", args![price = price]))
-        .column("source", Kind::Text, |(source, _): &(String, i64)| source.clone())
-        .column("points", Kind::Number, |(_, points)| *points)
-        .column("currency", Kind::Text, move |_| valuation.currency.to_string())
-        .column("value", Kind::Number, move |(_, points)| {
-            valuation.of(*points).map_or(Cell::Empty, |amount| Cell::Money { amount, digits })
-        });
-    Some(table.rows(&rows).build())
 }
 
 /// The closed days that this report shows: those after the last day that was reported, up to the day before the slot. If there are

@@ -234,6 +234,47 @@ pub(super) fn deferred_revenue(
     if let Some(part) = part { table.named_also(part) } else { table }.build()
 }
 
+/// The unused points of promotional sources, which have no price. Their value stands beside them if the configuration has a price
+/// for them. None without promotional sources.
+pub(super) fn promotional_points<'p>(
+    unused: impl Iterator<Item = (&'p str, i64)>,
+    scope: &Scope<'_>,
+    messages: Messages,
+) -> Option<Table> {
+    let is_promotional = |source: &PointSource| source.kind == Some(PointKind::Promotional);
+    if !scope.config.sources.values().any(is_promotional) {
+        return None;
+    }
+    let mut points: BTreeMap<String, i64> = BTreeMap::new();
+    for (source, part) in unused.filter(|(source, _)| scope.config.sources.get(*source).is_some_and(is_promotional)) {
+        let sum = points.entry(scope.source_label(source)).or_default();
+        *sum = sum.saturating_add(part);
+    }
+    let mut rows: Vec<(String, i64)> = points.into_iter().filter(|(_, points)| *points != 0).collect();
+    if rows.len() > 1 {
+        let total = rows.iter().fold(0_i64, |sum, (_, points)| sum.saturating_add(*points));
+        rows.push((messages.label("total"), total));
+    }
+    let table = TableBuilder::new(messages, "promotional-points", messages.label("promotional-points"))
+        .if_empty(messages.label("promotional-points-none"))
+        .column("source", Kind::Text, |(source, _): &(String, i64)| source.clone())
+        .column("points", Kind::Number, |(_, points)| *points);
+    let table = match scope.config.valuation {
+        None => table.note(messages.label("promotional-points-note")),
+        Some(valuation) => {
+            let (digits, price) =
+                (valuation.currency.digits(), format!("{} {}", valuation.per_point, valuation.currency));
+            table
+                .note(messages.text("promotional-points-valued", args![price = price]))
+                .column("currency", Kind::Text, move |_| valuation.currency.to_string())
+                .column("value", Kind::Number, move |(_, points)| {
+                    valuation.of(*points).map_or(Cell::Empty, |amount| Cell::Money { amount, digits })
+                })
+        }
+    };
+    Some(table.rows(&rows).build())
+}
+
 /// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
 /// many. They leave out openings, refunds, voids and restores if there are none.
 pub(super) fn waterfall(totals: &Booked, title: String, span: &str, messages: Messages) -> Chart {

@@ -147,6 +147,7 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
         ["Arrears (receivable)", "0", "0", "0", "0", "0", "0", "0", "0", "0"],
     ];
     assert_eq!(texts(table(&made, "roll-forward")), expected);
+    assert_eq!(texts(table(&made, "promotional-points")), [["Gift", "80"]]);
     let comparison = table(&made, "comparison");
     assert_eq!(numbers(comparison, 1), [100, 50, 10, -30, -20, 0, 0, 0, 110]);
     assert_eq!(numbers(comparison, 2), [0, 100, 0, 0, 0, 0, 0, 0, 100]);
@@ -205,7 +206,8 @@ fn a_day_that_cannot_be_closed_is_named() {
     let call = ["run", "reconciliation", "--config", &config, "--at", "2026-11-01T04:30:00Z"];
     let done = run(on(&database.url(), &call)).expect(3);
     assert!(done.stderr.contains("a business day cannot be closed, nor the days after it"), "{}", done.stderr);
-    let sql = "SELECT found || '; ' || (SELECT max(day) FROM pointsd.days) FROM pointsd.findings WHERE rule = 'day_open'";
+    let sql =
+        "SELECT found || '; ' || (SELECT max(day) FROM pointsd.days) FROM pointsd.findings WHERE rule = 'day_open'";
     let found: String = wait(async { database.client().await.query_one(sql, &[]).await.unwrap().get(0) });
     assert_eq!(found, "2026-10-05 wxpay: recharged 1152921504606846976; 2026-10-04");
 }

@@ -9,7 +9,7 @@ use crate::ledger::Currency;
 use crate::messages::{Messages, args};
 use crate::numbers::grouped_decimal;
 use crate::reports::pipeline::Scope;
-use crate::reports::roll_forward::{revenue_of, roll_forward, source_label, waterfall};
+use crate::reports::roll_forward::{promotional_points, revenue_of, roll_forward, source_label, waterfall};
 
 /// The most rows of a list in a mail's body.
 const ROWS_IN_BODY: usize = 20;
@@ -60,6 +60,8 @@ fn figures(facts: &Facts, totals: &Booked, name: &str, scope: &Scope<'_>) -> Vec
         sections.push(Section::Table(roll_forward(&books.rows, heading.clone(), None, scope, messages)));
         sections.push(Section::Chart(waterfall(totals, heading, name, messages)));
         sections.extend(revenue_of(books, name, None, scope, messages));
+        let closings = books.rows.iter().map(|(source, row)| (source.as_str(), row.closing));
+        sections.extend(promotional_points(closings, scope, messages).map(Section::Table));
         sections.push(comparison(facts, totals, messages));
     } else {
         sections.push(Section::Text { title: heading, paragraphs: vec![messages.label("period-nothing")] });
