@@ -3,7 +3,7 @@
 -- release nothing, and each allocation has its own money. The finding is the first entry of a batch that breaks this.
 -- $1 uuid[]: the users
 WITH allocation AS (
-    SELECT e.user_id, e.seq, e.type, t.batch, t.points, t.paid, b.paid AS price, b.amount,
+    SELECT e.user_id, e.seq, e.type, t.batch, t.points, t.paid, b.paid AS price, b.currency, b.amount,
            sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END) OVER life AS gone,
            coalesce(sum(CASE e.type WHEN 'restore' THEN -t.paid::numeric ELSE t.paid END) OVER life, 0) AS released,
            sum(CASE e.type WHEN 'restore' THEN -t.points::numeric WHEN 'expire' THEN t.points ELSE 0 END) OVER life AS expired
@@ -13,14 +13,14 @@ WITH allocation AS (
     WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[]) AND (b.paid IS NOT NULL OR t.paid IS NOT NULL)
     WINDOW life AS (PARTITION BY e.user_id, t.batch ORDER BY e.seq)
 ), owed AS (
-    SELECT user_id, seq, batch, paid,
+    SELECT user_id, seq, batch, paid, currency,
            CASE WHEN price IS NULL THEN NULL
                 WHEN type = 'restore' THEN pointsd.price_part(price, amount - expired - points, points, amount)
                 ELSE coalesce(paid, 0) + pointsd.price_part(price, 0, gone, amount) - released END AS owed
     FROM allocation
 )
-(SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, coalesce('paid ' || owed, 'no money') AS expected,
-       coalesce('paid ' || paid, 'no money') AS found, NULL::bigint AS points
+(SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, coalesce(owed || ' ' || currency, 'no money') AS expected,
+       coalesce(paid || coalesce(' ' || currency, ''), 'no money') AS found, NULL::bigint AS points
 FROM owed
 WHERE paid IS DISTINCT FROM owed
 ORDER BY user_id, batch, seq)

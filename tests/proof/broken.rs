@@ -731,11 +731,11 @@ async fn one_change_of_money_is_one_finding() {
         ("UPDATE pointsd.entries SET paid = 1998 WHERE seq = 1", of("batch_paid", Some(1), 1, "1998 CNY", "1999 CNY")),
         (
             "UPDATE pointsd.entries SET allocated_paid = '{859}' WHERE seq = 2",
-            of("entry_paid", Some(1), 2, "paid 856", "paid 859"),
+            of("entry_paid", Some(1), 2, "856 CNY", "859 CNY"),
         ),
         (
             "UPDATE pointsd.entries SET allocated_paid = NULL WHERE seq = 2",
-            of("entry_paid", Some(1), 2, "paid 856", "no money"),
+            of("entry_paid", Some(1), 2, "856 CNY", "no money"),
         ),
         (
             "UPDATE pointsd.entries SET allocated_paid = '{571,1}' WHERE seq = 4",
