@@ -39,10 +39,11 @@ n-points-remain = { $points ->
 
 total = Total
 summary = Summary
+title-of-period = { $title }, { $period }
 title-as-of = { $title }, as of { $as_of }
-title-made-up = { $title }, made up on { $as_of } for the slot of { $slot }
+title-made-up = { $title }, prepared on { $as_of } for the run of { $slot }
 headline-of-day = { $day }: { $headline }
-headline-made-up = { $day } (made up for { $slot }): { $headline }
+headline-made-up = { $day } (prepared for the run of { $slot }): { $headline }
 
 ## Tables
 
@@ -129,7 +130,7 @@ arrears-last-report = Last report
 arrears-chart = Points in arrears, by age of the account's arrears
 arrears-chart-description = One bar for each age of arrears; its height is the points in arrears.
 arrears-ages = Arrears by age
-arrears-ages-note = Both columns are the same arrears. By account: calendar days since the account fell below zero. By item: days since each usage or void that is still unpaid; repayments pay the oldest first.
+arrears-ages-note = Both columns are the same arrears. By account: calendar days since the account fell below zero. By item: days since each usage or void that is still unpaid; repayments pay the oldest first, and so does a refund: it pays the oldest usage, not the one that it refunds.
 arrears-points-by-account = Points, by age of the account's arrears
 arrears-points-by-item = Points, by age of the unpaid item
 arrears-age-week = 0-7 days
@@ -232,7 +233,7 @@ expiry-orphans-text = { $accounts ->
     [one] Batches of { $accounts } missing account are due. They cannot expire and were left as they are.
    *[other] Batches of { $accounts } missing accounts are due. They cannot expire and were left as they are.
 } Next: restore the rows of the accounts from a backup.
-expiry-overdue-text = { n-points } in { n-batches }, due at this slot and not yet expired: issued after the nightly run passed the account, or missed by the run. The next nightly run expires overdue points; `pointsd run expiry` does it now. If any stay, `pointsd run reconciliation --full` names the failed check.
+expiry-overdue-text = { n-points } in { n-batches }, due at this run and not yet expired: issued after the nightly run passed the account, or missed by the run. The next nightly run expires overdue points; `pointsd run expiry` does it now. If any stay, `pointsd run reconciliation --full` names the failed check.
 expiry-difference-text = The entries do not explain { n-points } of the last forecast for { $day }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
 expiry-differences-text = The entries do not explain { n-points } of the last forecast from { $first } to { $last }: see “Unreconciled difference” in the last table. Rows of batches were changed without an entry. Next: `pointsd run reconciliation --full` names the batches.
 
@@ -404,7 +405,6 @@ value-sold = sold { $value }
 value-used = recognised on use { $value }
 value-returned = returned { $value }
 value-corrected = corrections { $value }
-value-paid = { $value } minor units
 value-and-more = and { $value } more
 value-last_seq = last entry { $value }
 value-last_batch = last batch { $value }
@@ -441,8 +441,8 @@ roll-forward-of-days = Points roll-forward of { $days ->
 roll-forward-of-month = Points roll-forward, { $month } (whole month)
 business-days = Business days since the previous reconciliation
 business-day = Business day
-no-business-day-then = No business day had been closed before the slot of this report.
-day-made-up = { $day } (made up on { $made_up })
+no-business-day-then = No business day had been closed before the run of this report.
+day-made-up = { $day } (prepared on { $made_up })
 roll-forward-in-words = { $day }: { $figures }.
 roll-forward-figure = { $label } { $value }
 figure-separator = {", "}
@@ -563,6 +563,7 @@ period-single-none = There was no correction, refund or void.
 period-recorded = Recorded
 period-by = By
 period-in-file = { $file } of the report's folder
+period-in-export = the output of `pointsd export entries --type refund --recorded-from { $from } --recorded-to { $to }`, and of the same with void and adjust
 period-breakage = Breakage by month of issue
 period-breakage-note = What became of all points issued or refunded before the end of the period, by the month in which that took effect, as of the date of this report. Points given back by a refund are used once, and stand as refunded in the refund's month. Used includes points applied to arrears and corrections. Each percentage is of what was issued, refunds included.
 period-breakage-none = No points were issued.

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc, Weekday};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc, Weekday};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -46,7 +46,7 @@ use crate::prices::PriceList;
 use crate::requests;
 use crate::scheduler::JobSettings;
 use crate::telemetry::LogFormat;
-use crate::time::Zone;
+use crate::time::{Zone, time_text};
 use crate::yaml::{self, Lines};
 
 /// The defaults and their documentation, as text: what `config/defaults.yaml` holds.
@@ -445,7 +445,7 @@ impl Config {
     }
 
     /// Warnings with file, line and path: schedules that a change of the clocks moves, skips or repeats in the three years
-    /// after `now`. A warning stops nothing.
+    /// after `now`, and a month end that comes too early. A warning stops nothing.
     pub fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
         let jobs = self.jobs.by_name().into_iter().filter(|(_, job)| job.settings.enabled);
         let changes = jobs.flat_map(|(name, job)| {
@@ -454,7 +454,19 @@ impl Config {
             let told = job.settings.schedule.clock_change_warnings(now).into_iter();
             told.map(move |what| self.lines.error(&format!("jobs.{name}.schedule"), what, remedy).to_string())
         });
-        changes.collect()
+        changes.chain(self.early_month_end(now)).collect()
+    }
+
+    /// A warning if the job on the month that is over runs before its last day is over for the business.
+    fn early_month_end(&self, now: DateTime<Utc>) -> Option<String> {
+        let JobSettings { schedule, enabled, .. } = &self.jobs.month_end.settings;
+        let slot = schedule.between(now, now + TimeDelta::days(366)).next().filter(|_| *enabled)?;
+        let month = |zone: Zone| slot.with_timezone(&zone).date_naive().with_day(1);
+        let (zone, slot) = (self.time_zone.name(), time_text(slot));
+        let what = format_args!("the month that the job reports at {slot} is not over then in {zone}");
+        let remedy = "write a later time, or the time_zone of the business";
+        let is_early = month(self.time_zone) < month(schedule.zone());
+        is_early.then(|| self.lines.error("jobs.month_end.schedule", what, remedy).to_string())
     }
 
     /// Checks the files of the database, the mails and the reports. Commands open them only when they need them, so loading

@@ -26,6 +26,9 @@ pub struct Document {
     pub run: i64,
     /// The instant of the snapshot that it shows.
     pub as_of: DateTime<Utc>,
+    /// The month or the days that it is on, as `2026-10`, for the names of its files. None for a report on an instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
     /// The IANA name of its time zone.
     pub time_zone: String,
     /// Whether there is something to do.

@@ -72,6 +72,14 @@ impl Period {
     }
 }
 
+/// Whether any entry was recorded before an instant.
+///
+/// # Errors
+/// If the database fails.
+pub async fn has_entries_before(client: &Client, instant: DateTime<Utc>) -> Result<bool, Error> {
+    client.query_one(include_str!("../../sql/books/entry_before.sql"), &[&instant]).await?.try_get(0)
+}
+
 /// The last day of a day's month.
 pub fn month_end(day: NaiveDate) -> Option<NaiveDate> {
     day.with_day(1)?.checked_add_months(Months::new(1))?.pred_opt()

@@ -15,8 +15,9 @@ use super::output::{counted, table};
 use super::report::{self, Format};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::books::{
-    ARREARS, ChangedTotal, KeptTotals, NewPeriodEvent, Period as Span, PeriodEvent, load_changed_months,
-    load_closed_months, load_kept_report, load_open_month, load_period_events, lock_periods, month_end,
+    ARREARS, ChangedTotal, KeptTotals, NewPeriodEvent, Period as Span, PeriodEvent, has_entries_before,
+    load_changed_months, load_closed_months, load_kept_report, load_open_month, load_period_events, lock_periods,
+    month_end,
 };
 use crate::database::Database;
 use crate::document::Document;
@@ -99,8 +100,16 @@ pub(super) fn name(month: NaiveDate) -> String {
 /// Loads a month. Refuses one whose days are not all closed.
 pub(super) async fn load_month(client: &Client, zone: Zone, month: NaiveDate) -> anyhow::Result<Span> {
     let span = Span::load(client, zone, month, month_end(month).unwrap_or(month)).await?;
+    if span.is_closed() {
+        return Ok(span);
+    }
+    let now: DateTime<Utc> = client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?;
     let refusal = match span.closed_to {
-        _ if span.is_closed() => return Ok(span),
+        // No reconciliation closes a day that is not over, or one before the first entry.
+        _ if span.end > now => format!("{} is not over yet; wait for its end, or give an earlier month", name(month)),
+        None if !has_entries_before(client, span.end).await? => {
+            format!("no entry was recorded before the end of {}, so it has no figures; give a later month", name(month))
+        }
         None => format!("no day of {} is closed; `pointsd run reconciliation` closes days that are over", name(month)),
         Some(closed_to) => {
             let first = closed_to.succ_opt().unwrap_or(closed_to);

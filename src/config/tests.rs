@@ -602,6 +602,18 @@ fn a_clock_change_is_warned_of() {
 }
 
 #[test]
+fn a_month_end_before_the_month_is_over_is_warned_of() {
+    let now = "2026-11-22T12:00:00Z".parse().unwrap();
+    let of = |zone: &str| format!("business: {{time_zone: {zone}}}\njobs:\n  month_end:\n    time_zone: UTC\n");
+    let expected = "conf/pointsd.yaml:3: jobs.month_end.schedule: the month that the job reports at 2026-12-01T05:00:00Z is not over \
+                    then in America/Los_Angeles; write a later time, or the time_zone of the business";
+    // The clocks of the nightly runs are warned of, too.
+    let told = load(&of("America/Los_Angeles")).unwrap().warnings(now);
+    assert!(told.contains(&expected.to_owned()), "{told:?}");
+    assert_eq!(load(&of("Asia/Shanghai")).unwrap().warnings(now), Vec::<String>::new());
+}
+
+#[test]
 fn a_wrong_database_url_is_refused_and_never_repeated() {
     for (url, expected) in [
         ("", "is empty"),

@@ -22,6 +22,10 @@ pub const JOB: RegisteredJob = RegisteredJob::new::<Month>();
 /// Why a slot has no month.
 const NO_MONTH: &str = "no month lies before the slot";
 
+fn month_before(slot: DateTime<Utc>, config: &Config) -> anyhow::Result<MonthEnd> {
+    MonthEnd::before(slot, Month::settings(config).schedule.zone()).context(NO_MONTH)
+}
+
 impl Job for Month {
     const NAME: &'static str = REPORT;
     const ABOUT: &'static str = "reports the month that is over";
@@ -35,7 +39,7 @@ impl Job for Month {
 
     /// Closes the days that are over, as reconciliation does, because that may have failed or run before the month ended.
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Counters>> {
-        let report = MonthEnd::before(run.slot, context.config.time_zone).context(NO_MONTH)?;
+        let report = month_before(run.slot, &context.config)?;
         let mut client = Object::take(context.database.connection().await?);
         let cutoff = cutoff(&client, CUTOFF_LIMIT).await?;
         let transaction = client.transaction().await?;
@@ -51,7 +55,7 @@ impl Job for Month {
         slot: DateTime<Utc>,
         stop: CancellationToken,
     ) -> anyhow::Result<DryRun<Counters>> {
-        let report = MonthEnd::before(slot, context.config.time_zone).context(NO_MONTH)?;
+        let report = month_before(slot, &context.config)?;
         let made = context.rehearse(slot, &stop, &report).await?;
         Ok(DryRun { counters: made.counters, document: Some(made.document) })
     }

@@ -81,7 +81,8 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
     let day_of = |instant: DateTime<Utc>| instant.with_timezone(&zone).format("%Y-%m-%d").to_string();
     let limit = config.mail.attachments_limit;
     let messages = Messages::new(document.language);
-    let (attachments, left_out) = within(limit, attachments(&document, &day_of(document.as_of), stored, config)?);
+    let dated = document.period.clone().unwrap_or_else(|| day_of(document.as_of));
+    let (attachments, left_out) = within(limit, attachments(&document, &dated, stored, config)?);
     let mut paragraphs = cut_note(&attachments, stored, messages);
     if !left_out.is_empty() {
         paragraphs.push(note(&left_out, limit, stored, messages));
@@ -137,7 +138,7 @@ fn one_line(text: &str) -> String {
 
 /// Makes the attachments: the whole report as a workbook, and each table with rows as CSV. The name of a cut table says so, and
 /// its complete list comes compressed. A report without such tables has no attachments.
-fn attachments(document: &Document, day: &str, stored: &StoredDocument, config: &Config) -> Result<Vec<File>, Unfit> {
+fn attachments(document: &Document, dated: &str, stored: &StoredDocument, config: &Config) -> Result<Vec<File>, Unfit> {
     let tables: Vec<_> = document
         .sections
         .iter()
@@ -152,8 +153,8 @@ fn attachments(document: &Document, day: &str, stored: &StoredDocument, config: 
     let messages = Messages::new(document.language);
     // The title has the date in words, which does not sort.
     let title = messages.find(&format!("{}-title", document.report), &[]).unwrap_or_else(|| document.title.clone());
-    let stem = format!("{}-{day}", readable_part(&title));
-    let plain_stem = format!("{}-{day}", file_part(&document.report));
+    let stem = format!("{}-{dated}", readable_part(&title));
+    let plain_stem = format!("{}-{dated}", file_part(&document.report));
     let workbook = render::xlsx(document)?;
     let (name, plain_name) = (format!("{stem}.xlsx"), format!("{plain_stem}.xlsx"));
     let mut files = vec![File { name, plain_name, kind: XLSX, content: workbook, cut: None, whole: None }];

@@ -203,6 +203,7 @@ mod tests {
             slot,
             run: 1,
             as_of: slot,
+            period: None,
             time_zone: "UTC".to_owned(),
             tone: Tone::Good,
             tone_rule: String::new(),

@@ -13,8 +13,9 @@ use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
 use crate::books::{
-    Breakage, ChangedTotal, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single, load_breakage,
-    load_changed_months, load_closed_months, load_late_postings, load_not_booked, month_end,
+    Breakage, ChangedTotal, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single,
+    has_entries_before, load_breakage, load_changed_months, load_closed_months, load_late_postings, load_not_booked,
+    month_end,
 };
 use crate::document::{Document, Table};
 use crate::messages::Messages;
@@ -39,7 +40,7 @@ pub struct MonthEnd {
 }
 
 impl MonthEnd {
-    /// The month before an instant's month. None at the begin of the calendar.
+    /// The month before that of an instant, which is a slot, so in the zone of its schedule. None at the begin of the calendar.
     pub fn before(instant: DateTime<Utc>, zone: Zone) -> Option<MonthEnd> {
         let to = super::roll_forward::month_begin(instant.with_timezone(&zone).date_naive()).pred_opt()?;
         Some(MonthEnd { from: super::roll_forward::month_begin(to), to: month_end(to)? })
@@ -123,8 +124,7 @@ impl Report for MonthEnd {
             Some((from, to)) => Some(Period::load(client, zone, from, to).await?).filter(Period::is_closed),
             None => None,
         };
-        let row = client.query_one(include_str!("../../sql/books/entry_before.sql"), &[&period.end]).await?;
-        let is_open = !period.is_closed() && row.try_get(0)?;
+        let is_open = !period.is_closed() && has_entries_before(client, period.end).await?;
         // Without a closed day there are no figures, because its last entries may still come.
         let counted = (period.books.is_some() || !is_open).then_some(&period);
         let parts = match counted {
@@ -187,7 +187,7 @@ async fn single_entries(snapshot: &Transaction<'_>, period: &Period, scope: &Sco
     let in_file = file.is_some_and(RowsFile::finish);
     if all > shown.len() as u64 {
         table = table.whole_file(if in_file { FILE } else { "" });
-        table = table.note(document::cut_note(shown.len(), all, in_file.then_some(FILE), messages));
+        table = table.note(document::cut_note(shown.len(), all, in_file.then_some(FILE), period, messages));
     }
     Ok(table.rows_in_all(all).rows(&shown).build())
 }

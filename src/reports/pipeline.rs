@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::IsolationLevel;
 
@@ -11,6 +11,9 @@ use crate::config::Config;
 use crate::document::{Document, Tone};
 use crate::ledger::{self, AlsoWrite, Progress, SoFar};
 use crate::messages::{Messages, args};
+
+/// A report that shows an instant less than this after its slot is on time.
+const ON_TIME: TimeDelta = TimeDelta::hours(1);
 
 /// What is particular to a report.
 pub trait Report: Sync {
@@ -77,18 +80,27 @@ impl Scope<'_> {
         self.config.source_label(source, self.config.language).to_owned()
     }
 
-    /// The business day of the slot, if the report is made up on a later one.
+    /// The business day of the slot, if the report is made on a later one. A run shortly before midnight reads shortly after
+    /// it, so an hour is on time.
     pub fn made_up_for(&self) -> Option<NaiveDate> {
+        if self.as_of.signed_duration_since(self.slot) < ON_TIME {
+            return None;
+        }
         let zone = self.config.time_zone;
         let [slot, as_of] = [self.slot, self.as_of].map(|instant| instant.with_timezone(&zone).date_naive());
         (slot < as_of).then_some(slot)
     }
 
-    /// The title of this key with the instant that the report shows. A report that is made up later names its slot, too.
+    /// The title of this key with the instant that the report shows.
     pub fn title(&self, key: &str) -> String {
+        self.dated_title(&Messages::new(self.config.language).label(key))
+    }
+
+    /// A title with the instant that the report shows. A report that is made later names its slot, too.
+    pub fn dated_title(&self, title: &str) -> String {
         let messages = Messages::new(self.config.language);
         let moment = |at: DateTime<Utc>| messages.moment(at.with_timezone(&self.config.time_zone).naive_local());
-        let (title, as_of) = (messages.label(key), moment(self.as_of));
+        let as_of = moment(self.as_of);
         match self.made_up_for() {
             None => messages.text("title-as-of", args![title = title, as_of = as_of]),
             Some(_) => messages.text("title-made-up", args![title = title, as_of = as_of, slot = moment(self.slot)]),
@@ -115,6 +127,7 @@ impl Scope<'_> {
             slot: self.slot,
             run: self.run,
             as_of: self.as_of,
+            period: None,
             time_zone: self.config.time_zone.name().to_owned(),
             tone: Tone::Good,
             tone_rule: String::new(),

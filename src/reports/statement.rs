@@ -144,6 +144,7 @@ impl Words<'_> {
             slot: statement.before,
             run: 0,
             as_of: statement.before,
+            period: None,
             time_zone: self.config.time_zone.name().to_owned(),
             tone: Tone::None,
             tone_rule: String::new(),

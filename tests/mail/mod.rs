@@ -139,6 +139,7 @@ fn document() -> Document {
         slot: at("2026-11-21T20:45:00Z"),
         run: 1,
         as_of: at("2026-11-21T20:45:03Z"),
+        period: None,
         time_zone: "Asia/Shanghai".to_owned(),
         tone: Tone::Attention,
         tone_rule: String::new(),

@@ -16,6 +16,7 @@ pub fn bare(language: Language) -> Document {
         slot: instant("2026-11-21T20:30:00Z"),
         run: 4711,
         as_of: instant("2026-11-21T20:30:07Z"),
+        period: None,
         time_zone: "Asia/Shanghai".to_owned(),
         tone: Tone::Good,
         tone_rule: String::new(),

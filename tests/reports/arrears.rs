@@ -46,10 +46,12 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     ];
     post(&mut session, &first, &config).await;
     let made = report(&database, &config, at("2026-03-10T00:00:00Z")).await;
-    // Each report says of which day it is, and for which slot it was made up.
-    assert!(made.document.headline.ends_with(" (made up for 10 March 2026): 32 points in arrears (2 accounts)"));
-    assert!(made.document.title.starts_with("Arrears, made up on "), "{}", made.document.title);
-    assert!(made.document.title.ends_with(" for the slot of 10 March 2026, 00:00"), "{}", made.document.title);
+    // Each report says of which day it is, and for which run it was prepared.
+    assert!(
+        made.document.headline.ends_with(" (prepared for the run of 10 March 2026): 32 points in arrears (2 accounts)")
+    );
+    assert!(made.document.title.starts_with("Arrears, prepared on "), "{}", made.document.title);
+    assert!(made.document.title.ends_with(" for the run of 10 March 2026, 00:00"), "{}", made.document.title);
     let row = &table(&made.document, "owing").rows[0];
     let (name, service) = (Cell::Text(user(1).to_string()), Cell::Text("tts".to_owned()));
     // The second time below zero counts, not the first and not what came on top.

@@ -49,7 +49,7 @@ fn each_business_day_and_month_is_told_once_and_an_old_slot_has_its_own_day() {
     };
     let made = reconcile("2026-10-31T04:30:00Z");
     assert_eq!(roll_forwards(&made), [("roll-forward-2026-10-29", 0, 100), ("roll-forward", 100, 70)]);
-    assert!(made.headline.starts_with("Reconciliation, 30 October 2026 (made up on "), "{}", made.headline);
+    assert!(made.headline.starts_with("Reconciliation, 30 October 2026 (prepared on "), "{}", made.headline);
 
     // After an outage, with the end of a month in it.
     let made = reconcile("2026-11-03T04:30:00Z");
@@ -73,7 +73,7 @@ fn each_business_day_and_month_is_told_once_and_an_old_slot_has_its_own_day() {
     assert_eq!(roll_forwards(&made), [("roll-forward-all", 105, 101), ("roll-forward", 101, 101)]);
     let days = table(&made, "business-days");
     assert_eq!((days.rows.len(), days.totals[1], *days.totals.last().unwrap()), (9, Some(105), Some(101)));
-    assert!(made.headline.starts_with("Reconciliation, 11 November 2026 (made up on "), "{}", made.headline);
+    assert!(made.headline.starts_with("Reconciliation, 11 November 2026 (prepared on "), "{}", made.headline);
 
     // From the last closing, of yesterday, to the batches.
     let bridge = table(&made, "bridge");
@@ -135,11 +135,17 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert!(open.stdout.contains("October 2026: no figures, because no day is closed"), "{}", open.stdout);
     let figures = ["net balance", "No points moved", "Roll-forward", "Recorded late", "Breakage"];
     assert!(figures.iter().all(|figure| !open.stdout.contains(figure)), "{}", open.stdout);
+    // The month is the one before the slot where the schedule is read: 1 November in UTC, though 31 October for the business.
+    let west = "business: {time_zone: America/Los_Angeles}\njobs: {month_end: {time_zone: UTC}}";
+    let west = folder.file("west.yaml", format!("state_dir: {}\n{west}\n", folder.path().display()));
+    let west = ["--config", &west, "run", "month_end", "--at", "2026-11-01T05:00:00Z", "--dry-run", "--json"];
+    assert_eq!(run(on(&database.url(), &west)).expect(3).json()["from"], "2026-10-01");
 
     let answer = call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z", "--json"]).expect(0).json();
     let made: Document = serde_json::from_value(answer["document"].clone()).unwrap();
     let headline = "October 2026: 50 issued, 30 used, 0 expired; closing net balance 110 points";
     assert_eq!((made.headline.as_str(), &answer["closing"]), (headline, &json!(110)));
+    assert!(made.title.starts_with("Month end, October 2026, prepared on "), "{}", made.title);
     // Opening, issued, refunded, applied, used, voided, expired, corrections, closing.
     let expected = [
         ["Gift", "100", "0", "10", "0", "-30", "0", "0", "0", "80"],
@@ -167,10 +173,15 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     let mails = std::fs::read_dir(folder.path().join("mail")).unwrap();
     let mails: Vec<String> = mails.map(|mail| mail.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(mails, ["2026-11-01-050000-month_end-cfo@example.com.eml"]);
+    let mail = std::fs::read_to_string(folder.path().join("mail").join(&mails[0])).unwrap();
+    assert!(
+        mail.contains("filename=\"month_end-2026-10.xlsx\"") && mail.contains("''month-end-2026-10.xlsx"),
+        "{mail}"
+    );
 
     // Any other span, in each form. The period before is as long.
     let text = period("2026-11-01", "2026-11-02", "text").expect(0).stdout;
-    assert!(text.starts_with("Period, as of "), "{text}");
+    assert!(text.starts_with("Period, 1 November 2026 to 2 November 2026, as of "), "{text}");
     assert!(text.contains("The period before is 30 October 2026 to 31 October 2026."), "{text}");
     let csv = period("2026-11-01", "2026-11-02", "csv").expect(0).stdout;
     assert!(csv.contains("\nGift,80,0,0,-5,-70,0,5"), "{csv}");
@@ -268,6 +279,17 @@ fn a_closed_month_keeps_its_report_and_later_postings_for_it_are_listed() {
     let call = |call: &[&str]| run(on(&database.url(), &[&["--config", &config], call].concat()));
     let refused = call(&["period", "close", "2026-10", "--by", "Ada"]).expect(2).stderr;
     assert!(refused.contains("no day of 2026-10 is closed; `pointsd run reconciliation` closes days"), "{refused}");
+    // A month that no reconciliation can close.
+    let cases = [
+        ("2026-08", "no entry was recorded before the end of 2026-08, so it has no figures; give a later month"),
+        ("9998-10", "9998-10 is not over yet; wait for its end, or give an earlier month"),
+    ];
+    for (month, why) in cases {
+        for command in [&["period", "close", month][..], &["export", "journal", "--period", month]] {
+            let refused = call(command).expect(2).stderr;
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
     call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z"]).expect(0);
     let refused = call(&["period", "close", "2026-10", "--by", "Ada"]).expect(2).stderr;
     assert!(refused.contains("2026-09 is not closed; close it first: `pointsd period close 2026-09`"), "{refused}");

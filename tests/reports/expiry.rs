@@ -118,8 +118,12 @@ async fn a_slot_made_up_later_moves_no_forecast_back() {
     report(&database, &mut session, &config, slot(10), false).await;
     report(&database, &mut session, &config, slot(12), false).await;
     let (_, late) = report(&database, &mut session, &config, slot(11), false).await;
-    assert!(late.title.ends_with(" for the slot of 11 March 2026, 02:00"), "{}", late.title);
-    assert!(late.headline.contains("(made up for 11 March 2026): No points expired; 27 due"), "{}", late.headline);
+    assert!(late.title.ends_with(" for the run of 11 March 2026, 02:00"), "{}", late.title);
+    assert!(
+        late.headline.contains("(prepared for the run of 11 March 2026): No points expired; 27 due"),
+        "{}",
+        late.headline
+    );
     assert!(table(&late, "outstanding").note.ends_with("counted from 12 March 2026, 02:00."), "{late:?}");
     let kept: DateTime<Utc> =
         database.client().await.query_one("SELECT max(slot) FROM pointsd.expiry_forecast", &[]).await.unwrap().get(0);
@@ -346,7 +350,7 @@ async fn tells_what_was_due_and_is_still_there() {
         let document = made(&database, &config, day(10), &Sweep::default(), false).await;
         assert_eq!(document.tone, Tone::Attention);
         let says = match chinese {
-            false => ["; overdue points not yet expired", "5 points in 1 batch, due at this slot and not yet expired"],
+            false => ["; overdue points not yet expired", "5 points in 1 batch, due at this run and not yet expired"],
             true => ["；有已到期未处理的积分", "1 个批次共 5 积分在计划时间已到期"],
         };
         assert_says(&document, says);

@@ -128,6 +128,7 @@ pub fn document(slot: &str) -> Document {
         slot: at(slot),
         run: 17,
         as_of: at(slot),
+        period: None,
         time_zone: "Europe/Paris".to_owned(),
         tone: Tone::Attention,
         tone_rule: String::new(),

@@ -140,7 +140,8 @@ fn rendered(document: &Document, form: Form, templates: Option<&std::path::Path>
         return Ok((headers, reports::page(document, templates)).into_response());
     };
     let workbook = render::xlsx(document).map_err(|error| Problem::internal(&error))?;
-    let name = format!("attachment; filename=\"{}-{}.xlsx\"", document.report, document.slot.format("%Y-%m-%d"));
+    let dated = document.period.clone().unwrap_or_else(|| document.slot.format("%Y-%m-%d").to_string());
+    let name = format!("attachment; filename=\"{}-{dated}.xlsx\"", document.report);
     let headers = [(header::CONTENT_TYPE, XLSX.to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, workbook).into_response())
 }

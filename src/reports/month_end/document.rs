@@ -10,6 +10,7 @@ use crate::messages::{Messages, args};
 use crate::numbers::grouped_decimal;
 use crate::reports::pipeline::Scope;
 use crate::reports::roll_forward::{promotional_points, revenue_of, roll_forward, source_label, waterfall};
+use crate::time::time_text;
 
 /// The most rows of a list in a mail's body.
 const ROWS_IN_BODY: usize = 20;
@@ -25,7 +26,7 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
     if !facts.changed.is_empty() {
         sections.push(changed(facts, scope, messages));
     }
-    let title = if period.is_month() { "month_end-title" } else { "period-title" };
+    let title = messages.label(if period.is_month() { "month_end-title" } else { "period-title" });
     let [issued, used, expired] = [totals.moved.recharged, totals.moved.consumed, totals.moved.expired];
     let mut headline = messages.text(
         "period-headline",
@@ -37,7 +38,8 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         sections.extend(figures(facts, &totals, &name, scope));
     }
     Document {
-        title: scope.title(title),
+        title: scope.dated_title(&messages.text("title-of-period", args![title = title, period = name.as_str()])),
+        period: Some(name_for_files(period)),
         tone: match (facts.changed.is_empty(), facts.is_open) {
             (false, _) => Tone::Bad,
             (true, true) => Tone::Attention,
@@ -80,6 +82,14 @@ fn name(period: &Period, messages: Messages) -> String {
         return messages.month(period.from);
     }
     messages.text("period-days", args![from = messages.day(period.from), to = messages.day(to)])
+}
+
+/// `2026-10`, or the first and the last day.
+fn name_for_files(period: &Period) -> String {
+    if period.is_month() {
+        return period.from.format("%Y-%m").to_string();
+    }
+    format!("{}-{}", period.from, period.to)
 }
 
 fn not_closed(period: &Period, messages: Messages) -> Section {
@@ -263,9 +273,9 @@ pub(super) fn single_table<'a>(messages: Messages, scope: &'a Scope<'_>) -> Tabl
 }
 
 /// Where the entries are that a document does not hold.
-pub(super) fn cut_note(shown: usize, all: u64, file: Option<&str>, messages: Messages) -> String {
+pub(super) fn cut_note(shown: usize, all: u64, file: Option<&str>, period: &Period, messages: Messages) -> String {
     let place = file.map_or_else(
-        || messages.text("in-database-table", args![table = "pointsd.entries"]),
+        || messages.text("period-in-export", args![from = time_text(period.begin), to = time_text(period.end)]),
         |file| messages.text("period-in-file", args![file = file]),
     );
     messages.text("only-the-first", args![shown = shown, all = all, place = place])
