@@ -455,7 +455,7 @@ fn the_private_server_killed_at_random_moments() {
 /// It said to which line it came, and that is the last one it answered.
 fn assert_ended_early(done: &Done, answered: usize) {
     for says in [
-        "posting ended early; post the same input again from its start, what was posted replays",
+        "the input was not finished; call again with the same input from its start, what was posted replays",
         &format!("lines 1 to {answered} have been answered; the lines after them have not"),
     ] {
         assert!(done.stderr.contains(says), "it should say {says:?}: {done:#?}");

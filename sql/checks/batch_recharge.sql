@@ -41,7 +41,7 @@ SELECT m.user_id, m.batch::integer, m.seq, format('batch %s of %s points from %s
        NULL
 FROM missing AS m
 UNION ALL
-SELECT s.user_id, s.batch, NULL, 'a recharge or a refund that opened it', 'none', NULL
+SELECT s.user_id, s.batch, NULL, 'a recharge, a refund or an opening that opened it', 'none', NULL
 FROM strange AS s
 WHERE NOT EXISTS (SELECT FROM missing AS m
                   WHERE (s.user_id, s.amount, s.source, s.opened_at) = (m.user_id, m.amount, m.source, m.at))

@@ -15,8 +15,8 @@ use crate::time::time_text;
 
 /// Lists the accounts in arrears, since when and for how many days; the highest arrears come first.
 ///
-/// `since` and `days` are those of the account, since it fell below zero. The columns `item_…` show its oldest unpaid item: a usage or
-/// a void whose points are not all repaid. Repayments pay the oldest first.
+/// `since` and `days` are those of the account, since it fell below zero. The columns `item_…` show its oldest unpaid item: a usage, a
+/// void or a debt that was brought in, whose points are not all repaid. Repayments pay the oldest first.
 #[derive(clap::Args)]
 pub struct Arrears {
     /// The instant to count the days to (RFC 3339); by default now, and never later. The arrears are always those of now

@@ -188,7 +188,9 @@ pub(super) async fn post_lines(
         if wrong {
             WrongCall(format!("{error:#}")).into()
         } else {
-            error.context("posting ended early; post the same input again from its start, what was posted replays")
+            error.context(
+                "the input was not finished; call again with the same input from its start, what was posted replays",
+            )
         }
     })?;
     written.context("the replies cannot be written")?;

@@ -46,7 +46,7 @@ pub struct Export {
     /// Entries: only what happened before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     at_to: Option<Time>,
-    /// Entries: only of this type: recharge, consume, expire, refund, void, restore or adjust
+    /// Entries: only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
     #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
     kind: Option<EntryType>,
     /// Entries: only of this kind of service, or this source of points

@@ -51,7 +51,7 @@ pub struct EntriesOf {
     /// Only what was recorded before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     recorded_to: Option<Time>,
-    /// Only of this type: recharge, consume, expire, refund, void, restore or adjust
+    /// Only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
     #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
     kind: Option<EntryType>,
     /// Only of this kind of service, or this source of points

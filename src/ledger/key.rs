@@ -78,7 +78,7 @@ impl Posting {
     /// - `consume:{source_type}:{source_id}`, of a hold too: the consume with the same key captures it
     /// - `refund:{key of the consume}` and `void:{key of the recharge}`
     /// - of a release: the key of the hold
-    /// - `opening:{id}` of points that an account brings along, `opening:debt` of a debt
+    /// - `opening:{id}` of points that an account brings along, `debt:opening` of a debt
     pub fn default_key(&self) -> Option<String> {
         Some(match &self.kind {
             Kind::Recharge { order_id: None, .. } => return None,
@@ -90,7 +90,7 @@ impl Posting {
             Kind::Void { recharge, .. } => format!("void:{}", recharge.key()),
             Kind::Release { hold } => hold.key(),
             Kind::Opening(Opening::Points { id, .. }) => format!("opening:{id}"),
-            Kind::Opening(Opening::Debt) => "opening:debt".to_owned(),
+            Kind::Opening(Opening::Debt) => "debt:opening".to_owned(),
         })
     }
 

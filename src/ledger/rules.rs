@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
-use super::posting::{Kind, OPENING_DEBT, Posting};
+use super::posting::{Kind, Posting};
 use super::reply::{Entry, EntryType};
 use crate::language::Language;
 use crate::time::{Zone, from_local};
@@ -138,9 +138,10 @@ fn sentence(kind: EntryType, source_type: &str, source_id: Option<&str>, languag
     };
     let order = || source_id.map(|id| format!("，订单 {id}")).unwrap_or_default();
     match (kind, language) {
-        (EntryType::Opening, Language::English) if source_type == OPENING_DEBT => "Arrears brought in".to_owned(),
+        // Points have an id; a debt has none.
+        (EntryType::Opening, Language::English) if source_id.is_none() => "Arrears brought in".to_owned(),
         (EntryType::Opening, Language::English) => format!("Brought in: {}", what("", ", ")),
-        (EntryType::Opening, Language::SimplifiedChinese) if source_type == OPENING_DEBT => "转入欠费".to_owned(),
+        (EntryType::Opening, Language::SimplifiedChinese) if source_id.is_none() => "转入欠费".to_owned(),
         (EntryType::Opening, Language::SimplifiedChinese) => format!("转入 {}", what("", "，")),
         (EntryType::Recharge, Language::English) => format!("Recharge by {}", what("order ", ", ")),
         (EntryType::Void, Language::English) => format!("Void of {}", what("order ", ", ")),

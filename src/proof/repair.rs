@@ -415,8 +415,8 @@ fn change_of(
     for BatchAndHistory { batch, row, of_history } in looked {
         let Some(of_history) = of_history else {
             return Err(format!(
-                "the history does not know batch {batch} as it is: no recharge or refund opened it under this number, or \
-                 its end is not after its opening; restore its row from a backup"
+                "the history does not know batch {batch} as it is: no recharge, refund or opening opened it under this \
+                 number, or its end is not after its opening; restore its row from a backup"
             ));
         };
         let within = 0..=of_history.amount;

@@ -150,8 +150,18 @@ fn days_table(days: &[RollForward], messages: Messages) -> Table {
 }
 
 /// The columns of a roll-forward that add up to its closing.
-const MOVEMENTS: [&str; 9] =
-    ["opening", "issued", "refunded", "applied-to-arrears", "used", "voided", "expired", "restored", "corrections"];
+const MOVEMENTS: [&str; 10] = [
+    "opening",
+    "brought-in",
+    "issued",
+    "refunded",
+    "applied-to-arrears",
+    "used",
+    "voided",
+    "expired",
+    "restored",
+    "corrections",
+];
 
 /// The note and the columns of a roll-forward. Movements that are rare have a column only if there are any.
 fn movements<'a, R: 'a>(
@@ -228,7 +238,7 @@ pub(super) fn deferred_revenue(
         .column("closing", Kind::Number, move |(currency, _, row)| money(row.closing, *currency))
         .adds_up_to(
             "closing",
-            &["opening", "sold", "recognised-on-use", "recognised-on-expiry", "returned", "corrections"],
+            &["opening", "brought-in", "sold", "recognised-on-use", "recognised-on-expiry", "returned", "corrections"],
         )
         .rows(&rows);
     if let Some(part) = part { table.named_also(part) } else { table }.build()

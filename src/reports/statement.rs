@@ -9,7 +9,7 @@ use super::files;
 use crate::config::Config;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::language::Language;
-use crate::ledger::{EntryType, ExportedEntry, Hold, Money, NEVER, OpenBatch, Statement};
+use crate::ledger::{Entry, EntryType, ExportedEntry, Hold, Money, NEVER, OpenBatch, Statement};
 use crate::messages::{Messages, args};
 use crate::numbers::grouped_decimal;
 use crate::render;
@@ -262,7 +262,7 @@ impl Words<'_> {
                 Line::Cut(left) => messages.text("statement-rest", args![entries = *left]),
                 Line::Closing => messages.label("statement-closing"),
             })
-            .column("source", Kind::Text, move |line| entry(line).map(|row| self.source(&row.entry.source_type)))
+            .column("source", Kind::Text, move |line| entry(line).and_then(|row| self.source_of(&row.entry)))
             .column("statement-reference", Kind::Text, move |line| entry(line).and_then(|row| row.entry.source_id))
             .column("statement-description", Kind::Text, move |line| {
                 entry(line).and_then(|row| row.entry.own_description().map(str::to_owned))
@@ -331,11 +331,17 @@ impl Words<'_> {
         self.config.source_label(source, self.language).to_owned()
     }
 
+    /// A debt that was brought in has no source.
+    fn source_of(&self, entry: &Entry) -> Option<String> {
+        let is_debt = entry.kind == EntryType::Opening && entry.batch.is_none();
+        (!is_debt).then(|| self.source(&entry.source_type))
+    }
+
     /// `tts · t1`, and what the caller wrote.
     fn about(&self, row: &ExportedEntry) -> String {
         let entry = &row.entry;
-        let source = self.source(&entry.source_type);
-        let parts = [Some(source.as_str()), entry.source_id.as_deref(), entry.own_description()];
+        let source = self.source_of(entry);
+        let parts = [source.as_deref(), entry.source_id.as_deref(), entry.own_description()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
 }

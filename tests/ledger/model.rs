@@ -716,7 +716,7 @@ fn key_of(posting: &Posting) -> Uuid {
         Kind::Void { recharge, .. } => format!("void:{}", text_of(recharge)),
         Kind::Release { hold } => text_of(hold),
         Kind::Opening(Opening::Points { id, .. }) => format!("opening:{id}"),
-        Kind::Opening(Opening::Debt) => "opening:debt".to_owned(),
+        Kind::Opening(Opening::Debt) => "debt:opening".to_owned(),
     });
     sixteen_bytes(posting.user, &text)
 }

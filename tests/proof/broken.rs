@@ -127,7 +127,7 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
         (
             "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
              VALUES ($u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
-            batch("batch_recharge", 6, "a recharge or a refund that opened it", "none"),
+            batch("batch_recharge", 6, "a recharge, a refund or an opening that opened it", "none"),
         ),
         // Entries.
         ("DELETE FROM pointsd.entries WHERE user_id = $u AND seq = 4", entry("entry_numbers", 4, "entry 4", "entry 5")),

@@ -1,10 +1,13 @@
 //! The reconciliation report, made by the program itself: its checks, its sentences, and its exit status.
 
+use std::io::Cursor;
 use std::path::Path;
 
+use calamine::{Reader, Xlsx};
 use chrono::Timelike;
 use pointsd::document::{Cell, Document, Form, Section, Table, Tone};
 use pointsd::language::Language;
+use pointsd::render::xlsx;
 use serde_json::{Value, json};
 
 use crate::program::{Done, Folder, call, on, wait};
@@ -305,6 +308,29 @@ fn refunds_voids_and_restores_have_columns_of_their_own() {
     });
     let bars: Vec<i64> = chart.unwrap().bars.iter().map(|bar| bar.value).collect();
     assert_eq!(bars, [0, 150, 10, -75, -50, -70, 20, 0, -15]);
+}
+
+/// Points, a price and a debt that were brought in stand in a column of their own, and the workbook's sums hold with it.
+#[test]
+fn a_workbook_of_a_day_with_openings_ties() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let [one, two] = [1, 2].map(crate::support::user);
+    let lines = [
+        json!({"user": one, "points": 7, "source": "wxpay", "id": "1", "paid": 1999, "currency": "CNY"}),
+        json!({"user": two, "points": -20, "opened_at": "2026-11-01T00:00:00Z"}),
+    ];
+    let file = folder.file("old.ndjson", lines.map(|line| format!("{line}\n")).concat());
+    call(&database.url(), &["import", &file]).expect(0);
+    let config = config(&folder, "jobs: {reconciliation: {time_zone: UTC}}\n");
+    let made = document(&reconcile(&database, &config, &["--full", "--json"]).expect(0).json());
+    let brought: Vec<_> = table(&made, "roll-forward").rows.iter().map(|row| texts(row)[2].clone()).collect();
+    assert_eq!(brought, ["7", "-20"]);
+    assert_eq!(table(&made, "deferred-revenue").rows[0][3], Cell::Money { amount: 1_999, digits: 2 });
+    let mut book: Xlsx<_> = Xlsx::new(Cursor::new(xlsx(&made).unwrap())).unwrap();
+    let sheet = book.worksheet_range("Cross-foot").unwrap();
+    let checks: Vec<_> = sheet.rows().skip(1).map(|row| (row[0].to_string(), row[4].to_string())).collect();
+    assert!(checks.iter().filter(|(what, _)| what.contains("Closing")).count() >= 2, "{checks:?}");
+    assert!(checks.iter().all(|(_, result)| result == "OK"), "{checks:?}");
 }
 
 #[test]
