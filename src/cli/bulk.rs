@@ -15,7 +15,7 @@ use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Encoding, Form, Format, LineReply, ReplyJson, Summary};
 use crate::database::Database;
-use crate::ledger::{Poster, Reply};
+use crate::ledger::{Poster, Refusal, Reply};
 use crate::plain;
 
 /// Posts a file: NDJSON lines, or CSV with a header. Exit status 3 if a line was rejected.
@@ -144,7 +144,7 @@ impl Post {
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let input = self.lines.open("posting")?;
         let began = Instant::now();
-        let Answered { summary, outcome } = post_lines(input, program, |_| {}).await?;
+        let Answered { summary, outcome } = post_lines(input, program, |_| None).await?;
         if !program.json {
             say(post_summary(&summary, began.elapsed().as_secs_f64()))?;
         }
@@ -158,11 +158,11 @@ pub(super) struct Answered {
     pub outcome: Outcome,
 }
 
-/// Posts every line, and prints each reply as JSON, or the rejected lines. `each` sees every reply.
+/// Posts every line, and prints each reply as JSON, or the rejected lines. `each` sees every reply, and may refuse one that replays.
 pub(super) async fn post_lines(
     input: Input,
     program: &Program,
-    mut each: impl FnMut(&Reply),
+    mut each: impl FnMut(&LineReply) -> Option<Refusal>,
 ) -> anyhow::Result<Answered> {
     let Input { reader, form, stdin, bar } = input;
     let stop = stop_on_signal()?;
@@ -170,15 +170,20 @@ pub(super) async fn post_lines(
         .with_ledger(async |database: &Database| {
             let poster = Poster::start(database, &program.rules, Poster::lanes());
             let mut replies = Replies::new(stdin);
+            let mut refused = Vec::new();
             let posted = bulk::post(reader, form, &poster, program.clock, &stop, |answered| {
-                ready(answered.iter().try_for_each(|reply| {
-                    each(&reply.reply);
-                    replies.write(|out| write_reply(out, reply, program.json))
+                ready(answered.into_iter().try_for_each(|mut reply| {
+                    if let Some(refusal) = each(&reply) {
+                        refused.push(refusal.code());
+                        reply.reply = Reply::Rejected(refusal);
+                    }
+                    replies.write(|out| write_reply(out, &reply, program.json))
                 }))
             })
             .await;
             bar.finish_and_clear();
             poster.close().await;
+            let posted = posted.map(|summary| without_refused(summary, &refused));
             Ok((posted, replies.finish()))
         })
         .await?;
@@ -196,6 +201,15 @@ pub(super) async fn post_lines(
     written.context("the replies cannot be written")?;
     let outcome = outcome(summary.stopped, summary.last_line, &summary.rejected);
     Ok(Answered { summary, outcome })
+}
+
+/// Counts replays that were refused as rejected lines.
+fn without_refused(mut summary: Summary, refused: &[&'static str]) -> Summary {
+    for code in refused {
+        summary.replayed = summary.replayed.saturating_sub(1);
+        *summary.rejected.entry(code).or_default() += 1;
+    }
+    summary
 }
 
 fn write_reply(mut out: &mut dyn Write, reply: &LineReply, as_json: bool) -> io::Result<()> {

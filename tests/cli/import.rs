@@ -10,7 +10,7 @@ const ONE: &str = "11111111-1111-4111-8111-111111111111";
 const TWO: &str = "22222222-2222-4222-8222-222222222222";
 const THREE: &str = "33333333-3333-4333-8333-333333333333";
 
-/// As Excel saves it: semicolons, CRLF and a byte order mark. Lines 5 to 10 are wrong.
+/// As Excel saves it: semicolons, CRLF and a byte order mark. Lines 5 to 12 are wrong.
 fn spreadsheet() -> String {
     let lines = [
         "User;Points;Source;ID;Opened_at;Expires_at;Paid;Currency;Description".to_owned(),
@@ -23,11 +23,13 @@ fn spreadsheet() -> String {
         format!("{THREE};10;gift;1;2026-01-06T00:00:00Z;2026-02-06T00:00:00Z;;;"),
         format!("{THREE};10;gift;;2026-01-06T00:00:00Z;;;;"),
         format!("{THREE};-10;gift;;2026-01-06T00:00:00Z;;;;"),
+        format!("{ONE};50;gift;8;2026-01-06T00:00:00Z;2999-01-01T00:00:00Z;;;"),
+        format!("{TWO};-70;;;2026-02-01T00:00:00Z;;;;"),
     ];
     format!("\u{feff}{}\r\n", lines.join("\r\n"))
 }
 
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 11] = [
     "replayed",
     "replayed",
     "posted",
@@ -38,6 +40,8 @@ const OUTCOMES: [&str; 9] = [
     "malformed: id is missing: give each batch of the account one of its own, or importing the file again would bring its \
      points twice",
     "malformed: source does not belong to a debt, which is points below zero: leave it empty",
+    "malformed: line 3 is the same: give each batch of an account an id of its own and each account one debt, or leave the line out",
+    "malformed: line 4 is the same: give each batch of an account an id of its own and each account one debt, or leave the line out",
 ];
 
 fn outcome(reply: &Value) -> String {
@@ -61,9 +65,18 @@ fn a_spreadsheet_is_imported_again_after_it_was_interrupted() {
         assert_eq!((&reply["status"], &reply["type"]), (&"posted".into(), &"opening".into()));
     }
     first.signal(Signal::SIGINT);
-    first.finish().expect(1);
+    let broken = first.finish().expect(1);
+    let points = [
+        json!({"source": "gift", "lines": 1, "points": 50, "paid": null, "currency": null}),
+        json!({"source": "wxpay", "lines": 1, "points": 300, "paid": 1999, "currency": "CNY"}),
+    ];
+    let totals = |finished: bool, accounts: u64, debts: [i64; 2]| json!({"finished": finished, "accounts": accounts, "points": points, "debts": {"lines": debts[0], "points": debts[1]}});
+    let last = |stderr: &str| serde_json::from_str::<Value>(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(last(&broken.stderr), totals(false, 1, [0, 0]));
 
-    let replies = call(&url, &["import", &file, "--json"]).expect(3).jsons();
+    let whole = call(&url, &["import", &file, "--json"]).expect(3);
+    assert_eq!(last(&whole.stderr), totals(true, 2, [1, 70]));
+    let replies = whole.jsons();
     assert_eq!(replies.iter().map(outcome).collect::<Vec<_>>(), OUTCOMES);
     assert_eq!(
         (&replies[0]["batch"], &replies[0]["paid"], &replies[0]["description"], &replies[0]["at"]),
