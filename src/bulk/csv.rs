@@ -394,7 +394,9 @@ fn user(value: Option<&str>) -> Result<Uuid, String> {
 
 fn integer(name: &str, value: Option<&str>) -> Result<Option<i64>, String> {
     let parse = |value: &str| {
-        value.parse::<i64>().map_err(|_| format!("{name}: `{}` is not a whole number", shorten(value.to_owned())))
+        let remedy = if name == "paid" { "; write minor units, such as 1999 for 19.99" } else { "" };
+        let value = value.parse::<i64>().map_err(|_| shorten(value.to_owned()));
+        value.map_err(|value| format!("{name}: `{value}` is not a whole number{remedy}"))
     };
     value.map(parse).transpose()
 }
