@@ -83,9 +83,11 @@ impl Period {
 pub(super) fn print(document: &Document, format: Format, program: &Program) -> anyhow::Result<()> {
     let templates = program.config.reports.templates.as_deref();
     let bytes = match format {
-        Format::Text => return program.answer(document, || reports::text(document, templates).trim_end().to_owned()),
+        Format::Text => {
+            return program.answer(document, || reports::text(&in_full(document), templates).trim_end().to_owned());
+        }
         Format::Json => return output::json(document),
-        Format::Html => reports::page(document, templates).into_bytes(),
+        Format::Html => reports::page(&in_full(document), templates).into_bytes(),
         Format::Xlsx => render::xlsx(document)?,
         Format::Csv => {
             let tables = document.sections.iter().filter_map(|section| match section {
@@ -102,4 +104,15 @@ pub(super) fn print(document: &Document, format: Format, program: &Program) -> a
     let mut out = std::io::stdout().lock();
     out.write_all(&bytes)?;
     Ok(out.flush()?)
+}
+
+/// The same with all rows of its tables: no folder or attachment has the others.
+fn in_full(document: &Document) -> Document {
+    let mut document = document.clone();
+    for section in &mut document.sections {
+        if let Section::Table(table) = section {
+            table.rows_in_body = usize::MAX;
+        }
+    }
+    document
 }

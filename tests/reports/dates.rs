@@ -146,6 +146,12 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     let headline = "October 2026: 50 issued, 30 used, 0 expired; closing net balance 110 points";
     assert_eq!((made.headline.as_str(), &answer["closing"]), (headline, &json!(110)));
     assert!(made.title.starts_with("Month end, October 2026, prepared on "), "{}", made.title);
+    let summary: Vec<i64> = made
+        .facts
+        .iter()
+        .filter_map(|fact| if let Cell::Number(points) = fact.value { Some(points) } else { None })
+        .collect();
+    assert_eq!(summary, [100, 50, 10, -30, -20, 110], "it adds up");
     // Opening, issued, refunded, applied, used, voided, expired, corrections, closing.
     let expected = [
         ["Gift", "100", "0", "10", "0", "-30", "0", "0", "0", "80"],
@@ -324,7 +330,7 @@ fn a_closed_month_keeps_its_report_and_later_postings_for_it_are_listed() {
     assert_ne!(texts(table(&now, "breakage")), texts(table(&kept, "breakage")));
     let again: Document = serde_json::from_str(&show("2026-10", 0).stdout).unwrap();
     assert_eq!(again, kept);
-    assert!(call(&["period", "show", "2026-10"]).expect(0).stdout.starts_with("Month end, as of "));
+    assert!(call(&["period", "show", "2026-10"]).expect(0).stdout.starts_with("Month end, October 2026, "));
     assert!(show("2026-11", 2).stderr.contains("2026-11 is not closed"));
 
     // Months are reopened from the last one on, as they are closed from the first one on.

@@ -150,13 +150,22 @@ fn summary(facts: &Facts, totals: &Booked, messages: Messages) -> Vec<Fact> {
     let last = last.map_or_else(|| messages.label("none"), |month| messages.month(*month));
     let mut summary = vec![fact("period-first-day", period.from.into()), fact("period-last-day", period.to.into())];
     if !facts.has_no_figures() {
-        summary.extend([
-            fact("opening", totals.opening.into()),
-            fact("issued", totals.moved.recharged.into()),
-            fact("used", totals.moved.consumed.into()),
-            fact("expired", totals.moved.expired.into()),
-            fact("period-closing", totals.closing.into()),
-        ]);
+        let moved = &totals.moved;
+        // Signed as in the tables, so that they add up to the closing.
+        let lines = [
+            ("brought-in", moved.opened),
+            ("issued", moved.recharged),
+            ("refunded", moved.refunded),
+            ("used", moved.consumed.saturating_neg()),
+            ("voided", moved.voided.saturating_neg()),
+            ("expired", moved.expired.saturating_neg()),
+            ("restored", moved.restored),
+            ("corrections", moved.adjusted),
+        ];
+        summary.push(fact("opening", totals.opening.into()));
+        summary
+            .extend(lines.into_iter().filter(|(_, points)| *points != 0).map(|(key, points)| fact(key, points.into())));
+        summary.push(fact("period-closing", totals.closing.into()));
     }
     summary.push(fact("last-closed-month", last.into()));
     summary
