@@ -64,8 +64,11 @@ fn a_spreadsheet_is_imported_again_after_it_was_interrupted() {
         let reply: Value = serde_json::from_str(&first.next_line().unwrap()).unwrap();
         assert_eq!((&reply["status"], &reply["type"]), (&"posted".into(), &"opening".into()));
     }
+    // The input stays open: its end would be a whole file's.
+    let stdin = first.stdin.take();
     first.signal(Signal::SIGINT);
     let broken = first.finish().expect(1);
+    drop(stdin);
     let points = [
         json!({"source": "gift", "lines": 1, "points": 50, "paid": null, "currency": null}),
         json!({"source": "wxpay", "lines": 1, "points": 300, "paid": 1999, "currency": "CNY"}),
