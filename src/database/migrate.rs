@@ -36,6 +36,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "mail", sql: include_str!("../../sql/schema/0007_mail.sql") },
     Migration { version: 8, name: "application", sql: include_str!("../../sql/schema/0008_application.sql") },
     Migration { version: 9, name: "access", sql: include_str!("../../sql/schema/0009_access.sql") },
+    Migration { version: 10, name: "adoption", sql: include_str!("../../sql/schema/0010_adoption.sql") },
 ];
 
 /// A migration that was just applied.

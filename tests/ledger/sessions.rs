@@ -155,7 +155,7 @@ async fn a_database_of_an_older_version_is_migrated_on_request_only() {
     admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 9").await.unwrap();
     let database = test.database().await;
     let error = database.prepare().await.expect_err("the schema is older");
-    assert!(error.to_string().contains("it lacks 0009_access; run pointsd db migrate"), "{error}");
+    assert!(error.to_string().contains("it lacks 0010_adoption; run pointsd db migrate"), "{error}");
     assert!(error.is_transient(), "a daemon waits for the operator");
     // An empty database belongs to no older version.
     admin.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();

@@ -1,0 +1,99 @@
+-- What was taken over from the tables of another service: a copy of them as one snapshot showed them, what the ledger is to open with,
+-- and the keys of what was posted there.
+--
+-- Copies hold what the other service wrote, right or wrong, so their columns have no constraints: null stands for a value that cannot
+-- be read as what it should be. Only a plan writes the copies, and nothing writes to them once it is applied.
+
+-- The plan; one row at most.
+CREATE TABLE pointsd.adoption (
+    only_one      boolean     NOT NULL DEFAULT true PRIMARY KEY CHECK (only_one),
+    plan          uuid        NOT NULL, -- names it in the file of the plan
+    read_at       timestamptz NOT NULL, -- instant of the snapshot, by the clock of the other service's database
+    planned_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    read_from     text        NOT NULL, -- without password
+    settings      jsonb       NOT NULL, -- mapping and decisions
+    totals        jsonb       NOT NULL, -- control totals, before and after
+    state         text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied')),
+    applied_to    uuid,                 -- applying: the account up to which the openings are posted
+    applied_at    timestamptz,
+    -- The transaction of the other service up to which all are known; later ones are followed.
+    followed_to   bigint,
+    CHECK ((applied_at IS NOT NULL) = (state = 'applied'))
+);
+
+-- Accounts there. The lifetime totals stay beside those of the ledger, because entries make up the latter.
+CREATE TABLE pointsd.adopted_accounts (
+    user_id         uuid,
+    balance         bigint,
+    total_recharged bigint,
+    total_consumed  bigint,
+    total_expired   bigint,
+    opened_at       timestamptz,
+    old_user        text -- what the other service calls the user; null where that is the UUID
+);
+CREATE INDEX adopted_accounts_by_user ON pointsd.adopted_accounts (user_id);
+
+-- Batches there.
+CREATE TABLE pointsd.adopted_batches (
+    user_id    uuid,
+    amount     bigint,
+    remaining  bigint,
+    opened_at  timestamptz,
+    expires_at timestamptz,
+    paid       bigint, -- for the whole batch, in minor units
+    id         text,
+    source     text,
+    currency   text
+);
+CREATE INDEX adopted_batches_by_user ON pointsd.adopted_batches (user_id);
+
+-- The history there.
+CREATE TABLE pointsd.adopted_transactions (
+    user_id        uuid,
+    id             bigint,
+    amount         bigint, -- the type tells the direction
+    balance_before bigint,
+    balance_after  bigint,
+    at             timestamptz,
+    type           text, -- recharge, consume or expire; another one as the other service calls it
+    source_type    text,
+    source_id      text,
+    duration       numeric,
+    description    text
+);
+CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
+CREATE INDEX adopted_transactions_by_user ON pointsd.adopted_transactions (user_id, id);
+
+-- The keys of the recharges and consumes there, each with the first transaction that has it. They are written when the plan is applied,
+-- before the first opening: a task that is sent again from then on replays.
+CREATE TABLE pointsd.adopted_keys (
+    key         uuid     NOT NULL, -- pointsd.key_id of user and default key
+    transaction bigint   NOT NULL,
+    bucket      smallint NOT NULL DEFAULT 0, -- the account's
+    CONSTRAINT adopted_keys_pkey PRIMARY KEY (bucket, key)
+);
+
+-- What the plan found of each account.
+CREATE TABLE pointsd.adopted_positions (
+    user_id       uuid        NOT NULL PRIMARY KEY,
+    balance       bigint      NOT NULL, -- there
+    batch_points  bigint      NOT NULL, -- what remains in its batches that can be used
+    expired       bigint      NOT NULL, -- of these, in batches that were due when they were read
+    charged_twice bigint      NOT NULL, -- of its debts, by the expiry of points that had paid them
+    owing_since   timestamptz,          -- when its debt began, where the history tells it
+    is_orphan     boolean     NOT NULL  -- batches without an account
+);
+
+-- What each account is to open with, in the order of posting.
+CREATE TABLE pointsd.adopted_openings (
+    user_id    uuid        NOT NULL,
+    nth        integer     NOT NULL, -- 1, 2, 3 … within the account
+    points     bigint      NOT NULL, -- below zero: a debt
+    opened_at  timestamptz NOT NULL,
+    expires_at timestamptz,          -- of points
+    paid       bigint,               -- the part of the price that is not released yet
+    source     text,
+    id         text,                 -- names the batch; null: points that forgive a part of a debt
+    currency   text,
+    CONSTRAINT adopted_openings_pkey PRIMARY KEY (user_id, nth)
+);
