@@ -83,6 +83,9 @@ pub mod yaml;
 pub mod access;
 #[cfg(feature = "service")]
 #[doc(hidden)]
+pub mod adopt;
+#[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod books;
 #[cfg(feature = "service")]
 #[doc(hidden)]

@@ -13,6 +13,7 @@
 mod program;
 mod support;
 
+mod adopt;
 mod chaos;
 mod cli;
 mod daemon;

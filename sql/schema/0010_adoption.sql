@@ -2,7 +2,7 @@
 -- and the keys of what was posted there.
 --
 -- Copies hold what the other service wrote, right or wrong, so their columns have no constraints: null stands for a value that cannot
--- be read as what it should be. Only a plan writes the copies, and nothing writes to them once it is applied.
+-- be read as what it should be. Only a plan writes the copies, and makes their indexes; nothing writes to them once it is applied.
 
 -- The plan; one row at most.
 CREATE TABLE pointsd.adoption (
@@ -16,8 +16,7 @@ CREATE TABLE pointsd.adoption (
     state         text        NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'applying', 'applied')),
     applied_to    uuid,                 -- applying: the account up to which the openings are posted
     applied_at    timestamptz,
-    -- The transaction of the other service up to which all are known; later ones are followed.
-    followed_to   bigint,
+    followed_to   bigint,               -- the transaction there up to which all are known; null before any was followed
     CHECK ((applied_at IS NOT NULL) = (state = 'applied'))
 );
 
@@ -31,7 +30,6 @@ CREATE TABLE pointsd.adopted_accounts (
     opened_at       timestamptz,
     old_user        text -- what the other service calls the user; null where that is the UUID
 );
-CREATE INDEX adopted_accounts_by_user ON pointsd.adopted_accounts (user_id);
 
 -- Batches there.
 CREATE TABLE pointsd.adopted_batches (
@@ -45,7 +43,6 @@ CREATE TABLE pointsd.adopted_batches (
     source     text,
     currency   text
 );
-CREATE INDEX adopted_batches_by_user ON pointsd.adopted_batches (user_id);
 
 -- The history there.
 CREATE TABLE pointsd.adopted_transactions (
@@ -61,8 +58,6 @@ CREATE TABLE pointsd.adopted_transactions (
     duration       numeric,
     description    text
 );
-CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
-CREATE INDEX adopted_transactions_by_user ON pointsd.adopted_transactions (user_id, id);
 
 -- The keys of the recharges and consumes there, each with the first transaction that has it. They are written when the plan is applied,
 -- before the first opening: a task that is sent again from then on replays.
@@ -75,25 +70,34 @@ CREATE TABLE pointsd.adopted_keys (
 
 -- What the plan found of each account.
 CREATE TABLE pointsd.adopted_positions (
-    user_id       uuid        NOT NULL PRIMARY KEY,
-    balance       bigint      NOT NULL, -- there
-    batch_points  bigint      NOT NULL, -- what remains in its batches that can be used
-    expired       bigint      NOT NULL, -- of these, in batches that were due when they were read
-    charged_twice bigint      NOT NULL, -- of its debts, by the expiry of points that had paid them
-    owing_since   timestamptz,          -- when its debt began, where the history tells it
-    is_orphan     boolean     NOT NULL  -- batches without an account
+    user_id         uuid        NOT NULL PRIMARY KEY,
+    balance         bigint      NOT NULL, -- there; 0 where there is no account
+    batch_points    bigint      NOT NULL, -- what remains in its batches
+    expired         bigint      NOT NULL, -- of these, in batches that were due when they were read
+    charged_twice   bigint      NOT NULL, -- of its debts, by the expiry of points that had paid them
+    posted_twice    bigint      NOT NULL, -- recharges and consumes under a key that an earlier one has …
+    posted_twice_by bigint      NOT NULL, -- … and their points
+    breaks          bigint      NOT NULL, -- transactions that do not begin where the one before ended, or do not add up …
+    breaks_by       bigint      NOT NULL, -- … and by how many points
+    ends_at         bigint,               -- the balance after the last transaction
+    recharged       bigint      NOT NULL, -- by the transactions
+    consumed        bigint      NOT NULL,
+    expired_before  bigint      NOT NULL,
+    owing_since     timestamptz,          -- when the balance fell below zero for the last time
+    is_account      boolean     NOT NULL  -- false: batches or transactions without an account
 );
 
 -- What each account is to open with, in the order of posting.
 CREATE TABLE pointsd.adopted_openings (
-    user_id    uuid        NOT NULL,
-    nth        integer     NOT NULL, -- 1, 2, 3 … within the account
-    points     bigint      NOT NULL, -- below zero: a debt
-    opened_at  timestamptz NOT NULL,
-    expires_at timestamptz,          -- of points
-    paid       bigint,               -- the part of the price that is not released yet
-    source     text,
-    id         text,                 -- names the batch; null: points that forgive a part of a debt
-    currency   text,
+    user_id     uuid        NOT NULL,
+    nth         integer     NOT NULL, -- 1, 2, 3 … within the account
+    points      bigint      NOT NULL, -- below zero: a debt
+    opened_at   timestamptz NOT NULL,
+    expires_at  timestamptz,          -- of points; null: as the source says
+    paid        bigint,               -- the part of the price that is not released yet
+    is_forgiven boolean     NOT NULL, -- a recharge that gives back what was charged twice
+    source      text,
+    id          text,                 -- names the batch
+    currency    text,
     CONSTRAINT adopted_openings_pkey PRIMARY KEY (user_id, nth)
 );

@@ -1,6 +1,7 @@
 //! The command line: its commands, their arguments, and the exit status.
 
 mod account;
+mod adopt;
 mod arrears;
 mod bulk;
 mod demo;
@@ -101,6 +102,8 @@ enum Command {
     Price(price::Price),
     Post(bulk::Post),
     Import(import::Import),
+    #[command(subcommand)]
+    Adopt(adopt::Adopt),
     Enqueue(requests::Enqueue),
     Requests(requests::Requests),
     Export(export::Export),
@@ -287,6 +290,7 @@ async fn execute(args: Args) -> anyhow::Result<Outcome> {
         Command::Price(command) => command.run(&program),
         Command::Post(command) => command.run(&program).await,
         Command::Import(command) => command.run(&program).await,
+        Command::Adopt(command) => command.run(&program).await,
         Command::Enqueue(command) => command.run(&program).await,
         Command::Requests(command) => command.run(&program).await,
         Command::Export(command) => command.run(&program).await,

@@ -416,6 +416,7 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
         ("reconciliation", "reconciliation to"),
         ("arrears", "arrears to"),
         ("month_end", "month_end to"),
+        ("adoption", "adoption to"),
     ] {
         let to: Vec<String> = mail.to.get(report).into_iter().flatten().map(ToString::to_string).collect();
         facts.push((label, if to.is_empty() { "no recipient".to_owned() } else { to.join(", ") }));

@@ -144,6 +144,7 @@ struct FileMailTo {
     /// None: the recipients of reconciliation.
     #[serde(deserialize_with = "addresses_if_any")]
     month_end: Option<Vec<Mailbox>>,
+    adoption: Option<Vec<Mailbox>>,
 }
 
 #[derive(Deserialize)]
@@ -183,9 +184,16 @@ pub(super) fn mail_settings(
         },
         FileMailMode::Smtp => MailWay::Smtp { from: from("smtp")?, smtp: smtp(file.smtp, password, lines)? },
     };
-    let FileMailTo { expiry, reconciliation, arrears, month_end } = file.to;
+    let FileMailTo { expiry, reconciliation, arrears, month_end, adoption } = file.to;
     let month_end = month_end.unwrap_or_else(|| reconciliation.clone());
-    let to = [("expiry", expiry), ("reconciliation", reconciliation), ("arrears", arrears), ("month_end", month_end)];
+    let adoption = adoption.unwrap_or_else(|| reconciliation.clone());
+    let to = [
+        ("expiry", expiry),
+        ("reconciliation", reconciliation),
+        ("arrears", arrears),
+        ("month_end", month_end),
+        ("adoption", adoption),
+    ];
     for (report, recipients) in &to {
         let twice = recipients
             .iter()

@@ -5,8 +5,10 @@
 //! - [`store_document`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
 //! - [`statement`] is the statement of a customer, which is not kept.
+//! - [`adoption`] is the plan to take over another service's accounts.
 //! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
+pub mod adoption;
 pub mod arrears;
 mod bridges;
 mod calendar;

@@ -183,7 +183,7 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
             "reports": { "full_proof_on": "sunday", "templates": null, "missing_after_hours": 6,
                 "arrears": { "attention_points": 10_000, "attention_growth_percent": 25 } },
             "mail": {
-                "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [], "month_end": [] },
+                "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [], "month_end": [], "adoption": [] },
                 "retry_seconds": 60, "give_up_hours": 96, "attachments_megabytes": 10,
             },
             "warnings": [],

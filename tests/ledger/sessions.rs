@@ -152,7 +152,7 @@ async fn a_held_lock_stops_nothing_but_a_migration_and_that_with_a_word() {
 async fn a_database_of_an_older_version_is_migrated_on_request_only() {
     let test = TestDatabase::new().await;
     let admin = test.client().await;
-    admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 9").await.unwrap();
+    admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 10").await.unwrap();
     let database = test.database().await;
     let error = database.prepare().await.expect_err("the schema is older");
     assert!(error.to_string().contains("it lacks 0010_adoption; run pointsd db migrate"), "{error}");

@@ -1,0 +1,36 @@
+-- What is wrong there, by class: how many accounts, rows and points, and for each class the five accounts with the most points.
+-- Rows that cannot be used at all have no position; they are counted by unusable_list.
+WITH faults AS (
+    SELECT f.class, p.user_id, a.old_user, f.rows, f.points
+    FROM pointsd.adopted_positions AS p
+    LEFT JOIN pointsd.adopted_accounts AS a ON a.user_id = p.user_id AND p.is_account
+    CROSS JOIN LATERAL (VALUES
+        ('balance_above_batches', p.is_account AND p.balance > p.batch_points AND p.balance > 0, 1::bigint, p.balance - p.batch_points),
+        ('batches_above_balance', p.is_account AND p.balance >= 0 AND p.batch_points > p.balance, 1, p.batch_points - p.balance),
+        ('points_beside_debt', p.is_account AND p.balance < 0 AND p.batch_points > 0, 1, p.batch_points),
+        ('debt_charged_twice', p.is_account AND p.charged_twice > 0, 1, p.charged_twice),
+        ('points_expired', p.expired > 0, 1, p.expired),
+        ('posted_twice', p.posted_twice > 0, p.posted_twice, p.posted_twice_by),
+        ('history_broken', p.breaks > 0, p.breaks, p.breaks_by),
+        ('balance_changed_by_hand', p.is_account AND p.ends_at <> p.balance, 1, abs(p.balance::numeric - p.ends_at)),
+        ('totals_differ', p.is_account AND (a.total_recharged <> p.recharged OR a.total_consumed <> p.consumed
+            OR a.total_expired <> p.expired_before), 1,
+            greatest(abs(a.total_recharged::numeric - p.recharged), abs(a.total_consumed::numeric - p.consumed),
+                     abs(a.total_expired::numeric - p.expired_before))),
+        ('debt_without_date', p.balance < 0 AND p.owing_since IS NULL, 1, -p.balance),
+        ('batches_without_account', NOT p.is_account AND p.batch_points > 0, 1, p.batch_points),
+        ('history_without_account', NOT p.is_account AND p.batch_points = 0, 1, 0)
+    ) AS f (class, holds, rows, points)
+    WHERE f.holds AND (f.class <> 'totals_differ' OR $1)
+), ranked AS (
+    SELECT class, user_id, old_user, rows, points, row_number() OVER most AS place,
+           count(*) OVER class AS accounts, sum(rows) OVER class AS all_rows, sum(points) OVER class AS all_points
+    FROM faults
+    WINDOW class AS (PARTITION BY class), most AS (PARTITION BY class ORDER BY points DESC, user_id)
+)
+SELECT class, accounts, all_rows::bigint, least(all_points, 9000000000000000000)::bigint AS all_points,
+       array_agg(user_id ORDER BY place) AS users, array_agg(coalesce(old_user, user_id::text) ORDER BY place) AS old_users,
+       array_agg(least(points, 9000000000000000000)::bigint ORDER BY place) AS points
+FROM ranked
+WHERE place <= 5
+GROUP BY class, accounts, all_rows, all_points
