@@ -380,6 +380,7 @@ statement-never = never
 statement-left = Points left
 statement-holds = Reserved points
 statement-holds-note = As of now. Points that are reserved are still in the balance.
+statement-holds-first = { " " }At most { $shown } are listed, the next to end first; `pointsd holds` lists all of an account.
 statement-holds-past = Reservations of a past time are not kept, so they are not listed here.
 statement-paid = Paid
 statement-since = Since

@@ -346,6 +346,7 @@ statement-never = 永不过期
 statement-left = 剩余积分
 statement-holds = 预留积分
 statement-holds-note = 截至当前。预留的积分仍计入余额。
+statement-holds-first = 最多列示 { $shown } 项，按到期先后排列；`pointsd holds` 可列出该账户的全部预留。
 statement-holds-past = 过去时点的预留记录不予保存，故此处不列示。
 statement-paid = 支付金额
 statement-since = 预留时间

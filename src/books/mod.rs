@@ -28,7 +28,7 @@ pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};
 pub use period::{
     Breakage, LatePostings, NotBooked, Period, SingleEntry, for_each_single, has_entries_before, load_breakage,
-    load_late_postings, load_not_booked, month_end,
+    load_late_entries, load_late_postings, load_not_booked, month_end,
 };
 pub use periods::{
     ChangedTotal, KeptTotals, NewPeriodEvent, PeriodEvent, load_changed_months, load_closed_months, load_kept_report,

@@ -153,7 +153,7 @@ impl Breakage {
     }
 }
 
-/// A correction, a refund or a void.
+/// An entry of a list: a correction, a refund or a void, or an entry that was recorded late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the columns of pointsd.entries
 pub struct SingleEntry {
@@ -183,6 +183,16 @@ pub async fn load_late_postings(client: &Client, zone: Zone, period: &Period) ->
         Ok(LatePostings { month, kind, entries: row.try_get("entries")?, points: row.try_get("points")? })
     };
     rows.iter().map(late).collect()
+}
+
+/// Loads these entries one by one, `most` of them: postings before expirations.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_late_entries(client: &Client, period: &Period, most: i64) -> Result<Vec<SingleEntry>, Error> {
+    let sql = include_str!("../../sql/books/period_late_entries.sql");
+    let rows = client.query(sql, &[&period.begin, &period.end, &most]).await?;
+    rows.iter().map(single_from).collect()
 }
 
 /// Loads what was due by the end of a period and expired later, or not yet.

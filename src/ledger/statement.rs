@@ -25,8 +25,8 @@ const ACCOUNTS_AT_ONCE: i64 = 500;
 /// … and the entries that end such a group, so that memory is bounded.
 const ENTRIES_AT_ONCE: i64 = 20_000;
 
-/// Holds that end the reading of an account's holds.
-const MOST_HOLDS: u32 = 1_000;
+/// The most holds that a statement lists.
+pub const MOST_HOLDS: u32 = 1_000;
 
 /// A span of recording of which the history is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub struct Statement {
     pub batches: Vec<OpenBatch>,
     /// Points of these batches whose end had come, but which were not yet recorded as expired.
     pub overdue: i64,
-    /// The holds that reserve points at the end. None if the span is over: a hold that was released leaves no trace of when.
+    /// The first 1,000 holds that reserve points at the end, the next to end first. None if the span is over: a hold that was released leaves no trace of when.
     pub holds: Option<Vec<Hold>>,
 }
 
@@ -266,6 +266,7 @@ impl Statements<'_> {
             holds.extend(page.items.into_iter().filter(|hold| hold.stands_at(self.span.before)));
             cursor = page.next.filter(|_| holds.len() < MOST_HOLDS as usize);
             if cursor.is_none() {
+                holds.truncate(MOST_HOLDS as usize);
                 return Ok(holds);
             }
         }

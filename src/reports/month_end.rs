@@ -14,8 +14,8 @@ use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
 use crate::books::{
     Breakage, ChangedTotal, LatePostings, NotBooked, Period, PeriodEvent, SingleEntry, for_each_single,
-    has_entries_before, load_breakage, load_changed_months, load_closed_months, load_late_postings, load_not_booked,
-    month_end,
+    has_entries_before, load_breakage, load_changed_months, load_closed_months, load_late_entries, load_late_postings,
+    load_not_booked, month_end,
 };
 use crate::document::{Document, Table};
 use crate::messages::Messages;
@@ -24,7 +24,7 @@ use crate::time::Zone;
 /// The report's name: that of its job.
 pub const REPORT: &str = "month_end";
 
-/// The most single entries that a document holds. A file has the rest.
+/// The most entries of a list that a document holds.
 const MOST_SINGLE: usize = 1_000;
 
 /// The file with all single entries, if a document cannot hold them.
@@ -64,6 +64,8 @@ pub struct Facts {
 #[derive(Default)]
 struct Parts {
     late: Vec<LatePostings>,
+    /// The first of these entries.
+    late_entries: Vec<SingleEntry>,
     not_booked: Vec<NotBooked>,
     single: Option<Table>,
     breakage: Vec<Breakage>,
@@ -72,8 +74,14 @@ struct Parts {
 impl Parts {
     async fn load(snapshot: &Transaction<'_>, period: &Period, scope: &Scope<'_>) -> Result<Parts, Error> {
         let (client, zone) = (snapshot.client(), scope.config.time_zone);
+        let late = load_late_postings(client, zone, period).await?;
+        let late_entries = match late.is_empty() {
+            true => Vec::new(),
+            false => load_late_entries(client, period, MOST_SINGLE as i64).await?,
+        };
         Ok(Parts {
-            late: load_late_postings(client, zone, period).await?,
+            late,
+            late_entries,
             not_booked: load_not_booked(client, period).await?,
             single: Some(single_entries(snapshot, period, scope).await?),
             breakage: load_breakage(client, zone, period).await?,

@@ -9,7 +9,7 @@ use super::files;
 use crate::config::Config;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::language::Language;
-use crate::ledger::{Entry, EntryType, ExportedEntry, Hold, Money, NEVER, OpenBatch, Statement};
+use crate::ledger::{Entry, EntryType, ExportedEntry, Hold, MOST_HOLDS, Money, NEVER, OpenBatch, Statement};
 use crate::messages::{Messages, args};
 use crate::numbers::grouped_decimal;
 use crate::render;
@@ -311,8 +311,12 @@ impl Words<'_> {
 
     fn holds(&self, holds: &[Hold]) -> Table {
         let messages = self.messages;
+        let mut note = messages.label("statement-holds-note");
+        if holds.len() >= MOST_HOLDS as usize {
+            note.push_str(&messages.text("statement-holds-first", args![shown = holds.len() as u64]));
+        }
         TableBuilder::new(messages, "holds", messages.label("statement-holds"))
-            .note(messages.label("statement-holds-note"))
+            .note(note)
             .column("statement-for", Kind::Text, move |hold: &Hold| {
                 format!("{} · {}", self.source(&hold.source_type), hold.source_id)
             })

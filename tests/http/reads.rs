@@ -350,4 +350,14 @@ fn a_statement_that_is_cut_says_so_and_adds_up() {
     );
     assert!(last[0].contains("Closing balance") && last[0].contains(",,10002"), "{last:?}");
     assert_eq!(told.lines().count(), 1 + 1 + 10_000 + 2);
+
+    let hold = |id: u32| json!({ "op": "hold", "user": user(9), "points": 1, "source_type": "tts", "source_id": id.to_string(), "until": "2099-01-01T00:00:00Z" });
+    let holds = |ids: std::ops::Range<u32>| ids.map(|id| format!("{}\n", hold(id))).collect::<String>();
+    let path = format!("/v1/accounts/{}/statement", user(9));
+    let remark = "At most 1,000 are listed, the next to end first";
+    assert_eq!(site.post("application/x-ndjson", holds(0..999)).status, 200);
+    assert!(!site.get(&format!("{path}?form=text")).body.contains(remark));
+    assert_eq!(site.post("application/x-ndjson", holds(999..1_002)).status, 200);
+    assert!(site.get(&format!("{path}?form=text")).body.replace('\n', " ").contains(remark));
+    assert_eq!(get(&site, &path)["holds"].as_array().unwrap().len(), 1_000);
 }

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use super::{Facts, REPORT};
+use super::{Facts, Parts, REPORT};
 use crate::books::{Booked, Breakage, ChangedTotal, LatePostings, NotBooked, Period, SingleEntry};
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::ledger::Currency;
@@ -69,6 +69,9 @@ fn figures(facts: &Facts, totals: &Booked, name: &str, scope: &Scope<'_>) -> Vec
         sections.push(Section::Text { title: heading, paragraphs: vec![messages.label("period-nothing")] });
     }
     sections.push(Section::Table(late(facts, messages)));
+    if !facts.parts.late_entries.is_empty() {
+        sections.push(Section::Table(late_entries(facts, scope, messages)));
+    }
     sections.push(Section::Table(not_booked(facts, scope, messages)));
     sections.extend(facts.parts.single.clone().map(Section::Table));
     sections.push(Section::Table(breakage(facts, scope, messages)));
@@ -243,6 +246,26 @@ fn late(facts: &Facts, messages: Messages) -> Table {
         .build()
 }
 
+/// The entries that were recorded late, one by one.
+fn late_entries(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
+    let Parts { late, late_entries, .. } = &facts.parts;
+    let (shown, all) = (late_entries.len(), late.iter().map(|late| late.entries.unsigned_abs()).sum::<u64>());
+    let Period { begin, end, .. } = facts.period;
+    let note = match all > shown as u64 {
+        true => {
+            let [from, to] = [begin, end].map(time_text);
+            messages.text("period-late-cut", args![shown = shown, all = all, from = from, to = to])
+        }
+        false => String::new(),
+    };
+    let table = TableBuilder::new(messages, "late-entries", messages.label("period-late-entries"));
+    entry_columns(table.note(note), true, scope, messages)
+        .column("reason", Kind::Text, |entry| entry.why.clone())
+        .rows_in_all(all)
+        .rows(late_entries)
+        .build()
+}
+
 fn not_booked(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     let any_other = facts.parts.not_booked.iter().any(|due| due.other != 0);
     TableBuilder::new(messages, "due-not-booked", messages.label("period-due"))
@@ -265,20 +288,31 @@ fn not_booked(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
 
 /// The table of corrections, refunds and voids, without rows.
 pub(super) fn single_table<'a>(messages: Messages, scope: &'a Scope<'_>) -> TableBuilder<'a, SingleEntry> {
-    TableBuilder::new(messages, "single-entries", messages.label("period-single"))
-        .if_empty(messages.label("period-single-none"))
+    let table = TableBuilder::new(messages, "single-entries", messages.label("period-single"));
+    entry_columns(table.if_empty(messages.label("period-single-none")), false, scope, messages)
+        .column("period-by", Kind::Text, |entry| entry.by.clone())
+        .column("reason", Kind::Text, |entry| entry.why.clone())
+}
+
+/// The columns of entries one by one, with or without their effective time.
+fn entry_columns<'a>(
+    table: TableBuilder<'a, SingleEntry>,
+    effective: bool,
+    scope: &'a Scope<'_>,
+    messages: Messages,
+) -> TableBuilder<'a, SingleEntry> {
+    table
         .rows_in_body(ROWS_IN_BODY)
         .column("account", Kind::Identifier, |entry: &SingleEntry| entry.user)
         .column("entry", Kind::Number, |entry| entry.seq)
         .column("period-recorded", Kind::Instant, |entry| entry.recorded_at)
+        .when(effective, |table| table.column("period-effective", Kind::Instant, |entry| entry.at))
         .column("movement", Kind::Text, move |entry| kind_label(&entry.kind, messages))
         .column("source", Kind::Text, move |entry| match entry.kind.as_str() {
             "adjust" => String::new(),
             _ => source_label(&entry.source, scope, messages),
         })
         .column("points", Kind::Number, |entry| entry.points)
-        .column("period-by", Kind::Text, |entry| entry.by.clone())
-        .column("reason", Kind::Text, |entry| entry.why.clone())
 }
 
 /// Where the entries are that a document does not hold.
