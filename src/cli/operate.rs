@@ -8,7 +8,10 @@ use super::output::{complain, counted, facts, table};
 use super::restored;
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::config::{Config, ConfigError, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name};
+use crate::books::Accounts;
+use crate::config::{
+    Config, ConfigError, Finance, Http, Job, Mail, MailWay, PointKind, Reports, Security, weekday_name,
+};
 use crate::daemon;
 use crate::database::{Database, KeptRights, RoleKind};
 use crate::ledger::{Length, Period, Term};
@@ -175,6 +178,8 @@ fn config_object(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Va
             },
         },
         "mail": mail_object(&config.mail),
+        "http": http_object(&config.http),
+        "finance": finance_object(&config.finance),
         "warnings": warnings,
     })
 }
@@ -205,6 +210,8 @@ fn config_text(config: &Config, warnings: &[String], now: DateTime<Utc>) -> Stri
     }
     text.extend(["\nReports".to_owned(), facts(&report_facts(&config.reports))]);
     text.extend(["\nMail".to_owned(), facts(&mail_facts(&config.mail))]);
+    text.extend(["\nHTTP".to_owned(), facts(&http_facts(&config.http))]);
+    text.extend(["\nAccounts of the accounting system".to_owned(), finance_table(&config.finance)]);
     if !warnings.is_empty() {
         text.push(format!("\n{}:", counted(warnings.len() as u64, "warning", "warnings")));
         text.extend(warnings.iter().map(|warning| format!("  {warning}")));
@@ -428,6 +435,58 @@ fn mail_facts(mail: &Mail) -> Vec<(&'static str, String)> {
     );
     facts.push(("retries", tries));
     facts
+}
+
+/// Where calls arrive, for programs.
+fn http_object(http: &Http) -> Value {
+    object!({
+        "listen": http.listen.as_ref().map(ToString::to_string),
+        "tls": http.tls.as_ref().map(|tls| object!({ "certificate": tls.certificate, "key": tls.key })),
+        "public_url": http.public_url,
+    })
+}
+
+/// Where calls arrive, for people.
+fn http_facts(http: &Http) -> Vec<(&'static str, String)> {
+    let listen = http.listen.as_ref().map_or_else(|| "nowhere".to_owned(), ToString::to_string);
+    let mut facts = vec![("listens on", listen)];
+    if let Some(tls) = &http.tls {
+        facts.push(("certificate", tls.certificate.display().to_string()));
+    }
+    facts.push(("in mails", http.public_url.clone().unwrap_or_else(|| "no link to the status page".to_owned())));
+    facts
+}
+
+/// The accounts of journal lines, for programs.
+fn finance_object(finance: &Finance) -> Value {
+    let names = |accounts: &Accounts| {
+        serde_json::Map::from_iter(named(accounts).map(|(key, name)| (key.to_owned(), name.into())))
+    };
+    let sources = finance.own().map(|(source, accounts)| (source.to_owned(), names(accounts).into()));
+    object!({ "accounts": names(finance.common()), "sources": serde_json::Map::from_iter(sources) })
+}
+
+/// The accounts of journal lines, for people.
+fn finance_table(finance: &Finance) -> String {
+    let row = |source: &str, accounts: &Accounts| {
+        [source.to_owned()].into_iter().chain(named(accounts).map(|(_, name)| name.to_owned())).collect()
+    };
+    let common = [row("other sources", finance.common())];
+    let rows: Vec<Vec<String>> = finance.own().map(|(source, own)| row(source, own)).chain(common).collect();
+    let keys = named(finance.common()).map(|(key, _)| key);
+    table(&[&["source"][..], &keys].concat(), &rows)
+}
+
+/// Accounts under their keys in the configuration.
+fn named(accounts: &Accounts) -> [(&'static str, &str); 6] {
+    [
+        ("cash", &accounts.cash),
+        ("deferred", &accounts.deferred),
+        ("revenue", &accounts.revenue),
+        ("breakage", &accounts.breakage),
+        ("returns", &accounts.returns),
+        ("corrections", &accounts.corrections),
+    ]
 }
 
 /// Runs the daemon: every job on its schedule, until SIGTERM or Ctrl-C.

@@ -22,6 +22,16 @@ impl Finance {
     pub fn accounts(&self, source: &str) -> &Accounts {
         self.sources.get(source).unwrap_or(&self.accounts)
     }
+
+    /// The accounts of sources that have none of their own.
+    pub fn common(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The sources with accounts of their own.
+    pub fn own(&self) -> impl Iterator<Item = (&str, &Accounts)> {
+        self.sources.iter().map(|(source, accounts)| (source.as_str(), accounts))
+    }
 }
 
 /// `finance` as written.
