@@ -572,7 +572,10 @@ period-breakage-note = What became of all points issued or refunded before the e
 period-breakage-none = No points were issued.
 period-issued-in = Issued in
 period-open = Unused
-percent = %
+used-percent = Used, %
+voided-percent = Voided, %
+expired-percent = Expired, %
+open-percent = Unused, %
 
 ## Mails and pages
 
@@ -588,7 +591,7 @@ subject-attention = { tone-attention }: { $headline }
 subject-bad = { tone-bad }: { $headline }
 named-value = { $name }: { $value }
 footer-as-of = As of { $as_of }. All times are in the time zone { $zone }.
-footer-made-by = Run { $run } of pointsd, scheduled for { $slot }.
+footer-made-by = Run { $run } of pointsd, for { $slot }.
 file-first-rows = -first-{ $rows }
 attachment-cut = { $file } has the first { $shown } of { $all } rows.
 attachment-whole = { $file } has the first { $shown } of { $all } rows. { $whole } has all of them.

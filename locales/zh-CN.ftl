@@ -506,7 +506,10 @@ period-breakage-note = 期末之前发放或退还的全部积分，按生效月
 period-breakage-none = 没有发放过积分。
 period-issued-in = 发放月份
 period-open = 未使用
-percent = 占比
+used-percent = 使用占比
+voided-percent = 撤销占比
+expired-percent = 过期占比
+open-percent = 未使用占比
 
 ## 邮件与页面
 
@@ -521,7 +524,7 @@ subject-attention = 【{ tone-attention }】{ $headline }
 subject-bad = 【{ tone-bad }】{ $headline }
 named-value = { $name }：{ $value }
 footer-as-of = 数据截至{ $as_of }。所有时间均为 { $zone } 时间。
-footer-made-by = 由 pointsd 第 { $run } 次运行生成，计划时间为{ $slot }。
+footer-made-by = 由 pointsd 第 { $run } 次运行生成，所属时点为{ $slot }。
 file-first-rows = -前{ $rows }行
 attachment-cut = { $file } 仅含 { $all } 行中的前 { $shown } 行。
 attachment-whole = { $file } 仅含 { $all } 行中的前 { $shown } 行，{ $whole } 含全部行。

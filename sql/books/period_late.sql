@@ -2,7 +2,7 @@
 -- brought along from elsewhere is older by its nature.
 -- $1 timestamptz, $2 timestamptz: the begin and the end of the period; $3 text: the zone of the business
 SELECT date_trunc('month', at AT TIME ZONE $3)::date AS month, type, count(*) AS entries,
-       pointsd.clamp_bigint(sum(amount)) AS points
+       pointsd.clamp_bigint(sum(balance_after::numeric - balance_before)) AS points
 FROM pointsd.entries
 WHERE recorded_at >= $1 AND recorded_at < $2 AND at < $1 AND type <> 'opening'
 GROUP BY 1, 2

@@ -164,7 +164,7 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert_eq!(numbers(comparison, 1), [100, 50, 10, -30, -20, 0, 0, 0, 110]);
     assert_eq!(numbers(comparison, 2), [0, 100, 0, 0, 0, 0, 0, 0, 100]);
     assert_eq!(numbers(comparison, 3), [100, -50, 10, -30, -20, 0, 0, 0, 10]);
-    assert_eq!(texts(table(&made, "recorded-late")), [["September 2026", "Used", "1", "30", ""]]);
+    assert_eq!(texts(table(&made, "recorded-late")), [["September 2026", "Used", "1", "-30", ""]]);
     let [noon, before] =
         ["2026-10-02T12:00:00Z", "2026-09-29T00:00:00Z"].map(|time| Cell::Instant(time.parse().unwrap()));
     let listed = &table(&made, "late-entries").rows;

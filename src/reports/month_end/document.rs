@@ -84,6 +84,9 @@ fn name(period: &Period, messages: Messages) -> String {
     if period.is_month() && to == period.to {
         return messages.month(period.from);
     }
+    if period.from == to {
+        return messages.day(to);
+    }
     messages.text("period-days", args![from = messages.day(period.from), to = messages.day(to)])
 }
 
@@ -91,6 +94,9 @@ fn name(period: &Period, messages: Messages) -> String {
 fn name_for_files(period: &Period) -> String {
     if period.is_month() {
         return period.from.format("%Y-%m").to_string();
+    }
+    if period.from == period.to {
+        return period.to.to_string();
     }
     format!("{}-{}", period.from, period.to)
 }
@@ -240,7 +246,7 @@ fn late(facts: &Facts, messages: Messages) -> Table {
         .column("month", Kind::Text, move |late: &LatePostings| messages.month(late.month))
         .column("movement", Kind::Text, move |late| kind_label(&late.kind, messages))
         .summed("entries", |late| late.entries)
-        .column("points", Kind::Number, |late| late.points)
+        .summed("points", |late| late.points)
         .column("period-closed-at", Kind::Instant, move |late| facts.closed.get(&late.month).map(|closing| closing.at))
         .rows(&facts.parts.late)
         .build()
@@ -338,14 +344,16 @@ fn breakage(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
         .summed("issued", |of| of.issued)
         .when(refunded, |table| table.summed("refunded", |of| of.refunded).summed("total", Breakage::opened))
         .summed("used", Breakage::used)
-        .column("percent", Kind::Number, move |of| share(of.used(), of))
+        .column("used-percent", Kind::Number, move |of| share(of.used(), of))
         .when(voided, |table| {
-            table.summed("voided", |of| of.voided).column("percent", Kind::Number, move |of| share(of.voided, of))
+            table
+                .summed("voided", |of| of.voided)
+                .column("voided-percent", Kind::Number, move |of| share(of.voided, of))
         })
         .summed("expired", |of| of.expired)
-        .column("percent", Kind::Number, move |of| share(of.expired, of))
+        .column("expired-percent", Kind::Number, move |of| share(of.expired, of))
         .summed("period-open", |of| of.open)
-        .column("percent", Kind::Number, move |of| share(of.open, of))
+        .column("open-percent", Kind::Number, move |of| share(of.open, of))
         .adds_up_to(if refunded { "total" } else { "issued" }, &["used", "voided", "expired", "period-open"])
         .rows(&facts.parts.breakage)
         .build()
