@@ -330,6 +330,7 @@ refusal-from_the_future = The time lies in the future
 refusal-unknown_source = The configuration does not name this source
 refusal-key_conflict = The key was used for another posting
 refusal-unknown_entry = The posting that it names does not exist
+refusal-before_the_ledger = The service before this ledger posted what it names
 refusal-unknown_hold = The hold that it names does not exist
 refusal-already_expired = The points would expire before they are there
 refusal-already_open = The account has other entries already

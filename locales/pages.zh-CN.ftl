@@ -302,6 +302,7 @@ refusal-from_the_future = 时间在未来
 refusal-unknown_source = 配置中没有此来源
 refusal-key_conflict = 此幂等键已用于其他请求
 refusal-unknown_entry = 所指的分录不存在
+refusal-before_the_ledger = 所指的交易由迁移前的系统记录
 refusal-unknown_hold = 所指的预留不存在
 refusal-already_expired = 积分在入账前就已到期
 refusal-already_open = 账户已有其他分录

@@ -58,6 +58,7 @@ CREATE TABLE pointsd.adopted_transactions (
     duration       numeric,
     description    text
 );
+CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
 
 -- The keys of the recharges and consumes there, each with the first transaction that has it. They are written when the plan is applied,
 -- before the first opening: a task that is sent again from then on replays.

@@ -178,6 +178,7 @@ mod tests {
             "unknown_source",
             "key_conflict",
             "unknown_entry",
+            "before_the_ledger",
             "unknown_hold",
             "already_expired",
             "already_open",

@@ -737,6 +737,9 @@ impl Asking<'_> {
     /// The entry that a refund or a void names, if it is of the right type.
     fn named(&self, kind: EntryType) -> Result<&Entry, Refusal> {
         let named = self.named.as_ref().filter(|entry| entry.kind == kind);
+        if let Some(entry) = named.filter(|entry| entry.is_of_another_service()) {
+            return Err(Refusal::BeforeTheLedger { kind, at: entry.at });
+        }
         named.ok_or_else(|| {
             let key = self.posting.reference().map(super::Reference::key).unwrap_or_default();
             Refusal::UnknownEntry(format!("{kind} with the key `{key}`"))
@@ -873,6 +876,12 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
     let posting = asking.posting;
     let is_named = || asking.named.as_ref().is_some_and(|named| first.refers_to == Some(named.seq));
     let same = match (&posting.kind, first.kind) {
+        // The key has the source in it, which the other service may have called by another name.
+        (Kind::Recharge { .. }, EntryType::Recharge) | (Kind::Consume { .. }, EntryType::Consume)
+            if first.is_of_another_service() =>
+        {
+            posting.points == Some(first.amount)
+        }
         (Kind::Recharge { .. }, EntryType::Recharge)
         | (Kind::Consume { .. }, EntryType::Consume)
         | (Kind::Opening(Opening::Points { .. }), EntryType::Opening) => {
@@ -899,6 +908,10 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
     }
     if matches!((&posting.kind, first.kind, first.batch), (Kind::Opening(Opening::Debt), EntryType::Opening, None)) {
         return Err(Refusal::AlreadyOpen(ANOTHER_DEBT));
+    }
+    if first.is_of_another_service() {
+        let (kind, amount, at) = (first.kind, first.amount, first.at);
+        return Err(Refusal::KeyConflict(KeyHolder::AnotherService { kind, amount, at }));
     }
     let (seq, kind, amount, source_type) = (first.seq, first.kind, first.amount, first.source_type);
     Err(Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }))

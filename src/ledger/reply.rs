@@ -139,6 +139,17 @@ pub enum Refusal {
     /// A refund or a void names an entry that the account does not have.
     #[error("the account has no {0}")]
     UnknownEntry(String),
+    /// A refund or a void names what another service posted, before its tables were adopted.
+    #[error(
+        "the service before this ledger posted that {kind} at {at}, and its batches are unknown here; give points back as a recharge",
+        at = time_text(*at)
+    )]
+    BeforeTheLedger {
+        /// Whether it is a recharge or a consume.
+        kind: EntryType,
+        /// When it was posted.
+        at: DateTime<Utc>,
+    },
     /// A release names a hold that the account does not have.
     #[error("the account has no such hold")]
     UnknownHold,
@@ -219,6 +230,15 @@ pub enum KeyHolder {
         /// Its source type.
         source_type: String,
     },
+    /// A transaction of another service, whose tables were adopted.
+    AnotherService {
+        /// Its type.
+        kind: EntryType,
+        /// Its points.
+        amount: i64,
+        /// When it was posted.
+        at: DateTime<Utc>,
+    },
     /// A hold.
     Hold {
         /// Its points.
@@ -243,6 +263,13 @@ impl std::fmt::Display for KeyHolder {
                 write!(
                     f,
                     "the key belongs to entry {seq} ({kind} of {amount} points, {source_type}); give this posting another key"
+                )
+            }
+            KeyHolder::AnotherService { kind, amount, at } => {
+                let at = time_text(*at);
+                write!(
+                    f,
+                    "the service before this ledger posted the key at {at} ({kind} of {amount} points); give this posting another key"
                 )
             }
             KeyHolder::Hold { points, state: HoldState::Captured } => {
@@ -272,6 +299,7 @@ impl Refusal {
             Refusal::UnknownSource(_) => "unknown_source",
             Refusal::KeyConflict(_) => "key_conflict",
             Refusal::UnknownEntry(_) => "unknown_entry",
+            Refusal::BeforeTheLedger { .. } => "before_the_ledger",
             Refusal::UnknownHold => "unknown_hold",
             Refusal::AlreadyExpired { .. } | Refusal::ExpiredElsewhere { .. } => "already_expired",
             Refusal::AlreadyOpen(_) => "already_open",
@@ -292,7 +320,7 @@ impl Refusal {
 pub struct Entry {
     /// The user of the account.
     pub user: Uuid,
-    /// 1, 2, 3 … within the account.
+    /// 1, 2, 3 … within the account; 0 where another service posted it, before its tables were adopted.
     pub seq: i64,
     /// Its type.
     #[serde(rename = "type")]
@@ -390,6 +418,13 @@ pub enum EntryType {
     Adjust,
     /// The account brought points or a debt along from elsewhere.
     Opening,
+}
+
+impl Entry {
+    /// Whether another service posted it. Its points are in the openings, and its batches are not known.
+    pub fn is_of_another_service(&self) -> bool {
+        self.seq == 0
+    }
 }
 
 impl EntryType {

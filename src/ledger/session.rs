@@ -280,7 +280,7 @@ impl Group<'_> {
             self.load_more(&more, &mut accounts).await?;
         }
         // Without its own row an account can have nothing.
-        for user in known.values().map(|entry| entry.user) {
+        for user in known.values().filter(|entry| !entry.is_of_another_service()).map(|entry| entry.user) {
             if let Some(account) = find(&mut accounts, user) {
                 account.has_entries = true;
             }
@@ -544,7 +544,8 @@ impl More {
             }
             match &posting.kind {
                 Kind::Refund { .. } | Kind::Void { .. } => {
-                    if let Some(entry) = posting.reference_id().and_then(|reference| known.get(&reference)) {
+                    let entry = posting.reference_id().and_then(|reference| known.get(&reference));
+                    if let Some(entry) = entry.filter(|entry| !entry.is_of_another_service()) {
                         more.entries.0.push(entry.user);
                         more.entries.1.push(entry.seq);
                         let drawn = entry.allocations.iter().map(|part| part.batch);

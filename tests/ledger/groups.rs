@@ -66,6 +66,55 @@ fn shown(reply: &Reply) -> String {
     }
 }
 
+/// Another service posted a consume and a recharge. The user has no account in this ledger.
+#[tokio::test]
+async fn postings_of_an_adopted_service_replay_by_their_keys() {
+    let database = TestDatabase::new().await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let adopted = format!(
+        "INSERT INTO pointsd.adopted_transactions (user_id, id, amount, balance_before, balance_after, at, type, source_type, source_id, duration)
+         VALUES ('{user}', 1, 30, 50, 20, '2025-12-01T00:00:00Z', 'consume', 'tts', 'a', 'NaN'),
+                ('{user}', 2, 50, 0, 50, '2025-11-01T00:00:00Z', 'recharge', 'weixin', '7', NULL);
+         INSERT INTO pointsd.adopted_keys (key, transaction)
+         VALUES (pointsd.key_id('{user}', 'consume:tts:a'), 1), (pointsd.key_id('{user}', 'recharge:gift:7'), 2)",
+        user = user(1)
+    );
+    client.batch_execute(&adopted).await.unwrap();
+    let order = |points| {
+        let mut posting = Posting::recharge(user(1), points, "gift", day(1));
+        if let Kind::Recharge { order_id, .. } = &mut posting.kind {
+            *order_id = Some(7);
+        }
+        posting
+    };
+    let order_named = Reference::Order { source: "gift".to_owned(), order_id: 7 };
+    let group = [
+        consume("a", 30, 1),
+        consume("a", 31, 1),
+        order(50),
+        order(51),
+        hold("a", 30, 1, 2),
+        Posting::refund(user(1), work("a"), day(1)),
+        Posting::void(user(1), order_named, day(1)),
+    ];
+    let replies = session.post(&group, &rules()).await.unwrap();
+    let told: Vec<String> = replies.iter().map(shown).collect();
+    let refused = "before_the_ledger";
+    assert_eq!(
+        told,
+        ["replayed 0", "key_conflict", "replayed 0", "key_conflict", "key_conflict", refused, refused],
+        "{replies:#?}"
+    );
+    let entry = replies[0].entry().unwrap();
+    assert_eq!((entry.amount, entry.balance_after, entry.at), (30, 20, at("2025-12-01T00:00:00Z")));
+    assert!(Rows::read(&client).await.entries.is_empty());
+    // Other postings of the user open the account, and the keys stay known.
+    let group = [recharge("r", 40, 1, 20), consume("b", 5, 2), consume("a", 30, 2)];
+    let told: Vec<String> = session.post(&group, &rules()).await.unwrap().iter().map(shown).collect();
+    assert_eq!(told, ["posted 1", "posted 2", "replayed 0"]);
+    check_invariants(&client).await;
+}
+
 fn hold(task: &str, points: i64, on: u32, until: u32) -> Posting {
     Posting::hold(user(1), points, "tts", task, day(until), day(on))
 }

@@ -86,6 +86,7 @@ async fn each_is_planned_by_index_on_empty_tables() {
                 let condition = node.get("Index Cond").and_then(Value::as_str).unwrap_or_default();
                 let keys = [
                     "accounts_pkey",
+                    "adopted_keys_pkey",
                     "batches_pkey",
                     "batches_open_by_user",
                     "entries_pkey",
@@ -93,7 +94,11 @@ async fn each_is_planned_by_index_on_empty_tables() {
                     "holds_pkey",
                 ];
                 // All rows have the same bucket: without the user, or a key that has the user in it, it finds the whole ledger.
-                let column = if ["entries_key_once", "holds_pkey"].contains(&&*index) { "key" } else { "user_id" };
+                let column = if ["adopted_keys_pkey", "entries_key_once", "holds_pkey"].contains(&&*index) {
+                    "key"
+                } else {
+                    "user_id"
+                };
                 if keys.contains(&&*index) && !condition.contains(column) {
                     wrong.push(format!("{index} by {condition}"));
                 }
@@ -155,7 +160,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("entry_insert", &[]),
     ("entry_insert_all", &[]),
     ("entry_insert_paid", &[]),
-    ("entry_known", &["entries_key_once"]),
+    ("entry_known", &["adopted_keys_pkey", "adopted_transactions_by_id", "entries_key_once"]),
     ("entry_page", &["entries_pkey"]),
     ("entry_page_back", &["entries_pkey"]),
     ("entry_returned", &["entries_by_reference"]),

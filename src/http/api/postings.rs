@@ -204,6 +204,9 @@ fn refused(refusal: &Refusal) -> Problem {
             "stored",
             serde_json::json!({ "seq": seq, "type": kind, "amount": amount, "source_type": source_type }),
         ),
+        Refusal::KeyConflict(KeyHolder::AnotherService { kind, amount, .. }) => {
+            problem.with("stored", serde_json::json!({ "seq": 0, "type": kind, "amount": amount }))
+        }
         Refusal::KeyConflict(KeyHolder::Hold { points, state }) => {
             problem.with("stored", serde_json::json!({ "type": "hold", "points": points, "state": state }))
         }
