@@ -7,7 +7,12 @@
 -- refund and void against its entry. Later proofs need not: the first one did so for users with a checkpoint, and users without one are suspects
 -- $4 integer[]: only users in these groups (null: all)
 WITH entry AS (
-    SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof
+    SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof,
+           -- Later proofs need not: these entries are the proved ones.
+           max(e.seq) FILTER (WHERE $3::boolean AND e.type = 'opening') AS last_opening,
+           min(e.seq) FILTER (WHERE $3::boolean AND e.type NOT IN ('opening', 'expire', 'adjust')) AS first_other,
+           bool_or(CASE WHEN e.balance_after < e.balance_before THEN e.seq <> 1 ELSE e.balance_before < 0 END)
+               FILTER (WHERE $3::boolean AND e.type = 'opening') AS opening_misplaced
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(e.user_id) = ANY ($4))
@@ -80,6 +85,7 @@ WITH entry AS (
                AND (c.user_id IS NULL AND $3
                     OR (c.seq, c.batches, c.entries_print, c.batches_print)
                        = (a.last_seq, a.last_batch, coalesce(e.print, 0), coalesce(b.print, 0)))
+               AND (e.last_opening > e.first_other) IS NOT TRUE AND e.opening_misplaced IS NOT TRUE
                AND o.out_of_time IS NOT TRUE AND r.user_id IS NULL AND f.user_id IS NULL,
                false) AS sound
     FROM account AS a FULL JOIN entry AS e USING (user_id) FULL JOIN batch AS b USING (user_id)

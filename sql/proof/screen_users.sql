@@ -15,6 +15,9 @@ WITH judged AS (
                    + b.drawn - coalesce(c.drawn_print, 0) + b.opened
                AND b.proved_print = coalesce(c.batches_print, 0)
                AND d.out_of_time IS NOT TRUE
+               AND (e.last_opening > e.first_other) IS NOT TRUE AND e.opening_misplaced IS NOT TRUE
+               AND (e.last_opening IS NULL OR c.user_id IS NULL
+                    OR (c.total_recharged, c.total_consumed, c.total_refunded, c.total_voided) = (0, 0, 0, 0))
                AND a.expired_until IS NOT DISTINCT FROM greatest(c.expired_until, d.expired_until)
                AND h.open = a.open_holds AND h.sound IS NOT FALSE AND k.sound IS NOT FALSE
                AND NOT EXISTS (
@@ -38,7 +41,11 @@ WITH judged AS (
     LEFT JOIN pointsd.checkpoints AS c ON c.bucket = 0 AND c.user_id = u.user_id
     CROSS JOIN LATERAL (
         SELECT count(*) AS entries, coalesce(sum(pointsd.entry_print(n)), 0) AS print,
-               coalesce(sum(pointsd.entry_proof(n)), 0) AS proof
+               coalesce(sum(pointsd.entry_proof(n)), 0) AS proof,
+               max(n.seq) FILTER (WHERE n.type = 'opening') AS last_opening,
+               min(n.seq) FILTER (WHERE n.type NOT IN ('opening', 'expire', 'adjust')) AS first_other,
+               bool_or(CASE WHEN n.balance_after < n.balance_before THEN n.seq <> 1 ELSE n.balance_before < 0 END)
+                   FILTER (WHERE n.type = 'opening') AS opening_misplaced
         FROM pointsd.entries AS n
         WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (

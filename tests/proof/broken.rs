@@ -945,6 +945,15 @@ fn hands_on_openings() -> Vec<(&'static str, Finding)> {
             entry(6, "entry_type", 1, "opening with no batch", "opening with a batch"),
         ),
         (
+            // Both entries change their places, and the chain of balances holds.
+            "UPDATE pointsd.entries SET seq = 9 WHERE user_id = $5 AND seq = 2;
+             UPDATE pointsd.entries SET seq = 2, balance_before = 100, balance_after = 80, recorded_at = (
+                 SELECT recorded_at FROM pointsd.entries WHERE user_id = $5 AND seq = 1
+             ) WHERE user_id = $5 AND seq = 3;
+             UPDATE pointsd.entries SET seq = 3, balance_before = 80, balance_after = 110 WHERE user_id = $5 AND seq = 9",
+            entry(5, "entry_type", 3, "opening before entry 2", "opening as entry 3"),
+        ),
+        (
             "UPDATE pointsd.entries SET key = NULL WHERE user_id = $6 AND seq = 1",
             entry(6, "entry_type", 1, "opening with a key", "opening with no key"),
         ),
