@@ -1,19 +1,21 @@
 //! `export`: tables of the ledger, row by row, and journal lines.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Context as _;
+use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::account::ThenArguments;
 use super::history::type_named;
 use super::journal;
-use super::output::Rows;
+use super::output::{self, Rows};
 use super::period::Month;
-use super::{Outcome, Program, Time, WrongCall};
+use super::{Outcome, Program, WrongCall};
 use crate::database::Database;
 use crate::ledger::{EntryFilter, EntryType, Exported, Session, Table, Totals};
-use crate::time::time_text;
+use crate::time::{Zone, parse_time, start_of_day, time_text};
 
 /// Exports a table of the ledger from one snapshot, a row a line, in the order of its key; or journal lines for an accounting system.
 ///
@@ -34,18 +36,18 @@ pub struct Export {
     user: Option<Uuid>,
     #[command(flatten)]
     then: ThenArguments,
-    /// Entries: only what was recorded at this time or later (RFC 3339)
+    /// Entries: only what was recorded at this time or later: RFC 3339, or a business day, which stands for its begin
     #[arg(long, value_name = "TIME")]
-    recorded_from: Option<Time>,
-    /// Entries: only what was recorded before this time (RFC 3339)
+    recorded_from: Option<Moment>,
+    /// Entries: only what was recorded before this time, or before this day
     #[arg(long, value_name = "TIME")]
-    recorded_to: Option<Time>,
-    /// Entries: only what happened at this time or later (RFC 3339)
+    recorded_to: Option<Moment>,
+    /// Entries: only what happened at this time or later, or from this day on
     #[arg(long, value_name = "TIME")]
-    at_from: Option<Time>,
-    /// Entries: only what happened before this time (RFC 3339)
+    at_from: Option<Moment>,
+    /// Entries: only what happened before this time, or before this day
     #[arg(long, value_name = "TIME")]
-    at_to: Option<Time>,
+    at_to: Option<Moment>,
     /// Entries: only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
     #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
     kind: Option<EntryType>,
@@ -55,6 +57,24 @@ pub struct Export {
     /// Write CSV for a spreadsheet, with a byte order mark. A text that would be taken for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+}
+
+/// A time, or the begin of a business day.
+#[derive(Clone, Copy)]
+enum Moment {
+    Time(DateTime<Utc>),
+    Day(NaiveDate),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Moment, String> {
+        match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            Ok(day) => Ok(Moment::Day(day)),
+            Err(_) => parse_time(text).map(Moment::Time),
+        }
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -69,7 +89,7 @@ impl Export {
     /// Writes every row to standard output.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let then = self.then.then(program)?;
-        let filter = self.filter();
+        let filter = self.filter(program.config.time_zone);
         if let (Name::Journal, Some(period)) = (self.table, self.period) {
             if then.is_some() || filter != EntryFilter::default() || self.user.is_some() {
                 let error =
@@ -103,15 +123,23 @@ impl Export {
                 let mut rows = Rows::start(program.json, self.csv, columns(&table))?;
                 let each = |row: Exported| rows.write(|| &row, |_| fields(&row)).context("the rows cannot be written");
                 session.export(&table, self.user, each).await?;
-                let none = if rows.count == 0 { "No rows." } else { "" };
-                Ok(rows.finish(|| none.to_owned())?)
+                let (is_empty, as_data) = (rows.count == 0, program.json || self.csv);
+                let none = if is_empty { "No rows." } else { "" };
+                rows.finish(|| none.to_owned())?;
+                output::remark((is_empty && as_data).then(|| "pointsd: no rows".to_owned()));
+                Ok(())
             })
             .await?;
         Ok(Outcome::Done)
     }
 
-    fn filter(&self) -> EntryFilter {
-        let time = |time: Option<Time>| time.map(Into::into);
+    fn filter(&self, zone: Zone) -> EntryFilter {
+        let time = |time: Option<Moment>| {
+            time.map(|time| match time {
+                Moment::Time(time) => time,
+                Moment::Day(day) => start_of_day(day, zone),
+            })
+        };
         EntryFilter {
             effective_from: time(self.at_from),
             effective_before: time(self.at_to),

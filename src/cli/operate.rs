@@ -471,7 +471,8 @@ fn finance_table(finance: &Finance) -> String {
     let row = |source: &str, accounts: &Accounts| {
         [source.to_owned()].into_iter().chain(named(accounts).map(|(_, name)| name.to_owned())).collect()
     };
-    let common = [row("other sources", finance.common())];
+    let others = if finance.own().next().is_none() { "all sources" } else { "other sources" };
+    let common = [row(others, finance.common())];
     let rows: Vec<Vec<String>> = finance.own().map(|(source, own)| row(source, own)).chain(common).collect();
     let keys = named(finance.common()).map(|(key, _)| key);
     table(&[&["source"][..], &keys].concat(), &rows)

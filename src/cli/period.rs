@@ -187,7 +187,7 @@ async fn show(month: NaiveDate, format: Format, database: &Database, program: &P
     };
     let document: Document = serde_json::from_value(document)
         .with_context(|| format!("the report that {} kept is of another version of pointsd", name(month)))?;
-    report::print(&document, format, program)?;
+    report::print(&document, format, false, program)?;
     Ok(Outcome::Done)
 }
 

@@ -74,13 +74,25 @@ impl Period {
         }
         let pipeline = Pipeline { config: &program.config, slot, run: 0 };
         let made = pipeline.preview(&MonthEnd { from, to }, &mut client).await?;
-        print(&made.document, self.format, program)?;
+        print(&made.document, self.format, made.counters.is_open, program)?;
         Ok(if made.counters.is_open || made.counters.changed > 0 { Outcome::No } else { Outcome::Done })
     }
 }
 
-/// Prints a report in a form.
-pub(super) fn print(document: &Document, format: Format, program: &Program) -> anyhow::Result<()> {
+fn no_roll_forward(is_open: bool) -> &'static str {
+    match is_open {
+        true => {
+            "no business day of the period is closed, so it has no roll-forward; `pointsd run reconciliation` closes days that \
+             are over"
+        }
+        false => {
+            "the ledger has no entries up to the end of the period, so it has no roll-forward; write another period"
+        }
+    }
+}
+
+/// Prints a report in a form. `is_open`: whether a day of it is still to be closed.
+pub(super) fn print(document: &Document, format: Format, is_open: bool, program: &Program) -> anyhow::Result<()> {
     let templates = program.config.reports.templates.as_deref();
     let bytes = match format {
         Format::Text => {
@@ -95,8 +107,7 @@ pub(super) fn print(document: &Document, format: Format, program: &Program) -> a
                 _ => None,
             });
             let Some(table) = tables.into_iter().find(|table| table.name == ROLL_FORWARD) else {
-                let what = "no business day of the period is closed, so it has no roll-forward";
-                return Err(anyhow::anyhow!("{what}; `pointsd run reconciliation` closes days that are over"));
+                return Err(anyhow::anyhow!("{}", no_roll_forward(is_open)));
             };
             render::csv(table, document)?
         }

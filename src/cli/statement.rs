@@ -14,7 +14,7 @@ use super::{Outcome, Program, WrongCall};
 use crate::config::Config;
 use crate::database::Database;
 use crate::language::Language;
-use crate::ledger::{self, Span};
+use crate::ledger::{self, Reader, Span, Totals};
 use crate::private_files::{Folder, OWNER_ONLY};
 use crate::reports::statement::{Form, OfDays};
 use crate::time::Days;
@@ -90,13 +90,20 @@ impl StatementOf {
         }
         let zone = program.config.time_zone;
         let days = Days::new(self.from, self.to, zone, program.now_or(None)).map_err(WrongCall)?;
-        let statement = program
+        let (statement, balance) = program
             .with_ledger(async |database: &Database| {
                 let mut client = database.connection().await?;
                 let span = Span::up_to(&client, (days.from, days.before)).await?;
-                Ok(ledger::statement(&mut client, self.user, span, MOST_ENTRIES).await?)
+                let statement = ledger::statement(&mut client, self.user, span, MOST_ENTRIES).await?;
+                Ok((statement, Reader::new(&client).balance(self.user, span.before).await?))
             })
             .await?;
+        if statement.count == 0 && balance.totals == Totals::default() {
+            let user = self.user;
+            output::remark(Some(format!(
+                "pointsd: {user} has no entries at all; look whether this is the account meant"
+            )));
+        }
         let statement = OfDays::new(statement, days, zone);
         if form == Form::Json && self.output.is_none() {
             output::json(&statement)?;
@@ -124,7 +131,7 @@ pub(super) fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 /// What was written.
 #[derive(Default)]
-struct Totals {
+struct Written {
     statements: u64,
     opening: i128,
     closing: i128,
@@ -136,7 +143,7 @@ impl Statements {
         let days = Days::month(&self.month, program.config.time_zone, program.now_or(None)).map_err(WrongCall)?;
         let (totals, complete) =
             program.with_ledger(async |database: &Database| self.write_all(database, days, program).await).await?;
-        let Totals { statements, opening, closing } = totals;
+        let Written { statements, opening, closing } = totals;
         let json = object!({
             "first_day": days.first, "last_day": days.last, "complete": complete, "statements": statements,
             "opening": opening.to_string(), "closing": closing.to_string(), "folder": self.output,
@@ -156,7 +163,7 @@ impl Statements {
         Ok(Outcome::Done)
     }
 
-    async fn write_all(&self, database: &Database, days: Days, program: &Program) -> anyhow::Result<(Totals, bool)> {
+    async fn write_all(&self, database: &Database, days: Days, program: &Program) -> anyhow::Result<(Written, bool)> {
         let folder = Folder::make(&self.output, OWNER_ONLY);
         let folder = folder.with_context(|| format!("the folder {} cannot be made", self.output.display()))?;
         let writer = Arc::new(Writer {
@@ -169,7 +176,7 @@ impl Statements {
         let mut client = database.connection().await?;
         let span = Span::up_to(&client, (days.from, days.before)).await?;
         let bar = output::waiting("statements");
-        let (mut totals, mut after) = (Totals::default(), None);
+        let (mut totals, mut after) = (Written::default(), None);
         loop {
             let (statements, next) = ledger::statements(&mut client, after, span, MOST_ENTRIES).await?;
             for statement in &statements {

@@ -12,16 +12,13 @@ use uuid::Uuid;
 use super::holds::{Hold, HoldState};
 use super::money::Money;
 use super::posting::{Beyond, Kind, OPENING_DEBT, Opening, Posting};
-use super::reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Posted, Refusal, Reply};
+use super::reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Opened, Posted, Refusal, Reply};
 use super::rules::{DRAWING_RULE, REFUND_SOURCE, Rules};
 use crate::numbers::MAX_POINTS;
 use crate::time::to_microsecond;
 
 /// How far a posting's `at` may be ahead of the database's clock. Clocks of different machines differ a little.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
-
-/// Why an account takes no second debt.
-const ANOTHER_DEBT: &str = "the account opened with another debt: bring one along that is the sum of both";
 
 /// An account as it was loaded and as the group leaves it.
 #[derive(Clone, Debug)]
@@ -269,16 +266,14 @@ impl Account {
         let others =
             [self.total_recharged, self.total_consumed, self.total_refunded, self.total_voided, self.total_adjusted];
         let refused = match opening {
-            _ if others.iter().any(|total| *total != 0) => {
-                "the account is in use: an opening comes before all other entries; recharge it or consume from it instead"
-            }
+            _ if others.iter().any(|total| *total != 0) => Opened::Used { entries: self.last_seq },
             Opening::Points { .. } if self.total_opening < 0 => {
-                "the account opened with a debt: points beside it would pay it; bring only the difference along"
+                Opened::DebtBeforePoints { debt: self.total_opening.saturating_neg() }
             }
-            Opening::Debt if self.total_opening < 0 => ANOTHER_DEBT,
-            Opening::Debt if self.last_seq > 0 => {
-                "the account opened with points: a debt beside them would be paid by them; bring only the difference along"
+            Opening::Debt if self.total_opening < 0 => {
+                Opened::Debt { debt: self.total_opening.saturating_neg(), at: None }
             }
+            Opening::Debt if self.last_seq > 0 => Opened::PointsBeforeDebt { points: self.total_opening },
             _ => return Ok(()),
         };
         Err(Refusal::AlreadyOpen(refused))
@@ -907,7 +902,7 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
         return Ok(Reply::Replayed(Posted::before(first)));
     }
     if matches!((&posting.kind, first.kind, first.batch), (Kind::Opening(Opening::Debt), EntryType::Opening, None)) {
-        return Err(Refusal::AlreadyOpen(ANOTHER_DEBT));
+        return Err(Refusal::AlreadyOpen(Opened::Debt { debt: first.amount, at: Some(first.at) }));
     }
     if first.is_of_another_service() {
         let (kind, amount, at) = (first.kind, first.amount, first.at);

@@ -169,7 +169,7 @@ pub enum Refusal {
     },
     /// An opening of an account that has other entries, or that opened in the other way.
     #[error("{0}")]
-    AlreadyOpen(&'static str),
+    AlreadyOpen(Opened),
     /// A refund of more than is left of the consume.
     #[error("{} of entry {seq} {} left to refund", points_text(*left), if *left == 1 { "is" } else { "are" })]
     ExceedsConsumed {
@@ -246,6 +246,61 @@ pub enum KeyHolder {
         /// What became of it.
         state: HoldState,
     },
+}
+
+/// What an account has already, so that it takes no opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Other entries than openings, after so many entries in all.
+    Used {
+        /// The number of its last entry.
+        entries: i64,
+    },
+    /// A debt, to which points would come.
+    DebtBeforePoints {
+        /// The debt's points.
+        debt: i64,
+    },
+    /// Another debt.
+    Debt {
+        /// Its points.
+        debt: i64,
+        /// When it began, if that was read.
+        at: Option<DateTime<Utc>>,
+    },
+    /// Points, to which a debt would come.
+    PointsBeforeDebt {
+        /// The points.
+        points: i64,
+    },
+}
+
+impl std::fmt::Display for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Opened::Used { entries } => write!(
+                f,
+                "the account is in use, with {entries} entries: an opening comes before all others; recharge it or consume from it \
+                 instead"
+            ),
+            Opened::DebtBeforePoints { debt } => write!(
+                f,
+                "the account opened with a debt of {}: points beside it would pay it; bring only the difference along",
+                points_text(*debt)
+            ),
+            Opened::Debt { debt, at } => write!(
+                f,
+                "the account opened with another debt, of {}{}: bring one along that is the sum of both",
+                points_text(*debt),
+                at.map(|at| format!(" since {}", time_text(at))).unwrap_or_default()
+            ),
+            Opened::PointsBeforeDebt { points } => write!(
+                f,
+                "the account opened with {}: a debt beside them would be paid by them; bring only the difference along",
+                points_text(*points)
+            ),
+        }
+    }
 }
 
 fn points_text(points: i64) -> String {

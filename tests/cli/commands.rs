@@ -346,6 +346,13 @@ fn exports_hold_every_field() {
             "opened_at": "2026-01-01T00:00:00.000001Z", "expires_at": "2026-06-30T00:00:00.000001Z",
         })
     );
+    // A plain day begins when the business's day does.
+    assert_eq!(export("entries --json --at-from 2026-01-01 --at-to 2026-01-02").jsons().len(), 3);
+    let nothing = export("entries --json --at-from 2026-01-02 --at-to 2026-01-03");
+    assert_eq!((&nothing.stdout[..], &nothing.stderr[..]), ("", "pointsd: no rows\n"));
+    let stranger = call(&url, &["statement", "99999999-9999-4999-8999-999999999999"]).expect(0);
+    assert!(stranger.stderr.contains("has no entries at all"), "{}", stranger.stderr);
+    assert_eq!(call(&url, &["statement", USER]).expect(0).stderr, "");
     let mut entry = export("entries --json").jsons().remove(1);
     let recorded_at = entry.as_object_mut().unwrap().remove("recorded_at").unwrap();
     assert!(recorded_at.as_str().unwrap().ends_with('Z'), "{recorded_at}");

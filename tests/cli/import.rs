@@ -33,9 +33,9 @@ const OUTCOMES: [&str; 11] = [
     "replayed",
     "replayed",
     "posted",
-    "already_open: the account opened with a debt: points beside it would pay it; bring only the difference along",
-    "already_open: the account opened with another debt: bring one along that is the sum of both",
-    "already_open: the account opened with points: a debt beside them would be paid by them; bring only the difference along",
+    "already_open: the account opened with a debt of 70 points: points beside it would pay it; bring only the difference along",
+    "already_open: the account opened with another debt, of 70 points since 2026-02-01T00:00:00Z: bring one along that is the sum of both",
+    "already_open: the account opened with 350 points: a debt beside them would be paid by them; bring only the difference along",
     "already_expired: the points expired at 2026-02-06T00:00:00Z: expired points are not brought along; leave the line out",
     "malformed: id is missing: give each batch of the account one of its own, or importing the file again would bring its \
      points twice",
@@ -103,7 +103,7 @@ fn a_spreadsheet_is_imported_again_after_it_was_interrupted() {
     let refused = call(&url, &["import", &new, "--json"]).expect(3).json();
     assert_eq!(
         outcome(&refused),
-        "already_open: the account is in use: an opening comes before all other entries; recharge it or consume from it instead"
+        "already_open: the account is in use, with 3 entries: an opening comes before all others; recharge it or consume from it instead"
     );
     let line = json!({"op": "opening", "user": THREE, "points": 1, "source": "gift", "key": "1"}).to_string();
     assert!(outcome(&post(&url, line + "\n").expect(3).json()).starts_with("malformed: op: unknown variant `opening`"));

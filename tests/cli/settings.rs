@@ -186,6 +186,14 @@ fn config_check_shows_the_settings_in_force_without_a_database() {
                 "way": { "mode": "none" }, "to": { "expiry": [], "reconciliation": [], "arrears": [], "month_end": [], "adoption": [] },
                 "retry_seconds": 60, "give_up_hours": 96, "attachments_megabytes": 10,
             },
+            "http": { "listen": null, "tls": null, "public_url": null },
+            "finance": {
+                "accounts": {
+                    "cash": "Cash", "deferred": "Deferred revenue", "revenue": "Revenue", "breakage": "Breakage",
+                    "returns": "Refunds payable", "corrections": "Corrections",
+                },
+                "sources": {},
+            },
             "warnings": [],
         })
     );
