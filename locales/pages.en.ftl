@@ -104,6 +104,7 @@ page-balance = Balance
 page-held = Held
 page-expires-next = Expires next
 page-totals = Totals
+page-before = In the other service, up to the takeover
 page-open-batches = Open batches, by expiry
 page-batch = Batch
 page-source = Source
@@ -187,6 +188,7 @@ report-expiry = Expiry
 report-reconciliation = Reconciliation
 report-arrears = Arrears
 report-month_end = Month end
+report-adoption = Comparison
 
 entry-recharge = Issued
 entry-consume = Used

@@ -104,6 +104,7 @@ page-balance = 余额
 page-held = 预留
 page-expires-next = 最近到期
 page-totals = 累计
+page-before = 迁入前在原服务的累计
 page-open-batches = 未用完的批次（按到期时间）
 page-batch = 批次
 page-source = 来源
@@ -187,6 +188,7 @@ report-expiry = 过期处理
 report-reconciliation = 对账
 report-arrears = 欠费
 report-month_end = 月末
+report-adoption = 原服务核对
 
 entry-recharge = 发放
 entry-consume = 使用

@@ -11,5 +11,6 @@ FROM (
                                                   '\', '\\'), ':', '\:') || ':' || source_id, 'UTF8')) FOR 16), 'hex')::uuid AS key
     FROM pointsd.adopted_transactions
     WHERE type IN ('consume', 'recharge') AND user_id IS NOT NULL AND source_type IS NOT NULL AND source_id IS NOT NULL
+          AND id IS NOT NULL AND amount > 0
 ) AS keyed
 ORDER BY key, id

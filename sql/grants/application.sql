@@ -5,5 +5,5 @@ GRANT SELECT ON pointsd.requests TO :role;
 GRANT INSERT (op, user_id, points, source, order_id, paid, currency, expires_at, source_type, source_id, duration, until, of, beyond, key,
               description, at)
     ON pointsd.requests TO :role;
-GRANT EXECUTE ON FUNCTION pointsd.hold, pointsd.release, pointsd.account, pointsd.account_then, pointsd.check TO :role;
+GRANT EXECUTE ON FUNCTION pointsd.hold, pointsd.release, pointsd.account, pointsd.account_then, pointsd.adopted_totals, pointsd.check TO :role;
 GRANT SELECT ON pointsd.balances TO :role;

@@ -213,6 +213,11 @@ BEGIN
         message := format('the key belongs to entry %s (%s); give this hold another key', holder.seq, holder.type);
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM pointsd.adopted_keys AS k WHERE k.bucket = 0 AND k.key = key_id) THEN
+        code := 'key_conflict';
+        message := 'another service posted the key before this ledger; give this hold another key';
+        RETURN;
+    END IF;
     SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = 0 AND h.key = key_id;
     IF FOUND AND (standing.state <> 'open' OR standing.points <> hold.points
                   OR (standing.source_type, standing.source_id) <> (hold.source_type, hold.source_id)) THEN

@@ -102,3 +102,31 @@ CREATE TABLE pointsd.adopted_openings (
     currency    text,
     CONSTRAINT adopted_openings_pkey PRIMARY KEY (user_id, nth)
 );
+
+-- The lifetime totals of an account in the other service; null where it was not taken over from there.
+CREATE FUNCTION pointsd.adopted_totals(user_id uuid, OUT recharged bigint, OUT consumed bigint, OUT expired bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT max(o.total_recharged), max(o.total_consumed), max(o.total_expired)
+    FROM pointsd.adopted_accounts AS o
+    WHERE o.user_id = adopted_totals.user_id AND EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'planned')
+$$;
+REVOKE ALL ON FUNCTION pointsd.adopted_totals FROM PUBLIC;
+
+-- Once a plan is being applied, what it was made of stays as it is.
+CREATE FUNCTION pointsd.refuse_change_of_adopted() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'planned') THEN
+        RAISE EXCEPTION '% of pointsd.% is refused: what was taken over from another service is never changed', TG_OP, TG_TABLE_NAME
+            USING ERRCODE = 'restrict_violation', HINT = 'Post what corrects it.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER adopted_accounts_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
+CREATE TRIGGER adopted_batches_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_batches
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
+CREATE TRIGGER adopted_transactions_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_transactions
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
+CREATE TRIGGER adopted_keys_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();

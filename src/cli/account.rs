@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
-use crate::ledger::{Balance, BalanceThen, NEVER, NextExpiry, Reader, Then, Totals};
+use crate::ledger::{Balance, BalanceThen, Before, NEVER, NextExpiry, Reader, Then, Totals};
 use crate::time::{Zone, time_text};
 
 /// Shows an account: its balance, available and held points, arrears and totals.
@@ -127,6 +127,12 @@ fn balance_text(balance: &Balance, zone: Zone) -> String {
         ("next expiry", next_expiry(balance.next_expiry, zone)),
     ];
     lines.extend(total_lines(&balance.totals));
+    if let Some(before) = balance.before {
+        let Before { recharged, consumed, expired } = before;
+        let text =
+            format!("{} recharged, {} consumed, {} expired", grouped(recharged), grouped(consumed), grouped(expired));
+        lines.push(("elsewhere before", text));
+    }
     facts(&lines)
 }
 

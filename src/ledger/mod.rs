@@ -40,8 +40,8 @@ pub use observer::GroupObserver;
 pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Beyond, Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Opening, Posting};
 pub use read::{
-    Balance, BalanceThen, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table, Then,
-    Totals,
+    Balance, BalanceThen, Before, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table,
+    Then, Totals,
 };
 pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader};
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Opened, Posted, Refusal, Reply};

@@ -39,6 +39,21 @@ pub struct Balance {
     pub totals: Totals,
     /// The points that expire next after that instant.
     pub next_expiry: Option<NextExpiry>,
+    /// What the account came to elsewhere, where it was taken over from another service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// The lifetime totals of an account in another service, up to the takeover of its tables. The ledger's own totals begin there.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Before {
+    /// Points that had come.
+    pub recharged: i64,
+    /// Points that had been spent.
+    pub consumed: i64,
+    /// Points that had expired.
+    pub expired: i64,
 }
 
 /// A past instant, on one of two clocks.
@@ -317,7 +332,14 @@ pub(super) fn balance_from(user: Uuid, row: &Row) -> Result<Balance, Error> {
         arrears: row.try_get("arrears")?,
         totals: Totals::from_row(row)?,
         next_expiry: next.map(|at| NextExpiry { at, points }),
+        before: before_from(row)?,
     })
+}
+
+fn before_from(row: &Row) -> Result<Option<Before>, tokio_postgres::Error> {
+    let Some(recharged) = row.try_get("before_recharged")? else { return Ok(None) };
+    let figure = |name| row.try_get::<_, Option<i64>>(name).map(Option::unwrap_or_default);
+    Ok(Some(Before { recharged, consumed: figure("before_consumed")?, expired: figure("before_expired")? }))
 }
 
 pub(super) fn balance_then_from(user: Uuid, row: &Row) -> Result<BalanceThen, Error> {

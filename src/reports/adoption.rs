@@ -9,7 +9,7 @@ use crate::ledger::Currency;
 use crate::messages::{Messages, args};
 
 /// The name of the report.
-const REPORT: &str = "adoption";
+pub const REPORT: &str = "adoption";
 
 /// The most accounts in a mail's body.
 const ROWS_IN_BODY: usize = 20;

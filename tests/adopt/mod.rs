@@ -569,6 +569,72 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
 }
 
 #[test]
+fn what_the_other_service_posted_is_known_and_never_changes() {
+    let moving = Move::with(TABLES);
+    let one = "00000000-0000-4000-8000-000000000001";
+    moving.run_there(&format!(
+        "INSERT INTO public.user_points (user_id, balance, total_recharged, total_consumed, total_expired) VALUES ('{one}', 90, 140, 20, 30);
+         INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{one}', 140, 90, '2999-01-01Z', 'wechat');
+         INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id) VALUES
+             ('{one}', 'recharge', 140, 0, 140, 'wechat', '77'), ('{one}', 'consume', 10, 140, 130, 'script', 'task-1'),
+             ('{one}', 'consume', 10, 130, 120, 'script', 'task-1'), ('{one}', 'expire', 30, 120, 90, 'wechat', NULL)"
+    ));
+    moving.plan_with("decisions: {sources: {wechat: wxpay}}");
+    let url = moving.ledger.url();
+    // A plan alone changes nothing.
+    assert_eq!(call(&url, &["balance", one, "--json"]).expect(0).json()["before"], Value::Null);
+    moving.apply();
+
+    let lines = [
+        json!({"op": "recharge", "user": one, "points": 140, "source": "wxpay", "order_id": 77}),
+        json!({"op": "consume", "user": one, "points": 10, "source_type": "script", "source_id": "task-1"}),
+        json!({"op": "consume", "user": one, "points": 11, "source_type": "script", "source_id": "task-1"}),
+        json!({"op": "refund", "user": one, "source_type": "script", "source_id": "task-1"}),
+        json!({"op": "void", "user": one, "source": "wxpay", "order_id": 77}),
+        json!({"op": "hold", "user": one, "points": 5, "source_type": "script", "source_id": "task-1", "until": "2999-01-01T00:00:00Z"}),
+        json!({"op": "consume", "user": one, "points": 4, "source_type": "script", "source_id": "task-2"}),
+    ];
+    let replies = post(&url, lines.map(|line| line.to_string()).join("\n")).expect(3).jsons();
+    let told: Vec<&str> =
+        replies.iter().map(|reply| reply["code"].as_str().unwrap_or(reply["status"].as_str().unwrap())).collect();
+    let before = "before_the_ledger";
+    assert_eq!(told, ["replayed", "replayed", "key_conflict", before, before, "key_conflict", "posted"]);
+    assert_eq!((&replies[1]["seq"], &replies[1]["balance_after"]), (&json!(0), &json!(130)));
+
+    // The same from the queue, and for a hold in SQL.
+    wait(async {
+        let client = moving.ledger.client().await;
+        let enqueue =
+            format!("SELECT pointsd.enqueue('consume', '{one}', 10, source_type => 'script', source_id => 'task-1')");
+        client.batch_execute(&enqueue).await.unwrap();
+        let hold = format!(
+            "SELECT code FROM pointsd.hold('{one}', 5, 'script', 'task-1', until => now() + interval '1 hour')"
+        );
+        assert_eq!(client.query_one(&hold, &[]).await.unwrap().get::<_, Option<&str>>(0), Some("key_conflict"));
+    });
+    let daemon = Running::start(on(&url, &["serve"]));
+    let state = || call(&url, &["requests", "--state", "replayed", "--json"]).expect(0).jsons();
+    eventually("the request replays", || (!state().is_empty()).then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    daemon.finish().expect(0);
+
+    let balance = call(&url, &["balance", one, "--json"]).expect(0).json();
+    assert_eq!(
+        (&balance["balance"], &balance["before"]),
+        (&json!(86), &json!({"recharged": 140, "consumed": 20, "expired": 30}))
+    );
+    wait(async {
+        let client = moving.ledger.client().await;
+        for table in ["adopted_accounts", "adopted_batches", "adopted_transactions", "adopted_keys"] {
+            for change in [format!("DELETE FROM pointsd.{table}"), format!("TRUNCATE pointsd.{table}")] {
+                let error = client.batch_execute(&change).await.unwrap_err();
+                assert!(error.as_db_error().unwrap().message().contains("is never changed"), "{change}: {error:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn openings_that_the_ledger_refuses_are_named_and_the_others_are_posted() {
     let moving = Move::with(TABLES);
     moving.run_there(

@@ -208,6 +208,7 @@ async fn totals_that_would_not_fit() {
             arrears: (-balance).max(0),
             totals: Totals { total_recharged: recharged + come, total_consumed: consumed + go, ..Totals::default() },
             next_expiry: found.next_expiry,
+            before: None,
         };
         assert_eq!(found, expected, "{case:?}");
     }
