@@ -377,6 +377,7 @@ statement-overdue = { $points ->
    *[other] { $points } of these points had reached their expiry and were not yet recorded as expired.
 }
 statement-no-batches = No points were left.
+statement-no-batches-now = No points are left.
 statement-opened = Issued
 statement-expires = Expires
 statement-never = never

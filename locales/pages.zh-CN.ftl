@@ -343,6 +343,7 @@ statement-balance = 余额
 statement-batches = 未用完的批次
 statement-overdue = 其中 { $points } 积分已到期，尚未作过期入账。
 statement-no-batches = 无剩余积分。
+statement-no-batches-now = 目前无剩余积分。
 statement-opened = 发放时间
 statement-expires = 到期时间
 statement-never = 永不过期

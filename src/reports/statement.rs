@@ -11,7 +11,6 @@ use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, 
 use crate::language::Language;
 use crate::ledger::{Entry, EntryType, ExportedEntry, Hold, MOST_HOLDS, Money, NEVER, OpenBatch, Statement};
 use crate::messages::{Messages, args};
-use crate::numbers::grouped_decimal;
 use crate::render;
 use crate::time::{Days, Zone};
 
@@ -213,9 +212,6 @@ impl Words<'_> {
         let effective = move |entry: &ExportedEntry| other_day(entry, zone);
         let has_other_days = statement.entries.items.iter().any(|entry| effective(entry).is_some());
         let has_prices = statement.entries.items.iter().any(|row| paid(row).is_some());
-        let price = |row: &ExportedEntry| {
-            paid(row).map(|paid| format!("{} {}", grouped_decimal(paid.amount, paid.currency.digits()), paid.currency))
-        };
         let shown = statement.entries.items.len() as u64;
         let note = match statement.entries.next {
             None => messages.label("statement-note"),
@@ -230,7 +226,10 @@ impl Words<'_> {
             .when(has_other_days, |table| table.column("statement-effective", Kind::Date, effective))
             .column("statement-type", Kind::Text, move |row| self.kind(row.entry.kind))
             .column("statement-for", Kind::Text, move |row| self.about(row))
-            .when(has_prices, |table| table.column("statement-paid", Kind::Text, price))
+            .when(has_prices, |table| {
+                let table = table.column("statement-paid", Kind::Number, |row| paid(row).map(money_cell));
+                table.column("currency", Kind::Text, |row| paid(row).map(|paid| paid.currency.to_string()))
+            })
             .totalled("points", statement.closing.saturating_sub(statement.opening), |row| row.signed)
             .column("statement-balance", Kind::Number, |row| row.entry.balance_after)
             .rows(&statement.entries.items)
@@ -277,10 +276,7 @@ impl Words<'_> {
                 Line::Entry(row) => row.entry.balance_after,
                 Line::Cut(_) | Line::Closing => statement.closing,
             })
-            .column("statement-paid", Kind::Number, move |line| {
-                let paid = entry(line).as_ref().and_then(paid);
-                paid.map(|Money { amount, currency }| Cell::Money { amount, digits: currency.digits() })
-            })
+            .column("statement-paid", Kind::Number, move |line| entry(line).as_ref().and_then(paid).map(money_cell))
             .column("currency", Kind::Text, move |line| {
                 entry(line).as_ref().and_then(paid).map(|paid| paid.currency.to_string())
             })
@@ -296,7 +292,11 @@ impl Words<'_> {
         };
         TableBuilder::new(messages, "open-batches", messages.label("statement-batches"))
             .note(note)
-            .if_empty(messages.label("statement-no-batches"))
+            .if_empty(messages.label(if statement.complete {
+                "statement-no-batches"
+            } else {
+                "statement-no-batches-now"
+            }))
             .column("batch", Kind::Number, |batch: &OpenBatch| batch.batch)
             .column("source", Kind::Text, move |batch| self.source(&batch.source))
             .column("statement-opened", Kind::Instant, |batch| batch.opened_at)
@@ -368,6 +368,10 @@ fn paid(row: &ExportedEntry) -> Option<Money> {
         EntryType::Void => Some(Money { amount: amount.saturating_neg(), currency }),
         _ => None,
     }
+}
+
+fn money_cell(Money { amount, currency }: Money) -> Cell {
+    Cell::Money { amount, digits: currency.digits() }
 }
 
 fn recorded(row: &ExportedEntry) -> Option<DateTime<Utc>> {

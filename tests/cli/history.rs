@@ -125,13 +125,14 @@ Entries
 -------
 By the time of recording. What is recorded later stands in a later statement.
 
-Recorded          No.  Type    For                 Paid       Points  Balance
------------------------------------------------------------------------------
-2025-10-01 00:10    1  Issued  Gift                              100      100
-2025-10-02 08:10    2  Issued  Card · 7            12.50 CNY   1,250    1,350
-2025-10-10 08:10    3  Used    tts · t1 · =A talk                -30    1,320
------------------------------------------------------------------------------
-Total                                                          1,320
+Recorded          No.  Type    For             Paid  Currency  Points  Balance
+------------------------------------------------------------------------------
+2025-10-01 00:10    1  Issued  Gift                               100      100
+2025-10-02 08:10    2  Issued  Card · 7       12.50  CNY        1,250    1,350
+2025-10-10 08:10    3  Used    tts · t1 · =A                      -30    1,320
+                               talk
+------------------------------------------------------------------------------
+Total                                                           1,320
 
 
 Open batches
@@ -191,7 +192,8 @@ Acme
     let mut book: Xlsx<_> = open_workbook(&workbook).unwrap();
     assert_eq!(book.sheet_names(), ["摘要", "积分明细", "未用完的批次"]);
     let rows = book.worksheet_range("积分明细").unwrap();
-    assert_eq!(rows.get_value((3, 5)), Some(&Data::Float(-30.0)));
+    assert_eq!(rows.get_value((2, 4)), Some(&Data::Float(12.5)));
+    assert_eq!(rows.get_value((3, 6)), Some(&Data::Float(-30.0)));
     assert_eq!(rows.get_value((3, 3)), Some(&Data::String("tts · t1 · =A talk".to_owned())));
 
     call(&["statement", USER, "--to", "2999-01-01"]).expect(2);
