@@ -1,7 +1,7 @@
 //! Moving in: takes over accounts, batches and history from the tables of another service.
 //!
-//! [`plan`] copies the tables as one snapshot shows them, says what is wrong there, and writes down what each account is to open with.
-//! [`apply`] posts that, and makes the old keys known. The rules are those of [`crate::ledger`]: this module decides only which openings
+//! `plan` copies the tables as one snapshot shows them, says what is wrong there, and writes down what each account is to open with.
+//! `apply` posts that, and makes the old keys known. The rules are those of [`crate::ledger`]: this module decides only which openings
 //! to ask for.
 
 mod apply;
@@ -84,6 +84,20 @@ pub enum Error {
     /// The figures of the plan contradict each other, which is an error of pointsd.
     #[error("the plan does not add up: {0}; this is an error in pointsd, nothing was posted")]
     DoesNotAddUp(String),
+}
+
+impl Error {
+    /// Whether the same may succeed a little later: a database was away.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Away { source } | Error::Ledger(source) => source.is_transient(),
+            Error::Misfit { source, .. } | Error::BadFile { source, .. } | Error::Database { source, .. } => {
+                database::is_transient(source)
+            }
+            Error::Posting { source } => source.is_transient(),
+            Error::File { .. } | Error::Refused(_) | Error::DoesNotAddUp(_) => false,
+        }
+    }
 }
 
 fn failed(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {

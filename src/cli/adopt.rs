@@ -284,26 +284,60 @@ impl Follow {
         let stop = stop_on_signal()?;
         program
             .with_ledger(async |ledger: &Database| {
-                let pool = database::Settings::from(&program.config);
-                let mut follower = Follower::open(ledger, &pool, &origin, plan, &program.rules).await?;
-                let followed = self.follow(&mut follower, ledger, &stop, program).await;
-                follower.close().await;
-                followed
+                let mut compared = None;
+                loop {
+                    let ended = self.until_lost(ledger, &origin, plan, &mut compared, &stop, program).await;
+                    match ended {
+                        // A database that is away for a while ends nothing: what was posted replays.
+                        Err(error) if !self.once && is_transient(&error) => {
+                            complain(&format!("pointsd: {error:#}; trying again every {} s", self.every));
+                            if self.stopped_in_pause(&stop).await {
+                                return Ok(Outcome::Interrupted);
+                            }
+                        }
+                        ended => return ended,
+                    }
+                }
             })
             .await
+    }
+
+    /// Follows until it is stopped, or a database is lost.
+    async fn until_lost(
+        &self,
+        ledger: &Database,
+        origin: &Origin,
+        plan: Uuid,
+        compared: &mut Option<DateTime<Utc>>,
+        stop: &CancellationToken,
+        program: &Program,
+    ) -> anyhow::Result<Outcome> {
+        let pool = database::Settings::from(&program.config);
+        let mut follower = Follower::open(ledger, &pool, origin, plan, &program.rules).await?;
+        let ended = self.follow(&mut follower, ledger, compared, stop, program).await;
+        follower.close().await;
+        ended
+    }
+
+    /// Waits for the next look. True if it was stopped meanwhile.
+    async fn stopped_in_pause(&self, stop: &CancellationToken) -> bool {
+        tokio::select! {
+            () = stop.cancelled() => true,
+            () = tokio::time::sleep(Duration::from_secs(self.every)) => false,
+        }
     }
 
     async fn follow(
         &self,
         follower: &mut Follower,
         ledger: &Database,
+        compared: &mut Option<DateTime<Utc>>,
         stop: &CancellationToken,
         program: &Program,
     ) -> anyhow::Result<Outcome> {
-        let mut compared = None;
         loop {
             let today = day_of((program.clock)(), program);
-            let compares = compared != Some(today);
+            let compares = *compared != Some(today);
             let (followed, comparison) = follower.round(compares, stop).await?;
             if !self.once && (followed != Followed::default() || comparison.is_some()) {
                 remark(Some(format!("pointsd: {}", followed_text(&followed))));
@@ -318,14 +352,21 @@ impl Follow {
                     return Ok(if comparison.different == 0 { Outcome::Done } else { Outcome::No });
                 }
                 keep(&document, ledger, program).await?;
-                compared = Some(today);
+                *compared = Some(today);
             }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(Outcome::Interrupted),
-                () = tokio::time::sleep(Duration::from_secs(self.every)) => {}
+            if self.stopped_in_pause(stop).await {
+                return Ok(Outcome::Interrupted);
             }
         }
     }
+}
+
+/// Whether the same may succeed a little later.
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<adopt::Error>().is_some_and(adopt::Error::is_transient)
+        || error.downcast_ref::<database::Error>().is_some_and(database::Error::is_transient)
+        || error.downcast_ref::<reports::Error>().is_some_and(reports::Error::is_transient)
+        || error.downcast_ref::<tokio_postgres::Error>().is_some_and(database::is_transient)
 }
 
 /// The beginning of the business day.
