@@ -44,6 +44,9 @@ use listen::Listener;
 /// The path of postings. A posting that is sent again replays, so it needs no care when its caller leaves.
 const POSTINGS: &str = "/v1/postings";
 
+/// Documents that are loaded and rendered at a time. Each takes some megabytes, and a core.
+const RENDERINGS: usize = 4;
+
 /// The longest time for an answer, but for streams, which go on as long as they move.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
@@ -81,6 +84,7 @@ struct Inner {
     sessions: pages::Sessions,
     charts: pages::Charts,
     reads: Arc<Semaphore>,
+    renderings: Arc<Semaphore>,
     runs: TaskTracker,
     stop: CancellationToken,
 }
@@ -129,6 +133,7 @@ impl Server {
             sessions: pages::Sessions::default(),
             charts: pages::Charts::default(),
             reads: Arc::new(Semaphore::new(reads)),
+            renderings: Arc::new(Semaphore::new(RENDERINGS)),
             runs: TaskTracker::new(),
             stop,
         }));

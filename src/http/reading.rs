@@ -57,6 +57,17 @@ impl Server {
         }
     }
 
+    /// The place of a call that loads a document and renders it. It is taken before the connection, and kept until it is rendered.
+    ///
+    /// # Errors
+    /// 503 while other calls have all places.
+    pub(crate) async fn rendering(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.0.renderings).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Problem::unavailable("overloaded", "too many documents are being rendered; ask again later")),
+        }
+    }
+
     /// A connection for one call.
     ///
     /// # Errors

@@ -399,10 +399,15 @@ pub(in crate::http) async fn rendered(
     // It holds texts of callers: no script may run, and nothing may be loaded.
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox; form-action 'none'; frame-ancestors 'none'; \
                           base-uri 'none'";
+    let place = server.rendering().await?;
     let statement = of_days(server, user, days, MOST_ENTRIES).await?;
     let (config, name) = (server.config(), statement.file_name());
     // A long one keeps a core busy.
-    let content = tokio::task::spawn_blocking(move || statement.render(form, &config, language)).await;
+    let content = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        statement.render(form, &config, language)
+    });
+    let content = content.await;
     let content = content.map_err(|error| Problem::internal(&error))?;
     let content = content.map_err(|error| Problem::internal(error.as_ref()))?;
     let shown = if form == Form::Html { "inline" } else { "attachment" };

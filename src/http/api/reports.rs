@@ -121,6 +121,7 @@ pub(super) async fn document(
     Place(id): Place<i64>,
     Params(FormParams { form }): Params<FormParams>,
 ) -> Result<Response, Problem> {
+    let place = server.rendering().await?;
     let client = server.reading().await?;
     let document = reports::load(&client, id).await?.ok_or_else(|| unknown(id))?;
     drop(client);
@@ -129,7 +130,11 @@ pub(super) async fn document(
     }
     let templates = server.config().reports.templates.clone();
     // A large one keeps a core busy.
-    let rendered = tokio::task::spawn_blocking(move || rendered(&document, form, templates.as_deref())).await;
+    let rendered = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        rendered(&document, form, templates.as_deref())
+    });
+    let rendered = rendered.await;
     rendered.map_err(|error| Problem::internal(&error))?
 }
 

@@ -68,11 +68,13 @@ pub(super) async fn chart(
     Place((number, name)): Place<(i64, String)>,
 ) -> Result<Response, Problem> {
     let missing = || Problem::not_found("there is no such chart, or its report was pruned");
+    let place = server.rendering().await?;
     let client = server.reading().await?;
     let document = load(&server, &client, number).await?.ok_or_else(missing)?;
     drop(client);
     // Drawing takes some milliseconds of a core.
     let drawn = tokio::task::spawn_blocking(move || {
+        let _place = place;
         let charts = document.sections.iter().filter_map(|section| match section {
             Section::Chart(chart) => Some(chart),
             _ => None,

@@ -62,12 +62,15 @@ pub(super) async fn report(visitor: Visitor, Place(number): Place<i64>) -> Resul
 
 /// `/reports/{id}/document`: the whole, as it is mailed.
 pub(super) async fn document(visitor: Visitor, Place(number): Place<i64>) -> Result<Response, Problem> {
+    let place = visitor.server.rendering().await?;
     let client = visitor.server.reading().await?;
     let document = reports::load(&client, number).await?.ok_or_else(missing)?;
     drop(client);
     let config = visitor.server.config();
-    let rendered =
-        tokio::task::spawn_blocking(move || reports::page(&document, config.reports.templates.as_deref())).await;
-    let html = rendered.map_err(|error| Problem::internal(&error))?;
+    let rendered = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        reports::page(&document, config.reports.templates.as_deref())
+    });
+    let html = rendered.await.map_err(|error| Problem::internal(&error))?;
     Ok(([(header::CONTENT_SECURITY_POLICY, DOCUMENT_POLICY)], Html(html)).into_response())
 }
