@@ -60,6 +60,11 @@ CREATE TABLE pointsd.adopted_transactions (
 );
 CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
 
+-- What identifies a row to a subscriber of changes: copies may repeat, so they have no primary key.
+ALTER TABLE pointsd.adopted_accounts REPLICA IDENTITY FULL;
+ALTER TABLE pointsd.adopted_batches REPLICA IDENTITY FULL;
+ALTER TABLE pointsd.adopted_transactions REPLICA IDENTITY FULL;
+
 -- The keys of the recharges and consumes there, each with the first transaction that has it. They are written when the plan is applied,
 -- before the first opening: a task that is sent again from then on replays.
 CREATE TABLE pointsd.adopted_keys (
