@@ -295,7 +295,7 @@ fn calls_take_half_of_the_pool_at_most() {
     runtime.block_on(locker.batch_execute("BEGIN; LOCK TABLE pointsd.holds")).unwrap();
     let holds = ask(&format!("/v1/accounts/{}/holds", user(1)));
     let waits = "SELECT FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%pointsd.holds%'";
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '-- The holds of one account%'";
     wait(async { until_found(&site.database.client().await, "the call to wait", waits).await });
     // It has the only place.
     let jobs = ask("/v1/jobs");

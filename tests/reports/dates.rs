@@ -197,7 +197,7 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
     assert!(csv.contains("\nGift,80,0,0,-5,-70,0,5"), "{csv}");
     assert!(period("2026-11-01", "2026-11-02", "html").expect(0).stdout.contains("<table"));
     let late: Document = serde_json::from_str(&period("2026-11-01", "2026-11-02", "json").expect(0).stdout).unwrap();
-    let expected = [["October 2026", "Used", "1", "5", ""], ["October 2026", "Expired", "1", "70", ""]];
+    let expected = [["October 2026", "Used", "1", "-5", ""], ["October 2026", "Expired", "1", "-70", ""]];
     assert_eq!(texts(table(&late, "recorded-late")), expected);
     let wrong = period("2026-10-31", "2026-10-01", "text").expect(2).stderr;
     assert!(wrong.contains("2026-10-31 is after 2026-10-01; write the first day first"), "{wrong}");
