@@ -110,6 +110,11 @@ impl Site {
         command
     }
 
+    /// The most memory that the daemon has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.running.as_ref().unwrap().peak_memory()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.running.as_ref().unwrap().signal(signal);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Answer, Site, agent, answer};
-use crate::program::{PATIENCE, call, eventually, post, until_found, wait};
+use crate::program::{PATIENCE, call, eventually, post, run, until_found, wait};
 use crate::support::user;
 
 /// Five entries of one account: two recharges, two consumes, and an expiry between them.
@@ -274,6 +274,27 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     assert!(is_paused());
     let last = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() }).pop().unwrap();
     assert_eq!((last.get::<_, &str>(1), last.get::<_, &str>(3)), ("pause", "not known"));
+}
+
+/// Each takes some megabytes while it is made.
+#[test]
+fn workbooks_asked_for_at_once_are_made_a_few_at_a_time() {
+    let site = Site::start();
+    fill(&site);
+    run(site.command(&["run", "reconciliation", "--full"])).expect(0);
+    let report = numbers(&get(&site, "/v1/reports?report=reconciliation"), "document")[0];
+    let url = format!("http://{}/v1/reports/{report}/document?form=xlsx", site.address);
+    let token = format!("Bearer {}", site.token);
+    let workbook = || agent().get(&url).header("authorization", &token).call().unwrap().status();
+    assert_eq!(workbook(), 200);
+    let before = site.peak_memory();
+    std::thread::scope(|scope| {
+        for _ in 0..300 {
+            scope.spawn(|| assert_eq!(workbook(), 200));
+        }
+    });
+    let grown = site.peak_memory() - before;
+    assert!(grown < 25_000_000, "{grown} bytes for 300 workbooks");
 }
 
 #[test]
