@@ -19,15 +19,14 @@ WITH target AS (
     ) AS target
     WHERE p.is_account OR $5
 ), part AS (
-    SELECT b.*, greatest(b.amount, b.remaining) AS whole, least(b.remaining, s.up_to) AS points
+    SELECT *, greatest(amount, remaining) AS whole, least(remaining, up_to) AS points
     FROM (
         SELECT b.*, sum(b.remaining) OVER (PARTITION BY b.user_id ORDER BY b.expires_at, b.opened_at, b.id ROWS UNBOUNDED PRECEDING) - t.excess AS up_to
         FROM pointsd.adopted_batches AS b
         JOIN target AS t USING (user_id)
         WHERE b.remaining > 0 AND b.expires_at IS NOT NULL AND ($3 OR b.expires_at > $1)
-    ) AS s
-    CROSS JOIN LATERAL (SELECT s.user_id, s.amount, s.remaining, s.opened_at, s.expires_at, s.paid, s.id, s.source, s.currency) AS b
-    WHERE s.up_to > 0
+    ) AS cut
+    WHERE up_to > 0
 ), opening AS (
     SELECT user_id, 1 AS kind, points, least(opened_at, $1) AS opened_at, CASE WHEN expires_at > $1 THEN expires_at ELSE $4 END AS expires_at,
            CASE WHEN currency IS NOT NULL THEN pointsd.price_part(paid, whole - points, points, whole) END AS paid,

@@ -237,11 +237,9 @@ fn opening_from(row: &Row) -> Result<Planned, tokio_postgres::Error> {
 /// What is left of the price of an opening's points.
 fn price_from(row: &Row) -> Result<Result<Option<Money>, Refusal>, tokio_postgres::Error> {
     let (paid, currency): (Option<i64>, Option<String>) = (row.try_get("paid")?, row.try_get("currency")?);
-    Ok(match paid.zip(currency) {
-        None => Ok(None),
-        Some((amount, currency)) => match currency.parse::<Currency>() {
-            Ok(currency) => Ok(Some(Money { amount, currency })),
-            Err(why) => Err(Refusal::Malformed(why.to_string())),
-        },
-    })
+    let money = |(amount, currency): (i64, String)| match currency.parse::<Currency>() {
+        Ok(currency) => Ok(Money { amount, currency }),
+        Err(why) => Err(Refusal::Malformed(why)),
+    };
+    Ok(paid.zip(currency).map(money).transpose())
 }

@@ -17,7 +17,7 @@ use super::plan::{Plan, State, another_plan, load};
 use super::read::{Origin, Snapshot, Source, copy_accounts, followed};
 use super::{Error, failed, session};
 use crate::database::{self, Cursor, Database, Dedicated};
-use crate::ledger::{Kind, Poster, Posting, Reply, Rules};
+use crate::ledger::{Kind, Poster, Posting, Reply, Rules, order_key};
 
 /// Transactions that are read and posted at once.
 const PAGE: usize = 4_000;
@@ -243,17 +243,19 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<Postin
         Some("recharge") => {
             let source =
                 plan.settings.decisions.sources.get(&source_type).cloned().unwrap_or_else(|| source_type.clone());
-            let mut posting = Posting::recharge(user, points, source, at);
             let order: Option<i64> = source_id.as_ref().and_then(|order| order.parse().ok());
+            // An order that is no number has a key, too, as `key_insert` made those of old.
+            let key = match source_id {
+                Some(_) if order.is_some() => None,
+                Some(order_id) => Some(order_key(&source, order_id)),
+                None => Some(key),
+            };
+            let mut posting = Posting::recharge(user, points, source, at);
             if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
                 *order_id = order;
                 *expires_at = row.try_get("expires_at")?;
             }
-            match source_id {
-                Some(order_id) if order.is_none() => posting.with_key(format!("recharge:{source_type}:{order_id}")),
-                None => posting.with_key(key),
-                Some(_) => posting,
-            }
+            Posting { key, ..posting }
         }
         Some("consume") => {
             let mut posting = Posting::consume(user, points, source_type, source_id.unwrap_or(key), at);

@@ -75,8 +75,8 @@ pub enum Error {
     /// The ledger's database cannot be reached.
     #[error(transparent)]
     Ledger(#[from] database::Error),
-    /// Openings could not be posted.
-    #[error("the openings were not all posted; apply the plan again, it goes on where it stopped")]
+    /// Openings or transactions could not be posted.
+    #[error("not everything was posted; call again, what was posted replays")]
     Posting {
         /// Why.
         source: std::sync::Arc<ledger::Error>,

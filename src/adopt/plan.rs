@@ -239,8 +239,8 @@ pub async fn decide(ledger: &Database, plan: Uuid, settings: Settings, rules: &R
     refuse_applied(&session.client).await?;
     let found = load(&session.client).await?.filter(|(found, _)| found.plan == plan);
     let Some((found, _)) = found else { return Err(another_plan()) };
-    let (old, new) = (&found.settings, &settings);
-    if (&old.accounts, &old.batches, &old.transactions) != (&new.accounts, &new.batches, &new.transactions) {
+    let mapping = Settings { decisions: settings.decisions.clone(), ..found.settings.clone() };
+    if settings != mapping {
         let why = "the mapping was changed, not the decisions alone: the tables have to be read again with `pointsd adopt plan`";
         return Err(Error::Refused(why.to_owned()));
     }

@@ -210,15 +210,16 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
                 ))
                 .into());
             }
-            let openings = found.map_or(0, |found| found.totals.openings.iter().map(|opened| opened.rows).sum::<i64>());
+            let totals = found.map(|found| found.totals).unwrap_or_default();
+            let openings: i64 = totals.openings.iter().map(|opened| opened.rows).sum();
             let bar = progress(u64::try_from(openings).unwrap_or_default(), "opening accounts", "openings");
             let on_progress = |count| bar.inc(count);
             let applied = adopt::apply(ledger, plan, &program.rules, &stop, &mut on_refused, &on_progress).await;
             bar.finish_and_clear();
-            Ok((applied?, adopt::load(&**ledger.connection().await?).await?.map(|(plan, _)| plan)))
+            Ok((applied?, totals.net_after))
         })
         .await;
-    let (applied, plan) = applied.map_err(as_wrong_call)?;
+    let (applied, planned) = applied.map_err(as_wrong_call)?;
     if refused > MOST_REFUSED {
         complain(&format!("pointsd: and {} more were refused", grouped(refused - MOST_REFUSED)));
     }
@@ -226,7 +227,6 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
         complain("pointsd: interrupted; apply the plan again, it goes on where it stopped");
         return Ok(Outcome::Interrupted);
     }
-    let planned = plan.map_or(0, |plan| plan.totals.net_after);
     program.answer(applied_json(&applied, planned), || applied_text(&applied, planned))?;
     Ok(if applied.different == 0 && applied.refused.is_empty() { Outcome::Done } else { Outcome::No })
 }

@@ -1,6 +1,7 @@
 //! Idempotency keys: how they are made of what names a posting, and how they become sixteen bytes.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -59,7 +60,7 @@ fn work_key(source_type: &str, source_id: &str) -> String {
 }
 
 /// The default key of a recharge with an order.
-fn order_key(source: &str, order_id: i64) -> String {
+pub(crate) fn order_key(source: &str, order_id: impl Display) -> String {
     format!("recharge:{}:{order_id}", escaped(source))
 }
 
