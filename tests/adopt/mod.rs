@@ -288,6 +288,11 @@ fn a_plan_that_the_ledger_would_refuse_or_that_was_changed_is_not_applied() {
     fs::write(&file, text.replace("sources: {}", "sources: {wechat: wxpay}")).unwrap();
     let applied = call(&url, &["adopt", "apply", &path]).expect(2);
     assert!(applied.stderr.contains("was changed after it was planned"), "{}", applied.stderr);
+    let decided = fs::read_to_string(&file).unwrap();
+    fs::write(&file, decided.replace("time_zone: UTC", "time_zone: Asia/Shanghai")).unwrap();
+    let refused = call(&url, &["adopt", "decide", &path]).expect(2);
+    assert!(refused.stderr.contains("the mapping was changed, not the decisions alone"), "{}", refused.stderr);
+    fs::write(&file, decided).unwrap();
     call(&url, &["adopt", "decide", &path]).expect(0);
     let followed = call(&url, &["adopt", "follow", &path, "--from", &old, "--once"]).expect(2);
     assert!(followed.stderr.contains("`pointsd adopt apply` comes first"), "{}", followed.stderr);
@@ -582,7 +587,8 @@ fn what_the_other_service_posted_is_known_and_never_changes() {
          INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{one}', 140, 90, '2999-01-01Z', 'wechat');
          INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id) VALUES
              ('{one}', 'recharge', 140, 0, 140, 'wechat', '77'), ('{one}', 'consume', 10, 140, 130, 'script', 'task-1'),
-             ('{one}', 'consume', 10, 130, 120, 'script', 'task-1'), ('{one}', 'expire', 30, 120, 90, 'wechat', NULL)"
+             ('{one}', 'consume', 10, 130, 120, 'script', 'task-1'), ('{one}', 'expire', 30, 120, 90, 'wechat', NULL),
+             ('{one}', 'recharge', 1, 90, 91, 'wechat', 'A-9')"
     ));
     moving.plan_with("decisions: {sources: {wechat: wxpay}}");
     let url = moving.ledger.url();
@@ -622,6 +628,14 @@ fn what_the_other_service_posted_is_known_and_never_changes() {
     eventually("the request replays", || (!state().is_empty()).then_some(()));
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
+
+    // The other service posts an order of old once more.
+    moving.run_there(&format!(
+        "INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id)
+         VALUES ('{one}', 'recharge', 1, 91, 92, 'wechat', 'A-9')"
+    ));
+    let followed = run(moving.follow()).expect(3).json();
+    assert_eq!(followed["followed"], json!({"posted": 0, "replayed": 1, "refused": {}, "skipped": 0}));
 
     let balance = call(&url, &["balance", one, "--json"]).expect(0).json();
     assert_eq!(
