@@ -33,6 +33,7 @@ pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use decide::CLOCK_TOLERANCE;
 pub use holds::{Hold, HoldState};
 pub use key::Reference;
+#[cfg(feature = "service")]
 pub(crate) use key::order_key;
 #[cfg(feature = "service")]
 pub(crate) use money::released;
