@@ -155,6 +155,32 @@ fn a_commit_that_waits_for_a_missing_standby_is_told() {
     });
 }
 
+/// A posting whose connection broke while its commit waited for the standby is on this server, and may be on no other.
+#[test]
+fn a_replay_waits_for_the_standby_as_the_posting_did() {
+    wait(async {
+        let folder = Folder::new();
+        let (server, client, url) = server_with_replication(&folder).await;
+        let mut posting = Running::start(on(&url, &["post", "-", "--json"]));
+        posting.write(&recharge(user(1), 1));
+        assert!(posting.next_line().unwrap().contains("\"posted\""));
+        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        posting.write(&consume(user(1), "a"));
+        let waits = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        until_found(&client, "the commit to wait", waits).await;
+        posting.hear("trying a group again");
+        let waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+        until_found(&client, "the replay to wait", waits).await;
+        client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        assert!(posting.next_line().unwrap().contains("\"replayed\""));
+        posting.finish().expect(0);
+        drop(client);
+        server.stop().await.unwrap();
+    });
+}
+
 /// The lines of the file, by their answers: `posted`, `account_damaged`.
 fn answers(url: &str, lines: &str, status: i32) -> Vec<String> {
     let replies = post(url, lines).expect(status).jsons();

@@ -208,11 +208,15 @@ impl<C: Deref<Target = Client>> Session<C> {
             let result = async {
                 let mut group = self.begin();
                 let (accounts, decision) = group.decide(postings, rules).await?;
-                if !decision.changed {
+                if decision.changed {
+                    group.store(&accounts, &decision, &()).await?;
+                } else if decision.replies.iter().all(|reply| reply.refusal().is_some()) {
                     // Unlike a commit of the locks alone, this waits for no disk.
                     group.transaction.rollback().await?;
                 } else {
-                    group.store(&accounts, &decision, &()).await?;
+                    // What is replayed may have reached no synchronous standby yet: the connection broke while its commit waited
+                    // for one. This commit waits for the same.
+                    warn_if_slow(postings.len(), group.transaction.commit()).await?;
                 }
                 Ok(decision.replies)
             };
@@ -412,7 +416,7 @@ impl Group<'_> {
                 client.batch_execute("COMMIT"),
             )
         };
-        let stored = warn_if_slow(entries.len(), stored).await;
+        let stored = warn_if_slow(replies.len(), stored).await;
         stored.map_err(Error::from).map_err(Error::or_lost_race)?;
         self.transaction.ended();
         Ok(())
@@ -465,15 +469,15 @@ impl<'a> History<'a> {
     }
 }
 
-/// Waits for a transaction that writes so many entries, and warns where that takes long.
-async fn warn_if_slow<T>(entries: usize, stored: impl Future<Output = T>) -> T {
+/// Waits for the commit of a group, and warns where that takes long.
+async fn warn_if_slow<T>(postings: usize, stored: impl Future<Output = T>) -> T {
     tokio::pin!(stored);
     if let Ok(stored) = tokio::time::timeout(SLOW_COMMIT, &mut stored).await {
         return stored;
     }
     tracing::warn!(
-        entries,
-        "a transaction with {entries} entries has not committed after {} s; if synchronous_standby_names is set, see whether \
+        postings,
+        "a group of {postings} postings has not committed after {} s; if synchronous_standby_names is set, see whether \
          the standby is up",
         SLOW_COMMIT.as_secs()
     );
@@ -585,6 +589,11 @@ impl<'a> Transaction<'a> {
     pub(super) async fn rollback(mut self) -> Result<(), tokio_postgres::Error> {
         self.ended = true;
         self.client.batch_execute("ROLLBACK").await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), tokio_postgres::Error> {
+        self.ended = true;
+        self.client.batch_execute("COMMIT").await
     }
 
     /// The caller has sent a COMMIT or ROLLBACK itself.
