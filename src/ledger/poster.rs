@@ -375,20 +375,21 @@ impl Lane {
     }
     /// Posts a group, and again while the reason for its failure may pass.
     async fn post_patiently(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
-        let began = Instant::now();
         let mut pauses = Backoff::DATABASE.pauses();
-        let mut was_read_only = false;
+        let (mut was_read_only, mut failed) = (false, None);
         loop {
             let error = match self.try_post(postings).await {
                 Ok(replies) => return Ok(replies),
                 Err(error) => error,
             };
+            // Not from the begin: the first attempt may have waited long at a frozen server.
+            let failed = *failed.get_or_insert_with(Instant::now);
             // The connection is in doubt after any error.
             self.session = None;
             // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
             let is_refused = self.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
             was_read_only = error.is_read_only();
-            if is_refused || !error.is_transient() || began.elapsed() > self.database.keep_trying() {
+            if is_refused || !error.is_transient() || failed.elapsed() > self.database.keep_trying() {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));
