@@ -140,6 +140,7 @@ verdict-look = At work, with something to look at
 verdict-down = Down: no daemon is at work
 concern-paused = { $job } is paused by { $by }
 concern-ended = The last slot of { $job }: { $state }
+concern-commit-waits = A commit has waited for a synchronous standby for { $wait }
 concern-request-waits = A request has waited for { $wait }
 concern-mail-waits = A mail has waited for { $wait }
 concern-disk = The disk is nearly full: { $room }

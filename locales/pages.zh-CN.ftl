@@ -140,6 +140,7 @@ verdict-look = 运行中，有事项需要关注
 verdict-down = 已停止：没有守护进程在运行
 concern-paused = { $job } 已由 { $by } 暂停
 concern-ended = { $job } 的上次计划：{ $state }
+concern-commit-waits = 有提交已等待同步备库 { $wait }
 concern-request-waits = 有请求已等待 { $wait }
 concern-mail-waits = 有邮件已等待 { $wait }
 concern-disk = 磁盘空间将满：{ $room }

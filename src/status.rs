@@ -21,6 +21,9 @@ const LONGEST_SILENCE: i64 = 60;
 /// How many seconds a request may wait before an operator should look.
 const LONGEST_WAIT: i64 = 60;
 
+/// The same for a commit.
+const LONGEST_COMMIT: i64 = 5;
+
 /// The same for a mail.
 const LONGEST_MAIL_WAIT: i64 = 3_600;
 
@@ -113,6 +116,7 @@ pub struct Status {
 pub enum Concern {
     JobPaused { job: &'static str, by: String },
     JobEnded { job: &'static str, state: scheduler::State },
+    CommitWaits { seconds: i64 },
     RequestWaits { seconds: i64 },
     RequestsRefused { count: i64 },
     RequestsParked { count: i64 },
@@ -129,6 +133,12 @@ impl Display for Concern {
             Concern::JobEnded { job, state } => {
                 write!(f, "the last slot of {job} {}: pointsd runs --job {job}", state.as_str())
             }
+            Concern::CommitWaits { seconds } => write!(
+                f,
+                "a commit has waited for a synchronous standby for {}: bring the standby back, or see \
+                 synchronous_standby_names",
+                seconds_text(*seconds)
+            ),
             Concern::RequestWaits { seconds } => {
                 write!(f, "a request has waited for {}: see the daemon's log", seconds_text(*seconds))
             }
@@ -287,6 +297,7 @@ impl Status {
         let disk = if database.is_embedded() { Disk::of(&config.state_dir) } else { None };
         let jobs = JobOverview::read(&store, config, now).await?;
         let mut look: Vec<Concern> = jobs.iter().flat_map(JobOverview::concerns).collect();
+        look.extend(commit_concern(database).await?);
         look.extend(figures.concerns());
         look.extend(disk.filter(|disk| disk.is_short()).map(Concern::DiskNearlyFull));
         let state = match (daemons.iter().any(is_at_work), look.as_slice()) {
@@ -297,6 +308,13 @@ impl Status {
         let (database, version) = (database.describe(), env!("CARGO_PKG_VERSION"));
         Ok(Status { state, look, database, schema, version, daemons, jobs, figures, disk })
     }
+}
+
+/// A commit that waits for a standby: its caller waits, and no error comes.
+async fn commit_concern(database: &Database) -> Result<Option<Concern>, Error> {
+    let sql = include_str!("../sql/status/commit_waiting.sql");
+    let seconds: Option<i64> = database.connection().await?.query_one(sql, &[]).await?.try_get("seconds")?;
+    Ok(seconds.filter(|seconds| *seconds > LONGEST_COMMIT).map(|seconds| Concern::CommitWaits { seconds }))
 }
 
 /// Whether a daemon was seen lately.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::program::{Folder, Running, call, on, post, until_found, until_waits_for_a_lock, wait};
+use crate::program::{Folder, Running, call, eventually, on, post, until_found, until_waits_for_a_lock, wait};
 use crate::support::{TestDatabase, connect, user};
 
 fn consume(user: Uuid, id: &str) -> String {
@@ -146,6 +146,11 @@ fn a_commit_that_waits_for_a_missing_standby_is_told() {
         let warning = posting.hear("has not committed after 5 s");
         assert!(warning.contains("if synchronous_standby_names is set, see whether the standby is up"), "{warning}");
         until_found(&client, "the commit to wait", "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+        let told = eventually("the status to tell", || {
+            let status = call(&url, &["status"]).stdout;
+            status.contains("a commit has waited for a synchronous standby for ").then_some(status)
+        });
+        assert!(told.contains("bring the standby back"), "{told}");
         client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
         client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         assert!(posting.next_line().unwrap().contains("\"posted\""));

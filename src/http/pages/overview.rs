@@ -78,6 +78,9 @@ fn concern_view(concern: &Concern, messages: Messages) -> Value {
             let state = messages.label(&format!("state-{}", state.as_str()));
             (messages.text("concern-ended", args![job = *job, state = state]), format!("/runs?job={job}"))
         }
+        Concern::CommitWaits { seconds } => {
+            (messages.text("concern-commit-waits", args![wait = seconds_text(*seconds)]), String::new())
+        }
         Concern::RequestWaits { seconds } => (
             messages.text("concern-request-waits", args![wait = seconds_text(*seconds)]),
             "/requests?state=pending".into(),
