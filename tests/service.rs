@@ -19,6 +19,7 @@ mod cli;
 mod daemon;
 mod demo;
 mod embedded;
+mod failover;
 mod faults;
 mod floors;
 mod http;

@@ -3,20 +3,26 @@
 //! The driver's own timeout ends when the socket is open. A frozen server accepts the socket and never answers, so this one is
 //! for everything until the session is ready.
 
+use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
 use futures_util::future::{BoxFuture, pending};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
-use tokio_postgres::{Client, Config, Connection, Error, Socket};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, Notification, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream;
+use super::timeline::{Newest, Seen, Timeline};
 
-/// The hosts, and how to reach them. A clone shares which of them worked last.
+type Stream = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream;
+type Served = (Client, JoinHandle<()>);
+
+/// The hosts, and how to reach them. A clone shares which of them worked last, and what is known of their timelines.
 #[derive(Clone)]
 pub(super) struct Connector {
     hosts: Arc<RwLock<Arc<[Config]>>>,
@@ -25,6 +31,9 @@ pub(super) struct Connector {
     random: bool,
     /// The index of the host that worked last.
     last: Arc<AtomicUsize>,
+    newest: Newest,
+    /// The hosts that are old primaries, and what is wrong with each.
+    old: Arc<RwLock<BTreeMap<usize, String>>>,
 }
 
 impl Connector {
@@ -35,10 +44,12 @@ impl Connector {
             each: config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10)),
             random: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
             last: Arc::default(),
+            newest: Newest::default(),
+            old: Arc::default(),
         }
     }
 
-    fn hosts(&self) -> Arc<[Config]> {
+    pub fn hosts(&self) -> Arc<[Config]> {
         // No code under this lock panics.
         Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -65,11 +76,34 @@ impl Connector {
         self.each.saturating_mul(u32::try_from(self.hosts().len()).unwrap_or(u32::MAX))
     }
 
-    /// A session with the first host that gives one, and the connection that serves it.
+    /// What is wrong with a host that is an old primary, if there is one.
+    pub fn old_primary(&self) -> Option<String> {
+        self.old.read().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+    }
+
+    /// The host of this number, for people.
+    pub fn describe(&self, index: usize) -> String {
+        self.hosts().get(index).map(super::url::describe).unwrap_or_default()
+    }
+
+    /// A session with the first host that gives one, and the task that serves it. The session ends when another host becomes the
+    /// primary. What arrives for LISTEN is sent to `notify`.
     ///
     /// # Errors
     /// Of the last host that answered. Where none did this waits without end: the caller's limit is [`Connector::longest`].
-    pub async fn open(&self) -> Result<(Client, Connection<Socket, Stream>), Error> {
+    pub async fn open(&self, notify: Option<mpsc::UnboundedSender<Notification>>) -> Result<Served, Error> {
+        let mut promoted = self.newest.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                opened = self.try_hosts(notify.as_ref()) => return opened,
+                // Another host became the primary. A frozen one may be waited for.
+                _ = promoted.changed() => {}
+            }
+        }
+    }
+
+    async fn try_hosts(&self, notify: Option<&mpsc::UnboundedSender<Notification>>) -> Result<Served, Error> {
         let first = match self.random {
             true => usize::from(uuid::Uuid::new_v4().as_bytes()[0]),
             false => self.last.load(Ordering::Relaxed),
@@ -79,7 +113,7 @@ impl Connector {
         let mut failed = None;
         for index in in_turn {
             let Some(host) = hosts.get(index) else { continue };
-            match tokio::time::timeout(self.each, host.connect(self.tls.clone())).await {
+            match tokio::time::timeout(self.each, self.open_host(index, host, notify)).await {
                 Ok(Ok(session)) => {
                     self.last.store(index, Ordering::Relaxed);
                     return Ok(session);
@@ -93,19 +127,105 @@ impl Connector {
             None => pending().await,
         }
     }
+
+    async fn open_host(
+        &self,
+        index: usize,
+        host: &Config,
+        notify: Option<&mpsc::UnboundedSender<Notification>>,
+    ) -> Result<Served, Error> {
+        let (client, connection) = host.connect(self.tls.clone()).await?;
+        let (tell, told) = oneshot::channel();
+        let mut served = tokio::spawn(serve(connection, notify.cloned(), self.newest.clone(), told));
+        let timeline = Timeline::read(&client).await?;
+        if self.admit(index, timeline.as_ref()) {
+            if let Some(timeline) = timeline {
+                // It fails if the session is over already, which its next statement finds.
+                let _ = tell.send(timeline);
+            }
+            return Ok((client, served));
+        }
+        served.abort();
+        let _ = (&mut served).await;
+        // Gives the driver's error for a session that is over.
+        client.batch_execute("").await.map(|()| (client, served))
+    }
+
+    /// A session with this host, be it primary or standby, for the watch.
+    pub async fn open_any(&self, index: usize) -> Result<Client, Error> {
+        let hosts = self.hosts();
+        let Some(host) = hosts.get(index) else { return pending().await };
+        let (client, connection) =
+            host.clone().target_session_attrs(TargetSessionAttrs::Any).connect(self.tls.clone()).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Whether this host is no old primary. It told the timeline that it writes, or none as a standby.
+    pub fn admit(&self, index: usize, timeline: Option<&Timeline>) -> bool {
+        let seen = timeline.map(|timeline| (timeline, self.newest.see(timeline)));
+        let mut old = self.old.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((timeline, Seen::Older(newest))) = seen {
+            let problem = format!(
+                "{} takes writes on {timeline}, though timeline {newest} has begun elsewhere: it is an old primary, and is not \
+                 written to; stop it or make it a standby, or, if it was restored from a backup, start pointsd again",
+                self.describe(index)
+            );
+            if old.get(&index) != Some(&problem) {
+                tracing::warn!("{problem}");
+                old.insert(index, problem);
+            }
+            return false;
+        }
+        old.remove(&index);
+        match seen {
+            Some((_, Seen::First)) => self.last.store(index, Ordering::Relaxed),
+            Some((timeline, Seen::Newer)) => {
+                self.last.store(index, Ordering::Relaxed);
+                tracing::warn!("{} is the primary now, on {timeline}: older sessions end", self.describe(index));
+            }
+            _ => {}
+        }
+        true
+    }
 }
 
 impl Connect for Connector {
-    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        Box::pin(async {
-            let (client, connection) = self.open().await?;
-            let served = tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a pooled connection was lost");
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<Served, Error>> {
+        Box::pin(self.open(None))
+    }
+}
+
+/// Serves a session until it ends, or until a newer timeline has begun than the one it is `told`: its server is no primary any
+/// more, and may be frozen.
+async fn serve(
+    mut connection: Connection<Socket, Stream>,
+    notify: Option<mpsc::UnboundedSender<Notification>>,
+    newest: Newest,
+    told: oneshot::Receiver<Timeline>,
+) {
+    let served = async {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match (message, &notify) {
+                // The send fails if the receiver is gone. The connection must still be served.
+                (Ok(AsyncMessage::Notification(notification)), Some(notify)) => drop(notify.send(notification)),
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    tracing::debug!(%error, "a connection was lost");
+                    break;
                 }
-            });
-            Ok((client, served))
-        })
+            }
+        }
+    };
+    let outgrown = async {
+        match told.await {
+            Ok(timeline) => newest.outgrows(&timeline).await,
+            Err(_) => pending().await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = outgrown => tracing::debug!("a session with an old primary was ended"),
     }
 }
 
@@ -117,15 +237,19 @@ pub(super) fn complete(config: &mut Config, connect_timeout: Duration, with_ca: 
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(connect_timeout);
     }
-    // A host that vanishes without a word must be noticed in the time of a failover, not after the
-    // system's two hours.
-    if config.get_keepalives_interval().is_none() && config.get_keepalives_retries().is_none() {
-        config.keepalives_idle(Duration::from_secs(30));
-        config.keepalives_interval(Duration::from_secs(10));
+    // A host that vanishes without a word must be noticed in the time of a failover, not after the system's two hours, which are
+    // also the driver's default.
+    if config.get_keepalives_idle() == Duration::from_secs(7_200) {
+        config.keepalives_idle(Duration::from_secs(10));
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(Duration::from_secs(5));
+    }
+    if config.get_keepalives_retries().is_none() {
         config.keepalives_retries(3);
     }
     if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(60));
+        config.tcp_user_timeout(Duration::from_secs(25));
     }
     let only_sockets =
         !config.get_hosts().is_empty() && (config.get_hosts().iter()).all(|host| matches!(host, Host::Unix(_)));
@@ -222,9 +346,11 @@ mod tests {
         assert_eq!(config.get_application_name(), Some("pointsd"));
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(10));
 
-        let config = complete_url("postgres://h,i/d?application_name=x&connect_timeout=7", true);
+        let config = complete_url("postgres://h,i/d?application_name=x&connect_timeout=7&keepalives_idle=60", true);
         let config = config.unwrap();
+        assert_eq!((config.get_keepalives_idle(), config.get_keepalives_retries()), (Duration::from_secs(60), Some(3)));
         assert_eq!(config.get_application_name(), Some("x"));
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
         assert_eq!(config.get_ssl_mode(), SslMode::Require, "a CA means verify");

@@ -11,11 +11,12 @@ mod grants;
 pub mod migrate;
 mod pipeline;
 mod session;
+mod timeline;
 mod tls;
 pub mod url;
+mod watch;
 
 use std::error::Error as StdError;
-use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use deadpool_postgres::{
 };
 use tokio::sync::{Mutex, mpsc};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Notification};
+use tokio_postgres::{CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use connect::{Connector, complete};
@@ -39,6 +40,7 @@ pub(crate) use pipeline::{FirstError, pipelined};
 use session::SessionCheck;
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
+use watch::Watch;
 
 /// What is needed to reach the ledger's database. Not `Debug`, because the URL may hold a password.
 #[derive(Clone)]
@@ -287,6 +289,7 @@ struct Inner {
     connect_timeout: Duration,
     keep_trying: Duration,
     connector: Connector,
+    watch: Option<Watch>,
     tls: MakeRustlsConnect,
     session: SessionCheck,
     description: String,
@@ -340,6 +343,7 @@ impl Database {
         url::protect_password(&mut config);
         let session = SessionCheck::new(settings.statement_timeout);
         let connector = Connector::new(&config, tls.clone());
+        let watch = Watch::start(&connector).await;
         let pool_size = settings.pool_size.max(1);
         let pool = pool(&config, &connector, &session, pool_size);
         let description = match &server {
@@ -353,6 +357,7 @@ impl Database {
                 connect_timeout: connector.longest(),
                 keep_trying: settings.keep_trying,
                 connector,
+                watch,
                 tls,
                 session,
                 description,
@@ -474,6 +479,9 @@ impl Database {
     /// When the embedded server does not stop.
     pub async fn close(self) -> Result<(), Error> {
         self.inner.pool.close();
+        if let Some(watch) = &self.inner.watch {
+            watch.stop();
+        }
         let server = match &self.inner.embedded {
             Some(server) => server.lock().await.take(),
             None => None,
@@ -502,24 +510,9 @@ impl Database {
 
     async fn connect_alone(&self) -> Result<Dedicated, Error> {
         let connect = async {
-            let (client, mut connection) =
-                self.inner.connector.open().await.map_err(|source| self.connect_error(source))?;
             let (sender, notifications) = mpsc::unbounded_channel();
-            tokio::spawn(async move {
-                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                    match message {
-                        Ok(AsyncMessage::Notification(notification)) => {
-                            // The send fails if the receiver is gone. The connection must still be served.
-                            let _ = sender.send(notification);
-                        }
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::debug!(%error, "a dedicated connection was lost");
-                            break;
-                        }
-                    }
-                }
-            });
+            let opened = self.inner.connector.open(Some(sender)).await;
+            let (client, _) = opened.map_err(|source| self.connect_error(source))?;
             let is_new = self.inner.session.begin(&client).await.map_err(|source| self.connect_error(source))?;
             if !is_new {
                 return Err(self.pooler_error());
@@ -547,7 +540,11 @@ impl Database {
     }
 
     fn connect_error(&self, source: tokio_postgres::Error) -> Error {
-        Error::Connect { target: self.describe(), hint: connect_hint(&source), source }
+        let hint = match self.inner.connector.old_primary() {
+            Some(problem) => format!(": {problem}"),
+            None => connect_hint(&source),
+        };
+        Error::Connect { target: self.describe(), hint, source }
     }
 }
 

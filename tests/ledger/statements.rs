@@ -13,9 +13,9 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics",
-    "access", "status",
+    "access", "status", "server",
 ];
 
 /// Name and text of each file in sql/ledger.
