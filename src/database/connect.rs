@@ -168,7 +168,8 @@ impl Connector {
         if let Some((timeline, Seen::Older(newest))) = seen {
             let problem = format!(
                 "{} takes writes on {timeline}, though timeline {newest} has begun elsewhere: it is an old primary, and is not \
-                 written to; stop it or make it a standby, or, if it was restored from a backup, start pointsd again",
+                 written to; stop it or make it a standby, or, if timeline {newest} was given up, see pointsd db restored, and \
+                 start pointsd again",
                 self.describe(index)
             );
             if old.get(&index) != Some(&problem) {
