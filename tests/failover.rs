@@ -83,12 +83,13 @@ impl Pair {
     /// Sends a signal to a server with all its processes.
     fn signal(&self, nth: usize, signal: Signal) {
         let postmaster = self.postmasters[nth];
-        // The main process first, so that it begins no others meanwhile.
-        kill(pid(postmaster), signal).unwrap();
+        // A main process that stands still begins no others, and keeps those that it has.
+        kill(pid(postmaster), Signal::SIGSTOP).unwrap();
         for process in children(postmaster) {
             // It may have ended by itself.
             let _ = kill(pid(process), signal);
         }
+        kill(pid(postmaster), signal).unwrap();
     }
 
     async fn promote(&self, nth: usize) {
