@@ -159,7 +159,7 @@ impl Acknowledged {
 }
 
 /// The lines of the file that is posted meanwhile.
-const LINES: usize = 20_000;
+const LINES: usize = 10_000;
 
 /// Callers that go on while servers come and go: `post` with single lines and with a file, HTTP, and an application that inserts
 /// requests for `serve`.
