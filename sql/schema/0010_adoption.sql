@@ -2,7 +2,7 @@
 -- and the keys of what was posted there.
 --
 -- Copies hold what the other service wrote, right or wrong, so their columns have no constraints: null stands for a value that cannot
--- be read as what it should be. Only a plan writes the copies, and makes their indexes; nothing writes to them once it is applied.
+-- be read as what it should be. Only a plan writes the copies; nothing writes to them once it is applied.
 
 -- The plan; one row at most.
 CREATE TABLE pointsd.adoption (
@@ -58,8 +58,6 @@ CREATE TABLE pointsd.adopted_transactions (
     duration       numeric,
     description    text
 );
-CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
-
 -- What identifies a row to a subscriber of changes: copies may repeat, so they have no primary key.
 ALTER TABLE pointsd.adopted_accounts REPLICA IDENTITY FULL;
 ALTER TABLE pointsd.adopted_batches REPLICA IDENTITY FULL;
@@ -116,6 +114,31 @@ CREATE FUNCTION pointsd.adopted_totals(user_id uuid, OUT recharged bigint, OUT c
     WHERE o.user_id = adopted_totals.user_id AND EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'planned')
 $$;
 REVOKE ALL ON FUNCTION pointsd.adopted_totals FROM PUBLIC;
+
+-- Forgets a plan that was not applied, and drops the indexes of the copies, because rows without indexes are copied faster. Its locks
+-- stop postings, so it waits for no reader that takes long, such as a backup.
+CREATE FUNCTION pointsd.clear_adopted() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+BEGIN
+    DELETE FROM pointsd.adoption;
+    TRUNCATE pointsd.adopted_accounts, pointsd.adopted_batches, pointsd.adopted_transactions, pointsd.adopted_positions,
+        pointsd.adopted_openings;
+    DROP INDEX IF EXISTS pointsd.adopted_accounts_by_user, pointsd.adopted_batches_by_user, pointsd.adopted_transactions_by_id,
+        pointsd.adopted_transactions_by_user;
+END
+$$;
+REVOKE ALL ON FUNCTION pointsd.clear_adopted FROM PUBLIC;
+
+-- Makes the indexes of the copies.
+CREATE FUNCTION pointsd.index_adopted() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    CREATE INDEX adopted_accounts_by_user ON pointsd.adopted_accounts (user_id);
+    CREATE INDEX adopted_batches_by_user ON pointsd.adopted_batches (user_id);
+    CREATE UNIQUE INDEX adopted_transactions_by_id ON pointsd.adopted_transactions (id);
+    CREATE INDEX adopted_transactions_by_user ON pointsd.adopted_transactions (user_id, at, id);
+END
+$$;
+REVOKE ALL ON FUNCTION pointsd.index_adopted FROM PUBLIC;
+SELECT pointsd.index_adopted();
 
 -- Once a plan is being applied, what it was made of stays as it is.
 CREATE FUNCTION pointsd.refuse_change_of_adopted() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -213,14 +214,13 @@ pub async fn plan(
     let client = &mut session.client;
     refuse_applied(client).await?;
     let mut source = Source::open(origin, ledger, ledger_settings).await?;
-    client
-        .batch_execute(include_str!("../../sql/adopt/copies_clear.sql"))
-        .await
-        .map_err(failed("clearing the copies"))?;
+    client.execute(include_str!("../../sql/adopt/copies_clear.sql"), &[]).await.map_err(not_cleared)?;
     let read_at = source.copy(&settings, client, tell).await?;
     source.close().await;
     let doing = "indexing the copies";
-    client.batch_execute(include_str!("../../sql/adopt/copies_index.sql")).await.map_err(failed(doing))?;
+    client.execute(include_str!("../../sql/adopt/copies_index.sql"), &[]).await.map_err(not_indexed)?;
+    let analyze = "ANALYZE pointsd.adopted_accounts, pointsd.adopted_batches, pointsd.adopted_transactions";
+    client.batch_execute(analyze).await.map_err(failed(doing))?;
     tell("comparing balances, batches and history".to_owned());
     let positions = include_str!("../../sql/adopt/position_insert.sql");
     client.execute(positions, &[&read_at]).await.map_err(failed("comparing balances, batches and history"))?;
@@ -253,6 +253,25 @@ pub(super) fn another_plan() -> Error {
          that the last call wrote"
             .to_owned(),
     )
+}
+
+fn not_cleared(error: tokio_postgres::Error) -> Error {
+    match error.code() {
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => Error::Refused(
+            "another session reads the copies of an earlier plan, perhaps a backup of the ledger; call again when it has ended".to_owned(),
+        ),
+        _ => failed("clearing the copies of an earlier plan")(error),
+    }
+}
+
+fn not_indexed(error: tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(why) if why.constraint() == Some("adopted_transactions_by_id") => Error::Refused(format!(
+            "two transactions have the same id ({}): give a column or an expression that is unique in transactions.id",
+            why.detail().unwrap_or_default()
+        )),
+        _ => failed("indexing the copies")(error),
+    }
 }
 
 async fn refuse_applied(client: &Client) -> Result<(), Error> {
