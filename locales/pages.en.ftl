@@ -387,11 +387,21 @@ statement-holds = Reserved points
 statement-holds-note = As of now. Points that are reserved are still in the balance.
 statement-holds-first = { " " }At most { $shown } are listed, the next to end first; `pointsd holds` lists all of an account.
 statement-holds-past = Reservations of a past time are not kept, so they are not listed here.
+statement-adopted = Before the ledger
+statement-adopted-note = What the service before this ledger posted, by its own time. No other figure of the statement counts it.
+statement-adopted-first = { " " }These are the first { $shown } transactions; the statement of fewer days has the rest.
+statement-adopted-rest = { $transactions ->
+    [one] { $transactions } further transaction, which is not listed
+   *[other] { $transactions } further transactions, which are not listed
+}
+statement-adopted-points = Points before the ledger
+statement-adopted-balance = Balance before the ledger
 statement-paid = Paid
 statement-since = Since
 statement-until = Until
 table-entries = Entries
 table-open-batches = Open batches
+table-adopted = Before the ledger
 table-holds = Reserved points
 
 page-statement = Statement

@@ -1,7 +1,19 @@
--- The users of accounts, in order.
+-- The users of accounts, in order; also of accounts that only another service had.
 -- $1 uuid: after this one, or null; $2 bigint: at most so many
-SELECT a.user_id
-FROM pointsd.accounts AS a
-WHERE a.bucket = 0 AND a.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
-ORDER BY a.user_id
+SELECT user_id
+FROM (
+    (SELECT a.user_id
+     FROM pointsd.accounts AS a
+     WHERE a.bucket = 0 AND a.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+     ORDER BY a.user_id
+     LIMIT $2)
+    UNION
+    (SELECT p.user_id
+     FROM pointsd.adopted_positions AS p
+     WHERE p.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+           AND EXISTS (SELECT FROM pointsd.adoption AS n WHERE n.only_one AND n.state <> 'planned')
+     ORDER BY p.user_id
+     LIMIT $2)
+) AS known
+ORDER BY user_id
 LIMIT $2

@@ -19,13 +19,13 @@ use crate::private_files::{Folder, OWNER_ONLY};
 use crate::reports::statement::{Form, OfDays};
 use crate::time::Days;
 
-/// The most entries of a statement.
+/// The most entries of a statement, and the most transactions of an earlier service.
 const MOST_ENTRIES: u32 = 100_000;
 
 /// Shows what happened to an account in days of the business: opening balance, entries, closing balance, open batches.
 ///
 /// The days are those on which entries were recorded. So a statement of days that are over never changes, and the next one begins
-/// where it ends.
+/// where it ends. What a service posted before its tables were taken over stands in a section of its own.
 #[derive(clap::Args)]
 pub struct StatementOf {
     /// The account's user (a UUID)
@@ -46,7 +46,8 @@ pub struct StatementOf {
     output: Option<PathBuf>,
 }
 
-/// Writes the statements of a month to a folder: of all accounts that had entries or a balance, a file each.
+/// Writes the statements of a month to a folder: of all accounts that had entries or a balance, a file each. Also of accounts of
+/// which only an earlier service had transactions.
 ///
 /// The files are statement-USER-FIRST-LAST, and belong to the caller alone. A later call replaces them.
 #[derive(clap::Args)]
@@ -98,7 +99,7 @@ impl StatementOf {
                 Ok((statement, Reader::new(&client).balance(self.user, span.before).await?))
             })
             .await?;
-        if statement.count == 0 && balance.totals == Totals::default() {
+        if statement.count == 0 && balance.totals == Totals::default() && balance.before.is_none() {
             let user = self.user;
             output::remark(Some(format!(
                 "pointsd: {user} has no entries at all; look whether this is the account meant"

@@ -49,5 +49,7 @@ pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader}
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Opened, Posted, Refusal, Reply};
 pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};
-pub use statement::{MOST_HOLDS, OpenBatch, Span, Statement, statement, statements};
+pub use statement::{
+    AdoptedHistory, AdoptedTransaction, MOST_HOLDS, OpenBatch, Span, Statement, statement, statements,
+};
 pub use sweep::{Expired, Orphan, Sweep};

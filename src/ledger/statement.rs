@@ -22,8 +22,8 @@ use crate::time::to_microsecond;
 /// Accounts whose statements are read together …
 const ACCOUNTS_AT_ONCE: i64 = 500;
 
-/// … and the entries that end such a group, so that memory is bounded.
-const ENTRIES_AT_ONCE: i64 = 20_000;
+/// … and the lines that end such a group, so that memory is bounded: entries, and transactions of another service.
+const LINES_AT_ONCE: i64 = 20_000;
 
 /// The most holds that a statement lists.
 pub const MOST_HOLDS: u32 = 1_000;
@@ -90,12 +90,76 @@ pub struct Statement {
     pub overdue: i64,
     /// The first 1,000 holds that reserve points at the end, the next to end first. None if the span is over: a hold that was released leaves no trace of when.
     pub holds: Option<Vec<Hold>>,
+    /// What another service posted to the account in the span, before its tables were taken over. No other figure counts it.
+    /// None if there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<AdoptedHistory>,
 }
 
 impl Statement {
-    /// Whether it tells anything: an entry, or a balance.
+    /// Whether it tells anything: an entry, a balance, or a transaction of another service.
     pub fn tells(&self) -> bool {
-        self.count > 0 || self.opening != 0 || self.closing != 0
+        self.count > 0 || self.opening != 0 || self.closing != 0 || self.adopted.is_some()
+    }
+
+    /// The lines that are read of it, where each list has `limit` at most.
+    fn lines(&self, limit: i64) -> i64 {
+        let adopted = self.adopted.as_ref().map_or(0, |adopted| adopted.count);
+        self.count.min(limit).saturating_add(adopted.min(limit))
+    }
+}
+
+/// What another service posted to an account in a span, by the time there.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AdoptedHistory {
+    /// How many transactions there are.
+    pub count: i64,
+    /// The first ones, the oldest first. The statement of fewer days has the rest.
+    pub items: Vec<AdoptedTransaction>,
+}
+
+/// A transaction of another service, as it was told there. What could not be read is null.
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AdoptedTransaction {
+    /// Its number there.
+    pub id: Option<i64>,
+    /// Its time there.
+    #[serde(serialize_with = "serialize_time")]
+    #[cfg_attr(feature = "service", schema(value_type = String, format = DateTime))]
+    pub at: DateTime<Utc>,
+    /// `recharge`, `consume` or `expire`; another type as it was called there.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Points, as they were written there: the type tells the direction.
+    pub amount: Option<i64>,
+    /// The balance before, as it was told there.
+    pub balance_before: Option<i64>,
+    /// The balance after, as it was told there.
+    pub balance_after: Option<i64>,
+    /// The kind of service used, or the source of the points, as it was called there.
+    pub source_type: Option<String>,
+    /// The task or the order.
+    pub source_id: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+impl AdoptedHistory {
+    /// How many transactions are left out.
+    pub fn left(&self) -> i64 {
+        self.count.saturating_sub(i64::try_from(self.items.len()).unwrap_or(i64::MAX))
+    }
+}
+
+impl AdoptedTransaction {
+    /// By how much it moved the balance: of a type that the ledger does not know, the points as they were written.
+    pub fn signed(&self) -> Option<i64> {
+        match self.kind.as_deref() {
+            Some("consume" | "expire") => self.amount.map(i64::saturating_neg),
+            _ => self.amount,
+        }
     }
 }
 
@@ -121,7 +185,7 @@ pub struct OpenBatch {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The statement of an account, with the first `limit` of its entries. All is read from one snapshot. Its cost grows with the entries
+/// The statement of an account, with the first `limit` of its entries, and as many of another service's transactions. All is read from one snapshot. Its cost grows with the entries
 /// since the begin of the span.
 ///
 /// # Errors
@@ -135,8 +199,8 @@ pub async fn statement(client: &mut Client, user: Uuid, span: Span, limit: u32) 
     Ok(statement.pop().unwrap_or_else(|| Statement::empty(user, span)))
 }
 
-/// The statements of the next accounts after `after` that had entries in a span or a balance, and the user after which the next call
-/// goes on. Each has its first `limit` entries. Memory does not grow with the ledger.
+/// The statements of the next accounts after `after` that tell anything of a span, and the user after which the next call goes on.
+/// Each is that of [`statement`]. Memory does not grow with the ledger.
 ///
 /// # Errors
 /// Where the database fails.
@@ -153,11 +217,11 @@ pub async fn statements(
     let users = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
     let mut found = statements.begin(&users).await?;
     // What does not fit is read again by the next call.
-    let mut entries = 0;
+    let mut lines = 0;
     let mut fits = |statement: &Statement| {
-        let before = entries;
-        entries += statement.count.min(i64::from(limit));
-        before == 0 || entries <= ENTRIES_AT_ONCE
+        let before = lines;
+        lines += statement.lines(i64::from(limit));
+        before == 0 || lines <= LINES_AT_ONCE
     };
     let fitting = found.iter().take_while(|statement| fits(statement)).count();
     let next = match found.get(..fitting).and_then(<[Statement]>::last) {
@@ -175,7 +239,7 @@ pub async fn statements(
 struct Statements<'a> {
     client: &'a Client,
     span: Span,
-    /// Entries of each.
+    /// Entries of each, and transactions of another service.
     limit: i64,
 }
 
@@ -196,30 +260,36 @@ impl Statement {
             batches: Vec::new(),
             overdue: 0,
             holds: (!span.complete).then(Vec::new),
+            adopted: None,
         }
     }
 }
 
 impl Statements<'_> {
-    /// The balances and the numbers of the entries. An account without entries has none.
+    /// Of each user the balances, the numbers of the entries, and how many transactions another service had.
     async fn begin(&self, users: &[Uuid]) -> Result<Vec<Statement>, Error> {
-        let sql = include_str!("../../sql/ledger/statement_borders.sql");
         let Span { from, before, .. } = self.span;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&users, Type::UUID_ARRAY), (&from, Type::TIMESTAMPTZ), (&before, Type::TIMESTAMPTZ)];
-        let rows = self.client.query_typed(sql, &parameters).await?;
-        let begun = rows.iter().map(|row| {
-            let (low, high): (i64, i64) = (row.try_get("low")?, row.try_get("high")?);
-            let count = high.saturating_sub(low).max(0);
-            Ok(Statement {
-                opening: row.try_get("opening")?,
-                closing: row.try_get("closing")?,
-                count,
-                first_seq: (count > 0).then_some(low.saturating_add(1)),
+        let sql = include_str!("../../sql/ledger/statement_borders.sql");
+        let mut borders = by_user(self.client.query_typed(sql, &parameters).await?)?;
+        let sql = include_str!("../../sql/ledger/statement_adopted_count.sql");
+        let mut adopted = by_user(self.client.query_typed(sql, &parameters).await?)?;
+        let begun = users.iter().map(|user| {
+            let mut statement = Statement::empty(*user, self.span);
+            if let Some(row) = borders.remove(user).unwrap_or_default().first() {
+                let (low, high): (i64, i64) = (row.try_get("low")?, row.try_get("high")?);
+                statement.opening = row.try_get("opening")?;
+                statement.closing = row.try_get("closing")?;
+                statement.count = high.saturating_sub(low).max(0);
+                statement.first_seq = (statement.count > 0).then_some(low.saturating_add(1));
                 // Of an empty span, the entry at which it stands: `fill` needs it.
-                last_seq: Some(high),
-                ..Statement::empty(row.try_get("user_id")?, self.span)
-            })
+                statement.last_seq = Some(high);
+            }
+            if let Some(row) = adopted.remove(user).unwrap_or_default().first() {
+                statement.adopted = Some(AdoptedHistory { count: row.try_get("count")?, items: Vec::new() });
+            }
+            Ok(statement)
         });
         begun.collect()
     }
@@ -232,11 +302,17 @@ impl Statements<'_> {
             statements.iter().zip(&highs).map(|(statement, high)| high.saturating_sub(statement.count)).collect();
         let most: Vec<i64> =
             lows.iter().zip(&highs).map(|(low, high)| low.saturating_add(self.limit).min(*high)).collect();
-        let stretch = |sql, to| self.by_user(sql, &users, Some(&lows), to);
+        let stretch = async |sql, to| -> Result<_, Error> {
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&users, Type::UUID_ARRAY), (&lows, Type::INT8_ARRAY), (to, Type::INT8_ARRAY)];
+            by_user(self.client.query_typed(sql, &parameters).await?)
+        };
         let mut changes = stretch(include_str!("../../sql/ledger/statement_changes.sql"), &highs).await?;
         let mut entries = stretch(include_str!("../../sql/ledger/statement_entries.sql"), &most).await?;
         let sql = include_str!("../../sql/ledger/statement_batches.sql");
-        let mut batches = self.by_user(sql, &users, None, &highs).await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&highs, Type::INT8_ARRAY)];
+        let mut batches = by_user(self.client.query_typed(sql, &parameters).await?)?;
+        let mut adopted = self.adopted(statements).await?;
         for statement in statements {
             let user = statement.user;
             if let Some(row) = changes.remove(&user).unwrap_or_default().first() {
@@ -250,6 +326,10 @@ impl Statements<'_> {
             statement.batches = batches.iter().map(open_batch).collect::<Result<_, _>>()?;
             let overdue = statement.batches.iter().filter(|batch| batch.expires_at <= statement.before);
             statement.overdue = overdue.map(|batch| batch.remaining).sum();
+            if let Some(history) = &mut statement.adopted {
+                let transactions = adopted.remove(&user).unwrap_or_default();
+                history.items = transactions.iter().map(adopted_transaction).collect::<Result<_, _>>()?;
+            }
             if statement.holds.is_some() {
                 statement.holds = Some(self.holds(user).await?);
             }
@@ -272,23 +352,31 @@ impl Statements<'_> {
         }
     }
 
-    /// The rows of a statement about a stretch of each account's history, by user.
-    async fn by_user(
-        &self,
-        sql: &str,
-        users: &[Uuid],
-        lows: Option<&Vec<i64>>,
-        highs: &Vec<i64>,
-    ) -> Result<HashMap<Uuid, Vec<Row>>, Error> {
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&users, Type::UUID_ARRAY)];
-        parameters.extend(lows.map(|lows| (lows as &(dyn ToSql + Sync), Type::INT8_ARRAY)));
-        parameters.push((highs, Type::INT8_ARRAY));
-        let mut by_user: HashMap<Uuid, Vec<Row>> = HashMap::new();
-        for row in self.client.query_typed(sql, &parameters).await? {
-            by_user.entry(row.try_get("user_id")?).or_default().push(row);
+    /// The transactions of another service, of the accounts that have any.
+    async fn adopted(&self, statements: &[Statement]) -> Result<HashMap<Uuid, Vec<Row>>, Error> {
+        let users: Vec<Uuid> =
+            statements.iter().filter(|statement| statement.adopted.is_some()).map(|statement| statement.user).collect();
+        if users.is_empty() {
+            return Ok(HashMap::new());
         }
-        Ok(by_user)
+        let Span { from, before, .. } = self.span;
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&users, Type::UUID_ARRAY),
+            (&from, Type::TIMESTAMPTZ),
+            (&before, Type::TIMESTAMPTZ),
+            (&self.limit, Type::INT8),
+        ];
+        by_user(self.client.query_typed(include_str!("../../sql/ledger/statement_adopted.sql"), &parameters).await?)
     }
+}
+
+/// Rows of several accounts by user, each account's in their order.
+fn by_user(rows: Vec<Row>) -> Result<HashMap<Uuid, Vec<Row>>, Error> {
+    let mut by_user: HashMap<Uuid, Vec<Row>> = HashMap::new();
+    for row in rows {
+        by_user.entry(row.try_get("user_id")?).or_default().push(row);
+    }
+    Ok(by_user)
 }
 
 fn open_batch(row: &Row) -> Result<OpenBatch, Error> {
@@ -299,5 +387,19 @@ fn open_batch(row: &Row) -> Result<OpenBatch, Error> {
         remaining: row.try_get("remaining")?,
         opened_at: row.try_get("opened_at")?,
         expires_at: row.try_get("expires_at")?,
+    })
+}
+
+fn adopted_transaction(row: &Row) -> Result<AdoptedTransaction, Error> {
+    Ok(AdoptedTransaction {
+        id: row.try_get("id")?,
+        at: row.try_get("at")?,
+        kind: row.try_get("type")?,
+        amount: row.try_get("amount")?,
+        balance_before: row.try_get("balance_before")?,
+        balance_after: row.try_get("balance_after")?,
+        source_type: row.try_get("source_type")?,
+        source_id: row.try_get("source_id")?,
+        description: row.try_get("description")?,
     })
 }

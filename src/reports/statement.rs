@@ -9,7 +9,10 @@ use super::files;
 use crate::config::Config;
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::language::Language;
-use crate::ledger::{Entry, EntryType, ExportedEntry, Hold, MOST_HOLDS, Money, NEVER, OpenBatch, Statement};
+use crate::ledger::{
+    AdoptedHistory, AdoptedTransaction, Entry, EntryType, ExportedEntry, Hold, MOST_HOLDS, Money, NEVER, OpenBatch,
+    Statement,
+};
 use crate::messages::{Messages, args};
 use crate::render;
 use crate::time::{Days, Zone};
@@ -125,6 +128,7 @@ impl Words<'_> {
                 paragraphs: vec![self.messages.label("statement-holds-past")],
             },
         });
+        sections.extend(statement.adopted.as_ref().map(|history| Section::Table(self.adopted(history))));
         Document {
             title: self.messages.label("statement-title"),
             headline: self.headline(of_days),
@@ -236,16 +240,44 @@ impl Words<'_> {
             .build()
     }
 
-    /// The entries as lines of an account: from the opening balance to the closing one.
+    /// The transactions of another service.
+    fn adopted(&self, history: &AdoptedHistory) -> Table {
+        let messages = self.messages;
+        let mut note = messages.label("statement-adopted-note");
+        if history.left() > 0 {
+            note.push_str(&messages.text("statement-adopted-first", args![shown = history.items.len() as u64]));
+        }
+        TableBuilder::new(messages, "adopted", messages.label("statement-adopted"))
+            .note(note)
+            .rows_in_all(history.count.unsigned_abs())
+            .column("statement-happened", Kind::Instant, |old: &AdoptedTransaction| old.at)
+            .column("statement-type", Kind::Text, move |old| self.old_kind(old))
+            .column("statement-for", Kind::Text, move |old| {
+                about([self.old_source(old).as_deref(), old.source_id.as_deref(), old.description.as_deref()])
+            })
+            .column("points", Kind::Number, AdoptedTransaction::signed)
+            .column("statement-balance", Kind::Number, |old| old.balance_after)
+            .rows(&history.items)
+            .build()
+    }
+
+    /// The entries as lines of an account: from the opening balance to the closing one. Before them the transactions of another service,
+    /// whose points are in a column of their own, so that those of the entries still lead to the closing balance.
     fn list(&self, statement: &Statement) -> Table {
         let messages = self.messages;
         let entry = |line: &Line<'_>| if let Line::Entry(row) = line { Some((*row).clone()) } else { None };
-        let lines = [Line::Opening].into_iter().chain(statement.entries.items.iter().map(Line::Entry));
+        let old = |line: &Line<'_>| if let Line::Adopted(old) = line { Some((*old).clone()) } else { None };
+        let history = statement.adopted.as_ref();
+        let old_lines = history.into_iter().flat_map(|history| {
+            let cut = Some(history.left()).filter(|left| *left > 0).map(Line::AdoptedCut);
+            history.items.iter().map(Line::Adopted).chain(cut)
+        });
         let entries = &statement.entries;
         let left = statement.count.saturating_sub(i64::try_from(entries.items.len()).unwrap_or(i64::MAX));
         let last = entries.items.last().map_or(statement.opening, |row| row.entry.balance_after);
         let cut = entries.next.map(|_| Line::Cut(left));
-        let lines: Vec<Line<'_>> = lines.chain(cut).chain([Line::Closing]).collect();
+        let lines = entries.items.iter().map(Line::Entry).chain(cut);
+        let lines: Vec<Line<'_>> = old_lines.chain([Line::Opening]).chain(lines).chain([Line::Closing]).collect();
         TableBuilder::new(messages, "entries", String::new())
             .column("account", Kind::Identifier, |_: &Line<'_>| statement.user)
             .column("statement-number", Kind::Number, move |line| entry(line).map(|row| row.entry.seq))
@@ -253,32 +285,58 @@ impl Words<'_> {
                 Line::Opening => Cell::Instant(statement.from),
                 Line::Entry(row) => recorded(row).into(),
                 Line::Cut(_) | Line::Closing => Cell::Instant(statement.before),
+                Line::Adopted(_) | Line::AdoptedCut(_) => Cell::Empty,
             })
-            .column("statement-happened", Kind::Instant, move |line| entry(line).map(|row| row.entry.at))
+            .column("statement-happened", Kind::Instant, move |line| match line {
+                Line::Entry(row) => Some(row.entry.at),
+                Line::Adopted(old) => Some(old.at),
+                _ => None,
+            })
             .column("statement-type", Kind::Text, move |line| match line {
+                Line::Adopted(old) => self.old_kind(old),
+                Line::AdoptedCut(left) => messages.text("statement-adopted-rest", args![transactions = *left]),
                 Line::Opening => messages.label("statement-opening"),
                 Line::Entry(row) => self.kind(row.entry.kind),
                 Line::Cut(left) => messages.text("statement-rest", args![entries = *left]),
                 Line::Closing => messages.label("statement-closing"),
             })
-            .column("source", Kind::Text, move |line| entry(line).and_then(|row| self.source_of(&row.entry)))
-            .column("statement-reference", Kind::Text, move |line| entry(line).and_then(|row| row.entry.source_id))
-            .column("statement-description", Kind::Text, move |line| {
-                entry(line).and_then(|row| row.entry.own_description().map(str::to_owned))
+            .column("source", Kind::Text, move |line| match line {
+                Line::Entry(row) => self.source_of(&row.entry),
+                Line::Adopted(old) => self.old_source(old),
+                _ => None,
+            })
+            .column("statement-reference", Kind::Text, move |line| match line {
+                Line::Entry(row) => row.entry.source_id.clone(),
+                Line::Adopted(old) => old.source_id.clone(),
+                _ => None,
+            })
+            .column("statement-description", Kind::Text, move |line| match line {
+                Line::Entry(row) => row.entry.own_description().map(str::to_owned),
+                Line::Adopted(old) => old.description.clone(),
+                _ => None,
             })
             .column("points", Kind::Number, move |line| match line {
                 Line::Entry(row) => Some(row.signed),
                 Line::Cut(_) => Some(statement.closing.saturating_sub(last)),
-                Line::Opening | Line::Closing => None,
+                _ => None,
             })
             .column("statement-balance", Kind::Number, move |line| match line {
-                Line::Opening => statement.opening,
-                Line::Entry(row) => row.entry.balance_after,
-                Line::Cut(_) | Line::Closing => statement.closing,
+                Line::Opening => Some(statement.opening),
+                Line::Entry(row) => Some(row.entry.balance_after),
+                Line::Cut(_) | Line::Closing => Some(statement.closing),
+                Line::Adopted(_) | Line::AdoptedCut(_) => None,
             })
             .column("statement-paid", Kind::Number, move |line| entry(line).as_ref().and_then(paid).map(money_cell))
             .column("currency", Kind::Text, move |line| {
                 entry(line).as_ref().and_then(paid).map(|paid| paid.currency.to_string())
+            })
+            .when(history.is_some(), |table| {
+                let table = table.column("statement-adopted-points", Kind::Number, move |line| {
+                    old(line).and_then(|old| old.signed())
+                });
+                table.column("statement-adopted-balance", Kind::Number, move |line| {
+                    old(line).and_then(|old| old.balance_after)
+                })
             })
             .rows(&lines)
             .build()
@@ -345,13 +403,31 @@ impl Words<'_> {
     fn about(&self, row: &ExportedEntry) -> String {
         let entry = &row.entry;
         let source = self.source_of(entry);
-        let parts = [source.as_deref(), entry.source_id.as_deref(), entry.own_description()];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+        about([source.as_deref(), entry.source_id.as_deref(), entry.own_description()])
     }
+
+    /// The type of another service's transaction; one that the ledger does not know, as it was called there.
+    fn old_kind(&self, old: &AdoptedTransaction) -> String {
+        match old.kind.as_deref() {
+            Some(kind @ ("recharge" | "consume" | "expire")) => self.messages.label(&format!("entry-{kind}")),
+            kind => kind.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn old_source(&self, old: &AdoptedTransaction) -> Option<String> {
+        old.source_type.as_deref().map(|source| self.source(source))
+    }
+}
+
+fn about(parts: [Option<&str>; 3]) -> String {
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
 /// A line of the CSV.
 enum Line<'a> {
+    Adopted(&'a AdoptedTransaction),
+    /// So many transactions more.
+    AdoptedCut(i64),
     Opening,
     Entry(&'a ExportedEntry),
     /// So many entries more, which end with the closing balance.

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::http::Site;
 use crate::program::python::python;
 use crate::program::{Folder, Running, call, eventually, feed, on, post, run, wait};
 use crate::support::{TestDatabase, rng};
 
 /// The tables as SQLAlchemy creates them, empty.
-const TABLES: &str = "
+pub const TABLES: &str = "
     CREATE TABLE public.user_points (id serial PRIMARY KEY, user_id uuid NOT NULL UNIQUE, balance integer NOT NULL,
         total_recharged integer NOT NULL DEFAULT 0, total_consumed integer NOT NULL DEFAULT 0, total_expired integer NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now());
@@ -674,6 +675,126 @@ fn openings_that_the_ledger_refuses_are_named_and_the_others_are_posted() {
     let applied = applied.json();
     assert_eq!(applied["refused"], json!([{"code": "already_open", "openings": 1, "points": 10}]));
     assert_eq!((&applied["different"], &applied["planned"], &applied["opened"]), (&json!(1), &json!(30), &json!(20)));
+}
+
+#[test]
+fn statements_show_what_the_other_service_posted_apart_from_the_ledgers_own_lines() {
+    let moving = Move::of_the_replaced_service(60, rng().u64(..1_000_000));
+    let (url, config) = (moving.ledger.url(), moving.folder.file("pointsd.yaml", "business: {time_zone: UTC}"));
+    // One that spent all it had, so that the ledger opens no account for it.
+    let one = "00000000-0000-4000-8000-000000000001";
+    moving.run_there(&format!(
+        "INSERT INTO public.user_points (user_id, balance, total_recharged, total_consumed, total_expired) VALUES ('{one}', 0, 50, 50, 0);
+         INSERT INTO public.point_transactions
+             (user_id, type, amount, balance_before, balance_after, source_type, source_id, description, created_at) VALUES
+             ('{one}', 'recharge', 9, 0, 9, 'gift', NULL, '', '2026-04-30 23:59:59.999999Z'),
+             ('{one}', 'recharge', 50, 0, 50, 'wxpay', '77', '', '2026-05-01 00:00:00Z'),
+             ('{one}', 'bonus', 3, 50, 53, 'summer', NULL, 'a present', '2026-05-31 23:59:59Z'),
+             ('{one}', 'consume', 50, 53, 3, 'script', 'task-0', '=1+1', '2026-05-20 12:00:00Z'),
+             ('{one}', 'expire', 3, 3, 0, 'summer', NULL, '', '2026-06-01 00:00:00Z')"
+    ));
+    let may = ["--from", "2026-05-01", "--to", "2026-05-31", "--config", &config];
+    let statement = |user: &str, more: &[&str]| call(&url, &[&["statement", user][..], &may, more].concat()).expect(0);
+    moving.plan();
+    assert_eq!(statement(one, &["--json"]).json()["adopted"], Value::Null, "a plan alone shows nothing");
+    moving.apply();
+
+    let told = statement(one, &["--json"]);
+    assert_eq!(told.stderr, "");
+    let told = told.json();
+    assert_eq!((&told["count"], &told["opening"], &told["closing"]), (&json!(0), &json!(0), &json!(0)));
+    let items = told["adopted"]["items"].as_array().unwrap();
+    assert_eq!((&told["adopted"]["count"], items.len()), (&json!(3), 3));
+    let id = items[1]["id"].as_i64().unwrap();
+    assert_eq!(
+        items[1],
+        json!({"id": id, "at": "2026-05-20T12:00:00Z", "type": "consume", "amount": 50, "balance_before": 53, "balance_after": 3,
+               "source_type": "script", "source_id": "task-0", "description": "=1+1"})
+    );
+    let csv = |language| statement(one, &["--format", "csv", "--language", language]).stdout.replace('\u{feff}', "");
+    assert_eq!(
+        csv("en"),
+        format!(
+            "Account,No.,Recorded,Happened,Type,Source,Reference,Description,Points,Balance,Paid,Currency,Points before the ledger,Balance before the ledger\r
+{one},,,2026-05-01T00:00:00Z,Issued,WeChat Pay,77,,,,,,50,50\r
+{one},,,2026-05-20T12:00:00Z,Used,script,task-0,'=1+1,,,,,-50,3\r
+{one},,,2026-05-31T23:59:59Z,bonus,summer,,a present,,,,,3,53\r
+{one},,2026-05-01T00:00:00Z,,Opening balance,,,,,0,,,,\r
+{one},,2026-06-01T00:00:00Z,,Closing balance,,,,,0,,,,\r
+"
+        )
+    );
+    assert!(csv("zh-CN").contains("启用账本之前的积分"), "{}", csv("zh-CN"));
+    let text = statement(one, &[]).stdout;
+    for words in
+        ["No entries in this period.", "Before the ledger\n------", "script · task-0 · =1+1", "  -50        3\n"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(statement(one, &["--format", "html", "--language", "zh-CN"]).stdout.contains("启用账本之前"));
+    let book = moving.folder.path().join("book.xlsx");
+    statement(one, &["--format", "xlsx", "--output", &book.display().to_string()]);
+    assert!(fs::metadata(book).unwrap().len() > 5_000);
+
+    // The statements of a month have what the tables there have of it, to the row; also of accounts that are gone.
+    let folder = moving.folder.path().join("may");
+    let output = folder.display().to_string();
+    call(&url, &["statements", "--month", "2026-05", "--output", &output, "--format", "json", "--config", &config])
+        .expect(0);
+    let files = fs::read_dir(&folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let mut shown = BTreeMap::new();
+    for statement in files.map(|file| serde_json::from_str::<Value>(&file).unwrap()) {
+        assert_eq!((&statement["opening"], &statement["closing"]), (&json!(0), &json!(0)), "{statement}");
+        let user: Uuid = statement["user"].as_str().unwrap().parse().unwrap();
+        shown.insert(user, statement["adopted"]["items"].clone());
+    }
+    let rows = "SELECT user_id, jsonb_agg(jsonb_build_object('id', id, 'type', type, 'amount', amount, 'balance_before', balance_before,
+                    'balance_after', balance_after, 'source_type', source_type, 'source_id', source_id, 'description', description)
+                    ORDER BY created_at, id)
+                FROM public.point_transactions WHERE created_at >= '2026-05-01Z' AND created_at < '2026-06-01Z' GROUP BY user_id";
+    let there: BTreeMap<Uuid, Value> = wait(async {
+        let rows = moving.old.client().await.query(rows, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    });
+    let times = shown.values_mut().flat_map(|items| items.as_array_mut().unwrap());
+    assert!(
+        times
+            .map(|item| item.as_object_mut().unwrap().remove("at").unwrap())
+            .all(|at| at.as_str().unwrap().starts_with("2026-05"))
+    );
+    assert!(there.len() > 30, "{}", there.len());
+    assert_eq!(shown, there);
+
+    // An account that was not taken over sees nothing of it.
+    let other = "00000000-0000-4000-8000-000000000002";
+    post(&url, json!({"op": "recharge", "user": other, "points": 1, "source": "gift", "order_id": 1}).to_string())
+        .expect(0);
+    assert_eq!(call(&url, &["statement", other, "--json"]).expect(0).json().get("adopted"), None);
+    assert!(!call(&url, &["statement", other]).expect(0).stdout.contains("Before the ledger"));
+}
+
+#[test]
+fn statements_over_http_show_what_the_other_service_posted_too() {
+    let site = Site::start();
+    let one = "00000000-0000-4000-8000-000000000001";
+    // The tables are in the ledger's own database.
+    wait(async {
+        let rows = format!(
+            "INSERT INTO public.user_points (user_id, balance) VALUES ('{one}', 10);
+             INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id, created_at) VALUES
+                 ('{one}', 'recharge', 30, 0, 30, 'gift', '1', '2026-05-02Z'), ('{one}', 'consume', 20, 30, 10, 'tts', 'task-1', '2026-05-03Z')"
+        );
+        site.database.client().await.batch_execute(&format!("{TABLES}; {rows}")).await.unwrap();
+    });
+    let plan = site.folder.path().join("plan").display().to_string();
+    call(&site.url, &["adopt", "plan", "--output", &plan]).expect(0);
+    call(&site.url, &["adopt", "apply", &plan]).expect(0);
+    let path = format!("/v1/accounts/{one}/statement?from=2026-05-01&to=2026-05-31");
+    let told = site.get(&format!("{path}&limit=1")).json();
+    assert_eq!((&told["adopted"]["count"], told["adopted"]["items"].as_array().unwrap().len()), (&json!(2), 1));
+    assert_eq!(told["adopted"]["items"][0]["source_id"], "1");
+    let page = site.get(&format!("{path}&form=html&language=en")).body;
+    assert!(page.contains("Before the ledger") && page.contains("task-1"), "{page}");
 }
 
 /// The blocks of docs/moving-in.md in this language.

@@ -165,6 +165,44 @@ fn every_command_works_under_its_role_and_finds_no_lookalike() {
 }
 
 #[test]
+fn what_another_service_posted_is_known_under_each_role() {
+    let roles = Roles::new();
+    let (daemon, reader, folder) = (roles.url(0), roles.url(2), Folder::new());
+    let me = user(1).to_string();
+    let rows = format!(
+        "INSERT INTO public.user_points (user_id, balance, total_consumed) VALUES ('{me}', 90, 10);
+         INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id, created_at)
+         VALUES ('{me}', 'consume', 10, 100, 90, 'tts', 'old', '2026-05-02Z')"
+    );
+    sql(&roles.database, &format!("{}; {rows}", crate::adopt::TABLES));
+    let plan = folder.path().join("plan").display().to_string();
+    call(&roles.owner, &["adopt", "plan", "--output", &plan]).expect(0);
+    // Rights were given before; a plan makes no table and takes no right away.
+    call(&roles.owner, &["adopt", "apply", &plan]).expect(0);
+
+    let consume = |task: &str| {
+        format!(r#"{{"op":"consume","user":"{me}","points":10,"source_type":"tts","source_id":"{task}"}}"#)
+    };
+    let replies = post(&daemon, [consume("old"), consume("new")].join("\n")).expect(0).jsons();
+    assert_eq!((&replies[0]["status"], &replies[1]["status"]), (&"replayed".into(), &"posted".into()));
+    let queued = format!("SELECT pointsd.enqueue('consume', '{me}', 10, source_type => 'tts', source_id => 'old')");
+    assert_eq!(roles.refused(1, &queued), None);
+    let held = format!("SELECT pointsd.hold('{me}', 1, 'tts', 'old', until => now() + interval '1 hour')");
+    assert_eq!(roles.refused(1, &held), None);
+    let serving = Running::start(on(&daemon, &["serve"]));
+    eventually("the request replays", || {
+        (call(&reader, &["requests", "--state", "replayed", "--json"]).expect(0).jsons().len() == 1).then_some(())
+    });
+    serving.signal(Signal::SIGTERM);
+    serving.finish().expect(0);
+    for url in [&daemon, &reader] {
+        assert_eq!(call(url, &["balance", &me, "--json"]).expect(0).json()["before"]["consumed"], 10);
+        let may = ["statement", &me, "--from", "2026-05-01", "--to", "2026-05-31", "--json"];
+        assert_eq!(call(url, &may).expect(0).json()["adopted"]["count"], 1);
+    }
+}
+
+#[test]
 fn a_role_may_do_nothing_else() {
     let roles = Roles::new();
     post(&roles.owner, POSTINGS.replace("USER", &user(1).to_string())).expect(0);

@@ -13,8 +13,8 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 14] = [
-    "ledger", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics",
+const FOLDERS: [&str; 15] = [
+    "ledger", "adopt", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics",
     "access", "status", "server",
 ];
 
@@ -42,6 +42,8 @@ fn sources(folder: &Path) -> String {
 async fn each_can_be_prepared() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
+    // As the program makes it.
+    client.batch_execute("CREATE TEMPORARY TABLE followed (LIKE pointsd.adopted_accounts)").await.unwrap();
     for (name, sql) in FOLDERS.into_iter().flat_map(statements_in) {
         let sql = sql.replace("DECLARE changed SCROLL CURSOR WITH HOLD FOR", "");
         if let Err(error) = client.prepare(&sql).await {
@@ -135,7 +137,7 @@ async fn an_account_is_read_by_its_indexes() {
 const INDEXES: &[(&str, &[&str])] = &[
     ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
     ("account_insert", &[]),
-    ("account_page", &["accounts_pkey"]),
+    ("account_page", &["accounts_pkey", "adopted_positions_pkey", "adoption_pkey"]),
     ("account_lock", &["accounts_pkey"]),
     ("account_update", &["accounts_pkey"]),
     ("account_update_all", &["accounts_pkey"]),
@@ -177,6 +179,8 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("request_finish", &["requests_open_pkey"]),
     ("request_take", &["requests_open_pkey", "requests_waiting"]),
     ("request_waiting", &["requests_waiting"]),
+    ("statement_adopted", &["adopted_transactions_by_user"]),
+    ("statement_adopted_count", &["adopted_transactions_by_user", "adoption_pkey"]),
     ("statement_batches", &["batches_open_by_user", "batches_pkey", "entries_pkey"]),
     ("statement_borders", &["accounts_pkey", "entries_pkey", "entries_pkey"]),
     ("statement_changes", &["entries_pkey"]),

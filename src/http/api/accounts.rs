@@ -328,7 +328,7 @@ pub(super) struct Period {
     /// The last day, which belongs to the statement; by default today.
     to: Option<NaiveDate>,
     /// How many entries JSON has at most, by default 100. `entries.next` goes on in the account's entries, the oldest first. The
-    /// other forms have 10,000.
+    /// other forms have 10,000. It counts for `adopted` as well.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `json`, which is the default, `text`, `html`, `xlsx` or `csv`.
@@ -346,7 +346,7 @@ const MOST_ENTRIES: u32 = 10_000;
 /// What happened to an account in days of the business: opening balance, entries, closing balance, open batches.
 ///
 /// The days are those on which entries were recorded. So a statement of days that are over never changes, and the next one begins
-/// where it ends.
+/// where it ends. `adopted` has what a service posted in these days before its tables were taken over.
 #[utoipa::path(
     get, path = "/v1/accounts/{user}/statement", tag = "accounts", operation_id = "get_statement",
     params(("user" = Uuid, Path, description = "The user of the account"), Period),
