@@ -17,7 +17,7 @@ use super::plan::{Plan, State, another_plan, load};
 use super::read::{Origin, Snapshot, Source, copy_accounts, followed};
 use super::{Error, failed, session};
 use crate::database::{self, Cursor, Database, Dedicated};
-use crate::ledger::{Kind, Poster, Posting, Reply, Rules, order_key};
+use crate::ledger::{Kind, Poster, Posting, Refusal, Reply, Rules, order_key};
 
 /// Transactions that are read and posted at once.
 const PAGE: usize = 4_000;
@@ -39,6 +39,16 @@ pub struct Followed {
     pub refused: BTreeMap<&'static str, u64>,
     /// Transactions of other types, and those that cannot be read.
     pub skipped: u64,
+}
+
+/// A transaction that the ledger refused.
+pub struct RefusedTransaction {
+    /// Its id there.
+    pub id: i64,
+    /// The account.
+    pub user: Uuid,
+    /// Why.
+    pub why: Refusal,
 }
 
 /// How far the balances agree.
@@ -90,6 +100,8 @@ pub struct Follower {
     settled: i64,
     /// Snapshots that may settle more: the number that no transaction had yet, and the last id that was seen.
     open: Vec<(i64, i64)>,
+    /// Refused transactions that were told and are read again, because they are not settled.
+    told: HashSet<i64>,
 }
 
 impl Follower {
@@ -127,10 +139,11 @@ impl Follower {
         let settled = followed_to.unwrap_or_else(|| plan.totals.last_transaction.unwrap_or_default() - OPEN_BEFORE);
         let source = Source::open(origin, ledger, ledger_settings).await?;
         let poster = Poster::start(ledger, rules, Poster::lanes());
-        Ok(Follower { plan, session, source, poster, settled, open: Vec::new() })
+        Ok(Follower { plan, session, source, poster, settled, open: Vec::new(), told: HashSet::new() })
     }
 
-    /// Posts what is new, and compares the balances if wanted: both as one snapshot shows them.
+    /// Posts what is new, and compares the balances if wanted: both as one snapshot shows them. `on_refused` hears once of each transaction
+    /// that the ledger refuses.
     ///
     /// # Errors
     /// See [`Error`]. Calling again is safe.
@@ -138,8 +151,9 @@ impl Follower {
         &mut self,
         compares: bool,
         stop: &CancellationToken,
+        on_refused: &mut (dyn FnMut(RefusedTransaction) + Send),
     ) -> Result<(Followed, Option<Comparison>), Error> {
-        let Follower { plan, session, source, poster, settled, open } = self;
+        let Follower { plan, session, source, poster, settled, open, told } = self;
         let (client, settings) = (&session.client, &plan.settings);
         let snapshot = source.snapshot(settings).await?;
         let Some(query) = followed(settings, &snapshot.transaction, *settled).await? else {
@@ -156,12 +170,20 @@ impl Follower {
             if stop.is_cancelled() {
                 return Ok((done, None));
             }
-            let (postings, last_id) = postings_of(&rows, plan, client, &mut done).await?;
+            let (new, last_id) = postings_of(&rows, plan, client, &mut done).await?;
             last = last.max(last_id);
+            let (ids, postings): (Vec<(i64, Uuid)>, Vec<Posting>) =
+                new.into_iter().map(|(id, posting)| ((id, posting.user), posting)).unzip();
             let pending = feed.hand_over(postings).await.map_err(|source| Error::Posting { source })?;
-            for reply in pending.replies().await.map_err(|source| Error::Posting { source })? {
+            let replies = pending.replies().await.map_err(|source| Error::Posting { source })?;
+            for ((id, user), reply) in ids.into_iter().zip(replies) {
                 match reply {
-                    Reply::Rejected(why) => *done.refused.entry(why.code()).or_default() += 1,
+                    Reply::Rejected(why) => {
+                        *done.refused.entry(why.code()).or_default() += 1;
+                        if told.insert(id) {
+                            on_refused(RefusedTransaction { id, user, why });
+                        }
+                    }
                     Reply::Replayed(_) => done.replayed += 1,
                     _ => done.posted += 1,
                 }
@@ -180,6 +202,7 @@ impl Follower {
             let write = "UPDATE pointsd.adoption SET followed_to = $1";
             client.execute(write, &[&now_settled]).await.map_err(failed("writing how far it was followed"))?;
             *settled = now_settled;
+            told.retain(|id| *id > now_settled);
         }
         Ok((done, comparison))
     }
@@ -191,13 +214,13 @@ impl Follower {
     }
 }
 
-/// The postings of transactions that the plan has not read, and the last id.
+/// The postings of transactions that the plan has not read, each with its id there, and the last id.
 async fn postings_of(
     rows: &[Row],
     plan: &Plan,
     client: &Client,
     done: &mut Followed,
-) -> Result<(Vec<Posting>, i64), Error> {
+) -> Result<(Vec<(i64, Posting)>, i64), Error> {
     let doing = "reading the new transactions";
     let ids = rows
         .iter()
@@ -231,8 +254,8 @@ async fn postings_of(
     Ok((postings, last))
 }
 
-/// The posting of a transaction; none of an expiry, which the ledger does by itself, of another type, and of one that cannot be read.
-fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<Posting>, tokio_postgres::Error> {
+/// The posting of a transaction, with its id; none of an expiry, which the ledger does by itself, of another type, and of one that cannot be read.
+fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<(i64, Posting)>, tokio_postgres::Error> {
     let (user, points): (Option<Uuid>, Option<i64>) = (row.try_get("user_id")?, row.try_get("amount")?);
     let (at, kind): (Option<DateTime<Utc>>, Option<&str>) = (row.try_get("at")?, row.try_get("type")?);
     let (Some(id), Some(user), Some(points), Some(at)) = (id, user, points, at) else { return Ok(None) };
@@ -243,7 +266,9 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<Postin
         Some("recharge") => {
             let source =
                 plan.settings.decisions.sources.get(&source_type).cloned().unwrap_or_else(|| source_type.clone());
-            let order: Option<i64> = source_id.as_ref().and_then(|order| order.parse().ok());
+            // `007` is the order 7 for no key.
+            let order: Option<i64> =
+                source_id.as_ref().and_then(|text| text.parse().ok().filter(|order: &i64| order.to_string() == *text));
             // An order that is no number has a key, too, as `key_insert` made those of old.
             let key = match source_id {
                 Some(_) if order.is_some() => None,
@@ -267,7 +292,7 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<Postin
         _ => return Ok(None),
     };
     posting.description = row.try_get::<_, Option<String>>("description")?.filter(|text| !text.is_empty());
-    Ok(Some(posting))
+    Ok(Some((id, posting)))
 }
 
 async fn compare(plan: &Plan, snapshot: &Snapshot<'_>, client: &Client) -> Result<Comparison, Error> {

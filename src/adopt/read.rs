@@ -308,23 +308,22 @@ pub(super) async fn followed(settings: &Settings, from: &Transaction<'_>, after:
     Ok(Some(match batches {
         None => format!("SELECT t.*, NULL::timestamptz AS expires_at FROM ({transactions}) AS t ORDER BY t.id"),
         Some((of, id)) => {
-            let table = batches_of(of, id);
+            let table = ends_of_batches(of, id);
             let batches = query(&table, from, &settings.time_zone).await?;
             format!(
                 "SELECT t.*, b.expires_at FROM ({transactions}) AS t \
-                 LEFT JOIN ({batches}) AS b ON t.type = 'recharge' AND b.id = t.batch ORDER BY t.id"
+                 LEFT JOIN ({batches}) AS b ON t.type = 'recharge' AND b.user_id = t.user_id AND b.id = t.batch ORDER BY t.id"
             )
         }
     }))
 }
 
-/// The ends of batches, by their ids.
-fn batches_of<'a>(of: &'a Batches, id: &'a str) -> Table<'a> {
-    Table::new("batches", &of.table, of.condition.as_deref(), "", false).column("id", id, Holds::AsIs).column(
-        "expires_at",
-        of.expires_at.as_deref(),
-        Holds::End,
-    )
+/// The ends of batches, by their ids, which are unique within an account.
+fn ends_of_batches<'a>(of: &'a Batches, id: &'a str) -> Table<'a> {
+    Table::new("batches", &of.table, of.condition.as_deref(), "", false)
+        .column("user_id", &*of.user, Holds::User)
+        .column("id", id, Holds::AsIs)
+        .column("expires_at", of.expires_at.as_deref(), Holds::End)
 }
 
 /// Copies the accounts as they are now into a temporary table of the ledger's session.

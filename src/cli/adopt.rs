@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::output::{complain, counted, grouped, progress, remark, table, waiting};
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::adopt::{self, Applied, Followed, Follower, Origin, Plan, Refused, Settings};
+use crate::adopt::{self, Applied, Followed, Follower, Origin, Plan, Refused, RefusedTransaction, Settings};
 use crate::database::{self, Database};
 use crate::document::Document;
 use crate::reports::{self, adoption};
@@ -335,12 +335,19 @@ impl Follow {
         stop: &CancellationToken,
         program: &Program,
     ) -> anyhow::Result<Outcome> {
+        let mut told = Followed::default();
+        let mut on_refused = |refused: RefusedTransaction| {
+            let (RefusedTransaction { id, user, why }, code) = (&refused, refused.why.code());
+            complain(&format!("transaction {id} of {user}: refused ({code}): {}", plain::line(&why.to_string())));
+        };
         loop {
             let today = day_of((program.clock)(), program);
             let compares = *compared != Some(today);
-            let (followed, comparison) = follower.round(compares, stop).await?;
-            if !self.once && (followed != Followed::default() || comparison.is_some()) {
+            let (followed, comparison) = follower.round(compares, stop, &mut on_refused).await?;
+            // What is not settled is read again in each round, and replays.
+            if !self.once && (followed.posted > 0 || followed != told || comparison.is_some()) {
                 remark(Some(format!("pointsd: {}", followed_text(&followed))));
+                told = followed.clone();
             }
             if let Some(comparison) = comparison {
                 let document = adoption::comparison(&comparison, today, &program.config);
@@ -391,7 +398,8 @@ fn followed_json(followed: &Followed) -> Value {
 
 fn followed_text(followed: &Followed) -> String {
     let refused = followed.refused.iter().map(|(code, count)| format!(", {} refused: {code}", grouped(*count)));
-    let skipped = (followed.skipped > 0).then(|| format!(", {} of other types", grouped(followed.skipped)));
+    let skipped =
+        (followed.skipped > 0).then(|| format!(", {} of other types or unreadable", grouped(followed.skipped)));
     format!(
         "{} posted, {} before{}",
         counted(followed.posted, "transaction was", "transactions were"),
