@@ -17,7 +17,7 @@ use crate::time::Zone;
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Reports {
-    /// Only of this kind: expiry, reconciliation, arrears or month_end
+    /// Only of this kind: expiry, reconciliation, arrears, month_end or adoption
     #[arg(long)]
     report: Option<String>,
     /// How many, the newest first

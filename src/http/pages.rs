@@ -164,7 +164,6 @@ mod tests {
         add("entry", &EntryType::ALL.map(EntryType::as_str));
         add("op", &["recharge", "consume", "refund", "void", "hold", "release"]);
         add("report", &reports::ALL);
-        add("report", &[reports::adoption::REPORT]);
         add("about", &REGISTRY.iter().map(|job| job.name).collect::<Vec<_>>());
         add("tone", &[Tone::Good, Tone::Attention, Tone::Bad].map(Tone::name));
         add("verdict", &["fine", "look", "down"]);

@@ -5,7 +5,7 @@
 //! - [`store_document`], [`list`], [`find`], [`load`] and [`prune`] are the table of documents.
 //! - [`write_files`] writes a document to a folder, for readers without access to the database.
 //! - [`statement`] is the statement of a customer, which is not kept.
-//! - [`adoption`] is the plan to take over another service's accounts.
+//! - [`adoption`] is the plan to take over another service's accounts, and the comparison with it while it is followed.
 //! - [`missing::find_missing`] finds reports that are overdue, or whose mails were not sent.
 
 pub mod adoption;
@@ -35,8 +35,9 @@ use crate::database;
 use crate::ledger;
 use crate::mail;
 
-/// Every report, by the name of the job that makes it, in the order of a night.
-pub const ALL: [&str; 4] = [expiry::REPORT, reconciliation::REPORT, arrears::REPORT, month_end::REPORT];
+/// Every report, by the name of the job that makes it, in the order of a night. `pointsd adopt follow` makes the last one.
+pub const ALL: [&str; 5] =
+    [expiry::REPORT, reconciliation::REPORT, arrears::REPORT, month_end::REPORT, adoption::REPORT];
 
 /// Why a report could not be kept or read.
 #[derive(Debug, thiserror::Error)]

@@ -370,7 +370,10 @@ fn reports_are_listed_with_how_their_mails_stand() {
     assert_eq!(mails.len(), 2);
     assert!(mails.contains(&"waiting") && mails.contains(&"parked"), "{newest}");
     let wrong = place.call(&["reports", "--report", "arears"]).expect(2).stderr;
-    assert_eq!(wrong, "pointsd: there is no report arears; there are expiry, reconciliation, arrears, month_end\n");
+    assert_eq!(
+        wrong,
+        "pointsd: there is no report arears; there are expiry, reconciliation, arrears, month_end, adoption\n"
+    );
 }
 
 #[test]

@@ -31,8 +31,8 @@ const MOST_ADDRESSES: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReportParams {
-    /// Only of this kind: expiry, reconciliation, arrears or month_end.
-    #[param(pattern = "^(expiry|reconciliation|arrears|month_end)$")]
+    /// Only of this kind: expiry, reconciliation, arrears, month_end or adoption.
+    #[param(pattern = "^(expiry|reconciliation|arrears|month_end|adoption)$")]
     report: Option<String>,
     /// `next` of the page before.
     cursor: Option<i64>,
