@@ -1,5 +1,6 @@
--- What is wrong there, by class: how many accounts, rows and points, and for each class the five accounts with the most points.
--- Rows that cannot be used at all have no position; they are counted by unusable_list.
+-- What is wrong there, by class: how many accounts, rows and points, and for each class the five accounts with the most points. Rows
+-- without a user that can be read are counted, and are no example.
+-- $1 boolean: there is a history
 WITH faults AS (
     SELECT f.class, p.user_id, a.old_user, f.rows, f.points
     FROM pointsd.adopted_positions AS p
@@ -9,7 +10,7 @@ WITH faults AS (
         ('batches_above_balance', p.is_account AND p.balance >= 0 AND p.batch_points > p.balance, 1, p.batch_points - p.balance),
         ('points_beside_debt', p.is_account AND p.balance < 0 AND p.batch_points > 0, 1, p.batch_points),
         ('debt_charged_twice', p.is_account AND p.charged_twice > 0, 1, p.charged_twice),
-        ('points_expired', p.expired > 0, 1, p.expired),
+        ('points_expired', p.expired > 0 AND (p.is_account OR p.account_rows = 0), 1, p.expired),
         ('posted_twice', p.posted_twice > 0, p.posted_twice, p.posted_twice_by),
         ('history_broken', p.breaks > 0, p.breaks, p.breaks_by),
         ('balance_changed_by_hand', p.is_account AND p.ends_at <> p.balance, 1, abs(p.balance::numeric - p.ends_at)),
@@ -18,15 +19,47 @@ WITH faults AS (
             greatest(abs(a.total_recharged::numeric - p.recharged), abs(a.total_consumed::numeric - p.consumed),
                      abs(a.total_expired::numeric - p.expired_before))),
         ('debt_without_date', p.balance < 0 AND p.owing_since IS NULL, 1, -p.balance),
-        ('batches_without_account', NOT p.is_account AND p.batch_points > 0, 1, p.batch_points),
-        ('history_without_account', NOT p.is_account AND p.batch_points = 0, 1, 0)
+        ('batches_without_account', p.account_rows = 0 AND p.batch_points > 0, 1, p.batch_points),
+        ('history_without_account', p.account_rows = 0 AND p.batch_points = 0, 1, 0),
+        ('batches_left_out', p.account_rows > 0 AND NOT p.is_account AND p.batch_points > 0, 1, p.batch_points)
     ) AS f (class, holds, rows, points)
     WHERE f.holds AND (f.class <> 'totals_differ' OR $1)
+    UNION ALL
+    SELECT 'account_twice', user_id, min(old_user), count(*), coalesce(sum(abs(balance)), 0)
+    FROM pointsd.adopted_accounts
+    WHERE user_id IS NOT NULL
+    GROUP BY user_id
+    HAVING count(*) > 1
+    UNION ALL
+    SELECT 'account_unreadable', user_id, min(old_user), count(*), coalesce(sum(abs(balance)), 0)
+    FROM pointsd.adopted_accounts
+    WHERE user_id IS NULL OR balance IS NULL
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'batch_unreadable', user_id, NULL, count(*), coalesce(sum(abs(remaining)), 0)
+    FROM pointsd.adopted_batches
+    WHERE user_id IS NULL OR remaining IS NULL OR remaining < 0 OR remaining > 0 AND expires_at IS NULL
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'batch_id_twice', user_id, NULL, sum(rows), sum(points)
+    FROM (
+        SELECT user_id, count(*) AS rows, sum(remaining) AS points
+        FROM pointsd.adopted_batches
+        WHERE user_id IS NOT NULL AND remaining > 0
+        GROUP BY user_id, id
+        HAVING count(*) > 1
+    ) AS twice
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'transaction_unreadable', user_id, NULL, count(*), coalesce(sum(abs(amount)), 0)
+    FROM pointsd.adopted_transactions
+    WHERE user_id IS NULL OR amount IS NULL OR amount < 0 OR at IS NULL
+    GROUP BY user_id
 ), ranked AS (
     SELECT class, user_id, old_user, rows, points, row_number() OVER most AS place,
-           count(*) OVER class AS accounts, sum(rows) OVER class AS all_rows, sum(points) OVER class AS all_points
+           count(user_id) OVER class AS accounts, sum(rows) OVER class AS all_rows, sum(points) OVER class AS all_points
     FROM faults
-    WINDOW class AS (PARTITION BY class), most AS (PARTITION BY class ORDER BY points DESC, user_id)
+    WINDOW class AS (PARTITION BY class), most AS (PARTITION BY class ORDER BY user_id IS NULL, points DESC, user_id)
 )
 SELECT class, accounts, all_rows::bigint, least(all_points, 9000000000000000000)::bigint AS all_points,
        array_agg(user_id ORDER BY place) AS users, array_agg(coalesce(old_user, user_id::text) ORDER BY place) AS old_users,

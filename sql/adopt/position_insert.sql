@@ -2,13 +2,13 @@
 -- A sum that passes 64 bits is cut: it is shown, and nothing is computed from it but batch_points, which the ledger refuses then.
 -- $1 timestamptz: when the tables were read
 INSERT INTO pointsd.adopted_positions (user_id, balance, batch_points, expired, charged_twice, posted_twice, posted_twice_by,
-                                       breaks, breaks_by, ends_at, recharged, consumed, expired_before, owing_since, is_account)
+                                       breaks, breaks_by, ends_at, recharged, consumed, expired_before, owing_since, account_rows, is_account)
 WITH account AS (
-    SELECT user_id, min(balance) AS balance
+    -- Of several rows, none says which is right.
+    SELECT user_id, count(*) AS rows, CASE WHEN count(*) = 1 THEN min(balance) END AS balance
     FROM pointsd.adopted_accounts
-    WHERE user_id IS NOT NULL AND balance IS NOT NULL
+    WHERE user_id IS NOT NULL
     GROUP BY user_id
-    HAVING count(*) = 1
 ), batch AS (
     SELECT user_id, sum(remaining) AS points, sum(remaining) FILTER (WHERE expires_at <= $1) AS expired
     FROM pointsd.adopted_batches
@@ -49,7 +49,8 @@ SELECT user_id, coalesce(account.balance, 0), least(coalesce(batch.points, 0), m
        least(coalesce(history.charged_twice, 0), most), coalesce(repeated.again, 0), least(coalesce(repeated.points, 0), most),
        coalesce(history.breaks, 0), least(coalesce(history.breaks_by, 0), most), history.ends_at,
        least(coalesce(history.recharged, 0), most), least(coalesce(history.consumed, 0), most),
-       least(coalesce(history.expired, 0), most), history.owing_since, account.user_id IS NOT NULL
+       least(coalesce(history.expired, 0), most), history.owing_since, coalesce(account.rows, 0),
+       account.balance IS NOT NULL
 FROM account
 FULL JOIN batch USING (user_id)
 FULL JOIN history USING (user_id)

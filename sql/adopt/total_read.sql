@@ -1,21 +1,25 @@
 -- The control totals of the tables as they were read, and how the sum of all balances comes from theirs.
 -- $1 boolean: batches are kept, not balances; $2 boolean: points that were due are kept; $3 boolean: batches without an account
 -- become one
-SELECT *, (SELECT count(DISTINCT user_id) FROM pointsd.adopted_openings) AS opened,
+SELECT *, taken - net_before AS by_left_out,
+       (SELECT count(DISTINCT user_id) FROM pointsd.adopted_openings) AS opened,
        (SELECT coalesce(sum(points), 0)::bigint FROM pointsd.adopted_openings WHERE NOT is_forgiven) AS net_after
 FROM (
-    SELECT count(*) FILTER (WHERE is_account) AS accounts,
-           count(*) FILTER (WHERE is_account AND balance > 0) AS with_points,
-           coalesce(sum(balance) FILTER (WHERE is_account AND balance > 0), 0)::bigint AS points,
-           count(*) FILTER (WHERE is_account AND balance < 0) AS in_debt,
-           coalesce(-sum(balance) FILTER (WHERE is_account AND balance < 0), 0)::bigint AS debts,
-           coalesce(sum(balance), 0)::bigint AS net_before,
-           coalesce(sum(batch_points - balance) FILTER (WHERE $1 AND is_account AND NOT (balance < 0 AND batch_points = 0)), 0)::bigint AS by_batches,
-           coalesce(-sum(CASE WHEN NOT is_account AND NOT $3 THEN 0
-                              WHEN NOT is_account OR $1 THEN expired
-                              ELSE least(expired, greatest(balance, 0)) END) FILTER (WHERE NOT $2), 0)::bigint AS by_expired,
-           coalesce(sum(batch_points) FILTER (WHERE $3 AND NOT is_account), 0)::bigint AS by_orphans
-    FROM pointsd.adopted_positions
+    SELECT count(*) AS accounts,
+           count(*) FILTER (WHERE balance > 0) AS with_points,
+           coalesce(sum(balance) FILTER (WHERE balance > 0), 0)::bigint AS points,
+           count(*) FILTER (WHERE balance < 0) AS in_debt,
+           coalesce(-sum(balance) FILTER (WHERE balance < 0), 0)::bigint AS debts,
+           coalesce(sum(balance), 0)::bigint AS net_before
+    FROM pointsd.adopted_accounts
+) AS account, (
+    SELECT coalesce(sum(balance) FILTER (WHERE is_account), 0)::bigint AS taken,
+           coalesce(sum(batch_points - balance) FILTER (WHERE $1 AND is_account AND NOT (balance < 0 AND has = 0)), 0)::bigint AS by_batches,
+           coalesce(-sum(CASE WHEN is_account AND NOT $1 THEN greatest(0, expired - greatest(0, batch_points - balance))
+                              WHEN is_account AND (balance >= 0 OR has > 0) OR account_rows = 0 AND $3 THEN expired
+                              ELSE 0 END) FILTER (WHERE NOT $2), 0)::bigint AS by_expired,
+           coalesce(sum(batch_points) FILTER (WHERE $3 AND account_rows = 0), 0)::bigint AS by_orphans
+    FROM (SELECT *, CASE WHEN $2 THEN batch_points ELSE batch_points - expired END AS has FROM pointsd.adopted_positions) AS position
 ) AS position, (
     SELECT count(*) AS batches, coalesce(sum(remaining), 0)::bigint AS batch_points FROM pointsd.adopted_batches WHERE remaining > 0
 ) AS batch, (

@@ -88,7 +88,8 @@ CREATE TABLE pointsd.adopted_positions (
     consumed        bigint      NOT NULL,
     expired_before  bigint      NOT NULL,
     owing_since     timestamptz,          -- when the balance fell below zero for the last time
-    is_account      boolean     NOT NULL  -- false: batches or transactions without an account
+    account_rows    bigint      NOT NULL, -- rows of accounts there that name the user; 0: batches or transactions without an account
+    is_account      boolean     NOT NULL  -- one row, and its balance can be read; any other account is left out
 );
 
 -- What each account is to open with, in the order of posting.

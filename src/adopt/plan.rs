@@ -17,7 +17,7 @@ use crate::ledger::{Currency, Rules};
 const KEPT_EXPIRED_DAYS: i64 = 30;
 
 /// The classes of what may be wrong, in the order of a plan: what changes points, what tells of the past, what cannot be read.
-const CLASSES: [&str; 17] = [
+const CLASSES: [&str; 18] = [
     "balance_above_batches",
     "batches_above_balance",
     "points_beside_debt",
@@ -32,6 +32,7 @@ const CLASSES: [&str; 17] = [
     "history_without_account",
     "account_twice",
     "account_unreadable",
+    "batches_left_out",
     "batch_id_twice",
     "batch_unreadable",
     "transaction_unreadable",
@@ -75,6 +76,8 @@ pub struct Totals {
     pub transactions: i64,
     /// The last transaction.
     pub last_transaction: Option<i64>,
+    /// The balances of accounts that are left out, because they cannot be read or there are several of one user; taken off.
+    pub by_left_out: i64,
     /// What `keep: batches` changes of the sum.
     pub by_batches: i64,
     /// What is left out of it, because it had expired; zero or less.
@@ -157,6 +160,11 @@ impl Totals {
     pub fn problems(&self) -> Vec<String> {
         let problem = |opened: &Opened| {
             let source = opened.source.as_deref().unwrap_or_default();
+            if source.is_empty() && opened.problem == Some(Problem::UnknownSource) {
+                return Some(
+                    "points have no source: give them one in decisions.sources, such as {'': gift}".to_owned(),
+                );
+            }
             let currency = opened.currency.as_deref().unwrap_or_default();
             Some(match opened.problem? {
                 Problem::UnknownSource => format!(
@@ -178,7 +186,7 @@ impl Totals {
         let sum = |kind: &str| {
             self.openings.iter().filter(|opened| opened.kind == kind).map(|opened| opened.points).sum::<i64>()
         };
-        let parts = self.net_before + self.by_batches + self.by_expired + self.by_orphans;
+        let parts = self.net_before + self.by_left_out + self.by_batches + self.by_expired + self.by_orphans;
         let opened = sum("points") - sum("debt");
         if parts != self.net_after || opened != self.net_after || sum("forgiven") != self.by_forgiven {
             return Err(Error::DoesNotAddUp(format!("{parts}, {} and {opened} should be equal", self.net_after)));
@@ -366,10 +374,6 @@ async fn write(client: &mut Client, mut plan: Plan, rules: &Rules) -> Result<Pla
     for row in &rows {
         totals.classes.push(class_from(row).map_err(failed(doing))?);
     }
-    let rows = client.query(include_str!("../../sql/adopt/unusable_list.sql"), &[]).await.map_err(failed(doing))?;
-    for row in &rows {
-        totals.classes.push(unusable_from(row).map_err(failed(doing))?);
-    }
     let place = |class: &Class| CLASSES.iter().position(|name| *name == class.class);
     totals.classes.sort_by_key(place);
     totals.check()?;
@@ -402,6 +406,7 @@ fn totals_from(row: &Row) -> Result<Totals, tokio_postgres::Error> {
         batch_points: row.try_get("batch_points")?,
         transactions: row.try_get("transactions")?,
         last_transaction: row.try_get("last_transaction")?,
+        by_left_out: row.try_get("by_left_out")?,
         by_batches: row.try_get("by_batches")?,
         by_expired: row.try_get("by_expired")?,
         by_orphans: row.try_get("by_orphans")?,
@@ -433,19 +438,19 @@ fn opened_from(row: &Row, rules: &Rules) -> Result<Opened, tokio_postgres::Error
 }
 
 fn class_from(row: &Row) -> Result<Class, tokio_postgres::Error> {
-    let (users, old_users): (Vec<Uuid>, Vec<String>) = (row.try_get("users")?, row.try_get("old_users")?);
+    let (users, old_users): (Vec<Option<Uuid>>, Vec<Option<String>>) =
+        (row.try_get("users")?, row.try_get("old_users")?);
     let points: Vec<i64> = row.try_get("points")?;
-    let examples = users.into_iter().zip(old_users).zip(points);
+    let examples = users
+        .into_iter()
+        .zip(old_users)
+        .zip(points)
+        .filter_map(|((user, old_user), points)| Some(Example { user: user?, old_user: old_user?, points }));
     Ok(Class {
         class: row.try_get("class")?,
         accounts: row.try_get("accounts")?,
         rows: row.try_get("all_rows")?,
         points: row.try_get("all_points")?,
-        examples: examples.map(|((user, old_user), points)| Example { user, old_user, points }).collect(),
+        examples: examples.collect(),
     })
-}
-
-fn unusable_from(row: &Row) -> Result<Class, tokio_postgres::Error> {
-    let class = row.try_get("class")?;
-    Ok(Class { class, accounts: 0, rows: row.try_get("rows")?, points: row.try_get("points")?, examples: Vec::new() })
 }

@@ -123,6 +123,7 @@ fn bridge(plan: &Plan, messages: Messages) -> Table {
     let totals = &plan.totals;
     let parts = [
         ("adopt-balances-before", totals.net_before),
+        ("adopt-by-left-out", totals.by_left_out),
         ("adopt-by-batches", totals.by_batches),
         ("adopt-by-expired", totals.by_expired),
         ("adopt-by-orphans", totals.by_orphans),
@@ -188,10 +189,11 @@ fn becomes(class: &str, plan: &Plan, config: &Config, messages: Messages) -> Str
         }
         "batches_without_account" => "adopt-becomes-orphans-left",
         "history_without_account" => "adopt-becomes-history-kept",
-        "batch_id_twice" => "adopt-becomes-refused",
-        "account_unreadable" | "account_twice" | "batch_unreadable" | "transaction_unreadable" => {
-            "adopt-becomes-left-out"
-        }
+        "batches_left_out" => "adopt-becomes-orphans-left",
+        "batch_id_twice" => "adopt-becomes-numbered",
+        "account_unreadable" | "account_twice" => "adopt-becomes-account-left-out",
+        "batch_unreadable" => "adopt-becomes-left-out",
+        "transaction_unreadable" => "adopt-becomes-not-known",
         _ => "adopt-becomes-balance-kept",
     };
     messages.label(key)

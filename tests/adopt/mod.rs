@@ -248,7 +248,7 @@ fn decisions_change_what_accounts_open_with_and_the_plan_says_by_how_much() {
     ];
     let plan = moving.decide(&changes);
     let points: i64 = there.values().map(|of| of.batches - of.expired).sum();
-    let in_debt = |of: &There| of.balance.filter(|balance| *balance < 0 && of.batches == 0).unwrap_or(0);
+    let in_debt = |of: &There| of.balance.filter(|balance| *balance < 0 && of.batches == of.expired).unwrap_or(0);
     let debts: i64 = there.values().map(in_debt).sum();
     assert_eq!((opened(&plan, "points"), opened(&plan, "debt")), (points, -debts), "seed {seed}");
 
@@ -388,6 +388,69 @@ decisions: {points_without_batch: gift}",
         rows.iter().map(batch).collect::<Vec<_>>(),
         [(30, Some(300), Some("CNY".to_owned()), false), (60, None, None, true)]
     );
+}
+
+#[test]
+fn accounts_that_cannot_be_told_apart_are_left_out_with_their_batches() {
+    let moving = Move::with(TABLES);
+    let user = |nth: u32| Uuid::from_u128(0x4000_8000_0000_0000_0000 + u128::from(nth));
+    moving.run_there(&format!(
+        "ALTER TABLE public.user_points DROP CONSTRAINT user_points_user_id_key, ALTER balance TYPE numeric;
+         INSERT INTO public.user_points (user_id, balance) VALUES ('{0}', 7), ('{0}', 8), ('{1}', 0.5), ('{3}', 20);
+         INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{0}', 15, 15, '2999-01-01Z', 'gift'),
+             ('{1}', 5, 5, '2999-01-01Z', 'gift'), ('{2}', 4, 4, '2999-01-01Z', 'gift'), ('{3}', 10, 10, '2999-01-01Z', 'gift'),
+             ('{3}', 10, 10, '2999-01-01Z', 'gift')",
+        user(1),
+        user(2),
+        user(3),
+        user(4)
+    ));
+    // All batches have the same id.
+    let plan = moving.plan_with(
+        "{batches: {id: \"'B'\"}, transactions: {batch: null}, decisions: {batches_without_account: adopt}}",
+    );
+    let figures = |name: &str| {
+        let class = class(&plan, name);
+        let example = class["examples"][0]["user"].as_str().map(|user| user.parse::<Uuid>().unwrap());
+        (class["accounts"].as_i64(), class["rows"].as_i64(), class["points"].as_i64(), example)
+    };
+    assert_eq!(figures("account_twice"), (Some(1), Some(2), Some(15), Some(user(1))));
+    assert_eq!(figures("account_unreadable"), (Some(1), Some(1), Some(0), Some(user(2))));
+    assert_eq!(figures("batches_left_out"), (Some(2), Some(2), Some(20), Some(user(1))));
+    assert_eq!(figures("batches_without_account"), (Some(1), Some(1), Some(4), Some(user(3))));
+    assert_eq!(figures("batch_id_twice"), (Some(1), Some(2), Some(20), Some(user(4))));
+    let total = |name: &str| plan["totals"][name].as_i64().unwrap();
+    assert_eq!(["accounts", "net_before", "by_left_out", "by_orphans", "net_after"].map(total), [4, 35, -15, 4, 24]);
+    let applied = moving.apply();
+    assert_eq!((&applied["different"], &applied["refused"]), (&json!(0), &json!([])));
+    assert_eq!(moving.balances(), BTreeMap::from([(user(3), 4), (user(4), 20)]));
+    let ids = "SELECT source_id FROM pointsd.entries ORDER BY user_id, seq";
+    let ids = wait(async { moving.ledger.client().await.query(ids, &[]).await.unwrap() });
+    assert_eq!(ids.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["B", "B", "B (2)"]);
+    // Left out is what the plan decided: it is no difference.
+    let compared = run(moving.follow()).expect(0).json();
+    let sums = compared["comparison"]["sections"][0]["table"]["rows"].as_array().unwrap();
+    let sums: Vec<i64> = sums.iter().map(|row| row[1]["number"].as_i64().unwrap()).collect();
+    assert_eq!(sums, [35, -11, 0, 0, 0, 0, 24]);
+}
+
+#[test]
+fn points_that_had_expired_are_cut_before_those_that_live() {
+    let moving = Move::with(TABLES);
+    let [one, two] = ["00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"];
+    moving.run_there(&format!(
+        "INSERT INTO public.user_points (user_id, balance) VALUES ('{one}', 100), ('{two}', -50);
+         INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{one}', 60, 60, '2026-01-01Z', 'gift'),
+             ('{one}', 90, 90, '2999-01-01Z', 'gift'), ('{two}', 30, 30, '2026-01-01Z', 'gift')"
+    ));
+    // Of the balance of 100, ten points had expired. A debt whose batches have all expired stays a debt.
+    let plan = moving.plan_with("decisions: {expired_points: leave_out}");
+    let total = |plan: &Value, name: &str| plan["totals"][name].as_i64().unwrap();
+    let totals = |plan: &Value| ["net_before", "by_batches", "by_expired", "net_after"].map(|name| total(plan, name));
+    assert_eq!(totals(&plan), [50, 0, -10, 40]);
+    assert_eq!(totals(&moving.decide(&[("keep: balances", "keep: batches")])), [50, 50, -60, 40]);
+    moving.apply();
+    assert_eq!(moving.balances(), BTreeMap::from([(one.parse().unwrap(), 90), (two.parse().unwrap(), -50)]));
 }
 
 #[test]
@@ -538,8 +601,15 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
         spend("twice", 5),
         spend("twice", 5)
     ));
-    let first = run(moving.follow()).expect(3).json();
-    assert_eq!(first["followed"], json!({"posted": 2, "replayed": 1, "refused": {}, "skipped": 0}));
+    // A source that the ledger does not have, and a type.
+    moving.run_there(&format!(
+        "INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id)
+         VALUES ('{one}', 'recharge', 1, 0, 0, 'nowhere', '5'), ('{one}', 'bonus', 1, 0, 0, 'gift', NULL)"
+    ));
+    let first = run(moving.follow()).expect(3);
+    assert!(first.stderr.contains(&format!("of {one}: refused (unknown_source): ")), "{}", first.stderr);
+    let first = first.json();
+    assert_eq!(first["followed"], json!({"posted": 2, "replayed": 1, "refused": {"unknown_source": 1}, "skipped": 1}));
     session.block_on(async {
         late.batch_execute(&format!("UPDATE public.user_points SET balance = balance - 3, total_consumed = total_consumed + 3 WHERE user_id = '{one}'; COMMIT"))
             .await
@@ -575,7 +645,7 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
     following.signal(Signal::SIGKILL);
     following.finish().expect_signal(Signal::SIGKILL);
     assert_eq!(moving.balances().values().sum::<i64>(), 125);
-    let kept = call(&url, &["reports", "--json"]).expect(0).jsons();
+    let kept = call(&url, &["reports", "--report", "adoption", "--json"]).expect(0).jsons();
     assert_eq!(kept.iter().map(|report| &report["report"]).collect::<Vec<_>>(), ["adoption"]);
 }
 
