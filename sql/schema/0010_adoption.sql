@@ -157,5 +157,9 @@ CREATE TRIGGER adopted_batches_never_change BEFORE INSERT OR UPDATE OR DELETE OR
     FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
 CREATE TRIGGER adopted_transactions_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_transactions
     FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
+CREATE TRIGGER adopted_positions_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_positions
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
+CREATE TRIGGER adopted_openings_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_openings
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();
 CREATE TRIGGER adopted_keys_never_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pointsd.adopted_keys
     FOR EACH STATEMENT EXECUTE FUNCTION pointsd.refuse_change_of_adopted();

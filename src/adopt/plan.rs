@@ -321,7 +321,7 @@ pub async fn load(client: &Client) -> Result<Option<(Plan, State)>, Error> {
 }
 
 /// Writes down what each account is to open with, and the plan.
-async fn write(client: &mut Client, mut plan: Plan, rules: &Rules) -> Result<Plan, Error> {
+async fn write(session: &mut Client, mut plan: Plan, rules: &Rules) -> Result<Plan, Error> {
     let decisions = &mut plan.settings.decisions;
     let until = plan.read_at + TimeDelta::days(KEPT_EXPIRED_DAYS);
     let until = *decisions.expired_points_until.get_or_insert(until);
@@ -338,7 +338,7 @@ async fn write(client: &mut Client, mut plan: Plan, rules: &Rules) -> Result<Pla
     let forgives = decisions.debts_charged_twice == ChargedTwice::Forgive;
     let sources = json(&decisions.sources);
     let doing = "planning the openings";
-    let client = client.transaction().await.map_err(failed(doing))?;
+    let client = session.transaction().await.map_err(failed(doing))?;
     client.batch_execute("TRUNCATE pointsd.adopted_openings").await.map_err(failed(doing))?;
     client
         .execute(
@@ -386,6 +386,8 @@ async fn write(client: &mut Client, mut plan: Plan, rules: &Rules) -> Result<Pla
         .await
         .map_err(failed("writing the plan"))?;
     client.commit().await.map_err(failed("writing the plan"))?;
+    // Without statistics, each page of the openings might be looked for among all of them.
+    session.batch_execute("ANALYZE pointsd.adopted_openings").await.map_err(failed("analysing the plan"))?;
     Ok(plan)
 }
 

@@ -62,8 +62,8 @@ pub struct Source {
     client: Client,
     /// Kept open beside its session.
     database: Option<Database>,
-    /// Whether the tables are temporary ones, made of files.
-    is_folder: bool,
+    /// The sections whose files were loaded into temporary tables; None: the tables are those of a database.
+    files: Option<Vec<&'static str>>,
 }
 
 impl Source {
@@ -85,15 +85,11 @@ impl Source {
         // Our sessions find only PostgreSQL's own objects by name alone; those of the other service are meant here.
         let session = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; RESET search_path";
         client.batch_execute(session).await.map_err(failed("preparing to read the tables"))?;
-        if let Origin::Folder(folder) = from {
-            for name in ["accounts", "batches", "transactions"] {
-                let file = folder.join(format!("{name}.csv"));
-                if name == "accounts" || file.exists() {
-                    load_file(&client, name, &file).await?;
-                }
-            }
-        }
-        Ok(Source { client, database, is_folder: matches!(from, Origin::Folder(_)) })
+        let files = match from {
+            Origin::Folder(folder) => Some(load_files(&client, folder).await?),
+            Origin::Here | Origin::Url(_) => None,
+        };
+        Ok(Source { client, database, files })
     }
 
     /// Copies all rows into the ledger's database, whose copies are empty. Returns the instant of the snapshot, by the clock of the
@@ -107,12 +103,18 @@ impl Source {
         ledger: &Client,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<DateTime<Utc>, Error> {
-        let is_folder = self.is_folder;
+        let is_folder = self.files.is_some();
         let tables = [
             Some(accounts(&settings.accounts, is_folder)),
             settings.batches.as_ref().map(|batches| self::batches(batches, is_folder)),
             settings.transactions.as_ref().map(|transactions| self::transactions(transactions, is_folder)),
         ];
+        let has_file = |section| self.files.as_ref().is_none_or(|files| files.contains(&section));
+        if let Some(Table { section, .. }) = tables.iter().flatten().find(|table| !has_file(table.section)) {
+            return Err(Error::Refused(format!(
+                "the folder has no {section}.csv: export the table, or write `{section}:` without a value in the file of --mapping"
+            )));
+        }
         let snapshot = self.snapshot(settings).await?;
         // All of them are looked at before the first is copied, which may take minutes.
         let mut queries = Vec::new();
@@ -196,6 +198,8 @@ struct Table<'a> {
     name: String,
     condition: Option<String>,
     copy: &'static str,
+    /// Whether it was made of a file: each of its columns is text.
+    is_file: bool,
     columns: Vec<(&'static str, Option<&'a str>, Holds)>,
 }
 
@@ -209,7 +213,7 @@ impl<'a> Table<'a> {
     ) -> Table<'a> {
         let name = if is_file { format!("pg_temp.{section}") } else { name.to_owned() };
         let condition = condition.map(|condition| format!("({condition})"));
-        Table { section, name, condition, copy, columns: Vec::new() }
+        Table { section, name, condition, copy, is_file, columns: Vec::new() }
     }
 
     fn column(mut self, name: &'static str, written: impl Into<Option<&'a str>>, holds: Holds) -> Self {
@@ -288,7 +292,7 @@ async fn query(table: &Table<'_>, from: &Transaction<'_>, zone: &str) -> Result<
         table.columns.iter().zip(statement.columns()).enumerate().map(|(place, ((name, written, holds), column))| {
             let cell = match (holds, written, number_by) {
                 (Holds::Id, None, Some(at)) => format!("row_number() OVER (ORDER BY c{at})"),
-                _ => converted(&format!("c{place}"), column.type_(), *holds, zone),
+                _ => converted(&format!("c{place}"), column.type_(), *holds, zone, table.is_file),
             };
             format!("{cell} AS {name}")
         });
@@ -340,7 +344,7 @@ pub(super) async fn copy_accounts(settings: &Settings, from: &Transaction<'_>, l
 
 /// An expression that gives `cell`, which has this type, as a copy holds it. What cannot be read becomes null, so that one bad row stops
 /// nothing and is counted.
-fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str) -> String {
+fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str, is_file: bool) -> String {
     let is_whole = matches!(*kind, Type::INT2 | Type::INT4 | Type::INT8);
     let is_number = is_whole || matches!(*kind, Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8);
     let number = match is_number {
@@ -364,13 +368,13 @@ fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str) -> String {
         Holds::Id => whole(i64::MAX),
         Holds::Time => format!(
             "(SELECT CASE WHEN isfinite(t) THEN t END FROM (SELECT {} AS t) AS time)",
-            time_of(cell, kind, zone)
+            time_of(cell, kind, zone, is_file)
         ),
         Holds::End => {
-            let (time, never) = (time_of(cell, kind, zone), time_text(NEVER));
-            let is_never = "t IS NULL OR t = 'infinity' OR t > never";
+            let (time, never) = (time_of(cell, kind, zone, is_file), time_text(NEVER));
+            let is_missing = if is_file { format!("coalesce({cell}, '') = ''") } else { format!("{cell} IS NULL") };
             format!(
-                "(SELECT CASE WHEN {is_never} THEN never WHEN isfinite(t) THEN t END \
+                "(SELECT CASE WHEN {is_missing} OR t = 'infinity' OR t > never THEN never WHEN isfinite(t) THEN t END \
                  FROM (SELECT {time} AS t, timestamptz '{never}' AS never) AS time)"
             )
         }
@@ -385,8 +389,9 @@ fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str) -> String {
 }
 
 /// A time with its zone. One without means the zone of the settings, which a text gets from the session.
-fn time_of(cell: &str, kind: &Type, zone: &str) -> String {
+fn time_of(cell: &str, kind: &Type, zone: &str, is_file: bool) -> String {
     match *kind {
+        _ if is_file => format!("pg_temp.time_from({cell}::text)"),
         Type::TIMESTAMPTZ => cell.to_owned(),
         Type::TIMESTAMP | Type::DATE => format!("({cell}::timestamp AT TIME ZONE {})", quoted(zone)),
         _ => format!("nullif({cell}::text, '')::timestamptz"),
@@ -394,7 +399,7 @@ fn time_of(cell: &str, kind: &Type, zone: &str) -> String {
 }
 
 fn is_uuid(text: &str) -> String {
-    format!("({text} ~* '^[0-9a-f]{{8}}-([0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}$')")
+    format!("({text} ~* '^[0-9a-f]{{8}}-?([0-9a-f]{{4}}-?){{3}}[0-9a-f]{{12}}$')")
 }
 
 /// The UUID of a user: the id itself, or the UUID of version 3 (RFC 9562) of its text.
@@ -406,6 +411,23 @@ fn user_of(text: &str) -> String {
         "CASE WHEN {} THEN {text}::uuid WHEN {text} <> '' THEN (SELECT ({version_3})::uuid FROM (SELECT {hash} AS h) AS hash) END",
         is_uuid(text)
     )
+}
+
+/// Loads the files of a folder. Returns the sections that have one.
+async fn load_files(client: &Client, folder: &Path) -> Result<Vec<&'static str>, Error> {
+    // Of a text that is no time, nothing, so that one bad row stops nothing.
+    let time_from = "CREATE FUNCTION pg_temp.time_from(written text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$ \
+                     BEGIN RETURN nullif(written, '')::timestamptz; EXCEPTION WHEN data_exception THEN RETURN NULL; END $$";
+    client.batch_execute(time_from).await.map_err(failed("preparing to load files"))?;
+    let mut loaded = Vec::new();
+    for name in ["accounts", "batches", "transactions"] {
+        let file = folder.join(format!("{name}.csv"));
+        if file.exists() {
+            load_file(client, name, &file).await?;
+            loaded.push(name);
+        }
+    }
+    Ok(loaded)
 }
 
 /// Makes a temporary table of a CSV file; each of its columns is text.

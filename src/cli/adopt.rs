@@ -412,7 +412,9 @@ fn followed_text(followed: &Followed) -> String {
 fn as_wrong_call(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<adopt::Error>() {
         Some(adopt::Error::Refused(why)) => WrongCall(why.clone()).into(),
-        Some(error @ adopt::Error::Misfit { source, .. }) => {
+        Some(error @ (adopt::Error::Misfit { source, .. } | adopt::Error::BadFile { source, .. }))
+            if !error.is_transient() =>
+        {
             WrongCall(format!("{error}; the database says: {}", database_says(source))).into()
         }
         _ => error,
@@ -420,5 +422,12 @@ fn as_wrong_call(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn database_says(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |error| match error.where_() {
+            // The line of a file.
+            Some(place) => plain::line(&format!("{} ({place})", error.message())).into_owned(),
+            None => error.message().to_owned(),
+        },
+    )
 }

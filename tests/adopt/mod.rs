@@ -331,7 +331,8 @@ fn other_designs_fit_by_a_mapping_and_what_cannot_be_read_is_counted() {
          CREATE TABLE shop.wallets (customer text, points double precision, since timestamp, gone boolean NOT NULL DEFAULT false);
          INSERT INTO shop.wallets VALUES ('42', 100, '2026-01-01 08:00'), ('  ünï', 70, NULL), ('43', -30, '2026-03-01 00:00'),
              ('44', 0.5, NULL), ('45', 'NaN', NULL), ('46', 'Infinity', NULL), ('47', 1e15, NULL), (NULL, 5, NULL), ('', 5, NULL),
-             ('48', 7, NULL), ('48', 8, NULL), ('49', 9, NULL), ('D9428888-122B-11E1-B85C-61CD3CBB3210', 11, NULL);
+             ('48', 7, NULL), ('48', 8, NULL), ('49', 9, NULL), ('D9428888-122B-11E1-B85C-61CD3CBB3210', 11, NULL),
+             ('d9428888122b11e1b85c61cd3cbb3211', 12, NULL);
          UPDATE shop.wallets SET gone = true WHERE customer = '49'",
     );
     let plan = moving.plan_with(
@@ -347,7 +348,7 @@ decisions: {points_without_batch: gift}",
         (&json!(2), &json!(15))
     );
     assert_eq!(class(&plan, "debt_without_date")["points"], 30);
-    assert_eq!(plan["totals"]["net_after"], 100 + 70 - 30 + 11);
+    assert_eq!(plan["totals"]["net_after"], 100 + 70 - 30 + 11 + 12);
     moving.apply();
     // The UUIDs that Python's uuid.uuid3(uuid.UUID("3f0f2c4e-9d2b-5a55-8f4c-706f696e7473"), "42") gives.
     let script = "import uuid; print(*(uuid.uuid3(uuid.UUID('3f0f2c4e-9d2b-5a55-8f4c-706f696e7473'), name) for name in ('42', '  ünï', '43')))";
@@ -359,6 +360,7 @@ decisions: {points_without_batch: gift}",
         .zip([100, 70, -30])
         .collect();
     expected.insert("d9428888-122b-11e1-b85c-61cd3cbb3210".parse().unwrap(), 11);
+    expected.insert("d9428888-122b-11e1-b85c-61cd3cbb3211".parse().unwrap(), 12);
     assert_eq!(moving.balances(), expected);
 
     // Batches without history, with prices: what is used of one has released its share.
@@ -475,6 +477,56 @@ fn csv_exports_are_taken_over_as_tables_are() {
     assert_eq!(from_files["totals"], from_tables["totals"]);
     moving.apply();
     assert_eq!(moving.balances(), moving.balances_there());
+}
+
+#[test]
+fn a_bad_date_in_a_file_stops_nothing_and_a_bad_file_is_named() {
+    let (moving, folder) = (Move::new(), Folder::new());
+    let plan = || {
+        let (url, files, path) = (moving.ledger.url(), folder.path().display().to_string(), moving.path());
+        call(&url, &["adopt", "plan", "--from", &files, "--output", &path, "--json"])
+    };
+    let one = "00000000-0000-4000-8000-000000000001";
+    folder.file(
+        "accounts.csv",
+        format!("user_id,balance,total_recharged,total_consumed,total_expired,created_at\n{one},30,,,,2026-13-45\n"),
+    );
+    let refused = plan().expect(2);
+    assert!(
+        refused.stderr.contains("the folder has no batches.csv: export the table, or write `batches:`"),
+        "{}",
+        refused.stderr
+    );
+    folder.file("batches.csv", format!("id,user_id,amount,remaining,source,created_at,expired_at\n1,{one},9\n"));
+    let refused = plan().expect(2);
+    assert!(
+        refused.stderr.contains("batches.csv is no CSV file") && refused.stderr.contains("line 2"),
+        "{}",
+        refused.stderr
+    );
+    // One end is no date, one is missing, which means never.
+    folder.file(
+        "batches.csv",
+        format!(
+            "id,user_id,amount,remaining,source,created_at,expired_at\n1,{one},10,10,gift,,soon\n2,{one},20,20,gift,,\n"
+        ),
+    );
+    folder.file(
+        "transactions.csv",
+        format!(
+            "id,user_id,type,amount,balance_before,balance_after,source_type,source_id,batch_id,duration,description,created_at\n\
+             1,{one},recharge,30,0,30,gift,7,,,,31.02.2026\n"
+        ),
+    );
+    let planned = plan().expect(0).json();
+    for (name, figures) in
+        [("batch_unreadable", [1, 10]), ("transaction_unreadable", [1, 30]), ("balance_above_batches", [1, 10])]
+    {
+        assert_eq!(class(&planned, name)["rows"], figures[0], "{name}: {planned}");
+        assert_eq!(class(&planned, name)["points"], figures[1], "{name}: {planned}");
+    }
+    moving.apply();
+    assert_eq!(moving.balances(), BTreeMap::from([(one.parse().unwrap(), 30)]));
 }
 
 #[test]
@@ -715,7 +767,14 @@ fn what_the_other_service_posted_is_known_and_never_changes() {
     );
     wait(async {
         let client = moving.ledger.client().await;
-        for table in ["adopted_accounts", "adopted_batches", "adopted_transactions", "adopted_keys"] {
+        for table in [
+            "adopted_accounts",
+            "adopted_batches",
+            "adopted_transactions",
+            "adopted_positions",
+            "adopted_openings",
+            "adopted_keys",
+        ] {
             for change in [format!("DELETE FROM pointsd.{table}"), format!("TRUNCATE pointsd.{table}")] {
                 let error = client.batch_execute(&change).await.unwrap_err();
                 assert!(error.as_db_error().unwrap().message().contains("is never changed"), "{change}: {error:?}");
