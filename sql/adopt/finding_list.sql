@@ -25,6 +25,11 @@ WITH faults AS (
     ) AS f (class, holds, rows, points)
     WHERE f.holds AND (f.class <> 'totals_differ' OR $1)
     UNION ALL
+    SELECT 'account_in_use', o.user_id, NULL, 1, sum(abs(o.points))
+    FROM pointsd.adopted_openings AS o
+    JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = o.user_id AND a.last_seq > 0
+    GROUP BY o.user_id
+    UNION ALL
     SELECT 'account_twice', user_id, min(old_user), count(*), coalesce(sum(abs(balance)), 0)
     FROM pointsd.adopted_accounts
     WHERE user_id IS NOT NULL

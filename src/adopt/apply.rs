@@ -48,7 +48,7 @@ pub struct Applied {
 }
 
 /// An opening that the ledger refused.
-pub struct Refused {
+pub struct RefusedOpening {
     /// The account.
     pub user: Uuid,
     /// Points; below zero: a debt.
@@ -71,7 +71,7 @@ pub async fn apply(
     plan: Uuid,
     rules: &Arc<Rules>,
     stop: &CancellationToken,
-    on_refused: &mut (dyn FnMut(Refused) + Send),
+    on_refused: &mut (dyn FnMut(RefusedOpening) + Send),
     on_progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Applied, Error> {
     let mut session = session(ledger).await?;
@@ -128,7 +128,7 @@ async fn post_all(
     poster: &Poster,
     stop: &CancellationToken,
     applied: &mut Applied,
-    on_refused: &mut (dyn FnMut(Refused) + Send),
+    on_refused: &mut (dyn FnMut(RefusedOpening) + Send),
     on_progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Error> {
     let doing = "reading the openings";
@@ -191,7 +191,7 @@ fn count_replies(
     openings: Vec<Planned>,
     replies: Vec<Reply>,
     applied: &mut Applied,
-    on_refused: &mut (dyn FnMut(Refused) + Send),
+    on_refused: &mut (dyn FnMut(RefusedOpening) + Send),
 ) {
     let mut replies = replies.into_iter();
     for Planned { user, points, id, posting, .. } in openings {
@@ -204,7 +204,7 @@ fn count_replies(
                 let (rows, sum) = applied.refused.entry(why.code()).or_default();
                 *rows += 1;
                 *sum = sum.saturating_add(points);
-                on_refused(Refused { user, points, id, why });
+                on_refused(RefusedOpening { user, points, id, why });
             }
             Some(Reply::Replayed(_)) => applied.replayed += 1,
             Some(_) => applied.posted += 1,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use tokio_postgres::Client;
 
-pub use apply::{Applied, Refused, apply};
+pub use apply::{Applied, RefusedOpening, apply};
 pub use follow::{Comparison, Difference, Followed, Follower, RefusedTransaction};
 pub use plan::{Class, Example, Opened, Plan, Problem, State, Totals, decide, load, plan};
 pub use read::Origin;

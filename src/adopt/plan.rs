@@ -17,7 +17,8 @@ use crate::ledger::{Currency, Rules};
 const KEPT_EXPIRED_DAYS: i64 = 30;
 
 /// The classes of what may be wrong, in the order of a plan: what changes points, what tells of the past, what cannot be read.
-const CLASSES: [&str; 18] = [
+const CLASSES: [&str; 19] = [
+    "account_in_use",
     "balance_above_batches",
     "batches_above_balance",
     "points_beside_debt",

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::output::{complain, counted, grouped, progress, remark, table, waiting};
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
-use crate::adopt::{self, Applied, Followed, Follower, Origin, Plan, Refused, RefusedTransaction, Settings};
+use crate::adopt::{self, Applied, Followed, Follower, Origin, Plan, RefusedOpening, RefusedTransaction, Settings};
 use crate::database::{self, Database};
 use crate::document::Document;
 use crate::reports::{self, adoption};
@@ -192,7 +192,7 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
     let (settings, plan) = read_plan(path)?;
     let stop = stop_on_signal()?;
     let mut refused = 0;
-    let mut on_refused = |opening: Refused| {
+    let mut on_refused = |opening: RefusedOpening| {
         refused += 1;
         if refused <= MOST_REFUSED {
             complain(&refused_text(&opening));
@@ -231,7 +231,7 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
     Ok(if applied.different == 0 && applied.refused.is_empty() { Outcome::Done } else { Outcome::No })
 }
 
-fn refused_text(opening: &Refused) -> String {
+fn refused_text(opening: &RefusedOpening) -> String {
     let what = match &opening.id {
         Some(id) => format!("batch {}", plain::line(id)),
         None => "debt".to_owned(),

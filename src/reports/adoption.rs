@@ -189,6 +189,7 @@ fn becomes(class: &str, plan: &Plan, config: &Config, messages: Messages) -> Str
         }
         "batches_without_account" => "adopt-becomes-orphans-left",
         "history_without_account" => "adopt-becomes-history-kept",
+        "account_in_use" => "adopt-becomes-in-use",
         "batches_left_out" => "adopt-becomes-orphans-left",
         "batch_id_twice" => "adopt-becomes-numbered",
         "account_unreadable" | "account_twice" => "adopt-becomes-account-left-out",

@@ -792,7 +792,8 @@ fn openings_that_the_ledger_refuses_are_named_and_the_others_are_posted() {
     );
     let used = json!({"op": "recharge", "user": "00000000-0000-4000-8000-000000000001", "points": 1, "source": "gift", "order_id": 1});
     post(&moving.ledger.url(), used.to_string()).expect(0);
-    moving.plan();
+    let in_use = class(&moving.plan(), "account_in_use").clone();
+    assert_eq!((&in_use["accounts"], &in_use["points"]), (&json!(1), &json!(10)));
     let applied = feed(on(&moving.ledger.url(), &["adopt", "apply", &moving.path(), "--json"]), "").expect(3);
     assert!(
         applied
@@ -909,7 +910,7 @@ fn statements_over_http_show_what_the_other_service_posted_too() {
     // The tables are in the ledger's own database.
     wait(async {
         let rows = format!(
-            "INSERT INTO public.user_points (user_id, balance) VALUES ('{one}', 10);
+            "INSERT INTO public.user_points (user_id, balance, total_recharged, total_consumed) VALUES ('{one}', 10, 30, 20);
              INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id, created_at) VALUES
                  ('{one}', 'recharge', 30, 0, 30, 'gift', '1', '2026-05-02Z'), ('{one}', 'consume', 20, 30, 10, 'tts', 'task-1', '2026-05-03Z')"
         );
@@ -918,6 +919,8 @@ fn statements_over_http_show_what_the_other_service_posted_too() {
     let plan = site.folder.path().join("plan").display().to_string();
     call(&site.url, &["adopt", "plan", "--output", &plan]).expect(0);
     call(&site.url, &["adopt", "apply", &plan]).expect(0);
+    let before = &site.get(&format!("/v1/accounts/{one}/balance")).json()["before"];
+    assert_eq!(before, &json!({"recharged": 30, "consumed": 20, "expired": 0}));
     let path = format!("/v1/accounts/{one}/statement?from=2026-05-01&to=2026-05-31");
     let told = site.get(&format!("{path}&limit=1")).json();
     assert_eq!((&told["adopted"]["count"], told["adopted"]["items"].as_array().unwrap().len()), (&json!(2), 1));

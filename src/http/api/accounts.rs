@@ -14,8 +14,8 @@ use super::super::{Problem, Server};
 use super::input::{Instant, Params, Place, Refusals, items, named};
 use crate::language::Language;
 use crate::ledger::{
-    self, Batches, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, HoldPage, NextExpiry, Order, Page,
-    Reader, Span, Then, Totals,
+    self, Batches, Before, Check, EntryFilter, EntryType, ExportedBatch, ExportedEntry, HoldPage, NextExpiry, Order,
+    Page, Reader, Span, Then, Totals,
 };
 use crate::reports::statement::{Form, OfDays};
 use crate::time::{Days, time_text};
@@ -78,6 +78,9 @@ pub(super) struct BalanceJson {
     /// The next instants at which points expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_expiries: Option<Vec<NextExpiry>>,
+    /// What the account came to in another service, where its tables were taken over. No total above counts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Before>,
     /// The past instant that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
@@ -90,7 +93,7 @@ pub(super) struct BalanceJson {
 
 /// The balance of an account, now or at a past instant.
 ///
-/// `available`, `held` and `next_expiries` are told of the present only.
+/// `available`, `held`, `next_expiries` and `before` are told of the present only.
 #[utoipa::path(
     get, path = "/v1/accounts/{user}/balance", tag = "accounts", operation_id = "get_balance",
     params(("user" = Uuid, Path, description = "The user of the account"), Clock),
@@ -117,6 +120,7 @@ pub(super) async fn balance(
             available: Some(balance.available),
             held: Some(balance.held),
             next_expiries: Some(reader.next_expiries(user, now, EXPIRIES).await?),
+            before: balance.before,
             effective_at: None,
             as_of: None,
         }));
@@ -134,6 +138,7 @@ pub(super) async fn balance(
         available: None,
         held: None,
         next_expiries: None,
+        before: None,
         effective_at,
         as_of,
     }))
