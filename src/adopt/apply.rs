@@ -234,8 +234,8 @@ fn opening_from(row: &Row) -> Result<Planned, tokio_postgres::Error> {
     Ok(Planned { user, nth: row.try_get("nth")?, points, id, posting })
 }
 
-/// What is left of the price of an opening's points.
-fn price_from(row: &Row) -> Result<Result<Option<Money>, Refusal>, tokio_postgres::Error> {
+/// The price of points: of an opening what is left of it.
+pub(super) fn price_from(row: &Row) -> Result<Result<Option<Money>, Refusal>, tokio_postgres::Error> {
     let (paid, currency): (Option<i64>, Option<String>) = (row.try_get("paid")?, row.try_get("currency")?);
     let money = |(amount, currency): (i64, String)| match currency.parse::<Currency>() {
         Ok(currency) => Ok(Money { amount, currency }),

@@ -13,11 +13,12 @@ use tokio_postgres::{Client, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::apply::price_from;
 use super::plan::{Plan, State, another_plan, load};
 use super::read::{Origin, Snapshot, Source, copy_accounts, followed};
 use super::{Error, failed, session};
 use crate::database::{self, Cursor, Database, Dedicated};
-use crate::ledger::{Kind, Poster, Posting, Refusal, Reply, Rules, order_key};
+use crate::ledger::{Kind, MAX_DESCRIPTION, Poster, Posting, Refusal, Reply, Rules, order_key};
 
 /// Transactions that are read and posted at once.
 const PAGE: usize = 4_000;
@@ -276,9 +277,11 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<(i64, 
                 None => Some(key),
             };
             let mut posting = Posting::recharge(user, points, source, at);
-            if let Kind::Recharge { order_id, expires_at, .. } = &mut posting.kind {
+            let Ok(price) = price_from(row)? else { return Ok(None) };
+            if let Kind::Recharge { order_id, expires_at, paid, .. } = &mut posting.kind {
                 *order_id = order;
                 *expires_at = row.try_get("expires_at")?;
+                *paid = price;
             }
             Posting { key, ..posting }
         }
@@ -291,7 +294,8 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<(i64, 
         }
         _ => return Ok(None),
     };
-    posting.description = row.try_get::<_, Option<String>>("description")?.filter(|text| !text.is_empty());
+    let description = row.try_get::<_, Option<&str>>("description")?.filter(|text| !text.is_empty());
+    posting.description = description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
     Ok(Some((id, posting)))
 }
 

@@ -299,7 +299,7 @@ async fn query(table: &Table<'_>, from: &Transaction<'_>, zone: &str) -> Result<
     Ok(format!("SELECT {} FROM ({rows}) AS mapped", cells.collect::<Vec<_>>().join(", ")))
 }
 
-/// The query that gives the recharges and consumes after a transaction, in their order, each recharge with the end of its points.
+/// The query that gives the recharges and consumes after a transaction, in their order, each recharge with the end and the price of its points.
 pub(super) async fn followed(settings: &Settings, from: &Transaction<'_>, after: i64) -> Result<Option<String>, Error> {
     let Some((of, id)) = settings.transactions.as_ref().and_then(|of| Some((of, of.id.as_deref()?))) else {
         return Ok(None);
@@ -310,24 +310,29 @@ pub(super) async fn followed(settings: &Settings, from: &Transaction<'_>, after:
     let transactions = query(&table, from, &settings.time_zone).await?;
     let batches = settings.batches.as_ref().and_then(|of| Some((of, of.id.as_deref()?))).filter(|_| of.batch.is_some());
     Ok(Some(match batches {
-        None => format!("SELECT t.*, NULL::timestamptz AS expires_at FROM ({transactions}) AS t ORDER BY t.id"),
+        None => format!(
+            "SELECT t.*, NULL::timestamptz AS expires_at, NULL::bigint AS paid, NULL::text AS currency \
+             FROM ({transactions}) AS t ORDER BY t.id"
+        ),
         Some((of, id)) => {
-            let table = ends_of_batches(of, id);
+            let table = followed_batches(of, id);
             let batches = query(&table, from, &settings.time_zone).await?;
             format!(
-                "SELECT t.*, b.expires_at FROM ({transactions}) AS t \
+                "SELECT t.*, b.expires_at, b.paid, b.currency FROM ({transactions}) AS t \
                  LEFT JOIN ({batches}) AS b ON t.type = 'recharge' AND b.user_id = t.user_id AND b.id = t.batch ORDER BY t.id"
             )
         }
     }))
 }
 
-/// The ends of batches, by their ids, which are unique within an account.
-fn ends_of_batches<'a>(of: &'a Batches, id: &'a str) -> Table<'a> {
+/// The ends and prices of batches, by their ids, which are unique within an account.
+fn followed_batches<'a>(of: &'a Batches, id: &'a str) -> Table<'a> {
     Table::new("batches", &of.table, of.condition.as_deref(), "", false)
         .column("user_id", &*of.user, Holds::User)
         .column("id", id, Holds::AsIs)
         .column("expires_at", of.expires_at.as_deref(), Holds::End)
+        .column("paid", of.paid.as_deref(), Holds::Points)
+        .column("currency", of.currency.as_deref(), Holds::Text)
 }
 
 /// Copies the accounts as they are now into a temporary table of the ledger's session.

@@ -234,7 +234,8 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
 fn refused_text(opening: &RefusedOpening) -> String {
     let what = match &opening.id {
         Some(id) => format!("batch {}", plain::line(id)),
-        None => "debt".to_owned(),
+        None if opening.points < 0 => "debt".to_owned(),
+        None => "debt charged twice".to_owned(),
     };
     let (user, points) = (opening.user, grouped(opening.points.unsigned_abs()));
     let why = opening.why.to_string();

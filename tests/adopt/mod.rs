@@ -303,7 +303,12 @@ fn a_plan_that_the_ledger_would_refuse_or_that_was_changed_is_not_applied() {
 
     // A mapping that does not fit says where, and what the database says of it.
     let other = Move::with(TABLES);
+    other.run_there(
+        "INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type)
+         SELECT gen_random_uuid(), 'recharge', 1, 0, 1, 'gift' FROM generate_series(1, 2)",
+    );
     for (mapping, words) in [
+        ("transactions: {id: '7'}", "two transactions have the same id (Key (id)=(7) is duplicated.): give a column"),
         (
             "accounts: {balance: points}",
             "the table of `accounts` cannot be read as the settings say: correct the section in the file of --mapping; the database says: column \"points\" does not exist",
@@ -390,6 +395,24 @@ decisions: {points_without_batch: gift}",
         rows.iter().map(batch).collect::<Vec<_>>(),
         [(30, Some(300), Some("CNY".to_owned()), false), (60, None, None, true)]
     );
+}
+
+#[test]
+fn a_plan_waits_for_no_session_that_reads_the_copies_for_long() {
+    let moving = Move::with(TABLES);
+    // Postings would wait behind the plan.
+    let session = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let reader = session.block_on(async {
+        let reader = moving.ledger.client().await;
+        reader.batch_execute("BEGIN; SELECT FROM pointsd.adopted_transactions").await.unwrap();
+        reader
+    });
+    let plan =
+        || call(&moving.ledger.url(), &["adopt", "plan", "--from", &moving.old.url(), "--output", &moving.path()]);
+    let refused = plan().expect(2);
+    assert!(refused.stderr.contains("another session reads the copies of an earlier plan"), "{}", refused.stderr);
+    session.block_on(async { reader.batch_execute("COMMIT").await.unwrap() });
+    plan().expect(0);
 }
 
 #[test]
@@ -638,14 +661,14 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
         .unwrap();
         late
     });
-    moving.run_there(&spend("before", 10));
-    moving.plan();
+    moving.run_there(&format!("ALTER TABLE public.point_batches ADD COLUMN cents integer; {}", spend("before", 10)));
+    moving.plan_with("batches: {paid: cents, currency: \"'CNY'\"}");
     moving.apply();
     assert_eq!(moving.balances().values().copied().collect::<Vec<_>>(), [90]);
 
     // What came since, with the end of its points; the service charges one task twice, and a hand adds a point.
     moving.run_there(&format!(
-        "WITH batch AS (INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{one}', 50, 50, '2998-01-01Z', 'wxpay') RETURNING id)
+        "WITH batch AS (INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source, cents) VALUES ('{one}', 50, 50, '2998-01-01Z', 'wxpay', 1999) RETURNING id)
          INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id, batch_id)
          SELECT '{one}', 'recharge', 50, 90, 140, 'wxpay', '77', id FROM batch;
          UPDATE public.user_points SET balance = balance + 50, total_recharged = total_recharged + 50;
@@ -678,7 +701,8 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
     let sums: Vec<i64> = sums.iter().map(|row| row[1]["number"].as_i64().unwrap()).collect();
     // There, decided, recharges, uses, expiry, unexplained, here.
     assert_eq!(sums, [127, 0, 0, 5, 0, -1, 131]);
-    let ends = "SELECT count(*) FROM pointsd.batches WHERE expires_at = '2998-01-01Z' AND source = 'wxpay'";
+    let ends =
+        "SELECT count(*) FROM pointsd.batches WHERE expires_at = '2998-01-01Z' AND source = 'wxpay' AND paid = 1999";
     let ends: i64 = wait(async { moving.ledger.client().await.query_one(ends, &[]).await.unwrap().get(0) });
     assert_eq!(ends, 1);
 
