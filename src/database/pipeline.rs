@@ -37,6 +37,7 @@ macro_rules! first_error {
 first_error!(A, B);
 first_error!(A, B, C);
 first_error!(A, B, C, D);
+first_error!(A, B, C, D, F);
 first_error!(A, B, C, D, F, G, H, I, J, K, L, M, N);
 
 #[cfg(test)]

@@ -147,6 +147,7 @@ statements! {
     account_update_all = "account_update_all.sql",
     balance = "balance.sql",
     batch_expired = "batch_expired.sql",
+    batch_first = "batch_first.sql",
     batch_insert = "batch_insert.sql",
     batch_insert_paid = "batch_insert_paid.sql",
     batch_named = "batch_named.sql",
@@ -278,8 +279,9 @@ impl Group<'_> {
             .zip(keys.iter().copied())
             .filter(|(posting, _)| decide::refuse_without_clock(posting).is_none())
             .collect();
-        let Loaded { mut accounts, known, now } = self.load(&asked).await?;
-        let more = More::needed_by(&asked, &accounts, &known);
+        let wants = Want::of_accounts(&asked);
+        let Loaded { mut accounts, known, now } = self.load(&asked, &wants).await?;
+        let more = More::needed_by(&asked, &wants, &accounts, &known);
         if !more.is_empty() {
             self.load_more(&more, &mut accounts).await?;
         }
@@ -300,22 +302,26 @@ impl Group<'_> {
     }
 
     /// The first round trip. The accounts come back sorted by user.
-    async fn load(&self, postings: &[(&Posting, Option<Uuid>)]) -> Result<Loaded, Error> {
-        let mut users: Vec<Uuid> = postings.iter().map(|(posting, _)| posting.user).collect();
-        users.sort_unstable();
-        users.dedup();
+    async fn load(&self, postings: &[(&Posting, Option<Uuid>)], wants: &[Want]) -> Result<Loaded, Error> {
+        let users: Vec<Uuid> = wants.iter().map(|want| want.user).collect();
         let named = postings.iter().filter_map(|(posting, _)| posting.reference_id());
         let keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).chain(named).collect();
         if users.is_empty() {
             return Ok(Loaded::default());
         }
+        let of_all: Vec<Uuid> = wants.iter().filter(|want| want.first_until.is_none()).map(|want| want.user).collect();
+        let (of_first, until): (Vec<Uuid>, Vec<DateTime<Utc>>) =
+            wants.iter().filter_map(|want| Some((want.user, want.first_until?))).unzip();
         let (client, statements) = (self.transaction.client, self.statements);
         let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) = ([&users], [&keys]);
+        let all: [&(dyn ToSql + Sync); 1] = [&of_all];
+        let first: [&(dyn ToSql + Sync); 2] = [&of_first, &until];
         // Queued in this order and sent together. Each statement sees what was committed before it began, so the
         // later ones see all that the holders of the locks had written.
-        let (locked, open, known) = pipelined!(
+        let (locked, first, open, known) = pipelined!(
             client.query(&statements.account_lock, &of_users),
-            client.query(&statements.batch_open, &of_users),
+            self.query(&statements.batch_first, &first, of_first.len()),
+            self.query(&statements.batch_open, &all, of_all.len()),
             client.query(&statements.entry_known, &of_keys),
         )?;
 
@@ -328,6 +334,7 @@ impl Group<'_> {
                 *account = loaded;
             }
         }
+        load_batches(&first, &mut accounts)?;
         load_batches(&open, &mut accounts)?;
         let known = known.iter().map(|row| {
             let entry = entry_from(row)?;
@@ -337,19 +344,22 @@ impl Group<'_> {
         Ok(Loaded { accounts, known: known.collect::<Result<_, Error>>()?, now })
     }
 
-    /// One more round trip, for groups with late consumes, refunds, voids or holds.
+    /// One more round trip, for groups with late consumes, refunds, voids or holds, and for consumes that need more than the first batch.
     async fn load_more(&self, more: &More, accounts: &mut [Account]) -> Result<(), Error> {
-        let (client, statements) = (self.transaction.client, self.statements);
+        let statements = self.statements;
+        let all: [&(dyn ToSql + Sync); 1] = [&more.open];
         let of_late: [&(dyn ToSql + Sync); 3] = [&more.late.0, &more.late.1, &more.hold_keys];
         let of_batches: [&(dyn ToSql + Sync); 2] = [&more.batches.0, &more.batches.1];
         let of_entries: [&(dyn ToSql + Sync); 2] = [&more.entries.0, &more.entries.1];
         let of_holds: [&(dyn ToSql + Sync); 3] = [&more.hold_keys, &more.holders.0, &more.holders.1];
-        let (expired, named, returned, holds) = pipelined!(
-            client.query(&statements.batch_expired, &of_late),
-            client.query(&statements.batch_named, &of_batches),
-            client.query(&statements.entry_returned, &of_entries),
-            client.query(&statements.hold_known, &of_holds),
+        let (open, expired, named, returned, holds) = pipelined!(
+            self.query(&statements.batch_open, &all, more.open.len()),
+            self.query(&statements.batch_expired, &of_late, more.late.0.len()),
+            self.query(&statements.batch_named, &of_batches, more.batches.0.len()),
+            self.query(&statements.entry_returned, &of_entries, more.entries.0.len()),
+            self.query(&statements.hold_known, &of_holds, more.hold_keys.len() + more.holders.0.len()),
         )?;
+        load_batches(&open, accounts)?;
         load_batches(&expired, accounts)?;
         load_batches(&named, accounts)?;
         for row in &returned {
@@ -420,6 +430,16 @@ impl Group<'_> {
         stored.map_err(Error::from).map_err(Error::or_lost_race)?;
         self.transaction.ended();
         Ok(())
+    }
+
+    /// Runs a query that asks for `count` accounts, if it asks for any.
+    async fn query(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+        count: usize,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if count == 0 { Ok(Vec::new()) } else { self.transaction.client.query(statement, params).await }
     }
 
     /// Runs a statement that has `rows` rows to write, if it has any.
@@ -494,9 +514,60 @@ struct Loaded {
     now: Option<DateTime<Utc>>,
 }
 
-/// What some groups need beyond the open batches: each a list of columns for a statement.
+/// Which open batches the postings to an account want to see. To read them all would cost the more, the more there are.
+struct Want {
+    user: Uuid,
+    /// Where the first batch will mostly do: up to when it must expire to be of interest. None: all are needed.
+    first_until: Option<DateTime<Utc>>,
+    /// What the consumes draw.
+    points: i64,
+    /// The time of the latest posting: what expires up to then is due.
+    latest: DateTime<Utc>,
+}
+
+impl Want {
+    /// Of each account, sorted by user.
+    fn of_accounts(postings: &[(&Posting, Option<Uuid>)]) -> Vec<Want> {
+        let mut wants: Vec<Want> = postings.iter().map(|(posting, _)| Want::of(posting)).collect();
+        wants.sort_unstable_by_key(|want| want.user);
+        wants.dedup_by(|next, want| want.user == next.user && want.join(next));
+        wants
+    }
+
+    fn of(posting: &Posting) -> Want {
+        let latest = to_microsecond(posting.at);
+        let (points, first_until) = match posting.kind {
+            Kind::Consume { .. } => (posting.points.unwrap_or_default(), Some(DateTime::<Utc>::MAX_UTC)),
+            // It draws nothing, so it asks only whether something is due.
+            Kind::Recharge { .. } => (0, Some(latest)),
+            _ => (0, None),
+        };
+        Want { user: posting.user, first_until, points, latest }
+    }
+
+    /// Takes another posting in. Always true.
+    fn join(&mut self, other: &Want) -> bool {
+        self.points = self.points.saturating_add(other.points);
+        self.latest = self.latest.max(other.latest);
+        self.first_until = self.first_until.zip(other.first_until).map(|(one, other)| one.max(other));
+        true
+    }
+
+    /// Whether the account, loaded with its first batch, has all that its postings can touch. Batches that expire at one instant were
+    /// loaded together.
+    fn is_met(&self, account: &Account) -> bool {
+        let batches = account.batches();
+        let nothing_due = batches.iter().all(|batch| batch.expires_at > self.latest);
+        let there = batches.iter().map(|batch| batch.remaining).fold(0, i64::saturating_add);
+        self.first_until.is_none() || account.stored && (batches.is_empty() || nothing_due && self.points <= there)
+    }
+}
+
+/// What some groups need beyond that: each a list of columns for a statement.
 #[derive(Default)]
 struct More {
+    /// Users all of whose open batches are needed.
+    open: Vec<Uuid>,
     /// Users with batches that expired, and the earliest of their late consumes.
     late: (Vec<Uuid>, Vec<DateTime<Utc>>),
     /// User and number of batches that a refunded consume drew from, or that a voided recharge opened.
@@ -510,13 +581,19 @@ struct More {
 
 impl More {
     /// `accounts` are sorted by user.
-    fn needed_by(postings: &[(&Posting, Option<Uuid>)], accounts: &[Account], known: &KnownKeys) -> More {
+    fn needed_by(
+        postings: &[(&Posting, Option<Uuid>)],
+        wants: &[Want],
+        accounts: &[Account],
+        known: &KnownKeys,
+    ) -> More {
         let (mut late, mut holders) = (BTreeMap::new(), BTreeMap::new());
         let earliest = |times: &mut BTreeMap<Uuid, DateTime<Utc>>, posting: &Posting| {
             let at = to_microsecond(posting.at);
             times.entry(posting.user).and_modify(|time| *time = at.min(*time)).or_insert(at);
         };
-        let mut more = More::default();
+        let unmet = wants.iter().zip(accounts).filter(|(want, account)| !want.is_met(account));
+        let mut more = More { open: unmet.map(|(want, _)| want.user).collect(), ..More::default() };
         for (posting, key) in postings {
             let Ok(index) = accounts.binary_search_by_key(&posting.user, |account| account.user) else { continue };
             let Some(account) = accounts.get(index) else { continue };
@@ -567,7 +644,7 @@ impl More {
     }
 
     fn is_empty(&self) -> bool {
-        self.late.0.is_empty() && self.entries.0.is_empty() && self.hold_keys.is_empty()
+        self.open.is_empty() && self.late.0.is_empty() && self.entries.0.is_empty() && self.hold_keys.is_empty()
     }
 }
 

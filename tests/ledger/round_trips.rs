@@ -83,7 +83,7 @@ async fn of_each_operation() {
     let rules = rules();
     let begin = at("2026-01-01T00:00:00Z");
     let consume = |nth: u32, task: &str| Posting::consume(user(nth), 1, "tts", task, begin);
-    let recharge = |nth: u32| Posting::recharge(user(nth), 5, "gift", begin).with_key("a");
+    let recharge = |nth: u32| Posting::recharge(user(nth), 1_000, "gift", begin).with_key("a");
 
     // Opening prepares all statements at once.
     let (trips, session) = proxy.count(&client, Session::open(&client)).await;
@@ -93,13 +93,15 @@ async fn of_each_operation() {
     let thousand: Vec<Posting> = (0..1_000).map(recharge).collect();
     let task_x = Reference::Work { source_type: "tts".to_owned(), source_id: "x".to_owned() };
     let groups = [
-        ("a posting that opens its account", vec![recharge(0)], 2),
+        // Whether there are batches without the account is looked up after it.
+        ("a recharge that opens its account", vec![recharge(0)], 3),
         ("a posting", vec![consume(0, "x")], 2),
-        ("a thousand postings, nearly all to new accounts", thousand, 2),
+        ("a thousand recharges, nearly all to new accounts", thousand, 3),
         ("a thousand postings to two accounts", (0..1_000).map(|nth| consume(nth % 2, &nth.to_string())).collect(), 2),
         // The second one ends the transaction.
         ("a posting that only replays", vec![consume(0, "x")], 2),
         // These load once more before they are decided.
+        ("a consume of more than the first batch", vec![consume(2, "more").with_points(1_001)], 3),
         ("a refund", vec![Posting::refund(user(0), task_x, begin)], 3),
         ("a hold", vec![Posting::hold(user(3), 1, "tts", "h", begin + chrono::TimeDelta::days(1), begin)], 3),
         ("a consume beside a standing hold", vec![consume(3, "other")], 3),
@@ -125,7 +127,7 @@ async fn of_each_operation() {
     assert_eq!(fixed, SWEEP_FIXED, "a sweep with nothing to do");
     let due = begin + chrono::TimeDelta::days(100);
     let (trips, sweep) = proxy.count(&client, session.sweep(due, false, &rules, |_| true)).await;
-    assert_eq!(sweep.unwrap().accounts, 998);
+    assert_eq!(sweep.unwrap().accounts, 999);
     assert_eq!(trips, fixed + 10, "a sweep over ten groups");
 
     // Only a consume from before an expiry looks for points to restore.

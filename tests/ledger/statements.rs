@@ -147,6 +147,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("balance_then", &[]),
     ("batch_expired", &["batches_pkey", "holds_open_by_user"]),
     ("batch_expiry", &["batches_open_by_user"]),
+    ("batch_first", &["batches_open_by_user"]),
     ("batch_insert", &[]),
     ("batch_insert_paid", &[]),
     ("batch_named", &["batches_pkey"]),
