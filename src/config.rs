@@ -31,7 +31,7 @@ use self::finance::FileFinance;
 pub use self::finance::Finance;
 use self::http::FileHttp;
 pub use self::http::{Http, Listen, TlsFiles};
-use self::jobs::{FileJobs, inherit_job_defaults, job, retries};
+use self::jobs::{FileJobs, default_lanes, inherit_job_defaults, job, retries};
 use self::ledger::{FileLedger, replace_terms_and_sources};
 pub use self::ledger::{Label, PointKind, PointSource, Valuation};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
@@ -157,6 +157,8 @@ pub struct Jobs {
     pub takeover: Duration,
     /// Expires the points that are due.
     pub expiry: Job,
+    /// How many groups of accounts it expires at a time, each on a connection of its own.
+    pub expiry_lanes: usize,
     /// Proves the books.
     pub reconciliation: Job,
     /// Reports the accounts in arrears.
@@ -400,6 +402,7 @@ impl Config {
         let FileZone(time_zone) = file.business.time_zone;
         let jobs = Jobs {
             takeover: file.jobs.takeover,
+            expiry_lanes: file.jobs.expiry.lanes.unwrap_or_else(default_lanes),
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
             reconciliation: job("reconciliation", file.jobs.reconciliation, time_zone, &lines)?,
             arrears: job("arrears", file.jobs.arrears, time_zone, &lines)?,

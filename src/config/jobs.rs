@@ -36,7 +36,7 @@ pub(super) struct FileJob {
     enabled: bool,
     #[serde(deserialize_with = "catch_up")]
     catch_up: FileCatchUp,
-    #[serde(deserialize_with = "limit")]
+    #[serde(deserialize_with = "up_to::<1000, _>")]
     catch_up_limit: Option<usize>,
     #[serde(deserialize_with = "overlap")]
     overlap: Overlap,
@@ -48,6 +48,9 @@ pub(super) struct FileJob {
     retry_pause: Duration,
     #[serde(deserialize_with = "ping_url")]
     ping_url: Option<String>,
+    /// Of the expiry alone.
+    #[serde(default, deserialize_with = "up_to::<16, _>")]
+    pub(super) lanes: Option<usize>,
 }
 
 /// Fills in what a job leaves out from `jobs.defaults`.
@@ -95,6 +98,13 @@ pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> 
         }
     };
     retries(&path("retries"), file.retries, file.retry_pause, lines)?;
+    if file.lanes.is_some() && name != "expiry" {
+        return Err(lines.error(
+            &path("lanes"),
+            "only the expiry has lanes",
+            "write it in jobs.expiry, or leave it out",
+        ));
+    }
     let settings = JobSettings {
         schedule,
         enabled: file.enabled,
@@ -105,6 +115,11 @@ pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> 
         retry_pause: file.retry_pause,
     };
     Ok(Job { settings, ping_url: file.ping_url })
+}
+
+/// Half the cores of this machine, for where the database runs on it: the other half is for postings. More than four were not measured.
+pub(super) fn default_lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 /// A URL is kept as it is written; ones that could never be called are refused here.
@@ -160,7 +175,7 @@ fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Overlap, D::Err
     deserializer.deserialize_any(Word { words: &words, remedy: "skip or queue" })
 }
 
-fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+fn up_to<'de, const MOST: i64, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     let Some(written) = Option::<i64>::deserialize(deserializer)? else { return Ok(None) };
-    between::<1, 1000, _, _>(de::IntoDeserializer::into_deserializer(written)).map(Some)
+    between::<1, MOST, _, _>(de::IntoDeserializer::into_deserializer(written)).map(Some)
 }

@@ -249,6 +249,12 @@ const REFUSALS: &[(&str, &str)] = &[
         "jobs: {expiry: {catch_up: all, catch_up_limit: 1001}}",
         "1: jobs.expiry.catch_up_limit: 1001 is out of bounds; write a whole number from 1 to 1000",
     ),
+    ("jobs: {expiry: {lanes: 0}}", "1: jobs.expiry.lanes: 0 is out of bounds; write a whole number from 1 to 16"),
+    ("jobs: {expiry: {lanes: 17}}", "1: jobs.expiry.lanes: 17 is out of bounds; write a whole number from 1 to 16"),
+    (
+        "jobs: {reconciliation: {lanes: 2}}",
+        "1: jobs.reconciliation.lanes: only the expiry has lanes; write it in jobs.expiry, or leave it out",
+    ),
     (
         "jobs: {expiry: {catch_up: all, catch_up_limit: '5'}}",
         "1: jobs.expiry.catch_up_limit: expected a whole number, found a text",
@@ -473,7 +479,7 @@ fn a_source_has_its_own_term_and_keeps_its_label() {
 #[test]
 fn policies_that_make_sense_load() {
     let config = load(
-        "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
+        "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, lanes: 16, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
          \x20 defaults: {retries: 3, timeout_seconds: 60}\n\
          \x20 prune: {schedule: '10,30 2,3 * * *', enabled: false, catch_up: none, retries: 16}\n\
          requests: {retries: 8, retry_seconds: 3600}\n",

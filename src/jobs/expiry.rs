@@ -84,10 +84,15 @@ impl Counters for Sweep {
 
 /// Expires the points that are due. None if the run was stopped.
 async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
-    let mut session = Session::connect(&context.database).await?;
-    let guard = run.guard(session.client()).await?;
+    let mut list = Session::connect(&context.database).await?;
+    let mut lanes = Vec::new();
+    for _ in 0..context.config.jobs.expiry_lanes {
+        let session = Session::connect(&context.database).await?;
+        let guard = run.guard(session.client()).await?;
+        lanes.push((session, guard));
+    }
     let proceed = |_| !run.stop.is_cancelled();
-    let sweep = session.sweep_for(run.run, &guard, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
+    let sweep = list.sweep_for(run.run, &lanes, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
     Ok((!sweep.stopped).then_some(sweep))
 }
 

@@ -1,12 +1,13 @@
 //! The sweep: expires every open batch that is due, across all accounts, in short transactions over groups of
 //! accounts. It can be killed at any point and run again; a batch is open or it is not, so none expires twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
-use futures_util::future::join;
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -18,10 +19,12 @@ use crate::database::{Cursor, pipelined};
 use crate::numbers::count;
 use crate::time::to_microsecond;
 
-/// Accounts in one transaction. A posting to one of them waits for the group to end, so it is small: with five batches
-/// each, 50 accounts swept 36k batches/s and 200 swept 39k, more gained nothing; the 99th percentile of single consumes
-/// beside the sweep rose to 1.7 times its value with 50 and to 2.7 times with 200.
-const GROUP_ACCOUNTS: usize = 100;
+/// Due batches in one transaction, as far as whole accounts go. A posting to one of these accounts waits for the transaction to end, so
+/// it is small.
+const GROUP_BATCHES: i64 = 500;
+
+/// Accounts that are listed at a time.
+const LISTED_AT_ONCE: usize = 2_000;
 
 /// The most orphans that an outcome lists one by one; all are counted.
 const MOST_ORPHANS: usize = 100;
@@ -72,7 +75,7 @@ pub struct Orphan {
 impl<C: Deref<Target = Client>> Session<C> {
     /// Expires every open batch with `expires_at <= at`.
     ///
-    /// `proceed` is asked after each group and told how far the sweep came; when it says no, the sweep ends there. With
+    /// `proceed` is asked before each group and told how far the sweep came; when it says no, the sweep ends there. With
     /// `dry_run` every group is rolled back, and the outcome says what would have been done.
     ///
     /// # Errors
@@ -84,110 +87,27 @@ impl<C: Deref<Target = Client>> Session<C> {
         rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        self.sweep_groups(at, dry_run, None::<(i64, &())>, Sweep::default(), rules, proceed).await
+        let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
+        let expiry = Expiry::new(at, rules, None);
+        sweep_groups(self.client(), &[(&*self, &())], &expiry, end_of_group, Sweep::default(), proceed).await
     }
 
-    /// The same for the run with this number, which its entries carry. It goes on counting from what the run had done
-    /// before, and `also` writes along in the transaction of each group.
+    /// The same for the run with this number, which its entries carry. This session lists the accounts. Each lane expires groups of
+    /// them beside the others, and what it has writes along in its transactions. The counters go on from what the run had done before.
     ///
     /// # Errors
-    /// As [`Session::sweep`], and where `also` fails.
+    /// As [`Session::sweep`], and where a lane's [`AlsoWrite`] fails.
     pub async fn sweep_for(
         &mut self,
         run: i64,
-        also: &impl AlsoWrite<SoFar<Sweep>>,
+        lanes: &[(Session<C>, impl AlsoWrite<SoFar<Sweep>>)],
         at: DateTime<Utc>,
         counters: Sweep,
         rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        self.sweep_groups(at, false, Some((run, also)), counters, rules, proceed).await
-    }
-
-    async fn sweep_groups(
-        &mut self,
-        at: DateTime<Utc>,
-        dry_run: bool,
-        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
-        counters: Sweep,
-        rules: &Rules,
-        mut proceed: impl FnMut(Progress) -> bool,
-    ) -> Result<Sweep, Error> {
-        let at = to_microsecond(at);
-        let declare = include_str!("../../sql/ledger/due_declare.sql");
-        let due = Cursor::open(self.client(), "due", declare, &[&at], GROUP_ACCOUNTS).await?;
-        let progress = Progress { done: 0, total: due.count(self.client()).await? };
-        let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
-        let (before, after) = rules.expiry_sentence();
-        let expiry = Expiry { at, before, after, run: run.map(|(number, _)| number) };
-        // Orphans are not expired, so each sweep finds them again and counts them anew.
-        let counters = Sweep { orphaned: 0, orphans: Vec::new(), failed: 0, stopped: false, ..counters };
-        let mut so_far = SoFar { progress, counters };
-        let mut users = users_from(due.fetch(self.client()).await?.as_deref())?;
-        while !users.is_empty() {
-            if !proceed(so_far.progress) {
-                so_far.counters.stopped = true;
-                break;
-            }
-            users = self.sweep_group(&due, users, &expiry, end_of_group, run, &mut so_far).await?;
-        }
-        due.close(self.client()).await?;
-        if so_far.counters.points == i64::MAX {
-            tracing::warn!("more points expired than 64 bits can count: the sum is cut off there");
-        }
-        proceed(so_far.progress);
-        Ok(so_far.counters)
-    }
-
-    /// Sweeps these accounts in a transaction, which `end` ends. Returns the accounts of the next group.
-    async fn sweep_group(
-        &self,
-        due: &Cursor,
-        users: Vec<Uuid>,
-        expiry: &Expiry<'_>,
-        end: &str,
-        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
-        so_far: &mut SoFar<Sweep>,
-    ) -> Result<Vec<Uuid>, Error> {
-        so_far.progress.done += users.len() as u64;
-        let client = self.client();
-        let transaction = Transaction::begin(client);
-        let finish = async { pipelined!(client.batch_execute(end), due.fetch(client)) };
-        let (expired, next) = match run {
-            // One round trip: the group's transaction, and the accounts of the next group behind it.
-            None => {
-                let (expired, ended) = join(self.expire_due(&users, expiry), finish).await;
-                (or_refused(expired)?, ended?.1)
-            }
-            // Two, because the counters must be known before they are written.
-            Some((_, also)) => match or_refused(self.expire_due(&users, expiry).await)? {
-                Ok(expired) => {
-                    so_far.counters.add(&expired.rows)?;
-                    let ((), ((), next)) = pipelined!(also.write(client, so_far), finish)?;
-                    (Ok(expired), next)
-                }
-                Err(refused) => {
-                    let ((), next) = pipelined!(client.batch_execute("ROLLBACK"), due.fetch(client))?;
-                    (Err(refused), next)
-                }
-            },
-        };
-        transaction.ended();
-        match expired {
-            Ok(expired) => {
-                if run.is_none() {
-                    so_far.counters.add(&expired.rows)?;
-                }
-                self.report_orphans(&users, &expired.locked, expiry.at, &mut so_far.counters).await?;
-            }
-            // One damaged account must not keep the others from expiring.
-            Err(_) => {
-                for user in users {
-                    self.sweep_alone(user, expiry, end, run, so_far).await?;
-                }
-            }
-        }
-        users_from(next.as_deref())
+        let lanes: Vec<_> = lanes.iter().map(|(session, also)| (session, also)).collect();
+        sweep_groups(self.client(), &lanes, &Expiry::new(at, rules, Some(run)), "COMMIT", counters, proceed).await
     }
 
     /// Locks accounts and expires what is due in them, in the transaction that is open.
@@ -202,38 +122,6 @@ impl<C: Deref<Target = Client>> Session<C> {
         )?;
         let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
         Ok(Expiring { locked, rows })
-    }
-
-    /// Sweeps one account of a group that the database refused. If it refuses this one too, its batches are left as they are.
-    async fn sweep_alone(
-        &self,
-        user: Uuid,
-        expiry: &Expiry<'_>,
-        end: &str,
-        run: Option<(i64, &impl AlsoWrite<SoFar<Sweep>>)>,
-        so_far: &mut SoFar<Sweep>,
-    ) -> Result<(), Error> {
-        let transaction = Transaction::begin(self.client());
-        match or_refused(self.expire_due(&[user], expiry).await)? {
-            Ok(expired) => {
-                so_far.counters.add(&expired.rows)?;
-                match run {
-                    None => self.client().batch_execute(end).await?,
-                    Some((_, also)) => {
-                        pipelined!(also.write(self.client(), so_far), self.client().batch_execute(end))?;
-                    }
-                }
-                transaction.ended();
-                self.report_orphans(&[user], &expired.locked, expiry.at, &mut so_far.counters).await
-            }
-            Err(refused) => {
-                transaction.rollback().await?;
-                so_far.counters.failed += 1;
-                let why = refused.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
-                tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
-                Ok(())
-            }
-        }
     }
 
     /// Batches and points by source that the entries of a run say it expired.
@@ -273,6 +161,143 @@ impl<C: Deref<Target = Client>> Session<C> {
     }
 }
 
+/// Sweeps in lanes, over the accounts that `list` lists.
+async fn sweep_groups<C: Deref<Target = Client>>(
+    list: &Client,
+    lanes: &[(&Session<C>, &impl AlsoWrite<SoFar<Sweep>>)],
+    expiry: &Expiry<'_>,
+    end_of_group: &str,
+    counters: Sweep,
+    proceed: impl FnMut(Progress) -> bool,
+) -> Result<Sweep, Error> {
+    let due = Due::list(list, expiry.at).await?;
+    let progress = Progress { done: 0, total: due.cursor.count(list).await? };
+    // Orphans are not expired, so each sweep finds them again and counts them anew.
+    let counters = Sweep { orphaned: 0, orphans: Vec::new(), failed: 0, stopped: false, ..counters };
+    let state = Mutex::new(State { so_far: SoFar { progress, counters }, proceed });
+    let sweeping = Sweeping { due, expiry, end_of_group, state };
+    try_join_all(lanes.iter().map(|(session, also)| sweeping.run_lane(session, *also))).await?;
+    let Sweeping { due, state, .. } = sweeping;
+    due.cursor.close(list).await?;
+    let State { so_far: SoFar { progress, counters }, mut proceed } = state.into_inner();
+    if counters.points == i64::MAX {
+        tracing::warn!("more points expired than 64 bits can count: the sum is cut off there");
+    }
+    proceed(progress);
+    Ok(counters)
+}
+
+/// A sweep that is under way, as its lanes share it.
+struct Sweeping<'a, P> {
+    due: Due<'a>,
+    expiry: &'a Expiry<'a>,
+    end_of_group: &'a str,
+    state: Mutex<State<P>>,
+}
+
+struct State<P> {
+    so_far: SoFar<Sweep>,
+    proceed: P,
+}
+
+impl<P: FnMut(Progress) -> bool> State<P> {
+    fn may_proceed(&mut self) -> bool {
+        let counters = &mut self.so_far.counters;
+        counters.stopped = counters.stopped || !(self.proceed)(self.so_far.progress);
+        !counters.stopped
+    }
+}
+
+impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
+    async fn run_lane<C: Deref<Target = Client>>(
+        &self,
+        session: &Session<C>,
+        also: &impl AlsoWrite<SoFar<Sweep>>,
+    ) -> Result<(), Error> {
+        loop {
+            let users = self.due.next_group().await?;
+            if users.is_empty() || !self.state.lock().await.may_proceed() {
+                return Ok(());
+            }
+            self.sweep_group(session, also, users).await?;
+        }
+    }
+
+    /// Sweeps these accounts in a transaction. If the database refuses them, each is swept alone: one damaged account must not keep the
+    /// others from expiring.
+    async fn sweep_group<C: Deref<Target = Client>>(
+        &self,
+        session: &Session<C>,
+        also: &impl AlsoWrite<SoFar<Sweep>>,
+        users: Vec<Uuid>,
+    ) -> Result<(), Error> {
+        let client = session.client();
+        let transaction = Transaction::begin(client);
+        match or_refused(session.expire_due(&users, self.expiry).await)? {
+            Ok(expired) => {
+                // To the end of the transaction, so that the counters of another lane are written before it or after it.
+                let mut state = self.state.lock().await;
+                let mut so_far = state.so_far.clone();
+                so_far.progress.done += users.len() as u64;
+                so_far.counters.add(&expired.rows)?;
+                pipelined!(also.write(client, &so_far), client.batch_execute(self.end_of_group))?;
+                transaction.ended();
+                state.so_far = so_far;
+                session.report_orphans(&users, &expired.locked, self.expiry.at, &mut state.so_far.counters).await
+            }
+            Err(refused) => {
+                transaction.rollback().await?;
+                if let [user] = users[..] {
+                    let mut state = self.state.lock().await;
+                    state.so_far.progress.done += 1;
+                    state.so_far.counters.failed += 1;
+                    let why = refused.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
+                    tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
+                    return Ok(());
+                }
+                for user in users {
+                    Box::pin(self.sweep_group(session, also, vec![user])).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The accounts with something to expire, as a list on the server.
+struct Due<'a> {
+    client: &'a Client,
+    cursor: Cursor,
+    /// Accounts that were fetched, each with the number of its due batches.
+    fetched: Mutex<VecDeque<(Uuid, i64)>>,
+}
+
+impl Due<'_> {
+    async fn list(client: &Client, at: DateTime<Utc>) -> Result<Due<'_>, Error> {
+        let declare = include_str!("../../sql/ledger/due_declare.sql");
+        let cursor = Cursor::open(client, "due", declare, &[&at], LISTED_AT_ONCE).await?;
+        Ok(Due { client, cursor, fetched: Mutex::default() })
+    }
+
+    /// The next accounts that are swept together; none at the end.
+    async fn next_group(&self) -> Result<Vec<Uuid>, Error> {
+        let mut fetched = self.fetched.lock().await;
+        if fetched.is_empty() {
+            for row in self.cursor.fetch(self.client).await?.into_iter().flatten() {
+                fetched.push_back((row.try_get(0)?, row.try_get(1)?));
+            }
+        }
+        let (mut users, mut batches) = (Vec::new(), 0);
+        while batches < GROUP_BATCHES
+            && let Some((user, due)) = fetched.pop_front()
+        {
+            users.push(user);
+            batches += due;
+        }
+        Ok(users)
+    }
+}
+
 /// What an expiry says, beside the accounts.
 struct Expiry<'a> {
     at: DateTime<Utc>,
@@ -280,6 +305,13 @@ struct Expiry<'a> {
     before: &'a str,
     after: &'a str,
     run: Option<i64>,
+}
+
+impl Expiry<'_> {
+    fn new(at: DateTime<Utc>, rules: &Rules, run: Option<i64>) -> Expiry<'_> {
+        let (before, after) = rules.expiry_sentence();
+        Expiry { at: to_microsecond(at), before, after, run }
+    }
 }
 
 /// Accounts that are locked, and what expired of them by source.
@@ -324,8 +356,4 @@ impl Sweep {
         self.accounts += accounts;
         Ok(())
     }
-}
-
-fn users_from(rows: Option<&[Row]>) -> Result<Vec<Uuid>, Error> {
-    Ok(rows.into_iter().flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

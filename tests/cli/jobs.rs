@@ -227,6 +227,9 @@ fn explain_shows_the_coming_slots_without_a_database() {
 #[test]
 fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
     let (database, url) = database();
+    let folder = Folder::new();
+    let one_lane = folder.file("pointsd.yaml", "jobs: {expiry: {lanes: 1}}\n");
+    let run = ["run", "expiry", "--json", "--config", &one_lane];
     recharge(&url, 1_000);
     wait(async {
         let client = database.client().await;
@@ -237,18 +240,18 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
             holder.execute(sql, &[&crate::support::user(user)]).await.unwrap();
             holder
         };
-        // It stands still in its third group.
-        let holder = hold(250).await;
-        let standing = Running::start(on(&url, &["run", "expiry", "--json"]));
+        // It stands still in its second group.
+        let holder = hold(750).await;
+        let standing = Running::start(on(&url, &run));
         until_waits_for_a_lock(&client).await;
         let shown = call(&url, &["jobs", "--json"]).expect(0).json();
         let running = &shown[0]["running"];
         assert_eq!(
             (&running["state"], &running["progress"]),
-            (&json!("running"), &json!({ "done": 200, "total": 1000 }))
+            (&json!("running"), &json!({ "done": 500, "total": 1000 }))
         );
-        assert_eq!(running["counters"]["batches"], 200, "the saved counters are those of the finished groups");
-        assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 20 %"));
+        assert_eq!(running["counters"]["batches"], 500, "the saved counters are those of the finished groups");
+        assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 50 %"));
         let busy = call(&url, &["run", "expiry"]).expect(3);
         assert!(busy.stdout.contains("expiry is under way already: run 1 by hand, process "), "{}", busy.stdout);
         assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(3).json()["busy"]["run"], 1);
@@ -262,7 +265,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
         assert_eq!(told.json()["state"], "cancelled", "{told:?}");
         // Its chunk under way was not written, and the waiting run does the rest.
         let rest = waiting.finish().expect(0).json();
-        assert_eq!((&rest["batches"], &rest["run"]), (&json!(800), &json!(2)), "{rest}");
+        assert_eq!((&rest["batches"], &rest["run"]), (&json!(500), &json!(2)), "{rest}");
     });
     let expired = call(&url, &["export", "entries", "--json"]).expect(0).jsons();
     assert_eq!(expired.iter().filter(|entry| entry["type"] == "expire").count(), 1_000);
@@ -271,6 +274,9 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
 #[test]
 fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
     let (database, url) = database();
+    let folder = Folder::new();
+    let one_lane = folder.file("pointsd.yaml", "jobs: {expiry: {lanes: 1}}\n");
+    let run = ["run", "expiry", "--json", "--config", &one_lane];
     recharge(&url, 1_000);
     wait(async {
         let client = database.client().await;
@@ -278,7 +284,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         holder.batch_execute("BEGIN").await.unwrap();
         let sql = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
         holder.execute(sql, &[&crate::support::user(250)]).await.unwrap();
-        let running = Running::start(on(&url, &["run", "expiry", "--json"]));
+        let running = Running::start(on(&url, &run));
         until_waits_for_a_lock(&client).await;
         running.signal(nix::sys::signal::Signal::SIGINT);
         let pid = running.pid();
@@ -289,11 +295,11 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         });
         holder.batch_execute("COMMIT").await.unwrap();
         let answer = running.finish().expect(1).json();
-        assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(300)));
+        assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(500)));
         let row = call(&url, &["runs", "--json"]).expect(0).json();
         assert_eq!(row["why"], "interrupted by its caller");
     });
-    assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 700);
+    assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 500);
 }
 
 /// A proof's statements read the whole ledger, those of the reports much of it: their end is not waited for.

@@ -80,16 +80,17 @@ async fn a_dropped_post() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_sweep() {
-    // Three groups.
+    // With five batches each: three groups.
     const USERS: u32 = 250;
+    const BATCHES: u32 = 5;
     const ROUNDS: u32 = 26;
     let database = TestDatabase::new().await;
     let (client, mut session, rules) = (database.client().await, database.session().await, rules());
     let mut day = at("2026-01-01T00:00:00Z");
     let (mut dropped, mut cut_short) = (0, 0);
     for polls in 0..ROUNDS {
-        let recharge = |nth| Posting::recharge(user(nth), 5, "gift", day).with_key(format!("{polls}"));
-        let group: Vec<Posting> = (0..USERS).map(recharge).collect();
+        let recharge = |nth| Posting::recharge(user(nth % USERS), 5, "gift", day).with_key(format!("{polls} {nth}"));
+        let group: Vec<Posting> = (0..BATCHES * USERS).map(recharge).collect();
         session.post(&group, &rules).await.unwrap();
         day += chrono::TimeDelta::days(i64::from(LIFE_DAYS));
         let context = format!("dropped after {polls} polls");
@@ -98,15 +99,17 @@ async fn a_dropped_sweep() {
         let second = session.sweep(day, false, &rules, |_| true).await;
         let second = second.unwrap_or_else(|error| panic!("{context}: {error:?}"));
         match first {
-            Some(first) => assert_eq!((first.unwrap().batches, second.batches), (u64::from(USERS), 0), "{context}"),
+            Some(first) => {
+                assert_eq!((first.unwrap().batches, second.batches), (u64::from(BATCHES * USERS), 0), "{context}")
+            }
             None => {
                 dropped += 1;
-                cut_short += u32::from((1..u64::from(USERS)).contains(&second.batches));
+                cut_short += u32::from((1..u64::from(BATCHES * USERS)).contains(&second.batches));
             }
         }
     }
     assert!(dropped >= 10 && cut_short >= 1, "dropped {dropped}, cut short between groups {cut_short}");
     let rows = Rows::read(&client).await;
     let expired = rows.entries.iter().filter(|entry| entry.kind == EntryType::Expire).count();
-    assert_eq!(expired, (ROUNDS * USERS) as usize, "each batch expired once");
+    assert_eq!(expired, (ROUNDS * BATCHES * USERS) as usize, "each batch expired once");
 }

@@ -2,17 +2,21 @@
 //! should be.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use pointsd::language::Language;
-use pointsd::ledger::{Entry, EntryType, Expired, Kind, Orphan, Posting, Progress, Reply, Rules, Session, Sweep};
+use pointsd::ledger::{
+    AlsoWrite, Entry, EntryType, Expired, Kind, Orphan, Posting, Progress, Reply, Rules, Session, SoFar, Sweep,
+};
 use tokio_postgres::Client;
 
 use crate::model::{SOURCES, rules};
 use crate::support::rows::{Rows, assert_same};
 use crate::{TestDatabase, at, rng, user};
 
-/// More than the accounts in one of the sweep's transactions, twice over.
+/// With two due batches each: nearly twice as many as a transaction of the sweep takes.
 const USERS: u32 = 450;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +158,8 @@ async fn damaged_accounts_hold_up_no_other() {
     }
     let others = Sweep { failed: 3, ..expected(247) };
     assert_eq!(session.sweep(when, true, &rules, |_| true).await.unwrap(), others);
-    assert_eq!(session.sweep_for(7, &(), when, Sweep::default(), &rules, |_| true).await.unwrap(), others);
+    let lanes = [(database.session().await, ())];
+    assert_eq!(session.sweep_for(7, &lanes, when, Sweep::default(), &rules, |_| true).await.unwrap(), others);
     assert_eq!(session.swept_by(7).await.unwrap(), others.by_source);
     let damaged = Sweep { failed: 3, ..Sweep::default() };
     assert_eq!(session.sweep(when, false, &rules, |_| true).await.unwrap(), damaged, "they are left as they are");
@@ -229,6 +234,48 @@ async fn two_sweeps_at_once_share_the_batches() {
         let expired: Vec<&Entry> = entries.iter().filter(|entry| entry.kind == EntryType::Expire).collect();
         assert_eq!(told(&expired), both);
     }
+}
+
+/// Keeps the counters that each transaction of a lane wrote.
+struct Kept(Arc<Mutex<Vec<Sweep>>>);
+
+impl AlsoWrite<SoFar<Sweep>> for Kept {
+    async fn write(&self, _: &Client, so_far: &SoFar<Sweep>) -> Result<(), tokio_postgres::Error> {
+        self.0.lock().unwrap().push(so_far.counters.clone());
+        Ok(())
+    }
+}
+
+/// While one lane waits for an account, the other sweeps the rest. Each transaction writes all that was swept before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_share_the_accounts_and_the_counters() {
+    let (database, rules, when) = (TestDatabase::new().await, rules(), at("2026-01-10T00:00:00Z"));
+    fill(&database, 2_000).await;
+    let (client, mut locks) = (database.client().await, database.client().await);
+    let lock = locks.transaction().await.unwrap();
+    let first = "SELECT FROM pointsd.accounts ORDER BY user_id LIMIT 1 FOR UPDATE";
+    lock.execute(first, &[]).await.unwrap();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let mut lanes = Vec::new();
+    for _ in 0..2 {
+        lanes.push((database.session().await, Kept(Arc::clone(&kept))));
+    }
+    let mut list = database.session().await;
+    let sweep = async { list.sweep_for(7, &lanes, when, Sweep::default(), &rules, |_| true).await.unwrap() };
+    // The lock is held until all groups but one are swept.
+    let unlock = async {
+        let due = "SELECT count(DISTINCT user_id) FROM pointsd.batches WHERE open AND expires_at <= $1";
+        while client.query_one(due, &[&when]).await.unwrap().get::<_, i64>(0) != 250 {}
+        lock.rollback().await.unwrap();
+    };
+    let sweep = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(sweep, unlock).0 });
+    let sweep = sweep.await.expect("a lane waits for no other");
+    assert_eq!(sweep, expected(2_000));
+    let kept = std::mem::take(&mut *kept.lock().unwrap());
+    let accounts: Vec<u64> = kept.iter().map(|counters| counters.accounts).collect();
+    assert_eq!(accounts, (1..=8).map(|group| 250 * group).collect::<Vec<_>>());
+    assert_eq!(kept.last(), Some(&sweep));
+    assert_eq!(list.swept_by(7).await.unwrap(), sweep.by_source);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

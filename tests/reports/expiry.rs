@@ -25,7 +25,8 @@ async fn report(
     disproved: bool,
 ) -> (Sweep, Document) {
     let rules = Rules::from(config);
-    let sweep = session.sweep_for(1, &(), slot, Sweep::default(), &rules, |_| true).await.unwrap();
+    let lanes = [(database.session().await, ())];
+    let sweep = session.sweep_for(1, &lanes, slot, Sweep::default(), &rules, |_| true).await.unwrap();
     let document = made(database, config, slot, &sweep, disproved).await;
     (sweep, document)
 }
@@ -149,7 +150,9 @@ async fn what_expired_is_bridged_to_the_business_day() {
         .collect();
     post(&mut session, &postings, &config).await;
     report(&database, &mut session, &config, slot(10), false).await;
-    let sweep = session.sweep_for(1, &(), slot(13), Sweep::default(), &Rules::from(&config), |_| true).await.unwrap();
+    let lanes = [(database.session().await, ())];
+    let rules = Rules::from(&config);
+    let sweep = session.sweep_for(1, &lanes, slot(13), Sweep::default(), &rules, |_| true).await.unwrap();
     let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
                UPDATE pointsd.entries SET recorded_at = (ARRAY['2026-03-01T00:00Z', '2026-03-01T00:00Z',
                    '2026-03-01T00:00Z', '2026-03-11T01:00Z', '2026-03-11T15:00Z', '2026-03-12T01:00Z'])[seq]::timestamptz;
