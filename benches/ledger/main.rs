@@ -19,6 +19,7 @@
     missing_docs
 )]
 
+mod bare;
 mod callers;
 mod daemon;
 mod growth;

@@ -147,6 +147,23 @@ impl Bench {
         path
     }
 
+    /// Writes a file of recharges of 1,000 points over random users.
+    pub fn recharges(&self, users: &[Uuid], lines: u64) -> PathBuf {
+        let path = self.directory.join("recharges.ndjson");
+        let mut file = BufWriter::new(File::create(&path).unwrap());
+        let mut random = fastrand::Rng::with_seed(lines);
+        for line in 1..=lines {
+            let user = random.choice(users).unwrap();
+            writeln!(
+                file,
+                r#"{{"op":"recharge","user":"{user}","points":1000,"source":"gift","order_id":{line},"at":"2026-01-15T00:00:00Z"}}"#
+            )
+            .unwrap();
+        }
+        file.flush().unwrap();
+        path
+    }
+
     /// Runs the program. Returns its seconds and its peak memory in MB.
     pub fn program(&self, database: &str, arguments: &[&str]) -> (f64, f64) {
         let began = Instant::now();

@@ -1,11 +1,12 @@
 //! The sweep, and what single postings notice of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pointsd::ledger::{Poster, Session};
+use pointsd::ledger::{Poster, Session, Sweep};
 
 use crate::Row;
+use crate::bare::times_bare;
 use crate::callers::callers_at_ease;
 use crate::naive::naive_expiry;
 use crate::server::{Bench, percentile_99, time, users};
@@ -14,10 +15,53 @@ impl Bench {
     pub async fn sweep(&self, batches: u64, rows: &mut Vec<Row>) {
         let client = self.seed("sweep", batches / 5, 5).await;
         let naive = naive_expiry(&client, 2_000).await;
-        self.seed("sweep", batches / 5, 5).await;
         let at = "2026-03-01T00:00:00Z";
-        let (seconds, around) = self.between(|| self.program("sweep", &["run", "expiry", "--at", at]).0);
-        rows.push(Row::rate("sweep", batches, seconds, around, ("10", "20"), Some(naive)));
+        let mut whole = Vec::new();
+        for lanes in [1, 2] {
+            let client = self.seed("sweep", batches / 5, 5).await;
+            self.copy(&client, "bare_before").await;
+            self.copy(&client, "bare_after").await;
+            let config = self.directory.join("lanes.yaml");
+            std::fs::write(&config, format!("jobs: {{expiry: {{lanes: {lanes}}}}}\n")).unwrap();
+            let before = self.bare_sweep(&client, "bare_before", at).await;
+            let arguments = ["--config", config.to_str().unwrap(), "run", "expiry", "--at", at];
+            let (seconds, around) = self.between(|| self.program("sweep", &arguments).0);
+            let after = self.bare_sweep(&client, "bare_after", at).await;
+            let bare = f64::midpoint(before, after);
+            let work = format!("whole `run expiry` on {lanes} lanes");
+            rows.push(times_bare(&work, seconds, bare, ("1.6", "1.3")));
+            if lanes == 1 {
+                rows.push(Row::rate("sweep", batches, seconds, around, ("10", "20"), Some(naive)));
+            }
+            whole.push(self.sweep_alone(batches, lanes, rows).await);
+        }
+        if let [one, two] = whole[..] {
+            let (measured, against) = (format!("{two:.1} s"), format!("on one {one:.1} s"));
+            rows.push(Row::new("sweep alone on two lanes: times faster", measured, against, one / two, ("1.3", "1.6")));
+        }
+    }
+
+    /// The seconds of a sweep without the run around it, between two sweeps by bare statements.
+    async fn sweep_alone(&self, batches: u64, lanes: u64, rows: &mut Vec<Row>) -> f64 {
+        let client = self.seed("sweep", batches / 5, 5).await;
+        self.copy(&client, "bare_before").await;
+        self.copy(&client, "bare_after").await;
+        let database = self.database("sweep").await;
+        let at = "2026-03-01T00:00:00Z";
+        let mut list = Session::connect(&database).await.expect("a session");
+        let mut sessions = Vec::new();
+        for _ in 0..lanes {
+            sessions.push((Session::connect(&database).await.expect("a session"), ()));
+        }
+        let before = self.bare_sweep(&client, "bare_before", at).await;
+        let began = Instant::now();
+        let sweep = list.sweep_for(1, &sessions, time(at), Sweep::default(), &self.rules, |_| true);
+        assert_eq!(sweep.await.expect("the sweep").batches, batches);
+        let seconds = began.elapsed().as_secs_f64();
+        let after = self.bare_sweep(&client, "bare_after", at).await;
+        let work = format!("sweep alone on {lanes} lanes");
+        rows.push(times_bare(&work, seconds, f64::midpoint(before, after), ("1.2", "1.05")));
+        seconds
     }
 
     pub async fn latency(&self, batches: u64, rows: &mut Vec<Row>) {

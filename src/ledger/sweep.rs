@@ -95,6 +95,9 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// The same for the run with this number, which its entries carry. This session lists the accounts. Each lane expires groups of
     /// them beside the others, and what it has writes along in its transactions. The counters go on from what the run had done before.
     ///
+    /// The lanes do not wait for the disk. A crash of the server may take their last groups back, and then what was written along with
+    /// them, too: these are due again. The commit that ends the run waits for the disk, and so for all of them.
+    ///
     /// # Errors
     /// As [`Session::sweep`], and where a lane's [`AlsoWrite`] fails.
     pub async fn sweep_for(
@@ -107,6 +110,9 @@ impl<C: Deref<Target = Client>> Session<C> {
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
         let lanes: Vec<_> = lanes.iter().map(|(session, also)| (session, also)).collect();
+        for (session, _) in &lanes {
+            session.client().batch_execute("SET synchronous_commit = off").await?;
+        }
         sweep_groups(self.client(), &lanes, &Expiry::new(at, rules, Some(run)), "COMMIT", counters, proceed).await
     }
 
