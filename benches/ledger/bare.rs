@@ -75,33 +75,28 @@ impl Bench {
         }
         let began = Instant::now();
         join_all(lanes.iter().zip(0..).map(|(client, lane)| async move {
+            let lane = format!("c.lane % {connections} = {lane}");
             let post = format!(
                 "DO $$
                  DECLARE g integer;
                  BEGIN
-                     FOR g IN SELECT DISTINCT nth FROM work WHERE lane % {connections} = {lane} ORDER BY nth LOOP
+                     FOR g IN SELECT generate_series(0, max(nth)) FROM work LOOP
                          UPDATE {name}.accounts AS a
                          SET balance = c.balance, total_recharged = a.total_recharged + c.recharged,
                              total_consumed = a.total_consumed + c.consumed, last_seq = c.seq,
                              last_batch = greatest(a.last_batch, c.batch)
-                         FROM (SELECT user_id, (array_agg(balance_after ORDER BY seq DESC))[1] AS balance, max(seq) AS seq,
-                                      coalesce(sum(amount) FILTER (WHERE type = 'recharge'), 0)::bigint AS recharged,
-                                      coalesce(sum(amount) FILTER (WHERE type = 'consume'), 0)::bigint AS consumed, max(batch) AS batch
-                               FROM work WHERE nth = g AND lane % {connections} = {lane} GROUP BY user_id) AS c
-                         WHERE a.bucket = 0 AND a.user_id = c.user_id;
+                         FROM work_accounts AS c WHERE c.nth = g AND {lane} AND a.bucket = 0 AND a.user_id = c.user_id;
                          UPDATE {name}.batches AS b SET remaining = b.remaining - c.points, open = b.remaining > c.points
-                         FROM (SELECT w.user_id, t.batch, sum(t.points)::bigint AS points
-                               FROM work AS w, unnest(w.allocated_batches, w.allocated_points) AS t (batch, points)
-                               WHERE nth = g AND lane % {connections} = {lane} GROUP BY 1, 2) AS c
-                         WHERE b.bucket = 0 AND b.user_id = c.user_id AND b.batch = c.batch;
+                         FROM work_batches AS c
+                         WHERE c.nth = g AND {lane} AND b.bucket = 0 AND b.user_id = c.user_id AND b.batch = c.batch;
                          INSERT INTO {name}.batches (user_id, batch, amount, remaining, opened_at, expires_at, open, source)
                          SELECT user_id, batch, amount, amount, at, at + interval '1 year', true, source_type
-                         FROM work WHERE nth = g AND lane % {connections} = {lane} AND batch IS NOT NULL;
+                         FROM work AS c WHERE nth = g AND {lane} AND batch IS NOT NULL;
                          INSERT INTO {name}.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
                                                      batch, at, duration, description, key, drawing_rule, allocated_batches, allocated_points)
                          SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch, at, duration,
                                 description, key, drawing_rule, allocated_batches, allocated_points
-                         FROM work WHERE nth = g AND lane % {connections} = {lane};
+                         FROM work AS c WHERE nth = g AND {lane};
                      END LOOP;
                  END $$"
             );
@@ -121,8 +116,19 @@ impl Bench {
                     get_byte(uuid_send(user_id), 15) AS lane
              FROM pointsd.entries AS e
              WHERE NOT EXISTS (SELECT FROM {name}.entries AS o WHERE o.bucket = 0 AND o.user_id = e.user_id AND o.seq = e.seq);
+             CREATE TABLE work_accounts AS
+             SELECT nth, lane, user_id, (array_agg(balance_after ORDER BY seq DESC))[1] AS balance, max(seq) AS seq,
+                    coalesce(sum(amount) FILTER (WHERE type = 'recharge'), 0)::bigint AS recharged,
+                    coalesce(sum(amount) FILTER (WHERE type = 'consume'), 0)::bigint AS consumed, max(batch) AS batch
+             FROM work GROUP BY nth, lane, user_id ORDER BY nth, user_id;
+             CREATE TABLE work_batches AS
+             SELECT w.nth, w.lane, w.user_id, t.batch, sum(t.points)::bigint AS points
+             FROM work AS w, unnest(w.allocated_batches, w.allocated_points) AS t (batch, points)
+             GROUP BY w.nth, w.lane, w.user_id, t.batch ORDER BY w.nth, w.user_id;
              CREATE INDEX ON work (nth, user_id);
-             ANALYZE work;
+             CREATE INDEX ON work_accounts (nth, user_id);
+             CREATE INDEX ON work_batches (nth, user_id);
+             ANALYZE work, work_accounts, work_batches;
              CHECKPOINT"
         );
         client.batch_execute(&keep).await.unwrap();

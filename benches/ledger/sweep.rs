@@ -28,7 +28,7 @@ impl Bench {
             let (seconds, around) = self.between(|| self.program("sweep", &arguments).0);
             let after = self.bare_sweep(&client, "bare_after", at).await;
             let bare = f64::midpoint(before, after);
-            let work = format!("whole `run expiry` on {lanes} lanes");
+            let work = format!("whole `run expiry`, lanes: {lanes}");
             rows.push(times_bare(&work, seconds, bare, ("1.6", "1.3")));
             if lanes == 1 {
                 rows.push(Row::rate("sweep", batches, seconds, around, ("10", "20"), Some(naive)));
@@ -59,7 +59,7 @@ impl Bench {
         assert_eq!(sweep.await.expect("the sweep").batches, batches);
         let seconds = began.elapsed().as_secs_f64();
         let after = self.bare_sweep(&client, "bare_after", at).await;
-        let work = format!("sweep alone on {lanes} lanes");
+        let work = format!("sweep alone, lanes: {lanes}");
         rows.push(times_bare(&work, seconds, f64::midpoint(before, after), ("1.2", "1.05")));
         seconds
     }
