@@ -415,7 +415,8 @@ impl Account {
         if let Some(LoadedHold { hold, .. }) = &earlier {
             let same = hold.state == HoldState::Open && hold.points == points && hold.is_for(asking.posting);
             if !same {
-                return Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: hold.state }));
+                let holder = KeyHolder::Hold { points: hold.points, state: hold.state };
+                return Err(Refusal::KeyConflict { named: asking.posting.named(), holder });
             }
         }
         if until <= at {
@@ -451,12 +452,13 @@ impl Account {
         Ok(Reply::Held(hold))
     }
 
-    fn release(&mut self, key: Uuid) -> Result<Reply, Refusal> {
+    fn release(&mut self, posting: &Posting, key: Uuid) -> Result<Reply, Refusal> {
         let hold = self.holds.iter().find(|loaded| loaded.key == key).map(|loaded| loaded.hold.clone());
         let hold = hold.ok_or(Refusal::UnknownHold)?;
         match hold.state {
             HoldState::Captured => {
-                Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: HoldState::Captured }))
+                let holder = KeyHolder::Hold { points: hold.points, state: HoldState::Captured };
+                Err(Refusal::KeyConflict { named: posting.named(), holder })
             }
             HoldState::Released => Ok(Reply::ReleasedBefore(hold)),
             HoldState::Open if self.is_orphaned() => Err(Refusal::AccountMissing),
@@ -472,9 +474,12 @@ impl Account {
     }
 
     /// Refuses a key that an open hold has: the consume of that hold needs it.
-    fn check_key_is_free(&self, key: Uuid) -> Result<(), Refusal> {
+    fn check_key_is_free(&self, posting: &Posting, key: Uuid) -> Result<(), Refusal> {
         match self.open_hold(key).map(|loaded| &loaded.hold) {
-            Some(hold) => Err(Refusal::KeyConflict(KeyHolder::Hold { points: hold.points, state: hold.state })),
+            Some(hold) => {
+                let holder = KeyHolder::Hold { points: hold.points, state: hold.state };
+                Err(Refusal::KeyConflict { named: posting.named(), holder })
+            }
             None => Ok(()),
         }
     }
@@ -736,8 +741,8 @@ impl Asking<'_> {
             return Err(Refusal::BeforeTheLedger { kind, at: entry.at });
         }
         named.ok_or_else(|| {
-            let key = self.posting.reference().map(super::Reference::key).unwrap_or_default();
-            Refusal::UnknownEntry(format!("{kind} with the key `{key}`"))
+            let named = self.posting.reference().map(super::Reference::named).unwrap_or_default();
+            Refusal::UnknownEntry(format!("{kind} with {named}"))
         })
     }
 
@@ -793,7 +798,7 @@ pub(crate) fn decide(
         let named = posting.reference_id().and_then(|reference| find(&reference, &entries));
         let asking = Asking { posting, key, at: to_microsecond(posting.at), now, named, rules };
         if let Kind::Release { .. } = &posting.kind {
-            return account.release(key);
+            return account.release(posting, key);
         }
         // A replay changes nothing, so nothing expires on its account either.
         if let Some(first) = find(&key, &entries) {
@@ -802,7 +807,7 @@ pub(crate) fn decide(
         match &posting.kind {
             Kind::Hold { until, .. } => return account.hold(&asking, *until),
             Kind::Consume { .. } => {}
-            _ => account.check_key_is_free(key)?,
+            _ => account.check_key_is_free(posting, key)?,
         }
         let place = entries.len();
         let posted = account.post(&asking, &mut entries)?;
@@ -906,8 +911,10 @@ fn replay(first: Entry, asking: &Asking) -> Result<Reply, Refusal> {
     }
     if first.is_of_another_service() {
         let (kind, amount, at) = (first.kind, first.amount, first.at);
-        return Err(Refusal::KeyConflict(KeyHolder::AnotherService { kind, amount, at }));
+        let holder = KeyHolder::AnotherService { kind, amount, at };
+        return Err(Refusal::KeyConflict { named: posting.named(), holder });
     }
     let (seq, kind, amount, source_type) = (first.seq, first.kind, first.amount, first.source_type);
-    Err(Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }))
+    let holder = KeyHolder::Entry { seq, kind, amount, source_type };
+    Err(Refusal::KeyConflict { named: posting.named(), holder })
 }

@@ -42,6 +42,15 @@ impl Reference {
         }
     }
 
+    /// What names the posting, by the fields of the caller.
+    pub(super) fn named(&self) -> String {
+        match self {
+            Reference::Key(key) => format!("the key `{key}`"),
+            Reference::Work { source_type, source_id } => format!("source_id `{source_id}` of {source_type}"),
+            Reference::Order { source, order_id } => format!("order_id {order_id} of {source}"),
+        }
+    }
+
     pub(super) fn check(&self, what: &str) -> Result<(), String> {
         match self {
             Reference::Key(key) => text(what, Some(key), MAX_ID),
@@ -73,6 +82,23 @@ fn escaped(field: &str) -> Cow<'_, str> {
 }
 
 impl Posting {
+    /// What tells it from other postings, by the fields of its caller.
+    pub(super) fn named(&self) -> String {
+        match (&self.key, &self.kind) {
+            (Some(key), _) => format!("the key `{key}`"),
+            (None, Kind::Recharge { source, order_id: Some(order_id), .. }) => {
+                format!("order_id {order_id} of {source}")
+            }
+            (None, Kind::Consume { source_type, source_id, .. } | Kind::Hold { source_type, source_id, .. }) => {
+                format!("source_id `{source_id}` of {source_type}")
+            }
+            (None, Kind::Opening(Opening::Points { id, .. })) => format!("id `{id}`"),
+            (None, Kind::Release { hold }) => hold.named(),
+            // It is made of what the posting names, so two refunds of a consume have the same one.
+            _ => "its default key".to_owned(),
+        }
+    }
+
     /// The idempotency key of a posting without one of the caller's. A recharge without an order has none.
     ///
     /// - `recharge:{source}:{order_id}`

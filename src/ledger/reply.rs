@@ -134,8 +134,13 @@ pub enum Refusal {
     #[error("`{0}` is not a recharge source; add it to ledger.sources if it should be")]
     UnknownSource(String),
     /// The account has an entry or a hold with this key, but with other content.
-    #[error("{0}")]
-    KeyConflict(KeyHolder),
+    #[error("{named} {holder}")]
+    KeyConflict {
+        /// What the posting calls itself by, such as `order_id 7 of gift`.
+        named: String,
+        /// What has it.
+        holder: KeyHolder,
+    },
     /// A refund or a void names an entry that the account does not have.
     #[error("the account has no {0}")]
     UnknownEntry(String),
@@ -311,34 +316,28 @@ fn points_text(points: i64) -> String {
     }
 }
 
+/// Goes on after what the posting calls itself by.
 impl std::fmt::Display for KeyHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             KeyHolder::Entry { seq, kind, amount, source_type } => {
-                write!(
-                    f,
-                    "the key belongs to entry {seq} ({kind} of {amount} points, {source_type}); give this posting another key"
-                )
+                let points = points_text(*amount);
+                write!(f, "belongs to entry {seq} ({kind} of {points}, {source_type}); give this posting another one")
             }
             KeyHolder::AnotherService { kind, amount, at } => {
-                let at = time_text(*at);
+                let (at, points) = (time_text(*at), points_text(*amount));
                 write!(
                     f,
-                    "the service before this ledger posted the key at {at} ({kind} of {amount} points); give this posting another key"
+                    "was posted at {at} by the service before this ledger ({kind} of {points}); give this posting another one"
                 )
             }
             KeyHolder::Hold { points, state: HoldState::Captured } => {
-                write!(
-                    f,
-                    "the key belongs to a hold of {points} points, which its consume has captured; refund that instead"
-                )
+                let points = points_text(*points);
+                write!(f, "belongs to a hold of {points}, which its consume has captured; refund that instead")
             }
             KeyHolder::Hold { points, state } => {
-                write!(
-                    f,
-                    "the key belongs to a hold of {points} points ({}); give this posting another key",
-                    state.as_str()
-                )
+                let (points, state) = (points_text(*points), state.as_str());
+                write!(f, "belongs to a hold of {points} ({state}); give this posting another one")
             }
         }
     }
@@ -352,7 +351,7 @@ impl Refusal {
             Refusal::InvalidPoints(_) => "invalid_points",
             Refusal::FromTheFuture { .. } => "from_the_future",
             Refusal::UnknownSource(_) => "unknown_source",
-            Refusal::KeyConflict(_) => "key_conflict",
+            Refusal::KeyConflict { .. } => "key_conflict",
             Refusal::UnknownEntry(_) => "unknown_entry",
             Refusal::BeforeTheLedger { .. } => "before_the_ledger",
             Refusal::UnknownHold => "unknown_hold",

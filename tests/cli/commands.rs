@@ -93,7 +93,7 @@ fn postings_and_the_balances_behind_them() {
                 3,
                 rejected(
                     "key_conflict",
-                    "the key belongs to entry 2 (recharge of 1000 points, card); give this posting another key",
+                    "order_id 7 of card belongs to entry 2 (recharge of 1000 points, card); give this posting another one",
                 ),
             ),
             (

@@ -195,19 +195,19 @@ async fn json(server: &Server, headers: &HeaderMap, key: Option<String>, body: B
 fn refused(refusal: &Refusal) -> Problem {
     let status = match refusal {
         Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-        Refusal::KeyConflict(_) => StatusCode::CONFLICT,
+        Refusal::KeyConflict { .. } => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let problem = Problem::new(status, refusal.code(), refusal.to_string());
     match refusal {
-        Refusal::KeyConflict(KeyHolder::Entry { seq, kind, amount, source_type }) => problem.with(
+        Refusal::KeyConflict { holder: KeyHolder::Entry { seq, kind, amount, source_type }, .. } => problem.with(
             "stored",
             serde_json::json!({ "seq": seq, "type": kind, "amount": amount, "source_type": source_type }),
         ),
-        Refusal::KeyConflict(KeyHolder::AnotherService { kind, amount, .. }) => {
+        Refusal::KeyConflict { holder: KeyHolder::AnotherService { kind, amount, .. }, .. } => {
             problem.with("stored", serde_json::json!({ "seq": 0, "type": kind, "amount": amount }))
         }
-        Refusal::KeyConflict(KeyHolder::Hold { points, state }) => {
+        Refusal::KeyConflict { holder: KeyHolder::Hold { points, state }, .. } => {
             problem.with("stored", serde_json::json!({ "type": "hold", "points": points, "state": state }))
         }
         _ => problem,
