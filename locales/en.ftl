@@ -335,6 +335,7 @@ operation-refund = Refund
 operation-void = Void
 operation-hold = Hold
 operation-release = Release
+reference = Reference
 reason = Reason
 decided = Decided
 

@@ -327,23 +327,23 @@ counter-difference = unreconciled difference
 
 ## Why a request was not posted, by its code
 
-refusal-malformed = The request is malformed
-refusal-invalid_points = The points are not a number that can be posted
-refusal-from_the_future = The time lies in the future
-refusal-unknown_source = The configuration does not name this source
-refusal-key_conflict = The key was used for another posting
-refusal-unknown_entry = The posting that it names does not exist
-refusal-before_the_ledger = The service before this ledger posted what it names
+refusal-malformed = The request is incomplete or contradicts itself
+refusal-invalid_points = This number of points is not allowed
+refusal-from_the_future = The request is dated in the future
+refusal-unknown_source = The source is not configured
+refusal-key_conflict = The same order or task was posted before, with other content
+refusal-unknown_entry = The usage or the issue that it names was never posted
+refusal-before_the_ledger = The usage or the issue that it names was posted before this ledger began
 refusal-unknown_hold = The hold that it names does not exist
-refusal-already_expired = The points would expire before they are there
-refusal-already_open = The account has other entries already
-refusal-exceeds_consumed = A refund of more than was used
-refusal-nothing_left = Nothing is left to give or take back
-refusal-exceeds_recharge = A void of more than the recharge had
-refusal-insufficient = The points are not there
-refusal-account_full = The account cannot hold more
-refusal-account_missing = The account does not exist
-refusal-account_damaged = The rows of the account were damaged by hand
+refusal-already_expired = The points would expire, or the hold would end, before the date of the request
+refusal-already_open = The account has brought its points in before
+refusal-exceeds_consumed = More points than are left of the usage
+refusal-nothing_left = No points are left to refund or to void
+refusal-exceeds_recharge = More points than are left of the issue
+refusal-insufficient = The account does not have enough points available
+refusal-account_full = The account would pass the largest number of points
+refusal-account_missing = The account does not exist, although it has batches
+refusal-account_damaged = Rows of the account were changed without an entry: see the open exceptions
 
 # The statement of a customer. Charts have none of these words.
 statement-title = Points statement

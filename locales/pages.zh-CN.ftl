@@ -299,23 +299,23 @@ counter-difference = 未调节差额
 
 ## 请求未入账的原因
 
-refusal-malformed = 请求格式有误
-refusal-invalid_points = 积分数无效
-refusal-from_the_future = 时间在未来
-refusal-unknown_source = 配置中没有此来源
-refusal-key_conflict = 此幂等键已用于其他请求
-refusal-unknown_entry = 所指的分录不存在
-refusal-before_the_ledger = 所指的交易由迁移前的系统记录
-refusal-unknown_hold = 所指的预留不存在
-refusal-already_expired = 积分在入账前就已到期
-refusal-already_open = 账户已有其他分录
-refusal-exceeds_consumed = 退还积分超过已使用的积分
-refusal-nothing_left = 没有可退还或撤销的积分
-refusal-exceeds_recharge = 撤销积分超过发放的积分
-refusal-insufficient = 可用积分不足
-refusal-account_full = 账户已达上限
-refusal-account_missing = 账户不存在
-refusal-account_damaged = 账户数据被手工改动而损坏
+refusal-malformed = 请求不完整或自相矛盾
+refusal-invalid_points = 积分数不符合要求
+refusal-from_the_future = 请求的日期在未来
+refusal-unknown_source = 来源未在配置中列出
+refusal-key_conflict = 同一订单或任务已入账，但内容不同
+refusal-unknown_entry = 对应的使用或发放没有入账记录
+refusal-before_the_ledger = 对应的使用或发放在本账本开始之前
+refusal-unknown_hold = 对应的预留不存在
+refusal-already_expired = 到期时间或预留结束时间不晚于请求的日期
+refusal-already_open = 该账户此前已转入
+refusal-exceeds_consumed = 超过该笔使用可退还的积分
+refusal-nothing_left = 没有可退还或可撤销的积分
+refusal-exceeds_recharge = 超过该笔发放可撤销的积分
+refusal-insufficient = 账户可用积分不足
+refusal-account_full = 账户积分将超过上限
+refusal-account_missing = 账户不存在，却有其批次
+refusal-account_damaged = 账户数据曾在没有分录的情况下被改动，见未消除的差异
 
 # 客户对账单。图表不含这些文字。
 statement-title = 积分对账单

@@ -275,6 +275,7 @@ operation-refund = 退还
 operation-void = 撤销
 operation-hold = 预留
 operation-release = 解除预留
+reference = 编号
 reason = 原因
 decided = 判定时间
 

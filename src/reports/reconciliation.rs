@@ -256,16 +256,24 @@ async fn requests_not_posted(client: &Client, scope: &Scope<'_>, messages: Messa
         .note(messages.label("requests-not-posted-note"))
         .rows_in_body(ROWS_IN_BODY)
         .rows_in_all(all)
-        .column("request", Kind::Identifier, |request: &NotPosted| request.id.to_string())
+        .column("account", Kind::Identifier, |request: &NotPosted| request.user.to_string())
+        .column("request", Kind::Identifier, |request| request.id.to_string())
         .column("status", Kind::Text, move |request| match request.state {
             State::Parked => messages.label("status-parked"),
             _ => messages.label("status-refused"),
         })
-        .column("account", Kind::Identifier, |request| request.user.to_string())
         .column("operation", Kind::Text, move |request| {
             messages.find(&format!("operation-{}", request.op), &[]).unwrap_or_else(|| request.op.clone())
         })
-        .column("reason", Kind::Text, |request| request.message.clone())
+        .column("reference", Kind::Text, |request| {
+            let label = request.source.as_ref().map(|source| scope.source_label(source));
+            let parts = [label, request.source_type.clone(), request.reference.clone()];
+            parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+        })
+        .column("points", Kind::Number, |request| request.points)
+        .column("reason", Kind::Text, move |request| {
+            messages.find(&format!("refusal-{}", request.code), &[]).unwrap_or_else(|| request.message.clone())
+        })
         .column("decided", Kind::Instant, |request| request.finished_at);
     Ok(Some(table.rows(&listed).build()))
 }

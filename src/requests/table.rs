@@ -194,7 +194,17 @@ pub struct NotPosted {
     pub user: Uuid,
     /// What was asked for, such as `consume`.
     pub op: String,
-    /// Why it is not posted.
+    /// The points that it asked for; None for all that are left.
+    pub points: Option<i64>,
+    /// The source of the points.
+    pub source: Option<String>,
+    /// The service that was used.
+    pub source_type: Option<String>,
+    /// The task, the order, or the key of the posting that it names.
+    pub reference: Option<String>,
+    /// Why it is not posted, in a word.
+    pub code: String,
+    /// Why it is not posted, in words for engineers.
     pub message: String,
     /// When that was decided.
     pub finished_at: DateTime<Utc>,
@@ -344,6 +354,11 @@ pub async fn not_posted(
             state: State::parse(row.try_get("state")?).unwrap_or(State::Refused),
             user: row.try_get("user_id")?,
             op: row.try_get("op")?,
+            points: row.try_get("points")?,
+            source: row.try_get("source")?,
+            source_type: row.try_get("source_type")?,
+            reference: row.try_get("reference")?,
+            code: row.try_get("code")?,
             message: row.try_get("message")?,
             finished_at: row.try_get("finished_at")?,
         })

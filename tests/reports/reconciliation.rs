@@ -97,11 +97,15 @@ fn requests_that_were_not_posted_are_listed_once() {
     sql(
         &database,
         "INSERT INTO pointsd.requests (op, user_id, points, source, order_id)
-         VALUES ('recharge', '00000000-0000-4000-8000-000000000001', 5, 'x', 1);
-         UPDATE pointsd.requests
-         SET state = 'refused', code = 'unknown_source', message = '`x` is no source', finished_at = now()",
+         VALUES ('recharge', '00000000-0000-4000-8000-000000000001', 5, 'wxpay', 7);
+         INSERT INTO pointsd.requests (op, user_id, source_type, source_id)
+         VALUES ('refund', '00000000-0000-4000-8000-000000000001', 'tts', 'a');
+         UPDATE pointsd.requests SET state = 'refused', code = 'unknown_source', message = '`wxpay` is no source', finished_at = now()
+         WHERE op = 'recharge';
+         UPDATE pointsd.requests SET state = 'parked', code = 'P0001', message = 'a trigger refused it', finished_at = now()
+         WHERE op = 'refund'",
     );
-    let config = config(&folder, "");
+    let config = config(&folder, "business: {language: zh-CN}\n");
     let listed = |slot: &str| {
         let answer = reconcile(&database, &config, &["--at", slot, "--json"]).expect(0).json();
         let document = document(&answer);
@@ -110,7 +114,7 @@ fn requests_that_were_not_posted_are_listed_once() {
             .iter()
             .filter_map(|section| match section {
                 Section::Table(table) if table.name == "requests-not-posted" => {
-                    Some(table.rows.iter().map(|row| texts(row)[..5].join(" ")))
+                    Some(table.rows.iter().map(|row| texts(row)[..7].join(" ")))
                 }
                 _ => None,
             })
@@ -118,11 +122,52 @@ fn requests_that_were_not_posted_are_listed_once() {
             .collect();
         tables.concat()
     };
-    let expected = "1 refused 00000000-0000-4000-8000-000000000001 Issue `x` is no source";
-    assert_eq!(listed(WEDNESDAY), [expected]);
+    let user = "00000000-0000-4000-8000-000000000001";
+    let expected = [
+        format!("{user} 1 已拒绝 发放 微信支付 · 7 5 来源未在配置中列出"),
+        format!("{user} 2 已搁置 退还 tts · a  a trigger refused it"),
+    ];
+    assert_eq!(listed(WEDNESDAY), expected, "a known reason is told in the reader's language");
     // The next report tells what was refused since.
     sql(&database, "UPDATE pointsd.documents SET made = made + interval '1 hour'");
     assert_eq!(listed(SUNDAY), [""; 0]);
+}
+
+/// Before anything happened, no chart is empty and no table is full of zeros.
+#[test]
+fn reports_without_activity_are_short() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let config = config(&folder, "");
+    let run = |arguments: &[&str]| {
+        let arguments = [arguments, &["--config", &config, "--json"]].concat();
+        crate::program::run(on(&database.url(), &arguments)).expect(0).json()
+    };
+    for (number, job) in ["1", "2", "3"].into_iter().zip(["expiry", "arrears", "reconciliation"]) {
+        run(&["run", job]);
+        let made: Document = serde_json::from_value(run(&["reports", "show", number])).unwrap();
+        for section in &made.sections {
+            match section {
+                Section::Chart(chart) => panic!("{job} draws {chart:?}"),
+                Section::Table(table)
+                    if ["ages", "weeks", "outstanding"].iter().any(|name| table.name.starts_with(name)) =>
+                {
+                    assert_eq!(
+                        (table.rows.len(), table.if_empty.as_str()),
+                        (0, "There are no unused points."),
+                        "{table:?}"
+                    );
+                }
+                _ => {}
+            }
+        }
+        if job == "expiry" {
+            assert!(
+                made.headline.ends_with(": No points expired; none due to expire within 30 days"),
+                "{}",
+                made.headline
+            );
+        }
+    }
 }
 
 /// Deferred revenue stands in the report by currency and source, and a price changed by hand is found by the books, too.
