@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::days::load_span;
 use super::{Booked, RollForward, add_up};
 use crate::database::Cursor;
+use crate::ledger::{EntryType, own_description};
 use crate::time::{Zone, start_of_day};
 
 /// Rows that are in memory at a time.
@@ -167,8 +168,10 @@ pub struct SingleEntry {
     pub points: i64,
     /// The operator that ordered a correction.
     pub by: Option<String>,
-    /// The operator's reason, or the description.
-    pub why: String,
+    /// The task or the order.
+    pub reference: Option<String>,
+    /// The operator's reason, or the description that a caller gave.
+    pub why: Option<String>,
 }
 
 /// Loads the entries of a period that belong to earlier months.
@@ -255,15 +258,22 @@ pub async fn for_each_single(
 }
 
 fn single_from(row: &Row) -> Result<SingleEntry, Error> {
+    let (kind, source): (String, String) = (row.try_get("type")?, row.try_get("source")?);
+    let (reference, reason): (Option<String>, Option<String>) = (row.try_get("reference")?, row.try_get("reason")?);
+    let description: String = row.try_get("description")?;
+    let own =
+        EntryType::parse(&kind).and_then(|kind| own_description(kind, &source, reference.as_deref(), &description));
+    let why = reason.or_else(|| own.map(str::to_owned));
     Ok(SingleEntry {
         user: row.try_get("user_id")?,
         seq: row.try_get("seq")?,
         recorded_at: row.try_get("recorded_at")?,
         at: row.try_get("at")?,
-        kind: row.try_get("type")?,
-        source: row.try_get("source")?,
+        kind,
+        source,
         points: row.try_get("points")?,
         by: row.try_get("by")?,
-        why: row.try_get("why")?,
+        reference,
+        why,
     })
 }

@@ -157,23 +157,33 @@ fn sentence(kind: EntryType, source_type: &str, source_id: Option<&str>, languag
 impl Entry {
     /// The description that its caller gave. None where the ledger wrote one.
     pub fn own_description(&self) -> Option<&str> {
-        let id = self.source_id.as_deref();
-        let is_written = |language| match self.kind {
-            EntryType::Expire | EntryType::Restore => true,
-            // It names the service of the consume, while the entry has the source that its points return to.
-            EntryType::Refund => {
-                let (begin, end) = match language {
-                    Language::English => ("Refund of ", ", "),
-                    Language::SimplifiedChinese => ("退还 ", "，"),
-                };
-                let end = id.map(|id| format!("{end}{id}")).unwrap_or_default();
-                self.description.starts_with(begin) && self.description.ends_with(&end)
-            }
-            kind => self.description == sentence(kind, &self.source_type, id, language),
-        };
-        let by_ledger = [Language::English, Language::SimplifiedChinese].into_iter().any(is_written);
-        (!by_ledger).then_some(self.description.as_str())
+        own_description(self.kind, &self.source_type, self.source_id.as_deref(), &self.description)
     }
+}
+
+/// The description of an entry with these columns, if its caller gave it. None where the ledger wrote it, in the language of the
+/// business at that time.
+pub fn own_description<'a>(
+    kind: EntryType,
+    source_type: &str,
+    id: Option<&str>,
+    description: &'a str,
+) -> Option<&'a str> {
+    let is_written = |language| match kind {
+        EntryType::Expire | EntryType::Restore => true,
+        // It names the service of the consume, while the entry has the source that its points return to.
+        EntryType::Refund => {
+            let (begin, end) = match language {
+                Language::English => ("Refund of ", ", "),
+                Language::SimplifiedChinese => ("退还 ", "，"),
+            };
+            let end = id.map(|id| format!("{end}{id}")).unwrap_or_default();
+            description.starts_with(begin) && description.ends_with(&end)
+        }
+        kind => description == sentence(kind, source_type, id, language),
+    };
+    let by_ledger = [Language::English, Language::SimplifiedChinese].into_iter().any(is_written);
+    (!by_ledger).then_some(description)
 }
 
 impl Rules {

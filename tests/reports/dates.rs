@@ -169,6 +169,11 @@ fn a_month_end_has_every_figure_of_its_month_and_names_what_belongs_elsewhere() 
         ["2026-10-02T12:00:00Z", "2026-09-29T00:00:00Z"].map(|time| Cell::Instant(time.parse().unwrap()));
     let listed = &table(&made, "late-entries").rows;
     assert_eq!((listed.len(), &listed[0][2..5]), (1, &[noon, before, Cell::from("Used")][..]));
+    assert_eq!(
+        listed[0].last(),
+        Some(&Cell::Empty),
+        "what the ledger wrote is no reason, and may be in another language"
+    );
     assert_eq!(texts(table(&made, "due-not-booked")), [["Gift", "1", "70", "70", "0", "0"]]);
     let single = texts(table(&made, "single-entries"));
     let points: Vec<[&str; 3]> = single.iter().map(|row| [3, 4, 5].map(|column| row[column].as_str())).collect();

@@ -205,7 +205,9 @@ fn item_columns<'a>(
             item(owing).map(|Item { kind, source_type, .. }| cause(&kind, &source_type, scope, messages))
         })
         .column("arrears-item-reference", Kind::Text, move |owing| item(owing).and_then(|item| item.source_id))
-        .column("arrears-item-description", Kind::Text, move |owing| item(owing).map(|item| item.description))
+        .column("arrears-item-description", Kind::Text, move |owing| {
+            item(owing).and_then(|item| item.own_description().map(str::to_owned))
+        })
         .column("arrears-item-points", Kind::Number, move |owing| item(owing).map(|item| item.points))
 }
 

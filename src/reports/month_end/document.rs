@@ -319,6 +319,7 @@ fn entry_columns<'a>(
             _ => source_label(&entry.source, scope, messages),
         })
         .column("points", Kind::Number, |entry| entry.points)
+        .column("reference", Kind::Text, |entry| entry.reference.clone())
 }
 
 /// Where the entries are that a document does not hold.
