@@ -354,6 +354,25 @@ mod tests {
         }
     }
 
+    /// A reader looks for the words that the badge has.
+    #[test]
+    fn the_rules_of_the_badges_name_badges() {
+        for source in [ENGLISH, SIMPLIFIED_CHINESE] {
+            let value = |key: &str| {
+                source.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).expect("a badge").to_owned()
+            };
+            let badges = ["tone-good", "tone-attention", "tone-bad"].map(value);
+            for rule in source.lines().filter(|line| line.contains("-tone-rule = ")) {
+                let quoted: Vec<&str> =
+                    rule.split('“').skip(1).filter_map(|rest| Some(rest.split_once('”')?.0)).collect();
+                assert!(
+                    !quoted.is_empty() && quoted.iter().all(|word| badges.iter().any(|badge| badge == word)),
+                    "{rule}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn every_table_has_a_name_in_the_catalogue() {
         let catalogue = keys(ENGLISH);
