@@ -125,7 +125,7 @@ impl Words<'_> {
     }
 
     fn join(self, parts: impl Iterator<Item = String>) -> String {
-        parts.collect::<Vec<_>>().join(&self.messages.label("list-separator"))
+        parts.collect::<Vec<_>>().join(&self.messages.label("values-separator"))
     }
 
     /// Each value that was found, with the expected one and the difference. None if the two do not have the same names.
@@ -184,7 +184,8 @@ impl Words<'_> {
             "owed" => messages.label("arrears-receivable"),
             source => self.label(source),
         };
-        let name = format!("{} {source}", messages.day(day.parse::<NaiveDate>().ok()?));
+        let day = messages.day(day.parse::<NaiveDate>().ok()?);
+        let name = messages.text("values-place", args![day = day, source = source]);
         let columns: Vec<&str> = columns.split(' ').collect();
         let values = columns.chunks(2).map(|column| self.value(&column.join(" "), currency));
         let mut values: Vec<Value> = values.collect::<Option<_>>()?;
@@ -300,9 +301,9 @@ mod tests {
         let told =
             |words: Words<'_>, expected: &str, found: &str| words.differences(&finding("any", expected, found, 0));
         let sources = ("gift 1200, wxpay -3, and 2 more", "gift 1300, wxpay -4, and 2 more");
-        let expected = "Gift 1,300 (expected 1,200, 100 more), WeChat Pay -4 (expected -3, 1 fewer), and 2 more";
+        let expected = "Gift 1,300 (expected 1,200, 100 more); WeChat Pay -4 (expected -3, 1 fewer); and 2 more";
         assert_eq!(told(english, sources.0, sources.1).unwrap(), expected);
-        let expected = "赠送 1,300（应为 1,200，多 100）、微信支付 -4（应为 -3，少 1）、另有 2 项";
+        let expected = "赠送 1,300（应为 1,200，多 100）；微信支付 -4（应为 -3，少 1）；另有 2 项";
         assert_eq!(told(chinese, sources.0, sources.1).unwrap(), expected);
         let money = told(english, "wxpay/CNY 1143", "wxpay/CNY 1714").unwrap();
         assert_eq!(money, "WeChat Pay 17.14 CNY (expected 11.43 CNY, 5.71 CNY more)");
@@ -310,8 +311,8 @@ mod tests {
             "2026-11-21 gift: opening 5 expired 3, 2026-11-22 CNY card: sold 900",
             "2026-11-21 gift: opening 6 expired 1, 2026-11-22 CNY card: sold 0",
         );
-        let expected = "21 November 2026 Gift: opening 6 (expected 5, 1 more), expired 1 (expected 3, 2 fewer), \
-                        22 November 2026 Card: sold 0.00 CNY (expected 9.00 CNY, 9.00 CNY fewer)";
+        let expected = "21 November 2026, Gift: opening 6 (expected 5, 1 more); expired 1 (expected 3, 2 fewer); \
+                        22 November 2026, Card: sold 0.00 CNY (expected 9.00 CNY, 9.00 CNY fewer)";
         assert_eq!(told(english, days.0, days.1).unwrap(), expected);
         assert_eq!(told(english, "no price", "300 CNY").unwrap(), "3.00 CNY (expected none)");
         assert_eq!(told(english, "source card", "source gift").unwrap(), "source Gift (expected source Card)");
@@ -324,13 +325,13 @@ mod tests {
         let told = |expected: &str, found: &str, config| Words::new(config).values(&finding("any", expected, found, 0));
         let texts = |expected: &str, found: &str| (Cell::from(expected), Cell::from(found));
         let totals = ("recharged 1200, last_seq 7", "recharged 1300, last_seq 8");
-        let issued = texts("issued 1,200, last entry 7", "issued 1,300, last entry 8");
+        let issued = texts("issued 1,200; last entry 7", "issued 1,300; last entry 8");
         assert_eq!(told(totals.0, totals.1, english), issued);
-        let issued = texts("发放 1,200、最后分录号 7", "发放 1,300、最后分录号 8");
+        let issued = texts("发放 1,200；最后分录号 7", "发放 1,300；最后分录号 8");
         assert_eq!(told(totals.0, totals.1, chinese), issued);
         let days = ("2026-11-21 gift: opening 5 expired 3, 2026-11-22 owed: settled 9", "2026-11-21 gift: opening 6");
         let told_of_days = texts(
-            "2026年11月21日 赠送：期初 5、过期 3、2026年11月22日 欠费积分（应收）：抵扣欠费 9",
+            "2026年11月21日 赠送：期初 5；过期 3；2026年11月22日 欠费积分（应收）：抵扣欠费 9",
             "2026年11月21日 赠送：期初 6",
         );
         assert_eq!(told(days.0, days.1, chinese), told_of_days);
