@@ -3,7 +3,7 @@
 use rust_xlsxwriter::{Formula, Worksheet, XlsxError, column_number_to_name};
 
 use super::locale::{Locale, clean};
-use super::sheet::{EXACT, Formats, MOST_ROWS, Sheet};
+use super::sheet::{EXACT, Formats, MOST_ROWS, Sheet, printed};
 use crate::document::{Cell, Sum, Table};
 use crate::messages::{Messages, args};
 
@@ -89,8 +89,8 @@ impl Checks {
 
     /// Writes their sheet.
     pub fn write(&self, sheet: &mut Worksheet, formats: &Formats) -> Result<(), XlsxError> {
-        sheet.set_name(&self.sheet)?.set_landscape().set_paper_size(9).set_print_fit_to_pages(1, 0);
-        sheet.set_repeat_rows(0, 0)?.set_freeze_panes(1, 0)?;
+        sheet.set_name(&self.sheet)?.set_freeze_panes(1, 0)?;
+        printed(sheet, &self.messages.label("cross-foot"))?;
         let titles = ["check", "cross-foot-parts", "cross-foot-shown", "cross-foot-difference", "cross-foot-result"];
         for (column, (title, width)) in (0u16..).zip(titles.into_iter().zip([72, 18, 18, 14, 14])) {
             let format = if column == 0 { &formats.header } else { &formats.header_right };
@@ -98,7 +98,7 @@ impl Checks {
             sheet.set_column_width(column, width)?;
         }
         for (row, line) in (1u32..).zip(&self.lines) {
-            sheet.write_string_with_format(row, 0, &line.text, &formats.plain)?;
+            sheet.write_string_with_format(row, 0, &line.text, &formats.wrapped)?;
             let mut formula = |column: u16, formula: &str, value: i128| {
                 let formula = Formula::new(format!("={formula}")).set_result(value.to_string());
                 sheet.write_formula_with_format(row, column, formula, &formats.number).map(|_| ())

@@ -21,6 +21,10 @@ pub(super) const MOST_ROWS: usize = 1_048_560;
 /// Excel counts in units of UTF-16.
 const MOST_UNITS: usize = 32_767;
 const MOST_UNITS_OF_A_NAME: usize = 31;
+/// The width of a sheet in characters beyond which its print on A4 is too small to read. Sentences wrap to come near it.
+const PRINTED: u32 = 180;
+/// Sentences stay so wide.
+const LEAST_OF_WORDS: u32 = 27;
 /// Excel's numbers are floats: beyond 2^53 not every whole number is one.
 pub(super) const EXACT: u128 = 1 << 53;
 
@@ -88,6 +92,8 @@ pub(super) struct Formats {
     pub good: Format,
     attention: Format,
     pub bad: Format,
+    /// Of a sentence that is longer than its column.
+    pub wrapped: Format,
     quoted: Format,
     pub number_text: Format,
     total_text: Format,
@@ -115,6 +121,7 @@ impl Formats {
             good: tone(0x1A_7F4B),
             attention: tone(0xA0_5A00),
             bad: tone(0xB4_2318),
+            wrapped: plain.clone().set_text_wrap(),
             // Keeps the cell a text after an edit.
             quoted: plain.clone().set_quote_prefix(),
             number_text: right(&plain),
@@ -149,7 +156,9 @@ fn summary(
     };
     sheet.write_string_with_format(0, 0, fitting(&title), &formats.title)?;
     sheet.write_string_with_format(1, 0, locale.tone(document.tone), tone)?;
-    sheet.write_string_with_format(2, 0, fitting(&clean(&document.headline)), &formats.headline)?;
+    sheet
+        .write_string_with_format(2, 0, fitting(&clean(&document.headline)), &formats.headline)?
+        .set_row_height(2, 24)?;
     let mut row = 4;
     for Fact { label, value } in &document.facts {
         sheet.write_string_with_format(row, 0, fitting(&clean(label)), &formats.label)?;
@@ -163,7 +172,8 @@ fn summary(
         checks.write_verdict(sheet, row, 2, formats)?;
         row += 1;
     }
-    for Sheet { table, name } in sheets {
+    for Sheet { table, name } in sheets.iter().filter(|sheet| sheet.name.is_some() || !sheet.table.if_empty.is_empty())
+    {
         let title = if table.title.is_empty() { &table.name } else { &table.title };
         sheet.write_string_with_format(row, 0, fitting(&clean(title)), &formats.label)?;
         match name {
@@ -226,7 +236,8 @@ fn link(sheet: &mut Worksheet, row: u32, name: &str) -> Result<(), XlsxError> {
 
 fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats) -> Result<(), XlsxError> {
     let rows = table.rows.get(..table.rows.len().min(MOST_ROWS)).unwrap_or_default();
-    for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths(table, locale)) {
+    let widths = widths(table, locale);
+    for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths.iter().copied()) {
         let format = match column.kind {
             Kind::Number => formats.header_right.clone(),
             _ => spaced(&formats.header, place),
@@ -235,15 +246,20 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
         sheet.set_column_width(place, width)?;
     }
     for (at, row) in (1u32..).zip(rows) {
-        for (place, cell) in (0u16..).zip(row) {
-            write(sheet, at, place, cell, locale, formats)?;
+        for ((place, cell), width) in (0u16..).zip(row).zip(&widths) {
+            match cell {
+                Cell::Text(text) if text.width() + 2 > *width as usize => {
+                    let text = clean(text);
+                    sheet.write_string_with_format(at, place, fitting(&text), &spaced(&formats.wrapped, place))?;
+                }
+                _ => write(sheet, at, place, cell, locale, formats)?,
+            }
         }
     }
     let last = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let last_column = u16::try_from(table.columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
     sheet.set_freeze_panes(1, 0)?.autofilter(0, 0, last, last_column)?;
-    sheet.set_landscape().set_paper_size(9).set_print_fit_to_pages(1, 0).set_repeat_rows(0, 0)?;
-    sheet.set_header(format!("&L{}", clean(&table.title).replace('&', "&&"))).set_footer("&R&P / &N");
+    printed(sheet, &table.title)?;
 
     let mut next = last + 1;
     let cut = table.rows_in_all > rows.len() as u64;
@@ -292,7 +308,15 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
         if cut { locale.cut(rows.len() as u64, table.rows_in_all, !table.totals.is_empty()) } else { String::new() },
         clean(&table.note),
     ];
-    notes_below(sheet, next + 1, &notes, &widths(table, locale), formats)
+    notes_below(sheet, next + 1, &notes, &widths, formats)
+}
+
+/// How a sheet with a header row is printed: as wide as the paper, with its title and the numbers of the pages.
+pub(super) fn printed(sheet: &mut Worksheet, title: &str) -> Result<(), XlsxError> {
+    sheet.set_landscape().set_paper_size(9).set_print_fit_to_pages(1, 0).set_repeat_rows(0, 0)?;
+    sheet.set_header(format!("&L{}", clean(title).replace('&', "&&"))).set_footer("&R&P / &N");
+    sheet.set_header_footer_scale_with_doc(false);
+    Ok(())
 }
 
 /// Writes notes in lines as wide as the columns: a longer line would make the print small.
@@ -390,7 +414,7 @@ fn header(column: &Column, locale: Locale) -> String {
     }
 }
 
-/// Widths of columns, in characters.
+/// Widths of columns, in characters. Sentences shrink where the sheet would be too wide to print.
 fn widths(table: &Table, locale: Locale) -> Vec<u32> {
     let totals = grid::totals(table, locale);
     let width = |(place, column): (usize, &Column)| {
@@ -400,7 +424,15 @@ fn widths(table: &Table, locale: Locale) -> Vec<u32> {
         let widest = cells.chain([total]).max().unwrap_or(0).max(header(column, locale).width().min(18));
         u32::try_from(widest.clamp(8, 60)).unwrap_or(60) + 3
     };
-    table.columns.iter().enumerate().map(width).collect()
+    let mut widths: Vec<u32> = table.columns.iter().enumerate().map(width).collect();
+    while widths.iter().sum::<u32>() > PRINTED {
+        let words = table.columns.iter().zip(&mut widths).filter(|(column, _)| column.kind == Kind::Text);
+        match words.map(|(_, width)| width).filter(|width| **width > LEAST_OF_WORDS).max() {
+            Some(widest) => *widest -= 1,
+            None => break,
+        }
+    }
+    widths
 }
 
 /// Cuts a text to the most that a cell takes.

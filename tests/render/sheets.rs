@@ -1,7 +1,7 @@
 //! Workbooks and CSV.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use calamine::{Data, Range, Reader, Xlsx};
 use pointsd::document::{Cell, Document, Kind, Section};
@@ -72,6 +72,40 @@ fn a_workbook_checks_its_sums_and_leaves_empty_tables_out() {
         let findings = summary.rows().find(|row| row[1] == Data::String("Nothing was found.".into())).unwrap();
         assert_eq!(findings[0], Data::String("Findings".into()));
     }
+}
+
+/// Sentences that are longer than their columns wrap, so that a sheet is not too wide for its paper, and each sheet says what it is.
+#[test]
+fn a_sheet_of_sentences_can_be_printed() {
+    let mut document = reconciliation(English, 1);
+    let Section::Table(table) = &mut document.sections[2] else { panic!() };
+    for place in [0, 2, 3] {
+        table.rows[0][place] = text(&"a sentence ".repeat(20));
+    }
+    let mut archive = zip::ZipArchive::new(Cursor::new(xlsx(&document).unwrap())).unwrap();
+    let mut part = |name: &str| {
+        let mut text = String::new();
+        archive.by_name(name).unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    assert!(part("xl/styles.xml").contains("vertical=\"top\" wrapText=\"1\""));
+    for (sheet, title) in [(2, "Roll-forward by source"), (3, "Findings"), (4, "Cross-foot")] {
+        let xml = part(&format!("xl/worksheets/sheet{sheet}.xml"));
+        assert!(xml.contains(&format!("<oddHeader>&amp;L{title}</oddHeader>")), "{title}: {xml}");
+        let widths = xml.split(" width=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse::<f64>().unwrap());
+        let width: f64 = widths.sum();
+        assert!(width < 190.0, "{title} is {width} characters wide");
+    }
+}
+
+/// A table that has neither rows nor a sentence is no line of the summary.
+#[test]
+fn a_table_without_anything_is_no_line_of_the_summary() {
+    let mut document = reconciliation(English, 0);
+    let Section::Table(table) = &mut document.sections[2] else { panic!() };
+    table.if_empty.clear();
+    let summary = book(&document).worksheet_range("Summary").unwrap();
+    assert!(summary.rows().all(|row| row[0] != Data::String("Findings".into()) || row[1] != Data::Empty));
 }
 
 #[test]
