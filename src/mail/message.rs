@@ -64,12 +64,13 @@ struct File {
     /// The table of a file that has its first rows only.
     cut: Option<Cut>,
     /// The table of a file that has the rows that the document lacks, too.
-    whole: Option<String>,
+    whole: Option<Cut>,
 }
 
 /// A table of which a document holds the first rows only.
 struct Cut {
     table: String,
+    label: String,
     shown: usize,
     all: u64,
 }
@@ -82,7 +83,13 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
     let limit = config.mail.attachments_limit;
     let messages = Messages::new(document.language);
     let dated = document.period.clone().unwrap_or_else(|| day_of(document.as_of));
-    let (attachments, left_out) = within(limit, attachments(&document, &dated, stored, config)?);
+    let (mut attachments, mut left_out) = within(limit, attachments(&document, &dated, stored, config)?);
+    let whole: Vec<String> =
+        attachments.iter().filter_map(|file| file.whole.as_ref().map(|table| table.table.clone())).collect();
+    // Beside the complete list, its first rows say nothing more.
+    let is_needed = |file: &File| file.cut.as_ref().is_none_or(|cut| !whole.contains(&cut.table));
+    attachments.retain(is_needed);
+    left_out.retain(is_needed);
     let mut paragraphs = cut_note(&attachments, stored, messages);
     if !left_out.is_empty() {
         paragraphs.push(note(&left_out, limit, stored, messages));
@@ -103,7 +110,7 @@ pub(super) fn render(number: i64, stored: &StoredDocument, config: &Config) -> R
             *section = Section::Text { title, paragraphs };
         }
     }
-    let renderer = Renderer::new(config.reports.templates.as_deref());
+    let renderer = Renderer::new(config.reports.templates.as_deref()).with_complete_lists(whole);
     Ok(Rendered {
         stamp: format!("{}-{}", day_of(document.slot), time_of_day_for_names(document.slot, zone)),
         subject: subject(&document),
@@ -160,41 +167,44 @@ fn attachments(document: &Document, dated: &str, stored: &StoredDocument, config
     let mut files = vec![File { name, plain_name, kind: XLSX, content: workbook, cut: None, whole: None }];
     for table in tables {
         let (shown, all) = (table.rows.len(), table.rows_in_all);
-        let first =
-            if table.is_whole() { String::new() } else { messages.text("file-first-rows", args![rows = shown]) };
+        // The digits alone: a name has no place for the commas between them.
+        let first = match table.is_whole() {
+            true => String::new(),
+            false => messages.text("file-first-rows", args![rows = shown.to_string()]),
+        };
         let plain_first = if table.is_whole() { String::new() } else { format!("-first-{shown}") };
         let stem = format!("{stem}-{}", readable_part(table.label()));
         let plain_stem = format!("{plain_stem}-{}", file_part(&table.name));
+        let cut = || Cut { table: table.name.clone(), label: table.label().to_owned(), shown, all };
         let list = if table.is_whole() { "" } else { &table.whole_file };
         if let Some(content) = whole::compressed(list, stored, config, config.mail.attachments_limit) {
             let (name, plain_name) = (format!("{stem}.zip"), format!("{plain_stem}.zip"));
-            files.push(File { name, plain_name, kind: ZIP, content, cut: None, whole: Some(table.name.clone()) });
+            files.push(File { name, plain_name, kind: ZIP, content, cut: None, whole: Some(cut()) });
         }
         let name = format!("{stem}{}.csv", readable_part(&first));
         let plain_name = format!("{plain_stem}{plain_first}.csv");
-        let cut = (!table.is_whole()).then(|| Cut { table: table.name.clone(), shown, all });
+        let cut = (!table.is_whole()).then(cut);
         files.push(File { name, plain_name, kind: CSV, content: render::csv(table, document)?, cut, whole: None });
     }
     Ok(files)
 }
 
-/// Names the attachments that are cut, and says where all rows are; empty if none is cut.
+/// Names the complete lists, and the attachments that are cut with the place of all rows; empty if there are none.
 fn cut_note(attached: &[File], stored: &StoredDocument, messages: Messages) -> Vec<String> {
     let StoredDocument { host, folder, .. } = stored;
-    let whole = |cut: &Cut| attached.iter().find(|file| file.whole.as_ref() == Some(&cut.table));
-    let (mut note, mut lacks_rows) = (Vec::new(), false);
-    for (file, cut) in attached.iter().filter_map(|file| Some((file, file.cut.as_ref()?))) {
-        let (name, shown, all) = (file.name.as_str(), cut.shown, cut.all);
-        note.push(match whole(cut) {
-            Some(whole) => {
-                let whole = whole.name.as_str();
-                messages.text("attachment-whole", args![file = name, shown = shown, all = all, whole = whole])
-            }
-            None => messages.text("attachment-cut", args![file = name, shown = shown, all = all]),
-        });
-        lacks_rows |= whole(cut).is_none();
-    }
-    if lacks_rows {
+    let name = |file: &File| file.name.clone();
+    let whole = |file: &File| {
+        let Cut { label, all, .. } = file.whole.as_ref()?;
+        Some(messages.text("attachment-whole", args![file = name(file), all = *all, table = label]))
+    };
+    let cut = |file: &File| {
+        let Cut { shown, all, .. } = file.cut.as_ref()?;
+        Some(messages.text("attachment-cut", args![file = name(file), shown = *shown, all = *all]))
+    };
+    let mut note: Vec<String> = attached.iter().filter_map(whole).collect();
+    let lacking: Vec<String> = attached.iter().filter_map(cut).collect();
+    if !lacking.is_empty() {
+        note.extend(lacking);
         note.push(messages.text("report-files", args![host = host, folder = folder]));
     }
     note

@@ -34,11 +34,19 @@ pub struct Renderer {
     page: bool,
 }
 
+    /// Tables whose attachments have all rows, also those that the document lacks.
+    complete: Vec<String>,
 impl Renderer {
     /// For mails. If a folder is given, its `report.html.jinja` and `report.txt.jinja` replace the built-in templates.
     /// They are read at each rendering. A broken one is logged as a warning and replaced by the built-in one.
     pub fn new(templates: Option<&Path>) -> Renderer {
-        Renderer { templates: templates.map(Path::to_owned), page: false }
+        Renderer { templates: templates.map(Path::to_owned), ..Renderer::default() }
+    }
+
+    /// Says that the attachments have all rows of the tables of these names, also rows that the document lacks.
+    #[must_use]
+    pub fn with_complete_lists(self, tables: Vec<String>) -> Renderer {
+        Renderer { complete: tables, ..self }
     }
 
     /// For pages on disk or on a terminal. They have no limit of size and no attachments.
@@ -265,7 +273,7 @@ enum SectionView {
 }
 
 impl View {
-    fn new(document: &Document, pictures: &[String], most_rows: usize, page: bool) -> View {
+    fn new(document: &Document, pictures: &[String], most_rows: usize, renderer: &Renderer) -> View {
         let locale = Locale::of_document(document);
         let facts: Vec<FactView> = (document.facts.iter())
             .map(|fact| FactView {
@@ -280,7 +288,7 @@ impl View {
                 paragraphs: paragraphs.iter().map(|paragraph| clean(paragraph)).collect(),
                 plain: text::paragraphs(paragraphs),
             }),
-            Section::Table(table) => table_view(table, most_rows, page, locale),
+            Section::Table(table) => table_view(table, most_rows, renderer, locale),
             Section::Chart(chart) => Some(SectionView::Chart {
                 name: chart.name.clone(),
                 title: clean(&chart.title),
@@ -311,7 +319,7 @@ impl View {
 }
 
 /// None if the table has no rows and no sentence instead.
-fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Option<SectionView> {
+fn table_view(table: &Table, most_rows: usize, renderer: &Renderer, locale: Locale) -> Option<SectionView> {
     if table.rows.is_empty() && table.if_empty.is_empty() {
         return None;
     }
@@ -320,7 +328,7 @@ fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Op
     let attached = (table.rows.len() - shown) as u64;
     let hidden = table.rows_in_all.saturating_sub(shown as u64).max(attached);
     let file = format!("{}.csv", table.name);
-    let more = match page {
+    let more = match renderer.page {
         _ if hidden == 0 || table.rows.is_empty() => String::new(),
         true => locale.more_in_file(hidden, (attached == hidden).then_some(file.as_str())),
         false => locale.more(hidden, attached),
@@ -332,6 +340,7 @@ fn table_view(table: &Table, most_rows: usize, page: bool, locale: Locale) -> Op
         name: table.name.clone(),
         title: clean(&table.title),
         note: clean(&table.note),
+    let attached = if renderer.complete.contains(&table.name) { hidden } else { attached };
         more,
         if_empty: clean(&table.if_empty),
         names: grid.names(),

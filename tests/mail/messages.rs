@@ -211,11 +211,12 @@ async fn a_table_that_is_cut_says_so() {
     for section in &mut document.sections {
         if let Section::Table(table) = section {
             table.rows_in_all = 12_345;
+            table.rows = table.rows.iter().cycle().take(1_200).cloned().collect();
         }
     }
     for (language, says) in [
-        (Language::English, "arrears-2026-11-22-accounts-first-2.csv has the first 2 of 12,345 rows."),
-        (Language::SimplifiedChinese, "欠费报告-2026-11-22-accounts-前2行.csv 仅含 12,345 行中的前 2 行。"),
+        (Language::English, "arrears-2026-11-22-accounts-first-1200.csv has the first 1,200 of 12,345 rows."),
+        (Language::SimplifiedChinese, "欠费报告-2026-11-22-accounts-前1200行.csv 仅含 12,345 行中的前 1,200 行。"),
     ] {
         document.language = language;
         let raw = mail_of(&document, "bob@example.com", 10).await;
@@ -263,7 +264,14 @@ async fn a_cut_table_comes_whole_and_compressed() {
         let body: String = mail.body_text(0).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(body.contains(&format!("https://points.example.com/books/reports/{number}")), "{body}");
         assert_eq!(whole.is_some(), comes);
-        assert_eq!(body.contains("12,345 rows. arrears-2026-11-22-accounts.zip has all of them."), comes, "{body}");
+        assert_eq!(
+            body.contains("arrears-2026-11-22-accounts.zip has all 12,345 rows of “accounts”."),
+            comes,
+            "{body}"
+        );
+        let first = mail.attachments().any(|part| part.attachment_name().is_some_and(|name| name.contains("first-2")));
+        assert_eq!(first, !comes, "beside the complete list, its first rows say nothing more");
+        assert_eq!(body.contains("and 12,343 more rows in the attachment"), comes, "{body}");
         assert_eq!(body.split_whitespace().collect::<String>().contains(place), !comes, "{body}");
         if let Some(whole) = whole {
             let mut zip = zip::ZipArchive::new(std::io::Cursor::new(whole.contents())).unwrap();

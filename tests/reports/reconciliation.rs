@@ -641,7 +641,10 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     let findings = table(&made, "findings");
     assert_eq!((findings.rows.len(), findings.rows_in_all), (10_000, 10_001));
     let path = folder.path().join("reports/2026-11-18/reconciliation-043000/findings.csv");
-    assert_eq!(findings.note, format!("The first 10,000 of 10,001. All of them are in {}.", path.display()));
+    assert_eq!(
+        findings.note,
+        format!("The workbook has the first 10,000 of 10,001. All of them are in {}.", path.display())
+    );
     assert_eq!(lines(&path), 10_002, "a header and a line for each");
 
     // Where no file can be written, it says where else they are.
@@ -649,7 +652,10 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     folder.file("reports", "in the way");
     let done = reconcile(&database, &config, &["--at", SUNDAY, "--json"]).expect(3);
     let note = table(&document(&done.json()), "findings").note.clone();
-    assert_eq!(note, "The first 10,000 of 10,001. All of them are in the database table pointsd.findings.");
+    assert_eq!(
+        note,
+        "The workbook has the first 10,000 of 10,001. All of them are in the database table pointsd.findings."
+    );
     assert!(done.stderr.contains("findings.csv with all rows cannot be written"), "{done:?}");
 }
 
