@@ -213,6 +213,7 @@ expiry-title = Expiry
 expiry-headline = { n-points } expired ({ n-batches })
 expiry-headline-none = No points expired
 expiry-headline-due = ; { $points } due to expire within 30 days
+expiry-headline-none-due = ; none due to expire within 30 days
 expiry-headline-disproved = ; the nightly run's count differs from its entries
 expiry-headline-orphans = ; batches without an account
 expiry-headline-overdue = ; overdue points not yet expired
@@ -247,7 +248,6 @@ expiry-orphans = Due batches without an account
 expiry-outstanding = Unused points, by source
 expiry-outstanding-note = Points due to expire if they are not used before.
 expiry-counted-from = { " " }Days to expiry are counted from { $from }.
-expiry-outstanding-none = There are no unused points.
 expiry-outstanding-points = Unused
 expiry-within-7 = Within 7 days
 expiry-within-30 = Within 30 days
@@ -462,6 +462,7 @@ days-recomputed = All closed business days were recomputed from their entries fo
 
 # Unused points.
 unused-by-age = Unused points by age
+unused-none = There are no unused points.
 unused-by-age-note = Days since the points were issued or refunded.
 unused-by-expiry = Unused points by time to expiry
 unused-by-expiry-note = Days until expiry. Overdue points expire in the next nightly run, or with the account's next activity.

@@ -162,6 +162,7 @@ expiry-title = 积分过期报告
 expiry-headline = { n-points }已过期（{ n-batches }）
 expiry-headline-none = 没有积分过期
 expiry-headline-due = ；未来 30 天将到期 { n-points }
+expiry-headline-none-due = ；未来 30 天没有将到期的积分
 expiry-headline-disproved = ；每晚过期处理的计数与分录不符
 expiry-headline-orphans = ；存在无账户的批次
 expiry-headline-overdue = ；有已到期未处理的积分
@@ -193,7 +194,6 @@ expiry-orphans = 无账户的到期批次
 expiry-outstanding = 未使用积分（按来源）
 expiry-outstanding-note = 各到期栏：届时如仍未使用，即会过期的积分。
 expiry-counted-from = 到期天数自 { $from } 起算。
-expiry-outstanding-none = 没有未使用积分。
 expiry-outstanding-points = 未使用
 expiry-within-7 = 7 天内到期
 expiry-within-30 = 30 天内到期
@@ -396,6 +396,7 @@ days-recomputed = 为此次核对，已根据分录重新计算所有已结账�
 
 # 未使用积分。
 unused-by-age = 未使用积分（按账龄）
+unused-none = 没有未使用积分。
 unused-by-age-note = 自发放或退还之日起的天数。
 unused-by-expiry = 未使用积分（按到期时间）
 unused-by-expiry-note = 距到期的天数。已到期的积分将在下一次每晚过期处理时过期，或在其账户下次交易时过期。

@@ -383,7 +383,7 @@ struct Group {
     points: i64,
 }
 
-/// The groups with these labels; `place` tells to which one a part belongs.
+/// The groups with these labels; `place` tells to which one a part belongs. None if there are no unused points.
 fn groups(books: &Books, labels: &[&str], place: impl Fn(&Outstanding) -> usize, messages: Messages) -> Vec<Group> {
     let group = |(nth, label): (usize, &&str)| {
         let parts = books.outstanding.iter().filter(|part| place(part) == nth);
@@ -392,7 +392,11 @@ fn groups(books: &Books, labels: &[&str], place: impl Fn(&Outstanding) -> usize,
         });
         Group { label: messages.label(label), batches, points }
     };
-    labels.iter().enumerate().map(group).collect()
+    // A table of zeros says nothing.
+    match books.outstanding.is_empty() {
+        true => Vec::new(),
+        false => labels.iter().enumerate().map(group).collect(),
+    }
 }
 
 /// The youngest first; [`Outstanding::age`] counts from the oldest.
@@ -401,6 +405,7 @@ fn outstanding_by_age(books: &Books, messages: Messages) -> Table {
     let groups = groups(books, &labels, |part| books::STEPS.len().saturating_sub(part.age), messages);
     TableBuilder::new(messages, "outstanding-by-age", messages.label("unused-by-age"))
         .note(messages.label("unused-by-age-note"))
+        .if_empty(messages.label("unused-none"))
         .column("age", Kind::Text, |group: &Group| group.label.clone())
         .summed("batches", |group| group.batches)
         .summed("points", |group| group.points)
@@ -413,6 +418,7 @@ fn outstanding_by_expiry(books: &Books, messages: Messages) -> Table {
     let groups = groups(books, &labels, |part| part.expiry, messages);
     TableBuilder::new(messages, "outstanding-by-expiry", messages.label("unused-by-expiry"))
         .note(messages.label("unused-by-expiry-note"))
+        .if_empty(messages.label("unused-none"))
         .column("time-to-expiry", Kind::Text, |group: &Group| group.label.clone())
         .summed("batches", |group| group.batches)
         .summed("points", |group| group.points)

@@ -172,7 +172,7 @@ fn movements<'a, R: 'a>(
 ) -> TableBuilder<'a, R> {
     let any = |of: fn(&Movement) -> i64| moved.iter().any(|moved| of(moved) != 0);
     let [refunded, voided, restored] = [any(|of| of.refunded), any(|of| of.voided), any(|of| of.restored)];
-    let opened = any(|of| of.opened);
+    let [opened, corrected] = [any(|of| of.opened), any(|of| of.adjusted)];
     let mut note = messages.label("roll-forward-note");
     let remarks = [
         ("roll-forward-brought-in", opened),
@@ -192,7 +192,7 @@ fn movements<'a, R: 'a>(
         .when(voided, |table| table.summed("voided", move |row| -booked(row).moved.voided))
         .summed("expired", move |row| -booked(row).moved.expired)
         .when(restored, |table| table.summed("restored", move |row| booked(row).moved.restored))
-        .summed("corrections", move |row| booked(row).moved.adjusted)
+        .when(corrected, |table| table.summed("corrections", move |row| booked(row).moved.adjusted))
         .summed("closing", move |row| booked(row).closing)
         .adds_up_to("closing", &MOVEMENTS)
 }
@@ -286,7 +286,7 @@ pub(super) fn promotional_points<'p>(
 }
 
 /// The bars leave out what was applied to arrears, because its total is zero: points leave a source, and arrears fall by as
-/// many. They leave out openings, refunds, voids and restores if there are none.
+/// many. They leave out openings, refunds, voids, restores and corrections if there are none.
 pub(super) fn waterfall(totals: &Booked, title: String, span: &str, messages: Messages) -> Chart {
     let Booked { opening, moved, closing } = *totals;
     let bars = [
@@ -298,7 +298,7 @@ pub(super) fn waterfall(totals: &Booked, title: String, span: &str, messages: Me
         ("voided", -moved.voided, false),
         ("expired", -moved.expired, true),
         ("restored", moved.restored, false),
-        ("corrections", moved.adjusted, true),
+        ("corrections", moved.adjusted, false),
         ("closing", closing, true),
     ];
     let bars = bars.into_iter().filter(|(_, value, always)| *always || *value != 0);

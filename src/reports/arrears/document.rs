@@ -24,7 +24,11 @@ pub(super) fn document(facts: &Facts, scope: &Scope<'_>) -> Document {
         false if needs_attention(facts.owing.points, facts.last.map(|last| last.owed), limits) => Tone::Attention,
         false => Tone::Good,
     };
-    let mut sections = vec![Section::Chart(chart(facts, messages)), Section::Table(ages(facts, messages))];
+    let mut sections = Vec::new();
+    // Without arrears there is nothing to draw and no age.
+    if facts.owing.count > 0 {
+        sections.extend([Section::Chart(chart(facts, messages)), Section::Table(ages(facts, messages))]);
+    }
     if wrong {
         sections.push(exceptions(facts, messages));
         sections.push(Section::Table(unexplained(facts, messages)));
@@ -214,6 +218,7 @@ fn item_columns<'a>(
 fn all(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     let (shown, count) = (facts.owing.rows.len(), facts.owing.count);
     let note = match (count > shown as u64, facts.in_file) {
+        (false, _) if count == 0 => String::new(),
         (false, _) => messages.label("arrears-all-note"),
         (true, true) => messages.text("arrears-all-in-file", args![shown = shown as u64, file = ALL_ROWS]),
         (true, false) => messages.text("arrears-all-not-in-file", args![shown = shown as u64]),

@@ -31,14 +31,16 @@ pub(super) fn document(report: &Expiry<'_>, facts: &Facts, scope: &Scope<'_>) ->
     ];
     let paragraphs: Vec<String> = exceptions.into_iter().flatten().collect();
     let exceptions = Section::Text { title: messages.label("exceptions"), paragraphs };
+    // Without unused points there is nothing to draw; the table before says so.
+    let has_points = facts.weeks.iter().any(|week| week.held.batches != 0);
     let sections = [
         (tone != Tone::Good).then_some(exceptions),
         Some(Section::Table(expired(facts, scope, messages))),
         facts.bridge.map(|bridge| Section::Table(bridge.table(facts.total_expired().total().points, messages))),
         (sweep.orphaned > 0).then(|| Section::Table(orphans(sweep, messages))),
         Some(Section::Table(outstanding(facts, scope, messages))),
-        Some(Section::Chart(chart(facts, zone, messages))),
-        Some(Section::Table(weeks(facts, zone, messages))),
+        has_points.then(|| Section::Chart(chart(facts, zone, messages))),
+        has_points.then(|| Section::Table(weeks(facts, zone, messages))),
         Some(forecast(facts, messages)),
     ];
     Document {
@@ -68,7 +70,10 @@ fn headline(report: &Expiry<'_>, facts: &Facts, overdue: Held, messages: Message
         0 => messages.label("expiry-headline-none"),
         _ => messages.text("expiry-headline", args![points = points, batches = batches]),
     };
-    text.push_str(&messages.text("expiry-headline-due", args![points = facts.within(None, 30).points]));
+    text.push_str(&match facts.within(None, 30).points {
+        0 => messages.label("expiry-headline-none-due"),
+        points => messages.text("expiry-headline-due", args![points = points]),
+    });
     let exceptions = [
         (report.disproved, "expiry-headline-disproved"),
         (report.sweep.orphaned > 0, "expiry-headline-orphans"),
@@ -159,7 +164,7 @@ fn outstanding(facts: &Facts, scope: &Scope<'_>, messages: Messages) -> Table {
     });
     TableBuilder::new(messages, "outstanding", messages.label("expiry-outstanding"))
         .note(messages.label("expiry-outstanding-note") + &counted_from.unwrap_or_default())
-        .if_empty(messages.label("expiry-outstanding-none"))
+        .if_empty(messages.label("unused-none"))
         .rows_in_body(ROWS_IN_BODY)
         .column("source", Kind::Text, |source: &&str| scope.source_label(source))
         .summed("batches", move |source| held(source).batches)
