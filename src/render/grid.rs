@@ -10,6 +10,8 @@ use crate::numbers::grouped;
 /// The room for a table on a narrow phone, and on the page of a mail, in CSS pixels.
 const PHONE: usize = 328;
 const PAGE: usize = 608;
+/// A text up to this width stays on one line, in hundredths of the size of its font.
+const SHORT: usize = 900;
 
 /// Rows under a header, as texts.
 #[derive(Serialize)]
@@ -27,15 +29,24 @@ pub(super) struct Heading {
 }
 
 impl Grid {
-    /// The first `shown` rows of a table, with its totals.
+    /// The first `shown` rows of a table, with its totals. A page is narrow, and a column without any value says nothing.
     pub fn new(table: &Table, shown: usize, locale: Locale) -> Grid {
         let row = |row: &Vec<Cell>| row.iter().map(|cell| locale.cell(cell)).collect();
         let heading = |column: &crate::document::Column| Heading { title: clean(&column.title), kind: column.kind };
-        Grid {
+        let grid = Grid {
             columns: table.columns.iter().map(heading).collect(),
             rows: table.rows.iter().take(shown).map(row).collect(),
             totals: totals(table, locale),
-        }
+        };
+        grid.without_empty_columns()
+    }
+
+    fn without_empty_columns(mut self) -> Grid {
+        let has_value = |place: usize| self.lines().any(|line| line.get(place).is_some_and(|cell| !cell.is_empty()));
+        let kept: Vec<bool> = (0..self.columns.len()).map(|place| place == 0 || has_value(place)).collect();
+        keep(&mut self.columns, &kept);
+        self.rows.iter_mut().chain([&mut self.totals]).for_each(|line| keep(line, &kept));
+        self
     }
 
     /// The rows, then the line of totals.
@@ -65,7 +76,7 @@ impl Grid {
 
     /// How many of the first columns name a row together: a month and a source, but no sentences.
     pub fn names(&self) -> usize {
-        let is_short = |place: usize| self.rows.iter().all(|row| row.get(place).is_none_or(|cell| cell.width() <= 24));
+        let is_short = |place: usize| self.rows.iter().all(|row| row.get(place).is_none_or(|cell| cell.width() <= 40));
         let is_text = |place: usize| self.columns.get(place).is_some_and(|column| column.kind == Kind::Text);
         if self.columns.len() > 2 && (0..2).all(|place| is_text(place) && is_short(place)) { 2 } else { 1 }
     }
@@ -100,6 +111,12 @@ impl Grid {
     }
 }
 
+/// Drops the items whose place is not kept.
+fn keep<T>(items: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    items.retain(|_| kept.next().copied().unwrap_or(true));
+}
+
 /// The line of totals, with `Total` in the first column that has none. Empty if the table has no totals.
 pub(super) fn totals(table: &Table, locale: Locale) -> Vec<String> {
     if table.totals.is_empty() || table.rows.is_empty() {
@@ -121,8 +138,13 @@ fn least_of_cell(cell: &str, kind: Kind) -> usize {
         Kind::Instant => longest_part(cell, usize::MAX, usize::MAX),
         Kind::Identifier => longest_part(cell, 16, 20),
         // A column of a word a line is hard to read.
-        Kind::Text => longest_part(cell, 6, 16).max(ems(cell).min(900)),
+        Kind::Text => longest_part(cell, 6, 16).max(ems(cell).min(SHORT)),
     }
+}
+
+/// Whether a text in a column of words stays on one line, as [`least_of_cell`] counts it.
+pub(super) fn is_short(cell: &str) -> bool {
+    ems(cell) <= SHORT
 }
 
 /// The width of the longest part that stays on one line, in hundredths of the size of the font.

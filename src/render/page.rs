@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, escap
 use serde::Serialize;
 
 use super::chart::{PICTURE_HEIGHT, PICTURE_WIDTH};
-use super::grid::{Grid, parts};
+use super::grid::{Grid, is_short, parts};
 use super::locale::{Locale, clean};
 use super::text::{self, COLUMNS};
 use crate::document::{Cell, Chart, Document, Section, Table, Tone};
@@ -26,16 +26,18 @@ const FEWER_ROWS: [usize; 5] = [100, 50, 25, 10, 5];
 const FUEL: u64 = 5_000_000;
 /// The most bytes that it writes: nested loops reach gigabytes with little fuel.
 const MOST_OUTPUT: usize = 4 << 20;
+/// A longer word that begins as an option of a command may be anything, and would push a page off a phone.
+const LONGEST_OPTION: usize = 24;
 
 /// Renders documents as HTML and text: for a mail's body, or as a page.
 #[derive(Clone, Debug, Default)]
 pub struct Renderer {
     templates: Option<PathBuf>,
     page: bool,
-}
-
     /// Tables whose attachments have all rows, also those that the document lacks.
     complete: Vec<String>,
+}
+
 impl Renderer {
     /// For mails. If a folder is given, its `report.html.jinja` and `report.txt.jinja` replace the built-in templates.
     /// They are read at each rendering. A broken one is logged as a warning and replaced by the built-in one.
@@ -82,7 +84,7 @@ impl Renderer {
     }
 
     fn view(&self, document: &Document, pictures: &[String], most_rows: usize) -> View {
-        View::new(document, pictures, most_rows, self.page)
+        View::new(document, pictures, most_rows, self)
     }
 }
 
@@ -145,6 +147,9 @@ fn environment() -> Environment<'static> {
     environment.set_auto_escape_callback(|name| if name == HTML.0 { AutoEscape::Html } else { AutoEscape::None });
     environment.set_formatter(write_escaped);
     environment.add_filter("breakable", |text: &str| breakable(text, 6, 16));
+    environment.add_filter("whole_options", |text: &str| breakable(text, usize::MAX, usize::MAX));
+    // A short text stays on one line: the room for a table is counted so.
+    environment.add_test("short", |text: &str| is_short(text));
     // A UUID becomes two lines.
     environment.add_filter("identifier", |text: &str| breakable(text, 16, 20));
     environment.add_filter("wrap", |text: &str| text::wrap(text, COLUMNS).join("\n"));
@@ -170,18 +175,26 @@ pub(crate) fn write_escaped(
 }
 
 /// A text as HTML that may break in words of more than `most` characters, and after a sign from the `least`th character on.
-/// So it does not push a table off a phone. A break is invisible and not copied along.
+/// So it does not push a table off a phone. A break is invisible and not copied along. An option of a command, such as `--full`,
+/// stays whole.
 fn breakable(text: &str, least: usize, most: usize) -> Value {
     let mut html = String::with_capacity(text.len() + text.len() / 4);
     for (nth, word) in text.split(' ').enumerate() {
         if nth > 0 {
             html.push(' ');
         }
+        let is_option = word.trim_start_matches('`').starts_with("--") && word.len() <= LONGEST_OPTION;
+        if is_option {
+            html.push_str("<span style=\"white-space:nowrap\">");
+        }
         for (nth, part) in parts(word, least, most).into_iter().enumerate() {
             if nth > 0 {
                 html.push_str("<wbr>");
             }
             part.chars().for_each(|c| escape(c, &mut html));
+        }
+        if is_option {
+            html.push_str("</span>");
         }
     }
     Value::from_safe_string(html)
@@ -327,6 +340,7 @@ fn table_view(table: &Table, most_rows: usize, renderer: &Renderer, locale: Loca
     let shown = table.rows.len().min(table.rows_in_body).min(most_rows);
     let attached = (table.rows.len() - shown) as u64;
     let hidden = table.rows_in_all.saturating_sub(shown as u64).max(attached);
+    let attached = if renderer.complete.contains(&table.name) { hidden } else { attached };
     let file = format!("{}.csv", table.name);
     let more = match renderer.page {
         _ if hidden == 0 || table.rows.is_empty() => String::new(),
@@ -340,7 +354,6 @@ fn table_view(table: &Table, most_rows: usize, renderer: &Renderer, locale: Loca
         name: table.name.clone(),
         title: clean(&table.title),
         note: clean(&table.note),
-    let attached = if renderer.complete.contains(&table.name) { hidden } else { attached };
         more,
         if_empty: clean(&table.if_empty),
         names: grid.names(),

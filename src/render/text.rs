@@ -34,21 +34,23 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
 fn words(text: &str) -> Vec<(bool, String)> {
     let mut words: Vec<(bool, String)> = Vec::new();
     let mut spaced = false;
-    let mut joins = false;
+    let (mut joins, mut opened) = (false, false);
     for c in text.chars() {
         if c == ' ' {
-            (spaced, joins) = (true, false);
+            (spaced, joins, opened) = (true, false, false);
             continue;
         }
         let wide = c.width() == Some(2);
         // No line begins with these.
         let closes = "，。；：！？、）】》」”’…".contains(c);
         match words.last_mut() {
-            Some((_, word)) if !spaced && (closes || joins && !wide) => word.push(c),
+            Some((_, word)) if !spaced && (closes || opened || joins && !wide) => word.push(c),
             _ => words.push((spaced, c.to_string())),
         }
         spaced = false;
-        joins = !wide || "（【《「“‘".contains(c);
+        // No line ends with these.
+        opened = "（【《「“‘".contains(c);
+        joins = !wide || opened;
     }
     words
 }
