@@ -60,10 +60,8 @@ async fn tells_since_when_through_several_spells_and_what_changed() {
     assert_eq!(row[4..7], [service.clone(), Cell::Number(3), Cell::Instant(day(4))]);
     // 15 points of the third task and the 10 of the fourth are unpaid. Only attachments show the item.
     let (task, points) = (Cell::from("c"), Cell::Number(15));
-    assert_eq!(
-        row[7..],
-        [Cell::Instant(day(3)), Cell::Number(days), service, task, Cell::from("Use of tts, c"), points]
-    );
+    // The ledger wrote its description, which says the same as the columns beside it.
+    assert_eq!(row[7..], [Cell::Instant(day(3)), Cell::Number(days), service, task, Cell::Empty, points]);
     let text = pointsd::reports::text(&made.document, None);
     assert!(text.contains(&user(1).to_string()) && !text.contains("Oldest unpaid item"), "{text}");
 
