@@ -168,7 +168,7 @@ pub(super) fn parts(word: &str, least: usize, most: usize) -> Vec<&str> {
         count += 1;
         let Some((end, next)) = rest.peek() else { break };
         let in_number = matches!(c, ',' | '.') && next.is_ascii_digit();
-        if count >= most || count >= least && !c.is_alphanumeric() && !in_number {
+        if count >= most || count >= least && !c.is_alphanumeric() && !in_number && !matches!(c, '\'' | '’') {
             parts.push(word.get(start..*end).unwrap_or_default());
             (start, count) = (*end, 0);
         }
