@@ -3,7 +3,7 @@
 use rust_xlsxwriter::{Formula, Worksheet, XlsxError, column_number_to_name};
 
 use super::locale::{Locale, clean};
-use super::sheet::{EXACT, Formats, MOST_ROWS, Sheet, printed};
+use super::sheet::{EXACT, Formats, MOST_ROWS, Sheet, lines_of, printed, set_height};
 use crate::document::{Cell, Sum, Table};
 use crate::messages::{Messages, args};
 
@@ -99,6 +99,7 @@ impl Checks {
         }
         for (row, line) in (1u32..).zip(&self.lines) {
             sheet.write_string_with_format(row, 0, &line.text, &formats.wrapped)?;
+            set_height(sheet, row, lines_of(&line.text, 72))?;
             let mut formula = |column: u16, formula: &str, value: i128| {
                 let formula = Formula::new(format!("={formula}")).set_result(value.to_string());
                 sheet.write_formula_with_format(row, column, formula, &formats.number).map(|_| ())

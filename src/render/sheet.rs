@@ -23,6 +23,8 @@ const MOST_UNITS: usize = 32_767;
 const MOST_UNITS_OF_A_NAME: usize = 31;
 /// The width of a sheet in characters beyond which its print on A4 is too small to read. Sentences wrap to come near it.
 const PRINTED: u32 = 180;
+/// A row is at most 409 points high.
+const MOST_LINES: u32 = 27;
 /// Sentences stay so wide.
 const LEAST_OF_WORDS: u32 = 27;
 /// Excel's numbers are floats: beyond 2^53 not every whole number is one.
@@ -236,25 +238,31 @@ fn link(sheet: &mut Worksheet, row: u32, name: &str) -> Result<(), XlsxError> {
 
 fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats) -> Result<(), XlsxError> {
     let rows = table.rows.get(..table.rows.len().min(MOST_ROWS)).unwrap_or_default();
-    let widths = widths(table, locale);
+    let (widths, mut lines) = (widths(table, locale), 1);
     for ((place, column), width) in (0u16..).zip(&table.columns).zip(widths.iter().copied()) {
         let format = match column.kind {
             Kind::Number => formats.header_right.clone(),
             _ => spaced(&formats.header, place),
         };
-        sheet.write_string_with_format(0, place, header(column, locale), &format)?;
+        let title = header(column, locale);
+        lines = lines.max(lines_of(&title, width));
+        sheet.write_string_with_format(0, place, title, &format)?;
         sheet.set_column_width(place, width)?;
     }
+    set_height(sheet, 0, lines)?;
     for (at, row) in (1u32..).zip(rows) {
+        let mut lines = 1;
         for ((place, cell), width) in (0u16..).zip(row).zip(&widths) {
             match cell {
                 Cell::Text(text) if text.width() + 2 > *width as usize => {
                     let text = clean(text);
+                    lines = lines.max(lines_of(&text, *width));
                     sheet.write_string_with_format(at, place, fitting(&text), &spaced(&formats.wrapped, place))?;
                 }
                 _ => write(sheet, at, place, cell, locale, formats)?,
             }
         }
+        set_height(sheet, at, lines)?;
     }
     let last = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let last_column = u16::try_from(table.columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
@@ -309,6 +317,20 @@ fn sheet(sheet: &mut Worksheet, table: &Table, locale: Locale, formats: &Formats
         clean(&table.note),
     ];
     notes_below(sheet, next + 1, &notes, &widths, formats)
+}
+
+/// The lines of a text that wraps in a column of this width.
+pub(super) fn lines_of(text: &str, width: u32) -> u32 {
+    let room = usize::try_from(width.saturating_sub(3)).unwrap_or(0).max(1);
+    u32::try_from(text::wrap(text, room).len()).unwrap_or(u32::MAX)
+}
+
+/// Makes room for so many lines, because not every program does so by itself.
+pub(super) fn set_height(sheet: &mut Worksheet, row: u32, lines: u32) -> Result<(), XlsxError> {
+    if lines > 1 {
+        sheet.set_row_height(row, lines.min(MOST_LINES) * 15)?;
+    }
+    Ok(())
 }
 
 /// How a sheet with a header row is printed: as wide as the paper, with its title and the numbers of the pages.
