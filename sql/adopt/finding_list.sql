@@ -4,7 +4,7 @@
 WITH faults AS (
     SELECT f.class, p.user_id, a.old_user, f.rows, f.points
     FROM pointsd.adopted_positions AS p
-    LEFT JOIN pointsd.adopted_accounts AS a ON a.user_id = p.user_id AND p.is_account
+    LEFT JOIN pointsd.adopted_accounts AS a ON a.user_id = p.user_id AND a.balance IS NOT NULL AND p.is_account
     CROSS JOIN LATERAL (VALUES
         ('balance_above_batches', p.is_account AND p.balance > p.batch_points AND p.balance > 0, 1::bigint, p.balance - p.batch_points),
         ('batches_above_balance', p.is_account AND p.balance >= 0 AND p.batch_points > p.balance, 1, p.batch_points - p.balance),
@@ -54,6 +54,16 @@ WITH faults AS (
         GROUP BY user_id, id
         HAVING count(*) > 1
     ) AS twice
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'price_unreadable', user_id, NULL, count(*), coalesce(sum(remaining), 0)
+    FROM pointsd.adopted_batches
+    WHERE remaining > 0 AND (paid < 0 OR paid IS NOT NULL AND currency IS NULL)
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'transaction_of_other_type', user_id, NULL, count(*), coalesce(sum(abs(amount)), 0)
+    FROM pointsd.adopted_transactions
+    WHERE type IS NULL OR type NOT IN ('recharge', 'consume', 'expire')
     GROUP BY user_id
     UNION ALL
     SELECT 'transaction_unreadable', user_id, NULL, count(*), coalesce(sum(abs(amount)), 0)

@@ -17,7 +17,7 @@ use crate::ledger::{Currency, Rules};
 const KEPT_EXPIRED_DAYS: i64 = 30;
 
 /// The classes of what may be wrong, in the order of a plan: what changes points, what tells of the past, what cannot be read.
-const CLASSES: [&str; 19] = [
+const CLASSES: [&str; 21] = [
     "account_in_use",
     "balance_above_batches",
     "batches_above_balance",
@@ -36,6 +36,8 @@ const CLASSES: [&str; 19] = [
     "batches_left_out",
     "batch_id_twice",
     "batch_unreadable",
+    "price_unreadable",
+    "transaction_of_other_type",
     "transaction_unreadable",
 ];
 

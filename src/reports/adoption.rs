@@ -191,6 +191,8 @@ fn becomes(class: &str, plan: &Plan, config: &Config, messages: Messages) -> Str
         "history_without_account" => "adopt-becomes-history-kept",
         "account_in_use" => "adopt-becomes-in-use",
         "batches_left_out" => "adopt-becomes-orphans-left",
+        "price_unreadable" => "adopt-becomes-unpriced",
+        "transaction_of_other_type" => "adopt-becomes-history-alone",
         "batch_id_twice" => "adopt-becomes-numbered",
         "account_unreadable" | "account_twice" => "adopt-becomes-account-left-out",
         "batch_unreadable" => "adopt-becomes-left-out",
