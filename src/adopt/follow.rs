@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::apply::price_from;
 use super::plan::{Plan, State, another_plan, load};
-use super::read::{Origin, Snapshot, Source, copy_accounts, followed};
+use super::read::{Origin, Snapshot, Source, copy_accounts, followed, misfit};
 use super::{Error, failed, session};
 use crate::database::{self, Cursor, Database, Dedicated};
-use crate::ledger::{Kind, MAX_DESCRIPTION, Poster, Posting, Refusal, Reply, Rules, order_key};
+use crate::ledger::{Kind, MAX_DESCRIPTION, MAX_ID, Poster, Posting, Refusal, Reply, Rules, order_key};
 
 /// Transactions that are read and posted at once.
 const PAGE: usize = 4_000;
@@ -137,7 +137,8 @@ impl Follower {
         let row =
             session.client.query_one("SELECT followed_to FROM pointsd.adoption", &[]).await.map_err(failed(doing))?;
         let followed_to: Option<i64> = row.try_get(0).map_err(failed(doing))?;
-        let settled = followed_to.unwrap_or_else(|| plan.totals.last_transaction.unwrap_or_default() - OPEN_BEFORE);
+        let settled =
+            followed_to.unwrap_or_else(|| plan.totals.last_transaction.unwrap_or_default().saturating_sub(OPEN_BEFORE));
         let source = Source::open(origin, ledger, ledger_settings).await?;
         let poster = Poster::start(ledger, rules, Poster::lanes());
         Ok(Follower { plan, session, source, poster, settled, open: Vec::new(), told: HashSet::new() })
@@ -160,14 +161,14 @@ impl Follower {
         let Some(query) = followed(settings, &snapshot.transaction, *settled).await? else {
             return Err(another_plan());
         };
-        let misfit = |source| Error::Misfit { section: "transactions", source };
+        let misfit = misfit("transactions");
         let declare = format!("DECLARE followed NO SCROLL CURSOR FOR {query}");
         let cursor =
-            Cursor::open(snapshot.transaction.client(), "followed", &declare, &[], PAGE).await.map_err(misfit)?;
+            Cursor::open(snapshot.transaction.client(), "followed", &declare, &[], PAGE).await.map_err(&misfit)?;
         let mut done = Followed::default();
         let mut last = *settled;
         let feed = poster.feed();
-        while let Some(rows) = cursor.fetch(snapshot.transaction.client()).await.map_err(misfit)? {
+        while let Some(rows) = cursor.fetch(snapshot.transaction.client()).await.map_err(&misfit)? {
             if stop.is_cancelled() {
                 return Ok((done, None));
             }
@@ -261,7 +262,8 @@ fn posting_from(row: &Row, id: Option<i64>, plan: &Plan) -> Result<Option<(i64, 
     let (at, kind): (Option<DateTime<Utc>>, Option<&str>) = (row.try_get("at")?, row.try_get("type")?);
     let (Some(id), Some(user), Some(points), Some(at)) = (id, user, points, at) else { return Ok(None) };
     let source_type: String = row.try_get::<_, Option<String>>("source_type")?.unwrap_or_default();
-    let source_id: Option<String> = row.try_get("source_id")?;
+    // An id that is too long names nothing in the ledger.
+    let source_id = row.try_get::<_, Option<String>>("source_id")?.filter(|id| id.chars().count() <= MAX_ID);
     let key = format!("adopted:{id}");
     let mut posting = match kind {
         Some("recharge") => {

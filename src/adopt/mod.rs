@@ -54,12 +54,15 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is no CSV with a header, or two columns have one name.
-    #[error("{} is no CSV file that can be loaded: it needs a header of different names, comma-separated, in UTF-8", file.display())]
+    #[error(
+        "{} cannot be loaded: it has to be CSV in UTF-8, with a header of different names and a value for each in every line",
+        file.display()
+    )]
     BadFile {
         /// The file.
         file: PathBuf,
-        /// What the server says.
-        source: tokio_postgres::Error,
+        /// What the reader says, with the line, or the server.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The call does not fit the state of the ledger. The text is the whole message.
     #[error("{0}")]
@@ -91,11 +94,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Away { source } | Error::Ledger(source) => source.is_transient(),
-            Error::Misfit { source, .. } | Error::BadFile { source, .. } | Error::Database { source, .. } => {
-                database::is_transient(source)
-            }
+            Error::Misfit { source, .. } | Error::Database { source, .. } => database::is_transient(source),
             Error::Posting { source } => source.is_transient(),
-            Error::File { .. } | Error::Refused(_) | Error::DoesNotAddUp(_) => false,
+            Error::File { .. } | Error::BadFile { .. } | Error::Refused(_) | Error::DoesNotAddUp(_) => false,
         }
     }
 }
@@ -108,8 +109,9 @@ fn failed(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
 async fn session(ledger: &Database) -> Result<Dedicated, Error> {
     let session = ledger.dedicated().await?;
     let client: &Client = &session.client;
-    let settings =
-        "SET statement_timeout = 0; SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'; SET jit = off";
+    // A call that was killed must not keep the lock until its statement ends, which may take minutes.
+    let settings = "SET statement_timeout = 0; SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'; SET jit = off; \
+                    SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
     client.batch_execute(settings).await.map_err(failed("preparing a session"))?;
     let lock =
         client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await.map_err(failed("taking the lock"))?;

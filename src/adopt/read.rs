@@ -2,18 +2,18 @@
 //! form, so memory does not grow with their number, and nothing is written where they come from.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use futures_util::{SinkExt as _, TryStreamExt as _};
-use tokio::io::AsyncReadExt as _;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::settings::{Accounts, Batches, Settings, Transactions};
 use super::{Error, failed};
 use crate::database::{self, Database, DatabaseUrl};
-use crate::ledger::{MAX_POINTS, NEVER};
+use crate::ledger::{MAX_PAID, MAX_POINTS, NEVER};
 use crate::numbers::grouped;
 use crate::time::time_text;
 
@@ -22,6 +22,9 @@ const NAMESPACE: &str = "3f0f2c4e9d2b5a558f4c706f696e7473";
 
 /// Bytes of a file that are sent at once.
 const PIECE: usize = 1 << 16;
+
+/// A time as text, the year first: its year, month and day, the time of day, and its zone.
+const TIME: &str = r"^\s*(?!0000)([0-9]{4})[-/](0?[1-9]|1[0-2])[-/](0?[1-9]|[12][0-9]|3[01])([ T]+([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]*)?)?\s*(Z|UTC|[-+](0[0-9]|1[0-4])(:?[0-5][0-9])?)?)?\s*$";
 
 /// Where the tables of the other service are.
 #[derive(Clone)]
@@ -62,15 +65,15 @@ pub struct Source {
     client: Client,
     /// Kept open beside its session.
     database: Option<Database>,
-    /// The sections whose files were loaded into temporary tables; None: the tables are those of a database.
-    files: Option<Vec<&'static str>>,
+    /// Of the files that become temporary tables; None: the tables are in the database.
+    folder: Option<PathBuf>,
 }
 
 impl Source {
-    /// Opens a session. Loads files into temporary tables.
+    /// Opens a session.
     ///
     /// # Errors
-    /// If the database or a file cannot be read.
+    /// If the database cannot be reached.
     pub async fn open(from: &Origin, ledger: &Database, ledger_settings: &database::Settings) -> Result<Source, Error> {
         let database = match from {
             Origin::Url(url) => {
@@ -83,37 +86,37 @@ impl Source {
         let dedicated = database.as_ref().unwrap_or(ledger).dedicated().await;
         let client = dedicated.map_err(|source| Error::Away { source })?.client;
         // Our sessions find only PostgreSQL's own objects by name alone; those of the other service are meant here.
-        let session = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; RESET search_path";
+        let session = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET standard_conforming_strings = on; \
+                       RESET search_path";
         client.batch_execute(session).await.map_err(failed("preparing to read the tables"))?;
-        let files = match from {
-            Origin::Folder(folder) => Some(load_files(&client, folder).await?),
-            Origin::Here | Origin::Url(_) => None,
+        let folder = match from {
+            Origin::Folder(folder) => Some(folder.clone()),
+            _ => None,
         };
-        Ok(Source { client, database, files })
+        Ok(Source { client, database, folder })
     }
 
-    /// Copies all rows into the ledger's database, whose copies are empty. Returns the instant of the snapshot, by the clock of the
+    /// Copies all rows into the ledger's database, whose copies are empty; files become temporary tables first. Returns the instant of the snapshot, by the clock of the
     /// database that was read.
     ///
     /// # Errors
-    /// If a table does not fit the settings, or a database fails.
+    /// If a table or a file does not fit the settings, or a database fails.
     pub async fn copy(
         &mut self,
         settings: &Settings,
         ledger: &Client,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<DateTime<Utc>, Error> {
-        let is_folder = self.files.is_some();
+        let is_folder = self.folder.is_some();
         let tables = [
             Some(accounts(&settings.accounts, is_folder)),
             settings.batches.as_ref().map(|batches| self::batches(batches, is_folder)),
             settings.transactions.as_ref().map(|transactions| self::transactions(transactions, is_folder)),
         ];
-        let has_file = |section| self.files.as_ref().is_none_or(|files| files.contains(&section));
-        if let Some(Table { section, .. }) = tables.iter().flatten().find(|table| !has_file(table.section)) {
-            return Err(Error::Refused(format!(
-                "the folder has no {section}.csv: export the table, or write `{section}:` without a value in the file of --mapping"
-            )));
+        if let Some(folder) = &self.folder {
+            for section in tables.iter().flatten().map(|table| table.section) {
+                load_file(&self.client, section, &folder.join(format!("{section}.csv"))).await?;
+            }
         }
         let snapshot = self.snapshot(settings).await?;
         // All of them are looked at before the first is copied, which may take minutes.
@@ -168,6 +171,14 @@ pub(super) struct Snapshot<'a> {
     pub begun_before: i64,
 }
 
+/// What it means that the tables of a section cannot be read: they do not fit the settings, unless the database is away.
+pub(super) fn misfit(section: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
+    move |source| match database::is_transient(&source) {
+        true => failed("reading the tables of the other service")(source),
+        false => Error::Misfit { section, source },
+    }
+}
+
 /// A text as a literal of SQL.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -180,11 +191,15 @@ enum Holds {
     /// What the other service calls the user, where it is no UUID.
     OldUser,
     Points,
+    /// A price in minor units; -1: one that cannot be read.
+    Paid,
     /// A number that names a row.
     Id,
+    /// A time at which the ledger may post.
     Time,
     /// A time that may be missing or infinite: never.
     End,
+    /// An empty one is missing.
     Text,
     Seconds,
     /// As it is there, to compare it with another.
@@ -198,8 +213,6 @@ struct Table<'a> {
     name: String,
     condition: Option<String>,
     copy: &'static str,
-    /// Whether it was made of a file: each of its columns is text.
-    is_file: bool,
     columns: Vec<(&'static str, Option<&'a str>, Holds)>,
 }
 
@@ -213,7 +226,7 @@ impl<'a> Table<'a> {
     ) -> Table<'a> {
         let name = if is_file { format!("pg_temp.{section}") } else { name.to_owned() };
         let condition = condition.map(|condition| format!("({condition})"));
-        Table { section, name, condition, copy, is_file, columns: Vec::new() }
+        Table { section, name, condition, copy, columns: Vec::new() }
     }
 
     fn column(mut self, name: &'static str, written: impl Into<Option<&'a str>>, holds: Holds) -> Self {
@@ -240,7 +253,7 @@ fn batches(of: &Batches, is_file: bool) -> Table<'_> {
         .column("remaining", &*of.remaining, Holds::Points)
         .column("opened_at", of.opened_at.as_deref(), Holds::Time)
         .column("expires_at", of.expires_at.as_deref(), Holds::End)
-        .column("paid", of.paid.as_deref(), Holds::Points)
+        .column("paid", of.paid.as_deref(), Holds::Paid)
         .column("id", of.id.as_deref().unwrap_or("row_number() OVER ()"), Holds::Text)
         .column("source", &*of.source, Holds::Text)
         .column("currency", of.currency.as_deref(), Holds::Text)
@@ -263,15 +276,15 @@ fn transactions(of: &Transactions, is_file: bool) -> Table<'_> {
 
 /// Copies a table into the ledger's database. Returns how many rows it has.
 async fn copy_table(table: &Table<'_>, query: &str, from: &Transaction<'_>, ledger: &Client) -> Result<u64, Error> {
-    let misfit = |source| Error::Misfit { section: table.section, source };
+    let misfit = misfit(table.section);
     let copy_out = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-    let out = from.copy_out(&copy_out).await.map_err(misfit)?;
+    let out = from.copy_out(&copy_out).await.map_err(&misfit)?;
     let names = table.columns.iter().map(|(name, _, _)| *name).collect::<Vec<_>>().join(", ");
     let doing = "writing a copy of the tables";
     let copy_in = format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", table.copy);
     let sink = ledger.copy_in(&copy_in).await.map_err(failed(doing))?;
     let (mut out, mut sink) = (std::pin::pin!(out), std::pin::pin!(sink));
-    while let Some(piece) = out.try_next().await.map_err(misfit)? {
+    while let Some(piece) = out.try_next().await.map_err(&misfit)? {
         sink.feed(piece).await.map_err(failed(doing))?;
     }
     sink.finish().await.map_err(failed(doing))
@@ -286,13 +299,13 @@ async fn query(table: &Table<'_>, from: &Transaction<'_>, zone: &str) -> Result<
     let condition = table.condition.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
     let rows = format!("SELECT {} FROM {}{condition}", written.collect::<Vec<_>>().join(", "), table.name);
     let statement = from.prepare(&rows).await;
-    let statement = statement.map_err(|source| Error::Misfit { section: table.section, source })?;
+    let statement = statement.map_err(misfit(table.section))?;
     let number_by = table.columns.iter().position(|(name, _, _)| *name == "at");
     let cells =
         table.columns.iter().zip(statement.columns()).enumerate().map(|(place, ((name, written, holds), column))| {
             let cell = match (holds, written, number_by) {
                 (Holds::Id, None, Some(at)) => format!("row_number() OVER (ORDER BY c{at})"),
-                _ => converted(&format!("c{place}"), column.type_(), *holds, zone, table.is_file),
+                _ => converted(&format!("c{place}"), column.type_(), *holds, zone),
             };
             format!("{cell} AS {name}")
         });
@@ -306,7 +319,20 @@ pub(super) async fn followed(settings: &Settings, from: &Transaction<'_>, after:
     };
     let mut table = transactions(of, false).column("batch", of.batch.as_deref(), Holds::AsIs);
     let condition = table.condition.take().map_or(String::new(), |condition| format!("{condition} AND "));
-    table.condition = Some(format!("{condition}({id}) > {after}"));
+    let written = format!("({id})");
+    let statement = from.prepare(&format!("SELECT {written} FROM {}", table.name)).await;
+    let statement = statement.map_err(misfit("transactions"))?;
+    let number = match statement.columns() {
+        // As it is written, so that an index finds it.
+        [column] if matches!(*column.type_(), Type::INT2 | Type::INT4 | Type::INT8) => written,
+        columns => converted(
+            &written,
+            columns.first().map_or(&Type::TEXT, |column| column.type_()),
+            Holds::Id,
+            &settings.time_zone,
+        ),
+    };
+    table.condition = Some(format!("{condition}{number} > {after}"));
     let transactions = query(&table, from, &settings.time_zone).await?;
     let batches = settings.batches.as_ref().and_then(|of| Some((of, of.id.as_deref()?))).filter(|_| of.batch.is_some());
     Ok(Some(match batches {
@@ -349,17 +375,19 @@ pub(super) async fn copy_accounts(settings: &Settings, from: &Transaction<'_>, l
 
 /// An expression that gives `cell`, which has this type, as a copy holds it. What cannot be read becomes null, so that one bad row stops
 /// nothing and is counted.
-fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str, is_file: bool) -> String {
+fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str) -> String {
     let is_whole = matches!(*kind, Type::INT2 | Type::INT4 | Type::INT8);
     let is_number = is_whole || matches!(*kind, Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8);
     let number = match is_number {
+        // A float of four bytes becomes a numeric of six digits.
+        true if *kind == Type::FLOAT4 => format!("{cell}::float8::numeric"),
         true => format!("{cell}::numeric"),
         false => format!(
             "CASE WHEN {cell}::text ~ '^\\s*[-+]?[0-9]{{1,30}}(\\.[0-9]{{0,30}})?\\s*$' THEN {cell}::text::numeric END"
         ),
     };
-    let whole = |most: i64| {
-        let is_fine = format!("n = trunc(n) AND abs(n) <= {most}");
+    let whole = |least: i64, most: i64| {
+        let is_fine = format!("n = trunc(n) AND n BETWEEN {least} AND {most}");
         format!("(SELECT CASE WHEN {is_fine} THEN n::bigint END FROM (SELECT {number} AS n) AS number)")
     };
     match holds {
@@ -368,23 +396,26 @@ fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str, is_file: bool) -
         Holds::OldUser if *kind == Type::UUID => "NULL::text".to_owned(),
         Holds::OldUser => format!("CASE WHEN NOT {} THEN {cell}::text END", is_uuid(&format!("{cell}::text"))),
         Holds::Points if matches!(*kind, Type::INT2 | Type::INT4) => format!("{cell}::bigint"),
-        Holds::Points => whole(MAX_POINTS),
+        Holds::Points => whole(-MAX_POINTS, MAX_POINTS),
+        Holds::Paid => {
+            format!("CASE WHEN nullif({cell}::text, '') IS NOT NULL THEN coalesce({}, -1) END", whole(0, MAX_PAID))
+        }
         Holds::Id if is_whole => format!("{cell}::bigint"),
-        Holds::Id => whole(i64::MAX),
+        Holds::Id => whole(-i64::MAX, i64::MAX),
         Holds::Time => format!(
-            "(SELECT CASE WHEN isfinite(t) THEN t END FROM (SELECT {} AS t) AS time)",
-            time_of(cell, kind, zone, is_file)
+            "(SELECT CASE WHEN t BETWEEN timestamptz 'epoch' AND timestamptz '{}' THEN t END FROM (SELECT {} AS t) AS time)",
+            time_text(NEVER),
+            time_of(cell, kind, zone)
         ),
         Holds::End => {
-            let (time, never) = (time_of(cell, kind, zone, is_file), time_text(NEVER));
-            let is_missing = if is_file { format!("coalesce({cell}, '') = ''") } else { format!("{cell} IS NULL") };
+            let (time, never) = (time_of(cell, kind, zone), time_text(NEVER));
             format!(
-                "(SELECT CASE WHEN {is_missing} OR t = 'infinity' OR t > never THEN never WHEN isfinite(t) THEN t END \
+                "(SELECT CASE WHEN nullif({cell}::text, '') IS NULL OR t > never THEN never WHEN isfinite(t) THEN t END \
                  FROM (SELECT {time} AS t, timestamptz '{never}' AS never) AS time)"
             )
         }
         Holds::AsIs => cell.to_owned(),
-        Holds::Text => format!("{cell}::text"),
+        Holds::Text => format!("nullif({cell}::text, '')"),
         Holds::Seconds => {
             format!(
                 "(SELECT CASE WHEN n BETWEEN 0 AND 1e12 THEN round(n, 6) END FROM (SELECT {number} AS n) AS number)"
@@ -393,13 +424,19 @@ fn converted(cell: &str, kind: &Type, holds: Holds, zone: &str, is_file: bool) -
     }
 }
 
-/// A time with its zone. One without means the zone of the settings, which a text gets from the session.
-fn time_of(cell: &str, kind: &Type, zone: &str, is_file: bool) -> String {
+/// A time with its zone. One without means the zone of the settings, which a text gets from the session. A text that is no time, such
+/// as `0000-00-00` or the 30th of February, becomes null; a year of five digits or more becomes infinity.
+fn time_of(cell: &str, kind: &Type, zone: &str) -> String {
     match *kind {
-        _ if is_file => format!("pg_temp.time_from({cell}::text)"),
         Type::TIMESTAMPTZ => cell.to_owned(),
         Type::TIMESTAMP | Type::DATE => format!("({cell}::timestamp AT TIME ZONE {})", quoted(zone)),
-        _ => format!("nullif({cell}::text, '')::timestamptz"),
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR => format!(
+            "(SELECT CASE WHEN w ~* '^\\s*(infinity|[0-9]{{5,6}}-.*)$' THEN timestamptz 'infinity' \
+                     WHEN extract(month FROM make_date(d[1]::integer, d[2]::integer, 1) + d[3]::integer - 1) = d[2]::integer \
+                     THEN w::timestamptz END \
+              FROM (SELECT {cell}::text AS w) AS written, regexp_match(w, '{TIME}') AS d)"
+        ),
+        _ => format!("{cell}::timestamptz"),
     }
 }
 
@@ -418,47 +455,60 @@ fn user_of(text: &str) -> String {
     )
 }
 
-/// Loads the files of a folder. Returns the sections that have one.
-async fn load_files(client: &Client, folder: &Path) -> Result<Vec<&'static str>, Error> {
-    // Of a text that is no time, nothing, so that one bad row stops nothing.
-    let time_from = "CREATE FUNCTION pg_temp.time_from(written text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$ \
-                     BEGIN RETURN nullif(written, '')::timestamptz; EXCEPTION WHEN data_exception THEN RETURN NULL; END $$";
-    client.batch_execute(time_from).await.map_err(failed("preparing to load files"))?;
-    let mut loaded = Vec::new();
-    for name in ["accounts", "batches", "transactions"] {
-        let file = folder.join(format!("{name}.csv"));
-        if file.exists() {
-            load_file(client, name, &file).await?;
-            loaded.push(name);
-        }
-    }
-    Ok(loaded)
-}
-
-/// Makes a temporary table of a CSV file; each of its columns is text.
+/// Makes a temporary table of a CSV file; each of its columns is text. Values that are empty, `\N` or `NULL` are missing.
 async fn load_file(client: &Client, name: &str, path: &Path) -> Result<(), Error> {
-    let unreadable = |source| Error::File { file: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut reader = csv::Reader::from_reader(file);
-    let header = reader.headers().map_err(|error| unreadable(std::io::Error::other(error)))?;
+    let unreadable = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            let what = format!("{} is missing: export the table", path.display());
+            let or = format!(", or write `{name}: null` in the file of --mapping if there is none");
+            Error::Refused(what + if name == "accounts" { "" } else { &or })
+        }
+        _ => Error::File { file: path.to_owned(), source },
+    };
+    let unfit = |source| Error::BadFile { file: path.to_owned(), source };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter_of(&mut file).map_err(unreadable)?).from_reader(file);
+    let header = reader.headers().map_err(|error| unfit(error.into()))?;
     let columns: Vec<String> = header
         .iter()
         .map(|name| format!("\"{}\" text", name.trim_start_matches('\u{feff}').trim().replace('"', "\"\"")))
         .collect();
-    let doing = "loading a CSV file";
     let create = format!("CREATE TEMPORARY TABLE {name} ({})", columns.join(", "));
-    client.batch_execute(&create).await.map_err(failed(doing))?;
-    let misfit = |source| Error::BadFile { file: path.to_owned(), source };
-    let copy_in = format!("COPY pg_temp.{name} FROM STDIN (FORMAT csv, HEADER true)");
-    let mut sink = std::pin::pin!(client.copy_in(&copy_in).await.map_err(misfit)?);
-    let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    loop {
-        let mut piece = Vec::with_capacity(PIECE);
-        if file.read_buf(&mut piece).await.map_err(unreadable)? == 0 {
-            break;
+    client.batch_execute(&create).await.map_err(|error| unfit(error.into()))?;
+    let copy_in = format!("COPY pg_temp.{name} FROM STDIN (FORMAT csv)");
+    let mut sink = std::pin::pin!(client.copy_in(&copy_in).await.map_err(failed("loading a CSV file"))?);
+    let mut record = csv::StringRecord::new();
+    let mut piece = Vec::new();
+    while reader.read_record(&mut record).map_err(|error| unfit(error.into()))? {
+        write_record(&record, &mut piece);
+        if piece.len() >= PIECE {
+            sink.feed(std::io::Cursor::new(std::mem::take(&mut piece))).await.map_err(|error| unfit(error.into()))?;
         }
-        sink.feed(std::io::Cursor::new(piece)).await.map_err(misfit)?;
     }
-    sink.finish().await.map_err(misfit)?;
+    sink.feed(std::io::Cursor::new(piece)).await.map_err(|error| unfit(error.into()))?;
+    sink.finish().await.map_err(|error| unfit(error.into()))?;
     Ok(())
+}
+
+/// What separates the values of a file: the one of comma, semicolon and tab that its first line has most often.
+fn delimiter_of(file: &mut impl BufRead) -> std::io::Result<u8> {
+    let line = file.fill_buf()?.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let count = |delimiter: u8| line.iter().filter(|byte| **byte == delimiter).count();
+    Ok([b'\t', b';', b','].into_iter().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b','))
+}
+
+/// Writes a record as COPY reads it: values in quotes, nothing where one is missing.
+fn write_record(record: &csv::StringRecord, out: &mut Vec<u8>) {
+    for (place, value) in record.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        if !matches!(value, "" | "\\N" | "NULL") {
+            out.push(b'"');
+            out.extend_from_slice(value.replace('"', "\"\"").as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.push(b'\n');
 }

@@ -94,7 +94,7 @@ impl Adopt {
 
 impl PlanOf {
     async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let origin = Origin::parse(self.from.as_deref()).map_err(|error| WrongCall(format!("--from: {error}")))?;
+        let origin = origin(self.from.as_deref())?;
         let settings = match &self.mapping {
             None => Settings::parse("config/adopt.yaml", "")?,
             Some(file) => read_settings(file)?.0,
@@ -112,6 +112,14 @@ impl PlanOf {
         bar.finish_and_clear();
         finish(&made.map_err(as_wrong_call)?, &self.output, program)
     }
+}
+
+/// What --from names. The text is not shown, because it may hold a password.
+fn origin(from: Option<&str>) -> Result<Origin, WrongCall> {
+    Origin::parse(from).map_err(|error| match from.is_some_and(|from| from.contains("://")) {
+        true => WrongCall(format!("--from: {error}")),
+        false => WrongCall(format!("--from: there is no such folder, and it {error}")),
+    })
 }
 
 async fn decide(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
@@ -280,7 +288,7 @@ fn applied_text(applied: &Applied, planned: i64) -> String {
 
 impl Follow {
     async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
-        let origin = Origin::parse(self.from.as_deref()).map_err(|error| WrongCall(format!("--from: {error}")))?;
+        let origin = origin(self.from.as_deref())?;
         let (_, plan) = read_plan(&self.plan)?;
         let stop = stop_on_signal()?;
         program

@@ -1,5 +1,8 @@
 //! Moving in from the tables of another service: planned, applied, followed, and everything that can be wrong there.
 
+mod damaged;
+mod interrupted;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::process::Command;
@@ -104,6 +107,11 @@ impl Move {
     /// The balances of the ledger.
     fn balances(&self) -> BTreeMap<Uuid, i64> {
         wait(async { balances(&self.ledger.client().await, "pointsd.accounts").await })
+    }
+
+    /// One value of the ledger's database.
+    fn one(&self, sql: &str) -> i64 {
+        wait(async { self.ledger.client().await.query_one(sql, &[]).await.unwrap().get(0) })
     }
 
     /// The balances of the other service.
@@ -1008,7 +1016,7 @@ fn the_worked_example_works_from_the_plan_to_the_first_nightly_mail() {
     let (config, name) = (moving.ledger.config(), url.rsplit_once('/').unwrap().1);
     let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else { panic!("{config:?}") };
     let user = config.get_user().unwrap();
-    python.arg(&file).env("DATABASE_URL", format!("postgresql://{user}@/{name}?host={}", socket.display()));
+    python.arg(&file).env("DATABASE_URL", format!("postgresql+psycopg2://{user}@/{name}?host={}", socket.display()));
     let done = python.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let balance = || call(&url, &["balance", "6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11", "--json"]).expect(0).json();
