@@ -36,6 +36,6 @@ WITH now_there AS (
 )
 SELECT summed.accounts, summed.different, summed.there AS all_there, summed.here AS all_here, summed.decided AS all_decided,
        summed.recharged AS all_recharged, summed.used AS all_used, summed.expired AS all_expired,
-       most.user_id, coalesce(most.old_user, most.user_id::text) AS old_user, most.there, most.here, most.decided, most.recharged, most.used, most.expired
+       most.user_id, left(coalesce(most.old_user, most.user_id::text), 100) AS old_user, most.there, most.here, most.decided, most.recharged, most.used, most.expired
 FROM summed LEFT JOIN most ON true
 ORDER BY abs(most.here - most.there - most.decided) DESC, most.user_id

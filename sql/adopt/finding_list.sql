@@ -1,5 +1,5 @@
 -- What is wrong there, by class: how many accounts, rows and points, and for each class the five accounts with the most points. Rows
--- without a user that can be read are counted, and are no example.
+-- without a user that can be read are counted, and are no example. Names of users are cut for the page.
 -- $1 boolean: there is a history
 WITH faults AS (
     SELECT f.class, p.user_id, a.old_user, f.rows, f.points
@@ -77,7 +77,7 @@ WITH faults AS (
     WINDOW class AS (PARTITION BY class), most AS (PARTITION BY class ORDER BY user_id IS NULL, points DESC, user_id)
 )
 SELECT class, accounts, all_rows::bigint, least(all_points, 9000000000000000000)::bigint AS all_points,
-       array_agg(user_id ORDER BY place) AS users, array_agg(coalesce(old_user, user_id::text) ORDER BY place) AS old_users,
+       array_agg(user_id ORDER BY place) AS users, array_agg(left(coalesce(old_user, user_id::text), 100) ORDER BY place) AS old_users,
        array_agg(least(points, 9000000000000000000)::bigint ORDER BY place) AS points
 FROM ranked
 WHERE place <= 5

@@ -234,12 +234,12 @@ fn opening_from(row: &Row) -> Result<Planned, tokio_postgres::Error> {
     Ok(Planned { user, nth: row.try_get("nth")?, points, id, posting })
 }
 
-/// The price of points: of an opening what is left of it.
+/// The price of points: of an opening what is left of it. Points with a price below zero have none.
 pub(super) fn price_from(row: &Row) -> Result<Result<Option<Money>, Refusal>, tokio_postgres::Error> {
     let (paid, currency): (Option<i64>, Option<String>) = (row.try_get("paid")?, row.try_get("currency")?);
     let money = |(amount, currency): (i64, String)| match currency.parse::<Currency>() {
         Ok(currency) => Ok(Money { amount, currency }),
         Err(why) => Err(Refusal::Malformed(why)),
     };
-    Ok(paid.zip(currency).map(money).transpose())
+    Ok(paid.filter(|paid| *paid >= 0).zip(currency).map(money).transpose())
 }
