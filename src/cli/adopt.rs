@@ -21,6 +21,9 @@ use crate::{plain, private_files, render};
 /// The file of a plan within its folder.
 const PLAN: &str = "plan.yaml";
 
+/// What to do after an end before the end.
+const INTERRUPTED: &str = "interrupted; apply the plan again, it goes on where it stopped";
+
 /// The most refused openings that are printed.
 const MOST_REFUSED: u64 = 1_000;
 
@@ -227,12 +230,15 @@ async fn apply(path: &Path, program: &Program) -> anyhow::Result<Outcome> {
             Ok((applied?, totals.net_after))
         })
         .await;
-    let (applied, planned) = applied.map_err(as_wrong_call)?;
+    let (applied, planned) = applied.map_err(|error| match is_transient(&error) {
+        true => error.context(INTERRUPTED),
+        false => as_wrong_call(error),
+    })?;
     if refused > MOST_REFUSED {
         complain(&format!("pointsd: and {} more were refused", grouped(refused - MOST_REFUSED)));
     }
     if applied.stopped {
-        complain("pointsd: interrupted; apply the plan again, it goes on where it stopped");
+        complain(&format!("pointsd: {INTERRUPTED}"));
         return Ok(Outcome::Interrupted);
     }
     program.answer(applied_json(&applied, planned), || applied_text(&applied, planned))?;

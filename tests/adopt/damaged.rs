@@ -142,6 +142,23 @@ fn values_that_are_no_values_are_counted_and_all_others_are_exact() {
 }
 
 #[test]
+fn names_of_users_are_cut_for_the_page_and_harmless() {
+    let moving = Move::with(&loose("bigint", "timestamptz"));
+    moving.run_there(
+        "INSERT INTO public.user_points VALUES (repeat('龙', 50000), 5), ('<script>alert(1)</script>', 4), (E'\\x1b[31m\\u202E=1+1', 3)",
+    );
+    let plan = moving.plan();
+    let examples = class(&plan, "balance_above_batches")["examples"].as_array().unwrap();
+    assert_eq!(examples[0]["old_user"].as_str().unwrap().chars().count(), 100);
+    let page = fs::read_to_string(moving.folder.path().join("plan/plan.html")).unwrap();
+    for harmful in ["<script", "\u{1b}", "\u{202e}"] {
+        assert!(!page.contains(harmful), "{harmful:?}");
+    }
+    moving.apply();
+    assert_eq!(moving.one("SELECT sum(balance)::bigint FROM pointsd.accounts"), 12);
+}
+
+#[test]
 fn transactions_whose_ids_are_not_unique_are_refused_with_one_of_them() {
     let moving = Move::with(&loose("bigint", "timestamptz"));
     moving.run_there(

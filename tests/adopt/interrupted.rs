@@ -20,12 +20,6 @@ const ENDS: [End; 5] = [
 ];
 
 impl Move {
-    fn cut_off(&self, database: &TestDatabase) {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'test'";
-        wait(async { database.client().await.batch_execute(sql).await.unwrap() });
-    }
-
     /// Ends a call in one of the ways. It says why it ended, and blames no mapping.
     fn end(&self, mut running: Running, end: End) {
         match end {
@@ -59,7 +53,7 @@ fn a_plan_that_is_interrupted_anywhere_is_made_again_as_if_it_had_not_been() {
         "What each account is to open with",
     ];
     let plan = ["adopt", "plan", "--from", &moving.old.url(), "--output", &moving.path(), "--json"];
-    for (nth, end) in ENDS.into_iter().cycle().take(15).enumerate() {
+    for (nth, end) in ENDS.into_iter().cycle().take(10).enumerate() {
         let words = places[(nth + nth / ENDS.len()) % places.len()];
         let mut running = Running::start(on(&moving.ledger.url(), &plan));
         eventually(words, || (running.has_ended() || moving.runs(&moving.ledger, words)).then_some(()));
@@ -117,7 +111,7 @@ fn what_is_followed_is_posted_once_however_often_the_call_ends() {
     };
     let posted = || moving.one("SELECT count(*) FROM pointsd.entries WHERE type IN ('recharge', 'consume')");
     let follow = ["adopt", "follow", &moving.path(), "--from", &moving.old.url(), "--every", "1"];
-    for (nth, end) in ENDS.into_iter().cycle().take(15).enumerate() {
+    for (nth, end) in ENDS.into_iter().cycle().take(10).enumerate() {
         let before = posted();
         let more = i64::try_from(nth).unwrap() * 50;
         let mut running = Running::start(on(&moving.ledger.url(), &follow));

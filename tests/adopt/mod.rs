@@ -114,6 +114,13 @@ impl Move {
         wait(async { self.ledger.client().await.query_one(sql, &[]).await.unwrap().get(0) })
     }
 
+    /// Cuts off all sessions of pointsd.
+    fn cut_off(&self, database: &TestDatabase) {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'test'";
+        wait(async { database.client().await.batch_execute(sql).await.unwrap() });
+    }
+
     /// The balances of the other service.
     fn balances_there(&self) -> BTreeMap<Uuid, i64> {
         wait(async { balances(&self.old.client().await, "public.user_points").await })
@@ -620,13 +627,16 @@ fn an_application_that_is_killed_goes_on_and_opens_nothing_twice() {
             moving.ledger.client().await.query_one("SELECT count(*) FROM pointsd.entries", &[]).await.unwrap().get(0)
         })
     };
-    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
+    for signal in [Some(Signal::SIGKILL), Some(Signal::SIGTERM), None, Some(Signal::SIGKILL)] {
         let before = opened();
         let running = Running::start(on(&url, &["adopt", "apply", &moving.path()]));
         eventually("openings are posted", || (opened() > before + 2_000).then_some(()));
-        running.signal(signal);
         match signal {
-            Signal::SIGKILL => drop(running.finish().expect_signal(Signal::SIGKILL)),
+            Some(signal) => running.signal(signal),
+            None => moving.cut_off(&moving.ledger),
+        }
+        match signal {
+            Some(Signal::SIGKILL) => drop(running.finish().expect_signal(Signal::SIGKILL)),
             _ => assert!(running.finish().expect(1).stderr.contains("it goes on where it stopped")),
         }
     }
