@@ -427,11 +427,13 @@ fn followed_text(followed: &Followed) -> String {
 fn as_wrong_call(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<adopt::Error>() {
         Some(adopt::Error::Refused(why)) => WrongCall(why.clone()).into(),
-        Some(error @ (adopt::Error::Misfit { source, .. } | adopt::Error::BadFile { source, .. }))
-            if !error.is_transient() =>
-        {
+        Some(error @ adopt::Error::Misfit { source, .. }) if !error.is_transient() => {
             WrongCall(format!("{error}; the database says: {}", database_says(source))).into()
         }
+        Some(error @ adopt::Error::BadFile { source, .. }) => match source.downcast_ref() {
+            Some(source) => WrongCall(format!("{error}; the database says: {}", database_says(source))).into(),
+            None => WrongCall(format!("{error}; {}", plain::line(&source.to_string()))).into(),
+        },
         _ => error,
     }
 }
