@@ -278,7 +278,8 @@ fn not_cleared(error: tokio_postgres::Error) -> Error {
 fn not_indexed(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(why) if why.constraint() == Some("adopted_transactions_by_id") => Error::Refused(format!(
-            "two transactions have the same id ({}): give a column or an expression that is unique in transactions.id",
+            "two transactions have the same id ({}): give transactions.id a column or an expression that is unique, or null: then \
+             `pointsd adopt follow` cannot be used",
             why.detail().unwrap_or_default()
         )),
         _ => failed("indexing the copies")(error),

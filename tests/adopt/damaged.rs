@@ -167,7 +167,7 @@ fn transactions_whose_ids_are_not_unique_are_refused_with_one_of_them() {
     );
     let args = ["adopt", "plan", "--from", &moving.old.url(), "--output", &moving.path()];
     let refused = call(&moving.ledger.url(), &args).expect(2);
-    assert!(refused.stderr.contains("not unique"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("two transactions have the same id"), "{}", refused.stderr);
     assert!(refused.stderr.contains("Key (id)=(5) is duplicated"), "{}", refused.stderr);
     moving.plan_with("transactions: {id: null}");
 }
@@ -228,7 +228,7 @@ fn exports_of_other_programs_are_read_and_what_is_wrong_is_named_with_its_line()
         (format!("{header}a,10,,,\n"), "line: 2"),
         ("user_id,balance,balance\n".to_owned(), "specified more than once"),
     ] {
-        let refused = plan(&text, alone).expect(1);
+        let refused = plan(&text, alone).expect(2);
         assert!(refused.stderr.contains("accounts.csv cannot be loaded"), "{}", refused.stderr);
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }

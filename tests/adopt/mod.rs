@@ -323,7 +323,10 @@ fn a_plan_that_the_ledger_would_refuse_or_that_was_changed_is_not_applied() {
          SELECT gen_random_uuid(), 'recharge', 1, 0, 1, 'gift' FROM generate_series(1, 2)",
     );
     for (mapping, words) in [
-        ("transactions: {id: '7'}", "two transactions have the same id (Key (id)=(7) is duplicated.): give a column"),
+        (
+            "transactions: {id: '7'}",
+            "two transactions have the same id (Key (id)=(7) is duplicated.): give transactions.id a column",
+        ),
         (
             "accounts: {balance: points}",
             "the table of `accounts` cannot be read as the settings say: correct the section in the file of --mapping; the database says: column \"points\" does not exist",
@@ -531,14 +534,14 @@ fn a_bad_date_in_a_file_stops_nothing_and_a_bad_file_is_named() {
     );
     let refused = plan().expect(2);
     assert!(
-        refused.stderr.contains("the folder has no batches.csv: export the table, or write `batches:`"),
+        refused.stderr.contains("batches.csv is missing: export the table, or write `batches: null`"),
         "{}",
         refused.stderr
     );
     folder.file("batches.csv", format!("id,user_id,amount,remaining,source,created_at,expired_at\n1,{one},9\n"));
     let refused = plan().expect(2);
     assert!(
-        refused.stderr.contains("batches.csv is no CSV file") && refused.stderr.contains("line 2"),
+        refused.stderr.contains("batches.csv cannot be loaded") && refused.stderr.contains("line: 2"),
         "{}",
         refused.stderr
     );
@@ -921,7 +924,7 @@ fn statements_show_what_the_other_service_posted_apart_from_the_ledgers_own_line
         shown.insert(user, statement["adopted"]["items"].clone());
     }
     let rows = "SELECT user_id, jsonb_agg(jsonb_build_object('id', id, 'type', type, 'amount', amount, 'balance_before', balance_before,
-                    'balance_after', balance_after, 'source_type', source_type, 'source_id', source_id, 'description', description)
+                    'balance_after', balance_after, 'source_type', nullif(source_type, ''), 'source_id', nullif(source_id, ''), 'description', nullif(description, ''))
                     ORDER BY created_at, id)
                 FROM public.point_transactions WHERE created_at >= '2026-05-01Z' AND created_at < '2026-06-01Z' GROUP BY user_id";
     let there: BTreeMap<Uuid, Value> = wait(async {
