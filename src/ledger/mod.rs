@@ -14,6 +14,7 @@ mod cutoff;
 mod decide;
 mod holds;
 mod key;
+mod load;
 mod money;
 mod observer;
 mod poster;

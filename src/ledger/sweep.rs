@@ -13,8 +13,9 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::also_write::{AlsoWrite, Progress, SoFar};
+use super::load::locked_accounts;
 use super::rules::{DRAWING_RULE, Rules};
-use super::session::{Error, Session, Transaction, locked_accounts};
+use super::session::{Error, Session, Transaction};
 use crate::database::{Cursor, pipelined};
 use crate::numbers::count;
 use crate::time::to_microsecond;
