@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *'}}\n";
-/// Accounts that one transaction of the sweep takes.
-const GROUP: usize = 100;
+const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *', lanes: 1}}\n";
+/// Accounts with a due batch each that one transaction of the sweep takes.
+const GROUP: usize = 500;
 
 /// A running daemon, and its log.
 struct Daemon {
@@ -170,14 +170,14 @@ fn both_signals_stop_an_idle_daemon() {
 
 #[test]
 fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
-    const ACCOUNTS: u32 = 1_000;
+    const ACCOUNTS: u32 = 1_750;
     let (database, url) = database();
     crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
         // The third group stands still at this account.
-        let holder = hold(&database, crate::support::user(250)).await;
+        let holder = hold(&database, crate::support::user(1_250)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         daemon.logs("expiry started", &[("job", "expiry")]);
@@ -212,7 +212,7 @@ fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
-        let holder = hold(&database, crate::support::user(250)).await;
+        let holder = hold(&database, crate::support::user(750)).await;
         let killed = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         killed.running.signal(Signal::SIGKILL);

@@ -267,7 +267,7 @@ fn the_sweep_killed_at_random_moments() {
     let url = database.url();
     // After a killed holder the next daemon waits until its heartbeats count as missed.
     let folder = Folder::new();
-    let config = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 1}\n");
+    let config = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 1, expiry: {lanes: 1}}\n");
     let sweep = ["run", "expiry", "--at", END, "--json", "--wait", "--config", &config];
     let expired = |rows: &Rows| rows.entries.iter().filter(|entry| entry.source_type == "gift").count();
     for round in 0..4 {
@@ -278,7 +278,7 @@ fn the_sweep_killed_at_random_moments() {
             let due = "SELECT user_id FROM pointsd.batches WHERE open GROUP BY user_id ORDER BY user_id";
             let due: Vec<Uuid> = client.query(due, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
             // In the second group from the start or later, so that each round gets on.
-            let held = due[rng.usize(200..due.len().min(900))];
+            let held = due[rng.usize(500..due.len().min(1_000))];
             holder.batch_execute("BEGIN").await.unwrap();
             holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
             let running = Running::start(on(&url, &sweep));
@@ -302,7 +302,7 @@ fn the_sweep_killed_at_random_moments() {
             check_invariants(&client).await;
         });
         let now = rows(database);
-        if now.batches.iter().filter(|batch| batch.open).count() < 900 {
+        if now.batches.iter().filter(|batch| batch.open).count() < 1_500 {
             break;
         }
     }
