@@ -130,18 +130,29 @@ async fn server_with_replication(folder: &Folder) -> (EmbeddedServer, Client, St
     (server, connect(&config).await, url)
 }
 
+/// Sets the standby that commits wait for.
+async fn set_standby(client: &Client, name: &str) {
+    client.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let set = format!("SELECT WHERE current_setting('synchronous_standby_names') = '{name}'");
+    until_found(client, "the setting", &set).await;
+}
+
+/// A call that has posted a recharge of the first user. What it posts from now on waits for a standby that is not there.
+async fn begin_posting(client: &Client, url: &str) -> Running {
+    let mut posting = Running::start(on(url, &["post", "-", "--json"]));
+    posting.write(&recharge(user(1), 1));
+    assert!(posting.next_line().unwrap().contains("\"posted\""));
+    set_standby(client, "missing").await;
+    posting
+}
+
 #[test]
 fn a_commit_that_waits_for_a_missing_standby_is_told() {
     wait(async {
         let folder = Folder::new();
         let (server, client, url) = server_with_replication(&folder).await;
-        let mut posting = Running::start(on(&url, &["post", "-", "--json"]));
-        posting.write(&recharge(user(1), 1));
-        assert!(posting.next_line().unwrap().contains("\"posted\""));
-        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        until_found(&client, "the setting", "SELECT WHERE current_setting('synchronous_standby_names') = 'missing'")
-            .await;
+        let mut posting = begin_posting(&client, &url).await;
         posting.write(&consume(user(1), "a"));
         let warning = posting.hear("has not committed after 5 s");
         assert!(warning.contains("if synchronous_standby_names is set, see whether the standby is up"), "{warning}");
@@ -151,8 +162,7 @@ fn a_commit_that_waits_for_a_missing_standby_is_told() {
             status.contains("a commit has waited for a synchronous standby for ").then_some(status)
         });
         assert!(told.contains("bring the standby back"), "{told}");
-        client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        set_standby(&client, "").await;
         assert!(posting.next_line().unwrap().contains("\"posted\""));
         posting.finish().expect(0);
         drop(client);
@@ -166,19 +176,14 @@ fn a_replay_waits_for_the_standby_as_the_posting_did() {
     wait(async {
         let folder = Folder::new();
         let (server, client, url) = server_with_replication(&folder).await;
-        let mut posting = Running::start(on(&url, &["post", "-", "--json"]));
-        posting.write(&recharge(user(1), 1));
-        assert!(posting.next_line().unwrap().contains("\"posted\""));
-        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await.unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        let mut posting = begin_posting(&client, &url).await;
         posting.write(&consume(user(1), "a"));
         let waits = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         until_found(&client, "the commit to wait", waits).await;
         posting.hear("trying a group again");
         let waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
         until_found(&client, "the replay to wait", waits).await;
-        client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        set_standby(&client, "").await;
         assert!(posting.next_line().unwrap().contains("\"replayed\""));
         posting.finish().expect(0);
         drop(client);

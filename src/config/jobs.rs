@@ -117,7 +117,7 @@ pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> 
     Ok(Job { settings, ping_url: file.ping_url })
 }
 
-/// Half the cores of this machine, for where the database runs on it: the other half is for postings. More than four were not measured.
+/// Half the cores of this machine, for where the database runs on it: the other half is for postings. More than two were not measured.
 pub(super) fn default_lanes() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }

@@ -487,6 +487,7 @@ fn policies_that_make_sense_load() {
     .unwrap();
     let Jobs { expiry, prune, .. } = &config.jobs;
     assert_eq!((expiry.settings.catch_up, expiry.settings.overlap), (CatchUp::All(1000), Overlap::Queue));
+    assert_eq!(config.jobs.expiry_lanes, 16);
     assert_eq!(prune.settings.catch_up, CatchUp::None);
     // From `defaults`, unless the job has its own.
     let reconciliation = &config.jobs.reconciliation.settings;
