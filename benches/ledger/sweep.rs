@@ -64,17 +64,27 @@ impl Bench {
         seconds
     }
 
+    /// The latency of single consumes beside a sweep, as the daemon of a small machine does it. They are of accounts of which nothing is due,
+    /// so that they do only what they do without the sweep.
     pub async fn latency(&self, batches: u64, rows: &mut Vec<Row>) {
-        self.seed("latency", batches / 5, 5).await;
+        let accounts = batches / 5;
+        let client = self.seed("latency", 2 * accounts, 5).await;
+        let later = "UPDATE pointsd.batches SET expires_at = expires_at + interval '1 year' WHERE user_id = ANY ($1)";
+        let users = users(2 * accounts).split_off(usize::try_from(accounts).unwrap());
+        client.execute(later, &[&users]).await.unwrap();
+        client.batch_execute("VACUUM (FULL, ANALYZE) pointsd.batches").await.unwrap();
+        client.batch_execute("CHECKPOINT").await.unwrap();
         let database = self.database("latency").await;
         let poster = Poster::start(&database, &self.rules, 2);
-        let users = Arc::new(users(batches / 5));
+        let users = Arc::new(users);
         callers_at_ease(&poster, &users, "warm", Duration::from_secs(2)).await;
-        let alone = callers_at_ease(&poster, &users, "alone", Duration::from_secs(10)).await;
-        let mut session = Session::connect(&database).await.expect("a session");
+        let mut alone = callers_at_ease(&poster, &users, "before", Duration::from_secs(10)).await;
+        let mut list = Session::connect(&database).await.expect("a session");
+        let lane = [(Session::connect(&database).await.expect("a session"), ())];
         let rules = Arc::clone(&self.rules);
         let sweep = tokio::spawn(async move {
-            session.sweep(time("2026-03-01T00:00:00Z"), false, &rules, |_| true).await.expect("the sweep")
+            let at = time("2026-03-01T00:00:00Z");
+            list.sweep_for(1, &lane, at, Sweep::default(), &rules, |_| true).await.expect("the sweep")
         });
         let mut during = Vec::new();
         let mut round = 0;
@@ -82,6 +92,7 @@ impl Bench {
             during.extend(callers_at_ease(&poster, &users, &format!("sweep{round}"), Duration::from_millis(500)).await);
             round += 1;
         }
+        alone.extend(callers_at_ease(&poster, &users, "after", Duration::from_secs(10)).await);
         let (alone, during) = (percentile_99(alone), percentile_99(during));
         rows.push(Row::new(
             "p99 of single consumes during the sweep",
