@@ -35,7 +35,7 @@ impl Bench {
             format!("{hold}\n{}", consume("held")(user, line))
         });
         let mut session = Session::connect(&self.database("returned").await).await.expect("a session");
-        session.sweep(time("2026-03-01T00:00:00Z"), false, &self.rules, |_| true).await.expect("the sweep");
+        session.sweep(time("2026-03-01T00:00:00Z"), false, |_| true).await.expect("the sweep");
         client.batch_execute("VACUUM (ANALYZE) pointsd.batches").await.unwrap();
         client.batch_execute("CHECKPOINT").await.unwrap();
         let late = self.post("returned", &users, lines, consume("late"));

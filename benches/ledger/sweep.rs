@@ -55,7 +55,7 @@ impl Bench {
         }
         let before = self.bare_sweep(&client, "bare_before", at).await;
         let began = Instant::now();
-        let sweep = list.sweep_for(1, &sessions, time(at), Sweep::default(), &self.rules, |_| true);
+        let sweep = list.sweep_for(1, &sessions, time(at), Sweep::default(), |_| true);
         assert_eq!(sweep.await.expect("the sweep").batches, batches);
         let seconds = began.elapsed().as_secs_f64();
         let after = self.bare_sweep(&client, "bare_after", at).await;
@@ -81,10 +81,9 @@ impl Bench {
         let mut alone = callers_at_ease(&poster, &users, "before", Duration::from_secs(10)).await;
         let mut list = Session::connect(&database).await.expect("a session");
         let lane = [(Session::connect(&database).await.expect("a session"), ())];
-        let rules = Arc::clone(&self.rules);
         let sweep = tokio::spawn(async move {
             let at = time("2026-03-01T00:00:00Z");
-            list.sweep_for(1, &lane, at, Sweep::default(), &rules, |_| true).await.expect("the sweep")
+            list.sweep_for(1, &lane, at, Sweep::default(), |_| true).await.expect("the sweep")
         });
         let mut during = Vec::new();
         let mut round = 0;

@@ -1,8 +1,7 @@
 -- Expires what is due in the locked accounts: one entry a batch, in drawing order, as the state machine does when a
 -- posting finds a batch past its time (a test holds the two together). What is left of a batch releases what is left of its
 -- price. Returns what it took, by source.
--- $1 uuid[]: the users; $2 timestamptz: the instant; $3 text, $4 text: what stands before and after the source in the
--- entry's description; $5 smallint: the drawing rule; $6 bigint: the run, or null
+-- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the drawing rule; $4 bigint: the run, or null
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
     SELECT b.user_id, b.batch, b.remaining, b.source, b.expires_at, a.last_seq, a.balance,
            CASE WHEN b.paid IS NOT NULL THEN pointsd.price_part(b.paid, b.amount - b.remaining, b.remaining, b.amount)::bigint
@@ -27,10 +26,9 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
     WHERE a.bucket = 0 AND a.user_id = t.user_id
 ), entries_written AS (
     INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
-                                description, drawing_rule, run, allocated_batches, allocated_points,
-                                allocated_paid)
+                                drawing_rule, run, allocated_batches, allocated_points, allocated_paid)
     SELECT user_id, last_seq + nth, 'expire', remaining, balance - running + remaining, balance - running, source, $2,
-           $3::text || source || $4::text, $5::smallint, $6::bigint, ARRAY[batch], ARRAY[remaining],
+           $3::smallint, $4::bigint, ARRAY[batch], ARRAY[remaining],
            CASE WHEN paid IS NOT NULL THEN ARRAY[paid] END
     FROM due
 )

@@ -13,7 +13,7 @@ SELECT t.user_id, 0, t.type, coalesce(t.amount, 0), coalesce(t.balance_before, 0
        -- Of a date that could not be read.
        coalesce(t.at, '1970-01-01Z'),
        -- A number that the program's type holds.
-       CASE WHEN t.duration BETWEEN 0 AND 1e12 THEN round(t.duration, 9) END, coalesce(t.description, ''), NULL, NULL, asked.key,
+       CASE WHEN t.duration BETWEEN 0 AND 1e12 THEN round(t.duration, 9) END, t.description, NULL, NULL, asked.key,
        0::smallint, NULL, NULL, NULL
 FROM unnest($1::uuid[]) AS asked (key)
 CROSS JOIN LATERAL (

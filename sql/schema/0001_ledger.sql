@@ -101,7 +101,7 @@ CREATE TABLE pointsd.entries (
     type              text        NOT NULL,
     source_type       text        NOT NULL, -- the kind of service used, or the source of the points
     source_id         text,                 -- the order or the task
-    description       text        NOT NULL,
+    description       text,                 -- what the caller wrote for people, if anything
     duration          numeric,              -- seconds, where the service is charged by time
     allocated_batches integer[]   NOT NULL, -- batches drawn, settled, expired or restored …
     allocated_points  bigint[]    NOT NULL, -- … and how many points of each
@@ -184,8 +184,8 @@ SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
 INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source, paid, currency)
 SELECT gen_random_uuid(), 1, 1, now(), '9999-12-31Z', 1, true, '', 1, 'CNY' FROM generate_series(1, 20);
 INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type, source_type,
-                             description, allocated_batches, allocated_points)
-SELECT gen_random_uuid(), 1, 1, 1, 0, now(), 0, 'expire', '', '', '{}', '{}' FROM generate_series(1, 20);
+                             allocated_batches, allocated_points)
+SELECT gen_random_uuid(), 1, 1, 1, 0, now(), 0, 'expire', '', '{}', '{}' FROM generate_series(1, 20);
 INSERT INTO pointsd.holds (user_id, key, points, at, until, source_type, source_id)
 SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), '9999-12-31Z', '', '' FROM generate_series(1, 20);
 ANALYZE pointsd.accounts (bucket), pointsd.batches (bucket, currency), pointsd.entries (bucket), pointsd.holds (bucket);

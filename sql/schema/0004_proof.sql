@@ -45,7 +45,7 @@ CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE s
         # hashint8extended(3, e.balance_before # hashint8extended(4, e.balance_after #
         timestamp_hash_extended(e.at AT TIME ZONE interval '0',
         timestamp_hash_extended(e.recorded_at AT TIME ZONE interval '0',
-        hashtextextended(e.type, hashtextextended(e.source_type, hashtextextended(e.description,
+        hashtextextended(e.type, hashtextextended(e.source_type,
         hashint8extended(13, e.drawing_rule)
         # hash_array_extended(e.allocated_batches, 14) # hash_array_extended(e.allocated_points, 15) -- of none it is the same
         # coalesce(uuid_hash_extended(e.key, 1), 2) # coalesce(hashtextextended(e.source_id, 3), 4)
@@ -53,7 +53,7 @@ CREATE FUNCTION pointsd.entry_print(e pointsd.entries) RETURNS bigint LANGUAGE s
         # coalesce(hashint8extended(e.run, 9), 10) # coalesce(jsonb_hash_extended(e.correction, 11), 12)
         # coalesce(hashint8extended(e.refers_to, 16), 17) # coalesce(jsonb_hash_extended(e.asked, 18), 19)
         # coalesce(hashint8extended(e.paid, 20), 0) # coalesce(hashtextextended(e.currency, 21), 0)
-        # coalesce(hash_array_extended(e.allocated_paid, 22), 0)))))))))));
+        # coalesce(hash_array_extended(e.allocated_paid, 22), 0) # coalesce(hashtextextended(e.description, 23), 0))))))))));
 
 -- What never changes about a batch. What remains and what has expired does change: sums prove it.
 CREATE FUNCTION pointsd.batch_print(b pointsd.batches) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE

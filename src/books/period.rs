@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::days::load_span;
 use super::{Booked, RollForward, add_up};
 use crate::database::Cursor;
-use crate::ledger::{EntryType, own_description};
 use crate::time::{Zone, start_of_day};
 
 /// Rows that are in memory at a time.
@@ -260,10 +259,7 @@ pub async fn for_each_single(
 fn single_from(row: &Row) -> Result<SingleEntry, Error> {
     let (kind, source): (String, String) = (row.try_get("type")?, row.try_get("source")?);
     let (reference, reason): (Option<String>, Option<String>) = (row.try_get("reference")?, row.try_get("reason")?);
-    let description: String = row.try_get("description")?;
-    let own =
-        EntryType::parse(&kind).and_then(|kind| own_description(kind, &source, reference.as_deref(), &description));
-    let why = reason.or_else(|| own.map(str::to_owned));
+    let description: Option<String> = row.try_get("description")?;
     Ok(SingleEntry {
         user: row.try_get("user_id")?,
         seq: row.try_get("seq")?,
@@ -274,6 +270,6 @@ fn single_from(row: &Row) -> Result<SingleEntry, Error> {
         points: row.try_get("points")?,
         by: row.try_get("by")?,
         reference,
-        why,
+        why: reason.or(description),
     })
 }

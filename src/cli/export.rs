@@ -259,7 +259,7 @@ fn fields(row: &Exported) -> Vec<String> {
                 allocations.collect::<Vec<_>>().join(" "),
                 time_text(entry.at),
                 or_empty(entry.duration.map(|seconds| seconds.normalize().to_string())),
-                entry.description.clone(),
+                or_empty(entry.description.clone()),
                 or_empty(entry.refers_to.map(|seq| seq.to_string())),
                 row.recorded_at.clone(),
                 or_empty(row.correction.as_ref().map(ToString::to_string)),

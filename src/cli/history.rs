@@ -166,8 +166,9 @@ fn entry_table(entries: &[ExportedEntry], zone: Zone) -> String {
             grouped(row.signed),
             grouped(entry.balance_after),
             entry.source_type.clone(),
-            entry.description.clone(),
+            entry.source_id.clone().unwrap_or_default(),
+            entry.description.clone().unwrap_or_default(),
         ]
     });
-    table(&["seq", "at", "type", "points", "balance", "source", "description"], &rows.collect::<Vec<_>>())
+    table(&["seq", "at", "type", "points", "balance", "source", "id", "description"], &rows.collect::<Vec<_>>())
 }

@@ -7,7 +7,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time};
 use crate::bulk::ReplyJson;
 use crate::database::Database;
-use crate::ledger::{Allocation, Currency, EntryType, Hold, Kind, Money, Posted, Poster, Posting, Reply};
+use crate::ledger::{Allocation, Currency, Entry, EntryType, Hold, Kind, Money, Posted, Poster, Posting, Reply};
 use crate::plain;
 use crate::time::time_text;
 
@@ -191,8 +191,9 @@ fn posting_text(verb: &str, balance: &'static str, posted: &Posted, made_key: Op
         ("user", entry.user.to_string()),
         (balance, format!("{} (was {})", grouped(after), grouped(entry.balance_before))),
         ("at", time_text(entry.at)),
-        ("description", entry.description.clone()),
     ];
+    lines.extend(about(entry));
+    lines.extend(entry.description.clone().map(|description| ("description", description)));
     lines.extend(entry.refers_to.map(|seq| ("of", format!("entry {seq}"))));
     if let Some(batch) = entry.batch {
         lines.push(("opened", numbered("batch", "batches", batch.into(), posted.last_seq - entry.seq)));
@@ -209,6 +210,19 @@ fn posting_text(verb: &str, balance: &'static str, posted: &Posted, made_key: Op
     let points = counted(posted.points, "point", "points");
     let entries = numbered("entry", "entries", entry.seq, posted.last_seq - entry.seq);
     format!("{verb}: {} of {points}, {entries}\n{}", entry.kind, facts(&lines))
+}
+
+/// What an entry is for, or where its points came from: `tts, t1`. A debt that was brought in has no source, and a refund's entry has
+/// the source of its batch beside the work that it gives back.
+fn about(entry: &Entry) -> Option<(&'static str, String)> {
+    let id = entry.source_id.iter().map(|id| format!(", {id}"));
+    let named = || format!("{}{}", entry.source_type, id.collect::<String>());
+    match entry.kind {
+        EntryType::Opening if entry.batch.is_none() => None,
+        EntryType::Consume => Some(("for", named())),
+        EntryType::Refund => Some(("to", entry.source_type.clone())),
+        _ => Some(("from", named())),
+    }
 }
 
 /// `batch 3`, or `batches 3 to 5` where two more follow.

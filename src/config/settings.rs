@@ -35,7 +35,6 @@ impl From<&Config> for Rules {
             term: config.expires,
             refund: config.refund,
             zone: config.time_zone,
-            language: config.language,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Job for Expiry {
 
     async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Sweep>> {
         let mut session = Session::connect(&context.database).await?;
-        let counters = session.sweep(slot, true, &context.rules, |_| !stop.is_cancelled()).await?;
+        let counters = session.sweep(slot, true, |_| !stop.is_cancelled()).await?;
         anyhow::ensure!(!counters.stopped, INTERRUPTED);
         Ok(DryRun { counters, document: None })
     }
@@ -92,7 +92,7 @@ async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
         lanes.push((session, guard));
     }
     let proceed = |_| !run.stop.is_cancelled();
-    let sweep = list.sweep_for(run.run, &lanes, run.slot, counters_so_far(run)?, &context.rules, proceed).await?;
+    let sweep = list.sweep_for(run.run, &lanes, run.slot, counters_so_far(run)?, proceed).await?;
     Ok((!sweep.stopped).then_some(sweep))
 }
 

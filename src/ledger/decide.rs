@@ -227,7 +227,7 @@ impl Account {
         let total = self.total_recharged.checked_add(points).ok_or(Refusal::AccountFull)?;
         total.checked_add(self.total_opening).ok_or(Refusal::AccountFull)?;
         self.check_room_for_batches(1)?;
-        self.expire(at, asking.rules, entries);
+        self.expire(at, entries);
         self.total_recharged = total;
         let batch = NewBatch { points, source, at, expires_at, paid };
         let entry = self.open_batch(EntryType::Recharge, &batch);
@@ -289,9 +289,9 @@ impl Account {
         let hold = self.open_hold(asking.key).map(|hold| hold.hold.at);
         // What was alive when the work began pays for it.
         let at = hold.map_or(asking.at, |held_at| held_at.min(asking.at));
-        self.expire(at, asking.rules, entries);
+        self.expire(at, entries);
         self.total_consumed = total;
-        let entry = self.consume(points, source_type, at, asking.rules, entries);
+        let entry = self.consume(points, source_type, at, entries);
         if hold.is_some() {
             self.end_hold(asking.key, HoldState::Captured, Some(entry.seq));
         }
@@ -312,7 +312,7 @@ impl Account {
         let parts = self.parts_to_refund(asking, consume, returned, points)?;
         let total = self.total_refunded.checked_add(points).ok_or(Refusal::AccountFull)?;
         self.check_room_for_batches(parts.len())?;
-        self.expire(asking.at, asking.rules, entries);
+        self.expire(asking.at, entries);
         self.total_refunded = total;
         self.returned.insert(consume.seq, returned + points);
         let mut asked = Some(asking.asked(points, parts.len()));
@@ -394,7 +394,7 @@ impl Account {
         if self.is_orphaned() {
             return Err(Refusal::AccountMissing);
         }
-        self.expire(asking.at, asking.rules, entries);
+        self.expire(asking.at, entries);
         self.total_voided = total;
         self.returned.insert(recharge.seq, returned + points);
         let allocations = self.draw_first_from(own, points);
@@ -510,7 +510,7 @@ impl Account {
     }
 
     /// Expires what is due at `at`, one entry a batch, in drawing order.
-    fn expire(&mut self, at: DateTime<Utc>, rules: &Rules, entries: &mut Vec<Entry>) {
+    fn expire(&mut self, at: DateTime<Utc>, entries: &mut Vec<Entry>) {
         while let Some(due) = self.batches.get_mut(self.first_open).filter(|batch| batch.expires_at <= at) {
             self.first_open += 1;
             if due.remaining == 0 {
@@ -524,7 +524,6 @@ impl Account {
             self.total_expired += part.points;
             let mut entry = self.entry(EntryType::Expire, part.points, &source, at);
             entry.allocations.push(part);
-            entry.description = rules.describe_expiry(&source);
             entries.push(entry);
         }
     }
@@ -565,14 +564,7 @@ impl Account {
 
     /// Draws from batches that were alive at `at`, in drawing order. Points that expired meanwhile are restored first, just as many
     /// as are needed. Points that no batch covers become arrears.
-    fn consume(
-        &mut self,
-        points: i64,
-        source_type: &str,
-        at: DateTime<Utc>,
-        rules: &Rules,
-        entries: &mut Vec<Entry>,
-    ) -> Entry {
+    fn consume(&mut self, points: i64, source_type: &str, at: DateTime<Utc>, entries: &mut Vec<Entry>) -> Entry {
         let is_late = self.expired_until.is_some_and(|until| until > at);
         let mut index =
             if is_late { self.batches.partition_point(|batch| batch.expires_at <= at) } else { self.first_open };
@@ -595,7 +587,6 @@ impl Account {
                 self.total_expired -= restored;
                 let mut entry = self.entry(EntryType::Restore, restored, &source, at);
                 entry.allocations.push(put_back);
-                entry.description = rules.describe_restore(&source);
                 entries.push(entry);
             }
         }
@@ -654,7 +645,7 @@ impl Account {
             allocations: Vec::new(),
             at,
             duration: None,
-            description: String::new(),
+            description: None,
             refers_to: None,
             paid: None,
             currency: None,
@@ -759,8 +750,7 @@ impl Asking<'_> {
         }
         entry.key = Some(self.key);
         entry.source_id = self.posting.source_id();
-        let description = self.posting.description.clone();
-        entry.description = description.unwrap_or_else(|| self.rules.describe(self.posting, self.named.as_ref()));
+        entry.description = self.posting.description.clone();
         entry
     }
 }

@@ -48,7 +48,7 @@ pub use read::{
 };
 pub use reader::{Batches, EntryFilter, HoldPage, MOST_READ, Order, Page, Reader};
 pub use reply::{Allocation, Asked, Entry, EntryType, KeyHolder, Opened, Posted, Refusal, Reply};
-pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term, own_description};
+pub use rules::{DRAWING_RULE, Length, NEVER, Period, REFUND_SOURCE, Rules, Term};
 pub use session::{Error, Group, MOST_RACES, Session};
 pub use statement::{
     AdoptedHistory, AdoptedTransaction, MOST_HOLDS, OpenBatch, Span, Statement, statement, statements,

@@ -402,8 +402,8 @@ pub struct Entry {
     #[serde(serialize_with = "decimal")]
     #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
     pub duration: Option<Decimal>,
-    /// For people.
-    pub description: String,
+    /// What the caller wrote for people, if anything.
+    pub description: Option<String>,
     /// Of a refund the number of its consume, of a void that of its recharge.
     pub refers_to: Option<i64>,
     /// In minor units: what the batch of a recharge, a refund or an opening opened with, or what a void returns to the customer. None without

@@ -126,7 +126,7 @@ columns! {
         source_id: Option<&'a str> = row.0.source_id.as_deref(),
         at: DateTime<Utc> = row.0.at,
         duration: Option<Decimal> = row.0.duration,
-        description: &'a str = &row.0.description,
+        description: Option<&'a str> = row.0.description.as_deref(),
         key: Option<Uuid> = row.0.key,
         allocated_from: i32 = row.1.0,
         allocated_to: i32 = row.1.1,

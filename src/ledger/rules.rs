@@ -1,12 +1,9 @@
-//! The choices of a business: its sources of points, how long points live, and the language of descriptions.
+//! The choices of a business: its sources of points, and how long points live.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 
-use super::posting::{Kind, Posting};
-use super::reply::{Entry, EntryType};
-use crate::language::Language;
 use crate::time::{Zone, from_local};
 
 /// Version of the rule by which a consume draws: soonest expiry first, then the older batch. Each entry keeps it, so
@@ -35,8 +32,6 @@ pub struct Rules {
     pub refund: Term,
     /// The business time zone, in which terms are counted.
     pub zone: Zone,
-    /// Language of the descriptions that the ledger writes itself.
-    pub language: Language,
 }
 
 /// How long points live from the effective time of their recharge.
@@ -116,7 +111,7 @@ impl Period {
     }
 }
 
-/// No source; points live for 180 days, of a refund for 30 at least; UTC and English.
+/// No source; points live for 180 days, of a refund for 30 at least; UTC.
 impl Default for Rules {
     fn default() -> Rules {
         Rules {
@@ -125,65 +120,8 @@ impl Default for Rules {
             term: Term::days(180),
             refund: Term::days(30),
             zone: Zone::UTC,
-            language: Language::English,
         }
     }
-}
-
-/// The description of an entry whose posting has none.
-fn sentence(kind: EntryType, source_type: &str, source_id: Option<&str>, language: Language) -> String {
-    let what = |order: &str, comma: &str| match source_id {
-        Some(id) => format!("{source_type}{comma}{order}{id}"),
-        None => source_type.to_owned(),
-    };
-    let order = || source_id.map(|id| format!("，订单 {id}")).unwrap_or_default();
-    match (kind, language) {
-        // Points have an id; a debt has none.
-        (EntryType::Opening, Language::English) if source_id.is_none() => "Arrears brought in".to_owned(),
-        (EntryType::Opening, Language::English) => format!("Brought in: {}", what("", ", ")),
-        (EntryType::Opening, Language::SimplifiedChinese) if source_id.is_none() => "转入欠费".to_owned(),
-        (EntryType::Opening, Language::SimplifiedChinese) => format!("转入 {}", what("", "，")),
-        (EntryType::Recharge, Language::English) => format!("Recharge by {}", what("order ", ", ")),
-        (EntryType::Void, Language::English) => format!("Void of {}", what("order ", ", ")),
-        (EntryType::Refund, Language::English) => format!("Refund of {}", what("", ", ")),
-        (_, Language::English) => format!("Use of {}", what("", ", ")),
-        (EntryType::Recharge, Language::SimplifiedChinese) => format!("{source_type} 充值{}", order()),
-        (EntryType::Void, Language::SimplifiedChinese) => format!("撤销 {source_type} 充值{}", order()),
-        (EntryType::Refund, Language::SimplifiedChinese) => format!("退还 {}", what("", "，")),
-        (_, Language::SimplifiedChinese) => format!("使用 {}", what("", "，")),
-    }
-}
-
-impl Entry {
-    /// The description that its caller gave. None where the ledger wrote one.
-    pub fn own_description(&self) -> Option<&str> {
-        own_description(self.kind, &self.source_type, self.source_id.as_deref(), &self.description)
-    }
-}
-
-/// The description of an entry with these columns, if its caller gave it. None where the ledger wrote it, in the language of the
-/// business at that time.
-pub fn own_description<'a>(
-    kind: EntryType,
-    source_type: &str,
-    id: Option<&str>,
-    description: &'a str,
-) -> Option<&'a str> {
-    let is_written = |language| match kind {
-        EntryType::Expire | EntryType::Restore => true,
-        // It names the service of the consume, while the entry has the source that its points return to.
-        EntryType::Refund => {
-            let (begin, end) = match language {
-                Language::English => ("Refund of ", ", "),
-                Language::SimplifiedChinese => ("退还 ", "，"),
-            };
-            let end = id.map(|id| format!("{end}{id}")).unwrap_or_default();
-            description.starts_with(begin) && description.ends_with(&end)
-        }
-        kind => description == sentence(kind, source_type, id, language),
-    };
-    let by_ledger = [Language::English, Language::SimplifiedChinese].into_iter().any(is_written);
-    (!by_ledger).then_some(description)
 }
 
 impl Rules {
@@ -197,52 +135,11 @@ impl Rules {
     pub(crate) fn refund_expires_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
         self.refund.expires_at(at, self.zone).unwrap_or(NEVER)
     }
-
-    /// The description of an entry whose posting has none. `named` is the entry that a refund or a void names.
-    pub(crate) fn describe(&self, posting: &Posting, named: Option<&Entry>) -> String {
-        let (source_type, source_id) = match named {
-            Some(entry) => (entry.source_type.as_str(), entry.source_id.clone()),
-            None => (posting.source_type(), posting.source_id()),
-        };
-        let kind = match &posting.kind {
-            Kind::Recharge { .. } => EntryType::Recharge,
-            Kind::Opening(_) => EntryType::Opening,
-            Kind::Void { .. } => EntryType::Void,
-            Kind::Refund { .. } => EntryType::Refund,
-            _ => EntryType::Consume,
-        };
-        sentence(kind, source_type, source_id.as_deref(), self.language)
-    }
-
-    /// The text before and after the source in the description of an expiry. In two pieces the sweep's statement can write
-    /// it without knowing the language.
-    pub(crate) fn expiry_sentence(&self) -> (&'static str, &'static str) {
-        match self.language {
-            Language::English => ("Expiry of ", " points"),
-            Language::SimplifiedChinese => ("", " 积分到期"),
-        }
-    }
-
-    /// The description of an expiry.
-    pub(crate) fn describe_expiry(&self, source: &str) -> String {
-        let (before, after) = self.expiry_sentence();
-        format!("{before}{source}{after}")
-    }
-
-    /// The description of a restore.
-    pub(crate) fn describe_restore(&self, source: &str) -> String {
-        match self.language {
-            Language::English => format!("Restore of expired {source} points"),
-            Language::SimplifiedChinese => format!("恢复已过期的 {source} 积分"),
-        }
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     #[test]
@@ -397,25 +294,5 @@ mod tests {
             assert_eq!(term.expires_at(NEVER, Zone::UTC), None, "{length:?}");
         }
         assert_eq!(Term { length: Length::Never, end_of: None }.expires_at(NEVER, Zone::UTC), Some(NEVER));
-    }
-
-    #[test]
-    fn descriptions_in_both_languages() {
-        let at = "2026-01-01T00:00:00Z".parse().unwrap();
-        let ordered = |order_id| Posting {
-            kind: Kind::Recharge { source: "gift".into(), order_id, expires_at: None, paid: None },
-            ..Posting::recharge(Uuid::nil(), 1, "gift", at)
-        };
-        let cases = [
-            (ordered(Some(7)), "Recharge by gift, order 7", "gift 充值，订单 7"),
-            (ordered(None), "Recharge by gift", "gift 充值"),
-            (Posting::consume(Uuid::nil(), 1, "tts", "t1", at), "Use of tts, t1", "使用 tts，t1"),
-        ];
-        for (posting, english, chinese) in cases {
-            for (language, sentence) in [(Language::English, english), (Language::SimplifiedChinese, chinese)] {
-                let rules = Rules { language, ..Rules::default() };
-                assert_eq!(rules.describe(&posting, None), sentence);
-            }
-        }
     }
 }

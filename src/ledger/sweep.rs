@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::also_write::{AlsoWrite, Progress, SoFar};
 use super::load::locked_accounts;
-use super::rules::{DRAWING_RULE, Rules};
+use super::rules::DRAWING_RULE;
 use super::session::{Error, Session, Transaction};
 use crate::database::{Cursor, pipelined};
 use crate::numbers::count;
@@ -85,11 +85,10 @@ impl<C: Deref<Target = Client>> Session<C> {
         &mut self,
         at: DateTime<Utc>,
         dry_run: bool,
-        rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
         let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
-        let expiry = Expiry::new(at, rules, None);
+        let expiry = Expiry { at: to_microsecond(at), run: None };
         sweep_groups(self.client(), &[(&*self, &())], &expiry, end_of_group, Sweep::default(), proceed).await
     }
 
@@ -107,22 +106,21 @@ impl<C: Deref<Target = Client>> Session<C> {
         lanes: &[(Session<C>, impl AlsoWrite<SoFar<Sweep>>)],
         at: DateTime<Utc>,
         counters: Sweep,
-        rules: &Rules,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
         let lanes: Vec<_> = lanes.iter().map(|(session, also)| (session, also)).collect();
         for (session, _) in &lanes {
             session.client().batch_execute("SET synchronous_commit = off").await?;
         }
-        sweep_groups(self.client(), &lanes, &Expiry::new(at, rules, Some(run)), "COMMIT", counters, proceed).await
+        let expiry = Expiry { at: to_microsecond(at), run: Some(run) };
+        sweep_groups(self.client(), &lanes, &expiry, "COMMIT", counters, proceed).await
     }
 
     /// Locks accounts and expires what is due in them, in the transaction that is open.
-    async fn expire_due(&self, users: &[Uuid], expiry: &Expiry<'_>) -> Result<Expiring, tokio_postgres::Error> {
+    async fn expire_due(&self, users: &[Uuid], expiry: &Expiry) -> Result<Expiring, tokio_postgres::Error> {
         let (client, statements) = (self.client(), self.statements());
         let of_users: [&(dyn ToSql + Sync); 1] = [&users];
-        let of_group: [&(dyn ToSql + Sync); 6] =
-            [&users, &expiry.at, &expiry.before, &expiry.after, &DRAWING_RULE, &expiry.run];
+        let of_group: [&(dyn ToSql + Sync); 4] = [&users, &expiry.at, &DRAWING_RULE, &expiry.run];
         let (locked, rows) = pipelined!(
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.account_expire, &of_group),
@@ -172,7 +170,7 @@ impl<C: Deref<Target = Client>> Session<C> {
 async fn sweep_groups<C: Deref<Target = Client>>(
     list: &Client,
     lanes: &[(&Session<C>, &impl AlsoWrite<SoFar<Sweep>>)],
-    expiry: &Expiry<'_>,
+    expiry: &Expiry,
     end_of_group: &str,
     counters: Sweep,
     proceed: impl FnMut(Progress) -> bool,
@@ -197,7 +195,7 @@ async fn sweep_groups<C: Deref<Target = Client>>(
 /// A sweep that is under way, as its lanes share it.
 struct Sweeping<'a, P> {
     due: Due<'a>,
-    expiry: &'a Expiry<'a>,
+    expiry: &'a Expiry,
     end_of_group: &'a str,
     state: Mutex<State<P>>,
 }
@@ -306,19 +304,9 @@ impl Due<'_> {
 }
 
 /// What an expiry says, beside the accounts.
-struct Expiry<'a> {
+struct Expiry {
     at: DateTime<Utc>,
-    /// Before and after the source in the entries' description.
-    before: &'a str,
-    after: &'a str,
     run: Option<i64>,
-}
-
-impl Expiry<'_> {
-    fn new(at: DateTime<Utc>, rules: &Rules, run: Option<i64>) -> Expiry<'_> {
-        let (before, after) = rules.expiry_sentence();
-        Expiry { at: to_microsecond(at), before, after, run }
-    }
 }
 
 /// Accounts that are locked, and what expired of them by source.

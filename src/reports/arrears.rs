@@ -20,7 +20,6 @@ use super::rows_file::RowsFile;
 use crate::books::RunningTotals;
 use crate::database::Cursor;
 use crate::document::Document;
-use crate::ledger::{EntryType, own_description};
 use crate::messages::Messages;
 use crate::numbers::count;
 
@@ -68,8 +67,8 @@ pub struct Item {
     pub source_type: String,
     /// The task or the order.
     pub source_id: Option<String>,
-    /// Its description.
-    pub description: String,
+    /// What its caller wrote for people, if anything.
+    pub description: Option<String>,
     /// Its points that are still unpaid.
     pub points: i64,
 }
@@ -118,11 +117,6 @@ fn unpaid_from(row: &Row, owed: i64) -> Result<[i64; 5], tokio_postgres::Error> 
 }
 
 impl Item {
-    /// The description that its caller gave. None where the ledger wrote one.
-    pub fn own_description(&self) -> Option<&str> {
-        own_description(EntryType::parse(&self.kind)?, &self.source_type, self.source_id.as_deref(), &self.description)
-    }
-
     /// The calendar days from it to an instant; 0 if it happened later.
     pub fn days(&self, at: DateTime<Utc>, zone: Zone) -> i64 {
         days_between(self.at, at, zone)

@@ -311,7 +311,7 @@ impl Words<'_> {
                 _ => None,
             })
             .column("statement-description", Kind::Text, move |line| match line {
-                Line::Entry(row) => row.entry.own_description().map(str::to_owned),
+                Line::Entry(row) => row.entry.description.clone(),
                 Line::Adopted(old) => old.description.clone(),
                 _ => None,
             })
@@ -403,7 +403,7 @@ impl Words<'_> {
     fn about(&self, row: &ExportedEntry) -> String {
         let entry = &row.entry;
         let source = self.source_of(entry);
-        about([source.as_deref(), entry.source_id.as_deref(), entry.own_description()])
+        about([source.as_deref(), entry.source_id.as_deref(), entry.description.as_deref()])
     }
 
     /// The type of another service's transaction; one that the ledger does not know, as it was called there.

@@ -356,11 +356,13 @@ fn each_bad_record_is_refused_with_its_reason_and_its_neighbours_post() {
     );
 }
 
-/// The lines that were refused, and those that were posted with their description.
+/// The lines that were refused, and those that were posted with their description, or the order or task where they have none.
 fn outcomes(done: &Done) -> (Vec<u64>, Vec<(u64, String)>) {
     let (refused, posted): (Vec<_>, Vec<_>) = done.jsons().into_iter().partition(|reply| reply["status"] == "rejected");
     let number = |reply: &serde_json::Value| reply["line"].as_u64().unwrap();
-    let text = |reply: &serde_json::Value| reply["description"].as_str().unwrap().to_owned();
+    let text = |reply: &serde_json::Value| {
+        reply["description"].as_str().or_else(|| reply["source_id"].as_str()).unwrap().to_owned()
+    };
     (refused.iter().map(number).collect(), posted.iter().map(|reply| (number(reply), text(reply))).collect())
 }
 
@@ -399,7 +401,7 @@ fn files_of_spreadsheets_are_taken() {
             &[(2, "a"), (3, "b"), (4, "c"), (5, "d")][..],
         ),
         ("EXCEL.CSV", include_bytes!("cases/excel_semicolon.csv").to_vec(), &[], &[(2, "Müller"), (3, "a; b")]),
-        ("header.csv", include_bytes!("cases/header_case.csv").to_vec(), &[], &[(2, "Recharge by wxpay, order 7006")]),
+        ("header.csv", include_bytes!("cases/header_case.csv").to_vec(), &[], &[(2, "7006")]),
         ("blank_rows.csv", include_bytes!("cases/trailing_blank_rows.csv").to_vec(), &[], &[(2, "x")]),
         ("gbk.csv", include_bytes!("cases/gbk.csv").to_vec(), &["--encoding", "GBK"], &[(2, "充值送积分")]),
         ("a.csv", utf16(&text, u16::to_le_bytes), &[], &[(2, "é\u{1f600}")]),
@@ -423,8 +425,8 @@ fn files_of_spreadsheets_are_taken() {
         ("lines.csv", quoted.into_bytes(), &[], &[(2, &format!("x, \"y\"\n{b}\n\nz")), (6, "b")]),
         ("columns.csv", file(&blank_columns, "\r\n").into_bytes(), &[], &[(2, "积分"), (5, "b"), (6, "c")]),
         // Within JSON a carriage return is white space.
-        ("cr.ndjson", format!("{json}\r\r\n").into_bytes(), &[], &[(1, "Use of tts, é")]),
-        ("utf16.ndjson", utf16(&format!("{json}\r\n"), u16::to_le_bytes), &[], &[(1, "Use of tts, é")]),
+        ("cr.ndjson", format!("{json}\r\r\n").into_bytes(), &[], &[(1, "é")]),
+        ("utf16.ndjson", utf16(&format!("{json}\r\n"), u16::to_le_bytes), &[], &[(1, "é")]),
     ] {
         let file = folder.file(name, bytes);
         let found = outcomes(&call(&url, &[&["post", &file, "--json"], args].concat()).expect(0));
@@ -739,7 +741,7 @@ fn a_price_in_every_way() {
     let (_database, url) = database();
     let user = ["--source", "card", "--paid", "1999", "--currency", "CNY", "--key", "a"];
     let told = call(&url, &[&["recharge", USER, "7"], &user[..]].concat()).expect(0).stdout;
-    assert!(told.contains("price        19.99 CNY\n"), "{told}");
+    assert!(told.contains("price    19.99 CNY\n"), "{told}");
     call(&url, &["recharge", USER, "7", "--source", "card", "--paid", "1999"]).expect(2);
     let line = |key: &str| json!({"op": "recharge", "user": USER, "points": 3, "source": "card", "key": key, "paid": 500, "currency": "JPY"});
     let posted = feed(on(&url, &["post", "-", "--json"]), format!("{}\n", line("b"))).expect(0).json();

@@ -17,7 +17,7 @@ Posted: consume of 1 point, entry 1
   user            USER
   balance         -1 (was 0)
   at              2026-01-01T00:00:00Z
-  description     Use of tts, t1
+  for             tts, t1
   became arrears  1
 ",
         ),
@@ -30,7 +30,7 @@ Posted: recharge of 1,234,567 points, entry 2
   user             USER
   balance          1,234,566 (was -1)
   at               2026-01-02T00:00:00Z
-  description      Recharge by card, order 7
+  from             card, 7
   opened           batch 1
   settled arrears  batch 1: 1
 ",
@@ -40,12 +40,12 @@ Posted: recharge of 1,234,567 points, entry 2
             0,
             "\
 Posted: consume of 2 points, entry 3
-  user         USER
-  balance      1,234,564 (was 1,234,566)
-  at           2026-01-03T00:00:00Z
-  description  Use of tts, t2
-  duration     12.5 s
-  drawn from   batch 1: 2
+  user        USER
+  balance     1,234,564 (was 1,234,566)
+  at          2026-01-03T00:00:00Z
+  for         tts, t2
+  duration    12.5 s
+  drawn from  batch 1: 2
 ",
         ),
         (
@@ -56,7 +56,7 @@ Posted before: consume of 2 points, entry 3
   user          USER
   balance then  1,234,564 (was 1,234,566)
   at            2026-01-03T00:00:00Z
-  description   Use of tts, t2
+  for           tts, t2
   duration      12.5 s
   drawn from    batch 1: 2
 ",

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 
-use pointsd::ledger::Rules;
 use serde_json::{Value, json};
 
 use super::{Site, agent, answer};
@@ -182,7 +181,7 @@ fn each_history_by_calls_arrays_and_streams() {
                 let at = at(part[0]["at"].as_str().unwrap());
                 wait(async {
                     let mut session = site.database.session().await;
-                    session.sweep(at, false, &Rules::default(), |_| true).await.unwrap()
+                    session.sweep(at, false, |_| true).await.unwrap()
                 });
                 found.push(json!({ "status": "swept" }));
                 continue;

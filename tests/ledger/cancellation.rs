@@ -94,9 +94,9 @@ async fn a_dropped_sweep() {
         session.post(&group, &rules).await.unwrap();
         day += chrono::TimeDelta::days(i64::from(LIFE_DAYS));
         let context = format!("dropped after {polls} polls");
-        let first = poll_at_most(polls, session.sweep(day, false, &rules, |_| true)).await;
+        let first = poll_at_most(polls, session.sweep(day, false, |_| true)).await;
         expect_no_transaction(&client, &context).await;
-        let second = session.sweep(day, false, &rules, |_| true).await;
+        let second = session.sweep(day, false, |_| true).await;
         let second = second.unwrap_or_else(|error| panic!("{context}: {error:?}"));
         match first {
             Some(first) => {

@@ -108,7 +108,7 @@ async fn writers_and_sweeps() {
                 let nth = furthest.load(Ordering::Relaxed);
                 last = nth == STEPS;
                 let when = at("2026-01-01T00:00:00Z") + TimeDelta::minutes(nth as i64);
-                batches += session.sweep(when, false, &rules(), |_| true).await.unwrap().batches;
+                batches += session.sweep(when, false, |_| true).await.unwrap().batches;
             }
             batches
         }));

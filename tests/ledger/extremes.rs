@@ -150,13 +150,13 @@ async fn nanoseconds_are_cut_off_everywhere() {
         let available = async |when| session.balance(user(nth), when).await.unwrap().available;
         assert_eq!((available(just_before).await, available(end).await), (5, 0), "{end}");
         assert_eq!(available(end + TimeDelta::nanoseconds(999)).await, 0);
-        let sweep = session.sweep(just_before, false, &rules(), |_| true).await.unwrap();
+        let sweep = session.sweep(just_before, false, |_| true).await.unwrap();
         assert_eq!(sweep, Sweep::default(), "a nanosecond before {end}");
         let use_it = Posting::consume(user(nth), 1, "tts", "x", just_before);
         let replies = session.post(&[use_it], &rules()).await.unwrap();
         let entry = replies[0].entry().unwrap();
         assert_eq!((entry.at, entry.balance_after), (end - TimeDelta::microseconds(1), 4));
-        let sweep = session.sweep(end + TimeDelta::nanoseconds(999), false, &rules(), |_| true).await.unwrap();
+        let sweep = session.sweep(end + TimeDelta::nanoseconds(999), false, |_| true).await.unwrap();
         assert_eq!((sweep.batches, sweep.points), (1, 4));
     }
     let ats: Vec<_> = Rows::read(&database.client().await).await.entries.iter().map(|entry| entry.at).collect();

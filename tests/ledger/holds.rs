@@ -58,7 +58,7 @@ async fn in_sql_as_the_model() {
             let posting = match op {
                 Op::Post(posting) => posting,
                 Op::Sweep(at) => {
-                    session.sweep(at, false, &rules, |_| true).await.unwrap();
+                    session.sweep(at, false, |_| true).await.unwrap();
                     model.sweep(at);
                     continue;
                 }

@@ -1,13 +1,12 @@
 //! The ledger once more, written from its rules and not from its code: slow, plain and in memory.
 //!
 //! It stores batches, entries and holds only; whatever else there is (balances, totals, numbers, keys in use) it counts
-//! anew each time. It knows only the English descriptions.
+//! anew each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use num_rational::Ratio;
-use pointsd::language::Language;
 use pointsd::ledger::{
     Allocation, Asked, Beyond, Entry, EntryType, Hold, Kind, Length, MAX_PAID, Money, Opening, Posted, Posting,
     Reference, Reply, Rules, Term,
@@ -35,7 +34,6 @@ pub fn rules() -> Rules {
         term: Term { length: Length::Hours(24 * LIFE_DAYS), end_of: None },
         refund: Term { length: Length::Hours(24 * REFUND_DAYS as u32), end_of: None },
         zone: Zone::UTC,
-        language: Language::English,
     }
 }
 
@@ -342,7 +340,6 @@ impl Account {
             if restored > 0 {
                 let mut entry = self.next_entry(posting.user, EntryType::Restore, restored, &source, at);
                 entry.allocations = vec![Allocation { batch, points: restored, paid: given_back }];
-                entry.description = format!("Restore of expired {source} points");
                 self.entries.push(entry);
             }
             allocations.push(Allocation { batch, points, paid: used });
@@ -418,10 +415,6 @@ impl Account {
             let entry = self.open_batch(posting, EntryType::Refund, points, &source, (at, expires_at), paid);
             (entry.refers_to, entry.source_id) = (Some(consume.seq), consume.source_id.clone());
             entry.source_type = source;
-            if posting.description.is_none() {
-                entry.description =
-                    format!("Refund of {}, {}", consume.source_type, consume.source_id.as_ref().unwrap());
-            }
             if nth == 0 {
                 entry.asked = Some(asked);
             } else {
@@ -467,10 +460,6 @@ impl Account {
         }
         (entry.paid, entry.currency) = (money, own.paid.map(|paid| paid.currency));
         (entry.source_type, entry.source_id) = (recharge.source_type.clone(), recharge.source_id.clone());
-        if posting.description.is_none() {
-            let order = recharge.source_id.as_ref().map(|order| format!(", order {order}")).unwrap_or_default();
-            entry.description = format!("Void of {}{order}", recharge.source_type);
-        }
         entry.refers_to = Some(recharge.seq);
         let beyond_used = beyond_used(posting);
         entry.asked = Some(Asked { points: posting.points, beyond_used, posted: points, entries: 1 });
@@ -553,7 +542,6 @@ impl Account {
     fn expire(&mut self, user: Uuid, at: DateTime<Utc>) {
         while let Some(due) = self.next_to_draw(|batch| batch.expires_at <= at).map(|due| due.clone()) {
             let mut entry = self.next_entry(user, EntryType::Expire, due.remaining, &due.source, at);
-            entry.description = format!("Expiry of {} points", due.source);
             let batch = self.batches.iter_mut().find(|batch| batch.batch == due.batch).unwrap();
             batch.expired += batch.remaining;
             (batch.remaining, batch.open) = (0, false);
@@ -578,7 +566,7 @@ impl Account {
             allocations: Vec::new(),
             at,
             duration: None,
-            description: String::new(),
+            description: None,
             refers_to: None,
             paid: None,
             currency: None,
@@ -627,14 +615,7 @@ fn signed(mut entry: Entry, posting: &Posting) -> Entry {
     entry.key = Some(key_of(posting));
     entry.source_type = source_type_of(posting);
     entry.source_id = source_id_of(posting);
-    entry.description = posting.description.clone().unwrap_or_else(|| match (&posting.kind, &entry.source_id) {
-        (Kind::Recharge { source, .. }, Some(order)) => format!("Recharge by {source}, order {order}"),
-        (Kind::Recharge { source, .. }, None) => format!("Recharge by {source}"),
-        (Kind::Consume { source_type, source_id, .. }, _) => format!("Use of {source_type}, {source_id}"),
-        (Kind::Opening(Opening::Points { source, id, .. }), _) => format!("Brought in: {source}, {id}"),
-        (Kind::Opening(Opening::Debt), _) => "Arrears brought in".to_owned(),
-        _ => String::new(),
-    });
+    entry.description.clone_from(&posting.description);
     entry
 }
 

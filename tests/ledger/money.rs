@@ -140,7 +140,7 @@ async fn a_price_by_hand() {
     );
     // One point of the recharge is left and expires; then a late consume restores it, and uses its price after all.
     let mut session = database.session().await;
-    session.sweep(day(12), false, &rules(), |_| true).await.unwrap();
+    session.sweep(day(12), false, |_| true).await.unwrap();
     let late = post(&database, &[consume("late", 1, day(4))]).await;
     let Reply::Posted(posted) = &late[0] else { panic!("{late:?}") };
     assert_eq!(posted.restored, [Allocation { batch: 1, points: 1, paid: Some(286) }]);

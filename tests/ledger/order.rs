@@ -45,10 +45,10 @@ async fn of_consumes_does_not_matter() {
                     assert_eq!(reply.status(), "posted", "history {history}, {reply:?}");
                 }
                 if rng.bool() {
-                    session.sweep(day(&mut rng), false, &rules, |_| true).await.unwrap();
+                    session.sweep(day(&mut rng), false, |_| true).await.unwrap();
                 }
             }
-            session.sweep(begin + TimeDelta::days(60), false, &rules, |_| true).await.unwrap();
+            session.sweep(begin + TimeDelta::days(60), false, |_| true).await.unwrap();
             check_invariants(&client).await;
             let rows = Rows::read(&client).await;
             restored += rows.entries.iter().filter(|entry| entry.kind.as_str() == "restore").count();

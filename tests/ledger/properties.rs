@@ -40,7 +40,7 @@ async fn check(histories: usize, length: usize, size: impl Fn(&mut fastrand::Rng
         let mut rest = &ops[..];
         while let [first, after_first @ ..] = rest {
             if let Op::Sweep(at) = first {
-                let swept = session.sweep(*at, false, &rules, |_| true).await.unwrap();
+                let swept = session.sweep(*at, false, |_| true).await.unwrap();
                 let counted = (swept.batches, swept.accounts, swept.points);
                 assert_eq!(counted, model.sweep(*at), "history {history}, sweep at {at}");
                 *seen.entry("swept".to_owned()).or_default() += swept.batches;

@@ -28,7 +28,7 @@ async fn pages_make_the_list() {
         for op in histories::random(&mut rng, 120, 2) {
             match op {
                 Op::Post(posting) => drop(session.post(&[posting], &rules).await.unwrap()),
-                Op::Sweep(at) => drop(session.sweep(at, false, &rules, |_| true).await.unwrap()),
+                Op::Sweep(at) => drop(session.sweep(at, false, |_| true).await.unwrap()),
             }
         }
         let rows = Rows::read(&client).await;

@@ -122,11 +122,11 @@ async fn of_each_operation() {
 
     // A thousand accounts with a batch each are two groups; the rest is listing them and closing the list.
     let idle = begin + chrono::TimeDelta::days(1);
-    let (fixed, sweep) = proxy.count(&client, session.sweep(idle, false, &rules, |_| true)).await;
+    let (fixed, sweep) = proxy.count(&client, session.sweep(idle, false, |_| true)).await;
     assert_eq!(sweep.unwrap(), Sweep::default());
     assert_eq!(fixed, SWEEP_FIXED, "a sweep with nothing to do");
     let due = begin + chrono::TimeDelta::days(100);
-    let (trips, sweep) = proxy.count(&client, session.sweep(due, false, &rules, |_| true)).await;
+    let (trips, sweep) = proxy.count(&client, session.sweep(due, false, |_| true)).await;
     assert_eq!(sweep.unwrap().accounts, 999);
     assert_eq!(trips, fixed + 5, "a sweep over two groups, two trips each, and one to see that the list is at its end");
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pointsd::fields::PostingFields;
-use pointsd::language::Language;
 use pointsd::ledger::{Poster, Posting, Reply, Rules, Term};
 use pointsd::time::Zone;
 use serde::Deserialize;
@@ -82,7 +81,7 @@ async fn run(database: &TestDatabase, ops: &[Value], way: Way) -> (Vec<Value>, V
     let mut replies = Vec::new();
     for part in ops.chunk_by(|one, next| op(one) != "expire" && op(next) != "expire") {
         if op(&part[0]) == "expire" {
-            session.sweep(time(&part[0], "at").unwrap(), false, &rules, |_| true).await.unwrap();
+            session.sweep(time(&part[0], "at").unwrap(), false, |_| true).await.unwrap();
             replies.push(json!({"status": "swept"}));
             continue;
         }
@@ -114,7 +113,6 @@ fn rules() -> Rules {
         term: Term::days(180),
         refund: Term::days(30),
         zone: Zone::UTC,
-        language: Language::English,
     }
 }
 

@@ -20,7 +20,7 @@ async fn by_both_clocks() {
         for op in histories::random(&mut rng, 80, USERS) {
             match op {
                 Op::Post(posting) => drop(session.post(&[posting], &rules).await.unwrap()),
-                Op::Sweep(at) => drop(session.sweep(at, false, &rules, |_| true).await.unwrap()),
+                Op::Sweep(at) => drop(session.sweep(at, false, |_| true).await.unwrap()),
             }
         }
         let rows = Rows::read(&client).await;

@@ -37,7 +37,7 @@ pub async fn live(rng: &mut Rng, session: &mut Session<Box<Client>>, postings: u
         let posting = past.mix(rng, posting);
         session.post(&[posting], &rules()).await.unwrap();
         if number % 97 == 0 {
-            session.sweep(day(on), false, &rules(), |_| true).await.unwrap();
+            session.sweep(day(on), false, |_| true).await.unwrap();
         }
     }
 }
@@ -111,7 +111,7 @@ const PROVED: &[(&str, &[(&str, &str)])] = &[
             ("key", "gen_random_uuid()"),
             ("source_type", "source_type || $n"),
             ("source_id", "coalesce(source_id, '') || $n"),
-            ("description", "description || $n"),
+            ("description", "coalesce(description, '') || $n"),
             ("duration", "coalesce(duration, 0) + abs($n)"),
             ("drawing_rule", "drawing_rule + $n::smallint"),
             ("run", "coalesce(run, 0) + $n"),

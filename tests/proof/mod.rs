@@ -75,7 +75,7 @@ async fn write_history(database: &TestDatabase) {
     ];
     let after = [recharge(1, 200, "card", (13, 40)), consume(1, 20, 14), consume(1, 25, 17)];
     post(&mut session, &before).await;
-    assert_eq!(session.sweep(day(12), false, &rules(), |_| true).await.unwrap().batches, 2);
+    assert_eq!(session.sweep(day(12), false, |_| true).await.unwrap().batches, 2);
     post(&mut session, &after).await;
     let work = |on: i64| Reference::Work { source_type: "tts".to_owned(), source_id: format!("task-{on}") };
     let mut refund = Posting::refund(user(4), work(3), day(13));

@@ -48,7 +48,7 @@ async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, leng
     for nth in 0..length {
         when += TimeDelta::hours(rng.i64(0..30));
         if rng.u8(..20) == 0 {
-            session.sweep(when, false, &rules(), |_| true).await.unwrap();
+            session.sweep(when, false, |_| true).await.unwrap();
         }
         let (user, points) = (user(rng.u32(1..=users)), rng.i64(1..300));
         let posting = if rng.bool() {

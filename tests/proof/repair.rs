@@ -104,7 +104,7 @@ async fn rows_are_set_back_to_the_entries_and_it_is_recorded() {
     // The account takes postings, and the commands show its adjust entry.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 5, 21)]).await;
-    assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 170);
+    assert_eq!(session.sweep(day(41), false, |_| true).await.unwrap().points, 170);
     check_invariants(&client).await;
     let entries = program(&url, &["export", "entries", "--user", &user(1).to_string(), "--json"], 0).await.jsons();
     assert_eq!((&entries[12]["type"], &entries[12]["correction"]), (&"adjust".into(), &correction));
@@ -223,7 +223,7 @@ async fn balances_are_kept_and_the_difference_is_booked() {
     // Points that were put back into a batch past its expiry expire, and the account takes postings.
     let mut session = database.session().await;
     post(&mut session, &[consume(1, 10, 18)]).await;
-    assert_eq!(session.sweep(day(41), false, &super::rules(), |_| true).await.unwrap().points, 140);
+    assert_eq!(session.sweep(day(41), false, |_| true).await.unwrap().points, 140);
     assert_eq!(found(&client).await, []);
 
     // A balance that was lowered, to below zero.

@@ -493,7 +493,7 @@ fn lists_who_owes_in_three_forms_and_runs_as_a_job() {
         json!({ "user": user(2), "owed": 1_200, "since": "2026-01-02T00:00:00Z", "days": 8, "age": "8-30", "seq": 1,
                 "source_type": "tts", "last_posting": "2026-01-02T00:00:00Z",
                 "item": { "at": "2026-01-02T00:00:00Z", "days": 8, "age": "8-30", "seq": 1, "type": "consume",
-                          "source_type": "tts", "source_id": "1", "description": "Use of tts, 1", "points": 1_200 } })
+                          "source_type": "tts", "source_id": "1", "description": null, "points": 1_200 } })
     );
     assert_eq!((&rows[1]["user"], &rows[2]["user"]), (&json!(user(1)), &json!(user(3))));
     const COLUMNS: &str = "\u{feff}user,owed,since,days,source_type,seq,last_posting,item_at,item_days,item_source_type,\

@@ -88,7 +88,7 @@ async fn post_random(database: &TestDatabase, rng: &mut fastrand::Rng, postings:
             posted.push(posting);
         }
         if rng.u8(..100) < 3 {
-            session.sweep(clock, false, &rules, |_| true).await.unwrap();
+            session.sweep(clock, false, |_| true).await.unwrap();
         }
     }
     // So that points remain at the end.

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
-use pointsd::ledger::{Posting, Reference, Rules, Session, Sweep};
+use pointsd::ledger::{Posting, Reference, Session, Sweep};
 use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
@@ -24,9 +24,8 @@ async fn report(
     slot: DateTime<Utc>,
     disproved: bool,
 ) -> (Sweep, Document) {
-    let rules = Rules::from(config);
     let lanes = [(database.session().await, ())];
-    let sweep = session.sweep_for(1, &lanes, slot, Sweep::default(), &rules, |_| true).await.unwrap();
+    let sweep = session.sweep_for(1, &lanes, slot, Sweep::default(), |_| true).await.unwrap();
     let document = made(database, config, slot, &sweep, disproved).await;
     (sweep, document)
 }
@@ -151,8 +150,7 @@ async fn what_expired_is_bridged_to_the_business_day() {
     post(&mut session, &postings, &config).await;
     report(&database, &mut session, &config, slot(10), false).await;
     let lanes = [(database.session().await, ())];
-    let rules = Rules::from(&config);
-    let sweep = session.sweep_for(1, &lanes, slot(13), Sweep::default(), &rules, |_| true).await.unwrap();
+    let sweep = session.sweep_for(1, &lanes, slot(13), Sweep::default(), |_| true).await.unwrap();
     let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
                UPDATE pointsd.entries SET recorded_at = (ARRAY['2026-03-01T00:00Z', '2026-03-01T00:00Z',
                    '2026-03-01T00:00Z', '2026-03-11T01:00Z', '2026-03-11T15:00Z', '2026-03-12T01:00Z'])[seq]::timestamptz;

@@ -4,7 +4,7 @@ use pointsd::fields::PostingFields;
 use pointsd::requests;
 use serde_json::{Value, json};
 
-use super::{SETTINGS, Server, TestDatabase, all_done, at, rules};
+use super::{SETTINGS, Server, TestDatabase, all_done, at};
 use crate::cli::scenarios::{assert_books, scenarios};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,7 +16,7 @@ async fn each_history_by_requests() {
         let mut found = Vec::new();
         for part in scenario.parts() {
             if part[0]["op"] == "expire" {
-                session.sweep(at(part[0]["at"].as_str().unwrap()), false, &rules(), |_| true).await.unwrap();
+                session.sweep(at(part[0]["at"].as_str().unwrap()), false, |_| true).await.unwrap();
                 found.push(json!({ "status": "swept" }));
                 continue;
             }

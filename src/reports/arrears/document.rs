@@ -210,7 +210,7 @@ fn item_columns<'a>(
         })
         .column("arrears-item-reference", Kind::Text, move |owing| item(owing).and_then(|item| item.source_id))
         .column("arrears-item-description", Kind::Text, move |owing| {
-            item(owing).and_then(|item| item.own_description().map(str::to_owned))
+            item(owing).and_then(|item| item.description.clone())
         })
         .column("arrears-item-points", Kind::Number, move |owing| item(owing).map(|item| item.points))
 }
