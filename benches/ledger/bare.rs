@@ -49,10 +49,10 @@ impl Bench {
              FROM (SELECT user_id, count(*) AS batches, sum(remaining)::bigint AS points, max(expires_at) AS until
                    FROM due GROUP BY user_id) AS t
              WHERE a.bucket = 0 AND a.user_id = t.user_id;
-             INSERT INTO {name}.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+             INSERT INTO {name}.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
                                          drawing_rule, run, allocated_batches, allocated_points)
              SELECT user_id, last_seq + nth, 'expire', remaining, balance - running + remaining, balance - running, source, '{at}',
-                    'Expiry of ' || source, 1, 1, ARRAY[batch], ARRAY[remaining]
+                    1, 1, ARRAY[batch], ARRAY[remaining]
              FROM due;
              COMMIT"
         );
@@ -93,9 +93,9 @@ impl Bench {
                          SELECT user_id, batch, amount, amount, at, at + interval '1 year', true, source_type
                          FROM work AS c WHERE nth = g AND {lane} AND batch IS NOT NULL;
                          INSERT INTO {name}.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
-                                                     batch, at, duration, description, key, drawing_rule, allocated_batches, allocated_points)
+                                                     batch, at, duration, key, drawing_rule, allocated_batches, allocated_points)
                          SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch, at, duration,
-                                description, key, drawing_rule, allocated_batches, allocated_points
+                                key, drawing_rule, allocated_batches, allocated_points
                          FROM work AS c WHERE nth = g AND {lane};
                      END LOOP;
                  END $$"

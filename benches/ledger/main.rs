@@ -30,6 +30,7 @@ mod proof;
 mod queue;
 mod returned;
 mod server;
+mod size;
 mod sweep;
 mod years;
 
@@ -89,6 +90,9 @@ async fn main() {
     }
     if only("growth") {
         bench.growth(5_000_000 / scale, 1_000_000 / scale, 100_000 / scale, &mut rows).await;
+    }
+    if only("size") {
+        bench.size(500_000 / scale, &mut rows).await;
     }
     if only("proof") {
         bench.proof(1_000_000 / scale, &mut rows).await;

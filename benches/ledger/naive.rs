@@ -27,8 +27,8 @@ pub async fn naive_consume(client: &Client, users: &[Uuid], salt: &str) -> f64 {
     .await;
     let insert = statement(
         "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
-             at, description, key, drawing_rule, allocated_batches, allocated_points)
-         VALUES ($1, $2, 'consume', $3, $4, $4::bigint - $3::bigint, 'tts', $5, $6, 'Use of tts', gen_random_uuid(), 1, $7, $8)",
+             at, key, drawing_rule, allocated_batches, allocated_points)
+         VALUES ($1, $2, 'consume', $3, $4, $4::bigint - $3::bigint, 'tts', $5, $6, gen_random_uuid(), 1, $7, $8)",
     )
     .await;
     let mut random = fastrand::Rng::with_seed(7);
@@ -89,8 +89,8 @@ pub async fn naive_expiry(client: &Client, batches: i64) -> f64 {
     .await;
     let insert = statement(
         "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
-             description, drawing_rule, allocated_batches, allocated_points)
-         VALUES ($1, $2, 'expire', $3, $4, $4::bigint - $3::bigint, $5, $6, 'Expiry', 1, $7, $8)",
+             drawing_rule, allocated_batches, allocated_points)
+         VALUES ($1, $2, 'expire', $3, $4, $4::bigint - $3::bigint, $5, $6, 1, $7, $8)",
     )
     .await;
     for row in &due {

@@ -185,7 +185,7 @@ BEGIN
              LATERAL (SELECT '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days' + i * interval '1 ms' AS at) AS t
         WHERE seq = s AND opens ORDER BY md5(i::text || s);
         INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
-            at, recorded_at, description, duration, key, drawing_rule, allocated_batches, allocated_points)
+            at, recorded_at, duration, key, drawing_rule, allocated_batches, allocated_points)
         SELECT md5(i::text)::uuid, seq, CASE WHEN opens THEN 'recharge' ELSE 'consume' END, amount, before,
                before + CASE WHEN opens THEN amount ELSE -amount END,
                CASE WHEN opens THEN (ARRAY['wxpay', 'card', 'gift', 'invite'])[1 + (i + nth) % 4] ELSE 'script' END,
@@ -193,7 +193,6 @@ BEGIN
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days' + i * interval '1 ms',
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days'
                    + interval '20 minutes' + row_number() OVER (ORDER BY md5(i::text || s)) * interval '400 ms',
-               CASE WHEN opens THEN 'Recharge, order ' || i ELSE 'Use of script, task-' || i || '-' || seq END,
                CASE WHEN NOT opens THEN 35.5 END, gen_random_uuid(), 1, batches, points
         FROM shape, generate_series(1, $ACCOUNTS) AS i WHERE seq = s ORDER BY md5(i::text || s);
     END LOOP;

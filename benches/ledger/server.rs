@@ -116,9 +116,9 @@ impl Bench {
              SELECT md5(i::text)::uuid, b, 1000, 1000, '{OPENED}', '{EXPIRES}'::timestamptz + b * interval '1 day', true, 'gift'
              FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
              INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
-                 at, description, key, drawing_rule, allocated_batches, allocated_points)
+                 at, key, drawing_rule, allocated_batches, allocated_points)
              SELECT md5(i::text)::uuid, b, 'recharge', 1000, (b - 1) * 1000, b * 1000, 'gift', b,
-                 '{OPENED}', 'Recharge by gift', gen_random_uuid(), 1, '{{}}', '{{}}'
+                 '{OPENED}', gen_random_uuid(), 1, '{{}}', '{{}}'
              FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
              "
         );

@@ -163,13 +163,12 @@ FROM generate_series(1, $CYCLES + 3) AS nth, generate_series(1, $ACCOUNTS) AS i,
                      + (CASE WHEN nth > $CYCLES THEN 3 * $CYCLES + nth ELSE 4 * nth - 3 END - 1) * interval '5 years' / (4 * $CYCLES + 3)
                      + i * interval '1 ms' AS at) AS t;
 INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, batch,
-    at, recorded_at, description, duration, key, drawing_rule, allocated_batches, allocated_points)
+    at, recorded_at, duration, key, drawing_rule, allocated_batches, allocated_points)
 SELECT md5(i::text)::uuid, seq, CASE WHEN opens THEN 'recharge' ELSE 'consume' END, amount, before,
        before + CASE WHEN opens THEN amount ELSE -amount END,
        CASE WHEN opens THEN (ARRAY['wxpay', 'card', 'gift', 'invite'])[1 + (i + nth) % 4] ELSE 'script' END,
        CASE WHEN opens THEN i || '-' || nth ELSE 'task-' || i || '-' || seq END, CASE WHEN opens THEN nth END,
        at, at + interval '20 minutes',
-       CASE WHEN opens THEN 'Recharge, order ' || i || '-' || nth ELSE 'Use of script, task-' || i || '-' || seq END,
        CASE WHEN NOT opens THEN 35.5 END, gen_random_uuid(), 1,
        CASE WHEN opens THEN '{}' ELSE ARRAY[nth] END, CASE WHEN opens THEN '{}' ELSE ARRAY[30::bigint] END
 FROM (SELECT seq, late OR seq % 4 = 1 AS opens,
