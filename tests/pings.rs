@@ -110,8 +110,8 @@ fn a_switch_hears_of_failures_and_of_answers_that_are_no() {
     assert_eq!(heard.body, failed["reason"].as_str().unwrap());
     wait(async {
         let due = "ALTER TABLE pointsd.mislaid RENAME TO batches;
-                   INSERT INTO pointsd.batches (user_id, batch, source, amount, remaining, open, opened_at, expires_at)
-                   VALUES ('6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11', 1, 'gift', 5, 5, true, '2026-01-01', '2026-01-02')";
+                   INSERT INTO pointsd.batches (bucket, user_id, batch, source, amount, remaining, open, opened_at, expires_at)
+                   VALUES (pointsd.bucket_of('6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11'), '6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11', 1, 'gift', 5, 5, true, '2026-01-01', '2026-01-02')";
         client().await.batch_execute(due).await.unwrap();
     });
     let heard = tells("/3").expect("an answer that is no is told");

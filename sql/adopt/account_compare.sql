@@ -8,4 +8,4 @@ FROM (
     WHERE NOT is_forgiven
     GROUP BY user_id
 ) AS planned
-LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = planned.user_id
+LEFT JOIN pointsd.accounts AS a ON a.bucket = pointsd.bucket_of(planned.user_id) AND a.user_id = planned.user_id

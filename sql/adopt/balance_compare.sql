@@ -23,7 +23,7 @@ WITH now_there AS (
            coalesce((n.consumed - coalesce(o.consumed, 0)) - coalesce(a.total_consumed, 0), 0) AS used,
            coalesce((n.expired - coalesce(o.expired, 0)) - coalesce(a.total_expired, 0), 0) AS expired
     FROM now_there AS n
-    FULL JOIN (SELECT * FROM pointsd.accounts WHERE bucket = 0) AS a USING (user_id)
+    FULL JOIN pointsd.accounts AS a USING (user_id)
     LEFT JOIN then_there AS o USING (user_id)
     LEFT JOIN forgiven AS f USING (user_id)
 ), summed AS (

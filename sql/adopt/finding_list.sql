@@ -27,7 +27,7 @@ WITH faults AS (
     UNION ALL
     SELECT 'account_in_use', o.user_id, NULL, 1, sum(abs(o.points))
     FROM pointsd.adopted_openings AS o
-    JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = o.user_id AND a.last_seq > 0
+    JOIN pointsd.accounts AS a ON a.bucket = pointsd.bucket_of(o.user_id) AND a.user_id = o.user_id AND a.last_seq > 0
     GROUP BY o.user_id
     UNION ALL
     SELECT 'account_twice', user_id, min(old_user), count(*), coalesce(sum(abs(balance)), 0)

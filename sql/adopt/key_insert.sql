@@ -3,10 +3,10 @@
 -- keys, so that the index grows at its end. The expression is that of pointsd.key_id and pointsd.work_key, written out, because a
 -- call of these takes three times as long.
 -- $1 jsonb: other names for sources
-INSERT INTO pointsd.adopted_keys (key, transaction)
-SELECT DISTINCT ON (key) key, id
+INSERT INTO pointsd.adopted_keys (key, transaction, bucket)
+SELECT DISTINCT ON (key) key, id, pointsd.bucket_of(user_id)
 FROM (
-    SELECT id, encode(substring(sha256(uuid_send(user_id) || convert_to(
+    SELECT id, user_id, encode(substring(sha256(uuid_send(user_id) || convert_to(
                    type || ':' || replace(replace(CASE type WHEN 'consume' THEN source_type ELSE coalesce($1::jsonb ->> source_type, source_type) END,
                                                   '\', '\\'), ':', '\:') || ':' || source_id, 'UTF8')) FOR 16), 'hex')::uuid AS key
     FROM pointsd.adopted_transactions

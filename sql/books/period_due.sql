@@ -35,7 +35,7 @@ WITH later AS MATERIALIZED (
     UNION ALL
     SELECT b.source, 0, 0, 0, b.remaining
     FROM pointsd.batches AS b
-    WHERE b.bucket = 0 AND b.open AND b.expires_at <= $1 -- found by expiry
+    WHERE b.bucket = ANY (pointsd.all_buckets()) AND b.open AND b.expires_at <= $1 -- found by expiry
       AND NOT EXISTS (
           SELECT FROM later AS l WHERE l.bucket = b.bucket AND l.user_id = b.user_id AND l.batch = b.batch
       )

@@ -1,6 +1,6 @@
 -- An account's balance is the balance_after of its last entry.
 -- Left to entry_amount: a last entry with a balance_after that does not follow from it, while the account's balance does.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq, coalesce(last.after, 0)::text AS expected,
        a.balance::text AS found,
        pointsd.clamp_bigint(a.balance - coalesce(last.after, 0)::numeric) AS points
@@ -18,9 +18,9 @@ LEFT JOIN LATERAL (
                ELSE a.balance = e.balance_before::numeric - e.amount
            END AS account_follows
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = a.user_id
+    WHERE e.bucket = $2 AND e.user_id = a.user_id
     ORDER BY e.seq DESC
     LIMIT 1
 ) AS last ON true
-WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[]) AND a.balance <> coalesce(last.after, 0)
+WHERE a.bucket = $2 AND a.user_id = ANY ($1::uuid[]) AND a.balance <> coalesce(last.after, 0)
   AND (NOT last.follows AND last.account_follows) IS NOT TRUE

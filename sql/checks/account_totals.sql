@@ -1,6 +1,6 @@
 -- An account's totals are the sums of its entries by type. What was restored counts against what expired. Adjust entries and
 -- openings count by how they moved the balance.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT a.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(', ', CASE WHEN a.total_recharged <> s.recharged THEN 'recharged ' || s.recharged END,
                        CASE WHEN a.total_consumed <> s.consumed THEN 'consumed ' || s.consumed END,
@@ -35,9 +35,9 @@ CROSS JOIN LATERAL (
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0) AS adjusted,
            coalesce(sum(e.balance_after::numeric - e.balance_before) FILTER (WHERE e.type = 'opening'), 0) AS opened
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = a.user_id
+    WHERE e.bucket = $2 AND e.user_id = a.user_id
 ) AS s
-WHERE a.bucket = 0 AND a.user_id = ANY ($1::uuid[])
+WHERE a.bucket = $2 AND a.user_id = ANY ($1::uuid[])
   AND (a.total_recharged <> s.recharged OR a.total_consumed <> s.consumed OR a.total_expired <> s.expired
        OR a.total_refunded <> s.refunded OR a.total_voided <> s.voided OR a.total_adjusted <> s.adjusted
        OR a.total_opening <> s.opened)

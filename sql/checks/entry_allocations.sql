@@ -3,14 +3,14 @@
 -- an opening nothing.
 -- A consume draws at least what was restored directly before it, also in arrears.
 -- The allocations of an adjust entry are signed: above zero was taken out of a batch, below zero put back.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH numbered AS (
     -- Consecutive restores and the entry after them lie in one run.
     SELECT user_id, seq, type, amount,
            count(*) FILTER (WHERE type <> 'restore')
                OVER (PARTITION BY user_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS run
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[])
 ), run AS (
     SELECT user_id, seq,
            coalesce(sum(amount::numeric) FILTER (WHERE type = 'restore') OVER (PARTITION BY user_id, run), 0) AS restored
@@ -27,14 +27,14 @@ WITH numbered AS (
            coalesce(cardinality(e.allocated_points), -1) AS points,
            s.named, s.allocated, s.pointless, s.missing
     FROM run AS r
-    JOIN pointsd.entries AS e ON e.bucket = 0 AND e.user_id = r.user_id AND e.seq = r.seq
+    JOIN pointsd.entries AS e ON e.bucket = $2 AND e.user_id = r.user_id AND e.seq = r.seq
     CROSS JOIN LATERAL (
         SELECT count(DISTINCT t.batch) AS named, coalesce(sum(t.points), 0) AS allocated,
                count(*) FILTER (WHERE (CASE e.type WHEN 'adjust' THEN t.points <> 0 ELSE t.points > 0 END) IS NOT TRUE)
                    AS pointless,
                min(t.batch) FILTER (WHERE b.batch IS NULL) AS missing
         FROM unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-        LEFT JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = e.user_id AND b.batch = t.batch
+        LEFT JOIN pointsd.batches AS b ON b.bucket = $2 AND b.user_id = e.user_id AND b.batch = t.batch
     ) AS s
     WHERE e.user_id = ANY ($1::uuid[])
 )

@@ -2,7 +2,7 @@
 -- in the direction of its type; an adjust entry and an opening move either way.
 -- Left to entry_chain: an entry that would be right with its predecessor's balance_after, so its balance_before is wrong.
 -- The next balance of the account decides which of amount and balance_after is wrong.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH entry AS (
     SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after,
            CASE WHEN e.type IN ('recharge', 'refund', 'restore') THEN e.balance_before::numeric + e.amount
@@ -16,8 +16,8 @@ WITH entry AS (
            lag(e.balance_after, 1, 0::bigint) OVER chain AS before,
            coalesce(lead(e.balance_before) OVER chain, a.balance) AS next
     FROM pointsd.entries AS e
-    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = e.user_id
-    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = $2 AND a.user_id = e.user_id
+    WHERE e.bucket = $2 AND e.user_id = ANY ($1::uuid[])
     WINDOW chain AS (PARTITION BY e.user_id ORDER BY e.seq)
 ), wrong AS (
     SELECT *, next <> balance_after AND next = follows OR moved NOT BETWEEN least AND 1000000000000 AS after_is_wrong

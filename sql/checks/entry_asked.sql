@@ -1,11 +1,11 @@
 -- A refund or a void keeps what it was asked for: with its first entry stand the points and the number of its entries. A refund in
 -- several parts is several entries, one directly after the other, of the same consume.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH entry AS (
     SELECT user_id, seq, type, refers_to, amount, asked,
            max(seq) FILTER (WHERE type <> 'refund' OR key IS NOT NULL) OVER (PARTITION BY user_id ORDER BY seq) AS first
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[])
 ), posting AS (
     SELECT user_id, min(seq) AS seq, count(*) AS entries, sum(amount) AS points,
            bool_and(first IS NOT NULL) AND min(seq) = min(first) AND min(refers_to) = max(refers_to) AS together,

@@ -3,11 +3,11 @@
 -- time. No entry touches a batch that was opened after it.
 -- Several entries that break this with the same batch are one finding, at the first of them; several batches of one entry
 -- are one finding, at the lowest batch.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH opened AS (
     SELECT user_id, seq, row_number() OVER (PARTITION BY user_id ORDER BY seq) AS batch
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND pointsd.opens_batch(type, balance_after > balance_before)
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[]) AND pointsd.opens_batch(type, balance_after > balance_before)
 ), allocation AS (
     SELECT e.user_id, e.seq, e.type, e.at, e.batch AS own, e.source_type, t.batch, t.points,
            cardinality(e.allocated_batches) AS batches,
@@ -15,7 +15,7 @@ WITH opened AS (
                OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS taken
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[])
+    WHERE e.bucket = $2 AND e.user_id = ANY ($1::uuid[])
 ), wrong AS (
     SELECT a.user_id, a.batch, a.seq,
            CASE WHEN a.type IN ('recharge', 'refund') AND a.own <> a.batch THEN ARRAY['batch ' || a.own, 'batch ' || a.batch]
@@ -36,7 +36,7 @@ WITH opened AS (
                     'the rest of ' || (b.amount - a.taken + a.points) || ' points', a.points || ' points'] END AS told,
            a.taken - b.amount AS beyond
     FROM allocation AS a
-    JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = a.user_id AND b.batch = a.batch
+    JOIN pointsd.batches AS b ON b.bucket = $2 AND b.user_id = a.user_id AND b.batch = a.batch
     LEFT JOIN opened AS o ON o.user_id = a.user_id AND o.batch = a.batch
 ), first_of_batch AS (
     SELECT DISTINCT ON (user_id, batch) user_id, batch, seq, told, beyond

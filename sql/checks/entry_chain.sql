@@ -1,6 +1,6 @@
 -- An entry's balance_before is its predecessor's balance_after; the first entry's is 0.
 -- Left to entry_amount: a predecessor with a balance_after that does not follow from it, while this balance_before does.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT user_id, NULL::integer AS batch, seq, 'balance_before ' || before AS expected,
        'balance_before ' || balance_before AS found, pointsd.clamp_bigint(balance_before::numeric - before) AS points
 FROM (
@@ -8,7 +8,7 @@ FROM (
            lag(balance_after, 1, 0::bigint) OVER chain AS before,
            lag(type) OVER chain AS type, lag(amount) OVER chain AS amount, lag(balance_before) OVER chain AS start
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[])
     WINDOW chain AS (PARTITION BY user_id ORDER BY seq)
 ) AS e
 WHERE balance_before <> before

@@ -1,7 +1,7 @@
 -- After each entry, a batch has released the share of its price that belongs to all points that are gone, rounded down. A restore
 -- gives back what the restored points had released by their expiry: the expired points' share is rounded up. Batches without a price
 -- release nothing, and each allocation has its own money. The finding is the first entry of a batch that breaks this.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH allocation AS (
     SELECT e.user_id, e.seq, e.type, t.batch, t.points, t.paid, b.paid AS price, b.currency, b.amount,
            sum(CASE e.type WHEN 'restore' THEN -t.points::numeric ELSE t.points END) OVER life AS gone,
@@ -9,8 +9,8 @@ WITH allocation AS (
            sum(CASE e.type WHEN 'restore' THEN -t.points::numeric WHEN 'expire' THEN t.points ELSE 0 END) OVER life AS expired
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points, e.allocated_paid) AS t (batch, points, paid)
-    JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = e.user_id AND b.batch = t.batch
-    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[]) AND (b.paid IS NOT NULL OR t.paid IS NOT NULL)
+    JOIN pointsd.batches AS b ON b.bucket = $2 AND b.user_id = e.user_id AND b.batch = t.batch
+    WHERE e.bucket = $2 AND e.user_id = ANY ($1::uuid[]) AND (b.paid IS NOT NULL OR t.paid IS NOT NULL)
     WINDOW life AS (PARTITION BY e.user_id, t.batch ORDER BY e.seq)
 ), owed AS (
     SELECT user_id, seq, batch, paid, currency,
@@ -28,4 +28,4 @@ UNION ALL
 SELECT user_id, NULL, seq, format('money of %s allocations', cardinality(allocated_batches)),
        format('money of %s', cardinality(allocated_paid)), NULL
 FROM pointsd.entries
-WHERE bucket = 0 AND user_id = ANY ($1::uuid[]) AND cardinality(allocated_paid) <> cardinality(allocated_batches)
+WHERE bucket = $2 AND user_id = ANY ($1::uuid[]) AND cardinality(allocated_paid) <> cardinality(allocated_batches)

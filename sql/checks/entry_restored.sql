@@ -1,10 +1,10 @@
 -- A restore stands directly before its consume, or before another restore of it, and is dated as it. The consume draws what was
 -- restored. No more is restored than had expired of the batch by then.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 WITH entry AS (
     SELECT user_id, seq, type, at, lead(type) OVER history AS next, lead(at) OVER history AS next_at
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[])
     WINDOW history AS (PARTITION BY user_id ORDER BY seq)
 ), ends AS (
     -- The first later entry that is no restore.
@@ -18,7 +18,7 @@ WITH entry AS (
                OVER (PARTITION BY e.user_id, t.batch ORDER BY e.seq) AS expired
     FROM pointsd.entries AS e
     CROSS JOIN LATERAL unnest(e.allocated_batches, e.allocated_points) AS t (batch, points)
-    WHERE e.bucket = 0 AND e.user_id = ANY ($1::uuid[]) AND e.type IN ('expire', 'restore')
+    WHERE e.bucket = $2 AND e.user_id = ANY ($1::uuid[]) AND e.type IN ('expire', 'restore')
 ), wrong AS (
     SELECT a.user_id, a.batch, a.seq, a.expired,
            CASE WHEN a.expired < 0 THEN ARRAY[
@@ -33,7 +33,7 @@ WITH entry AS (
     LEFT JOIN LATERAL (
         SELECT sum(t.points) AS points
         FROM pointsd.entries AS o CROSS JOIN LATERAL unnest(o.allocated_batches, o.allocated_points) AS t (batch, points)
-        WHERE o.bucket = 0 AND o.user_id = a.user_id AND o.seq = n.consume AND t.batch = a.batch
+        WHERE o.bucket = $2 AND o.user_id = a.user_id AND o.seq = n.consume AND t.batch = a.batch
     ) AS c ON true
     WHERE a.type = 'restore'
 )

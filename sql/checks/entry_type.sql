@@ -4,7 +4,7 @@
 -- move the balance.
 -- Openings come before all other entries. Expiries of their batches may stand between them, and corrections, which may add up to
 -- nothing. A debt is the first entry, and points do not come upon a balance below zero.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT user_id, NULL::integer AS batch, seq,
        CASE WHEN NOT known THEN 'recharge, consume, expire, refund, void, restore, adjust or opening'
             WHEN reversed THEN CASE type WHEN 'expire' THEN 'restore' ELSE 'expire' END
@@ -50,11 +50,11 @@ FROM (
     JOIN (
         SELECT u.user_id, (
             SELECT seq FROM pointsd.entries AS o
-            WHERE o.bucket = 0 AND o.user_id = u.user_id AND o.type NOT IN ('opening', 'expire', 'adjust')
+            WHERE o.bucket = $2 AND o.user_id = u.user_id AND o.type NOT IN ('opening', 'expire', 'adjust')
             ORDER BY seq LIMIT 1) AS first_other
         FROM (SELECT DISTINCT user_id FROM unnest($1::uuid[]) AS of (user_id)) AS u
     ) AS u USING (user_id)
-    WHERE bucket = 0 AND user_id = ANY ($1::uuid[])
+    WHERE bucket = $2 AND user_id = ANY ($1::uuid[])
 ) AS e
 WHERE NOT known OR reversed OR keyed <> needs_key OR opens <> needs_batch OR refers <> needs_reference OR asks <> needs_asked
    OR corrects <> needs_correction OR (refers_to < 1 OR refers_to >= seq) OR displaced

@@ -1,7 +1,7 @@
 -- Entries and batches up to an account's checkpoint are what they were when they were proved. This covers all columns but two:
 -- what remains in a batch, and whether it is open. It finds changes that no other rule can see: a description, a time of
 -- recording, when a batch expires.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT c.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        concat_ws(' and ', CASE WHEN e.print <> c.entries_print THEN format('entries 1 to %s', c.seq) END,
                           CASE WHEN b.print <> c.batches_print THEN format('batches 1 to %s', c.batches) END)
@@ -14,11 +14,11 @@ FROM pointsd.checkpoints AS c
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(pointsd.entry_print(e)), 0) AS print
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = c.user_id AND e.seq <= c.seq
+    WHERE e.bucket = $2 AND e.user_id = c.user_id AND e.seq <= c.seq
 ) AS e
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(pointsd.batch_print(b)), 0) AS print
     FROM pointsd.batches AS b
-    WHERE b.bucket = 0 AND b.user_id = c.user_id AND b.batch <= c.batches
+    WHERE b.bucket = $2 AND b.user_id = c.user_id AND b.batch <= c.batches
 ) AS b
-WHERE c.bucket = 0 AND c.user_id = ANY ($1::uuid[]) AND (e.print <> c.entries_print OR b.print <> c.batches_print)
+WHERE c.bucket = $2 AND c.user_id = ANY ($1::uuid[]) AND (e.print <> c.entries_print OR b.print <> c.batches_print)

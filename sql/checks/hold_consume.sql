@@ -1,6 +1,6 @@
 -- A captured hold names the consume with its key, which is dated when the hold was made, or before. An open or a released hold names
 -- no entry, and for an open one no consume was posted. Several holds with one entry, or without any, are one finding.
--- $1 uuid[]: the users
+-- $1 uuid[]: the users; $2 smallint: their bucket
 SELECT DISTINCT ON (h.user_id, coalesce(h.seq, c.seq)) h.user_id, NULL::integer AS batch, coalesce(h.seq, c.seq) AS seq,
        CASE WHEN h.state NOT IN ('open', 'captured', 'released') THEN 'a hold that is open, captured or released'
             WHEN h.points <= 0 OR h.until <= h.at OR NOT isfinite(h.at) OR NOT isfinite(h.until)
@@ -19,6 +19,6 @@ SELECT DISTINCT ON (h.user_id, coalesce(h.seq, c.seq)) h.user_id, NULL::integer 
             ELSE 'dated ' || (c.at AT TIME ZONE 'UTC') || ' UTC' END AS found,
        NULL::bigint AS points
 FROM pointsd.holds AS h
-LEFT JOIN pointsd.entries AS c ON c.bucket = 0 AND c.user_id = h.user_id AND c.key = h.key AND c.type = 'consume'
-WHERE h.bucket = 0 AND h.user_id = ANY ($1::uuid[]) AND NOT pointsd.hold_is_sound(h, c)
+LEFT JOIN pointsd.entries AS c ON c.bucket = $2 AND c.user_id = h.user_id AND c.key = h.key AND c.type = 'consume'
+WHERE h.bucket = $2 AND h.user_id = ANY ($1::uuid[]) AND NOT pointsd.hold_is_sound(h, c)
 ORDER BY h.user_id, coalesce(h.seq, c.seq), h.key

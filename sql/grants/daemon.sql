@@ -6,14 +6,14 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pointsd TO :role;
 GRANT USAGE ON SEQUENCE pointsd.run_fences TO :role;
 GRANT SELECT ON SEQUENCE pointsd.requests_id_seq TO :role;
 GRANT INSERT (user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
-              total_opening, last_seq, expired_until, last_batch, open_holds),
+              total_opening, last_seq, expired_until, last_batch, open_holds, bucket),
       UPDATE (balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided, total_opening,
               last_seq, expired_until, last_batch, open_holds)
     ON pointsd.accounts TO :role;
 GRANT INSERT, UPDATE (remaining, expired, open) ON pointsd.batches TO :role;
 GRANT INSERT (user_id, seq, amount, balance_before, balance_after, at, run, refers_to, key, batch, drawing_rule, type, source_type,
               source_id, description, duration, allocated_batches, allocated_points, asked, paid, currency,
-              allocated_paid)
+              allocated_paid, bucket)
     ON pointsd.entries TO :role;
 GRANT INSERT, UPDATE (at, until, seq, state) ON pointsd.holds TO :role;
 GRANT UPDATE ON pointsd.request_lanes TO :role;

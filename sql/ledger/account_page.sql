@@ -3,8 +3,14 @@
 SELECT user_id
 FROM (
     (SELECT a.user_id
-     FROM pointsd.accounts AS a
-     WHERE a.bucket = 0 AND a.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+     FROM unnest(pointsd.all_buckets()) AS n (bucket)
+     CROSS JOIN LATERAL (
+         SELECT there.user_id
+         FROM pointsd.accounts AS there
+         WHERE there.bucket = n.bucket AND there.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+         ORDER BY there.user_id
+         LIMIT $2
+     ) AS a
      ORDER BY a.user_id
      LIMIT $2)
     UNION

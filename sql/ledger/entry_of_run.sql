@@ -2,5 +2,5 @@
 -- $1 bigint: the run
 SELECT source_type, count(*) AS batches, pointsd.clamp_bigint(sum(amount)) AS points
 FROM pointsd.entries
-WHERE bucket = 0 AND run = $1 AND type = 'expire'
+WHERE bucket = ANY (pointsd.all_buckets()) AND run = $1 AND type = 'expire'
 GROUP BY source_type

@@ -5,7 +5,7 @@ SELECT user_id, seq, type, amount, balance_before, balance_after, source_type, s
        allocated_batches, allocated_points, at, duration, description, refers_to, asked, key, drawing_rule,
        recorded_at, correction, paid, currency, allocated_paid
 FROM pointsd.entries
-WHERE bucket = 0 AND user_id = $1 AND seq > $2 AND seq < $3
+WHERE bucket = pointsd.bucket_of($1) AND user_id = $1 AND seq > $2 AND seq < $3
   AND ($4::timestamptz IS NULL OR at >= $4) AND ($5::timestamptz IS NULL OR at < $5)
   AND ($6::timestamptz IS NULL OR recorded_at >= $6) AND ($7::timestamptz IS NULL OR recorded_at < $7)
   AND ($8::text IS NULL OR type = $8) AND ($9::text IS NULL OR source_type = $9)

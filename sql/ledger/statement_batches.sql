@@ -7,7 +7,7 @@ CROSS JOIN LATERAL (
     WITH later AS MATERIALIZED (
         SELECT e.type, e.batch, e.allocated_batches, e.allocated_points
         FROM pointsd.entries AS e
-        WHERE e.bucket = 0 AND e.user_id = s.user_id AND e.seq > s.seq
+        WHERE e.bucket = pointsd.bucket_of(s.user_id) AND e.user_id = s.user_id AND e.seq > s.seq
     ),
     taken AS MATERIALIZED (
         SELECT t.batch, sum(CASE l.type WHEN 'restore' THEN -t.points ELSE t.points END)::bigint AS points
@@ -18,11 +18,11 @@ CROSS JOIN LATERAL (
     found AS (
         SELECT n.batch, n.source, n.amount, n.remaining, n.opened_at, n.expires_at
         FROM pointsd.batches AS n
-        WHERE n.bucket = 0 AND n.user_id = s.user_id AND n.open
+        WHERE n.bucket = pointsd.bucket_of(s.user_id) AND n.user_id = s.user_id AND n.open
         UNION ALL
         SELECT n.batch, n.source, n.amount, n.remaining, n.opened_at, n.expires_at
         FROM taken AS t
-        JOIN pointsd.batches AS n ON n.bucket = 0 AND n.user_id = s.user_id AND n.batch = t.batch
+        JOIN pointsd.batches AS n ON n.bucket = pointsd.bucket_of(s.user_id) AND n.user_id = s.user_id AND n.batch = t.batch
         WHERE NOT n.open
     )
     SELECT f.batch, f.source, f.amount, f.remaining + coalesce(t.points, 0) AS remaining, f.opened_at, f.expires_at

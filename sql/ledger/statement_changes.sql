@@ -12,6 +12,6 @@ CROSS JOIN LATERAL (
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0)::bigint AS total_adjusted,
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0)::bigint AS total_opening
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = s.user_id AND e.seq > s.low AND e.seq <= s.high
+    WHERE e.bucket = pointsd.bucket_of(s.user_id) AND e.user_id = s.user_id AND e.seq > s.low AND e.seq <= s.high
 ) AS c
 ORDER BY s.user_id

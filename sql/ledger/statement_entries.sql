@@ -6,6 +6,6 @@ SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after, e.
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS s (user_id, low, high)
 CROSS JOIN LATERAL (
     SELECT * FROM pointsd.entries AS n
-    WHERE n.bucket = 0 AND n.user_id = s.user_id AND n.seq > s.low AND n.seq <= s.high
+    WHERE n.bucket = pointsd.bucket_of(s.user_id) AND n.user_id = s.user_id AND n.seq > s.low AND n.seq <= s.high
 ) AS e
 ORDER BY e.user_id, e.seq

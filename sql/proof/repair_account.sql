@@ -4,4 +4,4 @@ UPDATE pointsd.accounts
 SET balance = $2, total_recharged = $3, total_consumed = $4, total_expired = $5, total_refunded = $6,
     total_voided = $7, total_adjusted = $8, last_seq = $9, last_batch = $10, expired_until = $11::text::timestamptz,
     open_holds = $12, total_opening = $13
-WHERE bucket = 0 AND user_id = $1
+WHERE bucket = pointsd.bucket_of($1) AND user_id = $1

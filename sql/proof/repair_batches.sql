@@ -7,4 +7,4 @@ SET amount = c.amount, remaining = c.remaining, expired = c.expired, open = c.re
 FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
             $9::text[])
     AS c (batch, amount, remaining, expired, source, opened_at, paid, currency)
-WHERE b.bucket = 0 AND b.user_id = $1 AND b.batch = c.batch
+WHERE b.bucket = pointsd.bucket_of($1) AND b.user_id = $1 AND b.batch = c.batch

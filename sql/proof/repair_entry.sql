@@ -4,5 +4,6 @@
 -- the drawing rule; $11 jsonb: the correction; $12 bigint[]: the money that each allocation releases or, below zero, gives back; or
 -- null
 INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
-                            drawing_rule, allocated_batches, allocated_points, correction, allocated_paid)
-VALUES ($1, $2, 'adjust', $3, $4, $5, 'repair', $6, $7, $10, $8, $9, $11, $12)
+                            drawing_rule, allocated_batches, allocated_points, correction, allocated_paid, bucket)
+VALUES ($1, $2, 'adjust', $3, $4, $5, 'repair', $6, $7, $10, $8, $9, $11, $12,
+        pointsd.bucket_of($1))

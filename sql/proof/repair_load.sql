@@ -4,7 +4,7 @@
 WITH entry AS MATERIALIZED (
     SELECT seq, type, amount, balance_before, balance_after, source_type, at, batch, allocated_batches, allocated_points, paid, currency
     FROM pointsd.entries
-    WHERE bucket = 0 AND user_id = $1
+    WHERE bucket = pointsd.bucket_of($1) AND user_id = $1
 ), opened AS (
     SELECT row_number() OVER (ORDER BY seq) AS batch, batch AS named, amount, source_type, at, paid, currency
     FROM entry
@@ -23,7 +23,7 @@ SELECT (SELECT jsonb_build_object(
                    'total_adjusted', a.total_adjusted, 'total_opening', a.total_opening, 'last_seq', a.last_seq, 'last_batch', a.last_batch,
                    'expired_until', (a.expired_until AT TIME ZONE 'UTC')::text || 'Z', 'open_holds', a.open_holds)
         FROM pointsd.accounts AS a
-        WHERE a.bucket = 0 AND a.user_id = $1) AS account,
+        WHERE a.bucket = pointsd.bucket_of($1) AND a.user_id = $1) AS account,
        (SELECT jsonb_build_object(
                    'balance', coalesce((SELECT balance_after FROM entry ORDER BY seq DESC LIMIT 1), 0),
                    'total_recharged', coalesce(sum(amount) FILTER (WHERE type = 'recharge'), 0),
@@ -41,9 +41,9 @@ SELECT (SELECT jsonb_build_object(
                    'expired_until', (
                        SELECT (max(b.expires_at) AT TIME ZONE 'UTC')::text || 'Z'
                        FROM entry AS e, unnest(e.allocated_batches) AS t (batch), pointsd.batches AS b
-                       WHERE e.type = 'expire' AND b.bucket = 0 AND b.user_id = $1 AND b.batch = t.batch),
+                       WHERE e.type = 'expire' AND b.bucket = pointsd.bucket_of($1) AND b.user_id = $1 AND b.batch = t.batch),
                    'open_holds', (SELECT count(*) FROM pointsd.holds AS h
-                                  WHERE h.bucket = 0 AND h.user_id = $1 AND h.state = 'open'))
+                                  WHERE h.bucket = pointsd.bucket_of($1) AND h.user_id = $1 AND h.state = 'open'))
         FROM entry) AS account_of_history,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'batch', b.batch,
@@ -59,4 +59,4 @@ SELECT (SELECT jsonb_build_object(
         FROM pointsd.batches AS b
         LEFT JOIN opened AS o ON o.batch = b.batch
         LEFT JOIN taken AS t ON t.batch = b.batch
-        WHERE b.bucket = 0 AND b.user_id = $1) AS batches
+        WHERE b.bucket = pointsd.bucket_of($1) AND b.user_id = $1) AS batches

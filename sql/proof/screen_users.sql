@@ -1,7 +1,7 @@
 -- Screens these users: reads their entries after the checkpoint and all their batches, moves the checkpoints of sound users
 -- to their last entry, and returns the suspects. See screen_range.sql.
 -- $1 uuid[]: the users
--- $2 uuid[]: the users among them with standing findings; these are suspects in any case
+-- $2 uuid[]: the users among them with standing findings; these are suspects in any case; $3 smallint: the bucket of all
 WITH judged AS (
     SELECT u.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
            a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,
@@ -25,20 +25,20 @@ WITH judged AS (
                    FROM (SELECT refers_to, type, source_id, sum(amount) AS points, sum(paid) AS paid,
                          CASE WHEN min(currency) = max(currency) THEN min(currency) WHEN count(currency) > 0 THEN '' END AS currency
                          FROM pointsd.entries
-                         WHERE bucket = 0 AND user_id = u.user_id AND refers_to IS NOT NULL
+                         WHERE bucket = $3::smallint AND user_id = u.user_id AND refers_to IS NOT NULL
                          GROUP BY refers_to, type, source_id) AS r
-                   LEFT JOIN pointsd.entries AS of ON of.bucket = 0 AND of.user_id = u.user_id AND of.seq = r.refers_to
-                   LEFT JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = u.user_id AND own.batch = of.batch
+                   LEFT JOIN pointsd.entries AS of ON of.bucket = $3::smallint AND of.user_id = u.user_id AND of.seq = r.refers_to
+                   LEFT JOIN pointsd.batches AS own ON own.bucket = $3::smallint AND own.user_id = u.user_id AND own.batch = of.batch
                    WHERE NOT pointsd.is_taken_back(of, r.type, r.source_id, r.points, own.expired, r.paid, r.currency))
                AND NOT EXISTS (
                    SELECT FROM pointsd.entries AS r
-                   WHERE r.bucket = 0 AND r.user_id = u.user_id AND r.refers_to IS NOT NULL AND r.type = 'refund'
+                   WHERE r.bucket = $3::smallint AND r.user_id = u.user_id AND r.refers_to IS NOT NULL AND r.type = 'refund'
                      AND r.seq > coalesce(c.seq, 0) AND NOT pointsd.refund_is_sound(r))
                AND NOT u.user_id = ANY ($2::uuid[]),
                false) AS sound
     FROM unnest($1::uuid[]) AS u (user_id)
-    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = u.user_id
-    LEFT JOIN pointsd.checkpoints AS c ON c.bucket = 0 AND c.user_id = u.user_id
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = $3::smallint AND a.user_id = u.user_id
+    LEFT JOIN pointsd.checkpoints AS c ON c.bucket = $3::smallint AND c.user_id = u.user_id
     CROSS JOIN LATERAL (
         SELECT count(*) AS entries, coalesce(sum(pointsd.entry_print(n)), 0) AS print,
                coalesce(sum(pointsd.entry_proof(n)), 0) AS proof,
@@ -47,7 +47,7 @@ WITH judged AS (
                bool_or(CASE WHEN n.balance_after < n.balance_before THEN n.seq <> 1 ELSE n.balance_before < 0 END)
                    FILTER (WHERE n.type = 'opening') AS opening_misplaced
         FROM pointsd.entries AS n
-        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
+        WHERE n.bucket = $3::smallint AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
         SELECT count(*) AS batches, coalesce(max(o.batch), 0) AS last, coalesce(sum(o.remaining), 0) AS remaining,
                coalesce(sum(pointsd.batch_print(o)), 0) AS print, coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn,
@@ -55,30 +55,30 @@ WITH judged AS (
                coalesce(sum(CASE WHEN o.batch <= c.batches THEN 0
                                  ELSE pointsd.opening_print(o.batch, o.amount, o.source, o.opened_at, o.paid, o.currency) END), 0) AS opened
         FROM pointsd.batches AS o
-        WHERE o.bucket = 0 AND o.user_id = u.user_id) AS b
+        WHERE o.bucket = $3::smallint AND o.user_id = u.user_id) AS b
     CROSS JOIN LATERAL (
         SELECT bool_or(NOT pointsd.drew_in_time(n, of) OR n.type = 'restore' AND NOT pointsd.restore_is_sound(n))
                    AS out_of_time,
                max(of.expires_at) FILTER (WHERE n.type = 'expire') AS expired_until
         FROM pointsd.entries AS n, unnest(n.allocated_batches) AS t (batch), pointsd.batches AS of
-        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND of.bucket = 0 AND of.user_id = u.user_id
+        WHERE n.bucket = $3::smallint AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND of.bucket = $3::smallint AND of.user_id = u.user_id
           AND of.batch = t.batch) AS d
     CROSS JOIN LATERAL (
         SELECT count(*) AS open, bool_and(pointsd.hold_is_sound(s, n)) AS sound
         FROM pointsd.holds AS s
-        LEFT JOIN pointsd.entries AS n ON n.bucket = 0 AND n.key = s.key AND n.type = 'consume'
-        WHERE s.bucket = 0 AND s.user_id = u.user_id AND s.state = 'open') AS h
+        LEFT JOIN pointsd.entries AS n ON n.bucket = $3::smallint AND n.key = s.key AND n.type = 'consume'
+        WHERE s.bucket = $3::smallint AND s.user_id = u.user_id AND s.state = 'open') AS h
     -- Holds that were captured or released, as far as a later consume has their key.
     CROSS JOIN LATERAL (
         SELECT bool_and(pointsd.hold_is_sound(s, n)) AS sound
-        FROM pointsd.entries AS n JOIN pointsd.holds AS s ON s.bucket = 0 AND s.key = n.key
-        WHERE n.bucket = 0 AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND n.type = 'consume') AS k
+        FROM pointsd.entries AS n JOIN pointsd.holds AS s ON s.bucket = $3::smallint AND s.key = n.key
+        WHERE n.bucket = $3::smallint AND n.user_id = u.user_id AND n.seq > coalesce(c.seq, 0) AND n.type = 'consume') AS k
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_refunded, total_voided, total_adjusted, total_opening, expired_until, entries_print,
-                                     batches_print, drawn_print)
+                                     batches_print, drawn_print, bucket)
     SELECT user_id, last_seq, last_batch, balance, total_recharged, total_consumed, total_expired, total_refunded,
-           total_voided, total_adjusted, total_opening, expired_until, entries_print, batches_print, drawn_print
+           total_voided, total_adjusted, total_opening, expired_until, entries_print, batches_print, drawn_print, $3::smallint
     FROM judged WHERE sound AND changed
     ON CONFLICT (bucket, user_id) DO UPDATE
     SET seq = excluded.seq, batches = excluded.batches, balance = excluded.balance,

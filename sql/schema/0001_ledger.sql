@@ -1,12 +1,19 @@
 -- The ledger: accounts, the batches of points that they hold, and the entries of their history.
 --
--- `bucket` says in which part of the ledger an account lies. On one plain server all accounts lie in bucket 0. On several
+-- `bucket` says in which part of the ledger an account lies. On one plain server there is one bucket, 0. On several
 -- servers a bucket lies on one of them with all its rows, so every key and every index that a posting uses begins with it.
 --
 -- There are no foreign keys: each would cost a look-up a row, and the account's row lock already guards what it would
 -- check. Rows without an account, left by changes by hand, are found by the sweep and the proofs.
 --
 -- Columns stand by size, the fixed ones first, so that no space is lost between them.
+
+-- The number of buckets: 1, or another power of two up to 256; which they are; and in which one a user's account lies: by the first byte of
+-- the SHA-256 of the user, as the library computes it. These are functions and no row, because the planner takes them for constants. Only
+-- pointsd.set_buckets changes them.
+CREATE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1::smallint;
+CREATE FUNCTION pointsd.all_buckets() RETURNS smallint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN '{0}'::smallint[];
+CREATE FUNCTION pointsd.bucket_of(user_id uuid) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 0::smallint;
 
 -- One row a user. Every change of the user's points locks this row first.
 -- A posting changes no indexed column, and half of each page is kept free: so nearly every update is heap-only.
@@ -29,6 +36,8 @@ CREATE TABLE pointsd.accounts (
     bucket          smallint NOT NULL DEFAULT 0,
     in_arrears      boolean  GENERATED ALWAYS AS (balance < 0) STORED,
     CONSTRAINT accounts_pkey PRIMARY KEY (bucket, user_id),
+    -- Stands behind a program that knows another number of buckets. Written out: a call of pointsd.bucket_of takes longer to prepare.
+    CONSTRAINT accounts_in_own_bucket CHECK (bucket = 0),
     CONSTRAINT accounts_balance_is_the_sum
         CHECK (balance = total_opening + total_recharged - total_consumed - total_expired + total_refunded - total_voided + total_adjusted),
     CONSTRAINT accounts_totals_not_negative
@@ -192,6 +201,28 @@ ANALYZE pointsd.accounts (bucket), pointsd.batches (bucket, currency), pointsd.e
 SAVEPOINT sample;
 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
 RELEASE SAVEPOINT sample;
+
+-- Sets the number of buckets of a ledger without accounts. The lock on the accounts comes first, so that no posting is under way that knows
+-- the old number.
+CREATE FUNCTION pointsd.set_buckets(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
+BEGIN
+    IF buckets NOT IN (1, 2, 4, 8, 16, 32, 64, 128, 256) THEN
+        RAISE EXCEPTION '% buckets: the number is 1, or another power of two up to 256', buckets
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('ALTER TABLE pointsd.accounts DROP CONSTRAINT accounts_in_own_bucket,
+                        ADD CONSTRAINT accounts_in_own_bucket CHECK (bucket = %s)', bucket);
+    EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+                        RETURN %s::smallint', buckets);
+    EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.all_buckets() RETURNS smallint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+                        RETURN %L::smallint[]', ARRAY(SELECT generate_series(0, buckets - 1)));
+    EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.bucket_of(user_id uuid) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+                        RETURN %s::smallint', bucket);
+END
+$$;
+REVOKE ALL ON FUNCTION pointsd.set_buckets FROM PUBLIC;
 
 CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -17,7 +17,7 @@ CREATE TABLE pointsd.requests (
     finished_at timestamptz,                                    -- null while it is open
     seq         bigint,                                         -- the entry that it became
     attempts    integer     NOT NULL DEFAULT 0,                 -- tries that failed
-    bucket      smallint    NOT NULL DEFAULT 0,                 -- the account's
+    bucket      smallint    NOT NULL DEFAULT 0,                 -- always 0: lanes alone part the queue
     -- Requests of one account are always in the same lane. Any spread will do; the last byte of most user ids is random.
     lane        smallint    NOT NULL GENERATED ALWAYS AS ((get_byte(uuid_send(user_id), 15) % 4)::smallint) STORED,
     op          text        NOT NULL,

@@ -310,14 +310,14 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
             FROM (SELECT batch, points, paid, sum(points) OVER (ORDER BY nth DESC) AS until
                   FROM unnest(c.allocated_batches, c.allocated_points, c.allocated_paid)
                       WITH ORDINALITY AS a (batch, points, paid, nth)) AS t
-            JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = r.user_id AND b.batch = t.batch
+            JOIN pointsd.batches AS b ON b.bucket = r.bucket AND b.user_id = r.user_id AND b.batch = t.batch
         ) AS part
-        JOIN pointsd.batches AS own ON own.bucket = 0 AND own.user_id = r.user_id AND own.batch = r.batch
+        JOIN pointsd.batches AS own ON own.bucket = r.bucket AND own.user_id = r.user_id AND own.batch = r.batch
         CROSS JOIN LATERAL (
             SELECT sum(e.amount) AS until FROM pointsd.entries AS e
-            WHERE e.bucket = 0 AND e.user_id = r.user_id AND e.refers_to = r.refers_to AND e.seq <= r.seq
+            WHERE e.bucket = r.bucket AND e.user_id = r.user_id AND e.refers_to = r.refers_to AND e.seq <= r.seq
         ) AS refunded
-        WHERE c.bucket = 0 AND c.user_id = r.user_id AND c.seq = r.refers_to AND part.source = r.source_type
+        WHERE c.bucket = r.bucket AND c.user_id = r.user_id AND c.seq = r.refers_to AND part.source = r.source_type
           AND refunded.until <= part.until AND refunded.until - r.amount >= part.until - part.points
           AND own.expires_at >= part.expires_at AND r.currency IS NOT DISTINCT FROM part.currency
           -- What the part had released comes back, in parts that add up to it.
@@ -328,12 +328,12 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
 CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
     RETURN EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS e
-                         WHERE e.bucket = 0 AND e.user_id = r.user_id AND e.seq > r.seq
+                         WHERE e.bucket = r.bucket AND e.user_id = r.user_id AND e.seq > r.seq
                          ORDER BY e.seq LIMIT 1) AS n
                    WHERE n.at = r.at AND n.type IN ('restore', 'consume'))
        AND EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS n
-                         WHERE n.bucket = 0 AND n.user_id = r.user_id AND n.seq > r.seq AND n.type <> 'restore'
+                         WHERE n.bucket = r.bucket AND n.user_id = r.user_id AND n.seq > r.seq AND n.type <> 'restore'
                          ORDER BY n.seq LIMIT 1) AS c,
                         unnest(c.allocated_batches, c.allocated_points) AS t (batch, points)
                    WHERE t.batch = r.allocated_batches[1] AND t.points >= r.amount);

@@ -37,18 +37,18 @@ CREATE FUNCTION pointsd.account(
            coalesce(a.total_refunded, 0), coalesce(a.total_voided, 0), coalesce(a.total_adjusted, 0),
            coalesce(a.total_opening, 0), alive.next, alive.next_points
     FROM (SELECT) AS one
-    LEFT JOIN pointsd.accounts AS a ON a.bucket = 0 AND a.user_id = account.user_id
+    LEFT JOIN pointsd.accounts AS a ON a.bucket = pointsd.bucket_of(account.user_id) AND a.user_id = account.user_id
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(b.remaining), 0)::bigint AS points, min(b.expires_at) AS next,
                (sum(b.remaining) FILTER (WHERE b.soonest = 1))::bigint AS next_points
         FROM (SELECT b.remaining, b.expires_at, rank() OVER (ORDER BY b.expires_at) AS soonest
               FROM pointsd.batches AS b
-              WHERE b.bucket = 0 AND b.user_id = account.user_id AND b.open AND b.expires_at > account.at) AS b
+              WHERE b.bucket = pointsd.bucket_of(account.user_id) AND b.user_id = account.user_id AND b.open AND b.expires_at > account.at) AS b
     ) AS alive
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(h.points), 0)::bigint AS points
         FROM pointsd.holds AS h
-        WHERE a.open_holds > 0 AND h.bucket = 0 AND h.user_id = account.user_id AND h.state = 'open' AND h.until > account.at
+        WHERE a.open_holds > 0 AND h.bucket = pointsd.bucket_of(account.user_id) AND h.user_id = account.user_id AND h.state = 'open' AND h.until > account.at
     ) AS standing
 $$;
 
@@ -80,6 +80,7 @@ CREATE FUNCTION pointsd.account_then(
     OUT total_refunded bigint, OUT total_voided bigint, OUT total_adjusted bigint, OUT total_opening bigint
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    own_bucket smallint := pointsd.bucket_of(account_then.user_id);
     border timestamptz := coalesce(account_then.as_of, account_then.effective_at - interval '5 minutes');
     a pointsd.accounts;
     length bigint := 1; -- entries that were searched at each end
@@ -94,20 +95,20 @@ BEGIN
     IF num_nonnulls(account_then.as_of, account_then.effective_at) <> 1 THEN
         RAISE EXCEPTION 'give either as_of or effective_at' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT * INTO a FROM pointsd.accounts AS n WHERE n.bucket = 0 AND n.user_id = account_then.user_id;
+    SELECT * INTO a FROM pointsd.accounts AS n WHERE n.bucket = own_bucket AND n.user_id = account_then.user_id;
     LOOP
         SELECT max(e.seq) INTO last FROM pointsd.entries AS e
-        WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > a.last_seq - length AND e.recorded_at <= border;
+        WHERE e.bucket = own_bucket AND e.user_id = account_then.user_id AND e.seq > a.last_seq - length AND e.recorded_at <= border;
         after := true;
         EXIT WHEN last IS NOT NULL OR length >= coalesce(a.last_seq, 0);
         -- All later entries at the places of a doubling were recorded after it: then the border lies at the beginning.
         IF account_then.as_of IS NOT NULL AND NOT EXISTS (
             SELECT FROM generate_series(0, 62) AS step
-            JOIN pointsd.entries AS e ON e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq = length + (1::bigint << step)
+            JOIN pointsd.entries AS e ON e.bucket = own_bucket AND e.user_id = account_then.user_id AND e.seq = length + (1::bigint << step)
             WHERE e.recorded_at <= border)
         THEN
             SELECT max(e.seq) INTO last FROM pointsd.entries AS e
-            WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq <= length + 1 AND e.recorded_at <= border;
+            WHERE e.bucket = own_bucket AND e.user_id = account_then.user_id AND e.seq <= length + 1 AND e.recorded_at <= border;
             after := false;
             EXIT;
         END IF;
@@ -126,17 +127,17 @@ BEGIN
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0) AS opened
     INTO part
     FROM pointsd.entries AS e
-    WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > since AND e.seq <= until
+    WHERE e.bucket = own_bucket AND e.user_id = account_then.user_id AND e.seq > since AND e.seq <= until
       AND (account_then.as_of IS NOT NULL OR e.at > account_then.effective_at);
     IF account_then.as_of IS NULL THEN
         SELECT coalesce(sum(b.remaining), 0) INTO due
         FROM pointsd.batches AS b
-        WHERE b.bucket = 0 AND b.user_id = account_then.user_id AND b.open AND b.expires_at <= account_then.effective_at;
+        WHERE b.bucket = own_bucket AND b.user_id = account_then.user_id AND b.open AND b.expires_at <= account_then.effective_at;
         SELECT coalesce(sum(b.expired), 0) INTO later
         FROM (SELECT DISTINCT e.allocated_batches[1] AS batch
               FROM pointsd.entries AS e
-              WHERE e.bucket = 0 AND e.user_id = account_then.user_id AND e.seq > last AND e.type = 'expire') AS x
-        JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id = account_then.user_id AND b.batch = x.batch
+              WHERE e.bucket = own_bucket AND e.user_id = account_then.user_id AND e.seq > last AND e.type = 'expire') AS x
+        JOIN pointsd.batches AS b ON b.bucket = own_bucket AND b.user_id = account_then.user_id AND b.batch = x.batch
         WHERE b.expires_at > account_then.effective_at;
         part.expired := later - due;
     END IF;
@@ -173,6 +174,7 @@ CREATE FUNCTION pointsd.hold(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+    own_bucket smallint := pointsd.bucket_of(hold.user_id);
     key_id uuid := pointsd.key_id(hold.user_id, coalesce(hold.key, pointsd.work_key(hold.source_type, hold.source_id)));
     holder record;
     standing pointsd.holds;
@@ -200,25 +202,25 @@ BEGIN
         ELSE
     END CASE;
     -- The lock first: what follows is read as the last holder of the lock left it.
-    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = hold.user_id FOR NO KEY UPDATE;
+    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = own_bucket AND a.user_id = hold.user_id FOR NO KEY UPDATE;
     -- Without an account nothing is locked, and there is nothing to reserve. One that opens meanwhile counts from the next call on.
     IF NOT FOUND AND hold.until > hold.at THEN
         code := 'insufficient';
         message := format('%s points cannot be held: the account has none', hold.points);
         RETURN;
     END IF;
-    SELECT e.seq, e.type INTO holder FROM pointsd.entries AS e WHERE e.bucket = 0 AND e.key = key_id;
+    SELECT e.seq, e.type INTO holder FROM pointsd.entries AS e WHERE e.bucket = own_bucket AND e.key = key_id;
     IF FOUND THEN
         code := 'key_conflict';
         message := format('the key belongs to entry %s (%s); give this hold another key', holder.seq, holder.type);
         RETURN;
     END IF;
-    IF EXISTS (SELECT FROM pointsd.adopted_keys AS k WHERE k.bucket = 0 AND k.key = key_id) THEN
+    IF EXISTS (SELECT FROM pointsd.adopted_keys AS k WHERE k.bucket = own_bucket AND k.key = key_id) THEN
         code := 'key_conflict';
         message := 'another service posted the key before this ledger; give this hold another key';
         RETURN;
     END IF;
-    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = 0 AND h.key = key_id;
+    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = own_bucket AND h.key = key_id;
     IF FOUND AND (standing.state <> 'open' OR standing.points <> hold.points
                   OR (standing.source_type, standing.source_id) <> (hold.source_type, hold.source_id)) THEN
         code := 'key_conflict';
@@ -233,8 +235,8 @@ BEGIN
     END IF;
     IF standing.until > hold.at THEN
         -- Asked again, it may end later, never earlier.
-        UPDATE pointsd.holds AS h SET until = hold.until WHERE h.bucket = 0 AND h.key = key_id AND h.until < hold.until;
-        UPDATE pointsd.accounts AS a SET open_holds = a.open_holds WHERE a.bucket = 0 AND a.user_id = hold.user_id;
+        UPDATE pointsd.holds AS h SET until = hold.until WHERE h.bucket = own_bucket AND h.key = key_id AND h.until < hold.until;
+        UPDATE pointsd.accounts AS a SET open_holds = a.open_holds WHERE a.bucket = own_bucket AND a.user_id = hold.user_id;
         status := 'replayed';
         RETURN;
     END IF;
@@ -246,13 +248,13 @@ BEGIN
         RETURN;
     END IF;
     -- A hold that was over by time is asked for anew.
-    INSERT INTO pointsd.holds AS h (user_id, key, points, at, until, source_type, source_id, caller_key)
-    VALUES (hold.user_id, key_id, hold.points, hold.at, hold.until, hold.source_type, hold.source_id, hold.key)
+    INSERT INTO pointsd.holds AS h (bucket, user_id, key, points, at, until, source_type, source_id, caller_key)
+    VALUES (own_bucket, hold.user_id, key_id, hold.points, hold.at, hold.until, hold.source_type, hold.source_id, hold.key)
     ON CONFLICT (bucket, key) DO UPDATE SET at = excluded.at, until = excluded.until;
     -- The row is written even where the count stays: so a transaction with an older snapshot that waits for the lock fails
     -- (REPEATABLE READ) instead of reading the holds as they were.
     UPDATE pointsd.accounts AS a SET open_holds = a.open_holds + CASE WHEN standing.key IS NULL THEN 1 ELSE 0 END
-    WHERE a.bucket = 0 AND a.user_id = hold.user_id;
+    WHERE a.bucket = own_bucket AND a.user_id = hold.user_id;
     status := 'held';
 END
 $$;
@@ -264,6 +266,7 @@ CREATE FUNCTION pointsd.release(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+    own_bucket smallint := pointsd.bucket_of(release.user_id);
     key_id uuid := pointsd.key_id(release.user_id, coalesce(release.key, pointsd.work_key(release.source_type, release.source_id)));
     standing pointsd.holds;
 BEGIN
@@ -276,12 +279,12 @@ BEGIN
         message := 'a release needs user_id, and either source_type with source_id, or key';
         RETURN;
     END IF;
-    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = 0 AND a.user_id = release.user_id FOR NO KEY UPDATE;
-    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = 0 AND h.key = key_id;
+    PERFORM FROM pointsd.accounts AS a WHERE a.bucket = own_bucket AND a.user_id = release.user_id FOR NO KEY UPDATE;
+    SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = own_bucket AND h.key = key_id;
     CASE standing.state
         WHEN 'open' THEN
-            UPDATE pointsd.holds AS h SET state = 'released' WHERE h.bucket = 0 AND h.key = key_id;
-            UPDATE pointsd.accounts AS a SET open_holds = a.open_holds - 1 WHERE a.bucket = 0 AND a.user_id = release.user_id;
+            UPDATE pointsd.holds AS h SET state = 'released' WHERE h.bucket = own_bucket AND h.key = key_id;
+            UPDATE pointsd.accounts AS a SET open_holds = a.open_holds - 1 WHERE a.bucket = own_bucket AND a.user_id = release.user_id;
             status := 'released';
         WHEN 'released' THEN
             status := 'replayed';

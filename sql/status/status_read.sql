@@ -11,7 +11,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM pointsd.findings WHERE resolved_at IS 
        (SELECT count(*) FROM (SELECT FROM pointsd.outbox WHERE state = 'parked' LIMIT $1) AS parked) AS parked_mails,
        owing.accounts,
        CASE WHEN $2::bigint IS NULL OR owing.accounts <= $2 THEN
-           (SELECT coalesce(sum(-balance::numeric), 0) FROM pointsd.accounts WHERE bucket = 0 AND in_arrears)::text END AS points
+           (SELECT coalesce(sum(-balance::numeric), 0) FROM pointsd.accounts WHERE in_arrears)::text END AS points
 FROM (SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'waiting') AS waiting
       FROM (SELECT state FROM pointsd.requests_open LIMIT $1) AS open) AS queue,
      (SELECT extract(epoch FROM clock_timestamp() - min(first.enqueued_at))::bigint AS oldest
@@ -22,4 +22,4 @@ FROM (SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILT
      (SELECT count(*) AS to_send, extract(epoch FROM clock_timestamp() - min(written))::bigint AS oldest_mail
       FROM (SELECT written FROM pointsd.outbox WHERE state IN ('waiting', 'sending') LIMIT $1) AS unsent) AS mails,
      (SELECT count(*) AS accounts
-      FROM (SELECT FROM pointsd.accounts WHERE bucket = 0 AND in_arrears LIMIT $1) AS first) AS owing
+      FROM (SELECT FROM pointsd.accounts WHERE in_arrears LIMIT $1) AS first) AS owing

@@ -14,7 +14,7 @@ pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, Error> {
 /// A cursor on the server. It lives on the connection that opened it: to the end of its transaction, or of the session if it
 /// was declared WITH HOLD.
 pub struct Cursor {
-    name: &'static str,
+    name: String,
     fetch: Statement,
 }
 
@@ -27,15 +27,37 @@ impl Cursor {
     /// If the database fails.
     pub async fn open(
         client: &Client,
-        name: &'static str,
+        name: &str,
         declare: &str,
         parameters: &[&(dyn ToSql + Sync)],
         at_once: usize,
     ) -> Result<Cursor, Error> {
-        client.batch_execute("CLOSE ALL").await?;
+        Cursor::close_all(client).await?;
+        Cursor::declare(client, name.to_owned(), declare, parameters, at_once).await
+    }
+
+    /// The same beside other cursors of the connection.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn declare(
+        client: &Client,
+        name: String,
+        declare: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+        at_once: usize,
+    ) -> Result<Cursor, Error> {
         client.execute(declare, parameters).await?;
         let fetch = client.prepare(&format!("FETCH FORWARD {at_once} FROM {name}")).await?;
         Ok(Cursor { name, fetch })
+    }
+
+    /// Closes all cursors of the connection.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn close_all(client: &Client) -> Result<(), Error> {
+        client.batch_execute("CLOSE ALL").await
     }
 
     /// Counts the rows of a cursor that was declared SCROLL, and begins with the first one again.

@@ -36,7 +36,7 @@ pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
 pub use grants::{KeptRights, RoleKind};
 pub use migrate::{AppliedMigration, MigrationStatus};
-pub(crate) use pipeline::{FirstError, pipelined};
+pub(crate) use pipeline::{FirstError, pipelined, pipelined_all};
 use session::SessionCheck;
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};

@@ -108,7 +108,7 @@ async fn disproved(context: &Context, run: &Run, sweep: &Sweep) -> anyhow::Resul
         format!("{} with {}", counted(batches, "batch", "batches"), counted(points, "point", "points"))
     };
     Ok(Some(format!(
-        "it counted {}, but its entries say {}: see pointsd.entries where bucket = 0 and run = {}",
+        "it counted {}, but its entries say {}: see pointsd.entries where run = {}",
         amount(sweep.batches, sweep.points),
         amount(batches, points),
         run.run

@@ -1,5 +1,7 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
@@ -17,8 +19,8 @@ use crate::ledger::{CUTOFF_LIMIT, cutoff};
 use crate::messages::{Messages, args};
 use crate::numbers::count;
 use crate::proof::{
-    Finding, Proof, count_whole_ledger_findings, examine, load_state, prepare_session, prove, record_findings,
-    record_whole_ledger_findings, resolve_findings,
+    Finding, Proof, count_whole_ledger_findings, examine_bucket, load_state, prepare_session, prove, record_findings,
+    record_findings_of_bucket, record_whole_ledger_findings, resolve_findings,
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
@@ -150,7 +152,9 @@ async fn examine_and_report(
     let mut books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
     books.findings.extend(closed.refused);
     record_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
-    record_findings(transaction.client(), NO_RUN, now, &findings).await?;
+    for (bucket, findings) in findings {
+        record_findings_of_bucket(transaction.client(), NO_RUN, now, bucket, &findings).await?;
+    }
     resolve_findings(transaction.client(), NO_RUN, now).await?;
     let row = transaction.query_one(include_str!("../../sql/proof/ledger_count.sql"), &[]).await?;
     let count = |column: usize| row.try_get(column).map(count);
@@ -163,8 +167,11 @@ async fn examine_and_report(
     Ok(Some(DryRun { counters: facts.proof, document: Some(document) }))
 }
 
-/// The findings of all users, group by group, each in a snapshot of its own. None if it was stopped.
-async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> anyhow::Result<Option<Vec<Finding>>> {
+/// The findings of all users with their bucket, group by group, each in a snapshot of its own. None if it was stopped.
+async fn examine_all(
+    client: &mut ClientWrapper,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Vec<(i16, Vec<Finding>)>>> {
     let declare = include_str!("../../sql/proof/user_declare.sql");
     let all = Cursor::open(client, "users", declare, &[], EXAMINED_AT_ONCE).await?;
     let mut findings = Vec::new();
@@ -172,9 +179,14 @@ async fn examine_all(client: &mut ClientWrapper, stop: &CancellationToken) -> an
         if stop.is_cancelled() {
             return Ok(None);
         }
-        let users: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let mut users: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();
+        for row in &rows {
+            users.entry(row.try_get(0)?).or_default().push(row.try_get(1)?);
+        }
         let snapshot = snapshot(client).await?;
-        findings.extend(examine(snapshot.client(), &users).await?);
+        for (bucket, users) in users {
+            findings.push((bucket, examine_bucket(snapshot.client(), bucket, &users).await?));
+        }
         snapshot.commit().await?;
     }
     all.close(client).await?;

@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::bucket::Buckets;
 use super::decide::{Account, Batch, KnownKeys};
 use super::holds::hold_from;
 use super::posting::{Kind, Posting};
@@ -15,7 +16,10 @@ use super::session::{Error, Statements};
 use crate::database::pipelined;
 use crate::time::to_microsecond;
 
-/// What the first round trip brings.
+/// A posting that has to see its account, and its key.
+pub(super) type Asked<'a> = (&'a Posting, Option<Uuid>);
+
+/// What the first round trip brings of one bucket.
 #[derive(Default)]
 pub(super) struct Loaded {
     /// Sorted by user.
@@ -38,7 +42,7 @@ pub(super) struct Want {
 
 impl Want {
     /// Of each account, sorted by user.
-    pub fn of_accounts(postings: &[(&Posting, Option<Uuid>)]) -> Vec<Want> {
+    pub fn of_accounts(postings: &[Asked<'_>]) -> Vec<Want> {
         let mut wants: Vec<Want> = postings.iter().map(|(posting, _)| Want::of(posting)).collect();
         wants.sort_unstable_by_key(|want| want.user);
         wants.dedup_by(|next, want| {
@@ -97,12 +101,7 @@ pub(super) struct More {
 
 impl More {
     /// `accounts` are sorted by user.
-    pub fn needed_by(
-        postings: &[(&Posting, Option<Uuid>)],
-        wants: &[Want],
-        accounts: &[Account],
-        known: &KnownKeys,
-    ) -> More {
+    pub fn needed_by(postings: &[Asked<'_>], wants: &[Want], accounts: &[Account], known: &KnownKeys) -> More {
         let (mut late, mut holders) = (BTreeMap::new(), BTreeMap::new());
         let earliest = |times: &mut BTreeMap<Uuid, DateTime<Utc>>, posting: &Posting| {
             let at = to_microsecond(posting.at);
@@ -164,11 +163,13 @@ impl More {
     }
 }
 
-/// The first round trip. The accounts come back sorted by user.
+/// The first round trip, of accounts of one bucket. They come back sorted by user.
 pub(super) async fn load(
     client: &Client,
     statements: &Statements,
-    postings: &[(&Posting, Option<Uuid>)],
+    buckets: Buckets,
+    bucket: i16,
+    postings: &[Asked<'_>],
     wants: &[Want],
 ) -> Result<Loaded, Error> {
     let users: Vec<Uuid> = wants.iter().map(|want| want.user).collect();
@@ -180,9 +181,11 @@ pub(super) async fn load(
     let of_all: Vec<Uuid> = wants.iter().filter(|want| want.first_until.is_none()).map(|want| want.user).collect();
     let (of_first, until): (Vec<Uuid>, Vec<DateTime<Utc>>) =
         wants.iter().filter_map(|want| Some((want.user, want.first_until?))).unzip();
-    let (of_users, of_keys): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) = ([&users], [&keys]);
-    let all: [&(dyn ToSql + Sync); 1] = [&of_all];
-    let first: [&(dyn ToSql + Sync); 2] = [&of_first, &until];
+    let count = buckets.count();
+    let (of_users, of_keys): ([&(dyn ToSql + Sync); 3], [&(dyn ToSql + Sync); 2]) =
+        ([&users, &bucket, &count], [&keys, &bucket]);
+    let all: [&(dyn ToSql + Sync); 2] = [&of_all, &bucket];
+    let first: [&(dyn ToSql + Sync); 3] = [&of_first, &until, &bucket];
     // Queued in this order and sent together. Each statement sees what was committed before it began, so the
     // later ones see all that the holders of the locks had written.
     let (locked, first, open, known) = pipelined!(
@@ -193,8 +196,7 @@ pub(super) async fn load(
     )?;
 
     let mut accounts: Vec<Account> = users.into_iter().map(Account::missing).collect();
-    let clock = locked.first().ok_or_else(|| Error::Corrupt("the database tells no time".to_owned()))?;
-    let now = Some(clock.try_get("now")?);
+    let now = Some(locked.first().ok_or(Error::Redistributed)?.try_get("now")?);
     for row in locked_accounts(&locked) {
         let loaded = account_from(row)?;
         if let Some(account) = find(&mut accounts, loaded.user) {
@@ -211,18 +213,19 @@ pub(super) async fn load(
     Ok(Loaded { accounts, known: known.collect::<Result<_, Error>>()?, now })
 }
 
-/// One more round trip, for groups with late consumes, refunds, voids or holds, and for consumes that need more than the first batch.
+/// One more round trip for accounts of one bucket, for groups with late consumes, refunds, voids or holds, and for consumes that need more than the first batch.
 pub(super) async fn load_more(
     client: &Client,
     statements: &Statements,
+    bucket: i16,
     more: &More,
     accounts: &mut [Account],
 ) -> Result<(), Error> {
-    let all: [&(dyn ToSql + Sync); 1] = [&more.open];
-    let of_late: [&(dyn ToSql + Sync); 3] = [&more.late.0, &more.late.1, &more.hold_keys];
-    let of_batches: [&(dyn ToSql + Sync); 2] = [&more.batches.0, &more.batches.1];
-    let of_entries: [&(dyn ToSql + Sync); 2] = [&more.entries.0, &more.entries.1];
-    let of_holds: [&(dyn ToSql + Sync); 3] = [&more.hold_keys, &more.holders.0, &more.holders.1];
+    let all: [&(dyn ToSql + Sync); 2] = [&more.open, &bucket];
+    let of_late: [&(dyn ToSql + Sync); 4] = [&more.late.0, &more.late.1, &more.hold_keys, &bucket];
+    let of_batches: [&(dyn ToSql + Sync); 3] = [&more.batches.0, &more.batches.1, &bucket];
+    let of_entries: [&(dyn ToSql + Sync); 3] = [&more.entries.0, &more.entries.1, &bucket];
+    let of_holds: [&(dyn ToSql + Sync); 4] = [&more.hold_keys, &more.holders.0, &more.holders.1, &bucket];
     let (open, expired, named, returned, holds) = pipelined!(
         query(client, &statements.batch_open, &all, more.open.len()),
         query(client, &statements.batch_expired, &of_late, more.late.0.len()),

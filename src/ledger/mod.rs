@@ -10,6 +10,7 @@
 //! It reads no clock and knows no job: every instant comes from the caller.
 
 mod also_write;
+mod bucket;
 mod cutoff;
 mod decide;
 mod holds;
@@ -30,6 +31,7 @@ mod sweep;
 
 pub use crate::numbers::MAX_POINTS;
 pub use also_write::{AlsoWrite, Progress, SoFar};
+pub use bucket::Buckets;
 pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use decide::CLOCK_TOLERANCE;
 pub use holds::{Hold, HoldState};

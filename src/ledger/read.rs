@@ -243,8 +243,8 @@ impl<C: Deref<Target = Client>> Session<C> {
         Reader::new(self.client())
     }
 
-    /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot.
-    /// Memory does not grow with the table. A period of recording is found by an index, and its entries are sorted by the server;
+    /// Hands every row of a table, or a user's part of it, to `row`, in order of its primary key and from one snapshot. Where there are several
+    /// buckets, the key begins with the bucket. Memory does not grow with the table. A period of recording is found by an index, and its entries are sorted by the server;
     /// any other filter is asked of entry by entry.
     ///
     /// # Errors
@@ -262,11 +262,12 @@ impl<C: Deref<Target = Client>> Session<C> {
             Table::Entries(_) => include_str!("../../sql/ledger/export_entries.sql"),
         };
         let (first, last) = user.map_or((Uuid::nil(), Uuid::max()), |user| (user, user));
-        let client = self.client();
+        let (client, buckets) = (self.client(), self.buckets());
         let transaction = Transaction::begin(client);
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
-        // The reader of the rows may pause for as long as it likes, and the first row may wait for a sort.
-        let limits = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
+        // One snapshot for all buckets. The reader of the rows may pause for as long as it likes, and the first row may wait for a sort.
+        let limits = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+                      SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
         client.batch_execute(limits).await.map_err(failed)?;
         let declare = format!("DECLARE export NO SCROLL CURSOR FOR {sql}");
         let own: Vec<Box<dyn ToSql + Sync + Send>> = match table {
@@ -277,13 +278,16 @@ impl<C: Deref<Target = Client>> Session<C> {
             }
             Table::Entries(filter) => filter.columns(),
         };
-        let users: [&(dyn ToSql + Sync); 2] = [&first, &last];
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            users.into_iter().chain(own.iter().map(|value| &**value as &(dyn ToSql + Sync))).collect();
-        let export = Cursor::open(client, "export", &declare, &parameters, EXPORT_ROWS).await.map_err(failed)?;
-        while let Some(rows) = export.fetch(client).await.map_err(failed)? {
-            for fetched in &rows {
-                row(exported(table, fetched)?)?;
+        let buckets: Vec<i16> = user.map_or_else(|| buckets.all().collect(), |user| vec![buckets.of(user)]);
+        for bucket in buckets {
+            let own = own.iter().map(|value| &**value as &(dyn ToSql + Sync));
+            let parameters: Vec<&(dyn ToSql + Sync)> =
+                [&first as &(dyn ToSql + Sync), &last].into_iter().chain(own).chain([&bucket as _]).collect();
+            let export = Cursor::open(client, "export", &declare, &parameters, EXPORT_ROWS).await.map_err(failed)?;
+            while let Some(rows) = export.fetch(client).await.map_err(failed)? {
+                for fetched in &rows {
+                    row(exported(table, fetched)?)?;
+                }
             }
         }
         transaction.rollback().await.map_err(failed)

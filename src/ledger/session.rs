@@ -1,6 +1,6 @@
 //! How a group of postings reaches the database: load, decide, store, in two round trips whatever the group's size.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::also_write::AlsoWrite;
+use super::bucket::Buckets;
 use super::decide::{self, Account, BatchState, Change, Decision};
-use super::load::{Loaded, More, Want, find, load, load_more};
+use super::load::{Asked, Loaded, More, Want, find, load, load_more};
 use super::posting::Posting;
 use super::reply::{Entry, Reply};
 use super::rows::{AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, HoldColumns, NewBatchColumns, Params};
 use super::rules::{DRAWING_RULE, Rules};
-use crate::database::{self, Database, SessionKind, pipelined};
+use crate::database::{self, Database, SessionKind, pipelined, pipelined_all};
 
 /// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
@@ -44,6 +45,10 @@ pub enum Error {
     /// [`MOST_RACES`] attempts.
     #[error("other groups kept opening the same accounts")]
     LostRace,
+    /// The accounts were spread over another number of buckets since the session was opened. Nothing was written; a new session knows the
+    /// new number.
+    #[error("the ledger was spread over other buckets while the session was open: open a new session")]
+    Redistributed,
     /// Transactions that have written entries stay open, so the history is not complete up to any recent instant.
     #[error(
         "{transactions} transactions have written entries and not ended within {seconds} s{}: commit or end them",
@@ -69,7 +74,7 @@ impl Error {
         match self {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
-            Error::LostRace | Error::Uncommitted { .. } => true,
+            Error::LostRace | Error::Redistributed | Error::Uncommitted { .. } => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
     }
@@ -114,6 +119,7 @@ impl Error {
 pub struct Session<C = ClientWrapper> {
     client: C,
     statements: Statements,
+    buckets: Buckets,
     /// Users that the last load saw with batches but without an account.
     orphans: Vec<Uuid>,
 }
@@ -176,14 +182,22 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// # Errors
     /// Where the database does not answer, or does not hold the ledger's tables.
     pub async fn open(client: C) -> Result<Session<C>, Error> {
-        let ((), statements) =
-            try_join!(client.batch_execute(SessionKind::Ledger.settings()), Statements::prepare(&client))?;
-        Ok(Session { client, statements, orphans: Vec::new() })
+        let ((), statements, buckets) = try_join!(
+            client.batch_execute(SessionKind::Ledger.settings()),
+            Statements::prepare(&client),
+            Buckets::read(&client)
+        )?;
+        Ok(Session { client, statements, buckets, orphans: Vec::new() })
     }
 
     /// The connection, for statements of the caller between two groups.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The buckets of the ledger, as they were when the session was opened.
+    pub(super) fn buckets(&self) -> Buckets {
+        self.buckets
     }
 
     pub(super) fn statements(&self) -> &Statements {
@@ -193,7 +207,8 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Posts a group: each posting in order, all in one transaction. The replies come in the same order.
     ///
     /// Two round trips: lock and load, then store and commit. A group with late consumes, refunds, voids or holds loads once more
-    /// in between. A dropped future leaves no transaction open.
+    /// in between. A dropped future leaves no transaction open. The statements are those of one bucket after those of another, so a group
+    /// costs least if its accounts lie in one.
     ///
     /// # Errors
     /// See [`Error`]. Refusals are replies.
@@ -227,7 +242,8 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// transaction. BEGIN is sent together with the first statement.
     pub fn begin(&mut self) -> Group<'_> {
         let transaction = Transaction::begin(&self.client);
-        Group { transaction, statements: &self.statements, orphans: &mut self.orphans }
+        let (statements, buckets) = (&self.statements, self.buckets);
+        Group { transaction, statements, buckets, orphans: &mut self.orphans }
     }
 }
 
@@ -235,6 +251,7 @@ impl<C: Deref<Target = Client>> Session<C> {
 pub struct Group<'a> {
     transaction: Transaction<'a>,
     statements: &'a Statements,
+    buckets: Buckets,
     orphans: &'a mut Vec<Uuid>,
 }
 
@@ -269,17 +286,13 @@ impl Group<'_> {
     async fn decide(&mut self, postings: &[Posting], rules: &Rules) -> Result<(Vec<Account>, Decision), Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
         // A posting that is refused whatever the account holds loads nothing.
-        let asked: Vec<(&Posting, Option<Uuid>)> = postings
+        let asked: Vec<Asked> = postings
             .iter()
             .zip(keys.iter().copied())
             .filter(|(posting, _)| decide::refuse_without_clock(posting).is_none())
             .collect();
-        let wants = Want::of_accounts(&asked);
-        let Loaded { mut accounts, known, now } = load(self.client(), self.statements, &asked, &wants).await?;
-        let more = More::needed_by(&asked, &wants, &accounts, &known);
-        if !more.is_empty() {
-            load_more(self.client(), self.statements, &more, &mut accounts).await?;
-        }
+        let parts = self.buckets.part(asked, |(posting, _)| posting.user);
+        let Loaded { mut accounts, known, now } = self.load(&parts).await?;
         // Without its own row an account can have nothing.
         for user in known.values().filter(|entry| !entry.is_of_another_service()).map(|entry| entry.user) {
             if let Some(account) = find(&mut accounts, user) {
@@ -296,6 +309,34 @@ impl Group<'_> {
         Ok((accounts, decision))
     }
 
+    /// Loads what the postings touch, bucket by bucket: so all groups lock accounts in the same order.
+    async fn load(&self, parts: &BTreeMap<i16, Vec<Asked<'_>>>) -> Result<Loaded, Error> {
+        let (client, statements, buckets) = (self.client(), self.statements, self.buckets);
+        let parts: Vec<(i16, &[Asked], Vec<Want>)> =
+            parts.iter().map(|(bucket, asked)| (*bucket, &asked[..], Want::of_accounts(asked))).collect();
+        let loads = parts.iter().map(|(bucket, asked, wants)| load(client, statements, buckets, *bucket, asked, wants));
+        let mut loaded = pipelined_all(loads).await?;
+        let more = parts.iter().zip(&mut loaded).map(|((bucket, asked, wants), loaded)| {
+            let more = More::needed_by(asked, wants, &loaded.accounts, &loaded.known);
+            (*bucket, more, &mut loaded.accounts)
+        });
+        let more: Vec<_> = more.filter(|(_, more, _)| !more.is_empty()).collect();
+        let load_more = async |(bucket, more, accounts): (i16, More, &mut Vec<Account>)| {
+            load_more(client, statements, bucket, &more, accounts).await
+        };
+        pipelined_all(more.into_iter().map(load_more)).await?;
+        let mut all = Loaded::default();
+        for part in loaded {
+            all.accounts.extend(part.accounts);
+            all.known.extend(part.known);
+            all.now = all.now.max(part.now);
+        }
+        if parts.len() > 1 {
+            all.accounts.sort_unstable_by_key(|account| account.user);
+        }
+        Ok(all)
+    }
+
     /// The second round trip: writes the accounts and the entries, lets `also` write along, and commits.
     async fn store(
         self,
@@ -303,7 +344,30 @@ impl Group<'_> {
         Decision { entries, replies, .. }: &Decision,
         also: &impl AlsoWrite<[Reply]>,
     ) -> Result<(), Error> {
-        let changed = || accounts.iter().filter(|account| account.change() > Change::Nothing);
+        let accounts = accounts.iter().filter(|account| account.change() > Change::Nothing);
+        let accounts = self.buckets.part(accounts, |account| account.user);
+        let mut entries = self.buckets.part(entries, |entry| entry.user);
+        let parts = accounts.into_iter().map(|(bucket, accounts)| {
+            let entries = entries.remove(&bucket).unwrap_or_default();
+            self.write(bucket, accounts, entries)
+        });
+        let stored = async {
+            pipelined!(pipelined_all(parts), also.write(self.client(), replies), self.client().batch_execute("COMMIT"))
+        };
+        let stored = warn_if_slow(replies.len(), stored).await;
+        stored.map_err(Error::from).map_err(Error::or_lost_race)?;
+        self.transaction.ended();
+        Ok(())
+    }
+
+    /// Writes the changed accounts of a bucket, with their batches, holds and entries.
+    async fn write(
+        &self,
+        bucket: i16,
+        accounts: Vec<&Account>,
+        entries: Vec<&Entry>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let changed = || accounts.iter().copied();
         let opened = AccountColumns::from_rows(changed().filter(|account| !account.stored));
         let updated =
             |change| AccountColumns::from_rows(changed().filter(|a| a.stored).filter(move |a| a.change() == change));
@@ -318,7 +382,7 @@ impl Group<'_> {
         let (new_paid, new): (Vec<_>, Vec<_>) = batches(BatchState::New).partition(|(_, batch)| batch.paid.is_some());
         let (new, new_paid) = (NewBatchColumns::from_rows(new), NewBatchColumns::from_rows(new_paid));
         let holds = HoldColumns::from_rows(changed().flat_map(Account::changed_holds));
-        let history = History::of(entries);
+        let history = History::of(&entries);
         let allocations = &history.allocations;
         let of_group: [&(dyn ToSql + Sync); 3] = [&allocations.batches, &allocations.points, &DRAWING_RULE];
         let (mut entry_params, mut entry_params_all) = (history.common.entry_insert(), history.all.entry_insert_all());
@@ -327,29 +391,22 @@ impl Group<'_> {
         let mut entry_params_paid = history.paid.params();
         entry_params_paid.extend(of_group);
         entry_params_paid.push(&allocations.paid);
-        let (client, statements) = (self.transaction.client, self.statements);
+        let statements = self.statements;
         // Accounts first: a lost race for a new one shows before anything else is written.
-        let stored = async {
-            pipelined!(
-                self.execute(&statements.account_insert, opened.params(), opened.rows),
-                self.execute(&statements.account_update, updated.account_update(), updated.rows),
-                self.execute(&statements.account_update_all, updated_all.params(), updated_all.rows),
-                self.execute(&statements.batch_update, drawn.batch_update(), drawn.rows),
-                self.execute(&statements.batch_update_all, drawn_all.params(), drawn_all.rows),
-                self.execute(&statements.batch_insert, new.batch_insert(), new.rows),
-                self.execute(&statements.batch_insert_paid, new_paid.params(), new_paid.rows),
-                self.execute(&statements.hold_write, holds.params(), holds.rows),
-                self.execute(&statements.entry_insert, entry_params, history.common.rows),
-                self.execute(&statements.entry_insert_all, entry_params_all, history.all.rows),
-                self.execute(&statements.entry_insert_paid, entry_params_paid, history.paid.rows),
-                also.write(client, replies),
-                client.batch_execute("COMMIT"),
-            )
-        };
-        let stored = warn_if_slow(replies.len(), stored).await;
-        stored.map_err(Error::from).map_err(Error::or_lost_race)?;
-        self.transaction.ended();
-        Ok(())
+        pipelined!(
+            self.execute(&statements.account_insert, in_bucket(opened.params(), &bucket), opened.rows),
+            self.execute(&statements.account_update, in_bucket(updated.account_update(), &bucket), updated.rows),
+            self.execute(&statements.account_update_all, in_bucket(updated_all.params(), &bucket), updated_all.rows),
+            self.execute(&statements.batch_update, in_bucket(drawn.batch_update(), &bucket), drawn.rows),
+            self.execute(&statements.batch_update_all, in_bucket(drawn_all.params(), &bucket), drawn_all.rows),
+            self.execute(&statements.batch_insert, in_bucket(new.batch_insert(), &bucket), new.rows),
+            self.execute(&statements.batch_insert_paid, in_bucket(new_paid.params(), &bucket), new_paid.rows),
+            self.execute(&statements.hold_write, in_bucket(holds.params(), &bucket), holds.rows),
+            self.execute(&statements.entry_insert, in_bucket(entry_params, &bucket), history.common.rows),
+            self.execute(&statements.entry_insert_all, in_bucket(entry_params_all, &bucket), history.all.rows),
+            self.execute(&statements.entry_insert_paid, in_bucket(entry_params_paid, &bucket), history.paid.rows),
+        )
+        .map(drop)
     }
 
     /// Runs a statement that has `rows` rows to write, if it has any.
@@ -366,6 +423,12 @@ impl Group<'_> {
     }
 }
 
+/// The parameters of a statement on rows of one bucket, which is its last one.
+fn in_bucket<'a>(mut params: Params<'a>, bucket: &'a i16) -> Params<'a> {
+    params.push(bucket);
+    params
+}
+
 /// A group's entries by the statement that writes them. Each column costs time, so most entries go without the rare ones.
 struct History<'a> {
     common: EntryColumns<'a>,
@@ -377,9 +440,9 @@ struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    fn of(entries: &'a [Entry]) -> History<'a> {
+    fn of(entries: &[&'a Entry]) -> History<'a> {
         let mut allocations = Allocations::default();
-        let placed: Vec<_> = entries.iter().map(|entry| (entry, allocations.append(entry))).collect();
+        let placed: Vec<_> = entries.iter().map(|entry| (*entry, allocations.append(entry))).collect();
         let users = |belongs: fn(&Entry) -> bool| -> HashSet<Uuid> {
             entries.iter().filter(|entry| belongs(entry)).map(|entry| entry.user).collect()
         };

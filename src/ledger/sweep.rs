@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::also_write::{AlsoWrite, Progress, SoFar};
+use super::bucket::Buckets;
 use super::load::locked_accounts;
 use super::rules::DRAWING_RULE;
 use super::session::{Error, Session, Transaction};
@@ -89,7 +90,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     ) -> Result<Sweep, Error> {
         let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
         let expiry = Expiry { at: to_microsecond(at), run: None };
-        sweep_groups(self.client(), &[(&*self, &())], &expiry, end_of_group, Sweep::default(), proceed).await
+        sweep_groups(self, &[(&*self, &())], &expiry, end_of_group, Sweep::default(), proceed).await
     }
 
     /// The same for the run with this number, which its entries carry. This session lists the accounts. Each lane expires groups of
@@ -113,18 +114,22 @@ impl<C: Deref<Target = Client>> Session<C> {
             session.client().batch_execute("SET synchronous_commit = off").await?;
         }
         let expiry = Expiry { at: to_microsecond(at), run: Some(run) };
-        sweep_groups(self.client(), &lanes, &expiry, "COMMIT", counters, proceed).await
+        sweep_groups(self, &lanes, &expiry, "COMMIT", counters, proceed).await
     }
 
     /// Locks accounts and expires what is due in them, in the transaction that is open.
-    async fn expire_due(&self, users: &[Uuid], expiry: &Expiry) -> Result<Expiring, tokio_postgres::Error> {
+    async fn expire_due(&self, Group { bucket, users }: &Group, expiry: &Expiry) -> Result<Expiring, Error> {
         let (client, statements) = (self.client(), self.statements());
-        let of_users: [&(dyn ToSql + Sync); 1] = [&users];
-        let of_group: [&(dyn ToSql + Sync); 4] = [&users, &expiry.at, &DRAWING_RULE, &expiry.run];
+        let buckets = self.buckets().count();
+        let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &buckets];
+        let of_group: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
         let (locked, rows) = pipelined!(
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.account_expire, &of_group),
         )?;
+        if locked.is_empty() {
+            return Err(Error::Redistributed);
+        }
         let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
         Ok(Expiring { locked, rows })
     }
@@ -143,7 +148,7 @@ impl<C: Deref<Target = Client>> Session<C> {
 
     async fn report_orphans(
         &self,
-        users: &[Uuid],
+        Group { bucket, users }: &Group,
         locked: &[Uuid],
         at: DateTime<Utc>,
         sweep: &mut Sweep,
@@ -152,7 +157,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             return Ok(());
         }
         let missing: Vec<Uuid> = users.iter().copied().filter(|user| locked.binary_search(user).is_err()).collect();
-        for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at]).await? {
+        for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at, bucket]).await? {
             let batches = count(row.try_get(1)?);
             let orphan = Orphan { user: row.try_get(0)?, batches, points: row.try_get(2)? };
             sweep.orphaned += 1;
@@ -168,22 +173,22 @@ impl<C: Deref<Target = Client>> Session<C> {
 
 /// Sweeps in lanes, over the accounts that `list` lists.
 async fn sweep_groups<C: Deref<Target = Client>>(
-    list: &Client,
+    list: &Session<C>,
     lanes: &[(&Session<C>, &impl AlsoWrite<SoFar<Sweep>>)],
     expiry: &Expiry,
     end_of_group: &str,
     counters: Sweep,
     proceed: impl FnMut(Progress) -> bool,
 ) -> Result<Sweep, Error> {
-    let due = Due::list(list, expiry.at).await?;
-    let progress = Progress { done: 0, total: due.cursor.count(list).await? };
+    let due = Due::list(list.client(), list.buckets(), expiry.at).await?;
+    let progress = Progress { done: 0, total: due.total };
     // Orphans are not expired, so each sweep finds them again and counts them anew.
     let counters = Sweep { orphaned: 0, orphans: Vec::new(), failed: 0, stopped: false, ..counters };
     let state = Mutex::new(State { so_far: SoFar { progress, counters }, proceed });
     let sweeping = Sweeping { due, expiry, end_of_group, state };
     try_join_all(lanes.iter().map(|(session, also)| sweeping.run_lane(session, *also))).await?;
     let Sweeping { due, state, .. } = sweeping;
-    due.cursor.close(list).await?;
+    due.close().await?;
     let State { so_far: SoFar { progress, counters }, mut proceed } = state.into_inner();
     if counters.points == i64::MAX {
         tracing::warn!("more points expired than 64 bits can count: the sum is cut off there");
@@ -220,39 +225,39 @@ impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
         also: &impl AlsoWrite<SoFar<Sweep>>,
     ) -> Result<(), Error> {
         loop {
-            let users = self.due.next_group().await?;
-            if users.is_empty() || !self.state.lock().await.may_proceed() {
+            let Some(group) = self.due.next_group().await? else { return Ok(()) };
+            if !self.state.lock().await.may_proceed() {
                 return Ok(());
             }
-            self.sweep_group(session, also, users).await?;
+            self.sweep_group(session, also, group).await?;
         }
     }
 
-    /// Sweeps these accounts in a transaction. If the database refuses them, each is swept alone: one damaged account must not keep the
+    /// Sweeps the accounts of a group in a transaction. If the database refuses them, each is swept alone: one damaged account must not keep the
     /// others from expiring.
     async fn sweep_group<C: Deref<Target = Client>>(
         &self,
         session: &Session<C>,
         also: &impl AlsoWrite<SoFar<Sweep>>,
-        users: Vec<Uuid>,
+        group: Group,
     ) -> Result<(), Error> {
         let client = session.client();
         let transaction = Transaction::begin(client);
-        match or_refused(session.expire_due(&users, self.expiry).await)? {
+        match or_refused(session.expire_due(&group, self.expiry).await)? {
             Ok(expired) => {
                 // To the end of the transaction, so that the counters of another lane are written before it or after it.
                 let mut state = self.state.lock().await;
                 let mut so_far = state.so_far.clone();
-                so_far.progress.done += users.len() as u64;
+                so_far.progress.done += group.users.len() as u64;
                 so_far.counters.add(&expired.rows)?;
                 pipelined!(also.write(client, &so_far), client.batch_execute(self.end_of_group))?;
                 transaction.ended();
                 state.so_far = so_far;
-                session.report_orphans(&users, &expired.locked, self.expiry.at, &mut state.so_far.counters).await
+                session.report_orphans(&group, &expired.locked, self.expiry.at, &mut state.so_far.counters).await
             }
             Err(refused) => {
                 transaction.rollback().await?;
-                if let [user] = users[..] {
+                if let [user] = group.users[..] {
                     let mut state = self.state.lock().await;
                     state.so_far.progress.done += 1;
                     state.so_far.counters.failed += 1;
@@ -260,8 +265,9 @@ impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
                     tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
                     return Ok(());
                 }
-                for user in users {
-                    Box::pin(self.sweep_group(session, also, vec![user])).await?;
+                for user in group.users {
+                    let alone = Group { bucket: group.bucket, users: vec![user] };
+                    Box::pin(self.sweep_group(session, also, alone)).await?;
                 }
                 Ok(())
             }
@@ -269,37 +275,70 @@ impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
     }
 }
 
-/// The accounts with something to expire, as a list on the server.
+/// Accounts of a bucket that are swept together.
+struct Group {
+    bucket: i16,
+    users: Vec<Uuid>,
+}
+
+/// The accounts with something to expire, as lists on the server: one for each bucket.
 struct Due<'a> {
     client: &'a Client,
-    cursor: Cursor,
-    /// Accounts that were fetched, each with the number of its due batches.
-    fetched: Mutex<VecDeque<(Uuid, i64)>>,
+    /// How many they are.
+    total: u64,
+    listed: Mutex<Listed>,
+}
+
+struct Listed {
+    /// The lists that are not read to their end, each with its bucket.
+    cursors: VecDeque<(i16, Cursor)>,
+    /// Accounts of the first one that were fetched, each with the number of its due batches.
+    fetched: VecDeque<(Uuid, i64)>,
 }
 
 impl Due<'_> {
-    async fn list(client: &Client, at: DateTime<Utc>) -> Result<Due<'_>, Error> {
+    async fn list(client: &Client, buckets: Buckets, at: DateTime<Utc>) -> Result<Due<'_>, Error> {
         let declare = include_str!("../../sql/ledger/due_declare.sql");
-        let cursor = Cursor::open(client, "due", declare, &[&at], LISTED_AT_ONCE).await?;
-        Ok(Due { client, cursor, fetched: Mutex::default() })
+        Cursor::close_all(client).await?;
+        let (mut cursors, mut total) = (VecDeque::new(), 0);
+        for bucket in buckets.all() {
+            let name = format!("due_{bucket}");
+            let declare = declare.replace("due_in_bucket", &name);
+            let cursor = Cursor::declare(client, name, &declare, &[&at, &bucket], LISTED_AT_ONCE).await?;
+            total += cursor.count(client).await?;
+            cursors.push_back((bucket, cursor));
+        }
+        Ok(Due { client, total, listed: Mutex::new(Listed { cursors, fetched: VecDeque::new() }) })
     }
 
     /// The next accounts that are swept together; none at the end.
-    async fn next_group(&self) -> Result<Vec<Uuid>, Error> {
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_empty() {
-            for row in self.cursor.fetch(self.client).await?.into_iter().flatten() {
-                fetched.push_back((row.try_get(0)?, row.try_get(1)?));
+    async fn next_group(&self) -> Result<Option<Group>, Error> {
+        let mut listed = self.listed.lock().await;
+        let Listed { cursors, fetched } = &mut *listed;
+        while let Some((bucket, cursor)) = cursors.front() {
+            if fetched.is_empty() {
+                for row in cursor.fetch(self.client).await?.into_iter().flatten() {
+                    fetched.push_back((row.try_get(0)?, row.try_get(1)?));
+                }
             }
+            let (mut users, mut batches) = (Vec::new(), 0);
+            while batches < GROUP_BATCHES
+                && let Some((user, due)) = fetched.pop_front()
+            {
+                users.push(user);
+                batches += due;
+            }
+            if !users.is_empty() {
+                return Ok(Some(Group { bucket: *bucket, users }));
+            }
+            cursors.pop_front();
         }
-        let (mut users, mut batches) = (Vec::new(), 0);
-        while batches < GROUP_BATCHES
-            && let Some((user, due)) = fetched.pop_front()
-        {
-            users.push(user);
-            batches += due;
-        }
-        Ok(users)
+        Ok(None)
+    }
+
+    /// Closes the lists.
+    async fn close(self) -> Result<(), Error> {
+        Ok(Cursor::close_all(self.client).await?)
     }
 }
 
@@ -317,11 +356,9 @@ struct Expiring {
 
 /// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
 /// hand.
-fn or_refused<T>(
-    result: Result<T, tokio_postgres::Error>,
-) -> Result<Result<T, tokio_postgres::Error>, tokio_postgres::Error> {
+fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, tokio_postgres::Error>, Error> {
     match result {
-        Err(error)
+        Err(Error::Database(error))
             if error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class))) =>
         {
             Ok(Err(error))

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
+
+use crate::ledger::Buckets;
 
 /// A place where a rule does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,7 +36,7 @@ pub struct Finding {
 pub struct Rule {
     /// Its name.
     pub name: &'static str,
-    /// The query that returns the places where it is broken: `$1 uuid[]`, the users.
+    /// The query that returns the places where it is broken: `$1 uuid[]`, the users; `$2 smallint`, their bucket.
     pub sql: &'static str,
     /// Earlier rules that explain a finding of this one, which is then left out.
     unless: &'static [(&'static str, Same)],
@@ -162,15 +164,32 @@ pub static RULES: &[Rule] = &[
 
 /// Checks every rule over these users' accounts; sorted by user, then in the order of the rules.
 ///
+/// # Errors
+/// As [`examine_bucket`].
+pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let mut found = Vec::new();
+    for (bucket, users) in Buckets::read(client).await?.part(users.iter().copied(), |user| *user) {
+        found.extend(examine_bucket(client, bucket, &users).await?);
+    }
+    found.sort_by(in_order);
+    Ok(found)
+}
+
+/// The same over what one bucket holds of these users, also if it is not theirs.
+///
 /// It runs in the open transaction, which must be REPEATABLE READ, so that all rules see one snapshot. The whole history of
 /// each user is read.
 ///
 /// # Errors
 /// If the database fails. Wrong rows are findings, not errors.
-pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, tokio_postgres::Error> {
-    let parameter = [(&users as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID_ARRAY)];
+pub async fn examine_bucket(
+    client: &Client,
+    bucket: i16,
+    users: &[Uuid],
+) -> Result<Vec<Finding>, tokio_postgres::Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&bucket, Type::INT2)];
     let check = async |rule: &Rule| {
-        let rows = client.query_typed(rule.sql, &parameter).await?;
+        let rows = client.query_typed(rule.sql, &parameters).await?;
         rows.iter().map(|row| finding_from(rule.name.to_owned(), row)).collect::<Result<Vec<Finding>, _>>()
     };
     let found = try_join_all(RULES.iter().map(check)).await?;

@@ -48,6 +48,30 @@ pub struct FindingCounts {
 /// # Errors
 /// If the database fails.
 pub async fn record_findings(client: &Client, run: i64, at: DateTime<Utc>, findings: &[Finding]) -> Result<(), Error> {
+    record(client, run, at, None, findings).await
+}
+
+/// The same of what was found in a bucket.
+///
+/// # Errors
+/// If the database fails.
+pub async fn record_findings_of_bucket(
+    client: &Client,
+    run: i64,
+    at: DateTime<Utc>,
+    bucket: i16,
+    findings: &[Finding],
+) -> Result<(), Error> {
+    record(client, run, at, Some(bucket), findings).await
+}
+
+async fn record(
+    client: &Client,
+    run: i64,
+    at: DateTime<Utc>,
+    bucket: Option<i16>,
+    findings: &[Finding],
+) -> Result<(), Error> {
     // A statement cannot write the same row twice.
     let once: BTreeMap<_, &Finding> = findings.iter().map(|f| ((&f.rule, f.user, f.batch, f.seq), f)).collect();
     if once.is_empty() {
@@ -59,7 +83,7 @@ pub async fn record_findings(client: &Client, run: i64, at: DateTime<Utc>, findi
     let batches: Vec<Option<i32>> = once.values().map(|finding| finding.batch).collect();
     let seqs: Vec<Option<i64>> = once.values().map(|finding| finding.seq).collect();
     let points: Vec<Option<i64>> = once.values().map(|finding| finding.points).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
         (&run, Type::INT8),
         (&at, Type::TIMESTAMPTZ),
         (&rules, Type::TEXT_ARRAY),
@@ -69,6 +93,7 @@ pub async fn record_findings(client: &Client, run: i64, at: DateTime<Utc>, findi
         (&expected, Type::TEXT_ARRAY),
         (&found, Type::TEXT_ARRAY),
         (&points, Type::INT8_ARRAY),
+        (&bucket, Type::INT2),
     ];
     client.query_typed(include_str!("../../sql/proof/finding_record.sql"), &parameters).await?;
     Ok(())

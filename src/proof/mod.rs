@@ -15,13 +15,13 @@ mod screen;
 mod session;
 mod state;
 
-pub use checks::{Finding, RULES, Rule, examine};
+pub use checks::{Finding, RULES, Rule, examine, examine_bucket};
 pub use findings::{
     FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
-    load_standing_findings, load_users_with_findings, prune_findings, record_findings, record_whole_ledger_findings,
-    resolve_findings,
+    load_standing_findings, load_users_with_findings, prune_findings, record_findings, record_findings_of_bucket,
+    record_whole_ledger_findings, resolve_findings,
 };
-pub use prove::{Error, Proof, prove};
+pub use prove::{Error, Place, Proof, prove};
 pub use repair::{
     AccountRow, AdjustAllocation, AdjustEntry, Approval, Basis, BatchChange, BatchRow, BeforeAfter, Change, Plan,
     RepairError, RepairOutcome, Unrepairable, apply, plan,

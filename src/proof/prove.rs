@@ -11,13 +11,13 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::checks::examine;
-use super::findings::{count_findings, record_findings, resolve_findings};
+use super::checks::examine_bucket;
+use super::findings::{count_findings, record_findings_of_bucket, resolve_findings};
 use super::screen::{Range, Screened, Size, compare_range, screen_range, screen_users};
 use super::session::{Access, begin};
 use super::state::{load_state, move_state};
 use crate::database::{self, Cursor};
-use crate::ledger::{AlsoWrite, Progress, SoFar};
+use crate::ledger::{AlsoWrite, Buckets, Progress, SoFar};
 use crate::numbers;
 
 /// Accounts in a group of a full proof. Entries lie in the order of time, so a group meets nearly every page of them, and
@@ -70,12 +70,21 @@ pub struct Proof {
     pub since: Option<DateTime<Utc>>,
     /// … and until this one. A proof that is continued keeps both.
     pub until: Option<DateTime<Utc>>,
-    /// Where it goes on: a nightly proof after this user, a full one from this user on.
-    pub cursor: Option<Uuid>,
+    /// Where it goes on: a nightly proof after this place, a full one from it on.
+    pub cursor: Option<Place>,
     /// Whether it was asked to stop.
     pub stopped: bool,
     /// Whether it came to its end.
     pub ended: bool,
+}
+
+/// A place in the order of the proofs: by bucket, then by user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The bucket.
+    pub bucket: i16,
+    /// The user.
+    pub user: Uuid,
 }
 
 impl Proof {
@@ -158,75 +167,86 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
         proceed: &mut impl FnMut((u64, u64)) -> bool,
     ) -> Result<(), Error> {
         let declare = include_str!("../../sql/proof/changed_declare.sql");
-        let span: [&(dyn ToSql + Sync); 3] = [&since, &self.until, &self.proof.cursor];
+        let (bucket, user) = self.proof.cursor.map(|place| (place.bucket, place.user)).unzip();
+        let span: [&(dyn ToSql + Sync); 4] = [&since, &self.until, &bucket, &user];
         let changed = Cursor::open(self.client, "changed", declare, &span, GROUP_CHANGED).await?;
         self.total = changed.count(self.client).await?;
-        while let Some(rows) = changed.fetch(self.client).await? {
-            let (mut users, mut with_findings) = (Vec::new(), Vec::new());
-            for row in &rows {
-                let user: Uuid = row.try_get("user_id")?;
-                users.push(user);
-                if row.try_get("has_finding")? {
-                    with_findings.push(user);
+        'lists: while let Some(rows) = changed.fetch(self.client).await? {
+            let rows = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+            let rows: Vec<(i16, Uuid, bool)> = rows.collect::<Result<_, tokio_postgres::Error>>()?;
+            for group in rows.chunk_by(|(one, ..), (other, ..)| one == other) {
+                if !proceed((self.done, self.total)) {
+                    self.proof.stopped = true;
+                } else {
+                    self.prove_users(group, proceed).await?;
                 }
-            }
-            if !proceed((self.done, self.total)) {
-                self.proof.stopped = true;
-                break;
-            }
-            self.prove_users(&users, &with_findings, proceed).await?;
-            if self.proof.stopped {
-                break;
+                if self.proof.stopped {
+                    break 'lists;
+                }
             }
         }
         changed.close(self.client).await?;
         Ok(())
     }
 
+    /// Proves users of one bucket, each with whether it has findings.
     async fn prove_users(
         &mut self,
-        users: &[Uuid],
-        with_findings: &[Uuid],
+        group: &[(i16, Uuid, bool)],
         proceed: &mut impl FnMut((u64, u64)) -> bool,
     ) -> Result<(), Error> {
+        let bucket = group.first().map_or(0, |(bucket, ..)| *bucket);
+        let users: Vec<Uuid> = group.iter().map(|(_, user, _)| *user).collect();
+        let with_findings: Vec<Uuid> = group.iter().filter(|(.., has)| *has).map(|(_, user, _)| *user).collect();
         let transaction = begin(self.client, Access::Index).await?;
-        let screened = screen_users(transaction.client(), users, with_findings).await?;
+        let screened = screen_users(transaction.client(), bucket, &users, &with_findings).await?;
         self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
         transaction.commit().await?;
         let mut after = self.proof.clone();
         if !self.proof.full {
             after.add(screened.size, screened.suspects.len());
-            after.cursor = users.last().copied();
+            after.cursor = users.last().map(|user| Place { bucket, user: *user });
         }
         let done = self.done + users.len() as u64;
-        self.end_group(screened.suspects, after, done, proceed).await
+        self.end_group(bucket, screened.suspects, after, done, proceed).await
     }
 
-    /// Proves everything from the cursor on. Ranges go by user, so that users without an account are proved, too.
+    /// Proves everything from the cursor on, bucket by bucket. Ranges go by user, so that users without an account are proved, too.
     async fn prove_all(&mut self, proceed: &mut impl FnMut((u64, u64)) -> bool) -> Result<(), Error> {
         let count = self.client.query_one(include_str!("../../sql/proof/account_count.sql"), &[]).await?;
         self.total = numbers::count(count.try_get(0)?);
         self.done = self.proof.accounts;
-        let mut first = self.proof.cursor.unwrap_or(Uuid::nil());
-        loop {
+        let buckets = Buckets::read(self.client).await?;
+        let mut next = Some(self.proof.cursor.unwrap_or(Place { bucket: 0, user: Uuid::nil() }));
+        while let Some(Place { bucket, user: first }) = next {
             if !proceed((self.done, self.total)) {
                 self.proof.stopped = true;
                 return Ok(());
             }
             let end = include_str!("../../sql/proof/range_end.sql");
-            let end = self.client.query_opt(end, &[&first, &GROUP_ACCOUNTS]).await?;
+            let end = self.client.query_opt(end, &[&first, &GROUP_ACCOUNTS, &bucket]).await?;
             let end: Option<Uuid> = end.map(|row| row.try_get(0)).transpose()?;
-            self.prove_range(Range { first, end }, proceed).await?;
-            match end {
-                Some(end) if !self.proof.stopped => first = end,
-                _ => return Ok(()),
+            next = match end {
+                Some(user) => Some(Place { bucket, user }),
+                None => buckets.all().find(|other| *other > bucket).map(|bucket| Place { bucket, user: Uuid::nil() }),
+            };
+            self.prove_range(Range { bucket, first, end }, next, proceed).await?;
+            if self.proof.stopped {
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// In a first proof, a range is screened account by account. Later its sums are compared with the checkpoints, and only
     /// the digest groups that differ are screened.
-    async fn prove_range(&mut self, range: Range, proceed: &mut impl FnMut((u64, u64)) -> bool) -> Result<(), Error> {
+    /// `next` is where the proof goes on after it.
+    async fn prove_range(
+        &mut self,
+        range: Range,
+        next: Option<Place>,
+        proceed: &mut impl FnMut((u64, u64)) -> bool,
+    ) -> Result<(), Error> {
         let (size, suspects) = if self.first_proof {
             let screened = self.screen_range(range, None).await?;
             (screened.size, screened.suspects)
@@ -237,7 +257,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
             let mut suspects = BTreeSet::new();
             for users in compared.moved_on.chunks(GROUP_CHANGED) {
                 let transaction = begin(self.client, Access::Index).await?;
-                suspects.extend(screen_users(transaction.client(), users, &[]).await?.suspects);
+                suspects.extend(screen_users(transaction.client(), range.bucket, users, &[]).await?.suspects);
                 self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
                 transaction.commit().await?;
             }
@@ -248,9 +268,9 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
         };
         let mut after = self.proof.clone();
         after.add(size, suspects.len());
-        after.cursor = range.end;
+        after.cursor = next;
         let done = after.accounts;
-        self.end_group(suspects, after, done, proceed).await
+        self.end_group(range.bucket, suspects, after, done, proceed).await
     }
 
     async fn screen_range(&mut self, range: Range, digest_groups: Option<&[i32]>) -> Result<Screened, Error> {
@@ -264,6 +284,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
     /// Examines the suspects of a group, then moves the cursor behind it.
     async fn end_group(
         &mut self,
+        bucket: i16,
         suspects: Vec<Uuid>,
         after: Proof,
         done: u64,
@@ -274,7 +295,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
                 self.proof.stopped = true;
                 return Ok(());
             }
-            self.examine_suspects(users).await?;
+            self.examine_suspects(bucket, users).await?;
         }
         self.also.write(self.client, &so_far(&after, done, self.total)).await?;
         (self.proof, self.done) = (after, done);
@@ -282,19 +303,19 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, A> {
     }
 
     /// Examines suspects in one snapshot, records the findings, and makes new checkpoints of the sound accounts.
-    async fn examine_suspects(&mut self, users: &[Uuid]) -> Result<(), Error> {
+    async fn examine_suspects(&mut self, bucket: i16, users: &[Uuid]) -> Result<(), Error> {
         let snapshot = begin(self.client, Access::Examine).await?;
-        let findings = examine(snapshot.client(), users).await?;
+        let findings = examine_bucket(snapshot.client(), bucket, users).await?;
         snapshot.commit().await?;
         let unsound: BTreeSet<Uuid> = findings.iter().filter_map(|finding| finding.user).collect();
         let sound: Vec<Uuid> = users.iter().copied().filter(|user| !unsound.contains(user)).collect();
 
         let transaction = begin(self.client, Access::Index).await?;
-        record_findings(transaction.client(), self.run, self.until, &findings).await?;
+        record_findings_of_bucket(transaction.client(), self.run, self.until, bucket, &findings).await?;
         // The whole history of these accounts was just read, so their checkpoints begin anew. A checkpoint that was changed by
         // hand would otherwise make its account a suspect in every proof.
-        transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&sound]).await?;
-        screen_users(transaction.client(), &sound, &[]).await?;
+        transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&sound, &bucket]).await?;
+        screen_users(transaction.client(), bucket, &sound, &[]).await?;
         self.also.write(transaction.client(), &so_far(&self.proof, self.done, self.total)).await?;
         transaction.commit().await?;
         Ok(())

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::checks::{Finding, examine};
 use crate::database::snapshot;
-use crate::ledger::{DRAWING_RULE, MAX_POINTS, released};
+use crate::ledger::{Buckets, DRAWING_RULE, MAX_POINTS, released};
 
 /// The side that is kept where rows and history differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,7 +236,10 @@ pub async fn apply(
 ) -> Result<RepairOutcome, RepairError> {
     let user = change.user;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-    transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &[&[user].as_slice()]).await?;
+    let buckets = Buckets::read(transaction.client()).await?;
+    let (users, bucket, count) = ([user], buckets.of(user), buckets.count());
+    let lock: [&(dyn ToSql + Sync); 3] = [&users.as_slice(), &bucket, &count];
+    transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &lock).await?;
     let known = include_str!("../../sql/proof/repair_known.sql");
     if let Some(seq) = transaction.query_one(known, &[&user, &plan.plan.to_string()]).await?.try_get(0)? {
         transaction.rollback().await?;
@@ -252,7 +255,9 @@ pub async fn apply(
     write_account(transaction.client(), change).await?;
     insert_entry(transaction.client(), plan, change, approval).await?;
     if change.accept_history {
-        transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&[user].as_slice()]).await?;
+        transaction
+            .execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&users.as_slice(), &bucket])
+            .await?;
     }
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {

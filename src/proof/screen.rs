@@ -32,16 +32,18 @@ pub(super) struct Compared {
     pub(super) moved_on: Vec<Uuid>,
 }
 
-/// The users from `first` up to `end`, without it; to the last one if there is no end.
+/// The users of a bucket from `first` up to `end`, without it; to the last one if there is no end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
+    pub(super) bucket: i16,
     pub(super) first: Uuid,
     pub(super) end: Option<Uuid>,
 }
 
 /// Compares a range with its checkpoints.
-pub(super) async fn compare_range(client: &Client, Range { first, end }: Range) -> Result<Compared, Error> {
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&first, Type::UUID), (&end, Type::UUID)];
+pub(super) async fn compare_range(client: &Client, Range { bucket, first, end }: Range) -> Result<Compared, Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&first, Type::UUID), (&end, Type::UUID), (&bucket, Type::INT2)];
     let rows = client.query_typed(include_str!("../../sql/proof/range_compare.sql"), &parameters).await?;
     let Some(row) = rows.first() else { return Ok(Compared::default()) };
     Ok(Compared { size: size_from(row)?, differing: row.try_get("differing")?, moved_on: row.try_get("moved_on")? })
@@ -50,18 +52,29 @@ pub(super) async fn compare_range(client: &Client, Range { first, end }: Range) 
 /// Screens a range, or only its users in these digest groups. `first_proof`: nothing was proved before.
 pub(super) async fn screen_range(
     client: &Client,
-    Range { first, end }: Range,
+    Range { bucket, first, end }: Range,
     first_proof: bool,
     digest_groups: Option<&[i32]>,
 ) -> Result<Screened, Error> {
-    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-        [(&first, Type::UUID), (&end, Type::UUID), (&first_proof, Type::BOOL), (&digest_groups, Type::INT4_ARRAY)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&first, Type::UUID),
+        (&end, Type::UUID),
+        (&first_proof, Type::BOOL),
+        (&digest_groups, Type::INT4_ARRAY),
+        (&bucket, Type::INT2),
+    ];
     screened_from(&client.query_typed(include_str!("../../sql/proof/screen_range.sql"), &parameters).await?)
 }
 
-/// Screens these users. Those `with_findings` are suspects in any case.
-pub(super) async fn screen_users(client: &Client, users: &[Uuid], with_findings: &[Uuid]) -> Result<Screened, Error> {
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&with_findings, Type::UUID_ARRAY)];
+/// Screens these users of a bucket. Those `with_findings` are suspects in any case.
+pub(super) async fn screen_users(
+    client: &Client,
+    bucket: i16,
+    users: &[Uuid],
+    with_findings: &[Uuid],
+) -> Result<Screened, Error> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&users, Type::UUID_ARRAY), (&with_findings, Type::UUID_ARRAY), (&bucket, Type::INT2)];
     screened_from(&client.query_typed(include_str!("../../sql/proof/screen_users.sql"), &parameters).await?)
 }
 

@@ -75,8 +75,9 @@ async fn postings_of_an_adopted_service_replay_by_their_keys() {
         "INSERT INTO pointsd.adopted_transactions (user_id, id, amount, balance_before, balance_after, at, type, source_type, source_id, duration)
          VALUES ('{user}', 1, 30, 50, 20, '2025-12-01T00:00:00Z', 'consume', 'tts', 'a', 'NaN'),
                 ('{user}', 2, 50, 0, 50, '2025-11-01T00:00:00Z', 'recharge', 'weixin', '7', NULL);
-         INSERT INTO pointsd.adopted_keys (key, transaction)
-         VALUES (pointsd.key_id('{user}', 'consume:tts:a'), 1), (pointsd.key_id('{user}', 'recharge:gift:7'), 2)",
+         INSERT INTO pointsd.adopted_keys (bucket, key, transaction)
+         VALUES (pointsd.bucket_of('{user}'), pointsd.key_id('{user}', 'consume:tts:a'), 1),
+                (pointsd.bucket_of('{user}'), pointsd.key_id('{user}', 'recharge:gift:7'), 2)",
         user = user(1)
     );
     client.batch_execute(&adopted).await.unwrap();

@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buckets;
 mod cancellation;
 mod concurrency;
 mod cutoff;

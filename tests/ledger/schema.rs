@@ -58,12 +58,13 @@ async fn each_constraint_refuses_by_its_name() {
     let cases = [
         (
             "accounts_pkey",
-            "INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
+            "INSERT INTO pointsd.accounts (bucket, user_id, balance, total_recharged, total_consumed, total_expired, last_seq,
                                            last_batch)
-             SELECT user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
+             SELECT bucket, user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch
              FROM pointsd.accounts"
                 .to_owned(),
         ),
+        ("accounts_in_own_bucket", format!("{account} bucket = bucket + 1")),
         ("accounts_balance_is_the_sum", format!("{account} balance = balance + 1")),
         (
             "accounts_totals_not_negative",
@@ -174,6 +175,7 @@ async fn each_invariant_finds_damage() {
         ("refunds of a consume never exceed", replace_consume("type = 'refund', refers_to = 1")),
         ("an account counts its open holds", "UPDATE pointsd.accounts SET open_holds = 1".to_owned()),
         ("expired_until is the latest", "UPDATE pointsd.accounts SET expired_until = now()".to_owned()),
+        ("every row of an account lies", "UPDATE pointsd.batches SET bucket = bucket + 1".to_owned()),
         ("no batch and no entry without", "DELETE FROM pointsd.accounts".to_owned()),
     ];
     for (invariant, damage) in cases {

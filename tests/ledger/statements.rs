@@ -145,6 +145,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("balance", &[]),
     // A call of pointsd.account_then.
     ("balance_then", &[]),
+    ("bucket_count", &[]),
     ("batch_expired", &["batches_pkey", "holds_open_by_user"]),
     ("batch_expiry", &["batches_open_by_user"]),
     ("batch_first", &["batches_open_by_user"]),
@@ -213,7 +214,10 @@ async fn plan(client: &Client, name: &str, sql: &str) -> Value {
     let text = match sql.split_once("\nDECLARE ") {
         // A cursor's is made for its argument; it is no prepared statement.
         Some((_, declare)) => {
-            format!("EXPLAIN (FORMAT JSON) DECLARE {}", declare.replace("$1", "'2026-01-11T12:00:00Z'"))
+            format!(
+                "EXPLAIN (FORMAT JSON) DECLARE {}",
+                declare.replace("$1", "'2026-01-11T12:00:00Z'").replace("$2", "0")
+            )
         }
         None => {
             client.batch_execute(&format!("PREPARE {name} AS {sql}")).await.unwrap();

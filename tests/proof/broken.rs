@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pointsd::ledger::{Posting, Reference};
+use pointsd::ledger::{Buckets, Posting, Reference};
 use pointsd::proof::{Finding, RULES, examine};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -125,8 +125,8 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             both("batch_recharge", 3, 5, "batch 3 of 100 points from gift", "no such batch"),
         ),
         (
-            "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
-             VALUES ($u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
+            "INSERT INTO pointsd.batches (bucket, user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES (pointsd.bucket_of($u), $u, 6, 5, 5, true, 'gift', '2026-01-02', '2026-03-02')",
             batch("batch_recharge", 6, "a recharge, a refund or an opening that opened it", "none"),
         ),
         // Entries.
@@ -149,7 +149,8 @@ fn hands() -> Vec<(&'static str, Vec<Finding>)> {
             entry("entry_numbers", 12, "entry 12", "entry 14"),
         ),
         (
-            "UPDATE pointsd.entries SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $u AND seq = 3",
+            "UPDATE pointsd.entries SET user_id = '00000000-0000-4000-8000-000000000000',
+                 bucket = pointsd.bucket_of('00000000-0000-4000-8000-000000000000') WHERE user_id = $u AND seq = 3",
             vec![
                 Finding {
                     user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -423,11 +424,11 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
             one("refund_batch", Some(2), Some(6), "the points of one part of entry 5", "its points 1 to 40"),
         ),
         (
-            "INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
-             VALUES ($v, 5, 30, 30, true, 'gift', '2026-01-17 12:00Z', '2026-02-17 12:00Z');
-             INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
+            "INSERT INTO pointsd.batches (bucket, user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES (pointsd.bucket_of($v), $v, 5, 30, 30, true, 'gift', '2026-01-17 12:00Z', '2026-02-17 12:00Z');
+             INSERT INTO pointsd.entries (bucket, user_id, seq, type, amount, balance_before, balance_after, source_type, source_id,
                  batch, at, description, drawing_rule, allocated_batches, allocated_points, refers_to, key, asked)
-             VALUES ($v, 11, 'refund', 30, 50, 80, 'gift', 'task-3', 5, '2026-01-17 12:00Z', '', 2, '{}', '{}', 5,
+             VALUES (pointsd.bucket_of($v), $v, 11, 'refund', 30, 50, 80, 'gift', 'task-3', 5, '2026-01-17 12:00Z', '', 2, '{}', '{}', 5,
                      gen_random_uuid(), '{\"posted\": 30, \"entries\": 1}');
              UPDATE pointsd.accounts SET balance = 80, total_refunded = 80, last_seq = 11, last_batch = 5 WHERE user_id = $v",
             vec![Finding {
@@ -439,8 +440,8 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
             "$entry 11, 'consume', 10, 50, 40, 'tts', 'task-18', '2026-01-17 12:00Z', '{4}', '{10}', gen_random_uuid(), NULL, NULL, NULL);
              $entry 12, 'refund', 10, 40, 50, 'card', 'task-18', '2026-01-17 12:00Z', '{}', '{}', gen_random_uuid(), 5, 11,
                     '{\"posted\": 10, \"entries\": 1}');
-             INSERT INTO pointsd.batches (user_id, batch, amount, remaining, open, source, opened_at, expires_at)
-             VALUES ($v, 5, 10, 10, true, 'card', '2026-01-17 12:00Z', '2026-02-28 12:00Z');
+             INSERT INTO pointsd.batches (bucket, user_id, batch, amount, remaining, open, source, opened_at, expires_at)
+             VALUES (pointsd.bucket_of($v), $v, 5, 10, 10, true, 'card', '2026-01-17 12:00Z', '2026-02-28 12:00Z');
              UPDATE pointsd.batches SET remaining = 30 WHERE user_id = $v AND batch = 4;
              UPDATE pointsd.accounts SET total_consumed = total_consumed + 10, total_refunded = 60, last_seq = 12, last_batch = 5
              WHERE user_id = $v",
@@ -470,9 +471,9 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
             one("void_recharge", Some(4), Some(9), "the order of entry 8", "another order"),
         ),
         (
-            "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+            "INSERT INTO pointsd.entries (bucket, user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
                  drawing_rule, allocated_batches, allocated_points, refers_to, key, asked)
-             VALUES ($v, 11, 'void', 45, 50, 5, 'card', '2026-01-17 12:00Z', '', 2, '{4,3}', '{40,5}', 8,
+             VALUES (pointsd.bucket_of($v), $v, 11, 'void', 45, 50, 5, 'card', '2026-01-17 12:00Z', '', 2, '{4,3}', '{40,5}', 8,
                      gen_random_uuid(), '{\"posted\": 45, \"entries\": 1}');
              UPDATE pointsd.batches SET remaining = 0, open = false WHERE user_id = $v AND batch = 4;
              UPDATE pointsd.batches SET remaining = 5 WHERE user_id = $v AND batch = 3;
@@ -538,7 +539,8 @@ fn hands_on_user_4() -> Vec<(&'static str, Vec<Finding>)> {
             account("account_numbers", "open_holds 0", "open_holds 1"),
         ),
         (
-            "UPDATE pointsd.holds SET user_id = '00000000-0000-4000-8000-000000000000' WHERE user_id = $v AND state = 'open'",
+            "UPDATE pointsd.holds SET user_id = '00000000-0000-4000-8000-000000000000',
+                 bucket = pointsd.bucket_of('00000000-0000-4000-8000-000000000000') WHERE user_id = $v AND state = 'open'",
             vec![
                 Finding {
                     user: Some("00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -575,9 +577,9 @@ fn hands_that_screens_pass() -> Vec<(&'static str, Vec<Finding>)> {
 
 /// The begin of a statement that adds an entry to user 4: all but these columns, which follow.
 const ENTRY: &str =
-    "INSERT INTO pointsd.entries (user_id, drawing_rule, description, seq, type, amount, balance_before, balance_after,
+    "INSERT INTO pointsd.entries (bucket, user_id, drawing_rule, description, seq, type, amount, balance_before, balance_after,
         source_type, source_id, at, allocated_batches, allocated_points, key, batch, refers_to, asked)
-    VALUES ($v, 1, '',";
+    VALUES (pointsd.bucket_of($v), $v, 1, '',";
 
 /// A statement, with users 1 and 4 put in.
 fn by_hand(hand: &str) -> String {
@@ -606,28 +608,36 @@ const HANDS_THAT_ADD_UP: [&str; 9] = [
 
 /// The begin of a statement that adds an adjust entry of 0 points to user 1: all but its key and allocations.
 const ADJUST: &str = "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = $u;
-    INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
+    INSERT INTO pointsd.entries (bucket, user_id, seq, type, amount, balance_before, balance_after, source_type, at, description,
         drawing_rule, correction, key, allocated_batches, allocated_points)
-    VALUES ($u, 13, 'adjust', 0, 175, 175, 'repair', '2026-01-18 12:00Z', '', 1, '{}'";
+    VALUES (pointsd.bucket_of($u), $u, 13, 'adjust', 0, 175, 175, 'repair', '2026-01-18 12:00Z', '', 1, '{}'";
 
 /// The users that the screens suspect before the first proof.
 async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
-    let no_users: &[Uuid] = &[];
-    let range = include_str!("../../sql/proof/screen_range.sql");
-    let of_range: [(&(dyn ToSql + Sync), Type); 4] = [
-        (&Uuid::nil(), Type::UUID),
-        (&None::<Uuid>, Type::UUID),
-        (&true, Type::BOOL),
-        (&None::<Vec<i32>>, Type::INT4_ARRAY),
-    ];
-    let each = include_str!("../../sql/proof/screen_users.sql");
-    let of_users: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&no_users, Type::UUID_ARRAY)];
+    let (range, each) =
+        (include_str!("../../sql/proof/screen_range.sql"), include_str!("../../sql/proof/screen_users.sql"));
+    let mut suspects = [BTreeSet::new(), BTreeSet::new()];
     client.batch_execute("SAVEPOINT before").await.unwrap();
-    let by_range = client.query_typed(range, &of_range).await.unwrap();
+    let buckets = Buckets::read(client).await.unwrap();
+    for bucket in buckets.all() {
+        let of_range: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&Uuid::nil(), Type::UUID),
+            (&None::<Uuid>, Type::UUID),
+            (&true, Type::BOOL),
+            (&None::<Vec<i32>>, Type::INT4_ARRAY),
+            (&bucket, Type::INT2),
+        ];
+        suspects[0].extend(client.query_typed(range, &of_range).await.unwrap()[0].get::<_, Vec<Uuid>>(3));
+    }
     client.batch_execute("ROLLBACK TO before").await.unwrap();
-    let by_user = client.query_typed(each, &of_users).await.unwrap();
+    for (bucket, users) in buckets.part(users.iter().copied(), |user| *user) {
+        let no_users: &[Uuid] = &[];
+        let of_users: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&users, Type::UUID_ARRAY), (&no_users, Type::UUID_ARRAY), (&bucket, Type::INT2)];
+        suspects[1].extend(client.query_typed(each, &of_users).await.unwrap()[0].get::<_, Vec<Uuid>>(3));
+    }
     client.batch_execute("ROLLBACK TO before").await.unwrap();
-    [by_range, by_user].map(|rows| rows[0].get::<_, Vec<Uuid>>(3).into_iter().collect())
+    suspects
 }
 
 /// Each account with a finding is a suspect of the screens, also before its first proof. Otherwise it would count as
@@ -683,9 +693,11 @@ async fn one_change_is_one_finding() {
         client.batch_execute("BEGIN").await.unwrap();
         client.batch_execute(&by_hand(hand)).await.unwrap();
         let found = examined(&client, &users).await;
-        for rule in RULES {
-            if !client.query(rule.sql, &[&users.as_slice()]).await.unwrap().is_empty() {
-                raw.insert(rule.name);
+        for (bucket, users) in Buckets::read(&client).await.unwrap().part(users, |user| *user) {
+            for rule in RULES {
+                if !client.query(rule.sql, &[&users, &bucket]).await.unwrap().is_empty() {
+                    raw.insert(rule.name);
+                }
             }
         }
         told.extend(found.iter().map(|finding| finding.rule.clone()));

@@ -159,9 +159,9 @@ impl Past {
 async fn note_proved(client: &Client) {
     client
         .batch_execute(
-            "INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed,
+            "INSERT INTO pointsd.checkpoints (bucket, user_id, seq, batches, balance, total_recharged, total_consumed,
                  total_expired, total_adjusted, entries_print, batches_print, drawn_print)
-             SELECT a.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed,
+             SELECT a.bucket, a.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed,
                     a.total_expired, a.total_adjusted,
                     (SELECT coalesce(sum(pointsd.entry_print(e)), 0) FROM pointsd.entries AS e WHERE e.user_id = a.user_id),
                     (SELECT coalesce(sum(pointsd.batch_print(b)), 0) FROM pointsd.batches AS b WHERE b.user_id = a.user_id),

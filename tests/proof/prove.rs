@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pointsd::ledger::{AlsoWrite, Posting, Reference, Rules, SoFar, Term, cutoff};
-use pointsd::proof::{Proof, load_state, prove};
+use pointsd::proof::{Place, Proof, load_state, prove};
 use tokio_postgres::Client;
 
 use super::{Past, TestDatabase, at, consume, day, debt, opening, recharge, rng, user};
@@ -136,8 +136,9 @@ async fn a_full_proof_does_not_go_on_from_where_a_nightly_one_came() {
     let client = database.client().await;
     post(&database, &mut rng, 10, 80, "a").await;
     run(&database, false).await;
-    let last = "SELECT user_id FROM pointsd.accounts ORDER BY user_id DESC LIMIT 1";
-    let cursor: uuid::Uuid = client.query_one(last, &[]).await.unwrap().get(0);
+    let last = "SELECT bucket, user_id FROM pointsd.accounts ORDER BY bucket DESC, user_id DESC LIMIT 1";
+    let last = client.query_one(last, &[]).await.unwrap();
+    let cursor = Place { bucket: last.get(0), user: last.get(1) };
     client
         .batch_execute(
             "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
@@ -167,14 +168,15 @@ async fn one_that_is_stopped_or_cut_off_is_continued() {
     let lost = Keeper { fails_at: Some(1), ..Keeper::default() };
     prove_now(&database, &lost, true, stopped.clone(), true).await.unwrap_err();
     assert!(checkpoints(&client).await.is_empty());
-    // It fails in the last transaction: the groups stay, the proof has not ended.
-    let lost = Keeper { fails_at: Some(3), ..Keeper::default() };
+    // It fails in the last transaction: the groups stay, the proof has not ended. A group writes twice, and each bucket is one.
+    let groups = usize::try_from(crate::support::buckets()).unwrap();
+    let lost = Keeper { fails_at: Some(2 * groups + 1), ..Keeper::default() };
     prove_now(&database, &lost, true, stopped.clone(), true).await.unwrap_err();
     assert!(!checkpoints(&client).await.is_empty());
     assert_eq!(load_state(&client).await.unwrap().full_until, None);
 
     // It continues after its last group and counts nothing twice.
-    let kept = lost.kept.lock().unwrap()[1].clone();
+    let kept = lost.kept.lock().unwrap()[2 * groups - 1].clone();
     assert!(kept.accounts > 0 && kept.cursor.is_none() && !kept.ended, "{kept:?}");
     let again = prove_now(&database, &Keeper::default(), true, kept.clone(), true).await.unwrap();
     assert_eq!((again.accounts, again.entries), (kept.accounts, kept.entries));
@@ -289,6 +291,7 @@ async fn any_field_that_a_hand_changes_makes_its_account_a_suspect() {
         let columns_of: Vec<String> = (columns.iter())
             .filter(|row| row.get::<_, String>(0) == table)
             .map(|row| row.get::<_, String>(1))
+            .chain(["bucket".to_owned()])
             .collect();
         let names = columns_of.join(", ");
         let restore = format!(

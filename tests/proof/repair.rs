@@ -178,7 +178,9 @@ async fn holds_that_no_entry_sets_right_are_listed() {
             "a hold does not agree with its consume",
         ),
         (
-            format!("UPDATE pointsd.holds SET user_id = '{stranger}' WHERE state = 'open'"),
+            format!(
+                "UPDATE pointsd.holds SET user_id = '{stranger}', bucket = pointsd.bucket_of('{stranger}') WHERE state = 'open'"
+            ),
             stranger,
             "the account's row is missing",
         ),
@@ -362,9 +364,9 @@ async fn what_no_entry_sets_right_is_listed_with_the_reason() {
         client
             .batch_execute(
                 "DELETE FROM pointsd.accounts; DELETE FROM pointsd.batches; DELETE FROM pointsd.entries;
-                 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired,
+                 INSERT INTO pointsd.accounts (bucket, user_id, balance, total_recharged, total_consumed, total_expired,
                      total_refunded, total_voided, last_seq, last_batch, expired_until, open_holds)
-                 SELECT user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
+                 SELECT bucket, user_id, balance, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
                      last_seq, last_batch, expired_until, open_holds FROM kept;
                  INSERT INTO pointsd.batches SELECT * FROM kept_batches;
                  INSERT INTO pointsd.entries SELECT * FROM kept_entries;

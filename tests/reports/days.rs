@@ -145,10 +145,10 @@ async fn adjust(client: &Client) {
     };
     let insert = |user: uuid::Uuid, change: i64, batches: &str, points: &str, paid: &str| {
         format!(
-            "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+            "INSERT INTO pointsd.entries (bucket, user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
                                          source_type, description, correction, allocated_batches, allocated_points,
                                          allocated_paid)
-             SELECT user_id, last_seq + 1, abs({change}), balance, balance + {change}, now(), 1, 'adjust', 'repair', '',
+             SELECT bucket, user_id, last_seq + 1, abs({change}), balance, balance + {change}, now(), 1, 'adjust', 'repair', '',
                     '{{}}', '{batches}', '{points}', {paid}
              FROM pointsd.accounts WHERE user_id = '{user}';
              UPDATE pointsd.accounts SET last_seq = last_seq + 1, balance = balance + {change},
@@ -593,9 +593,9 @@ async fn an_adjust_entry_of_nothing_may_move_points_between_sources() {
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
     client
         .batch_execute(
-            "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
+            "INSERT INTO pointsd.entries (bucket, user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
                                          source_type, description, correction, allocated_batches, allocated_points)
-             SELECT user_id, last_seq + 1, 0, balance, balance, now(), 1, 'adjust', 'repair', '', '{}', '{1,2}',
+             SELECT bucket, user_id, last_seq + 1, 0, balance, balance, now(), 1, 'adjust', 'repair', '', '{}', '{1,2}',
                     '{-10,10}'
              FROM pointsd.accounts;
              UPDATE pointsd.accounts SET last_seq = last_seq + 1;

@@ -1,6 +1,7 @@
 //! The reports against a real PostgreSQL: what is made, kept, shown and deleted.
 
 mod arrears;
+mod buckets;
 mod dates;
 mod days;
 mod expiry;

@@ -461,9 +461,9 @@ fn sums_beyond_64_bits_are_findings_and_no_failure() {
              WHERE seq = 1 AND user_id IN ('{one}', '{two}')"
         ),
         format!(
-            "INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,
+            "INSERT INTO pointsd.entries (bucket, user_id, seq, type, amount, balance_before, balance_after, source_type, at,
                  description, drawing_rule, allocated_batches, allocated_points, correction)
-             SELECT user_id, 4, 'adjust', 0, 170, 170, 'repair', at, '', 1, '{{1,2}}', '{{9000000000000000000,9000000000000000000}}', '{{}}'
+             SELECT bucket, user_id, 4, 'adjust', 0, 170, 170, 'repair', at, '', 1, '{{1,2}}', '{{9000000000000000000,9000000000000000000}}', '{{}}'
              FROM pointsd.entries WHERE seq = 3 AND user_id IN ('{one}', '{two}')"
         ),
     ] {
@@ -619,13 +619,13 @@ fn of_many_findings_the_document_has_the_first_and_a_file_all() {
     // Ten thousand accounts with a point each, which then is gone from its batch.
     sql(
         &database,
-        "INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
-         SELECT md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 10000) AS n;
-         INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source)
-         SELECT user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM pointsd.accounts;
-         INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
+        "INSERT INTO pointsd.accounts (bucket, user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+         SELECT pointsd.bucket_of(md5(n::text)::uuid), md5(n::text)::uuid, 1, 1, 0, 0, 1, 1 FROM generate_series(1, 10000) AS n;
+         INSERT INTO pointsd.batches (bucket, user_id, amount, remaining, opened_at, expires_at, batch, open, source)
+         SELECT bucket, user_id, 1, 0, '2026-01-01', '2036-01-01', 1, false, 'gift' FROM pointsd.accounts;
+         INSERT INTO pointsd.entries (bucket, user_id, seq, amount, balance_before, balance_after, at, key, batch, drawing_rule, type,
                                      source_type, description, allocated_batches, allocated_points)
-         SELECT user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM pointsd.accounts",
+         SELECT bucket, user_id, 1, 1, 0, 1, '2026-01-01', user_id, 1, 1, 'recharge', 'gift', '', '{}', '{}' FROM pointsd.accounts",
     );
     let found: i64 = 10_001; // and the sum of all of them
     let folder = Folder::new();

@@ -153,6 +153,13 @@ const INVARIANTS: &[(&str, &str)] = &[
              coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0))",
     ),
     (
+        "every row of an account lies in its bucket",
+        "SELECT user_id::text FROM (SELECT bucket, user_id FROM pointsd.accounts UNION SELECT bucket, user_id FROM pointsd.batches
+                                    UNION SELECT bucket, user_id FROM pointsd.entries UNION SELECT bucket, user_id FROM pointsd.holds
+                                    UNION SELECT bucket, user_id FROM pointsd.checkpoints) AS n
+         WHERE bucket <> pointsd.bucket_of(user_id)",
+    ),
+    (
         "no batch and no entry without its account",
         "SELECT user_id::text FROM (SELECT user_id FROM pointsd.batches UNION SELECT user_id FROM pointsd.entries) AS u
          WHERE NOT EXISTS (SELECT FROM pointsd.accounts a WHERE a.user_id = u.user_id)",

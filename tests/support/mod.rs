@@ -115,13 +115,19 @@ async fn drop_leftovers(admin: &Client) {
     }
 }
 
-/// Makes the migrated database that all tests copy, where it is missing. Its name tells its migrations.
+/// The number of buckets of the tests' ledgers: POINTSD_TEST_BUCKETS, or 1.
+pub fn buckets() -> i16 {
+    std::env::var("POINTSD_TEST_BUCKETS").map_or(1, |count| count.parse().expect("POINTSD_TEST_BUCKETS is a number"))
+}
+
+/// Makes the migrated database that all tests copy, where it is missing. Its name tells its migrations and the number of buckets.
 async fn make_template(admin: &Client, config: &Config) -> String {
     let mut digest = Sha256::new();
     for migration in MIGRATIONS {
         digest.update(format!("{} {} {}\0", migration.version, migration.name, migration.sql));
     }
-    let name = format!("template_{}", &format!("{:x}", digest.finalize())[..16]);
+    let buckets = buckets();
+    let name = format!("template_{}_{buckets}", &format!("{:x}", digest.finalize())[..16]);
     admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
     let found = admin.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name]).await.unwrap();
     if found.is_none() {
@@ -133,6 +139,7 @@ async fn make_template(admin: &Client, config: &Config) -> String {
         config.dbname(&unfinished);
         let database = Database::open(&settings(&config, 1)).await.unwrap();
         database.migrate().await.unwrap();
+        database.connection().await.unwrap().execute("SELECT pointsd.set_buckets($1)", &[&buckets]).await.unwrap();
         database.close().await.unwrap();
         // Waits some seconds for sessions that are about to end, as CREATE DATABASE does.
         admin.batch_execute(&format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await.unwrap();

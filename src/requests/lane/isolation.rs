@@ -223,7 +223,13 @@ pub(super) fn is_outage(error: &ledger::Error) -> bool {
             database::is_transient(error) || ["53", "57", "58"].contains(&class)
         }
         (ledger::Error::Database(error), None) => database::is_transient(error),
-        (ledger::Error::Connection(_) | ledger::Error::LostRace | ledger::Error::Stopped, _) => true,
+        (
+            ledger::Error::Connection(_)
+            | ledger::Error::LostRace
+            | ledger::Error::Redistributed
+            | ledger::Error::Stopped,
+            _,
+        ) => true,
         (ledger::Error::Corrupt(_) | ledger::Error::Uncommitted { .. }, _) => false,
     }
 }

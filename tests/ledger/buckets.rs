@@ -1,0 +1,130 @@
+//! Ledgers that are cut into buckets.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use pointsd::ledger::{Buckets, Error, Poster, Posting, Reference, Reply, Session};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::model::rules;
+use crate::support::{post_all, rows};
+use crate::{TestDatabase, at, rng, user};
+
+async fn set_buckets(client: &Client, count: i16) {
+    client.execute("SELECT pointsd.set_buckets($1)", &[&count]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schema_and_the_library_agree_on_the_bucket_of_a_user() {
+    let database = TestDatabase::new().await;
+    let (client, mut rng) = (database.client().await, rng());
+    for count in [1, 2, 64, 256] {
+        set_buckets(&client, count).await;
+        let buckets = Buckets::read(&client).await.unwrap();
+        assert_eq!(buckets.count(), count);
+        let users: Vec<Uuid> = (0..2_000).map(|_| Uuid::from_u128(rng.u128(..))).collect();
+        let sql = "SELECT array_agg(pointsd.bucket_of(u)), pointsd.all_buckets() FROM unnest($1::uuid[]) AS u";
+        let row = client.query_one(sql, &[&users]).await.unwrap();
+        let ours: Vec<i16> = users.iter().map(|user| buckets.of(*user)).collect();
+        assert_eq!(row.get::<_, Vec<i16>>(0), ours);
+        assert_eq!(row.get::<_, Vec<i16>>(1), buckets.all().collect::<Vec<i16>>());
+        let unused = buckets.all().filter(|bucket| !ours.contains(bucket)).count();
+        assert!(unused * 20 <= usize::try_from(count).unwrap(), "{unused} of {count} buckets have no user");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn their_number_is_set_only_where_each_account_stays_in_its_own() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    for count in [0_i16, 3, 12, 512, -1] {
+        let error = client.execute("SELECT pointsd.set_buckets($1)", &[&count]).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22023", "{count}: {error:?}");
+    }
+    let now = at("2026-01-01T00:00:00Z");
+    let postings: Vec<_> = (0..20).map(|nth| Posting::recharge(user(nth), 1, "gift", now).with_key("a")).collect();
+    database.session().await.post(&postings, &rules()).await.unwrap();
+    let other: i16 = if crate::support::buckets() == 1 { 64 } else { 1 };
+    let error = client.execute("SELECT pointsd.set_buckets($1)", &[&other]).await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().constraint(), Some("accounts_in_own_bucket"), "{error:?}");
+    assert_eq!(Buckets::read(&client).await.unwrap().count(), crate::support::buckets());
+}
+
+/// A group of all that the ledger can do, over accounts in many buckets, ends as it does in one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_may_mix_buckets() {
+    let begin = at("2026-01-01T00:00:00Z");
+    let later = begin + TimeDelta::days(40);
+    let task = |task: &str| Reference::Work { source_type: "tts".to_owned(), source_id: task.to_owned() };
+    let users = || (0..50).map(user);
+    let groups: [Vec<Posting>; 4] = [
+        users().map(|user| Posting::recharge(user, 100, "gift", begin).with_key("a")).collect(),
+        users()
+            .flat_map(|user| {
+                let until = begin + TimeDelta::days(90);
+                [
+                    Posting::consume(user, 30, "tts", "x", begin),
+                    Posting::hold(user, 5, "tts", "held", until, begin),
+                    Posting::recharge(user, 10, "card", begin).with_key("b"),
+                ]
+            })
+            .collect(),
+        users()
+            .flat_map(|user| [Posting::refund(user, task("x"), later), Posting::consume(user, 5, "tts", "held", later)])
+            .collect(),
+        // Late usage, and a replay.
+        users()
+            .flat_map(|user| {
+                [Posting::consume(user, 50, "tts", "late", begin), Posting::consume(user, 30, "tts", "x", begin)]
+            })
+            .collect(),
+    ];
+    let mut outcomes = Vec::new();
+    for count in [1, 64] {
+        let database = TestDatabase::new().await;
+        let client = database.client().await;
+        set_buckets(&client, count).await;
+        let mut session = database.session().await;
+        let mut replies = Vec::new();
+        for (group, swept_at) in groups.iter().zip([begin, begin, later, later]) {
+            replies.push(session.post(group, &rules()).await.unwrap());
+            let swept = session.sweep(swept_at, false, |_| true).await.unwrap();
+            assert_eq!(swept.orphaned + swept.failed, 0);
+        }
+        assert!(replies.iter().flatten().all(|reply| reply.refusal().is_none()), "{replies:#?}");
+        let used = "SELECT count(DISTINCT bucket) FROM pointsd.accounts";
+        let used: i64 = client.query_one(used, &[]).await.unwrap().get(0);
+        assert_eq!(used > 20, count > 1, "{used}");
+        let replies: Vec<String> = replies.iter().map(|replies| format!("{replies:?}")).collect();
+        outcomes.push((replies, rows::Rows::read(&client).await));
+    }
+    assert_eq!(outcomes[0].0, outcomes[1].0);
+    rows::assert_same(&outcomes[0].1, &outcomes[1].1, "in one bucket and in many");
+}
+
+/// A session that knows another number of buckets writes nothing and tells nothing of accounts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_with_an_old_number_is_refused() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let now = at("2026-01-01T00:00:00Z");
+    let recharge = |nth| Posting::recharge(user(nth), 1, "gift", now).with_key("a");
+    set_buckets(&client, 1).await;
+    let mut old = database.session().await;
+    let poster = Poster::start(&database.database().await, &Arc::new(rules()), 1);
+    let unknown = Posting::refund(user(1), Reference::Key("unknown".to_owned()), now);
+    assert!(post_all(&poster, vec![unknown.clone()]).await.unwrap()[0].refusal().is_some());
+    set_buckets(&client, 64).await;
+    for posting in [recharge(1), unknown] {
+        let error = old.post(&[posting], &rules()).await.unwrap_err();
+        assert!(matches!(error, Error::Redistributed) && error.is_transient(), "{error:?}");
+    }
+    // A poster opens a new session.
+    let replies = post_all(&poster, (1..20).map(recharge).collect()).await.unwrap();
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::Posted(_))), "{replies:?}");
+    let error = old.sweep(now + TimeDelta::days(1_000), false, |_| true).await;
+    assert!(matches!(error, Err(Error::Redistributed)) || error.unwrap().batches == 0);
+    let session: Session<_> = database.session().await;
+    assert_eq!(session.balance(user(1), now).await.unwrap().balance, 1);
+}
