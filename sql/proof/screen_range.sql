@@ -6,25 +6,32 @@
 -- $3 boolean: whether this is a first proof. It also checks each allocation against the end and source of its batch, and each
 -- refund and void against its entry. Later proofs need not: the first one did so for users with a checkpoint, and users without one are suspects
 -- $4 integer[]: only users in these groups (null: all)
+-- $5 timestamptz: the end of the last closed business day, or null; see range_compare.sql
 WITH entry AS (
     SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof,
            -- Later proofs need not: these entries are the proved ones.
            max(e.seq) FILTER (WHERE $3::boolean AND e.type = 'opening') AS last_opening,
            min(e.seq) FILTER (WHERE $3::boolean AND e.type NOT IN ('opening', 'expire', 'adjust')) AS first_other,
            bool_or(CASE WHEN e.balance_after < e.balance_before THEN e.seq <> 1 ELSE e.balance_before < 0 END)
-               FILTER (WHERE $3::boolean AND e.type = 'opening') AS opening_misplaced
+               FILTER (WHERE $3::boolean AND e.type = 'opening') AS opening_misplaced,
+           max(CASE e.type WHEN 'consume' THEN e.at WHEN 'void' THEN e.at WHEN 'expire' THEN 'infinity' WHEN 'restore' THEN 'infinity' END)
+               FILTER (WHERE $3::boolean) AS last_drawn
     FROM pointsd.entries AS e
     WHERE e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(e.user_id) = ANY ($4))
     GROUP BY e.user_id
 ), batch AS (
-    SELECT b.user_id, count(*) AS batches, max(b.batch) AS last, sum(b.remaining) AS remaining,
+    SELECT b.user_id, count(*) AS batches, min(b.expires_at) AS first_end, max(b.batch) AS last, sum(b.remaining) AS remaining,
            sum(pointsd.batch_print(b)) AS print, sum(pointsd.batch_proof(b)) AS drawn,
            sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at, b.paid, b.currency)) AS opened
     FROM pointsd.batches AS b
     WHERE b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(b.user_id) = ANY ($4))
     GROUP BY b.user_id
+), summed AS (
+    SELECT user_id, e.entries, e.print AS entries_print, e.proof, e.last_opening, e.first_other, e.opening_misplaced, e.last_drawn,
+           b.batches, b.first_end, b.last, b.remaining, b.print AS batches_print, b.drawn, b.opened
+    FROM entry AS e FULL JOIN batch AS b USING (user_id)
 ), account AS (
     SELECT a.*, pointsd.account_proof(a) AS proof FROM pointsd.accounts AS a
     WHERE a.bucket = 0 AND a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
@@ -33,13 +40,19 @@ WITH entry AS (
     SELECT c.* FROM pointsd.checkpoints AS c
     WHERE c.bucket = 0 AND c.user_id >= $1 AND ($2::uuid IS NULL OR c.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(c.user_id) = ANY ($4))
+), late AS MATERIALIZED ( -- most users drew nothing after the first end of their batches: no allocation of theirs can be out of time
+    SELECT user_id FROM summed WHERE last_drawn >= first_end
 ), allocated AS (
-    SELECT e.user_id, bool_or(NOT pointsd.drew_in_time(e, b) OR e.type = 'restore' AND NOT pointsd.restore_is_sound(e)) AS out_of_time,
+    SELECT e.user_id, bool_or(e.misplaced OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, b)) AS out_of_time,
            max(b.expires_at) FILTER (WHERE e.type = 'expire') AS expired_until
-    FROM pointsd.entries AS e, unnest(e.allocated_batches) AS t (batch), pointsd.batches AS b
-    WHERE $3::boolean AND e.bucket = 0 AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
-      AND b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
-      AND b.user_id = e.user_id AND b.batch = t.batch AND (e.type IN ('expire', 'restore') OR NOT pointsd.drew_in_time(e, b))
+    FROM (SELECT n.user_id, n.type, n.at, n.source_type, unnest(n.allocated_batches) AS batch,
+                 CASE n.type WHEN 'restore' THEN NOT pointsd.restore_is_sound(n) ELSE false END AS misplaced
+          FROM pointsd.entries AS n
+          WHERE n.bucket = 0 AND n.user_id >= $1 AND ($2::uuid IS NULL OR n.user_id < $2)
+            AND n.user_id IN (SELECT user_id FROM late)) AS e
+    JOIN pointsd.batches AS b ON b.bucket = 0 AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
+      AND b.user_id = e.user_id AND b.batch = e.batch AND b.user_id IN (SELECT user_id FROM late)
+    WHERE e.type IN ('expire', 'restore') OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, b)
     GROUP BY e.user_id
 ), taken_back AS (
     SELECT DISTINCT r.user_id
@@ -69,30 +82,29 @@ WITH entry AS (
 ), judged AS (
     SELECT user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
            a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, a.user_id IS NOT NULL AS has_account,
-           coalesce(e.entries, 0) AS entries, coalesce(b.batches, 0) AS batches,
-           coalesce(e.print, 0) AS entries_print, coalesce(b.print, 0) AS batches_print,
-           coalesce(b.drawn, 0) AS drawn_print,
+           coalesce(s.entries, 0) AS entries, coalesce(s.batches, 0) AS batches,
+           coalesce(s.entries_print, 0) AS entries_print, coalesce(s.batches_print, 0) AS batches_print,
+           coalesce(s.drawn, 0) AS drawn_print,
            c.user_id IS NULL OR (c.balance, c.total_recharged, c.total_consumed, c.total_expired, c.total_refunded,
                                  c.total_voided, c.total_adjusted, c.total_opening, c.expired_until, c.drawn_print)
                IS DISTINCT FROM (a.balance, a.total_recharged, a.total_consumed, a.total_expired, a.total_refunded,
-                                 a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, coalesce(b.drawn, 0)) AS changed,
+                                 a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, coalesce(s.drawn, 0)) AS changed,
            coalesce(
-               coalesce(e.entries, 0) = a.last_seq AND coalesce(b.batches, 0) = a.last_batch
-               AND coalesce(b.last, 0) = a.last_batch AND coalesce(b.remaining, 0) = greatest(0, a.balance)
-               AND coalesce(e.proof, 0) = a.proof - pointsd.chain_print(0, 0) + coalesce(b.drawn, 0) + coalesce(b.opened, 0)
+               coalesce(s.entries, 0) = a.last_seq AND coalesce(s.batches, 0) = a.last_batch
+               AND coalesce(s.last, 0) = a.last_batch AND coalesce(s.remaining, 0) = greatest(0, a.balance)
+               AND coalesce(s.proof, 0) = a.proof - pointsd.chain_print(0, 0) + coalesce(s.drawn, 0) + coalesce(s.opened, 0)
                AND coalesce(h.open, 0) = a.open_holds AND coalesce(h.sound, true)
                AND a.expired_until IS NOT DISTINCT FROM CASE WHEN c.user_id IS NULL THEN o.expired_until ELSE c.expired_until END
                AND (c.user_id IS NULL AND $3
                     OR (c.seq, c.batches, c.entries_print, c.batches_print)
-                       = (a.last_seq, a.last_batch, coalesce(e.print, 0), coalesce(b.print, 0)))
-               AND (e.last_opening > e.first_other) IS NOT TRUE AND e.opening_misplaced IS NOT TRUE
+                       = (a.last_seq, a.last_batch, coalesce(s.entries_print, 0), coalesce(s.batches_print, 0)))
+               AND (s.last_opening > s.first_other) IS NOT TRUE AND s.opening_misplaced IS NOT TRUE
                AND o.out_of_time IS NOT TRUE AND r.user_id IS NULL AND f.user_id IS NULL,
                false) AS sound
-    FROM account AS a FULL JOIN entry AS e USING (user_id) FULL JOIN batch AS b USING (user_id)
-         FULL JOIN checkpoint AS c USING (user_id) FULL JOIN held AS h USING (user_id)
+    FROM account AS a FULL JOIN summed AS s USING (user_id) FULL JOIN checkpoint AS c USING (user_id) FULL JOIN held AS h USING (user_id)
          LEFT JOIN allocated AS o USING (user_id)
          LEFT JOIN taken_back AS r USING (user_id)
-         LEFT JOIN (SELECT DISTINCT s.user_id FROM pointsd.findings AS s WHERE s.resolved_at IS NULL) AS f USING (user_id)
+         LEFT JOIN (SELECT DISTINCT n.user_id FROM pointsd.findings AS n WHERE n.resolved_at IS NULL) AS f USING (user_id)
 ), kept AS (
     INSERT INTO pointsd.checkpoints (user_id, seq, batches, balance, total_recharged, total_consumed, total_expired,
                                      total_refunded, total_voided, total_adjusted, total_opening, expired_until, entries_print,
@@ -110,7 +122,10 @@ WITH entry AS (
         entries_print = excluded.entries_print, batches_print = excluded.batches_print,
         drawn_print = excluded.drawn_print
 )
-SELECT count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
+SELECT CASE WHEN $5::timestamptz IS NOT NULL THEN pointsd.fold_print(coalesce(sum(entries_print), 0) - (
+           SELECT coalesce(sum(pointsd.entry_print(o)), 0) FROM pointsd.entries AS o -- few, found by the time of recording
+           WHERE o.recorded_at >= $5 AND o.bucket = 0 AND o.user_id >= $1 AND ($2::uuid IS NULL OR o.user_id < $2))) END AS closed,
+       count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
        coalesce(sum(entries), 0)::bigint AS entries,
        coalesce(array_agg(user_id) FILTER (WHERE NOT sound), '{}') AS suspects
 FROM judged

@@ -253,6 +253,8 @@ pub async fn apply(
     insert_entry(transaction.client(), plan, change, approval).await?;
     if change.accept_history {
         transaction.execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&[user].as_slice()]).await?;
+        // A history that is accepted is no longer the one from which days were closed.
+        transaction.execute(include_str!("../../sql/proof/seal_delete.sql"), &[]).await?;
     }
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use pointsd::ledger::{Posting, Reference};
 use pointsd::proof::{Finding, RULES, examine};
 use tokio_postgres::Client;
@@ -614,11 +615,12 @@ const ADJUST: &str = "UPDATE pointsd.accounts SET last_seq = 13 WHERE user_id = 
 async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
     let no_users: &[Uuid] = &[];
     let range = include_str!("../../sql/proof/screen_range.sql");
-    let of_range: [(&(dyn ToSql + Sync), Type); 4] = [
+    let of_range: [(&(dyn ToSql + Sync), Type); 5] = [
         (&Uuid::nil(), Type::UUID),
         (&None::<Uuid>, Type::UUID),
         (&true, Type::BOOL),
         (&None::<Vec<i32>>, Type::INT4_ARRAY),
+        (&None::<DateTime<Utc>>, Type::TIMESTAMPTZ),
     ];
     let each = include_str!("../../sql/proof/screen_users.sql");
     let of_users: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&no_users, Type::UUID_ARRAY)];
@@ -627,7 +629,7 @@ async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
     client.batch_execute("ROLLBACK TO before").await.unwrap();
     let by_user = client.query_typed(each, &of_users).await.unwrap();
     client.batch_execute("ROLLBACK TO before").await.unwrap();
-    [by_range, by_user].map(|rows| rows[0].get::<_, Vec<Uuid>>(3).into_iter().collect())
+    [by_range, by_user].map(|rows| rows[0].get::<_, Vec<Uuid>>("suspects").into_iter().collect())
 }
 
 /// Each account with a finding is a suspect of the screens, also before its first proof. Otherwise it would count as
