@@ -161,6 +161,8 @@ pub struct Jobs {
     pub expiry_lanes: usize,
     /// Proves the books.
     pub reconciliation: Job,
+    /// How many parts of a group of accounts it proves at a time, each on a connection of its own.
+    pub reconciliation_lanes: usize,
     /// Reports the accounts in arrears.
     pub arrears: Job,
     /// Reports the month that is over.
@@ -403,6 +405,7 @@ impl Config {
         let jobs = Jobs {
             takeover: file.jobs.takeover,
             expiry_lanes: file.jobs.expiry.lanes.unwrap_or_else(default_lanes),
+            reconciliation_lanes: file.jobs.reconciliation.lanes.unwrap_or_else(default_lanes),
             expiry: job("expiry", file.jobs.expiry, time_zone, &lines)?,
             reconciliation: job("reconciliation", file.jobs.reconciliation, time_zone, &lines)?,
             arrears: job("arrears", file.jobs.arrears, time_zone, &lines)?,

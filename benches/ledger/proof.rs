@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pointsd::database::Database;
 use pointsd::ledger::{Poster, cutoff};
-use pointsd::proof::{Proof, prepare_session, prove};
+use pointsd::proof::{Asked, Lane, Proof, prepare_session, prove};
 use tokio_postgres::Client;
 
 use crate::Row;
@@ -26,37 +26,44 @@ impl Bench {
         client.batch_execute("CHECKPOINT").await.unwrap();
         bare(&client).await;
         let before = bare(&client).await;
-        let first = self.proved(true).await;
+        let first = self.proved(true, 1).await;
+        client.batch_execute(FORGET).await.unwrap();
+        let first_in_two = self.proved(true, 2).await;
         client.batch_execute("VACUUM (ANALYZE) pointsd.checkpoints").await.unwrap();
         let mut ratios = Vec::new();
         let (mut full, mut around) = (0.0, bare(&client).await);
         let mut aggregates = f64::midpoint(before, around);
-        rows.push(Row::new(
-            format!("first proof of {accounts} accounts"),
-            format!("{first:.1} s"),
-            format!("bare aggregates {aggregates:.1} s"),
-            first / aggregates,
-            ("", ""),
-        ));
-        for _ in 0..3 {
-            full = self.proved(true).await;
-            let after = bare(&client).await;
-            aggregates = f64::midpoint(around, after);
-            around = after;
-            ratios.push(full / aggregates);
+        for (lanes, first) in [("one lane", first), ("two lanes", first_in_two)] {
+            rows.push(Row::new(
+                format!("first proof of {accounts} accounts, {lanes}"),
+                format!("{first:.1} s"),
+                format!("bare aggregates {aggregates:.1} s"),
+                first / aggregates,
+                ("< 6", "4"),
+            ));
         }
-        rows.push(Row::new(
-            format!("full proof of {accounts} accounts, median of 3"),
-            format!("{full:.1} s (last)"),
-            format!("bare aggregates {aggregates:.1} s (last)"),
-            median(&mut ratios),
-            ("< 3", "1.5"),
-        ));
+        for (lanes, name) in [(2, "two lanes"), (1, "one lane")] {
+            ratios.clear();
+            for _ in 0..3 {
+                full = self.proved(true, lanes).await;
+                let after = bare(&client).await;
+                aggregates = f64::midpoint(around, after);
+                around = after;
+                ratios.push(full / aggregates);
+            }
+            rows.push(Row::new(
+                format!("full proof of {accounts} accounts, {name}, median of 3"),
+                format!("{full:.1} s (last)"),
+                format!("bare aggregates {aggregates:.1} s (last)"),
+                median(&mut ratios),
+                ("< 2.2", "1.5"),
+            ));
+        }
         let changed = users(accounts / 100);
         let (mut ratios, mut nightly) = (Vec::new(), 0.0);
         for night in ["first", "second", "third"] {
             self.program("proof", &["post", self.consumes(&changed, accounts / 50, night).to_str().unwrap()]);
-            nightly = self.proved(false).await;
+            nightly = self.proved(false, 1).await;
             ratios.push(nightly / full);
         }
         rows.push(Row::new(
@@ -73,6 +80,8 @@ impl Bench {
     /// Whole runs of the job, beside the seconds of bare aggregates.
     fn whole_runs(&self, accounts: u64, aggregates: f64, rows: &mut Vec<Row>) {
         let changed = users(accounts / 100);
+        let two_lanes = self.directory.join("two-lanes.yaml");
+        std::fs::write(&two_lanes, "jobs: {reconciliation: {lanes: 2}}\n").unwrap();
         // The first run closes all days, so that the measured one closes a single day. On a Wednesday the proof is not full.
         self.program("proof", &["run", "reconciliation", "--at", "2026-11-18T04:30:00Z"]);
         self.program("proof", &["post", self.consumes(&changed, accounts / 50, "again").to_str().unwrap()]);
@@ -81,7 +90,8 @@ impl Bench {
                 "the whole nightly run after 1 % changed, with balances, batches and report",
                 &["run", "reconciliation", "--at", "2026-11-18T04:30:01Z"][..],
             ),
-            ("the whole weekly run, all business days anew and the report", &["run", "reconciliation", "--full"]),
+            ("the whole weekly run, with the report", &["run", "reconciliation", "--full"]),
+            ("the same in two lanes", &["run", "reconciliation", "--full", "--config", two_lanes.to_str().unwrap()]),
         ] {
             let (seconds, peak) = self.program("proof", arguments);
             rows.push(Row::new(
@@ -102,7 +112,7 @@ impl Bench {
         let alone = callers_at_ease(&poster, &users, "alone", Duration::from_secs(10)).await;
         let done = std::sync::atomic::AtomicBool::new(false);
         let proof = async {
-            self.proved(true).await;
+            self.proved(true, 1).await;
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         };
         let callers = async {
@@ -125,13 +135,22 @@ impl Bench {
         ));
     }
 
-    /// The seconds of a proof, which must find nothing.
-    pub async fn proved(&self, full: bool) -> f64 {
-        let mut client = self.client("proof").await;
+    /// The seconds of a proof in these lanes, which must find nothing.
+    pub async fn proved(&self, full: bool, lanes: usize) -> f64 {
+        let (mut client, mut others) = (self.client("proof").await, Vec::new());
         let began = Instant::now();
         prepare_session(&client).await.expect("the session");
+        for _ in 1..lanes {
+            others.push(self.client("proof").await);
+        }
+        for client in &others {
+            prepare_session(client).await.expect("the session");
+        }
         let cutoff = cutoff(&client, Duration::from_secs(60)).await.expect("the cutoff");
-        let proof = prove(&mut client, 1, &(), full, cutoff, Proof::default(), |_| true).await.expect("the proof");
+        let asked = Asked { run: 1, full, cutoff, closed_until: None };
+        let mut others: Vec<_> = others.iter_mut().map(|client| Lane { client, also: &() }).collect();
+        let first = Lane { client: &mut client, also: &() };
+        let proof = prove(first, &mut others, asked, Proof::default(), |_| true).await.expect("the proof");
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!((proof.findings, proof.stopped), (0, false), "{proof:?}");
         eprintln!("proved {} accounts, {} entries in {seconds:.2} s", proof.accounts, proof.entries);
@@ -154,6 +173,10 @@ pub async fn bare(client: &Client) -> f64 {
     eprintln!("bare aggregates: {seconds:.2} s");
     seconds
 }
+
+/// Makes the next proof a first one.
+const FORGET: &str =
+    "TRUNCATE pointsd.checkpoints; UPDATE pointsd.proof_state SET proved_until = NULL, full_until = NULL";
 
 /// Accounts with five recharges of 90 points, each followed by three consumes of 25, soonest expiry first. Entries are stored
 /// in the order of time, five days from one of an account to the next, all accounts mixed. The indexes come last, which is

@@ -57,7 +57,7 @@ WITH judged AS (
         FROM pointsd.batches AS o
         WHERE o.bucket = $3::smallint AND o.user_id = u.user_id) AS b
     CROSS JOIN LATERAL (
-        SELECT bool_or(NOT pointsd.drew_in_time(n, of) OR n.type = 'restore' AND NOT pointsd.restore_is_sound(n))
+        SELECT bool_or(NOT pointsd.drew_in_time(n.type, n.at, n.source_type, of) OR n.type = 'restore' AND NOT pointsd.restore_is_sound(n))
                    AS out_of_time,
                max(of.expires_at) FILTER (WHERE n.type = 'expire') AS expired_until
         FROM pointsd.entries AS n, unnest(n.allocated_batches) AS t (batch), pointsd.batches AS of
@@ -90,7 +90,7 @@ WITH judged AS (
         entries_print = excluded.entries_print, batches_print = excluded.batches_print,
         drawn_print = excluded.drawn_print
 )
-SELECT count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
+SELECT NULL::bigint AS closed, count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
        coalesce(sum(entries), 0)::bigint AS entries,
        coalesce(array_agg(user_id) FILTER (WHERE NOT sound), '{}') AS suspects
 FROM judged

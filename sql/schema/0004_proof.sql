@@ -340,17 +340,21 @@ CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANG
 
 -- Whether an entry took points from a batch in time: a consume or a void before the batch's end, an expiry after it, and then
 -- all points that were left. A restore gives back only what a consume from before the end may draw.
-CREATE FUNCTION pointsd.drew_in_time(e pointsd.entries, b pointsd.batches) RETURNS boolean
+CREATE FUNCTION pointsd.drew_in_time(type text, at timestamptz, source_type text, b pointsd.batches) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN coalesce(CASE e.type WHEN 'consume' THEN b.expires_at > e.at
-                                WHEN 'void' THEN b.expires_at > e.at
-                                WHEN 'restore' THEN b.expires_at > e.at AND b.source = e.source_type
-                                WHEN 'expire' THEN b.expires_at <= e.at AND b.source = e.source_type AND b.remaining = 0
-                                ELSE true END, false);
+    RETURN coalesce(CASE $1 WHEN 'consume' THEN b.expires_at > $2
+                            WHEN 'void' THEN b.expires_at > $2
+                            WHEN 'restore' THEN b.expires_at > $2 AND b.source = $3
+                            WHEN 'expire' THEN b.expires_at <= $2 AND b.source = $3 AND b.remaining = 0
+                            ELSE true END, false);
 
 -- A sum, cut to 64 bits. Only rows that were changed by hand come to more: a report must show them, not fail.
 CREATE FUNCTION pointsd.clamp_bigint(points numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN least(greatest($1, -9223372036854775808), 9223372036854775807)::bigint;
+
+-- A sum of fingerprints, folded into 64 bits: what remains of it modulo 2^64. Folded sums still add up, also modulo 2^64.
+CREATE FUNCTION pointsd.fold_print(sum numeric) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (mod(mod($1, 18446744073709551616) + 27670116110564327424, 18446744073709551616) - 9223372036854775808)::bigint;
 
 -- The findings of proofs. A finding stands until a later proof no longer finds it.
 CREATE TABLE pointsd.findings (

@@ -42,15 +42,31 @@ CREATE TABLE pointsd.day_money (
     CONSTRAINT day_money_adds_up CHECK (closing = opening + opened + sold - used - expired - returned + corrected)
 );
 
--- Days that are deleted, to be closed again, take their money with them.
-CREATE FUNCTION pointsd.delete_money_of_days() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- The seal of a closed day: fingerprints of its entries and of its rows above. As long as both are the same, the day need not be
+-- computed again from its entries.
+CREATE TABLE pointsd.day_seals (
+    day           date   NOT NULL,
+    entries_print bigint NOT NULL, -- pointsd.entry_print of the entries recorded on it, added up and folded
+    books_print   bigint NOT NULL, -- pointsd.books_print of the day
+    CONSTRAINT day_seals_pkey PRIMARY KEY (day)
+);
+
+-- The fingerprint of a day's rows.
+CREATE FUNCTION pointsd.books_print(day date) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN pointsd.fold_print(
+        coalesce((SELECT sum(hash_record_extended(d, 1)) FROM pointsd.days AS d WHERE d.day = $1), 0)
+        + coalesce((SELECT sum(hash_record_extended(m, 2)) FROM pointsd.day_money AS m WHERE m.day = $1), 0));
+
+-- Days that are deleted, to be closed again, take their money and their seals with them.
+CREATE FUNCTION pointsd.delete_rest_of_days() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM pointsd.day_money WHERE day IN (SELECT day FROM gone);
+    DELETE FROM pointsd.day_seals WHERE day IN (SELECT day FROM gone);
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER days_take_their_money AFTER DELETE ON pointsd.days REFERENCING OLD TABLE AS gone
-    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.delete_money_of_days();
+CREATE TRIGGER days_take_their_rest AFTER DELETE ON pointsd.days REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION pointsd.delete_rest_of_days();
 
 -- The closings and reopenings of months. A month is closed if its last event closed it; the event keeps its report and its totals.
 -- Nothing refuses a later posting for a closed month: it is recorded in the current one.

@@ -43,6 +43,7 @@ pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> R
     let ends: Vec<DateTime<Utc>> = ended.iter().map(|(_, end)| *end).collect();
     let moved = load_movements(client, open.begin, Some(to), &ends).await?;
     let money_moved = load_money_movements(client, open.begin, Some(to), &ends).await?;
+    let prints = load_prints(client, open.begin, Some(to), &ends).await?;
     let (mut carried, mut deferred) = (open.carried, open.deferred);
     let (mut closed, mut refused) = (Vec::new(), None);
     for ((&(day, ended), moved), money_moved) in ended.iter().zip(moved).zip(money_moved) {
@@ -57,6 +58,8 @@ pub async fn close_days(client: &Client, zone: Zone, cutoff: DateTime<Utc>) -> R
     }
     insert_days(client, &closed).await?;
     insert_money(client, &closed).await?;
+    let seals: Vec<(NaiveDate, i64)> = closed.iter().map(|day| day.day).zip(prints).collect();
+    seal_days(client, &seals).await?;
     Ok(ClosedDays { days: closed.len() as u64, refused })
 }
 
@@ -191,6 +194,40 @@ pub(super) fn movement_from(row: &Row) -> Result<Movement, Error> {
         restored: row.try_get("restored")?,
         adjusted: row.try_get("adjusted")?,
     })
+}
+
+/// The fingerprints of the entries, by day as in [`load_movements`].
+pub(super) async fn load_prints(
+    client: &Client,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    ends: &[DateTime<Utc>],
+) -> Result<Vec<i64>, Error> {
+    let mut prints = vec![0; ends.len() + 1];
+    for row in client.query(include_str!("../../sql/books/day_print.sql"), &[&from, &to, &ends]).await? {
+        let nth = usize::try_from(row.try_get::<_, i32>("nth")?).unwrap_or_default();
+        if let Some(print) = prints.get_mut(nth) {
+            *print = row.try_get("print")?;
+        }
+    }
+    Ok(prints)
+}
+
+/// Seals closed days, each with the fingerprint of its entries. A day that has a seal gets a new one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn seal_days(client: &Client, seals: &[(NaiveDate, i64)]) -> Result<(), Error> {
+    let (days, prints): (Vec<NaiveDate>, Vec<i64>) = seals.iter().copied().unzip();
+    client.execute(include_str!("../../sql/books/seal_write.sql"), &[&days, &prints]).await.map(drop)
+}
+
+/// The fingerprint of the entries of all closed days, as they were sealed. None if the rows of a day, or a seal, have changed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn load_sealed(client: &Client) -> Result<Option<i64>, Error> {
+    client.query_one(include_str!("../../sql/books/seal_read.sql"), &[]).await?.try_get(0)
 }
 
 /// Loads the last closed day.

@@ -3,8 +3,10 @@
 //! - A day holds the entries that were recorded on it (`recorded_at`), not the ones whose effective time falls on it. So a
 //!   closed day stays as it is, even if something is posted later for an earlier time.
 //! - A day is **closed** once: its rows are written from its entries and never changed ([`close_days`]).
-//! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches (`tie_out`). A full
-//!   one also computes every closed day again from the entries ([`recompute_days`]).
+//! - A closed day is **sealed**: with the fingerprints of its entries and of its rows. A full proof adds up the same fingerprints.
+//!   As long as they are the same, the day need not be computed again ([`load_sealed`]).
+//! - The **tie-out** holds the closed days, and the entries since, against the accounts and batches (`tie_out`). Where a seal is
+//!   broken, it also computes every closed day again from the entries ([`recompute_days`]).
 //! - The same is kept in **money** for batches with a price: what is deferred, by currency and source.
 //! - [`RunningTotals`] carries the movements since the first entry on from cutoff to cutoff, for the metrics.
 
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-pub use days::{ClosedDays, close_days, load_days, load_last_day, load_span};
+pub use days::{ClosedDays, close_days, load_days, load_last_day, load_sealed, load_span, seal_days};
 pub use journal::{Accounts, JournalLine, Recorded, journal_lines};
 pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};

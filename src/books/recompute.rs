@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::{Client, Error};
 
-use super::days::{carry, load_days, load_movements};
+use super::days::{carry, load_days, load_movements, load_prints};
 use super::money::{carry_money, load_money_movements, roll_money};
 use super::tie_out::{list, whole_ledger_finding};
 use super::{Booked, DAY_CHANGED, MoneyBooked, Place, RollForward, name_of, roll};
@@ -24,6 +24,8 @@ pub struct RecomputedDays {
     pub(super) deferred: BTreeMap<Place, i64>,
     /// The days that differ from their rows.
     pub(super) changed: Option<Finding>,
+    /// The days with the fingerprints of their entries.
+    pub(super) seals: Vec<(NaiveDate, i64)>,
 }
 
 /// Computes all closed days again from the entries; `None` if `proceed`, asked before each statement, said no. Entries
@@ -41,7 +43,7 @@ pub async fn recompute_days(
     let mut closing = BTreeMap::new();
     let mut before = BTreeMap::new();
     let (mut deferred, mut deferred_before) = (BTreeMap::new(), BTreeMap::new());
-    let mut differences = Vec::new();
+    let (mut differences, mut seals) = (Vec::new(), Vec::new());
     for days in days.chunks(DAYS_AT_ONCE) {
         if !proceed() {
             return Ok(None);
@@ -50,6 +52,8 @@ pub async fn recompute_days(
         let to = ends.last().copied();
         let moved = load_movements(client, from, to, &ends).await?;
         let money_moved = load_money_movements(client, from, to, &ends).await?;
+        let prints = load_prints(client, from, to, &ends).await?;
+        seals.extend(days.iter().map(|day| day.day).zip(prints));
         from = to;
         for ((closed, moved), money_moved) in days.iter().zip(moved).zip(money_moved) {
             differences.extend(differences_of(closed, &carry(&before, &moved)));
@@ -63,7 +67,7 @@ pub async fn recompute_days(
     }
     let (expected, found): (Vec<String>, Vec<String>) = differences.into_iter().unzip();
     let changed = (!found.is_empty()).then(|| whole_ledger_finding(DAY_CHANGED, list(expected), list(found)));
-    Ok(Some(RecomputedDays { closing, deferred, changed }))
+    Ok(Some(RecomputedDays { closing, deferred, changed, seals }))
 }
 
 /// The rows in which a closed day differs from the recomputed one: what was closed, and what the entries say.

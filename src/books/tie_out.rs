@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::{Client, Error};
 
 use super::days::{load_last_day, load_movements};
@@ -42,6 +42,8 @@ pub struct Books {
     pub deferred: BTreeMap<Place, i64>,
     /// Whether the closed days were recomputed from the entries.
     pub recomputed: bool,
+    /// The recomputed days with the fingerprints of their entries, if none of them has changed: [`seal_days`](super::seal_days).
+    pub seals: Vec<(NaiveDate, i64)>,
     /// The findings about the ledger as a whole.
     pub findings: Vec<Finding>,
     /// Whether accounts and batches differ from the closed days as they stand. Findings are left out in that case:
@@ -124,6 +126,7 @@ pub async fn tie_out_in(client: &Client, zone: Zone, recomputed: Option<&Recompu
         money_since,
         deferred,
         recomputed: recomputed.is_some(),
+        seals: recomputed.filter(|days| days.changed.is_none()).map(|days| days.seals.clone()).unwrap_or_default(),
         findings,
         differs,
     })

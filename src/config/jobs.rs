@@ -48,7 +48,7 @@ pub(super) struct FileJob {
     retry_pause: Duration,
     #[serde(deserialize_with = "ping_url")]
     ping_url: Option<String>,
-    /// Of the expiry alone.
+    /// Of the expiry and of the reconciliation alone.
     #[serde(default, deserialize_with = "up_to::<16, _>")]
     pub(super) lanes: Option<usize>,
 }
@@ -98,11 +98,11 @@ pub(super) fn job(name: &str, file: FileJob, time_zone: Zone, lines: &Lines) -> 
         }
     };
     retries(&path("retries"), file.retries, file.retry_pause, lines)?;
-    if file.lanes.is_some() && name != "expiry" {
+    if file.lanes.is_some() && !["expiry", "reconciliation"].contains(&name) {
         return Err(lines.error(
             &path("lanes"),
-            "only the expiry has lanes",
-            "write it in jobs.expiry, or leave it out",
+            "only the expiry and the reconciliation have lanes",
+            "write it in one of them, or leave it out",
         ));
     }
     let settings = JobSettings {

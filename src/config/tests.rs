@@ -252,8 +252,8 @@ const REFUSALS: &[(&str, &str)] = &[
     ("jobs: {expiry: {lanes: 0}}", "1: jobs.expiry.lanes: 0 is out of bounds; write a whole number from 1 to 16"),
     ("jobs: {expiry: {lanes: 17}}", "1: jobs.expiry.lanes: 17 is out of bounds; write a whole number from 1 to 16"),
     (
-        "jobs: {reconciliation: {lanes: 2}}",
-        "1: jobs.reconciliation.lanes: only the expiry has lanes; write it in jobs.expiry, or leave it out",
+        "jobs: {arrears: {lanes: 2}}",
+        "1: jobs.arrears.lanes: only the expiry and the reconciliation have lanes; write it in one of them, or leave it out",
     ),
     (
         "jobs: {expiry: {catch_up: all, catch_up_limit: '5'}}",
@@ -481,13 +481,14 @@ fn policies_that_make_sense_load() {
     let config = load(
         "jobs:\n  expiry: {catch_up: all, catch_up_limit: 1000, lanes: 16, overlap: queue, retries: 0, retry_seconds: 3600, timeout_seconds: 1}\n\
          \x20 defaults: {retries: 3, timeout_seconds: 60}\n\
+         \x20 reconciliation: {lanes: 2}\n\
          \x20 prune: {schedule: '10,30 2,3 * * *', enabled: false, catch_up: none, retries: 16}\n\
          requests: {retries: 8, retry_seconds: 3600}\n",
     )
     .unwrap();
     let Jobs { expiry, prune, .. } = &config.jobs;
     assert_eq!((expiry.settings.catch_up, expiry.settings.overlap), (CatchUp::All(1000), Overlap::Queue));
-    assert_eq!(config.jobs.expiry_lanes, 16);
+    assert_eq!((config.jobs.expiry_lanes, config.jobs.reconciliation_lanes), (16, 2));
     assert_eq!(prune.settings.catch_up, CatchUp::None);
     // From `defaults`, unless the job has its own.
     let reconciliation = &config.jobs.reconciliation.settings;

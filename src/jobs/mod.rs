@@ -67,7 +67,7 @@ impl Context {
             let guard = run.guard(&client).await?;
             Ok(pipeline.publish(report, &mut client, &guard).await?)
         };
-        interruptible(&self.database, token, &run.stop, work).await
+        interruptible(&self.database, &[token], &run.stop, work).await
     }
 
     /// Makes a report and rolls everything back.
@@ -81,7 +81,7 @@ impl Context {
         let mut client = Object::take(self.database.connection().await?);
         let (token, pipeline) = (client.cancel_token(), Pipeline { config: &self.config, slot, run: NO_RUN });
         let work = async { Ok(pipeline.rehearse(report, &mut client).await?) };
-        interruptible(&self.database, token, stop, work).await?.context(INTERRUPTED)
+        interruptible(&self.database, &[token], stop, work).await?.context(INTERRUPTED)
     }
 }
 
@@ -292,11 +292,11 @@ const INTERRUPTED: &str = "it was interrupted; nothing was changed";
 /// A cancelled statement may have ended before the server got the request. The next statement is cancelled after this time.
 const CANCEL_EVERY: Duration = Duration::from_secs(1);
 
-/// Does work whose statements may take minutes. Once `stop` is cancelled, so is every statement on the connection of
-/// `token` until the work has ended. Returns None if the cancellation cut the work off.
+/// Does work whose statements may take minutes. Once `stop` is cancelled, so is every statement on the connections of
+/// `tokens` until the work has ended. Returns None if the cancellation cut the work off.
 async fn interruptible<T>(
     database: &Database,
-    token: CancelToken,
+    tokens: &[CancelToken],
     stop: &CancellationToken,
     work: impl Future<Output = anyhow::Result<T>> + Send,
 ) -> anyhow::Result<Option<T>> {
@@ -305,7 +305,9 @@ async fn interruptible<T>(
         return done.map(Some);
     }
     loop {
-        database.cancel(&token).await;
+        for token in tokens {
+            database.cancel(token).await;
+        }
         match tokio::time::timeout(CANCEL_EVERY, &mut work).await {
             Ok(Err(error)) if was_cancelled(&error) => return Ok(None),
             Ok(done) => return done.map(Some),

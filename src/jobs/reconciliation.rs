@@ -1,17 +1,18 @@
 //! Proves the books, closes the business days that are over, and reports both.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::{Client, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use uuid::Uuid;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
-use crate::books::{close_days, recompute_days, tie_out, tie_out_in};
+use crate::books::{close_days, load_last_day, load_sealed, recompute_days, seal_days, tie_out, tie_out_in};
 use crate::config::Config;
 use crate::database::{Cursor, snapshot};
 use crate::document::Document;
@@ -19,12 +20,12 @@ use crate::ledger::{CUTOFF_LIMIT, cutoff};
 use crate::messages::{Messages, args};
 use crate::numbers::count;
 use crate::proof::{
-    Finding, Proof, count_whole_ledger_findings, examine_bucket, load_state, prepare_session, prove, record_findings,
+    Asked, Finding, Lane, Proof, count_whole_ledger_findings, examine_bucket, load_state, prepare_session, prove,
     record_findings_of_bucket, record_whole_ledger_findings, resolve_findings,
 };
 use crate::reports::pipeline::{Pipeline, Report, Scope};
 use crate::reports::reconciliation::{REPORT, ReconciliationReport};
-use crate::scheduler::{Ended, JobSettings, Run};
+use crate::scheduler::{Ended, Guard, JobSettings, Run};
 
 /// The proof of the books.
 pub struct Reconciliation;
@@ -46,16 +47,20 @@ impl Job for Reconciliation {
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Proof>> {
         let mut client = Object::take(context.database.connection().await?);
-        let token = client.cancel_token();
-        let work = prove_and_report(&context, &run, &mut client);
-        Ok(interruptible(&context.database, token, &run.stop, work).await?.unwrap_or(Ended::Stopped))
+        let mut beside = Vec::new();
+        while beside.len() + 1 < context.config.jobs.reconciliation_lanes {
+            beside.push(Object::take(context.database.connection().await?));
+        }
+        let tokens: Vec<_> = iter::once(&client).chain(&beside).map(|client| client.cancel_token()).collect();
+        let work = prove_and_report(&context, &run, &mut client, &mut beside);
+        Ok(interruptible(&context.database, &tokens, &run.stop, work).await?.unwrap_or(Ended::Stopped))
     }
 
     async fn dry_run(context: Context, slot: DateTime<Utc>, stop: CancellationToken) -> anyhow::Result<DryRun<Proof>> {
         let mut client = Object::take(context.database.connection().await?);
         let token = client.cancel_token();
         let work = examine_and_report(&context.config, slot, &stop, &mut client);
-        interruptible(&context.database, token, &stop, work).await?.flatten().context(INTERRUPTED)
+        interruptible(&context.database, &[token], &stop, work).await?.flatten().context(INTERRUPTED)
     }
 }
 
@@ -87,42 +92,67 @@ fn is_full(context: &Context, slot: DateTime<Utc>, full_at: Option<DateTime<Utc>
     context.full || weekly
 }
 
-async fn prove_and_report(context: &Context, run: &Run, client: &mut ClientWrapper) -> anyhow::Result<Ended<Proof>> {
+async fn prove_and_report(
+    context: &Context,
+    run: &Run,
+    client: &mut ClientWrapper,
+    beside: &mut [ClientWrapper],
+) -> anyhow::Result<Ended<Proof>> {
     let so_far: Proof = counters_so_far(run)?;
     prepare_session(client).await?;
     let full_until = load_state(client).await?.full_until;
     let full = so_far.full || is_full(context, run.slot, full_until);
     let guard = run.guard(client).await?;
+    let mut guards = Vec::new();
+    for client in &*beside {
+        prepare_session(client).await?;
+        guards.push(run.guard(client).await?);
+    }
 
     let cutoff = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.transaction().await?;
     let closed = close_days(transaction.client(), context.config.time_zone, cutoff).await?;
+    let closed_until = load_last_day(transaction.client()).await?.map(|last| last.ended);
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
     transaction.commit().await?;
 
-    // The findings about the ledger as a whole are recorded before the proof of the accounts, because the proof resolves at
-    // its end every finding that this run did not record. While such a finding stands, the days are recomputed: the tie-out
-    // then finds it again, or it is resolved.
-    let standing = count_whole_ledger_findings(client).await?;
+    let asked = Asked { run: run.run, full, cutoff, closed_until };
+    let lanes = beside.iter_mut().zip(&guards);
+    let mut lanes: Vec<Lane<'_, Guard>> = lanes.map(|(client, also)| Lane { client, also }).collect();
+    let first = Lane { client: &mut *client, also: &guard };
+    let proof = prove(first, &mut lanes, asked, so_far, |_| !run.stop.is_cancelled()).await?;
+    if proof.stopped {
+        return Ok(Ended::Stopped);
+    }
+
+    let recompute = days_may_have_changed(client, &proof).await?;
     let proceed = || !run.stop.is_cancelled();
-    let books = tie_out(client, context.config.time_zone, full || standing > 0, proceed).await?;
+    let books = tie_out(client, context.config.time_zone, recompute, proceed).await?;
     let Some(mut books) = books else { return Ok(Ended::Stopped) };
     books.findings.extend(closed.refused);
     let transaction = client.transaction().await?;
     record_whole_ledger_findings(transaction.client(), run.run, books.as_of, &books.findings).await?;
-    guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
+    seal_days(transaction.client(), &books.seals).await?;
+    guard.save_progress(transaction.client(), (0, 0), &proof).await?;
     transaction.commit().await?;
-
-    let proof = prove(client, run.run, &guard, full, cutoff, so_far, |_| !run.stop.is_cancelled()).await?;
-    if proof.stopped {
-        return Ok(Ended::Stopped);
-    }
 
     let pipeline = Pipeline { config: &context.config, slot: run.slot, run: run.run };
     let report = ReconciliationReport { proof: &proof, full_until, books: &books };
     let made = pipeline.publish(&report, client, &guard).await?;
     alert(run, &made.counters, &made.document);
     Ok(Ended::Done(made.counters))
+}
+
+/// Whether the closed days must be computed again from their entries. They need not, if their rows are as they were sealed, and a full
+/// proof has just read the same entries and found every batch as it was. While a finding about the ledger as a whole stands, they
+/// are: the tie-out then finds it again, or it is resolved.
+async fn days_may_have_changed(client: &Client, proof: &Proof) -> anyhow::Result<bool> {
+    if count_whole_ledger_findings(client).await? > 0 {
+        return Ok(true);
+    }
+    let sealed = load_sealed(client).await?;
+    Ok(sealed.is_none()
+        || proof.full && (proof.findings > 0 || proof.closed.unwrap_or_default() != sealed.unwrap_or_default()))
 }
 
 /// Logs an error for findings, although the run has succeeded: an operator must look at them.
@@ -151,7 +181,7 @@ async fn examine_and_report(
     let Some(recomputed) = recomputed else { return Ok(None) };
     let mut books = tie_out_in(transaction.client(), config.time_zone, Some(&recomputed)).await?;
     books.findings.extend(closed.refused);
-    record_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
+    record_whole_ledger_findings(transaction.client(), NO_RUN, now, &books.findings).await?;
     for (bucket, findings) in findings {
         record_findings_of_bucket(transaction.client(), NO_RUN, now, bucket, &findings).await?;
     }

@@ -21,7 +21,7 @@ pub use findings::{
     load_standing_findings, load_users_with_findings, prune_findings, record_findings, record_findings_of_bucket,
     record_whole_ledger_findings, resolve_findings,
 };
-pub use prove::{Error, Place, Proof, prove};
+pub use prove::{Asked, Error, Lane, Place, Proof, prove};
 pub use repair::{
     AccountRow, AdjustAllocation, AdjustEntry, Approval, Basis, BatchChange, BatchRow, BeforeAfter, Change, Plan,
     RepairError, RepairOutcome, Unrepairable, apply, plan,

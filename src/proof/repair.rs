@@ -258,6 +258,8 @@ pub async fn apply(
         transaction
             .execute(include_str!("../../sql/proof/checkpoint_delete.sql"), &[&users.as_slice(), &bucket])
             .await?;
+        // A history that is accepted is no longer the one from which days were closed.
+        transaction.execute(include_str!("../../sql/proof/seal_delete.sql"), &[]).await?;
     }
     let left = examine(transaction.client(), &[user]).await?;
     if left.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use pointsd::ledger::{Buckets, Posting, Reference};
 use pointsd::proof::{Finding, RULES, examine};
 use tokio_postgres::Client;
@@ -620,21 +621,22 @@ async fn suspects(client: &Client, users: &[Uuid]) -> [BTreeSet<Uuid>; 2] {
     client.batch_execute("SAVEPOINT before").await.unwrap();
     let buckets = Buckets::read(client).await.unwrap();
     for bucket in buckets.all() {
-        let of_range: [(&(dyn ToSql + Sync), Type); 5] = [
+        let of_range: [(&(dyn ToSql + Sync), Type); 6] = [
             (&Uuid::nil(), Type::UUID),
             (&None::<Uuid>, Type::UUID),
             (&true, Type::BOOL),
             (&None::<Vec<i32>>, Type::INT4_ARRAY),
+            (&None::<DateTime<Utc>>, Type::TIMESTAMPTZ),
             (&bucket, Type::INT2),
         ];
-        suspects[0].extend(client.query_typed(range, &of_range).await.unwrap()[0].get::<_, Vec<Uuid>>(3));
+        suspects[0].extend(client.query_typed(range, &of_range).await.unwrap()[0].get::<_, Vec<Uuid>>("suspects"));
     }
     client.batch_execute("ROLLBACK TO before").await.unwrap();
     for (bucket, users) in buckets.part(users.iter().copied(), |user| *user) {
         let no_users: &[Uuid] = &[];
         let of_users: [(&(dyn ToSql + Sync), Type); 3] =
             [(&users, Type::UUID_ARRAY), (&no_users, Type::UUID_ARRAY), (&bucket, Type::INT2)];
-        suspects[1].extend(client.query_typed(each, &of_users).await.unwrap()[0].get::<_, Vec<Uuid>>(3));
+        suspects[1].extend(client.query_typed(each, &of_users).await.unwrap()[0].get::<_, Vec<Uuid>>("suspects"));
     }
     client.batch_execute("ROLLBACK TO before").await.unwrap();
     suspects

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pointsd::ledger::{AlsoWrite, Posting, Reference, Rules, SoFar, Term, cutoff};
-use pointsd::proof::{Place, Proof, load_state, prove};
+use pointsd::proof::{Asked, Lane, Place, Proof, load_state, prove};
 use tokio_postgres::Client;
 
 use super::{Past, TestDatabase, at, consume, day, debt, opening, recharge, rng, user};
@@ -67,7 +67,7 @@ async fn count(client: &Client, sql: &str) -> u64 {
 }
 
 async fn run(database: &TestDatabase, full: bool) -> Proof {
-    prove_now(database, &Keeper::default(), full, Proof::default(), true).await.unwrap()
+    prove_in(3, database, &Keeper::default(), full, Proof::default(), true).await.unwrap()
 }
 
 /// Proves on its own connection, up to a cutoff of now.
@@ -78,9 +78,26 @@ async fn prove_now(
     so_far: Proof,
     proceed: bool,
 ) -> Result<Proof, pointsd::proof::Error> {
-    let mut client = database.client().await;
+    prove_in(1, database, run, full, so_far, proceed).await
+}
+
+/// The same in several lanes.
+async fn prove_in(
+    lanes: usize,
+    database: &TestDatabase,
+    run: &impl AlsoWrite<SoFar<Proof>>,
+    full: bool,
+    so_far: Proof,
+    proceed: bool,
+) -> Result<Proof, pointsd::proof::Error> {
+    let (mut client, mut others) = (database.client().await, Vec::new());
+    for _ in 1..lanes {
+        others.push(database.client().await);
+    }
     let cutoff = cutoff(&client, Duration::from_secs(10)).await.unwrap();
-    prove(&mut client, 7, run, full, cutoff, so_far, |_| proceed).await
+    let asked = Asked { run: 7, full, cutoff, closed_until: None };
+    let mut others: Vec<_> = others.iter_mut().map(|client| Lane { client, also: run }).collect();
+    prove(Lane { client: &mut client, also: run }, &mut others, asked, so_far, |_| proceed).await
 }
 
 async fn checkpoints(client: &Client) -> Vec<String> {

@@ -6,11 +6,11 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use num_rational::Ratio;
 use pointsd::books::{
     Accounts, Books, MoneyBooked, MoneyMovement, MoneyMovements, Movement, Movements, Place, RollForward,
-    RunningTotals, close_days, journal_lines, load_days, load_last_day, tie_out,
+    RunningTotals, close_days, journal_lines, load_days, load_last_day, load_sealed, seal_days, tie_out,
 };
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, NEVER, Opening, Posting, Reference, Rules};
-use pointsd::proof::Finding;
+use pointsd::proof::{Asked, Finding, Lane, Proof, prove};
 use pointsd::time::{Zone, start_of_day};
 use tokio_postgres::Client;
 
@@ -578,6 +578,49 @@ async fn what_does_not_tie_is_found() {
     .await;
     assert_eq!(rules_of(&found), ["days_source"]);
     assert_eq!((found[0].expected.as_str(), found[0].found.as_str()), ("owed -30", "owed 0"));
+}
+
+/// A full proof adds up what the seals say, in one lane as in two, in a first proof as in later ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sealed_days_need_not_be_computed_again() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let mut client = small(&database).await;
+    let sealed = load_sealed(&client).await.unwrap();
+    assert!(sealed.is_some_and(|print| print != 0), "{sealed:?}");
+    let closed_until = load_last_day(&client).await.unwrap().map(|last| last.ended);
+    let mut beside = database.client().await;
+    let mut closed = async |client: &mut Client, lanes: usize| {
+        let cutoff = pointsd::ledger::cutoff(client, pointsd::ledger::CUTOFF_LIMIT).await.unwrap();
+        let mut others = [Lane { client: &mut beside, also: &() }];
+        let asked = Asked { run: 1, full: true, cutoff, closed_until };
+        let first = Lane { client, also: &() };
+        prove(first, &mut others[..lanes - 1], asked, Proof::default(), |_| true).await.unwrap().closed
+    };
+    for lanes in [2, 1, 2] {
+        assert_eq!(closed(&mut client, lanes).await, sealed, "in {lanes} lanes");
+    }
+
+    // What a hand did to an entry, to a day, to its money or to a seal.
+    by_hand(&client, "UPDATE pointsd.entries SET description = 'another' WHERE seq = 1").await;
+    assert_ne!(closed(&mut client, 2).await, sealed);
+    let recomputed = look(&mut client, true).await;
+    assert_eq!(recomputed.findings, Vec::new(), "the sums are the same");
+    seal_days(&client, &recomputed.seals).await.unwrap();
+    assert_eq!(closed(&mut client, 2).await, load_sealed(&client).await.unwrap());
+    for hand in [
+        "UPDATE pointsd.days SET closed_at = closed_at - interval '1 second' WHERE day = '2026-03-28' AND source = ''",
+        "INSERT INTO pointsd.day_money VALUES ('2026-03-28', 'CNY', 'gift', 0, 0, 0, 0, 0, 0, 0, 0)",
+        "DELETE FROM pointsd.day_seals WHERE day = '2026-03-28'",
+    ] {
+        client.batch_execute("BEGIN").await.unwrap();
+        client.batch_execute(hand).await.unwrap();
+        assert_eq!(load_sealed(&client).await.unwrap(), None, "{hand}");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    client.batch_execute("DELETE FROM pointsd.days WHERE day = '2026-03-29'").await.unwrap();
+    let left = "SELECT count(*) FROM pointsd.day_seals";
+    assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 1);
 }
 
 /// A repair that keeps balances may move points from one source to another while the sum stays.

@@ -581,11 +581,29 @@ fn a_finding_stands_until_it_is_looked_for_again_and_gone() {
         let answer = reconcile(&database, &config, &[arguments, &["--json"]].concat()).expect(status).json();
         ["findings", "new", "resolved"].map(|counter| answer[counter].as_u64().unwrap())
     };
-    assert_eq!(night(&["--at", WEDNESDAY], 0), [0, 0, 0], "a nightly proof does not look there");
-    assert_eq!(night(&["--full"], 3), [1, 1, 0]);
-    assert_eq!(night(&["--at", "2026-11-18T04:30:01Z"], 3), [1, 0, 0], "a finding that is not looked for stands");
+    assert_eq!(night(&["--at", WEDNESDAY], 3), [1, 1, 0], "the seal of the day is broken");
+    assert_eq!(night(&["--full"], 3), [1, 0, 0]);
+    assert_eq!(night(&["--at", "2026-11-18T04:30:01Z"], 3), [1, 0, 0]);
     change("- 7");
     assert_eq!(night(&["--at", "2026-11-18T04:30:02Z"], 0), [0, 0, 1]);
+
+    // An entry that was moved to another closed day, with all sums unchanged.
+    let move_by = |by: &str| {
+        sql(
+            &database,
+            &format!(
+                "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
+                 UPDATE pointsd.entries SET recorded_at = recorded_at {by} WHERE seq = 3 AND balance_after > 0;
+                 ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change"
+            ),
+        );
+    };
+    move_by("- interval '1 day'");
+    assert_eq!(night(&["--at", "2026-11-18T04:30:03Z"], 0), [0, 0, 0], "a nightly proof does not look there");
+    assert_eq!(night(&["--full"], 3), [10, 10, 0], "nine accounts and the days");
+    assert_eq!(night(&["--at", "2026-11-18T04:30:04Z"], 3), [10, 0, 0], "findings that are not looked for stand");
+    move_by("+ interval '1 day'");
+    assert_eq!(night(&["--full"], 0), [0, 0, 10]);
 }
 
 /// Every word that we chose is Chinese: no title, label or note is left in English.

@@ -1,0 +1,7 @@
+-- The fingerprints of the entries recorded in a span of time, added up by day. See pointsd.day_seals.
+-- $1 timestamptz, $2 timestamptz: from, and up to, without it; null: no limit
+-- $3 timestamptz[]: the begins of the second day, the third, and so on; the first day is number 0
+SELECT width_bucket(e.recorded_at, $3::timestamptz[]) AS nth, pointsd.fold_print(sum(pointsd.entry_print(e))) AS print
+FROM pointsd.entries AS e
+WHERE e.recorded_at >= coalesce($1::timestamptz, '-infinity') AND e.recorded_at < coalesce($2::timestamptz, 'infinity')
+GROUP BY 1
