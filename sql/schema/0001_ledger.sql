@@ -208,7 +208,7 @@ CREATE FUNCTION pointsd.set_buckets(buckets smallint) RETURNS void LANGUAGE plpg
 DECLARE
     bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
 BEGIN
-    IF buckets NOT IN (1, 2, 4, 8, 16, 32, 64, 128, 256) THEN
+    IF (buckets IN (1, 2, 4, 8, 16, 32, 64, 128, 256)) IS NOT TRUE THEN
         RAISE EXCEPTION '% buckets: the number is 1, or another power of two up to 256', buckets
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
