@@ -418,3 +418,25 @@ async fn what_has_no_account_is_found() {
     let nightly = run(&database, false).await;
     assert_eq!((nightly.suspects, nightly.findings), (1, full.findings), "found users are looked at each time");
 }
+
+/// A pass over all accounts has index scans and sorts switched off. A query that it makes for a single row would then read a whole
+/// table, and be compiled anew for each row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_for_each_row_of_a_pass_has_settings_of_its_own() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let reading = r"SELECT proname, coalesce(proconfig, '{}') FROM pg_proc
+                    WHERE pronamespace = 'pointsd'::regnamespace AND prokind = 'f'
+                      AND pg_get_functiondef(oid) ~ '(?<!DISTINCT )(FROM|JOIN) \(*(pointsd\.)?(accounts|batches|entries|holds)\y'";
+    let passes = [include_str!("../../sql/proof/screen_range.sql"), include_str!("../../sql/proof/range_compare.sql")];
+    let mut called = Vec::new();
+    for row in client.query(reading, &[]).await.unwrap() {
+        let (name, settings): (String, Vec<String>) = (row.get(0), row.get(1));
+        if passes.iter().any(|pass| pass.contains(&format!("pointsd.{name}("))) {
+            assert_eq!(settings, ["jit=off", "enable_sort=on", "enable_indexscan=on"], "{name}");
+            called.push(name);
+        }
+    }
+    called.sort();
+    assert_eq!(called, ["refund_is_sound", "restore_is_sound"]);
+}
