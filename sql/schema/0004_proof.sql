@@ -297,7 +297,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
                     AND $3 IS NOT DISTINCT FROM e.source_id, false);
 
 -- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
+-- It has settings of its own, because a pass over all accounts has sorts and index scans switched off: a row would be read by a scan of the
+-- table, and the sort would seem so dear that the query is compiled for each refund.
 CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+SET jit = off SET enable_sort = on SET enable_indexscan = on
     RETURN EXISTS (
         SELECT
         FROM pointsd.entries AS c
@@ -324,8 +327,10 @@ CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGU
           AND r.paid IS NOT DISTINCT FROM pointsd.price_part(
               part.paid, refunded.until - r.amount - (part.until - part.points), r.amount, part.points));
 
--- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points.
+-- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points. Its settings are
+-- those of refund_is_sound.
 CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+SET jit = off SET enable_sort = on SET enable_indexscan = on
     RETURN EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS e
                          WHERE e.bucket = r.bucket AND e.user_id = r.user_id AND e.seq > r.seq
