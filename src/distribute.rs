@@ -60,14 +60,14 @@ pub async fn distribute(
         prove_all(client, "before").await?;
     }
     client.execute(include_str!("../sql/distribute/distribution_begin.sql"), &[&buckets]).await?;
-    let next = client.prepare(include_str!("../sql/distribute/account_move.sql")).await?;
+    let move_accounts = client.prepare(include_str!("../sql/distribute/account_move.sql")).await?;
     for bucket in ALL {
-        let mut after = Some(Uuid::nil());
-        while let Some(user) = after {
+        let mut next = Some(Uuid::nil());
+        while let Some(user) = next {
             if !proceed() {
                 return Ok(false);
             }
-            after = client.query_one(&next, &[&bucket, &user, &at_once]).await?.try_get(0)?;
+            next = client.query_one(&move_accounts, &[&bucket, &user, &at_once]).await?.try_get(0)?;
         }
     }
     client.execute(include_str!("../sql/distribute/distribution_end.sql"), &[]).await?;

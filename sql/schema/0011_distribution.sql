@@ -66,9 +66,9 @@ BEGIN
 END
 $$;
 
--- Moves the accounts of a bucket that belong to another one, as far as they are among the next ones after a user, with their batches,
--- entries and checkpoints. Returns the last one that it looked at, or null at the end.
-CREATE FUNCTION pointsd.move_accounts(bucket smallint, after uuid, accounts integer) RETURNS uuid
+-- Moves the accounts of a bucket that belong to another one, as far as they are among the next ones from a user on, with their
+-- batches, entries and checkpoints. Returns the first user that it did not look at, or null at the end.
+CREATE FUNCTION pointsd.move_accounts(bucket smallint, first uuid, accounts integer) RETURNS uuid
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -77,9 +77,9 @@ DECLARE
     moving uuid[];
 BEGIN
     looked_at := ARRAY(SELECT a.user_id FROM pointsd.accounts AS a
-                       WHERE a.bucket = move_accounts.bucket AND a.user_id > move_accounts.after
-                       ORDER BY a.user_id LIMIT move_accounts.accounts);
-    moving := ARRAY(SELECT u FROM unnest(looked_at) AS u WHERE pointsd.bucket_in(u, count) <> move_accounts.bucket);
+                       WHERE a.bucket = move_accounts.bucket AND a.user_id >= move_accounts.first
+                       ORDER BY a.user_id LIMIT move_accounts.accounts + 1);
+    moving := ARRAY(SELECT u FROM unnest(looked_at[:accounts]) AS u WHERE pointsd.bucket_in(u, count) <> move_accounts.bucket);
     IF cardinality(moving) > 0 THEN
         -- To the end of the transaction, and for its own statements only.
         ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
@@ -93,7 +93,7 @@ BEGIN
         WHERE n.bucket = move_accounts.bucket AND n.user_id = ANY (moving);
         ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
     END IF;
-    RETURN looked_at[cardinality(looked_at)];
+    RETURN looked_at[accounts + 1];
 END
 $$;
 

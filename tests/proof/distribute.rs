@@ -3,6 +3,7 @@
 use pointsd::distribute::{self, distribute, moving_to};
 use pointsd::ledger::{Buckets, Posting, Session};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use super::prove::{post, run};
 use super::{TestDatabase, at, rng, rules, user, write_history};
@@ -29,6 +30,8 @@ async fn keeps_every_row_and_goes_on_where_it_was_interrupted() {
     client.execute("SELECT pointsd.set_buckets(1::smallint)", &[]).await.unwrap();
     write_history(&database).await;
     post(&database, &mut rng, 30, 200, "a").await;
+    let first = Posting::consume(Uuid::nil(), 5, "tts", "first", at("2026-01-01T00:00:00Z"));
+    assert!(database.session().await.post(&[first], &rules()).await.unwrap()[0].entry().is_some());
     run(&database, true).await;
     let before = Rows::read(&client).await;
     let recorded = "SELECT array_agg(recorded_at ORDER BY user_id, seq) FROM pointsd.entries";
