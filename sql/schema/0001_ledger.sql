@@ -205,7 +205,7 @@ RELEASE SAVEPOINT sample;
 -- Refuses what is no number of buckets.
 CREATE FUNCTION pointsd.check_bucket_count(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF buckets NOT IN (1, 2, 4, 8, 16, 32, 64, 128, 256) THEN
+    IF (buckets IN (1, 2, 4, 8, 16, 32, 64, 128, 256)) IS NOT TRUE THEN
         RAISE EXCEPTION '% buckets: the number is 1, or another power of two up to 256', buckets
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
