@@ -98,6 +98,9 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "service")]
 #[doc(hidden)]
+pub mod distribute;
+#[cfg(feature = "service")]
+#[doc(hidden)]
 pub mod document;
 #[cfg(feature = "service")]
 #[doc(hidden)]

@@ -64,8 +64,8 @@ impl Bench {
         seconds
     }
 
-    /// The latency of single consumes beside a sweep, as the daemon of a small machine does it. They are of accounts of which nothing is due,
-    /// so that they do only what they do without the sweep.
+    /// The latency of single consumes beside a sweep, as the daemon of a small machine does it. They are of accounts of which
+    /// nothing is due, so that they do only what they do without the sweep.
     pub async fn latency(&self, batches: u64, rows: &mut Vec<Row>) {
         let accounts = batches / 5;
         let client = self.seed("latency", 2 * accounts, 5).await;

@@ -1,5 +1,6 @@
 -- Accounts as recharges and consumes leave them: the columns that no other posting needs. Their rows are locked since account_lock.
--- $1 uuid[], $2..$6: the columns, pairwise; $7 smallint: the bucket of the accounts. Each column costs about as much as a twentieth of the row's update.
+-- $1 uuid[], $2..$6: the columns, pairwise; $7 smallint: the bucket of the accounts. Each column costs about as much as a
+-- twentieth of the row's update.
 UPDATE pointsd.accounts AS a
 SET balance = c.balance,
     total_recharged = c.total_recharged,

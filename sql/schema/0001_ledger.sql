@@ -202,17 +202,28 @@ SAVEPOINT sample;
 TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
 RELEASE SAVEPOINT sample;
 
--- Sets the number of buckets of a ledger without accounts. The lock on the accounts comes first, so that no posting is under way that knows
--- the old number.
-CREATE FUNCTION pointsd.set_buckets(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
+-- Refuses what is no number of buckets.
+CREATE FUNCTION pointsd.check_bucket_count(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF (buckets IN (1, 2, 4, 8, 16, 32, 64, 128, 256)) IS NOT TRUE THEN
         RAISE EXCEPTION '% buckets: the number is 1, or another power of two up to 256', buckets
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    EXECUTE format('ALTER TABLE pointsd.accounts DROP CONSTRAINT accounts_in_own_bucket,
+END
+$$;
+
+-- In which of so many buckets a user's account lies.
+CREATE FUNCTION pointsd.bucket_in(user_id uuid, buckets smallint) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE $2 WHEN 1 THEN 0 ELSE get_byte(sha256(uuid_send($1)), 0) % $2 END::smallint;
+
+-- Sets the number of buckets of a ledger in which each account lies in its bucket already, such as one without accounts. The lock on the accounts comes first, so that no posting is under way that knows
+-- the old number.
+CREATE FUNCTION pointsd.set_buckets(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
+BEGIN
+    PERFORM pointsd.check_bucket_count(buckets);
+    EXECUTE format('ALTER TABLE pointsd.accounts DROP CONSTRAINT IF EXISTS accounts_in_own_bucket,
                         ADD CONSTRAINT accounts_in_own_bucket CHECK (bucket = %s)', bucket);
     EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                         RETURN %s::smallint', buckets);
@@ -222,7 +233,7 @@ BEGIN
                         RETURN %s::smallint', bucket);
 END
 $$;
-REVOKE ALL ON FUNCTION pointsd.set_buckets FROM PUBLIC;
+REVOKE ALL ON FUNCTION pointsd.set_buckets, pointsd.check_bucket_count FROM PUBLIC;
 
 CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

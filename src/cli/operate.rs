@@ -14,7 +14,8 @@ use crate::config::{
 };
 use crate::daemon;
 use crate::database::{Database, KeptRights, RoleKind};
-use crate::ledger::{Length, Period, Term};
+use crate::distribute;
+use crate::ledger::{Buckets, Length, Period, Term};
 use crate::numbers::grouped;
 use crate::pings::host_of;
 use crate::scheduler::{CatchUp, Overlap};
@@ -118,8 +119,16 @@ async fn migrate(database: &Database, program: &Program) -> anyhow::Result<()> {
 async fn status(database: &Database, program: &Program) -> anyhow::Result<()> {
     let (described, migrations) = (database.describe(), database.migrations().await?);
     let pending = migrations.iter().filter(|migration| migration.applied_at.is_none()).count();
+    let (mut buckets, mut moving_to) = (None, None);
+    if pending == 0 {
+        let client = database.connection().await?;
+        moving_to = distribute::moving_to(&client).await?;
+        if moving_to.is_none() {
+            buckets = Some(Buckets::read(&client).await?.count());
+        }
+    }
     let value = object!({
-        "database": described, "pending": pending,
+        "database": described, "pending": pending, "buckets": buckets, "moving_to": moving_to,
         "migrations": migrations
             .iter()
             .map(|migration| object!({ "name": migration.name, "applied_at": migration.applied_at }))
@@ -130,7 +139,12 @@ async fn status(database: &Database, program: &Program) -> anyhow::Result<()> {
         let rows = migrations.iter().map(|migration| vec![migration.name.clone(), applied_at(migration.applied_at)]);
         let table = table(&["migration", "applied at"], &rows.collect::<Vec<_>>());
         let next = if pending == 0 { "" } else { "\n`pointsd db migrate` applies the pending migrations." };
-        format!("{described}\n{table}{next}")
+        let buckets = match (buckets, moving_to) {
+            (_, Some(count)) => format!("\nThe accounts are moving to {count} buckets: finish that first."),
+            (Some(1) | None, None) => String::new(),
+            (Some(count), None) => format!("\nThe ledger has {count} buckets."),
+        };
+        format!("{described}\n{table}{next}{buckets}")
     })
 }
 

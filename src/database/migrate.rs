@@ -37,6 +37,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "application", sql: include_str!("../../sql/schema/0008_application.sql") },
     Migration { version: 9, name: "access", sql: include_str!("../../sql/schema/0009_access.sql") },
     Migration { version: 10, name: "adoption", sql: include_str!("../../sql/schema/0010_adoption.sql") },
+    Migration { version: 11, name: "distribution", sql: include_str!("../../sql/schema/0011_distribution.sql") },
 ];
 
 /// A migration that was just applied.

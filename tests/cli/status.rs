@@ -20,7 +20,7 @@ fn the_exit_status_tells_whether_all_is_well() {
     });
     assert_eq!((&fine["state"], fine["look"].as_array().map(Vec::len)), (&"fine".into(), Some(0)));
     assert_eq!(fine["daemons"][0]["pid"], serving.pid());
-    assert_eq!(fine["schema"], "0010_adoption");
+    assert_eq!(fine["schema"], "0011_distribution");
     assert!(fine["daemons"][0]["status"].as_str().unwrap().contains("next: "), "{fine}");
     let screen = call(&url, &["status"]).expect(0).stdout;
     for part in

@@ -152,10 +152,10 @@ async fn a_held_lock_stops_nothing_but_a_migration_and_that_with_a_word() {
 async fn a_database_of_an_older_version_is_migrated_on_request_only() {
     let test = TestDatabase::new().await;
     let admin = test.client().await;
-    admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 10").await.unwrap();
+    admin.batch_execute("DELETE FROM pointsd.migrations WHERE version = 11").await.unwrap();
     let database = test.database().await;
     let error = database.prepare().await.expect_err("the schema is older");
-    assert!(error.to_string().contains("it lacks 0010_adoption; run pointsd db migrate"), "{error}");
+    assert!(error.to_string().contains("it lacks 0011_distribution; run pointsd db migrate"), "{error}");
     assert!(error.is_transient(), "a daemon waits for the operator");
     // An empty database belongs to no older version.
     admin.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap();

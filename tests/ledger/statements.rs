@@ -13,9 +13,23 @@ use crate::model::rules;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
-const FOLDERS: [&str; 15] = [
-    "ledger", "adopt", "demo", "runs", "reports", "requests", "mail", "checks", "proof", "books", "restore", "metrics",
-    "access", "status", "server",
+const FOLDERS: [&str; 16] = [
+    "ledger",
+    "adopt",
+    "demo",
+    "runs",
+    "reports",
+    "requests",
+    "mail",
+    "checks",
+    "proof",
+    "books",
+    "restore",
+    "metrics",
+    "access",
+    "status",
+    "server",
+    "distribute",
 ];
 
 /// Name and text of each file in sql/ledger.

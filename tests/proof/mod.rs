@@ -2,6 +2,7 @@
 
 mod broken;
 mod corruption;
+mod distribute;
 mod findings;
 mod prove;
 mod repair;

@@ -38,7 +38,7 @@ fn rules() -> Rules {
 }
 
 /// Posts random recharges, consumes, refunds, voids, holds and sweeps for users 1 to `users`; returns the number of entries.
-async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, length: u32, salt: &str) -> u64 {
+pub(super) async fn post(database: &TestDatabase, rng: &mut fastrand::Rng, users: u32, length: u32, salt: &str) -> u64 {
     let mut session = database.session().await;
     let mut past = Past::default();
     let mut when = at("2026-01-01T00:00:00Z");
@@ -66,7 +66,7 @@ async fn count(client: &Client, sql: &str) -> u64 {
     u64::try_from(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)).unwrap()
 }
 
-async fn run(database: &TestDatabase, full: bool) -> Proof {
+pub(super) async fn run(database: &TestDatabase, full: bool) -> Proof {
     prove_in(3, database, &Keeper::default(), full, Proof::default(), true).await.unwrap()
 }
 
