@@ -1,7 +1,7 @@
 -- Compares all users of a range of a bucket with their checkpoints: reads every entry and batch from the first on, and returns the digest
 -- groups with sums that differ. Unchanged rows still prove their arithmetic, so this is a full proof of them. Holds write no
 -- entry, so each is compared with its account and its consume.
--- Without digest groups all users are one group, 0: a sum for each of 4096 groups takes a third longer.
+-- Without digest groups all users are one group, 0: a sum for each of 4096 groups takes two thirds longer.
 -- Entries after a checkpoint are left out by their number. Users with such entries, or without a checkpoint, are returned
 -- as moved on; they are proved like every account that changed.
 -- $1 uuid, $2 uuid: from this user on, and before that one (null: to the end)

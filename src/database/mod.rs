@@ -558,7 +558,9 @@ fn connect_hint(error: &tokio_postgres::Error) -> String {
             ": see user and password in database.url; a daemon takes new ones when it is reloaded"
         }
         Some(&SqlState::INVALID_CATALOG_NAME) => ": create the database first, or name another one in database.url",
-        Some(&SqlState::TOO_MANY_CONNECTIONS) => ": raise the server's max_connections, or lower database.pool_size",
+        Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+            ": raise the server's max_connections, or lower database.pool_size or the jobs' lanes"
+        }
         Some(_) => "",
         None if io_source(error).is_some() => ": see whether PostgreSQL runs there, and host and port in database.url",
         None => "",
