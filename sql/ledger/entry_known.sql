@@ -1,13 +1,14 @@
 -- Which of a group's keys are taken, and by which entries. A key's sixteen bytes have the user in them.
+-- A key that is not there must cost one probe, whatever the statistics say. The limits keep each lateral query behind its key: a plan
+-- made for a few entries would else read all of a bucket for each key, or search them one by one.
 -- $1 uuid[]: the keys; $2 smallint: the bucket of their users
 SELECT e.user_id, e.seq, e.type, e.amount, e.balance_before, e.balance_after, e.source_type, e.source_id, e.batch,
        e.allocated_batches, e.allocated_points, e.at, e.duration, e.description, e.refers_to, e.asked, e.key,
        e.drawing_rule, e.paid, e.currency, e.allocated_paid
 FROM unnest($1::uuid[]) AS asked (key)
-JOIN pointsd.entries AS e ON e.bucket = $2::smallint AND e.key = asked.key
+CROSS JOIN LATERAL (SELECT * FROM pointsd.entries AS there WHERE there.bucket = $2::smallint AND there.key = asked.key LIMIT 1) AS e
 UNION ALL
--- Keys of another service, as entries with the number 0. A key that is not there must cost one probe, whatever the statistics say. The
--- limits keep each lateral query behind its key, so that no plan reads the table whole.
+-- Keys of another service, as entries with the number 0.
 SELECT t.user_id, 0, t.type, coalesce(t.amount, 0), coalesce(t.balance_before, 0), coalesce(t.balance_after, 0), t.source_type,
        t.source_id, NULL, '{}', '{}',
        -- Of a date that could not be read.
