@@ -97,7 +97,7 @@ async fn main() {
     if only("proof") {
         bench.proof(1_000_000 / scale, &mut rows).await;
     }
-    // Its ledgers take more than an hour and 60 GB, so it must be asked for.
+    // Its ledgers take more than an hour and about 45 GB, so it must be asked for.
     if arguments.iter().any(|argument| argument == "years") {
         bench.years(1_000_000 / scale, &mut rows).await;
     }

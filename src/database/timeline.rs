@@ -19,7 +19,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// The timeline of the server of this session. None of a standby, and of a server that does not tell.
+    /// The timeline of the server that this connection reaches. None of a standby, and of a server that does not tell.
     pub async fn read(client: &Client) -> Result<Option<Timeline>, Error> {
         let rows = match client.simple_query(include_str!("../../sql/server/timeline_read.sql")).await {
             Ok(rows) => rows,
