@@ -78,20 +78,24 @@ impl Bench {
         let poster = Poster::start(&database, &self.rules, 2);
         let users = Arc::new(users);
         callers_at_ease(&poster, &users, "warm", Duration::from_secs(2)).await;
-        let mut alone = callers_at_ease(&poster, &users, "before", Duration::from_secs(10)).await;
         let mut list = Session::connect(&database).await.expect("a session");
         let lane = [(Session::connect(&database).await.expect("a session"), ())];
-        let sweep = tokio::spawn(async move {
+        // In turn, a second each, so that both meet the same machine.
+        let slice = Duration::from_secs(1);
+        let (mut alone, mut during) = (Vec::new(), Vec::new());
+        let mut swept = Sweep { stopped: true, ..Sweep::default() };
+        while swept.stopped {
+            let round = during.len();
+            alone.extend(callers_at_ease(&poster, &users, &format!("alone{round}"), slice).await);
+            let until = Instant::now() + slice;
             let at = time("2026-03-01T00:00:00Z");
-            list.sweep_for(1, &lane, at, Sweep::default(), |_| true).await.expect("the sweep")
-        });
-        let mut during = Vec::new();
-        let mut round = 0;
-        while !sweep.is_finished() {
-            during.extend(callers_at_ease(&poster, &users, &format!("sweep{round}"), Duration::from_millis(500)).await);
-            round += 1;
+            let sweep = list.sweep_for(1, &lane, at, swept, |_| Instant::now() < until);
+            let salt = format!("sweep{round}");
+            let beside = callers_at_ease(&poster, &users, &salt, slice);
+            let (result, latencies) = tokio::join!(sweep, beside);
+            swept = result.expect("the sweep");
+            during.extend(latencies);
         }
-        alone.extend(callers_at_ease(&poster, &users, "after", Duration::from_secs(10)).await);
         let (alone, during) = (percentile_99(alone), percentile_99(during));
         rows.push(Row::new(
             "p99 of single consumes during the sweep",
