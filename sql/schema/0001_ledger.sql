@@ -187,7 +187,12 @@ CREATE INDEX holds_open_by_user ON pointsd.holds (bucket, user_id, until, key) W
 
 -- Tells the planner that all rows lie in one bucket. Without statistics it takes `bucket = 0` for a condition that few rows
 -- meet, and a plan made while the tables are empty then ignores the user. The width of currencies counts, too: rows that it takes for
--- wide seem few. The statistics stay until the first ANALYZE.
+-- wide seem few. The statistics stay until the first ANALYZE. One of few rows would take the bucket for unique, or the batches of one
+-- account for those of all; the numbers of distinct values stand for what it would count. Below zero: for each row.
+ALTER TABLE pointsd.accounts ALTER COLUMN bucket SET (n_distinct = 1);
+ALTER TABLE pointsd.batches ALTER COLUMN bucket SET (n_distinct = 1), ALTER COLUMN user_id SET (n_distinct = -0.1);
+ALTER TABLE pointsd.entries ALTER COLUMN bucket SET (n_distinct = 1);
+ALTER TABLE pointsd.holds ALTER COLUMN bucket SET (n_distinct = 1);
 INSERT INTO pointsd.accounts (user_id, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
 SELECT gen_random_uuid(), 0, 0, 0, 0, 0, 0 FROM generate_series(1, 20);
 INSERT INTO pointsd.batches (user_id, amount, remaining, opened_at, expires_at, batch, open, source, paid, currency)
@@ -216,15 +221,19 @@ $$;
 CREATE FUNCTION pointsd.bucket_in(user_id uuid, buckets smallint) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE $2 WHEN 1 THEN 0 ELSE get_byte(sha256(uuid_send($1)), 0) % $2 END::smallint;
 
--- Sets the number of buckets of a ledger in which each account lies in its bucket already, such as one without accounts. The lock on the accounts comes first, so that no posting is under way that knows
--- the old number.
+-- Sets the number of buckets of a ledger in which each account lies in its bucket already, such as one without accounts. The lock on the
+-- accounts comes first, so that no posting is under way that knows the old number.
 CREATE FUNCTION pointsd.set_buckets(buckets smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    of_users text;
     bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
 BEGIN
     PERFORM pointsd.check_bucket_count(buckets);
     EXECUTE format('ALTER TABLE pointsd.accounts DROP CONSTRAINT IF EXISTS accounts_in_own_bucket,
                         ADD CONSTRAINT accounts_in_own_bucket CHECK (bucket = %s)', bucket);
+    FOREACH of_users IN ARRAY '{accounts,batches,entries,holds,checkpoints}'::text[] LOOP
+        EXECUTE format('ALTER TABLE pointsd.%I ALTER COLUMN bucket SET (n_distinct = %s)', of_users, buckets);
+    END LOOP;
     EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                         RETURN %s::smallint', buckets);
     EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.all_buckets() RETURNS smallint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE

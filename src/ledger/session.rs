@@ -122,6 +122,8 @@ pub struct Session<C = ClientWrapper> {
     buckets: Buckets,
     /// Users that the last load saw with batches but without an account.
     orphans: Vec<Uuid>,
+    /// Transactions that were begun to post groups.
+    groups: u64,
 }
 
 /// Every statement that a session prepares, and the file of sql/ledger that holds it.
@@ -187,7 +189,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             Statements::prepare(&client),
             Buckets::read(&client)
         )?;
-        Ok(Session { client, statements, buckets, orphans: Vec::new() })
+        Ok(Session { client, statements, buckets, orphans: Vec::new(), groups: 0 })
     }
 
     /// The connection, for statements of the caller between two groups.
@@ -241,7 +243,13 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Begins the transaction of a group, for a caller that reads the postings, or writes something of its own, in the same
     /// transaction. BEGIN is sent together with the first statement.
     pub fn begin(&mut self) -> Group<'_> {
+        self.groups += 1;
         let transaction = Transaction::begin(&self.client);
+        // A plan stays until the next ANALYZE. One from when the ledger had a few accounts reads all of them for each that is asked
+        // for. So a session that makes the ledger grow plans anew after 1, 2, 4, 8 … groups.
+        if self.groups.is_power_of_two() {
+            let _ = self.client.batch_execute("DISCARD PLANS").now_or_never();
+        }
         let (statements, buckets) = (&self.statements, self.buckets);
         Group { transaction, statements, buckets, orphans: &mut self.orphans }
     }
