@@ -1,5 +1,6 @@
-//! Moves the accounts of a ledger to another number of buckets, before its tables are spread over several servers.
+//! Moves the accounts of a ledger to another number of buckets, and spreads their tables over the nodes of a Citus cluster.
 
+use serde::Serialize;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -41,11 +42,68 @@ pub enum Error {
     },
 }
 
-/// Moves all accounts to `buckets` buckets and proves the ledger before and after; says whether it came to its end. Nothing else may use the
+/// What a call of [`distribute`] has just done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Proved the ledger, before or after.
+    Proved,
+    /// Moved a group of accounts.
+    Moved,
+    /// Spread so much over the nodes of the cluster.
+    Spread(String),
+}
+
+/// A node of a cluster that holds parts of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Host and port.
+    pub node: String,
+    /// How many shards of the accounts it holds; each goes with its shards of the other tables.
+    pub shards: i64,
+    /// How many buckets lie in them.
+    pub buckets: i64,
+    /// Whether the cluster uses it.
+    pub active: bool,
+}
+
+/// The nodes over which the ledger is spread. None on a single server.
+///
+/// # Errors
+/// If the database fails.
+pub async fn nodes(client: &Client) -> Result<Vec<Node>, tokio_postgres::Error> {
+    let rows = client.query(include_str!("../sql/distribute/node_list.sql"), &[]).await?;
+    let node = |row: &tokio_postgres::Row| {
+        let (node, shards, buckets) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Node { node, shards, buckets, active: row.try_get(3)? })
+    };
+    rows.iter().map(node).collect()
+}
+
+/// Checks that the ledger can be spread from here: the session belongs to the owner of the tables, and is one with the coordinator of a
+/// cluster that has a node for them.
+///
+/// # Errors
+/// The database says what is missing, and its hint what to do.
+pub async fn check_cluster(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.execute(include_str!("../sql/distribute/cluster_check.sql"), &[]).await.map(drop)
+}
+
+/// Checks that nothing stands in the way of [`distribute`]; changes nothing.
+///
+/// # Errors
+/// The database says what does, and its hint what to do.
+pub async fn rehearse(client: &mut Client, buckets: i16) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.execute(include_str!("../sql/distribute/distribution_begin.sql"), &[&buckets]).await?;
+    transaction.rollback().await
+}
+
+/// Moves all accounts to `buckets` buckets and proves the ledger before and after; says whether it came to its end. Where the database has
+/// the extension Citus, it also spreads the tables of the accounts over the nodes. Nothing else may use the
 /// database meanwhile, and postings and reads of accounts are refused. A call that was interrupted is repeated, with the same number.
 ///
-/// `at_once` accounts are looked at in a transaction; see [`GROUP_ACCOUNTS`]. `proceed` is asked before each. The connection belongs to
-/// the owner of the tables, and leaves with other settings.
+/// `at_once` accounts are looked at in a transaction; see [`GROUP_ACCOUNTS`]. `proceed` is told of each step, and asked before the next one. The
+/// connection belongs to the owner of the tables, and leaves with other settings.
 ///
 /// # Errors
 /// See [`Error`].
@@ -53,26 +111,37 @@ pub async fn distribute(
     client: &mut Client,
     buckets: i16,
     at_once: i32,
-    mut proceed: impl FnMut() -> bool,
+    mut proceed: impl FnMut(Step) -> bool,
 ) -> Result<bool, Error> {
     prepare_session(client).await?;
     if moving_to(client).await?.is_none() {
         prove_all(client, "before").await?;
+        if !proceed(Step::Proved) {
+            return Ok(false);
+        }
     }
     client.execute(include_str!("../sql/distribute/distribution_begin.sql"), &[&buckets]).await?;
     let move_accounts = client.prepare(include_str!("../sql/distribute/account_move.sql")).await?;
     for bucket in ALL {
         let mut next = Some(Uuid::nil());
         while let Some(user) = next {
-            if !proceed() {
+            if !proceed(Step::Moved) {
                 return Ok(false);
             }
             next = client.query_one(&move_accounts, &[&bucket, &user, &at_once]).await?.try_get(0)?;
         }
     }
+    client.execute(include_str!("../sql/distribute/rest_move.sql"), &[]).await?;
+    let spread_next = client.prepare(include_str!("../sql/distribute/spread_next.sql")).await?;
+    while let Some(done) = client.query_one(&spread_next, &[]).await?.try_get::<_, Option<String>>(0)? {
+        if !proceed(Step::Spread(done)) {
+            return Ok(false);
+        }
+    }
     client.execute(include_str!("../sql/distribute/distribution_end.sql"), &[]).await?;
     client.batch_execute(TIDY).await?;
     prove_all(client, "after").await?;
+    proceed(Step::Proved);
     Ok(true)
 }
 

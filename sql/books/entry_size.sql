@@ -1,2 +1,2 @@
 -- The size of all entries on disk, in bytes.
-SELECT pg_relation_size('pointsd.entries')
+SELECT pointsd.entries_size()

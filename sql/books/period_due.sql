@@ -1,11 +1,11 @@
--- What the books held at the end of a period of batches that were due by then, and what became of it: by later entries, or still open.
+-- What the books held at the end of a period of a bucket's batches that were due by then, and what became of it: by later entries, or still open.
 -- At the end a batch held what remains now and what later entries took. So the figures do not depend on the order in which late
 -- usage and the expiry were recorded. A batch that a later entry opened was not there at the end.
--- $1 timestamptz: the first instant after the period
+-- $1 timestamptz: the first instant after the period; $2 smallint: the bucket
 WITH later AS MATERIALIZED (
-    SELECT e.bucket, e.user_id, t.batch, bool_or(t.opened) AS opened, sum(t.expired) AS expired, sum(t.used) AS used,
+    SELECT e.user_id, t.batch, bool_or(t.opened) AS opened, sum(t.expired) AS expired, sum(t.used) AS used,
            sum(t.other) AS other
-    FROM (SELECT * FROM pointsd.entries WHERE recorded_at >= $1 OFFSET 0) AS e -- found by the time of recording
+    FROM (SELECT * FROM pointsd.entries WHERE bucket = $2::smallint AND recorded_at >= $1 OFFSET 0) AS e -- found by the time of recording
     CROSS JOIN LATERAL (
         SELECT e.batch, true AS opened, 0::bigint AS expired, 0::bigint AS used, 0::bigint AS other
         WHERE e.batch IS NOT NULL
@@ -21,23 +21,23 @@ WITH later AS MATERIALIZED (
         FROM jsonb_array_elements(e.correction -> 'batches') AS c (change)
         WHERE e.type = 'adjust'
     ) AS t
-    GROUP BY e.bucket, e.user_id, t.batch
+    GROUP BY e.user_id, t.batch
 ), parts AS (
     SELECT b.source, l.expired, l.used, l.other, b.remaining AS open
     FROM later AS l
     CROSS JOIN LATERAL (
         SELECT b.source, b.expires_at, b.remaining
         FROM pointsd.batches AS b
-        WHERE b.bucket = l.bucket AND b.user_id = l.user_id AND b.batch = l.batch
+        WHERE b.bucket = $2::smallint AND b.user_id = l.user_id AND b.batch = l.batch
         OFFSET 0
     ) AS b
     WHERE NOT l.opened AND b.expires_at <= $1
     UNION ALL
     SELECT b.source, 0, 0, 0, b.remaining
     FROM pointsd.batches AS b
-    WHERE b.bucket = ANY (pointsd.all_buckets()) AND b.open AND b.expires_at <= $1 -- found by expiry
+    WHERE b.bucket = $2::smallint AND b.open AND b.expires_at <= $1 -- found by expiry
       AND NOT EXISTS (
-          SELECT FROM later AS l WHERE l.bucket = b.bucket AND l.user_id = b.user_id AND l.batch = b.batch
+          SELECT FROM later AS l WHERE l.user_id = b.user_id AND l.batch = b.batch
       )
 )
 SELECT source, count(*) AS batches, pointsd.clamp_bigint(sum(expired)) AS expired, pointsd.clamp_bigint(sum(used)) AS used,

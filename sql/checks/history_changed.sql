@@ -12,12 +12,12 @@ SELECT c.user_id, NULL::integer AS batch, NULL::bigint AS seq,
        NULL::bigint AS points
 FROM pointsd.checkpoints AS c
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(pointsd.entry_print(e)), 0) AS print
+    SELECT coalesce(sum(pointsd.entry_print(ROW(e.*)::pointsd.entries)), 0) AS print
     FROM pointsd.entries AS e
     WHERE e.bucket = $2 AND e.user_id = c.user_id AND e.seq <= c.seq
 ) AS e
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(pointsd.batch_print(b)), 0) AS print
+    SELECT coalesce(sum(pointsd.batch_print(ROW(b.*)::pointsd.batches)), 0) AS print
     FROM pointsd.batches AS b
     WHERE b.bucket = $2 AND b.user_id = c.user_id AND b.batch <= c.batches
 ) AS b

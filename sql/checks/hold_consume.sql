@@ -20,5 +20,5 @@ SELECT DISTINCT ON (h.user_id, coalesce(h.seq, c.seq)) h.user_id, NULL::integer 
        NULL::bigint AS points
 FROM pointsd.holds AS h
 LEFT JOIN pointsd.entries AS c ON c.bucket = $2 AND c.user_id = h.user_id AND c.key = h.key AND c.type = 'consume'
-WHERE h.bucket = $2 AND h.user_id = ANY ($1::uuid[]) AND NOT pointsd.hold_is_sound(h, c)
+WHERE h.bucket = $2 AND h.user_id = ANY ($1::uuid[]) AND NOT pointsd.hold_is_sound(ROW(h.*)::pointsd.holds, ROW(c.*)::pointsd.entries)
 ORDER BY h.user_id, coalesce(h.seq, c.seq), h.key

@@ -17,6 +17,7 @@ GRANT INSERT (user_id, seq, amount, balance_before, balance_after, at, run, refe
     ON pointsd.entries TO :role;
 GRANT INSERT, UPDATE (at, until, seq, state) ON pointsd.holds TO :role;
 GRANT UPDATE ON pointsd.request_lanes TO :role;
+GRANT DELETE ON pointsd.two_phases TO :role;
 GRANT INSERT, UPDATE, DELETE ON pointsd.jobs, pointsd.runs, pointsd.daemons, pointsd.requests, pointsd.requests_done, pointsd.checkpoints,
     pointsd.findings, pointsd.proof_state, pointsd.days, pointsd.day_money, pointsd.day_seals, pointsd.documents, pointsd.arrears_closing, pointsd.expiry_forecast,
     pointsd.days_reported, pointsd.outbox TO :role;

@@ -4,13 +4,7 @@ SELECT user_id
 FROM (
     (SELECT a.user_id
      FROM unnest(pointsd.all_buckets()) AS n (bucket)
-     CROSS JOIN LATERAL (
-         SELECT there.user_id
-         FROM pointsd.accounts AS there
-         WHERE there.bucket = n.bucket AND there.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
-         ORDER BY there.user_id
-         LIMIT $2
-     ) AS a
+     CROSS JOIN LATERAL pointsd.next_users(n.bucket, $1::uuid, $2) AS a (user_id)
      ORDER BY a.user_id
      LIMIT $2)
     UNION

@@ -1,5 +1,5 @@
 -- By how much each total of accounts grew by a stretch of their entries.
--- $1 uuid[]: the users; $2 bigint[], $3 bigint[]: of each the entry before the stretch, and its last one
+-- $1 uuid[]: the users; $2 bigint[], $3 bigint[]: of each the entry before the stretch, and its last one; $4 smallint: the users' bucket
 SELECT s.user_id, c.total_recharged, c.total_consumed, c.total_expired, c.total_refunded, c.total_voided, c.total_adjusted,
        c.total_opening
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS s (user_id, low, high)
@@ -12,6 +12,6 @@ CROSS JOIN LATERAL (
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'adjust'), 0)::bigint AS total_adjusted,
            coalesce(sum(e.balance_after - e.balance_before) FILTER (WHERE e.type = 'opening'), 0)::bigint AS total_opening
     FROM pointsd.entries AS e
-    WHERE e.bucket = pointsd.bucket_of(s.user_id) AND e.user_id = s.user_id AND e.seq > s.low AND e.seq <= s.high
+    WHERE e.bucket = $4::smallint AND e.user_id = s.user_id AND e.seq > s.low AND e.seq <= s.high
 ) AS c
 ORDER BY s.user_id

@@ -9,18 +9,18 @@
 -- $4 timestamptz: the end of the last closed business day. `closed` is the fingerprint of the entries recorded before it; null without one
 -- $5 smallint: the bucket
 WITH entry AS (
-    SELECT CASE WHEN $3::boolean THEN pointsd.digest_group(e.user_id) ELSE 0 END AS part, count(*) AS entries, sum(pointsd.entry_print(e)) AS print
+    SELECT CASE WHEN $3::boolean THEN pointsd.digest_group(e.user_id) ELSE 0 END AS part, count(*) AS entries, sum(pointsd.entry_print(ROW(e.*)::pointsd.entries)) AS print
     FROM pointsd.entries AS e
     WHERE e.bucket = $5::smallint AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     GROUP BY 1
 ), batch AS (
-    SELECT CASE WHEN $3::boolean THEN pointsd.digest_group(b.user_id) ELSE 0 END AS part, count(*) AS batches, sum(pointsd.batch_print(b)) AS print,
-           sum(pointsd.batch_proof(b)) AS drawn
+    SELECT CASE WHEN $3::boolean THEN pointsd.digest_group(b.user_id) ELSE 0 END AS part, count(*) AS batches, sum(pointsd.batch_print(ROW(b.*)::pointsd.batches)) AS print,
+           sum(pointsd.batch_proof(ROW(b.*)::pointsd.batches)) AS drawn
     FROM pointsd.batches AS b
     WHERE b.bucket = $5::smallint AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
     GROUP BY 1
 ), held AS (
-    SELECT h.user_id, count(*) FILTER (WHERE h.state = 'open') AS open, bool_and(pointsd.hold_is_sound(h, e)) AS sound
+    SELECT h.user_id, count(*) FILTER (WHERE h.state = 'open') AS open, bool_and(pointsd.hold_is_sound(ROW(h.*)::pointsd.holds, ROW(e.*)::pointsd.entries)) AS sound
     FROM pointsd.holds AS h
     LEFT JOIN pointsd.entries AS e ON e.bucket = $5::smallint AND e.user_id = h.user_id AND e.key = h.key AND e.type = 'consume'
         AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
@@ -50,16 +50,16 @@ WITH entry AS (
     FROM account AS g, unnest(g.moved_on) AS m (user_id)
     LEFT JOIN LATERAL (SELECT * FROM pointsd.checkpoints AS p WHERE p.bucket = $5::smallint AND p.user_id = m.user_id OFFSET 0) AS c ON true
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(pointsd.entry_print(n)), 0) AS print
+        SELECT coalesce(sum(pointsd.entry_print(ROW(n.*)::pointsd.entries)), 0) AS print
         FROM pointsd.entries AS n WHERE n.bucket = $5::smallint AND n.user_id = m.user_id AND n.seq > coalesce(c.seq, -9223372036854775808)) AS e
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(pointsd.batch_print(o)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
-               coalesce(sum(pointsd.batch_proof(o)), 0) AS drawn
+        SELECT coalesce(sum(pointsd.batch_print(ROW(o.*)::pointsd.batches)) FILTER (WHERE o.batch > coalesce(c.batches, -2147483648)), 0) AS print,
+               coalesce(sum(pointsd.batch_proof(ROW(o.*)::pointsd.batches)), 0) AS drawn
         FROM pointsd.batches AS o WHERE o.bucket = $5::smallint AND o.user_id = m.user_id) AS b
     GROUP BY g.part
 )
 SELECT CASE WHEN $4::timestamptz IS NOT NULL THEN pointsd.fold_print(coalesce(sum(e.print), 0) - (
-           SELECT coalesce(sum(pointsd.entry_print(o)), 0) FROM pointsd.entries AS o -- few, found by the time of recording
+           SELECT coalesce(sum(pointsd.entry_print(ROW(o.*)::pointsd.entries)), 0) FROM pointsd.entries AS o -- few, found by the time of recording
            WHERE o.recorded_at >= $4 AND o.bucket = $5::smallint AND o.user_id >= $1 AND ($2::uuid IS NULL OR o.user_id < $2))) END AS closed,
        coalesce(sum(accounts), 0)::bigint AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
        coalesce(sum(entries), 0)::bigint AS entries,

@@ -9,7 +9,7 @@
 -- $5 timestamptz: the end of the last closed business day, or null; see range_compare.sql
 -- $6 smallint: the bucket
 WITH entry AS (
-    SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(e)) AS print, sum(pointsd.entry_proof(e)) AS proof,
+    SELECT e.user_id, count(*) AS entries, sum(pointsd.entry_print(ROW(e.*)::pointsd.entries)) AS print, sum(pointsd.entry_proof(ROW(e.*)::pointsd.entries)) AS proof,
            -- Later proofs need not: these entries are the proved ones.
            max(e.seq) FILTER (WHERE $3::boolean AND e.type = 'opening') AS last_opening,
            min(e.seq) FILTER (WHERE $3::boolean AND e.type NOT IN ('opening', 'expire', 'adjust')) AS first_other,
@@ -23,7 +23,7 @@ WITH entry AS (
     GROUP BY e.user_id
 ), batch AS (
     SELECT b.user_id, count(*) AS batches, min(b.expires_at) AS first_end, max(b.batch) AS last, sum(b.remaining) AS remaining,
-           sum(pointsd.batch_print(b)) AS print, sum(pointsd.batch_proof(b)) AS drawn,
+           sum(pointsd.batch_print(ROW(b.*)::pointsd.batches)) AS print, sum(pointsd.batch_proof(ROW(b.*)::pointsd.batches)) AS drawn,
            sum(pointsd.opening_print(b.batch, b.amount, b.source, b.opened_at, b.paid, b.currency)) AS opened
     FROM pointsd.batches AS b
     WHERE b.bucket = $6::smallint AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
@@ -34,7 +34,7 @@ WITH entry AS (
            b.batches, b.first_end, b.last, b.remaining, b.print AS batches_print, b.drawn, b.opened
     FROM entry AS e FULL JOIN batch AS b USING (user_id)
 ), account AS (
-    SELECT a.*, pointsd.account_proof(a) AS proof FROM pointsd.accounts AS a
+    SELECT a.*, pointsd.account_proof(ROW(a.*)::pointsd.accounts) AS proof FROM pointsd.accounts AS a
     WHERE a.bucket = $6::smallint AND a.user_id >= $1 AND ($2::uuid IS NULL OR a.user_id < $2)
       AND ($4::integer[] IS NULL OR pointsd.digest_group(a.user_id) = ANY ($4))
 ), checkpoint AS (
@@ -44,16 +44,16 @@ WITH entry AS (
 ), late AS MATERIALIZED ( -- most users drew nothing after the first end of their batches: no allocation of theirs can be out of time
     SELECT user_id FROM summed WHERE last_drawn >= first_end
 ), allocated AS (
-    SELECT e.user_id, bool_or(e.misplaced OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, b)) AS out_of_time,
+    SELECT e.user_id, bool_or(e.misplaced OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, ROW(b.*)::pointsd.batches)) AS out_of_time,
            max(b.expires_at) FILTER (WHERE e.type = 'expire') AS expired_until
     FROM (SELECT n.user_id, n.type, n.at, n.source_type, unnest(n.allocated_batches) AS batch,
-                 CASE n.type WHEN 'restore' THEN NOT pointsd.restore_is_sound(n) ELSE false END AS misplaced
+                 CASE n.type WHEN 'restore' THEN NOT pointsd.restore_is_sound(ROW(n.*)::pointsd.entries) ELSE false END AS misplaced
           FROM pointsd.entries AS n
           WHERE n.bucket = $6::smallint AND n.user_id >= $1 AND ($2::uuid IS NULL OR n.user_id < $2)
             AND n.user_id IN (SELECT user_id FROM late)) AS e
     JOIN pointsd.batches AS b ON b.bucket = $6::smallint AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2) -- the planner does not carry a range over
       AND b.user_id = e.user_id AND b.batch = e.batch AND b.user_id IN (SELECT user_id FROM late)
-    WHERE e.type IN ('expire', 'restore') OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, b)
+    WHERE e.type IN ('expire', 'restore') OR NOT pointsd.drew_in_time(e.type, e.at, e.source_type, ROW(b.*)::pointsd.batches)
     GROUP BY e.user_id
 ), taken_back AS (
     SELECT DISTINCT r.user_id
@@ -66,14 +66,14 @@ WITH entry AS (
         AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
     LEFT JOIN pointsd.batches AS b ON b.bucket = $6::smallint AND b.user_id = e.user_id AND b.batch = e.batch
         AND b.user_id >= $1 AND ($2::uuid IS NULL OR b.user_id < $2)
-    WHERE NOT pointsd.is_taken_back(e, r.type, r.source_id, r.points, b.expired, r.paid, r.currency)
+    WHERE NOT pointsd.is_taken_back(ROW(e.*)::pointsd.entries, r.type, r.source_id, r.points, b.expired, r.paid, r.currency)
     UNION
     SELECT r.user_id
     FROM pointsd.entries AS r
     WHERE $3::boolean AND r.bucket = $6::smallint AND r.user_id >= $1 AND ($2::uuid IS NULL OR r.user_id < $2)
-      AND r.refers_to IS NOT NULL AND r.type = 'refund' AND NOT pointsd.refund_is_sound(r)
+      AND r.refers_to IS NOT NULL AND r.type = 'refund' AND NOT pointsd.refund_is_sound(ROW(r.*)::pointsd.entries)
 ), held AS (
-    SELECT h.user_id, count(*) FILTER (WHERE h.state = 'open') AS open, bool_and(pointsd.hold_is_sound(h, e)) AS sound
+    SELECT h.user_id, count(*) FILTER (WHERE h.state = 'open') AS open, bool_and(pointsd.hold_is_sound(ROW(h.*)::pointsd.holds, ROW(e.*)::pointsd.entries)) AS sound
     FROM pointsd.holds AS h
     LEFT JOIN pointsd.entries AS e ON e.bucket = $6::smallint AND e.user_id = h.user_id AND e.key = h.key AND e.type = 'consume'
         AND e.user_id >= $1 AND ($2::uuid IS NULL OR e.user_id < $2)
@@ -124,7 +124,7 @@ WITH entry AS (
         drawn_print = excluded.drawn_print
 )
 SELECT CASE WHEN $5::timestamptz IS NOT NULL THEN pointsd.fold_print(coalesce(sum(entries_print), 0) - (
-           SELECT coalesce(sum(pointsd.entry_print(o)), 0) FROM pointsd.entries AS o -- few, found by the time of recording
+           SELECT coalesce(sum(pointsd.entry_print(ROW(o.*)::pointsd.entries)), 0) FROM pointsd.entries AS o -- few, found by the time of recording
            WHERE o.recorded_at >= $5 AND o.bucket = $6::smallint AND o.user_id >= $1 AND ($2::uuid IS NULL OR o.user_id < $2))) END AS closed,
        count(*) FILTER (WHERE has_account) AS accounts, coalesce(sum(batches), 0)::bigint AS batches,
        coalesce(sum(entries), 0)::bigint AS entries,

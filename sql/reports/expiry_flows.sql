@@ -1,8 +1,9 @@
--- What entries recorded in a span did to batches, by the borders between which these expire: points that were brought in, issued or
+-- What entries of a bucket recorded in a span did to batches, by the borders between which these expire: points that were brought in, issued or
 -- refunded (a settled part never came into its batch), used, voided, expired and restored, and by how much repairs changed the
 -- batches' rows.
 -- What expired by the first border needs no look-up: its batch expires by then. OFFSET 0 keeps the others to their batches.
--- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order
+-- $1 timestamptz: entries recorded later …; $2 timestamptz: … and up to this instant; $3 timestamptz[]: the borders, in order;
+-- $4 smallint: the bucket
 SELECT b.part,
        pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'opening'), 0)) AS opened,
        pointsd.clamp_bigint(coalesce(sum(f.points) FILTER (WHERE e.type = 'recharge'), 0)) AS issued,
@@ -33,9 +34,9 @@ CROSS JOIN LATERAL (
     UNION ALL
     SELECT width_bucket(b.expires_at - interval '1 microsecond', $3::timestamptz[])
     FROM pointsd.batches AS b
-    WHERE b.bucket = e.bucket AND b.user_id = e.user_id AND b.batch = f.batch
+    WHERE b.bucket = $4::smallint AND b.user_id = e.user_id AND b.batch = f.batch
       AND NOT (e.type = 'expire' AND e.at <= ($3::timestamptz[])[1])
     OFFSET 0
 ) AS b
-WHERE e.recorded_at > $1 AND e.recorded_at <= $2
+WHERE e.bucket = $4::smallint AND e.recorded_at > $1 AND e.recorded_at <= $2
 GROUP BY 1

@@ -45,6 +45,19 @@ CREATE TABLE pointsd.accounts (
     CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0 AND open_holds >= 0)
 ) WITH (fillfactor = 50);
 
+-- The next users of a bucket after one, in order.
+CREATE FUNCTION pointsd.next_users(bucket smallint, after uuid, most bigint) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY
+    SELECT a.user_id FROM pointsd.accounts AS a
+    WHERE a.bucket = next_users.bucket
+      AND a.user_id > coalesce(next_users.after, '00000000-0000-0000-0000-000000000000')
+    ORDER BY a.user_id
+    LIMIT next_users.most;
+END
+$$;
+
 -- Finds the accounts in arrears. The mark changes only when an account falls into arrears or leaves them. With an index on
 -- the balance, every posting would write to it.
 CREATE INDEX accounts_in_arrears ON pointsd.accounts (bucket, user_id) WHERE in_arrears;
@@ -229,11 +242,14 @@ DECLARE
     bucket text := CASE buckets WHEN 1 THEN '0' ELSE format('(get_byte(sha256(uuid_send(user_id)), 0) %% %s)', buckets) END;
 BEGIN
     PERFORM pointsd.check_bucket_count(buckets);
-    EXECUTE format('ALTER TABLE pointsd.accounts DROP CONSTRAINT IF EXISTS accounts_in_own_bucket,
-                        ADD CONSTRAINT accounts_in_own_bucket CHECK (bucket = %s)', bucket);
-    FOREACH of_users IN ARRAY '{accounts,batches,entries,holds,checkpoints}'::text[] LOOP
-        EXECUTE format('ALTER TABLE pointsd.%I ALTER COLUMN bucket SET (n_distinct = %s)', of_users, buckets);
-    END LOOP;
+    ALTER TABLE pointsd.accounts DROP CONSTRAINT IF EXISTS accounts_in_own_bucket;
+    EXECUTE format('ALTER TABLE pointsd.accounts ADD CONSTRAINT accounts_in_own_bucket CHECK (bucket = %s)', bucket);
+    -- Citus plans each statement for its parameters, and does not pass this on to its nodes.
+    IF NOT pointsd.is_spread('pointsd.accounts') THEN
+        FOREACH of_users IN ARRAY '{accounts,batches,entries,holds,checkpoints}'::text[] LOOP
+            EXECUTE format('ALTER TABLE pointsd.%I ALTER COLUMN bucket SET (n_distinct = %s)', of_users, buckets);
+        END LOOP;
+    END IF;
     EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE
                         RETURN %s::smallint', buckets);
     EXECUTE format('CREATE OR REPLACE FUNCTION pointsd.all_buckets() RETURNS smallint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -248,8 +264,8 @@ CREATE FUNCTION pointsd.refuse_change() RETURNS trigger LANGUAGE plpgsql SET sea
 BEGIN
     RAISE EXCEPTION '% of pointsd.% is refused: history is never changed', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'restrict_violation',
-              HINT = CASE TG_TABLE_NAME WHEN 'entries' THEN 'Post an entry that corrects it.'
-                                        ELSE 'Add a row that says what is true now.' END;
+              HINT = CASE WHEN starts_with(TG_TABLE_NAME, 'entries') THEN 'Post an entry that corrects it.'
+                          ELSE 'Add a row that says what is true now.' END;
 END
 $$;
 

@@ -63,6 +63,13 @@ CREATE INDEX runs_by_job ON pointsd.runs (job, run);
 -- Lists the last runs in a state, of which there may be few or none.
 CREATE INDEX runs_by_state ON pointsd.runs (state, run);
 
+-- Always empty. On a cluster a transaction that touches it commits in two phases: what it wrote on a node and what it wrote here are
+-- committed together, or neither.
+CREATE TABLE pointsd.two_phases (
+    nothing boolean NOT NULL,
+    CONSTRAINT two_phases_pkey PRIMARY KEY (nothing)
+);
+
 -- Called last in each transaction in which a run writes. Stores progress and counters. Fails, and so ends the transaction,
 -- where the run was taken over or cancelled, or is over. A take-over waits for the row's lock, and so for the commit.
 CREATE FUNCTION pointsd.save_progress(kept_run bigint, kept_fence bigint, kept_progress jsonb, kept_counters jsonb)
@@ -75,5 +82,6 @@ BEGIN
         RAISE EXCEPTION 'run % is no longer held under fence %', kept_run, kept_fence
             USING ERRCODE = 'PD001', HINT = 'It was taken over or cancelled; what it committed before stays.';
     END IF;
+    DELETE FROM pointsd.two_phases;
 END
 $$;

@@ -300,8 +300,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 -- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
 -- It has settings of its own, because a pass over all accounts has sorts and index scans switched off: a row would be read by a scan of the
 -- table, and the sort would seem so dear that the query is compiled for each refund.
-CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-SET jit = off SET enable_sort = on SET enable_indexscan = on
+CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on AS $$
+BEGIN
     RETURN EXISTS (
         SELECT
         FROM pointsd.entries AS c
@@ -327,11 +328,14 @@ SET jit = off SET enable_sort = on SET enable_indexscan = on
           -- What the part had released comes back, in parts that add up to it.
           AND r.paid IS NOT DISTINCT FROM pointsd.price_part(
               part.paid, refunded.until - r.amount - (part.until - part.points), r.amount, part.points));
+END
+$$;
 
 -- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points. Its settings are
 -- those of refund_is_sound.
-CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-SET jit = off SET enable_sort = on SET enable_indexscan = on
+CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on AS $$
+BEGIN
     RETURN EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS e
                          WHERE e.bucket = r.bucket AND e.user_id = r.user_id AND e.seq > r.seq
@@ -343,6 +347,8 @@ SET jit = off SET enable_sort = on SET enable_indexscan = on
                          ORDER BY n.seq LIMIT 1) AS c,
                         unnest(c.allocated_batches, c.allocated_points) AS t (batch, points)
                    WHERE t.batch = r.allocated_batches[1] AND t.points >= r.amount);
+END
+$$;
 
 -- Whether an entry took points from a batch in time: a consume or a void before the batch's end, an expiry after it, and then
 -- all points that were left. A restore gives back only what a consume from before the end may draw.

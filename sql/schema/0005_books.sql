@@ -53,9 +53,11 @@ CREATE TABLE pointsd.day_seals (
 
 -- The fingerprint of a day's rows.
 CREATE FUNCTION pointsd.books_print(day date) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN pointsd.fold_print(
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pointsd.fold_print(
         coalesce((SELECT sum(hash_record_extended(d, 1)) FROM pointsd.days AS d WHERE d.day = $1), 0)
-        + coalesce((SELECT sum(hash_record_extended(m, 2)) FROM pointsd.day_money AS m WHERE m.day = $1), 0));
+        + coalesce((SELECT sum(hash_record_extended(m, 2)) FROM pointsd.day_money AS m WHERE m.day = $1), 0))
+$$;
 
 -- Days that are deleted, to be closed again, take their money and their seals with them.
 CREATE FUNCTION pointsd.delete_rest_of_days() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

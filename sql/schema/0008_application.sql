@@ -28,7 +28,9 @@ CREATE FUNCTION pointsd.account(
     OUT total_voided bigint, OUT total_adjusted bigint, OUT total_opening bigint,
     OUT next_expiry timestamptz, -- when the next points expire …
     OUT next_expiry_points bigint -- … and how many
-) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
     SELECT coalesce(a.balance, 0),
            CASE WHEN a.balance >= 0 THEN greatest(0, alive.points - standing.points) ELSE 0 END,
            standing.points,
@@ -36,6 +38,8 @@ CREATE FUNCTION pointsd.account(
            coalesce(a.total_recharged, 0), coalesce(a.total_consumed, 0), coalesce(a.total_expired, 0),
            coalesce(a.total_refunded, 0), coalesce(a.total_voided, 0), coalesce(a.total_adjusted, 0),
            coalesce(a.total_opening, 0), alive.next, alive.next_points
+    INTO balance, available, held, arrears, total_recharged, total_consumed, total_expired, total_refunded, total_voided,
+         total_adjusted, total_opening, next_expiry, next_expiry_points
     FROM (SELECT) AS one
     LEFT JOIN pointsd.accounts AS a ON a.bucket = pointsd.bucket_of(account.user_id) AND a.user_id = account.user_id
     CROSS JOIN LATERAL (
@@ -49,7 +53,8 @@ CREATE FUNCTION pointsd.account(
         SELECT coalesce(sum(h.points), 0)::bigint AS points
         FROM pointsd.holds AS h
         WHERE a.open_holds > 0 AND h.bucket = pointsd.bucket_of(account.user_id) AND h.user_id = account.user_id AND h.state = 'open' AND h.until > account.at
-    ) AS standing
+    ) AS standing;
+END
 $$;
 
 -- Whether an account covers work that will cost so many points.

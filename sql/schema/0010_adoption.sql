@@ -109,10 +109,12 @@ CREATE TABLE pointsd.adopted_openings (
 
 -- The lifetime totals of an account in the other service; null where it was not taken over from there.
 CREATE FUNCTION pointsd.adopted_totals(user_id uuid, OUT recharged bigint, OUT consumed bigint, OUT expired bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT max(o.total_recharged), max(o.total_consumed), max(o.total_expired)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT max(o.total_recharged), max(o.total_consumed), max(o.total_expired) INTO recharged, consumed, expired
     FROM pointsd.adopted_accounts AS o
-    WHERE o.user_id = adopted_totals.user_id AND EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'planned')
+    WHERE o.user_id = adopted_totals.user_id AND EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'planned');
+END
 $$;
 REVOKE ALL ON FUNCTION pointsd.adopted_totals FROM PUBLIC;
 

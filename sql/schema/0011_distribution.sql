@@ -1,7 +1,76 @@
--- The move of all accounts to another number of buckets.
+-- The move of all accounts to another number of buckets, and the spread of their tables over the nodes of a Citus cluster.
 --
 -- It is the owner's work, on a ledger at rest. While it is under way, nothing says which bucket an account lies in: every posting and
 -- every read of an account is refused. It goes on where it was interrupted.
+--
+-- On a cluster, what belongs to an account lies on the node of its bucket. All else stays on the coordinator, which every session
+-- connects to. The functions of Citus are called by EXECUTE: they exist in few databases.
+
+-- Whether the database has the extension.
+CREATE FUNCTION pointsd.has_citus() RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+$$;
+
+-- Whether a table is spread over the nodes; without one, whether the ledger is: the last table tells.
+CREATE FUNCTION pointsd.is_spread(name text DEFAULT 'pointsd.adopted_transactions') RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    spread boolean := false;
+BEGIN
+    IF pointsd.has_citus() THEN
+        EXECUTE 'SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = $1::regclass)' INTO spread USING name;
+    END IF;
+    RETURN spread;
+END
+$$;
+
+-- The size of all entries on disk, in bytes.
+CREATE FUNCTION pointsd.entries_size() RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size bigint := pg_relation_size('pointsd.entries');
+BEGIN
+    IF pointsd.is_spread() THEN
+        EXECUTE $q$SELECT citus_relation_size('pointsd.entries')$q$ INTO size;
+    END IF;
+    RETURN size;
+END
+$$;
+
+-- The transactions that have written entries and not ended yet, prepared ones among them. A prepared transaction has no process. On a
+-- cluster also those that only a node knows: the coordinator may have failed between the two phases of a commit.
+CREATE FUNCTION pointsd.writers(OUT transaction text, OUT pid integer) RETURNS SETOF record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    there text;
+    answer record;
+BEGIN
+    RETURN QUERY
+    SELECT l.virtualtransaction, l.pid
+    FROM pg_locks AS l
+    WHERE l.locktype = 'relation' AND l.relation = 'pointsd.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND l.pid IS DISTINCT FROM pg_backend_pid();
+    IF NOT pointsd.is_spread() THEN
+        RETURN;
+    END IF;
+    there := $q$
+        SELECT coalesce(string_agg(DISTINCT l.virtualtransaction, ' '), '')
+        FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+        WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+              AND c.relnamespace = 'pointsd'::regnamespace AND c.relname ~ '^entries(_[0-9]+)?$'
+              AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+    $q$;
+    FOR answer IN EXECUTE 'SELECT * FROM run_command_on_workers($1)' USING there LOOP
+        IF NOT answer.success THEN
+            RAISE EXCEPTION 'node %:% does not say who writes there: %', answer.nodename, answer.nodeport, answer.result
+                USING ERRCODE = 'connection_failure';
+        END IF;
+        RETURN QUERY
+        SELECT format('%s:%s %s', answer.nodename, answer.nodeport, t), NULL::integer
+        FROM unnest(string_to_array(nullif(answer.result, ''), ' ')) AS t;
+    END LOOP;
+END
+$$;
 
 -- One row while the accounts move.
 CREATE TABLE pointsd.distribution (
@@ -26,7 +95,8 @@ BEGIN
     -- From here on nothing writes to the ledger: what is under way ends first, what comes later waits and is refused.
     LOCK TABLE pointsd.runs, pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds, pointsd.checkpoints;
     SELECT count(*) INTO others FROM pg_stat_activity AS other
-    WHERE other.datname = current_database() AND other.backend_type = 'client backend' AND other.pid <> pg_backend_pid();
+    WHERE other.datname = current_database() AND other.backend_type = 'client backend' AND other.pid <> pg_backend_pid()
+        AND other.application_name NOT LIKE 'citus_internal%'; -- a cluster's own
     IF others > 0 THEN
         RAISE EXCEPTION 'other sessions are connected to the database: %', others
             USING ERRCODE = 'object_in_use', HINT = 'Stop the daemons, commands and applications, then call again.';
@@ -45,8 +115,12 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pointsd.check_bucket_count(buckets);
-    IF buckets = pointsd.buckets() THEN
+    IF buckets = pointsd.buckets() AND (NOT pointsd.has_citus() OR pointsd.is_spread()) THEN
         RAISE EXCEPTION 'the ledger has % buckets already', buckets USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF buckets <> pointsd.buckets() AND pointsd.is_spread('pointsd.accounts') THEN
+        RAISE EXCEPTION 'the tables are spread over several servers' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = format('Their accounts stay in %s buckets.', pointsd.buckets());
     END IF;
     INSERT INTO pointsd.distribution (buckets) VALUES (begin_distribution.buckets);
     ALTER TABLE pointsd.accounts DROP CONSTRAINT accounts_in_own_bucket;
@@ -76,6 +150,9 @@ DECLARE
     looked_at uuid[];
     moving uuid[];
 BEGIN
+    IF pointsd.is_spread('pointsd.accounts') THEN
+        RETURN NULL; -- they moved before
+    END IF;
     looked_at := ARRAY(SELECT a.user_id FROM pointsd.accounts AS a
                        WHERE a.bucket = move_accounts.bucket AND a.user_id >= move_accounts.first
                        ORDER BY a.user_id LIMIT move_accounts.accounts + 1);
@@ -97,21 +174,188 @@ BEGIN
 END
 $$;
 
--- Ends the move: holds, findings and old keys, which no index finds by the user, move at once; then the new number of buckets is in force. Fails by
--- accounts_in_own_bucket if an account was left behind.
-CREATE FUNCTION pointsd.end_distribution() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- Moves what no index finds by the user, all at once: holds, findings and old keys.
+CREATE FUNCTION pointsd.move_rest() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     count smallint := (SELECT d.buckets FROM pointsd.distribution AS d);
 BEGIN
+    IF pointsd.is_spread('pointsd.accounts') THEN
+        RETURN;
+    END IF;
     UPDATE pointsd.holds AS h SET bucket = pointsd.bucket_in(h.user_id, count);
     UPDATE pointsd.findings AS f SET bucket = pointsd.bucket_in(f.user_id, count) WHERE f.user_id IS NOT NULL;
     ALTER TABLE pointsd.adopted_keys DISABLE TRIGGER adopted_keys_never_change;
     UPDATE pointsd.adopted_keys AS k SET bucket = pointsd.bucket_in(t.user_id, count)
     FROM pointsd.adopted_transactions AS t WHERE t.id = k.transaction;
     ALTER TABLE pointsd.adopted_keys ENABLE TRIGGER adopted_keys_never_change;
+END
+$$;
+
+-- Takes the next step of the spread over the nodes, and returns what it did; null where nothing is left to do.
+--
+-- Few shards hold more buckets than others, because a hash parts them. The accounts' table is small, so its shards are moved until each
+-- node has as many buckets as the others. The other tables follow them.
+CREATE FUNCTION pointsd.spread_next() RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    count smallint := (SELECT d.buckets FROM pointsd.distribution AS d);
+    name text;
+    guard name;
+    step record;
+BEGIN
+    IF NOT pointsd.has_citus() THEN
+        RETURN NULL;
+    END IF;
+    -- The trigger that guards the history works on each node, because it reads nothing.
+    PERFORM set_config('citus.enable_unsafe_triggers', 'on', true);
+    PERFORM set_config('client_min_messages', 'error', true);
+    IF NOT pointsd.is_spread('pointsd.accounts') THEN
+        EXECUTE $q$SELECT create_distributed_table('pointsd.accounts', 'bucket', colocate_with => 'none')$q$;
+        RETURN 'accounts';
+    END IF;
+    IF NOT pointsd.is_spread('pointsd.batches') THEN
+        EXECUTE $q$
+            WITH shard AS (
+                SELECT s.shardid, count(*) AS buckets
+                FROM generate_series(0, $1 - 1) AS b (bucket)
+                CROSS JOIN LATERAL get_shard_id_for_distribution_column('pointsd.accounts', b.bucket::smallint) AS s (shardid)
+                GROUP BY s.shardid
+            ), node AS (
+                SELECT n.groupid, n.nodename, n.nodeport, coalesce(sum(shard.buckets), 0) AS buckets
+                FROM pg_dist_node AS n
+                LEFT JOIN (pg_dist_placement AS p JOIN shard USING (shardid)) ON p.groupid = n.groupid
+                WHERE n.isactive AND n.shouldhaveshards AND n.noderole = 'primary'
+                GROUP BY n.groupid, n.nodename, n.nodeport
+            )
+            SELECT shard.shardid, full_node.nodename, full_node.nodeport, free_node.nodename AS to_name, free_node.nodeport AS to_port
+            FROM node AS full_node
+            JOIN pg_dist_placement AS p ON p.groupid = full_node.groupid
+            JOIN shard USING (shardid)
+            JOIN node AS free_node ON full_node.buckets - free_node.buckets > shard.buckets
+            ORDER BY full_node.buckets - free_node.buckets DESC, abs(full_node.buckets - free_node.buckets - 2 * shard.buckets), shard.shardid
+            LIMIT 1
+        $q$ INTO step USING count;
+        IF step.shardid IS NOT NULL THEN
+            EXECUTE $q$SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')$q$
+            USING step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port;
+            RETURN format('shard %s of accounts from %s:%s to %s:%s', step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port);
+        END IF;
+    END IF;
+    FOREACH name IN ARRAY ARRAY['batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
+        IF NOT pointsd.is_spread('pointsd.' || name) THEN
+            EXECUTE $q$SELECT create_distributed_table($1, 'bucket', colocate_with => 'pointsd.accounts')$q$ USING 'pointsd.' || name;
+            RETURN name;
+        END IF;
+    END LOOP;
+    -- The rows that the coordinator itself held.
+    FOREACH name IN ARRAY ARRAY['accounts', 'batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
+        IF pg_relation_size(('pointsd.' || name)::regclass) > 0 THEN
+            guard := (SELECT t.tgname FROM pg_trigger AS t
+                      WHERE t.tgrelid = ('pointsd.' || name)::regclass AND t.tgname = name || '_never_change');
+            IF guard IS NOT NULL THEN
+                EXECUTE format('ALTER TABLE pointsd.%I DISABLE TRIGGER %I', name, guard);
+            END IF;
+            EXECUTE 'SELECT truncate_local_data_after_distributing_table($1)' USING ('pointsd.' || name)::regclass;
+            IF guard IS NOT NULL THEN
+                EXECUTE format('ALTER TABLE pointsd.%I ENABLE %s TRIGGER %I', name, CASE name WHEN 'entries' THEN 'ALWAYS' ELSE '' END, guard);
+            END IF;
+            RETURN format('space of %s on the coordinator', name);
+        END IF;
+    END LOOP;
+    -- The joins of postings with what was taken over from another service need it on each node. It changes no more.
+    IF NOT pointsd.is_spread('pointsd.adoption') THEN
+        EXECUTE $q$SELECT create_reference_table('pointsd.adoption')$q$;
+        RETURN 'adoption';
+    END IF;
+    IF NOT pointsd.is_spread('pointsd.two_phases') THEN
+        EXECUTE $q$SELECT citus_add_local_table_to_metadata('pointsd.two_phases')$q$;
+        RETURN 'two_phases';
+    END IF;
+    IF NOT pointsd.is_spread('pointsd.adopted_transactions') THEN
+        FOR step IN SELECT p.oid::regprocedure AS function FROM pg_proc AS p
+                    WHERE p.pronamespace = 'pointsd'::regnamespace AND p.prorettype <> 'trigger'::regtype ORDER BY p.oid LOOP
+            EXECUTE 'SELECT create_distributed_function($1)' USING step.function;
+        END LOOP;
+        -- These read tables, and are called for rows on the nodes.
+        FOR step IN SELECT p.oid::regprocedure AS function FROM pg_proc AS p
+                    WHERE p.pronamespace = 'pointsd'::regnamespace
+                      AND p.proname IN ('account', 'account_then', 'refund_is_sound', 'restore_is_sound') LOOP
+            EXECUTE format('ALTER FUNCTION %s SET citus.allow_nested_distributed_execution = on', step.function);
+        END LOOP;
+        EXECUTE $q$SELECT create_reference_table('pointsd.adopted_transactions')$q$;
+        RETURN 'adopted_transactions and the functions';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Refuses where the ledger cannot be spread from here.
+CREATE FUNCTION pointsd.check_cluster() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    owner name := (SELECT r.rolname FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner WHERE c.oid = 'pointsd.accounts'::regclass);
+    found record;
+BEGIN
+    IF NOT pg_has_role(owner, 'USAGE') THEN
+        RAISE EXCEPTION 'the ledger belongs to the role %', owner
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Call it as %s.', owner);
+    END IF;
+    IF NOT pointsd.has_citus() THEN
+        RAISE EXCEPTION 'the database has no extension citus' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Install it on every server of the cluster, create it in this database on each, and add the workers with citus_add_node.';
+    END IF;
+    EXECUTE $q$
+        SELECT (SELECT groupid <> 0 FROM pg_dist_local_group) AS is_worker,
+               NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0) AS lacks_coordinator,
+               NOT EXISTS (SELECT FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole = 'primary') AS lacks_nodes
+    $q$ INTO found;
+    IF found.is_worker THEN
+        RAISE EXCEPTION 'this server is a worker of the cluster'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Name the coordinator in database.url.';
+    END IF;
+    IF found.lacks_coordinator THEN
+        RAISE EXCEPTION 'the cluster does not know its coordinator''s own address' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Tell it: SELECT citus_set_coordinator_host(HOST, PORT).';
+    END IF;
+    IF found.lacks_nodes THEN
+        RAISE EXCEPTION 'the cluster has no node that holds data' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Add workers with citus_add_node, or let the coordinator hold data with citus_set_node_property.';
+    END IF;
+    IF EXISTS (SELECT FROM pointsd.adoption WHERE state <> 'applied') THEN
+        RAISE EXCEPTION 'tables of another service are being taken over' USING ERRCODE = 'object_in_use',
+            HINT = 'Finish that first: a spread ledger cannot adopt.';
+    END IF;
+END
+$$;
+
+-- The nodes that hold the ledger, with their shards of the accounts and the buckets in them. Nothing on a single server.
+CREATE FUNCTION pointsd.nodes(OUT node text, OUT shards bigint, OUT buckets bigint, OUT active boolean) RETURNS SETOF record
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pointsd.is_spread() THEN
+        RETURN QUERY EXECUTE $q$
+            SELECT format('%s:%s', n.nodename, n.nodeport), count(*), coalesce(sum(b.buckets), 0)::bigint, n.isactive
+            FROM pg_dist_node AS n
+            JOIN pg_dist_placement AS p USING (groupid)
+            JOIN pg_dist_shard AS s ON s.shardid = p.shardid AND s.logicalrelid = 'pointsd.accounts'::regclass
+            LEFT JOIN (SELECT get_shard_id_for_distribution_column('pointsd.accounts', b) AS shardid, count(*) AS buckets
+                       FROM unnest(pointsd.all_buckets()) AS b GROUP BY 1) AS b ON b.shardid = s.shardid
+            WHERE n.noderole = 'primary'
+            GROUP BY n.nodename, n.nodeport, n.isactive
+            ORDER BY n.nodename, n.nodeport
+        $q$;
+    END IF;
+END
+$$;
+
+-- Ends the move: the new number of buckets is in force. Fails by accounts_in_own_bucket if an account was left behind.
+CREATE FUNCTION pointsd.end_distribution() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    count smallint := (SELECT d.buckets FROM pointsd.distribution AS d);
+BEGIN
     DELETE FROM pointsd.distribution;
+    -- On a cluster the functions and the constraint change on each node, over one connection.
+    PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true);
     PERFORM pointsd.set_buckets(count);
 END
 $$;
 
-REVOKE ALL ON FUNCTION pointsd.begin_distribution, pointsd.move_accounts, pointsd.end_distribution FROM PUBLIC;
+REVOKE ALL ON FUNCTION pointsd.begin_distribution, pointsd.move_accounts, pointsd.move_rest, pointsd.spread_next, pointsd.end_distribution FROM PUBLIC;

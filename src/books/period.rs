@@ -1,5 +1,7 @@
 //! A span of closed business days: its roll-forward, and what belongs to it in another way.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, Utc};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use super::days::load_span;
 use super::{Booked, RollForward, add_up};
 use crate::database::Cursor;
+use crate::ledger::Buckets;
 use crate::time::{Zone, start_of_day};
 
 /// Rows that are in memory at a time.
@@ -202,18 +205,23 @@ pub async fn load_late_entries(client: &Client, period: &Period, most: i64) -> R
 /// # Errors
 /// If the database fails.
 pub async fn load_not_booked(client: &Client, period: &Period) -> Result<Vec<NotBooked>, Error> {
-    let rows = client.query(include_str!("../../sql/books/period_due.sql"), &[&period.end]).await?;
-    let due = |row: &Row| {
-        Ok(NotBooked {
-            source: row.try_get("source")?,
-            batches: row.try_get("batches")?,
-            expired: row.try_get("expired")?,
-            used: row.try_get("used")?,
-            other: row.try_get("other")?,
-            open: row.try_get("open")?,
-        })
-    };
-    rows.iter().map(due).collect()
+    let sql = include_str!("../../sql/books/period_due.sql");
+    let mut by_source: BTreeMap<String, NotBooked> = BTreeMap::new();
+    for row in Buckets::read(client).await?.query_each(client, sql, &[&period.end]).await? {
+        let source: String = row.try_get("source")?;
+        let nothing = NotBooked { source: source.clone(), batches: 0, expired: 0, used: 0, other: 0, open: 0 };
+        let due = by_source.entry(source).or_insert(nothing);
+        for (sum, name) in [
+            (&mut due.batches, "batches"),
+            (&mut due.expired, "expired"),
+            (&mut due.used, "used"),
+            (&mut due.other, "other"),
+            (&mut due.open, "open"),
+        ] {
+            *sum = sum.saturating_add(row.try_get(name)?);
+        }
+    }
+    Ok(by_source.into_values().collect())
 }
 
 /// Loads what became of all points issued before the end of a period, by month of issue and source, as it is now.

@@ -26,7 +26,7 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use tokio::sync::{Mutex, mpsc};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{CancelToken, Client, Config, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -235,6 +235,9 @@ impl Error {
 /// Whether trying again, with a new connection, can help: the connection was lost or refused, or
 /// the server named a reason that passes (by its SQLSTATE, never by its text).
 pub fn is_transient(error: &tokio_postgres::Error) -> bool {
+    if error.as_db_error().is_some_and(is_of_a_node) {
+        return true;
+    }
     if let Some(code) = error.code() {
         // Class 08 is every kind of connection exception.
         return code.code().starts_with("08")
@@ -267,6 +270,14 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
         io::ErrorKind::PermissionDenied => error.raw_os_error().is_none(),
         _ => true,
     }
+}
+
+/// Whether the extension of a cluster says that it lost a node in the middle of a transaction. It gives that no SQLSTATE of its own, so the
+/// place in its source tells.
+pub fn is_of_a_node(error: &DbError) -> bool {
+    let file = error.file().and_then(|path| path.rsplit('/').next());
+    (*error.code() == SqlState::INTERNAL_ERROR && file == Some("remote_transaction.c"))
+        || (*error.code() == SqlState::IO_ERROR && file == Some("multi_copy.c"))
 }
 
 fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {

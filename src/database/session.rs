@@ -22,6 +22,15 @@ pub enum SessionKind {
     Metrics,
 }
 
+/// Generic plans, but on a cluster: a plan there names the node, which depends on the parameters.
+macro_rules! generic_plans {
+    () => {
+        "SELECT pg_catalog.set_config('plan_cache_mode', CASE WHEN EXISTS ( \
+         SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus') \
+         THEN 'auto' ELSE 'force_generic_plan' END, false)"
+    };
+}
+
 impl SessionKind {
     /// The statements that make a session one of this kind. It must not return to the pool.
     pub fn settings(self) -> &'static str {
@@ -31,9 +40,12 @@ impl SessionKind {
             // A process that stops for five seconds between two statements may be stopped for good (Ctrl-Z). It must not keep
             // accounts locked.
             SessionKind::Ledger => {
-                "SET idle_in_transaction_session_timeout = '5s'; \
-                 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-                 SET plan_cache_mode = force_generic_plan; SET jit = off; SET cursor_tuple_fraction = 1"
+                concat!(
+                    "SET idle_in_transaction_session_timeout = '5s'; \
+                     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                     SET jit = off; SET cursor_tuple_fraction = 1; ",
+                    generic_plans!()
+                )
             }
             // - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session,
             //   which frees the lane.
@@ -112,6 +124,7 @@ fn first_row(answer: Vec<SimpleQueryMessage>) -> Option<SimpleQueryRow> {
 /// - Only PostgreSQL's own objects are found by name alone; every other name is written in full. Otherwise a role that may
 ///   create functions could have its own run in place of, say, `cardinality`, with the rights of ours.
 /// - Planning a posting anew costs more than running it, and a large estimate would wake the compiler: generic plans, no jit.
+/// - On a cluster a read takes one connection to each node, and so one snapshot of it. Any other server takes that setting and does nothing.
 /// - The lock timeout is half the statement timeout. So a wait for a lock, which passes, fails with another error than a slow
 ///   statement.
 /// - A transaction that stands idle for a minute has lost its client. It must not hold its locks for long.
@@ -120,9 +133,11 @@ fn first_row(answer: Vec<SimpleQueryMessage>) -> Option<SimpleQueryRow> {
 fn common_settings(statement_timeout: Duration) -> String {
     let statement_ms = statement_timeout.as_millis();
     let lock_ms = statement_ms / 2;
+    let generic_plans = generic_plans!();
     format!(
         "SET search_path = pg_catalog, pg_temp; \
-         SET jit = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; \
+         SET jit = off; SET timezone = 'UTC'; SET citus.max_adaptive_executor_pool_size = 1; \
+         {generic_plans}; \
          SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}; \
          SET idle_in_transaction_session_timeout = '60s'; SET idle_session_timeout = 0; \
          SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"

@@ -97,15 +97,21 @@ impl Error {
     pub(super) fn unfit_row(&self) -> Option<String> {
         let Error::Database(error) = self else { return None };
         let error = error.as_db_error()?;
+        if database::is_of_a_node(error) {
+            return None;
+        }
         // A value out of range, a violated constraint, an error raised by a trigger, damaged pages.
         let unfit = ["22", "23", "P0", "XX"].contains(&error.code().code().get(..2)?);
         unfit.then(|| error.message().to_owned())
     }
 
-    /// Turns the violation of the accounts' primary key into a lost race for a new account.
+    /// Turns the violation of the accounts' primary key into a lost race for a new account. Of a row on another server only the kind of the
+    /// violation is told.
     fn or_lost_race(self) -> Error {
-        match &self {
-            Error::Database(error) if error.as_db_error().and_then(|e| e.constraint()) == Some("accounts_pkey") => {
+        let Error::Database(error) = &self else { return self };
+        match error.as_db_error() {
+            Some(error) if error.constraint() == Some("accounts_pkey") => Error::LostRace,
+            Some(error) if error.constraint().is_none() && *error.code() == SqlState::UNIQUE_VIOLATION => {
                 Error::LostRace
             }
             _ => self,

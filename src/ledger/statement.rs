@@ -10,6 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::bucket::Buckets;
 use super::cutoff::{CUTOFF_LIMIT, cutoff};
 use super::holds::Hold;
 use super::read::{ExportedEntry, Totals, entry_of_export};
@@ -271,8 +272,13 @@ impl Statements<'_> {
         let Span { from, before, .. } = self.span;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&users, Type::UUID_ARRAY), (&from, Type::TIMESTAMPTZ), (&before, Type::TIMESTAMPTZ)];
-        let sql = include_str!("../../sql/ledger/statement_borders.sql");
-        let mut borders = by_user(self.client.query_typed(sql, &parameters).await?)?;
+        let mut borders = HashMap::new();
+        for (bucket, users) in Buckets::read(self.client).await?.part(users.iter().copied(), |user| *user) {
+            let sql = include_str!("../../sql/ledger/statement_borders.sql");
+            let [_, from, before] = parameters.clone();
+            let parameters = [(&users as &(dyn ToSql + Sync), Type::UUID_ARRAY), from, before, (&bucket, Type::INT2)];
+            borders.extend(by_user(self.client.query_typed(sql, &parameters).await?)?);
+        }
         let sql = include_str!("../../sql/ledger/statement_adopted_count.sql");
         let mut adopted = by_user(self.client.query_typed(sql, &parameters).await?)?;
         let begun = users.iter().map(|user| {
@@ -296,6 +302,19 @@ impl Statements<'_> {
 
     /// The rest of statements that were begun.
     async fn fill(&self, statements: &mut [Statement]) -> Result<(), Error> {
+        let mut adopted = self.adopted(statements).await?;
+        for (bucket, of_bucket) in Buckets::read(self.client).await?.part(statements, |statement| statement.user) {
+            self.fill_bucket(bucket, of_bucket, &mut adopted).await?;
+        }
+        Ok(())
+    }
+
+    async fn fill_bucket(
+        &self,
+        bucket: i16,
+        statements: Vec<&mut Statement>,
+        adopted: &mut HashMap<Uuid, Vec<Row>>,
+    ) -> Result<(), Error> {
         let users: Vec<Uuid> = statements.iter().map(|statement| statement.user).collect();
         let highs: Vec<i64> = statements.iter().map(|statement| statement.last_seq.unwrap_or_default()).collect();
         let lows: Vec<i64> =
@@ -303,16 +322,16 @@ impl Statements<'_> {
         let most: Vec<i64> =
             lows.iter().zip(&highs).map(|(low, high)| low.saturating_add(self.limit).min(*high)).collect();
         let stretch = async |sql, to| -> Result<_, Error> {
-            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-                [(&users, Type::UUID_ARRAY), (&lows, Type::INT8_ARRAY), (to, Type::INT8_ARRAY)];
+            let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+                [(&users, Type::UUID_ARRAY), (&lows, Type::INT8_ARRAY), (to, Type::INT8_ARRAY), (&bucket, Type::INT2)];
             by_user(self.client.query_typed(sql, &parameters).await?)
         };
         let mut changes = stretch(include_str!("../../sql/ledger/statement_changes.sql"), &highs).await?;
         let mut entries = stretch(include_str!("../../sql/ledger/statement_entries.sql"), &most).await?;
         let sql = include_str!("../../sql/ledger/statement_batches.sql");
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&users, Type::UUID_ARRAY), (&highs, Type::INT8_ARRAY)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&users, Type::UUID_ARRAY), (&highs, Type::INT8_ARRAY), (&bucket, Type::INT2)];
         let mut batches = by_user(self.client.query_typed(sql, &parameters).await?)?;
-        let mut adopted = self.adopted(statements).await?;
         for statement in statements {
             let user = statement.user;
             if let Some(row) = changes.remove(&user).unwrap_or_default().first() {

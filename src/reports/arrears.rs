@@ -5,12 +5,14 @@
 
 mod document;
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use crate::time::{Zone, start_of_day};
 use chrono::{DateTime, Days, Utc};
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -18,8 +20,8 @@ use super::Error;
 use super::pipeline::{Report, Scope};
 use super::rows_file::RowsFile;
 use crate::books::RunningTotals;
-use crate::database::Cursor;
 use crate::document::Document;
+use crate::ledger::Buckets;
 use crate::messages::Messages;
 use crate::numbers::count;
 
@@ -188,26 +190,23 @@ impl Age {
 ///
 /// # Errors
 /// If the database fails, or `each` does: its error ends the read.
-pub async fn for_each_owing<E: From<Error>>(
+pub async fn for_each_owing<E: From<tokio_postgres::Error>>(
     snapshot: &Client,
     as_of: DateTime<Utc>,
     (aged_to, zone): (DateTime<Utc>, Zone),
     mut each: impl FnMut(Owing) -> Result<(), E>,
 ) -> Result<(), E> {
-    let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
-    let declare = concat!("DECLARE owing NO SCROLL CURSOR FOR\n", include_str!("../../sql/reports/arrears_owing.sql"));
+    let sql = include_str!("../../sql/reports/arrears_owing.sql");
     // The reader of the rows may pause, for example in a pager.
-    snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
-    plan_for_few(snapshot).await.map_err(failed)?;
+    snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    plan_for_few(snapshot).await?;
     let bounds = Age::bounds(aged_to, zone);
-    let owing =
-        Cursor::open(snapshot, "owing", declare, &[&as_of, &bounds.as_slice()], FETCHED).await.map_err(failed)?;
-    while let Some(rows) = owing.fetch(snapshot).await.map_err(failed)? {
-        for row in &rows {
-            each(Owing::from_row(row).map_err(failed)?)?;
-        }
-    }
-    Ok(())
+    let buckets = Buckets::read(snapshot).await?;
+    let bounds = bounds.as_slice();
+    let parameters: [&(dyn ToSql + Sync); 2] = [&as_of, &bounds];
+    let highest_first = |row: &Row| Ok((Reverse(row.try_get::<_, i64>("owed")?), row.try_get::<_, Uuid>("user_id")?));
+    let each = |row: &Row| each(Owing::from_row(row)?);
+    buckets.for_each_in_order(snapshot, ("owing", sql), &parameters, FETCHED, highest_first, each).await
 }
 
 /// Tells the planner that few accounts are in arrears and few entries are new. Without statistics it would read the ledger
@@ -397,15 +396,14 @@ impl Facts {
     /// Reads what the entries since the last report did.
     async fn read_changes(&mut self, snapshot: &Client, as_of: DateTime<Utc>) -> Result<(), Error> {
         let Some(Closing { as_of: since, .. }) = self.last else { return Ok(()) };
-        let declare =
-            concat!("DECLARE moved NO SCROLL CURSOR FOR\n", include_str!("../../sql/reports/arrears_moved.sql"));
-        let moved = Cursor::open(snapshot, "moved", declare, &[&since, &as_of], FETCHED).await?;
-        while let Some(rows) = moved.fetch(snapshot).await? {
-            for row in &rows {
-                self.add_moved(ArrearsChange::from_row(row)?, row.try_get("has_corrections")?);
-            }
-        }
-        Ok(())
+        let sql = include_str!("../../sql/reports/arrears_moved.sql");
+        let buckets = Buckets::read(snapshot).await?;
+        let by_user = |row: &Row| row.try_get::<_, Uuid>("user_id");
+        let each = |row: &Row| {
+            self.add_moved(ArrearsChange::from_row(row)?, row.try_get("has_corrections")?);
+            Ok::<_, Error>(())
+        };
+        buckets.for_each_in_order(snapshot, ("moved", sql), &[&since, &as_of], FETCHED, by_user, each).await
     }
 
     fn add_moved(&mut self, moved: ArrearsChange, has_corrections: bool) {

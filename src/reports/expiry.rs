@@ -17,7 +17,7 @@ use super::bridges::ExpiryBridge;
 use super::calendar::{days_later, next_monday};
 use super::pipeline::{Report, Scope};
 use crate::document::Document;
-use crate::ledger::Sweep;
+use crate::ledger::{Buckets, Sweep};
 use crate::time::start_of_day;
 
 /// The report's name.
@@ -157,7 +157,8 @@ impl Outlook {
     /// Undoes the entries that were recorded after an instant.
     async fn take_back(&mut self, transaction: &Transaction<'_>, as_of: DateTime<Utc>) -> Result<(), Error> {
         let sql = include_str!("../../sql/reports/expiry_later.sql");
-        self.add(&transaction.query(sql, &[&as_of, &self.borders]).await?)?;
+        let buckets = Buckets::read(transaction.client()).await?;
+        self.add(&buckets.query_each(transaction.client(), sql, &[&as_of, &self.borders]).await?)?;
         self.parts.retain(|_, held| *held != Held::default());
         Ok(())
     }
@@ -378,18 +379,21 @@ async fn read_flows(
 ) -> Result<Vec<Flows>, Error> {
     let sql = include_str!("../../sql/reports/expiry_flows.sql");
     let mut flows = vec![Flows::default(); borders.len() + 1];
-    for row in transaction.query(sql, &[&since, &as_of, &borders]).await? {
+    let buckets = Buckets::read(transaction.client()).await?;
+    for row in buckets.query_each(transaction.client(), sql, &[&since, &as_of, &borders]).await? {
         if let Some(of) = flows.get_mut(part_of(&row)?) {
-            *of = Flows {
-                opened: row.try_get("opened")?,
-                issued: row.try_get("issued")?,
-                refunded: row.try_get("refunded")?,
-                used: row.try_get("used")?,
-                voided: row.try_get("voided")?,
-                expired: row.try_get("expired")?,
-                restored: row.try_get("restored")?,
-                corrected: row.try_get("corrected")?,
-            };
+            for (sum, name) in [
+                (&mut of.opened, "opened"),
+                (&mut of.issued, "issued"),
+                (&mut of.refunded, "refunded"),
+                (&mut of.used, "used"),
+                (&mut of.voided, "voided"),
+                (&mut of.expired, "expired"),
+                (&mut of.restored, "restored"),
+                (&mut of.corrected, "corrected"),
+            ] {
+                *sum = sum.saturating_add(row.try_get(name)?);
+            }
         }
     }
     Ok(flows)

@@ -27,7 +27,7 @@ async fn entries_up_to_the_cutoff_are_visible_once_it_is_told() {
         seen.get::<_, i64>(0)
     });
     // It looks for writers again and again, and finds this one.
-    let looks = "SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_locks%' AND datname = current_database()";
+    let looks = "SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pointsd.writers%' AND datname = current_database()";
     let third = database.client().await;
     while third.query(looks, &[]).await.unwrap().is_empty() {
         tokio::task::yield_now().await;

@@ -19,7 +19,7 @@ async fn alone(client: &Client) {
 }
 
 async fn refused(client: &mut Client, buckets: i16) -> String {
-    let error = distribute(client, buckets, 100, || true).await.unwrap_err();
+    let error = distribute(client, buckets, 100, |_| true).await.unwrap_err();
     pointsd::errors::chain(&error)
 }
 
@@ -42,7 +42,7 @@ async fn keeps_every_row_and_goes_on_where_it_was_interrupted() {
         for stop in stops {
             alone(&client).await;
             let mut groups = 0;
-            let ended = distribute(&mut client, to, 5, || {
+            let ended = distribute(&mut client, to, 5, |_| {
                 groups += 1;
                 groups <= stop
             });
@@ -62,7 +62,7 @@ async fn keeps_every_row_and_goes_on_where_it_was_interrupted() {
         }
         drop(other);
         alone(&client).await;
-        assert!(distribute(&mut client, to, 5, || true).await.unwrap());
+        assert!(distribute(&mut client, to, 5, |_| true).await.unwrap());
         assert_eq!(moving_to(&client).await.unwrap(), None);
         assert_eq!(Buckets::read(&client).await.unwrap().count(), to);
         let used = "SELECT count(DISTINCT bucket) FROM pointsd.accounts";
@@ -111,7 +111,7 @@ async fn is_refused_while_anything_else_is_open() {
         )
         .await
         .unwrap();
-    let error = distribute(&mut client, 64, distribute::GROUP_ACCOUNTS, || true).await.unwrap_err();
+    let error = distribute(&mut client, 64, distribute::GROUP_ACCOUNTS, |_| true).await.unwrap_err();
     assert!(matches!(error, distribute::Error::Unsound { when: "before", .. }), "{error:?}");
     assert_eq!(moving_to(&client).await.unwrap(), None);
 }

@@ -4,6 +4,8 @@
 //! first one starts it, the last one to end stops it, also across processes (its lock files count them). Where none is
 //! installed the tests fail; none is skipped.
 //!
+//! With POINTSD_TEST_CLUSTER, the server is a given cluster: see [`cluster`].
+//!
 //! Every [`TestDatabase`] proves the ledger's invariants when its test ends well.
 
 #![allow(
@@ -16,6 +18,7 @@
     clippy::unwrap_used
 )]
 
+pub mod cluster;
 pub mod door;
 pub mod invariants;
 pub mod rows;
@@ -39,6 +42,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
+use self::cluster::Cluster;
+
 /// Settings that trade safety in a power cut for speed. Without replication the server logs less.
 const SETTINGS: [(&str, &str); 9] = [
     ("fsync", "off"),
@@ -60,6 +65,7 @@ static SERVER: Mutex<Weak<Server>> = Mutex::const_new(Weak::new());
 
 struct Server {
     embedded: Option<EmbeddedServer>,
+    cluster: Option<Cluster>,
     template: String,
 }
 
@@ -70,26 +76,46 @@ impl Server {
         if let Some(server) = shared.upgrade() {
             return server;
         }
+        if let Some(cluster) = Cluster::given().await {
+            let admin = connect(&cluster.coordinator()).await;
+            drop_leftovers(&admin, Some(&cluster)).await;
+            let template = make_template(&admin, &cluster.coordinator(), Some(&cluster)).await;
+            let server = Arc::new(Server { embedded: None, cluster: Some(cluster), template });
+            *shared = Arc::downgrade(&server);
+            return server;
+        }
         let extra = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let embedded = EmbeddedServer::start(Options { state_dir: state_dir(), bin: None, extra })
             .await
             .unwrap_or_else(|error| panic!("the tests need a PostgreSQL server: {}", pointsd::errors::chain(&error)));
         let admin = connect(&embedded.config()).await;
-        drop_leftovers(&admin).await;
-        let template = make_template(&admin, &embedded.config()).await;
-        let server = Arc::new(Server { embedded: Some(embedded), template });
+        drop_leftovers(&admin, None).await;
+        let template = make_template(&admin, &embedded.config(), None).await;
+        let server = Arc::new(Server { embedded: Some(embedded), cluster: None, template });
         *shared = Arc::downgrade(&server);
         server
     }
 
     fn config(&self) -> Config {
-        self.embedded.as_ref().unwrap().config()
+        match (&self.embedded, &self.cluster) {
+            (Some(embedded), _) => embedded.config(),
+            (None, Some(cluster)) => cluster.coordinator(),
+            (None, None) => unreachable!("a server is one of the two"),
+        }
+    }
+
+    /// Runs a statement on the server, or on each node of the cluster.
+    async fn everywhere(&self, sql: String) {
+        match &self.cluster {
+            Some(cluster) => cluster.on_each(&[sql]).await,
+            None => connect(&self.config()).await.batch_execute(&sql).await.unwrap(),
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let embedded = self.embedded.take().unwrap();
+        let Some(embedded) = self.embedded.take() else { return };
         let stopped = on_a_thread(embedded.stop());
         if !matches!(stopped, Ok(Ok(()))) {
             eprintln!("the tests' server was not stopped: {stopped:?}");
@@ -104,24 +130,31 @@ fn state_dir() -> PathBuf {
 }
 
 /// Databases of processes that were killed.
-async fn drop_leftovers(admin: &Client) {
+async fn drop_leftovers(admin: &Client, cluster: Option<&Cluster>) {
     for row in admin.query("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'", &[]).await.unwrap() {
         let name: String = row.get(0);
         let pid: i32 = name.split('_').nth(1).and_then(|pid| pid.parse().ok()).unwrap();
         if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
             // Several processes may find the same one.
-            admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.ok();
+            let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            match cluster {
+                Some(cluster) => cluster.on_each(&[sql]).await,
+                None => drop(admin.batch_execute(&sql).await),
+            }
         }
     }
 }
 
 /// The number of buckets of the tests' ledgers: POINTSD_TEST_BUCKETS, or 1.
 pub fn buckets() -> i16 {
+    if std::env::var_os("POINTSD_TEST_CLUSTER").is_some() {
+        return cluster::BUCKETS;
+    }
     std::env::var("POINTSD_TEST_BUCKETS").map_or(1, |count| count.parse().expect("POINTSD_TEST_BUCKETS is a number"))
 }
 
 /// Makes the migrated database that all tests copy, where it is missing. Its name tells its migrations and the number of buckets.
-async fn make_template(admin: &Client, config: &Config) -> String {
+async fn make_template(admin: &Client, config: &Config, cluster: Option<&Cluster>) -> String {
     let mut digest = Sha256::new();
     for migration in MIGRATIONS {
         digest.update(format!("{} {} {}\0", migration.version, migration.name, migration.sql));
@@ -133,16 +166,41 @@ async fn make_template(admin: &Client, config: &Config) -> String {
     if found.is_none() {
         // It gets its name at the end, so that no half-made one is ever copied.
         let unfinished = format!("unfinished_{name}");
-        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await.unwrap();
-        admin.batch_execute(&format!("CREATE DATABASE {unfinished}")).await.unwrap();
+        let fresh = [
+            format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)"),
+            format!("DROP DATABASE IF EXISTS {name}"),
+            format!("CREATE DATABASE {unfinished}"),
+        ];
+        match cluster {
+            Some(cluster) => {
+                cluster.on_each(&fresh).await;
+                cluster.join(&unfinished).await;
+            }
+            None => {
+                for sql in fresh {
+                    admin.batch_execute(&sql).await.unwrap();
+                }
+            }
+        }
         let mut config = config.clone();
         config.dbname(&unfinished);
         let database = Database::open(&settings(&config, 1)).await.unwrap();
         database.migrate().await.unwrap();
-        database.connection().await.unwrap().execute("SELECT pointsd.set_buckets($1)", &[&buckets]).await.unwrap();
+        if cluster.is_none() {
+            let set = "SELECT pointsd.set_buckets($1)";
+            database.connection().await.unwrap().execute(set, &[&buckets]).await.unwrap();
+        }
         database.close().await.unwrap();
         // Waits some seconds for sessions that are about to end, as CREATE DATABASE does.
-        admin.batch_execute(&format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await.unwrap();
+        let rename = format!("ALTER DATABASE {unfinished} RENAME TO {name}");
+        match cluster {
+            Some(cluster) => {
+                cluster.spread(&unfinished).await;
+                cluster.close(&unfinished).await;
+                cluster.on_each(&[rename]).await;
+            }
+            None => admin.batch_execute(&rename).await.unwrap(),
+        }
     }
     admin.execute("SELECT pg_advisory_unlock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
     name
@@ -156,14 +214,35 @@ pub struct TestDatabase {
     sound: bool,
 }
 
+fn next_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 impl TestDatabase {
     pub async fn new() -> TestDatabase {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let server = Server::claim().await;
-        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let admin = connect(&server.config()).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", server.template)).await.unwrap();
+        let name = next_name();
+        server.everywhere(format!("CREATE DATABASE {name} TEMPLATE {}", server.template)).await;
         TestDatabase { server, name, sound: true }
+    }
+
+    /// On a cluster, a ledger that is not spread yet: all of it lies on the coordinator.
+    pub async fn on_one_node() -> TestDatabase {
+        let server = Server::claim().await;
+        let name = next_name();
+        let cluster = server.cluster.as_ref().expect("POINTSD_TEST_CLUSTER names a cluster");
+        cluster.on_each(&[format!("CREATE DATABASE {name}")]).await;
+        // Roles are common to all databases of a server, and joining it writes them.
+        let admin = connect(&server.config()).await;
+        admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+        cluster.join(&name).await;
+        drop(admin);
+        let database = TestDatabase { server, name, sound: true };
+        let handle = database.database().await;
+        handle.migrate().await.unwrap();
+        handle.close().await.unwrap();
+        database
     }
 
     /// For a test that damages the ledger by hand: the invariants are not asked for at its end.
@@ -234,14 +313,14 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let (ours, admin, name) = (self.config(), self.server.config(), self.name.clone());
+        let (ours, server, name) = (self.config(), Arc::clone(&self.server), self.name.clone());
         let prove = self.sound && !std::thread::panicking();
         let broken = on_a_thread(async move {
             let broken = match prove {
                 true => invariants::broken(&connect(&ours).await).await,
                 false => Vec::new(),
             };
-            connect(&admin).await.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+            server.everywhere(format!("DROP DATABASE {name} WITH (FORCE)")).await;
             broken
         });
         // A panic within a panic would end the process and take the other tests along.
@@ -280,9 +359,14 @@ pub fn settings(config: &Config, pool_size: usize) -> Settings {
 }
 
 fn url(config: &Config) -> String {
-    let [tokio_postgres::config::Host::Unix(folder)] = config.get_hosts() else { panic!("one socket: {config:?}") };
-    let folder = folder.to_str().unwrap().replace('%', "%25").replace('/', "%2F").replace(' ', "%20");
-    format!("postgres://{}@{folder}:5432/{}", config.get_user().unwrap(), config.get_dbname().unwrap())
+    use tokio_postgres::config::Host;
+    let host = match config.get_hosts() {
+        [Host::Unix(folder)] => folder.to_str().unwrap().replace('%', "%25").replace('/', "%2F").replace(' ', "%20"),
+        [Host::Tcp(name)] => name.clone(),
+        hosts => panic!("one host: {hosts:?}"),
+    };
+    let port = config.get_ports().first().unwrap_or(&5432);
+    format!("postgres://{}@{host}:{port}/{}", config.get_user().unwrap(), config.get_dbname().unwrap())
 }
 
 /// Drops the constraints and the trigger that forbid manual changes.

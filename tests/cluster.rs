@@ -1,0 +1,158 @@
+//! What only a cluster shows. `script/test-citus` runs it and names the cluster; nothing else does.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod program;
+mod support;
+
+use std::fmt::Write as _;
+
+use nix::sys::signal::Signal;
+use program::{Folder, Running, call, on, until_found, wait};
+use serde_json::Value;
+use support::invariants::check_invariants;
+use support::rows::{Rows, assert_same};
+use support::{TestDatabase, connect, rng, user};
+
+const ACCOUNTS: u32 = 200;
+
+/// When all that was recharged is gone.
+const END: &str = "2026-10-01T00:00:00Z";
+
+/// Recharges that expire sooner or later, usage of them, some of it late, holds, refunds and voids.
+fn history(lines: usize) -> String {
+    let (mut rng, mut text) = (rng(), String::new());
+    let begin = support::at("2026-01-01T00:00:00Z");
+    for nth in 0..lines {
+        let when = begin + chrono::TimeDelta::seconds(100_000 + 60 * nth as i64 - rng.i64(0..50_000));
+        let at = pointsd::time::time_text(when);
+        let until = pointsd::time::time_text(when + chrono::TimeDelta::seconds(rng.i64(1..400_000)));
+        let (user, points) = (user(rng.u32(0..ACCOUNTS)), rng.u32(1..1_000));
+        let line = match rng.u8(0..100) {
+            0..30 => format!(
+                r#"{{"op":"recharge","user":"{user}","points":{points},"source":"gift","order_id":{nth},"at":"{at}","expires_at":"{until}"}}"#
+            ),
+            30..35 => format!(
+                r#"{{"op":"hold","user":"{user}","points":{points},"source_type":"tts","source_id":"t{nth}","at":"{at}","until":"{until}"}}"#
+            ),
+            35..40 => format!(
+                r#"{{"op":"refund","user":"{user}","source_type":"tts","source_id":"t{}","at":"{at}"}}"#,
+                rng.usize(0..=nth)
+            ),
+            _ => format!(
+                r#"{{"op":"consume","user":"{user}","points":{points},"source_type":"tts","source_id":"t{nth}","at":"{at}"}}"#
+            ),
+        };
+        writeln!(text, "{line}").unwrap();
+    }
+    text
+}
+
+fn rows(database: &TestDatabase) -> Rows {
+    wait(async { Rows::read(&database.client().await).await })
+}
+
+/// Posts the file, and sweeps what is left of it.
+fn post_and_sweep(database: &TestDatabase, file: &str) -> Rows {
+    call(&database.url(), &["post", file, "--json"]).expect(3);
+    call(&database.url(), &["run", "expiry", "--at", END]).expect(0);
+    rows(database)
+}
+
+#[test]
+fn a_ledger_is_spread_from_the_command_line() {
+    let (folder, database) = (Folder::new(), wait(TestDatabase::on_one_node()));
+    let (url, file) = (database.url(), folder.file("lines.ndjson", history(3_000)));
+    let before = post_and_sweep(&database, &file);
+    let told = call(&url, &["db", "distribute", "--buckets", "3"]).expect(2).stderr;
+    assert!(told.contains("power of two"), "{told}");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let other = runtime.block_on(database.client());
+    let told = call(&url, &["db", "distribute", "--buckets", "64", "--dry-run"]).expect(1).stderr;
+    assert!(told.contains("other sessions are connected"), "{told}");
+    drop((other, runtime));
+    wait(async { until_found(&database.client().await, "the end of the other session", ALONE).await });
+    call(&url, &["db", "distribute", "--buckets", "64", "--dry-run"]).expect(0);
+    assert_eq!(call(&url, &["db", "status", "--json"]).expect(0).json()["nodes"], Value::Array(Vec::new()));
+    // Interrupted on the way, wherever it was.
+    let mut moving = Running::start(on(&url, &["db", "distribute", "--buckets", "64"]));
+    moving.hear("spread batches");
+    moving.signal(Signal::SIGKILL);
+    moving.finish().expect_signal(Signal::SIGKILL);
+    wait(async { until_found(&database.client().await, "the end of the killed move", ALONE).await });
+    let refused = call(&url, &["balance", &user(1).to_string()]).expect(1).stderr;
+    assert!(refused.contains("moving to other buckets"), "{refused}");
+    let told = call(&url, &["db", "distribute", "--buckets", "64"]).expect(0).stdout;
+    assert!(told.contains("The ledger has 64 buckets"), "{told}");
+    let status = call(&url, &["db", "status", "--json"]).expect(0).json();
+    let buckets: Vec<i64> =
+        status["nodes"].as_array().unwrap().iter().map(|n| n["buckets"].as_i64().unwrap()).collect();
+    assert_eq!((buckets.iter().sum(), buckets.len() > 1), (64, true), "{status}");
+    assert!(buckets.iter().max().unwrap() - buckets.iter().min().unwrap() <= 2, "{status}");
+    assert_same(&rows(&database), &before, "spread");
+    // The space of what was moved is free, and the history is guarded.
+    wait(async {
+        let client = database.client().await;
+        let left = "SELECT pg_relation_size('pointsd.entries'::regclass)";
+        assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+        for sql in ["UPDATE pointsd.entries SET amount = 1", "DELETE FROM pointsd.entries", "TRUNCATE pointsd.entries"]
+        {
+            let error = client.batch_execute(sql).await.unwrap_err();
+            assert!(pointsd::errors::chain(&error).contains("history is never changed"), "{sql}: {error:?}");
+        }
+    });
+    let told = call(&url, &["db", "distribute", "--buckets", "64"]).expect(1).stderr;
+    assert!(told.contains("64 buckets already"), "{told}");
+    // What was posted before replays.
+    let again = call(&url, &["post", &file, "--json"]).expect(3).jsons();
+    assert!(again.iter().all(|reply| ["replayed", "rejected"].contains(&reply["status"].as_str().unwrap())));
+    assert_same(&rows(&database), &before, "posted again");
+    call(&url, &["run", "reconciliation", "--full", "--dry-run"]).expect(0);
+}
+
+const ALONE: &str = "SELECT WHERE NOT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
+        AND pid <> pg_backend_pid() AND application_name NOT LIKE 'citus_internal%')";
+
+/// What is spread comes to the same as what is not, also where shards move from node to node meanwhile.
+#[test]
+fn shards_may_move_while_postings_and_the_sweep_go_on() {
+    let folder = Folder::new();
+    let (plain, spread) = (wait(TestDatabase::on_one_node()), wait(TestDatabase::new()));
+    let file = folder.file("lines.ndjson", history(6_000));
+    let expected = post_and_sweep(&plain, &file);
+    let url = spread.url();
+    let work = std::thread::spawn(move || {
+        call(&url, &["post", &file, "--json"]).expect(3);
+        call(&url, &["run", "expiry", "--at", END]).expect(0);
+    });
+    let moved = wait(async {
+        let (client, mut moved) = (connect(&spread.config()).await, 0);
+        while !work.is_finished() {
+            let next = "SELECT s.shardid, n.nodename, n.nodeport, t.nodename, t.nodeport
+                        FROM pg_dist_shard AS s JOIN pg_dist_placement AS p USING (shardid) JOIN pg_dist_node AS n USING (groupid)
+                        JOIN pg_dist_node AS t ON t.shouldhaveshards AND t.groupid <> n.groupid
+                        WHERE s.logicalrelid = 'pointsd.accounts'::regclass ORDER BY random() LIMIT 1";
+            let row = client.query_one(next, &[]).await.unwrap();
+            let (shard, from, from_port): (i64, &str, i32) = (row.get(0), row.get(1), row.get(2));
+            let (to, to_port): (&str, i32) = (row.get(3), row.get(4));
+            let sql = "SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')";
+            client.execute(sql, &[&shard, &from, &from_port, &to, &to_port]).await.unwrap();
+            moved += 1;
+        }
+        moved
+    });
+    work.join().unwrap();
+    eprintln!("{moved} shards moved");
+    assert!(moved > 0);
+    assert_same(&rows(&spread), &expected, "spread");
+    wait(async { check_invariants(&spread.client().await).await });
+}
