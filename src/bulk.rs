@@ -1,20 +1,20 @@
 //! Posts a file or a stream of lines: NDJSON, or CSV with a header. A bad line is rejected with its number and the reason; the other
 //! lines are posted. Memory is bounded, however long the input or a line is.
 
+mod chunk;
 mod csv;
 mod json;
 mod lines;
+mod reader;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,20 +22,21 @@ pub use encoding_rs::Encoding;
 
 pub use self::csv::is_delimiter;
 pub use self::json::ReplyJson;
+pub use self::reader::parse_json;
+pub(crate) use self::reader::{FromReader, Line, start_reader};
 
-use self::csv::Csv;
-use self::lines::{Lines, MAX_LINE, Piece, not_text};
-use crate::fields::{COLUMNS, OPENING_COLUMNS, OpeningFields, Operation, PostingFields};
-use crate::ledger::{self, Feed, GROUP_POSTINGS, Poster, Posting, Refusal, Reply};
+use self::chunk::{Answers, Chunk, Gathered};
+use crate::fields::{COLUMNS, OPENING_COLUMNS};
+use crate::ledger::{self, Answer, Feed, Poster, Reply};
 
-/// A chunk ends at so many bytes, so that long descriptions do not add up.
-const CHUNK_BYTES: usize = 2 << 20;
+/// How many lines of a file are sorted together, see [`Form::sorted`].
+const SORTED: usize = 16_000;
 
-/// Chunks under way: one is posted, one waits behind it.
-const CHUNKS_UNDER_WAY: usize = 2;
+/// A chunk ends at so many bytes, so that long lines do not add up.
+const CHUNK_BYTES: usize = 3 << 20;
 
-/// The longest reason for a malformed line, in characters: an unknown field's name may be as long as the line.
-const LONGEST_REASON: usize = 300;
+/// Groups of a lane under way: one is posted, one waits behind it.
+const GROUPS_UNDER_WAY: usize = 2;
 
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Content {
     }
 }
 
-/// The content, the format and the encoding of an input.
+/// What an input is, and how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     /// What the lines are.
@@ -85,11 +86,14 @@ pub struct Form {
     pub format: Format,
     /// The encoding of an input without a byte order mark; by default UTF-8.
     pub encoding: Option<&'static Encoding>,
+    /// How many lines, at most, are sorted by account and posted together as a chunk; by default 16,000. The more, the less work for the
+    /// database. Their replies are held in memory and wait for each other. An input that waits for replies has smaller chunks.
+    pub sorted: usize,
 }
 
 impl From<Format> for Form {
     fn from(format: Format) -> Form {
-        Form { content: Content::Postings, format, encoding: None }
+        Form { content: Content::Postings, format, encoding: None, sorted: SORTED }
     }
 }
 
@@ -145,8 +149,7 @@ impl Summary {
     }
 }
 
-/// Why posting ended before the end of the input. The lines that `Summary` counts have been answered; a group after them may be
-/// posted, too. Posting the same input again from its start is safe: posted lines replay.
+/// Why posting ended before the end of the input. Lines after the last one that was answered may be posted, too. Posting the same input again from its start is safe: posted lines replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The CSV header cannot be understood.
@@ -183,11 +186,14 @@ pub enum Error {
     },
 }
 
-/// Posts every line of `input` and hands the replies to `on_replies`, some at a time, in the order of the lines. While it waits, no
-/// more lines are read.
+/// Posts every line of `input` and hands the replies to `on_replies` as text, some at a time, in the order of the lines. While it waits,
+/// no more lines are read.
 ///
-/// `clock` gives the effective time of lines without one. After `stop` is cancelled no more lines are read, and the groups under way
-/// are finished.
+/// `write` makes the text of a reply, as soon as the line is posted: in the order of the lines within an account only. The texts of a
+/// chunk wait for each other, so they should be short.
+///
+/// `clock` gives the effective time of lines without one. After `stop` is cancelled no more lines are read, and the chunk under way is
+/// finished.
 ///
 /// `input` is read by a blocking task of the runtime. A read from a terminal or a pipe may never return, so a program that
 /// posts from one should end its runtime with `shutdown_background`: dropping the runtime waits for that task.
@@ -200,284 +206,206 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
     poster: &Poster,
     clock: fn() -> DateTime<Utc>,
     stop: &CancellationToken,
-    mut on_replies: impl FnMut(Vec<LineReply>) -> Taken,
+    write: impl FnMut(LineReply, &mut Vec<u8>),
+    mut on_replies: impl FnMut(Vec<u8>) -> Taken,
 ) -> Result<Summary, Error> {
-    let mut chunks = start_reader(input, form.into(), clock);
-    let mut summary = Summary::default();
-    let feed = poster.feed();
+    let form = form.into();
+    let mut blocks = start_reader(input, form);
+    let mut work = Work::new(poster.feed(), clock, write);
     let mut failure = None;
     let mut reading = true;
-    let mut under_way = FuturesOrdered::<Replies>::new();
-    // Replies go out at once, so that a slow producer sees them. While they are written, the next chunk is under way.
+    // The lines that are read while a chunk is posted are the next one. So a slow producer has its replies at once, and the chunks of a fast
+    // one are full.
+    let mut gathered = Gathered::default();
     loop {
+        work.fill_lanes(&mut gathered).await;
+        reading &= work.failure.is_none();
+        while let Some(answers) = work.next_answers() {
+            for (first, last, text) in answers.pieces() {
+                if !text.is_empty() {
+                    on_replies(text).await.map_err(|source| Error::Output { line: first, source })?;
+                }
+                work.summary.last_line = last;
+            }
+        }
+        let has_room = gathered.lines() < form.sorted && gathered.bytes() < CHUNK_BYTES;
         tokio::select! {
             biased;
             () = stop.cancelled(), if reading => {
-                summary.stopped = true;
+                work.summary.stopped = true;
                 reading = false;
+                gathered = Gathered::default();
             }
-            Some((lines, replies)) = under_way.next() => {
-                let replies = replies.map_err(|source| lost(&summary, source))?;
-                let replies = answer(lines, replies, &mut summary);
-                let first = replies.first().map_or(summary.last_line, |reply| reply.line);
-                on_replies(replies).await.map_err(|source| Error::Output { line: first, source })?;
+            Some((group, replies)) = work.next_replies() => {
+                work.take_replies(group, replies);
             }
-            read = chunks.recv(), if reading && under_way.len() < CHUNKS_UNDER_WAY => match read {
-                Some(FromReader::Lines(lines)) => {
-                    let handed_over = hand_over(lines, &feed).await;
-                    under_way.push_back(handed_over.map_err(|source| lost(&summary, source))?);
-                }
+            read = blocks.recv(), if reading && has_room => match read {
+                Some(FromReader::Lines(block)) => gathered.push(block),
                 Some(FromReader::End(end)) => {
                     failure = end.err();
                     reading = false;
                 }
                 None => {
                     let source = std::io::Error::other("the task that reads it panicked");
-                    failure = Some(Error::Input { after: summary.last_line, source });
+                    failure = Some(Error::Input { after: work.summary.last_line, source });
                     reading = false;
                 }
             },
             else => break,
         }
     }
-    match failure {
-        None => Ok(summary),
-        Some(error) => Err(error),
+    let Work { summary, failure: lost, .. } = work;
+    match (lost, failure) {
+        (Some(source), _) => Err(Error::Ledger { through: summary.last_line, source }),
+        (None, Some(error)) => Err(error),
+        (None, None) => Ok(summary),
     }
 }
 
-/// Starts a task that reads the input, and returns its chunks of lines.
-pub(crate) fn start_reader(
-    input: impl Read + Send + 'static,
-    form: Form,
+/// The chunk under way, and the replies that are awaited.
+struct Work<W> {
+    feed: Feed,
     clock: fn() -> DateTime<Utc>,
-) -> mpsc::Receiver<FromReader> {
-    let (sender, chunks) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
-        let end = read_chunks(input, form, clock, &sender);
-        let _ = sender.blocking_send(FromReader::End(end));
-    });
-    chunks
+    write: W,
+    /// Memory for `write`.
+    scratch: Vec<u8>,
+    /// What is left of the chunk whose groups are handed over.
+    chunk: Option<Chunk>,
+    /// The groups of each lane that were handed over.
+    lanes: Vec<VecDeque<HandedOver>>,
+    /// The replies to the chunks that are not answered yet.
+    answers: VecDeque<Answers>,
+    /// The number of the first of these chunks.
+    first: usize,
+    summary: Summary,
+    /// Why a group was lost. Nothing more is handed over then.
+    failure: Option<Arc<ledger::Error>>,
 }
 
-fn lost(summary: &Summary, source: Arc<ledger::Error>) -> Error {
-    Error::Ledger { through: summary.last_line, source }
+/// A group that was handed over.
+struct HandedOver {
+    /// The number of its chunk.
+    chunk: usize,
+    /// Of each line: its number in the chunk and in the input, and its user.
+    lines: Vec<(u32, u64, Uuid)>,
+    replies: Answer,
 }
 
-/// A parsed line of the input.
-pub(crate) struct Line {
-    pub number: u64,
-    pub posting: Result<Posting, Refusal>,
-}
+impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
+    fn new(feed: Feed, clock: fn() -> DateTime<Utc>, write: W) -> Work<W> {
+        let lanes = (0..feed.lanes()).map(|_| VecDeque::new()).collect();
+        let (answers, summary) = (VecDeque::new(), Summary::default());
+        Work { feed, clock, write, scratch: Vec::new(), chunk: None, lanes, answers, first: 0, summary, failure: None }
+    }
 
-/// The lines of a chunk that was handed over: each one's number, and its user or the reason why it is not posted.
-type HandedOver = Vec<(u64, Result<Uuid, Refusal>)>;
+    /// Hands over groups until each lane has enough of them.
+    async fn fill_lanes(&mut self, gathered: &mut Gathered) {
+        while let Some((lane, group)) = self.next_group(gathered) {
+            self.hand_over(lane, group).await;
+        }
+    }
 
-/// Those lines, and the replies that are awaited.
-type Replies = BoxFuture<'static, (HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)>;
-
-/// Queues a chunk's postings. The returned future waits for their replies.
-async fn hand_over(lines: Vec<Line>, feed: &Feed) -> Result<Replies, Arc<ledger::Error>> {
-    let mut postings = Vec::with_capacity(lines.len());
-    let take = |line: Line| {
-        let user = line.posting.map(|posting| {
-            let user = posting.user;
-            postings.push(posting);
-            user
-        });
-        (line.number, user)
-    };
-    let lines: HandedOver = lines.into_iter().map(take).collect();
-    let pending = feed.hand_over(postings).await?;
-    Ok(Box::pin(async { (lines, pending.replies().await) }))
-}
-
-/// Joins lines with their replies, and counts them.
-fn answer(lines: HandedOver, replies: Vec<Reply>, summary: &mut Summary) -> Vec<LineReply> {
-    let mut replies = replies.into_iter();
-    let mut answered = Vec::with_capacity(lines.len());
-    for (line, user) in lines {
-        let (user, reply) = match user {
-            Ok(user) => (Some(user), replies.next()),
-            Err(refusal) => (None, Some(Reply::Rejected(refusal))),
+    /// A group for a lane that has room. When the chunk is over, what was gathered is the next one.
+    fn next_group(&mut self, gathered: &mut Gathered) -> Option<(usize, Vec<(u32, Line)>)> {
+        let room = self.lanes.iter().enumerate().filter(|(_, groups)| groups.len() < GROUPS_UNDER_WAY);
+        let mut room = room.map(|(lane, _)| lane).peekable();
+        if self.failure.is_some() || room.peek().is_none() {
+            return None;
+        }
+        let chunk = match &mut self.chunk {
+            Some(chunk) => chunk,
+            None if gathered.lines() == 0 => return None,
+            none => {
+                let gathered = std::mem::take(gathered);
+                self.answers.push_back(Answers::new(gathered.lines()));
+                none.insert(Chunk::new(gathered, &self.feed))
+            }
         };
-        let Some(reply) = reply else { break };
-        summary.count(&reply);
-        summary.last_line = line;
-        answered.push(LineReply { line, user, reply });
-    }
-    answered
-}
-
-/// What the reading task sends.
-pub(crate) enum FromReader {
-    Lines(Vec<Line>),
-    /// Always the last message; if it is missing, the task panicked.
-    End(Result<(), Error>),
-}
-
-/// Lines that are posted together.
-#[derive(Default)]
-struct Chunk {
-    lines: Vec<Line>,
-    /// How long the lines are that could be posted.
-    bytes: usize,
-}
-
-impl Chunk {
-    fn push(&mut self, number: u64, posting: Result<Posting, String>) {
-        self.lines.push(Line { number, posting: posting.map_err(|why| Refusal::Malformed(shorten(why))) });
+        let next = room.find_map(|lane| Some((lane, chunk.next_group(lane, self.clock)?)));
+        if chunk.is_over() {
+            self.chunk = None;
+        }
+        next
     }
 
-    /// Sends the lines. False if the receiver was dropped.
-    fn send(&mut self, chunks: &mpsc::Sender<FromReader>) -> bool {
-        let Chunk { lines, .. } = std::mem::take(self);
-        chunks.blocking_send(FromReader::Lines(lines)).is_ok()
-    }
-}
-
-/// Reads lines into chunks until the input ends or the receiver is dropped.
-fn read_chunks(
-    input: impl Read,
-    form: Form,
-    clock: fn() -> DateTime<Utc>,
-    chunks: &mpsc::Sender<FromReader>,
-) -> Result<(), Error> {
-    let cr_ends = matches!(form.format, Format::Csv { .. });
-    let lines = Lines::new(input, form.encoding, cr_ends);
-    let mut lines = lines.map_err(|source| Error::Input { after: 0, source })?;
-    let mut csv = match form.format {
-        Format::Ndjson => None,
-        Format::Csv { delimiter } => Some(Csv::begin(&mut lines, form.content, delimiter)?),
-    };
-    let encoding = lines.encoding;
-    let mut chunk = Chunk::default();
-    loop {
-        match (lines.next(), &mut csv) {
-            (Ok(Some(piece)), None) => take_json(&piece, form.content, encoding, clock, &mut chunk),
-            (Ok(Some(piece)), Some(csv)) => csv.take(&piece, clock, &mut chunk),
-            // Lines before the end or the error are posted all the same.
-            (Ok(None), csv) => {
-                if let Some(csv) = csv {
-                    csv.finish(&mut chunk);
+    /// Hands over the postings of a group. Lines that are none are answered.
+    async fn hand_over(&mut self, lane: usize, group: Vec<(u32, Line)>) {
+        let chunk = self.first + self.answers.len() - 1;
+        let (mut lines, mut postings, mut refused) =
+            (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()), Vec::new());
+        for (nth, Line { number, posting }) in group {
+            match posting {
+                Ok(posting) => {
+                    lines.push((nth, number, posting.user));
+                    postings.push(posting);
                 }
-                chunk.send(chunks);
-                return Ok(());
-            }
-            (Err(source), csv) => {
-                chunk.send(chunks);
-                let after = csv.as_ref().map_or(lines.number, Csv::last_whole);
-                return Err(Error::Input { after, source });
+                Err(refusal) => {
+                    refused.push((nth, LineReply { line: number, user: None, reply: Reply::Rejected(refusal) }));
+                }
             }
         }
-        // A full chunk is sent. So is any chunk when the next line is not buffered yet: the producer may wait for its replies before
-        // it writes more.
-        let full = chunk.lines.len() >= 2 * GROUP_POSTINGS || chunk.bytes >= CHUNK_BYTES;
-        let may_wait = !chunk.lines.is_empty() && !lines.has_next();
-        if (full || may_wait) && !chunk.send(chunks) {
-            return Ok(());
+        self.answer(chunk, refused);
+        if postings.is_empty() {
+            return;
+        }
+        match (self.feed.hand_over_group(lane, postings).await, self.lanes.get_mut(lane)) {
+            (Ok(replies), Some(groups)) => groups.push_back(HandedOver { chunk, lines, replies }),
+            (Ok(_), None) => {}
+            (Err(error), _) => self.fail(error),
         }
     }
-}
 
-fn take_json(
-    piece: &Piece<'_>,
-    content: Content,
-    encoding: Option<&'static Encoding>,
-    clock: fn() -> DateTime<Utc>,
-    chunk: &mut Chunk,
-) {
-    if piece.continued {
-        return;
-    }
-    if piece.long {
-        return chunk.push(piece.number, Err(format!("the line is longer than {MAX_LINE} bytes")));
-    }
-    let line = piece.bytes;
-    if !line.trim_ascii().is_empty() {
-        chunk.bytes += line.len();
-        let posting = match content {
-            Content::Postings => read_json(line, encoding, None, clock),
-            Content::Openings => read_opening(line, encoding, clock),
-        };
-        chunk.push(piece.number, posting);
-    }
-}
-
-fn shorten(why: String) -> String {
-    match why.char_indices().nth(LONGEST_REASON) {
-        Some((end, _)) => format!("{}…", why.get(..end).unwrap_or_default()),
-        None => why,
-    }
-}
-
-/// Reads one posting from JSON. `key` is its key if it has none, and `clock` gives its effective time if it has none.
-///
-/// # Errors
-/// Why it is no posting, with the place.
-pub fn parse_json(text: &[u8], key: Option<String>, clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
-    // Serde would also accept an array, as the fields in their order.
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return Err("a posting is a JSON object, which starts with {".to_owned());
-    }
-    read_json(text, None, key, clock).map_err(shorten)
-}
-
-fn read_json(
-    line: &[u8],
-    encoding: Option<&'static Encoding>,
-    key: Option<String>,
-    clock: fn() -> DateTime<Utc>,
-) -> Result<Posting, String> {
-    match read_fields::<PostingFields>(line, encoding) {
-        Ok(mut fields) => {
-            // A release is named by its hold.
-            if fields.op != Operation::Release {
-                fields.key = fields.key.or(key);
+    /// The next group that is posted or lost; of a lane, they come in their order. None if no group is under way.
+    async fn next_replies(&mut self) -> Option<(HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)> {
+        poll_fn(|context| {
+            let mut idle = true;
+            for groups in &mut self.lanes {
+                let Some(group) = groups.front_mut() else { continue };
+                idle = false;
+                if let Poll::Ready(replies) = Pin::new(&mut group.replies).poll(context) {
+                    return Poll::Ready(groups.pop_front().map(|group| (group, replies)));
+                }
             }
-            fields.into_posting(clock)
+            if idle { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn take_replies(&mut self, group: HandedOver, replies: Result<Vec<Reply>, Arc<ledger::Error>>) {
+        let HandedOver { chunk, lines, .. } = group;
+        match replies {
+            Ok(replies) => {
+                let replies = lines.into_iter().zip(replies);
+                let replies =
+                    replies.map(|((nth, line, user), reply)| (nth, LineReply { line, user: Some(user), reply }));
+                self.answer(chunk, replies);
+            }
+            Err(error) => self.fail(error),
         }
-        Err(why) => Err(why),
     }
-}
 
-fn read_opening(
-    line: &[u8],
-    encoding: Option<&'static Encoding>,
-    clock: fn() -> DateTime<Utc>,
-) -> Result<Posting, String> {
-    read_fields::<OpeningFields>(line, encoding)?.into_posting(clock)
-}
+    /// Writes replies to lines of a chunk.
+    fn answer(&mut self, chunk: usize, replies: impl IntoIterator<Item = (u32, LineReply)>) {
+        let Some(answers) = self.answers.get_mut(chunk - self.first) else { return };
+        let group = replies.into_iter().map(|(nth, reply)| {
+            self.summary.count(&reply.reply);
+            (nth, reply)
+        });
+        answers.add_group(group, &mut self.write, &mut self.scratch);
+    }
 
-fn read_fields<T: DeserializeOwned>(line: &[u8], encoding: Option<&'static Encoding>) -> Result<T, String> {
-    if !line.trim_ascii_start().starts_with(b"{") {
-        return Err(json_reason::<T>(line, encoding, None));
-    }
-    serde_json::from_slice(line).map_err(|error| json_reason::<T>(line, encoding, Some(&error)))
-}
-
-/// Says why a line is no posting. It parses the line again, so it is only called after parsing failed.
-fn json_reason<T: DeserializeOwned>(
-    line: &[u8],
-    encoding: Option<&'static Encoding>,
-    error: Option<&serde_json::Error>,
-) -> String {
-    if let Some(why) = not_text(line, encoding) {
-        return why;
-    }
-    let Some(error) = error else {
-        return "the line is no JSON object, which starts with {; CSV is read with --csv".to_owned();
-    };
-    if error.is_eof() {
-        return "the line is cut off: its JSON does not end".to_owned();
-    }
-    // serde_json always counts line 1 here; the reply names the input's line.
-    let without_line = |text: String| text.replace(" at line 1 column ", ", at column ");
-    let mut json = serde_json::Deserializer::from_slice(line);
-    match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(error) if error.path().to_string() != "?" && error.path().iter().next().is_some() => {
-            without_line(format!("{}: {}", error.path(), error.inner()))
+    fn fail(&mut self, error: Arc<ledger::Error>) {
+        // Once a group was lost, the later ones are stopped for that reason.
+        if self.failure.as_deref().is_none_or(|error| matches!(error, ledger::Error::Stopped)) {
+            self.failure = Some(error);
         }
-        _ => without_line(error.to_string()),
+        self.chunk = None;
+    }
+
+    /// The replies to the first chunk that is not answered yet, if they are all there.
+    fn next_answers(&mut self) -> Option<Answers> {
+        self.answers.front().filter(|answers| answers.is_whole())?;
+        self.first += 1;
+        self.answers.pop_front()
     }
 }

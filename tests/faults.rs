@@ -216,8 +216,9 @@ fn post_killed_at_random_moments() {
     let database = wait(TestDatabase::new());
     let url = database.url();
     let mut killed = 0;
-    // Two before the first reply: while it starts, connects or posts its first group.
-    let moments = [0, 0].into_iter().chain((0..4).map(|_| rng.usize(1..LINES * 3 / 4))).collect::<Vec<_>>();
+    // Two before the first reply: while it starts, connects or posts its first group. The others while a chunk is half posted, and in an
+    // order of its own.
+    let moments = [0, 0].into_iter().chain((0..4).map(|_| rng.usize(1..LINES / 2))).collect::<Vec<_>>();
     for (nth, replies) in moments.into_iter().enumerate() {
         let mut running = Running::start(on(&url, &["post", &history.file, "--json"]));
         let mut told: Vec<String> = (0..replies).map(|_| running.next_line().unwrap()).collect();
@@ -474,6 +475,10 @@ fn ctrl_c_in_the_middle_of_post() {
         "{{\"op\":\"consume\",\"user\":\"{held}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"held\"}}\n"
     );
     lines[LINES / 4] = middle.replace("\"held\"", "\"held\",\"at\":\"2026-01-01T00:00:00Z\"");
+    // The other half is too far away to be of the same chunk.
+    let half = lines.split_off(LINES / 2);
+    lines.resize(LINES / 2 + 70_000, "broken\n".to_owned());
+    lines.extend(half);
     let file = history.folder.file("with-a-held-account.ndjson", lines.concat());
     call(&url, &["recharge", &held.to_string(), "5", "--source", "gift", "--at", "2026-01-01T00:00:00Z"]).expect(0);
     let running = wait(async {
@@ -489,7 +494,7 @@ fn ctrl_c_in_the_middle_of_post() {
     let done = running.finish().expect(1);
     let answered = done.jsons();
     let last = answered.len();
-    assert!((LINES / 4 + 1..LINES).contains(&last), "{last} lines were answered");
+    assert!((LINES / 4 + 1..lines.len() - LINES / 2).contains(&last), "{last} lines were answered");
     for (nth, reply) in answered.iter().enumerate() {
         assert_eq!(reply["line"], nth + 1, "{reply}");
     }
@@ -559,7 +564,8 @@ fn a_database_that_goes_away_and_stays_away() {
 
     let config = room.file("pointsd.yaml", "database: {keep_trying_seconds: 5}\n");
     let mut running = Running::start(on(&url, &["post", &history.file, "--json", "--config", &config]));
-    let before = rng.usize(1..LINES / 2);
+    // Of the first chunk: the last one may hold the rest of the file.
+    let before = rng.usize(1..LINES / 4);
     let mut told: Vec<String> = (0..before).map(|_| running.next_line().unwrap()).collect();
     door.shut();
     let done = running.finish().expect(1);

@@ -10,7 +10,8 @@ use memchr::memchr;
 use uuid::Uuid;
 
 use super::lines::{Lines, MAX_LINE, Piece, not_text};
-use super::{Chunk, Content, Error, shorten};
+use super::reader::{Block, shorten};
+use super::{Content, Error};
 use crate::fields::{OpeningFields, Operation, PostingFields};
 use crate::ledger::Posting;
 use crate::plain::unguarded;
@@ -28,11 +29,9 @@ const CUT_OFF: &str = "no line end follows, so the record may be cut off; end th
 
 /// Reads the records that follow a header.
 pub struct Csv {
-    content: Content,
     delimiter: u8,
-    /// The columns in the order of the header; none where the header has a blank.
-    columns: Vec<Option<&'static str>>,
-    splitter: Splitter,
+    /// What stands in a record.
+    pub records: Records,
     quotes: Quotes,
     /// The lines so far of a record whose quoted text goes on.
     record: Vec<u8>,
@@ -77,10 +76,8 @@ impl Csv {
             let line = lines.number.max(1);
             let (columns, delimiter, splitter) = header.map_err(|why| Error::Header { line, why })?;
             return Ok(Csv {
-                content,
                 delimiter,
-                columns,
-                splitter,
+                records: Records { content, columns, splitter },
                 quotes: Quotes::default(),
                 record: Vec::new(),
                 first: 0,
@@ -98,7 +95,7 @@ impl Csv {
     }
 
     /// Takes a line, or a part of one.
-    pub fn take(&mut self, piece: &Piece<'_>, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+    pub fn take(&mut self, piece: &Piece<'_>, block: &mut Block) {
         self.last = piece.number;
         if !self.open && !piece.continued {
             self.first = piece.number;
@@ -106,12 +103,12 @@ impl Csv {
             self.spoiled = false;
             self.record.clear();
             if !piece.long && memchr(b'"', piece.bytes).is_none() {
-                return self.post(piece.bytes, piece.ended, clock, chunk);
+                return self.post(piece.bytes, piece.ended, block);
             }
         }
         self.quotes.read(piece.bytes, self.delimiter);
         if piece.long && !piece.continued {
-            self.spoil(&format!("the line is longer than {MAX_LINE} bytes"), chunk);
+            self.spoil(&format!("the line is longer than {MAX_LINE} bytes"), block);
         }
         if piece.long {
             return;
@@ -125,14 +122,14 @@ impl Csv {
         self.open = self.quotes.end_line();
         let first = self.first;
         if self.spoiled {
-            self.answer_rejected(&format!("it belongs to the quoted text that line {first} opens"), chunk);
+            self.answer_rejected(&format!("it belongs to the quoted text that line {first} opens"), block);
         } else if self.open && (self.record.len() > MAX_LINE || piece.number - first >= MOST_LINES) {
-            self.spoil(&not_closed(first), chunk);
+            self.spoil(&not_closed(first), block);
         } else if !self.open && self.quotes.misplaced {
-            self.spoil("text follows a closing quote; write a quote within quoted text twice", chunk);
+            self.spoil("text follows a closing quote; write a quote within quoted text twice", block);
         } else if !self.open {
             let record = std::mem::take(&mut self.record);
-            self.post(&record, piece.ended, clock, chunk);
+            self.post(&record, piece.ended, block);
             self.record = record;
         }
         if !self.open {
@@ -141,46 +138,55 @@ impl Csv {
     }
 
     /// Rejects a last record whose quoted text does not end.
-    pub fn finish(&mut self, chunk: &mut Chunk) {
+    pub fn finish(&mut self, block: &mut Block) {
         if self.open {
-            self.answer_rejected(&not_closed(self.first), chunk);
+            self.answer_rejected(&not_closed(self.first), block);
         }
     }
 
-    fn spoil(&mut self, why: &str, chunk: &mut Chunk) {
+    fn spoil(&mut self, why: &str, block: &mut Block) {
         self.spoiled = true;
-        self.answer_rejected(why, chunk);
+        self.answer_rejected(why, block);
     }
 
     /// Rejects each line of the record that has no reply yet.
-    fn answer_rejected(&mut self, why: &str, chunk: &mut Chunk) {
+    fn answer_rejected(&mut self, why: &str, block: &mut Block) {
         for number in self.answered + 1..=self.last {
-            chunk.push(number, Err(why.to_owned()));
+            block.refuse(number, why.to_owned());
         }
         self.answered = self.last;
     }
 
-    fn post(&mut self, record: &[u8], ended: bool, clock: fn() -> DateTime<Utc>, chunk: &mut Chunk) {
+    fn post(&mut self, record: &[u8], ended: bool, block: &mut Block) {
         self.answered = self.last;
-        chunk.bytes += record.len();
-        let posting = match self.posting(record, clock) {
-            Ok(None) => return,
-            Ok(Some(_)) if !ended => Err(CUT_OFF.to_owned()),
-            Ok(Some(posting)) => Ok(posting),
-            Err(why) => Err(why),
+        let Records { columns, splitter, .. } = &mut self.records;
+        let user = match splitter.split(record) {
+            Ok(fields) if fields.filled() == 0 => return,
+            Ok(fields) => fields.of(columns, "user").and_then(|user| Uuid::parse_str(user).ok()),
+            // The reason is found again when the record is parsed.
+            Err(_) => None,
         };
-        chunk.push(self.first, posting);
-    }
-
-    /// The posting of a record; none if it is blank.
-    fn posting(&mut self, record: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Option<Posting>, String> {
-        let record = self.splitter.split(record)?;
-        let is_filled = |value: &str| !value.trim().is_empty();
-        let filled =
-            record.iter().enumerate().filter(|(_, value)| is_filled(value)).last().map_or(0, |(last, _)| last + 1);
-        if filled == 0 {
-            return Ok(None);
+        if !ended && self.records.posting(record, DateTime::default).is_ok() {
+            return block.refuse(self.first, CUT_OFF.to_owned());
         }
+        block.push(self.first, record, user);
+    }
+}
+
+/// Reads a record as a posting.
+#[derive(Clone)]
+pub struct Records {
+    content: Content,
+    /// The columns in the order of the header; none where the header has a blank.
+    columns: Vec<Option<&'static str>>,
+    splitter: Splitter,
+}
+
+impl Records {
+    /// The posting of a record.
+    pub fn posting(&mut self, record: &[u8], clock: fn() -> DateTime<Utc>) -> Result<Posting, String> {
+        let record = self.splitter.split(record)?;
+        let filled = record.filled();
         let named = self.columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let count = record.ends.len();
         if count < named || filled > self.columns.len() {
@@ -192,16 +198,16 @@ impl Csv {
         if let Some(index) = unnamed {
             return Err(format!("field {} has a value, but the header names no such column", index + 1));
         }
-        let field = |name: &str| {
-            let index = self.columns.iter().position(|column| *column == Some(name))?;
-            record.get(index).filter(|value| !value.is_empty()).map(unguarded)
-        };
-        let posting = match self.content {
+        let field = |name: &str| record.of(&self.columns, name);
+        match self.content {
             Content::Postings => fields(field)?.into_posting(clock),
             Content::Openings => opening_fields(field)?.into_posting(clock),
-        };
-        posting.map(Some)
+        }
     }
+}
+
+fn is_filled(value: &str) -> bool {
+    !value.trim().is_empty()
 }
 
 fn not_closed(first: u64) -> String {
@@ -280,10 +286,18 @@ fn header(
 
 /// Splits records into their fields. To make the csv reader's tables takes longer than to read a record, so they are kept.
 struct Splitter {
+    delimiter: u8,
     reader: Box<csv_core::Reader>,
     encoding: Option<&'static Encoding>,
     text: Vec<u8>,
     ends: Vec<usize>,
+}
+
+/// A clone of the csv reader has lost its tables, so they are made anew.
+impl Clone for Splitter {
+    fn clone(&self) -> Splitter {
+        Splitter::new(self.delimiter, self.encoding)
+    }
 }
 
 /// The fields of a record.
@@ -296,7 +310,7 @@ struct Fields<'a> {
 impl Splitter {
     fn new(delimiter: u8, encoding: Option<&'static Encoding>) -> Splitter {
         let reader = Box::new(csv_core::ReaderBuilder::new().delimiter(delimiter).build());
-        Splitter { reader, encoding, text: Vec::new(), ends: vec![0; Content::Postings.columns().len() + 1] }
+        Splitter { delimiter, reader, encoding, text: Vec::new(), ends: vec![0; Content::Postings.columns().len() + 1] }
     }
 
     fn split(&mut self, record: &[u8]) -> Result<Fields<'_>, String> {
@@ -335,6 +349,17 @@ impl<'a> Fields<'a> {
 
     fn iter(&self) -> impl Iterator<Item = &'a str> {
         (0..self.ends.len()).filter_map(|index| self.get(index))
+    }
+
+    /// The value of a column, unless it is empty.
+    fn of(&self, columns: &[Option<&'static str>], name: &str) -> Option<&'a str> {
+        let index = columns.iter().position(|column| *column == Some(name))?;
+        self.get(index).filter(|value| !value.is_empty()).map(unguarded)
+    }
+
+    /// How many fields there are up to the last one that is not blank.
+    fn filled(&self) -> usize {
+        self.iter().enumerate().filter(|(_, value)| is_filled(value)).last().map_or(0, |(last, _)| last + 1)
     }
 }
 

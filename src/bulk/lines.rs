@@ -8,8 +8,8 @@ use memchr::{memchr, memchr2};
 /// The longest line, in bytes: several times the longest that can be posted.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Bytes to read at a time: far more than a group of postings, so that a file always fills its groups.
-const READ_AHEAD: usize = 1 << 20;
+/// Bytes to read at a time: about a group of postings.
+const READ_AHEAD: usize = 256 << 10;
 
 /// Bytes to decode at a time.
 const DECODE_AHEAD: usize = 1 << 16;

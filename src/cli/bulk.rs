@@ -102,7 +102,7 @@ fn is_named_csv(file: &Path) -> bool {
 /// The replies on standard output. If their reader leaves, the lines are posted all the same.
 pub(super) struct Replies {
     out: BufWriter<io::StdoutLock<'static>>,
-    /// Flush each reply, because the writer of the input may wait for it.
+    /// Flush what is written, because the writer of the input may wait for it.
     flush: bool,
     /// The error that says that the reader has left.
     left: Option<io::Error>,
@@ -113,12 +113,12 @@ impl Replies {
         Replies { out: BufWriter::new(io::stdout().lock()), flush, left: None }
     }
 
-    pub(super) fn write(&mut self, reply: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn write(&mut self, replies: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         if self.left.is_some() {
             return Ok(());
         }
         let flush = self.flush;
-        match reply(&mut self.out).and_then(|()| if flush { self.out.flush() } else { Ok(()) }) {
+        match replies(&mut self.out).and_then(|()| if flush { self.out.flush() } else { Ok(()) }) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.left = Some(error);
                 Ok(())
@@ -158,7 +158,8 @@ pub(super) struct Answered {
     pub outcome: Outcome,
 }
 
-/// Posts every line, and prints each reply as JSON, or the rejected lines. `each` sees every reply, and may refuse one that replays.
+/// Posts every line, and prints each reply as JSON, or the rejected lines. `each` sees every reply, in the order of the lines within an
+/// account, and may refuse one that replays.
 pub(super) async fn post_lines(
     input: Input,
     program: &Program,
@@ -171,16 +172,16 @@ pub(super) async fn post_lines(
             let poster = Poster::start(database, &program.rules, Poster::lanes());
             let mut replies = Replies::new(stdin);
             let mut refused = Vec::new();
-            let posted = bulk::post(reader, form, &poster, program.clock, &stop, |answered| {
-                ready(answered.into_iter().try_for_each(|mut reply| {
-                    if let Some(refusal) = each(&reply) {
-                        refused.push(refusal.code());
-                        reply.reply = Reply::Rejected(refusal);
-                    }
-                    replies.write(|out| write_reply(out, &reply, program.json))
-                }))
-            })
-            .await;
+            let write = |mut reply: LineReply, out: &mut Vec<u8>| {
+                if let Some(refusal) = each(&reply) {
+                    refused.push(refusal.code());
+                    reply.reply = Reply::Rejected(refusal);
+                }
+                // Memory takes every byte.
+                let _ = write_reply(out, &reply, program.json);
+            };
+            let on_replies = |text: Vec<u8>| ready(replies.write(|out| out.write_all(&text)));
+            let posted = bulk::post(reader, form, &poster, program.clock, &stop, write, on_replies).await;
             bar.finish_and_clear();
             poster.close().await;
             let posted = posted.map(|summary| without_refused(summary, &refused));
@@ -212,9 +213,9 @@ fn without_refused(mut summary: Summary, refused: &[&'static str]) -> Summary {
     summary
 }
 
-fn write_reply(mut out: &mut dyn Write, reply: &LineReply, as_json: bool) -> io::Result<()> {
+fn write_reply(out: &mut Vec<u8>, reply: &LineReply, as_json: bool) -> io::Result<()> {
     if as_json {
-        write_json(&mut out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply))
+        write_json(out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply))
     } else if let Reply::Rejected(refusal) = &reply.reply {
         let why = refusal.to_string();
         writeln!(out, "line {}: rejected ({}): {}", reply.line, refusal.code(), plain::line(&why))

@@ -218,11 +218,8 @@ async fn post(
     let rules = Rules::from(&stage.config).into();
     let bar = progress(year.len() as u64, "posting", "postings");
     let poster = Poster::start(database, &rules, Poster::lanes());
-    let posted = bulk::post(Cursor::new(text), Format::Ndjson, &poster, program.clock, stop, |replies| {
-        bar.inc(replies.len() as u64);
-        std::future::ready(Ok(()))
-    })
-    .await;
+    let (count, ignore) = (|_, _: &mut Vec<u8>| bar.inc(1), |_| std::future::ready(Ok(())));
+    let posted = bulk::post(Cursor::new(text), Format::Ndjson, &poster, program.clock, stop, count, ignore).await;
     bar.finish_and_clear();
     poster.close().await;
     Ok(Some(posted.context("the year could not be posted")?).filter(|posted| !posted.stopped))

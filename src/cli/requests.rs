@@ -140,19 +140,19 @@ async fn enqueue(
     summary: &mut Summary,
     mut answer: impl FnMut(Answer<'_>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut chunks = bulk::start_reader(input, form, program.clock);
+    let mut blocks = bulk::start_reader(input, form);
     loop {
-        let lines = match stop.run_until_cancelled(chunks.recv()).await {
+        let lines = match stop.run_until_cancelled(blocks.recv()).await {
             None => {
                 summary.stopped = true;
                 return Ok(());
             }
-            Some(Some(FromReader::Lines(lines))) => lines,
+            Some(Some(FromReader::Lines(block))) => block.into_lines(program.clock),
             Some(Some(FromReader::End(end))) => return Ok(end?),
             Some(None) => anyhow::bail!("the task that reads the input panicked"),
         };
         let postings: Vec<_> = lines.iter().filter_map(|line| line.posting.clone().ok()).collect();
-        // One statement a chunk: all of it is queued, or nothing.
+        // One statement a block: all of it is queued, or nothing.
         let mut ids = requests::enqueue(client, &postings).await?.into_iter();
         for Line { number, posting } in &lines {
             let id = match posting {

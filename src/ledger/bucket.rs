@@ -27,7 +27,11 @@ impl Buckets {
     pub async fn read(client: &Client) -> Result<Buckets, tokio_postgres::Error> {
         let rows = client.query_typed(include_str!("../../sql/ledger/bucket_count.sql"), &[]).await?;
         let count = rows.first().map(|row| row.try_get(0)).transpose()?;
-        Ok(Buckets { count: count.unwrap_or(1) })
+        Ok(Buckets::new(count.unwrap_or(1)))
+    }
+
+    pub(crate) fn new(count: i16) -> Buckets {
+        Buckets { count }
     }
 
     /// How many they are.
@@ -45,8 +49,7 @@ impl Buckets {
         if self.count <= 1 {
             return 0;
         }
-        let first = Sha256::digest(user).first().copied().unwrap_or_default();
-        i16::from(first) % self.count
+        i16::from(part_of(user)) % self.count
     }
 
     /// The rows of a statement for each bucket, one bucket after the other. Its last parameter is the bucket.
@@ -141,4 +144,9 @@ impl Part {
 
 fn with_bucket<'a>(parameters: &[&'a (dyn ToSql + Sync)], bucket: &'a i16) -> Vec<&'a (dyn ToSql + Sync)> {
     parameters.iter().copied().chain([bucket as &(dyn ToSql + Sync)]).collect()
+}
+
+/// In which of 256 parts a user's account lies: a bucket is made of some of them.
+pub(crate) fn part_of(user: Uuid) -> u8 {
+    Sha256::digest(user).first().copied().unwrap_or_default()
 }

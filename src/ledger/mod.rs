@@ -42,7 +42,7 @@ pub(crate) use key::order_key;
 pub(crate) use money::released;
 pub use money::{Currency, MAX_PAID, Money};
 pub use observer::GroupObserver;
-pub use poster::{Feed, GROUP_POSTINGS, Pending, Poster};
+pub use poster::{Answer, Feed, GROUP_POSTINGS, Pending, Poster};
 pub use posting::{Beyond, Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Opening, Posting};
 pub use read::{
     Balance, BalanceThen, Before, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table,

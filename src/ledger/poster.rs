@@ -4,14 +4,17 @@
 //! postings of one account keep their order and no two lanes wait for each other's locks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bucket::{Buckets, part_of};
 use super::observer::GroupObserver;
 use super::posting::Posting;
 use super::reply::{Refusal, Reply};
@@ -33,6 +36,8 @@ const WAITING_REQUESTS: usize = 256;
 #[derive(Clone)]
 pub struct Poster {
     lanes: Arc<[mpsc::Sender<Request>]>,
+    /// The number of buckets, as a lane has read it; 1 until then.
+    buckets: Arc<AtomicI16>,
     /// Dropped with the last clone, and the lanes' tasks with it.
     tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
 }
@@ -64,7 +69,16 @@ impl FeedState {
     }
 }
 
-type Answer = oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>;
+/// The replies to postings of one lane, which are on their way; in the order of the postings.
+pub struct Answer(oneshot::Receiver<Result<Vec<Reply>, Arc<Error>>>);
+
+impl Future for Answer {
+    type Output = Result<Vec<Reply>, Arc<Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.map_err(|_| lane_gone())?)
+    }
+}
 
 impl Poster {
     /// Starts `lanes` lanes (at least one); each opens its connection when it is first needed.
@@ -91,13 +105,15 @@ impl Poster {
         read_only: ReadOnly,
     ) -> Poster {
         let mut tasks = JoinSet::new();
+        let buckets = Arc::new(AtomicI16::new(1));
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
-            let (rules, observer) = (Arc::clone(rules), Arc::clone(observer));
-            tasks.spawn(Lane { database: database.clone(), rules, observer, read_only, session: None }.run(receiver));
+            let (rules, observer, buckets) = (Arc::clone(rules), Arc::clone(observer), Arc::clone(&buckets));
+            let lane = Lane { database: database.clone(), rules, observer, read_only, buckets, session: None };
+            tasks.spawn(lane.run(receiver));
             sender
         });
-        Poster { lanes: lanes.collect(), tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
+        Poster { lanes: lanes.collect(), buckets, tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
     }
 
     /// Lanes that suit this machine. With two, one works while the other waits for the disk. More than eight help only a server
@@ -112,7 +128,7 @@ impl Poster {
     /// See [`Error`]; it belongs to the whole group, so it is shared.
     pub async fn post(&self, posting: Posting) -> Result<Reply, Arc<Error>> {
         let lane = self.lane_of(posting.user);
-        let replies = self.send(lane, vec![posting], None).await?.await.map_err(|_| lane_gone())??;
+        let replies = self.send(lane, vec![posting], None).await?.await?;
         replies.into_iter().next().ok_or_else(lane_gone)
     }
 
@@ -127,9 +143,9 @@ impl Poster {
         self.tasks.lock().await.shutdown().await;
     }
 
+    /// Accounts of one bucket share a lane, unless there are more lanes than buckets: so the groups of a lane are of few buckets.
     fn lane_of(&self, user: Uuid) -> usize {
-        // Any spread will do; the low bytes of most user ids are random.
-        usize::try_from(user.as_u128() % self.lanes.len() as u128).unwrap_or(0)
+        usize::from(part_of(user)) % self.lanes.len()
     }
 
     async fn send(
@@ -141,7 +157,7 @@ impl Poster {
         let (answer, reply) = oneshot::channel();
         let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
         lane.send(Request { postings, answer, feed }).await.map_err(|_| lane_gone())?;
-        Ok(reply)
+        Ok(Answer(reply))
     }
 }
 
@@ -174,6 +190,29 @@ impl Feed {
         }
         Ok(Pending { lane_of_posting, answers })
     }
+
+    /// Hands over postings of one lane as a group: see [`Feed::lane_of`] and [`Feed::hand_over`].
+    ///
+    /// # Errors
+    /// Where the lanes have ended.
+    pub(crate) async fn hand_over_group(&self, lane: usize, postings: Vec<Posting>) -> Result<Answer, Arc<Error>> {
+        self.poster.send(lane, postings, Some(Arc::clone(&self.state))).await
+    }
+
+    /// How many lanes there are.
+    pub(crate) fn lanes(&self) -> usize {
+        self.poster.lanes.len()
+    }
+
+    /// The lane of a user's postings.
+    pub(crate) fn lane_of(&self, user: Uuid) -> usize {
+        self.poster.lane_of(user)
+    }
+
+    /// The buckets of the ledger, as far as they are known: before the first group they are taken for one.
+    pub(crate) fn buckets(&self) -> Buckets {
+        Buckets::new(self.poster.buckets.load(Ordering::Relaxed))
+    }
 }
 
 /// Replies that are on their way.
@@ -191,7 +230,7 @@ impl Pending {
     pub async fn replies(self) -> Result<Vec<Reply>, Arc<Error>> {
         let mut by_lane = Vec::with_capacity(self.answers.len());
         for answer in self.answers {
-            by_lane.push(answer.await.map_err(|_| lane_gone())??.into_iter());
+            by_lane.push(answer.await?.into_iter());
         }
         Ok(self.lane_of_posting.iter().filter_map(|lane| by_lane.get_mut(*lane)?.next()).collect())
     }
@@ -237,6 +276,7 @@ struct Lane {
     rules: Arc<Rules>,
     observer: Arc<dyn GroupObserver>,
     read_only: ReadOnly,
+    buckets: Arc<AtomicI16>,
     session: Option<Session>,
 }
 
@@ -400,7 +440,11 @@ impl Lane {
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::connect(&self.database).await?,
+            None => {
+                let session = Session::connect(&self.database).await?;
+                self.buckets.store(session.buckets().count(), Ordering::Relaxed);
+                session
+            }
         };
         self.session.insert(session).post(postings, &self.rules).await
     }

@@ -229,7 +229,7 @@ fn unusual_lines_that_are_right_are_posted() {
 }
 
 #[test]
-fn no_lines_are_no_mistake() {
+fn no_lines_are_no_mistake_and_one_is_a_file() {
     let (_database, url) = database();
     let folder = Folder::new();
     for text in ["", "\n", "\n\r\n  \n", "\u{feff}"] {
@@ -237,6 +237,11 @@ fn no_lines_are_no_mistake() {
         let file = folder.file("lines.ndjson", text);
         let done = call(&url, &["post", &file]).expect(0);
         assert!(done.stdout.starts_with("0 lines in "), "{done:#?}");
+    }
+    for (text, status) in [(good("one"), "posted"), (good("one") + "\n", "replayed")] {
+        let file = folder.file("lines.ndjson", text);
+        let replies = call(&url, &["post", &file, "--json"]).expect(0).jsons();
+        assert_eq!((replies.len(), &replies[0]["status"]), (1, &json!(status)));
     }
     let header = folder.file("lines.csv", "op,user,points\n");
     assert_eq!(call(&url, &["post", "--csv", &header, "--json"]).expect(0).stdout, "");

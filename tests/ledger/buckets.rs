@@ -11,7 +11,7 @@ use crate::model::rules;
 use crate::support::{post_all, rows};
 use crate::{TestDatabase, at, rng, user};
 
-async fn set_buckets(client: &Client, count: i16) {
+pub async fn set_buckets(client: &Client, count: i16) {
     client.execute("SELECT pointsd.set_buckets($1)", &[&count]).await.unwrap();
 }
 

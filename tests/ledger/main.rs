@@ -14,6 +14,7 @@
 mod support;
 
 mod buckets;
+mod bulk;
 mod cancellation;
 mod concurrency;
 mod cutoff;

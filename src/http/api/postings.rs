@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::super::auth::MayPost;
 use super::super::{BODY_UNIT, Problem, Server};
 use crate::access::Holder;
-use crate::bulk::{self, Encoding, Form, Format, ReplyJson, Summary};
+use crate::bulk::{self, Encoding, Form, Format, LineReply, ReplyJson, Summary};
 use crate::fields::PostingFields;
 use crate::ledger::{KeyHolder, Posting, Refusal, Reply};
 
@@ -49,6 +49,9 @@ const FRAMES_AHEAD: usize = 64;
 
 /// Pieces of replies that wait for the client to read them; each has up to a chunk of lines.
 const PIECES_WAITING: usize = 2;
+
+/// Lines of a stream that are sorted together: their replies are held in memory, for each of the streams.
+const SORTED: usize = 8_000;
 
 /// Which replies a stream is to have.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
@@ -134,7 +137,7 @@ pub(super) async fn post(
         let detail = "Idempotency-Key is for a single posting; give each line a key of its own";
         return Err(Problem::bad_request(detail));
     }
-    let form = Form { encoding: encoding(parameters)?, ..Form::from(format) };
+    let form = Form { encoding: encoding(parameters)?, sorted: SORTED, ..Form::from(format) };
     lines(&server, holder, form, options.replies, body)
 }
 
@@ -338,13 +341,13 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
     tokio::spawn(async move {
         let _place = place;
         let _ended = ended.drop_guard();
-        let posted = bulk::post(input, form, &poster, Utc::now, &stop, |replies| {
-            let mut piece = Vec::new();
-            for reply in replies.iter().filter(|reply| wanted == Replies::All || reply.reply.refusal().is_some()) {
-                write_line(&mut piece, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply));
+        let write = |reply: LineReply, out: &mut Vec<u8>| {
+            if wanted == Replies::All || reply.reply.refusal().is_some() {
+                write_line(out, &ReplyJson::new(Some(reply.line), reply.user, &reply.reply));
             }
-            send(sender.clone(), piece)
-        });
+        };
+        let on_replies = |piece| send(sender.clone(), piece);
+        let posted = bulk::post(input, form, &poster, Utc::now, &stop, write, on_replies);
         let watch = async {
             server.until_invalid(&holder).await;
             stop.cancel();
