@@ -1,3 +1,3 @@
 -- Whether any entry was recorded before an instant.
 -- $1 timestamptz: the instant
-SELECT EXISTS (SELECT FROM pointsd.entries WHERE recorded_at < $1)
+SELECT EXISTS (SELECT 1 FROM pointsd.entries WHERE recorded_at < $1)

@@ -1,2 +1,2 @@
 -- Whether the ledger is in use: it has an account, or a request that will open one.
-SELECT EXISTS (SELECT FROM pointsd.accounts) OR EXISTS (SELECT FROM pointsd.requests)
+SELECT EXISTS (SELECT 1 FROM pointsd.accounts) OR EXISTS (SELECT 1 FROM pointsd.requests)
