@@ -36,6 +36,25 @@ BEGIN
 END
 $$;
 
+-- An instant that every server's clock has reached: what is recorded from now on, on whichever of them, is recorded later.
+CREATE FUNCTION pointsd.earliest_clock() RETURNS timestamptz LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    earliest timestamptz := clock_timestamp();
+    answer record;
+BEGIN
+    IF pointsd.is_spread() THEN
+        FOR answer IN EXECUTE $q$SELECT * FROM run_command_on_workers('SELECT clock_timestamp()')$q$ LOOP
+            IF NOT answer.success THEN
+                RAISE EXCEPTION 'node %:% does not say what time it is: %', answer.nodename, answer.nodeport, answer.result
+                    USING ERRCODE = 'connection_failure';
+            END IF;
+            earliest := least(earliest, answer.result::timestamptz);
+        END LOOP;
+    END IF;
+    RETURN earliest;
+END
+$$;
+
 -- The transactions that have written entries and not ended yet, prepared ones among them. A prepared transaction has no process. On a
 -- cluster also those that only a node knows: the coordinator may have failed between the two phases of a commit.
 CREATE FUNCTION pointsd.writers(OUT transaction text, OUT pid integer) RETURNS SETOF record
@@ -341,6 +360,22 @@ BEGIN
             WHERE n.noderole = 'primary'
             GROUP BY n.nodename, n.nodeport, n.isactive
             ORDER BY n.nodename, n.nodeport
+        $q$;
+    END IF;
+END
+$$;
+
+-- Where the buckets lie that another server than the coordinator holds. Nothing on a single server.
+CREATE FUNCTION pointsd.bucket_nodes(OUT bucket smallint, OUT host text, OUT port integer) RETURNS SETOF record
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pointsd.is_spread() THEN
+        RETURN QUERY EXECUTE $q$
+            SELECT b.bucket, n.nodename, n.nodeport
+            FROM unnest(pointsd.all_buckets()) AS b (bucket)
+            JOIN pg_dist_placement AS p ON p.shardid = get_shard_id_for_distribution_column('pointsd.accounts', b.bucket)
+            JOIN pg_dist_node AS n USING (groupid)
+            WHERE n.noderole = 'primary' AND n.groupid <> 0
         $q$;
     END IF;
 END

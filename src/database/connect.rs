@@ -54,6 +54,13 @@ impl Connector {
         Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How to reach another server with the same login.
+    pub fn elsewhere(&self, host: &str, port: u16) -> Config {
+        let mut config = self.hosts().first().map(without_hosts).unwrap_or_default();
+        config.host(host).port(port).connect_timeout(self.each);
+        config
+    }
+
     /// Takes another user and password for the sessions from now on.
     pub fn log_in_as(&self, login: &Config) {
         let renewed = |host: &Config| {

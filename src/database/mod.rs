@@ -9,6 +9,7 @@ mod cursor;
 pub mod embedded;
 mod grants;
 pub mod migrate;
+mod nodes;
 mod pipeline;
 mod session;
 mod timeline;
@@ -36,6 +37,7 @@ pub use cursor::{Cursor, snapshot};
 use embedded::EmbeddedServer;
 pub use grants::{KeptRights, RoleKind};
 pub use migrate::{AppliedMigration, MigrationStatus};
+pub(crate) use nodes::{Node, Nodes};
 pub(crate) use pipeline::{FirstError, pipelined, pipelined_all};
 use session::SessionCheck;
 pub use session::SessionKind;
@@ -379,6 +381,28 @@ impl Database {
             database.close().await.ok();
             return Err(error);
         }
+        Ok(database)
+    }
+
+    /// The database of the same name on another server, for the same user.
+    async fn elsewhere(&self, host: &str, port: u16) -> Result<Database, Error> {
+        let config = self.inner.connector.elsewhere(host, port);
+        let (tls, session) = (self.inner.tls.clone(), self.inner.session.clone());
+        let connector = Connector::new(&config, tls.clone());
+        let inner = Inner {
+            pool: pool(&config, &connector, &session, self.inner.pool_size)?,
+            pool_size: self.inner.pool_size,
+            connect_timeout: connector.longest(),
+            keep_trying: self.inner.keep_trying,
+            connector,
+            watch: None,
+            tls,
+            session,
+            description: url::describe(&config),
+            embedded: None,
+        };
+        let database = Database { inner: Arc::new(inner) };
+        drop(database.connection().await?);
         Ok(database)
     }
 

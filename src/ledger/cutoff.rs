@@ -21,8 +21,8 @@ pub const CUTOFF_LIMIT: Duration = Duration::from_secs(60);
 /// Postings end within milliseconds, so the first check comes soon.
 const CHECKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
 
-/// Returns an instant W, by the server's clock. Every snapshot that begins afterwards sees all entries with
-/// `recorded_at <= W`, and no such entry appears later.
+/// Returns an instant W, by the server's clock; of several servers by the one that is behind the others. Every snapshot that begins
+/// afterwards sees all entries with `recorded_at <= W`, and no such entry appears later.
 ///
 /// `recorded_at` is read from the clock while the table is locked for the insert. A transaction without that lock at W
 /// therefore records later than W, and one that holds it is waited for.
@@ -30,7 +30,7 @@ const CHECKS: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_mi
 /// # Errors
 /// [`Error::Uncommitted`] if such a transaction does not end within `limit`. Otherwise if the database fails.
 pub async fn cutoff(client: &Client, limit: Duration) -> Result<DateTime<Utc>, Error> {
-    let cutoff = client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?;
+    let cutoff = client.query_one("SELECT pointsd.earliest_clock()", &[]).await?.try_get(0)?;
     let began = Instant::now();
     let mut pauses = CHECKS.pauses();
     let mut awaited: Option<HashSet<String>> = None;

@@ -3,7 +3,8 @@
 //! A [`Poster`] has a few lanes, each with a connection of its own. An account always goes to the same lane, so the
 //! postings of one account keep their order and no two lanes wait for each other's locks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use super::posting::Posting;
 use super::reply::{Refusal, Reply};
 use super::rules::Rules;
 use super::session::{Error, Session};
-use crate::database::Database;
+use crate::database::{Database, Node, Nodes};
 use crate::errors;
 use crate::retry::Backoff;
 
@@ -105,11 +106,13 @@ impl Poster {
         read_only: ReadOnly,
     ) -> Poster {
         let mut tasks = JoinSet::new();
-        let buckets = Arc::new(AtomicI16::new(1));
+        let (nodes, buckets) = (Nodes::behind(database), Arc::new(AtomicI16::new(1)));
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             let (rules, observer, buckets) = (Arc::clone(rules), Arc::clone(observer), Arc::clone(&buckets));
-            let lane = Lane { database: database.clone(), rules, observer, read_only, buckets, session: None };
+            let (database, nodes) = (database.clone(), nodes.clone());
+            let sessions = BTreeMap::new();
+            let lane = Lane { database, nodes, rules, observer, read_only, buckets, node: None, sessions };
             tasks.spawn(lane.run(receiver));
             sender
         });
@@ -273,11 +276,14 @@ impl Waiting {
 
 struct Lane {
     database: Database,
+    nodes: Nodes,
     rules: Arc<Rules>,
     observer: Arc<dyn GroupObserver>,
     read_only: ReadOnly,
     buckets: Arc<AtomicI16>,
-    session: Option<Session>,
+    /// Where the group is posted that is under way; none for the database itself.
+    node: Option<Node>,
+    sessions: BTreeMap<Option<Node>, Session>,
 }
 
 /// What a lane does while the database takes no writes.
@@ -308,8 +314,36 @@ impl Lane {
                 }
                 group.push(next);
             }
-            self.serve(group).await;
+            for (node, group) in self.by_node(group).await {
+                self.node = node;
+                self.serve(group).await;
+            }
         }
+    }
+
+    /// Parts requests by the node that holds their buckets. A request that concerns several nodes goes through the database itself,
+    /// after those before it and before those after it: so the postings of an account stay in order.
+    async fn by_node(&self, requests: Vec<Request>) -> Vec<(Option<Node>, Vec<Request>)> {
+        let buckets = Buckets::new(self.buckets.load(Ordering::Relaxed));
+        if buckets.count() <= 1 {
+            return vec![(None, requests)];
+        }
+        if let Err(error) = self.nodes.refresh().await {
+            tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error));
+        }
+        let (mut parts, mut current) = (Vec::new(), BTreeMap::<Option<Node>, Vec<Request>>::new());
+        for request in requests {
+            let nodes: BTreeSet<_> =
+                request.postings.iter().map(|one| self.nodes.holding(buckets.of(one.user))).collect();
+            if nodes.len() > 1 {
+                parts.extend(std::mem::take(&mut current));
+                parts.push((None, vec![request]));
+            } else {
+                current.entry(nodes.into_iter().next().flatten()).or_default().push(request);
+            }
+        }
+        parts.extend(current);
+        parts
     }
 
     /// Posts the requests as one group and answers them. Where a single posting may be at fault, posts each request by itself.
@@ -425,7 +459,10 @@ impl Lane {
             // Not from the begin: the first attempt may have waited long at a frozen server.
             let failed = *failed.get_or_insert_with(Instant::now);
             // The connection is in doubt after any error.
-            self.session = None;
+            self.sessions.remove(&self.node);
+            if let Some(node) = &self.node {
+                self.nodes.lost(node);
+            }
             // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
             let is_refused = self.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
             was_read_only = error.is_read_only();
@@ -438,14 +475,14 @@ impl Lane {
     }
 
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => {
-                let session = Session::connect(&self.database).await?;
+        let session = match self.sessions.entry(self.node.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let session = Session::connect(&self.nodes.database(self.node.as_ref()).await).await?;
                 self.buckets.store(session.buckets().count(), Ordering::Relaxed);
-                session
+                place.insert(session)
             }
         };
-        self.session.insert(session).post(postings, &self.rules).await
+        session.post(postings, &self.rules).await
     }
 }

@@ -1,0 +1,107 @@
+//! The nodes of a cluster, for sessions that need the rows of one bucket only: they connect to the node that holds it.
+//!
+//! A statement that is sent to another node than the bucket's is forwarded there by the cluster: slower, never wrong. So what is known
+//! here may be old, and a node that cannot be reached from here is replaced by the database itself, the coordinator.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Database, Error};
+use crate::errors;
+
+/// For how long it is taken for known where the buckets lie. Shards move seldom, and a session that fails makes it unknown.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+
+/// Where a node listens, as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    host: String,
+    port: u16,
+}
+
+/// The servers that hold the buckets of a ledger. A clone shares what is known of them.
+#[derive(Clone)]
+pub struct Nodes {
+    coordinator: Database,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// When the places were read.
+    at: Option<Instant>,
+    /// Without the buckets of the coordinator.
+    places: BTreeMap<i16, Node>,
+    open: BTreeMap<Node, Database>,
+}
+
+impl Nodes {
+    /// The nodes behind a database, which is the coordinator if there are several.
+    pub fn behind(database: &Database) -> Nodes {
+        Nodes { coordinator: database.clone(), known: Arc::default() }
+    }
+
+    /// The node that holds a bucket; none where the coordinator does, or nothing is known.
+    pub fn holding(&self, bucket: i16) -> Option<Node> {
+        self.known().places.get(&bucket).cloned()
+    }
+
+    /// Reads where the buckets lie, unless that is known.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        if self.known().at.is_some_and(|at| at.elapsed() < KNOWN_FOR) {
+            return Ok(());
+        }
+        let client = self.coordinator.connection().await?;
+        let rows = client.query(include_str!("../../sql/server/bucket_nodes.sql"), &[]).await;
+        let places = rows.and_then(|rows| {
+            let place = |row: tokio_postgres::Row| {
+                let port: i32 = row.try_get(2)?;
+                Ok((row.try_get(0)?, Node { host: row.try_get(1)?, port: u16::try_from(port).unwrap_or_default() }))
+            };
+            rows.into_iter().map(place).collect()
+        });
+        let places = places.map_err(Error::statement("reading where the buckets lie"))?;
+        let mut known = self.known();
+        (known.at, known.places) = (Some(Instant::now()), places);
+        Ok(())
+    }
+
+    /// The database on a node, or the coordinator where the node cannot be reached.
+    pub async fn database(&self, node: Option<&Node>) -> Database {
+        let Some(node) = node else { return self.coordinator.clone() };
+        let open = self.known().open.get(node).cloned();
+        if let Some(database) = open {
+            return database;
+        }
+        match self.coordinator.elsewhere(&node.host, node.port).await {
+            Ok(database) => {
+                self.known().open.insert(node.clone(), database.clone());
+                database
+            }
+            Err(error) => {
+                let Node { host, port } = node;
+                let why = errors::chain(&error);
+                tracing::warn!("node {host}:{port} cannot be reached, so the coordinator is asked: {why}");
+                self.coordinator.clone()
+            }
+        }
+    }
+
+    /// A session on this node failed. The next one takes the login of then, and where the buckets lie is read again.
+    pub fn lost(&self, node: &Node) {
+        let mut known = self.known();
+        known.at = None;
+        known.open.remove(node);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // No code under this lock panics.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
