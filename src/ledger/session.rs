@@ -25,6 +25,9 @@ use crate::database::{self, Database, SessionKind, pipelined, pipelined_all};
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
 pub const MOST_RACES: u32 = 20;
 
+/// How often a group is decided again whose failure may be a lost race, before it counts as the fault of a row.
+const UNTOLD_RACES: u32 = 5;
+
 /// A transaction that takes so long to commit is told: it may wait for a standby.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);
 
@@ -103,6 +106,14 @@ impl Error {
         // A value out of range, a violated constraint, an error raised by a trigger, damaged pages.
         let unfit = ["22", "23", "P0", "XX"].contains(&error.code().code().get(..2)?);
         unfit.then(|| error.message().to_owned())
+    }
+
+    /// Whether it may be a lost race for a new account. A cluster copies new rows to their node, and gives what goes wrong there no SQLSTATE.
+    fn may_be_lost_race(&self) -> bool {
+        let Error::Database(error) = self else { return false };
+        error.as_db_error().is_some_and(|error| {
+            *error.code() == SqlState::INTERNAL_ERROR && error.file().is_some_and(|file| file.ends_with("multi_copy.c"))
+        })
     }
 
     /// Turns the violation of the accounts' primary key into a lost race for a new account. Of a row on another server only the kind of the
@@ -241,6 +252,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             };
             match result.await {
                 Err(Error::LostRace) if races < MOST_RACES => races += 1,
+                Err(error) if races < UNTOLD_RACES && error.may_be_lost_race() => races += 1,
                 result => return result,
             }
         }

@@ -1,6 +1,7 @@
 //! The cluster of POINTSD_TEST_CLUSTER, which the tests use in place of their own server: each test database is a copy of a spread ledger,
 //! on the coordinator and on each worker.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 
 use super::connect;
@@ -43,7 +44,10 @@ impl Cluster {
         for node in &self.nodes {
             let client = connect(node).await;
             for sql in statements {
-                client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+                // The extension's own sessions begin anew, and come in between.
+                while let Err(error) = client.batch_execute(sql).await {
+                    assert_eq!(error.code(), Some(&SqlState::OBJECT_IN_USE), "{sql}: {error:?}");
+                }
             }
         }
     }

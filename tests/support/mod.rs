@@ -298,15 +298,29 @@ impl TestDatabase {
     /// Empties the ledger, which takes the rights of the tables' owner and a deliberate step around the history's
     /// guard.
     pub async fn clear(&self, client: &Client) {
-        let sql = "BEGIN;
-                   ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
-                   TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds;
-                   ALTER TABLE pointsd.entries ENABLE ALWAYS TRIGGER entries_never_change;
-                   COMMIT";
-        // A daemon that reads the tables in another order may be in the way.
-        while let Err(error) = client.batch_execute(sql).await {
-            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
-            client.batch_execute("ROLLBACK").await.unwrap();
+        let (off, on) = ("DISABLE TRIGGER entries_never_change", "ENABLE ALWAYS TRIGGER entries_never_change");
+        let truncate = "TRUNCATE pointsd.accounts, pointsd.batches, pointsd.entries, pointsd.holds";
+        let table = |what: &str| format!("ALTER TABLE pointsd.entries {what}");
+        let steps = match self.server.cluster {
+            None => vec![format!("BEGIN; {}; {truncate}; {}; COMMIT", table(off), table(on))],
+            Some(_) => {
+                // The trigger stands on each shard.
+                let shards = |what: &str| {
+                    format!("SELECT run_command_on_shards('pointsd.entries', 'ALTER TABLE %s {what} TRIGGER USER')")
+                };
+                let unsafe_triggers = "SET citus.enable_unsafe_triggers = on".to_owned();
+                vec![unsafe_triggers, shards("DISABLE"), table(off), truncate.to_owned(), shards("ENABLE"), table(on)]
+            }
+        };
+        let mut done = 0;
+        while let Some(sql) = steps.get(done) {
+            done += 1;
+            // A daemon that reads the tables in another order may be in the way.
+            if let Err(error) = client.batch_execute(sql).await {
+                assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+                client.batch_execute("ROLLBACK").await.unwrap();
+                done = 0;
+            }
         }
     }
 }
@@ -384,6 +398,7 @@ pub async fn unguard(client: &Client) {
         let (table, name): (String, String) = (row.get(0), row.get(1));
         client.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT {name}")).await.unwrap();
     }
+    client.batch_execute("SET citus.enable_unsafe_triggers = on").await.unwrap();
     client.batch_execute("ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change").await.unwrap();
 }
 
