@@ -14,8 +14,10 @@ mod program;
 mod support;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use pointsd::ledger::{Poster, Posting, Rules};
 use program::{Folder, Running, call, on, until_found, wait};
 use serde_json::Value;
 use support::invariants::check_invariants;
@@ -155,4 +157,31 @@ fn shards_may_move_while_postings_and_the_sweep_go_on() {
     assert!(moved > 0);
     assert_same(&rows(&spread), &expected, "spread");
     wait(async { check_invariants(&spread.client().await).await });
+}
+
+/// A posting takes no way through the coordinator: the poster's sessions are with the nodes.
+#[test]
+fn a_posting_goes_to_the_node_that_holds_its_account() {
+    let database = wait(TestDatabase::new());
+    let (posted, nodes) = wait(async {
+        let handle = database.database().await;
+        let poster = Poster::start(&handle, &Arc::new(Rules::default()), 2);
+        let mut posted = 0;
+        // A lane asks where the buckets lie once its first session has told their number.
+        for round in ["first", "second"] {
+            let recharges = (0..ACCOUNTS).map(|nth| {
+                Posting::recharge(user(nth), 1, "gift", support::at("2026-01-01T00:00:00Z")).with_key(round)
+            });
+            posted += support::post_all(&poster, recharges.collect()).await.unwrap().len();
+        }
+        let sessions = "SELECT nodename || ':' || nodeport, result::integer FROM run_command_on_workers(
+            $$SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'$$)";
+        let nodes = database.client().await.query(sessions, &[]).await.unwrap();
+        poster.close().await;
+        handle.close().await.unwrap();
+        (posted, nodes.iter().map(|row| (row.get(0), row.get(1))).collect::<Vec<(String, i32)>>())
+    });
+    assert_eq!(posted, 2 * ACCOUNTS as usize);
+    assert!(nodes.len() > 1 && nodes.iter().all(|(_, sessions)| *sessions > 0), "{nodes:?}");
+    wait(async { check_invariants(&database.client().await).await });
 }
