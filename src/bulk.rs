@@ -53,10 +53,10 @@ pub enum Format {
 /// What each line of an input is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Content {
-    /// A posting ([`PostingFields`]).
+    /// A posting ([`PostingFields`](crate::fields::PostingFields)).
     #[default]
     Postings,
-    /// What an account brings along from elsewhere ([`OpeningFields`]).
+    /// What an account brings along from elsewhere ([`OpeningFields`](crate::fields::OpeningFields)).
     Openings,
 }
 
