@@ -38,6 +38,9 @@ const CHUNK_BYTES: usize = 3 << 20;
 /// Groups of a lane under way: one is posted, one waits behind it.
 const GROUPS_UNDER_WAY: usize = 2;
 
+/// Chunks of which lines are posted and not answered yet, at most.
+const CHUNKS_UNDER_WAY: usize = 2;
+
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -149,7 +152,8 @@ impl Summary {
     }
 }
 
-/// Why posting ended before the end of the input. Lines after the last one that was answered may be posted, too. Posting the same input again from its start is safe: posted lines replay.
+/// Why posting ended before the end of the input. Lines after the last one that was answered may be posted, too. Posting the same input
+/// again from its start is safe: posted lines replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The CSV header cannot be understood.
@@ -228,7 +232,7 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
                 work.summary.last_line = last;
             }
         }
-        let has_room = gathered.lines() < form.sorted && gathered.bytes() < CHUNK_BYTES;
+        let has_room = gathered.lines() < form.sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
         tokio::select! {
             biased;
             () = stop.cancelled(), if reading => {
@@ -314,7 +318,8 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
         }
         let chunk = match &mut self.chunk {
             Some(chunk) => chunk,
-            None if gathered.lines() == 0 => return None,
+            // What was posted and waits for earlier replies must not grow with the input.
+            None if gathered.lines() == 0 || self.answers.len() >= CHUNKS_UNDER_WAY => return None,
             none => {
                 let gathered = std::mem::take(gathered);
                 self.answers.push_back(Answers::new(gathered.lines()));

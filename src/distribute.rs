@@ -49,7 +49,7 @@ pub enum Step {
     Proved,
     /// Moved a group of accounts.
     Moved,
-    /// Spread so much over the nodes of the cluster.
+    /// A step of the spread over the nodes of the cluster: what was done, as "spread accounts".
     Spread(String),
 }
 

@@ -43,12 +43,14 @@ DECLARE
     answer record;
 BEGIN
     IF pointsd.is_spread() THEN
-        FOR answer IN EXECUTE $q$SELECT * FROM run_command_on_workers('SELECT clock_timestamp()')$q$ LOOP
+        FOR answer IN EXECUTE $q$
+            SELECT * FROM run_command_on_workers('SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint')
+        $q$ LOOP
             IF NOT answer.success THEN
                 RAISE EXCEPTION 'node %:% does not say what time it is: %', answer.nodename, answer.nodeport, answer.result
                     USING ERRCODE = 'connection_failure';
             END IF;
-            earliest := least(earliest, answer.result::timestamptz);
+            earliest := least(earliest, 'epoch'::timestamptz + answer.result::bigint * interval '1 microsecond');
         END LOOP;
     END IF;
     RETURN earliest;
@@ -229,7 +231,7 @@ BEGIN
     PERFORM set_config('client_min_messages', 'error', true);
     IF NOT pointsd.is_spread('pointsd.accounts') THEN
         EXECUTE $q$SELECT create_distributed_table('pointsd.accounts', 'bucket', colocate_with => 'none')$q$;
-        RETURN 'accounts';
+        RETURN 'spread accounts';
     END IF;
     IF NOT pointsd.is_spread('pointsd.batches') THEN
         EXECUTE $q$
@@ -256,13 +258,13 @@ BEGIN
         IF step.shardid IS NOT NULL THEN
             EXECUTE $q$SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')$q$
             USING step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port;
-            RETURN format('shard %s of accounts from %s:%s to %s:%s', step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port);
+            RETURN format('moved shard %s of accounts from %s:%s to %s:%s', step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port);
         END IF;
     END IF;
     FOREACH name IN ARRAY ARRAY['batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
         IF NOT pointsd.is_spread('pointsd.' || name) THEN
             EXECUTE $q$SELECT create_distributed_table($1, 'bucket', colocate_with => 'pointsd.accounts')$q$ USING 'pointsd.' || name;
-            RETURN name;
+            RETURN 'spread ' || name;
         END IF;
     END LOOP;
     -- The rows that the coordinator itself held.
@@ -277,17 +279,17 @@ BEGIN
             IF guard IS NOT NULL THEN
                 EXECUTE format('ALTER TABLE pointsd.%I ENABLE %s TRIGGER %I', name, CASE name WHEN 'entries' THEN 'ALWAYS' ELSE '' END, guard);
             END IF;
-            RETURN format('space of %s on the coordinator', name);
+            RETURN format('freed the space of %s on the coordinator', name);
         END IF;
     END LOOP;
     -- The joins of postings with what was taken over from another service need it on each node. It changes no more.
     IF NOT pointsd.is_spread('pointsd.adoption') THEN
         EXECUTE $q$SELECT create_reference_table('pointsd.adoption')$q$;
-        RETURN 'adoption';
+        RETURN 'copied adoption to each node';
     END IF;
     IF NOT pointsd.is_spread('pointsd.two_phases') THEN
         EXECUTE $q$SELECT citus_add_local_table_to_metadata('pointsd.two_phases')$q$;
-        RETURN 'two_phases';
+        RETURN 'made two_phases known to the nodes';
     END IF;
     IF NOT pointsd.is_spread('pointsd.adopted_transactions') THEN
         FOR step IN SELECT p.oid::regprocedure AS function FROM pg_proc AS p
@@ -301,7 +303,7 @@ BEGIN
             EXECUTE format('ALTER FUNCTION %s SET citus.allow_nested_distributed_execution = on', step.function);
         END LOOP;
         EXECUTE $q$SELECT create_reference_table('pointsd.adopted_transactions')$q$;
-        RETURN 'adopted_transactions and the functions';
+        RETURN 'copied adopted_transactions and the functions to each node';
     END IF;
     RETURN NULL;
 END

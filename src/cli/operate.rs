@@ -154,7 +154,7 @@ impl Distribute {
                     }
                 }
                 Step::Proved => complain("pointsd: the ledger is proved"),
-                Step::Spread(what) => complain(&format!("pointsd: spread {what}")),
+                Step::Spread(what) => complain(&format!("pointsd: {what}")),
             }
             !stop.is_cancelled()
         };

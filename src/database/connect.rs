@@ -54,10 +54,15 @@ impl Connector {
         Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How to reach another server with the same login.
+    /// How to reach another server with the same login. Without TLS to this one, which may be on this machine, there is TLS to the other if
+    /// it can; with a password always.
     pub fn elsewhere(&self, host: &str, port: u16) -> Config {
         let mut config = self.hosts().first().map(without_hosts).unwrap_or_default();
+        if config.get_ssl_mode() == SslMode::Disable {
+            config.ssl_mode(SslMode::Prefer);
+        }
         config.host(host).port(port).connect_timeout(self.each);
+        super::url::protect_password(&mut config);
         config
     }
 

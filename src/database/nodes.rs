@@ -29,12 +29,14 @@ pub struct Nodes {
     known: Arc<Mutex<Known>>,
 }
 
+/// The node that holds each bucket, without the buckets of the coordinator.
+pub type Places = BTreeMap<i16, Node>;
+
 #[derive(Default)]
 struct Known {
-    /// When the places were read.
+    /// When the places were last asked for.
     at: Option<Instant>,
-    /// Without the buckets of the coordinator.
-    places: BTreeMap<i16, Node>,
+    places: Arc<Places>,
     open: BTreeMap<Node, Database>,
 }
 
@@ -44,19 +46,28 @@ impl Nodes {
         Nodes { coordinator: database.clone(), known: Arc::default() }
     }
 
-    /// The node that holds a bucket; none where the coordinator does, or nothing is known.
-    pub fn holding(&self, bucket: i16) -> Option<Node> {
-        self.known().places.get(&bucket).cloned()
+    /// Where the buckets lie, as it was read lately. Where the coordinator does not answer, as it was read before.
+    pub async fn places(&self) -> Arc<Places> {
+        let known = {
+            let mut known = self.known();
+            let is_old = known.at.is_none_or(|at| at.elapsed() >= KNOWN_FOR);
+            if is_old {
+                // The other lanes do not ask as well.
+                known.at = Some(Instant::now());
+            }
+            (!is_old).then(|| Arc::clone(&known.places))
+        };
+        if let Some(places) = known {
+            return places;
+        }
+        match self.read_places().await {
+            Ok(places) => self.known().places = Arc::new(places),
+            Err(error) => tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error)),
+        }
+        Arc::clone(&self.known().places)
     }
 
-    /// Reads where the buckets lie, unless that is known.
-    ///
-    /// # Errors
-    /// If the coordinator does not answer.
-    pub async fn refresh(&self) -> Result<(), Error> {
-        if self.known().at.is_some_and(|at| at.elapsed() < KNOWN_FOR) {
-            return Ok(());
-        }
+    async fn read_places(&self) -> Result<Places, Error> {
         let client = self.coordinator.connection().await?;
         let rows = client.query(include_str!("../../sql/server/bucket_nodes.sql"), &[]).await;
         let places = rows.and_then(|rows| {
@@ -66,29 +77,25 @@ impl Nodes {
             };
             rows.into_iter().map(place).collect()
         });
-        let places = places.map_err(Error::statement("reading where the buckets lie"))?;
-        let mut known = self.known();
-        (known.at, known.places) = (Some(Instant::now()), places);
-        Ok(())
+        places.map_err(Error::statement("reading where the buckets lie"))
     }
 
-    /// The database on a node, or the coordinator where the node cannot be reached.
-    pub async fn database(&self, node: Option<&Node>) -> Database {
-        let Some(node) = node else { return self.coordinator.clone() };
+    /// The database on a node; none if it cannot be reached from here.
+    pub async fn database(&self, node: &Node) -> Option<Database> {
         let open = self.known().open.get(node).cloned();
-        if let Some(database) = open {
-            return database;
+        if open.is_some() {
+            return open;
         }
         match self.coordinator.elsewhere(&node.host, node.port).await {
             Ok(database) => {
                 self.known().open.insert(node.clone(), database.clone());
-                database
+                Some(database)
             }
             Err(error) => {
                 let Node { host, port } = node;
                 let why = errors::chain(&error);
                 tracing::warn!("node {host}:{port} cannot be reached, so the coordinator is asked: {why}");
-                self.coordinator.clone()
+                None
             }
         }
     }

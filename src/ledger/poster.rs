@@ -122,7 +122,8 @@ impl Poster {
     /// Lanes that suit this machine. With two, one works while the other waits for the disk. More than eight help only a server
     /// with more cores. Only two were measured.
     pub fn lanes() -> usize {
-        std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
+        // A power of two, so that a lane has whole buckets.
+        std::thread::available_parallelism().map_or(2, |cores| 1 << cores.get().clamp(2, 8).ilog2())
     }
 
     /// Posts one posting, in a group with whatever else is waiting. A dropped future does not call it back.
@@ -328,13 +329,12 @@ impl Lane {
         if buckets.count() <= 1 {
             return vec![(None, requests)];
         }
-        if let Err(error) = self.nodes.refresh().await {
-            tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error));
-        }
+        // The same for all of them: places that change in between would part the postings of an account.
+        let places = self.nodes.places().await;
         let (mut parts, mut current) = (Vec::new(), BTreeMap::<Option<Node>, Vec<Request>>::new());
         for request in requests {
             let nodes: BTreeSet<_> =
-                request.postings.iter().map(|one| self.nodes.holding(buckets.of(one.user))).collect();
+                request.postings.iter().map(|one| places.get(&buckets.of(one.user)).cloned()).collect();
             if nodes.len() > 1 {
                 parts.extend(std::mem::take(&mut current));
                 parts.push((None, vec![request]));
@@ -460,8 +460,11 @@ impl Lane {
             let failed = *failed.get_or_insert_with(Instant::now);
             // The connection is in doubt after any error.
             self.sessions.remove(&self.node);
-            if let Some(node) = &self.node {
-                self.nodes.lost(node);
+            if error.is_transient()
+                && let Some(node) = self.node.take()
+            {
+                // The next attempt goes through the coordinator, which knows what became of the node.
+                self.nodes.lost(&node);
             }
             // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
             let is_refused = self.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
@@ -477,10 +480,17 @@ impl Lane {
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let session = match self.sessions.entry(self.node.clone()) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(place) => {
-                let session = Session::connect(&self.nodes.database(self.node.as_ref()).await).await?;
+            Entry::Vacant(_) => {
+                let there = match &self.node {
+                    Some(node) => self.nodes.database(node).await,
+                    None => None,
+                };
+                if there.is_none() {
+                    self.node = None;
+                }
+                let session = Session::connect(there.as_ref().unwrap_or(&self.database)).await?;
                 self.buckets.store(session.buckets().count(), Ordering::Relaxed);
-                place.insert(session)
+                self.sessions.entry(self.node.clone()).or_insert(session)
             }
         };
         session.post(postings, &self.rules).await

@@ -116,17 +116,16 @@ impl Error {
         })
     }
 
-    /// Turns the violation of the accounts' primary key into a lost race for a new account. Of a row on another server only the kind of the
-    /// violation is told.
+    /// Turns the violation of the accounts' primary key into a lost race for a new account. On a cluster the key's name ends in the number of
+    /// the shard, as `accounts_pkey_102008`, and of a row on another server only the kind of the violation is told.
     fn or_lost_race(self) -> Error {
         let Error::Database(error) = &self else { return self };
-        match error.as_db_error() {
-            Some(error) if error.constraint() == Some("accounts_pkey") => Error::LostRace,
-            Some(error) if error.constraint().is_none() && *error.code() == SqlState::UNIQUE_VIOLATION => {
-                Error::LostRace
-            }
-            _ => self,
-        }
+        let Some(error) = error.as_db_error() else { return self };
+        let is_race = match error.constraint() {
+            Some(name) => name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') == "accounts_pkey",
+            None => *error.code() == SqlState::UNIQUE_VIOLATION,
+        };
+        if is_race { Error::LostRace } else { self }
     }
 }
 

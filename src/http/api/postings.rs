@@ -47,7 +47,7 @@ const SEND_AGAIN: &str = "Send the same lines again: posted ones replay";
 /// Frames of a stream that are received ahead; each has some ten kilobytes.
 const FRAMES_AHEAD: usize = 64;
 
-/// Pieces of replies that wait for the client to read them; each has up to a chunk of lines.
+/// Pieces of replies that wait for the client to read them; each is some 64 KiB long.
 const PIECES_WAITING: usize = 2;
 
 /// Lines of a stream that are sorted together: their replies are held in memory, for each of the streams.
