@@ -376,6 +376,23 @@ mod tests {
     }
 
     #[test]
+    fn a_password_goes_to_another_server_with_tls_only() {
+        let mode = |url: &str, host: &str| {
+            let mut config = DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
+            complete(&mut config, Duration::from_secs(3), false).unwrap();
+            let tls = super::super::tls::connector(config.get_ssl_mode(), None).unwrap();
+            let there = Connector::new(&config, tls).elsewhere(host, 5433);
+            assert_eq!((there.get_hosts(), there.get_ports()), (&[Host::Tcp(host.to_owned())][..], &[5433][..]));
+            there.get_ssl_mode()
+        };
+        assert_eq!(mode("postgres://u:secret@localhost/d", "node"), SslMode::Require);
+        assert_eq!(mode("postgres://u:secret@localhost/d?sslmode=disable", "node"), SslMode::Require);
+        assert_eq!(mode("postgres://u:secret@/d?host=/run/postgresql", "node"), SslMode::Require);
+        assert_eq!(mode("postgres://u:secret@localhost/d", "localhost"), SslMode::Prefer);
+        assert_eq!(mode("postgres:///d?host=/run/postgresql", "node"), SslMode::Prefer);
+    }
+
+    #[test]
     fn each_host_of_a_url_becomes_a_configuration_of_its_own() {
         let config = |url: &str| DatabaseUrl::try_from(url.to_owned()).unwrap().into_config();
         let url =

@@ -1,4 +1,4 @@
-//! Files in bulk. Their lines are sorted before they are posted, and nobody can tell.
+//! Files in bulk: their lines are sorted before they are posted, and answered as if they were not.
 
 use std::collections::HashSet;
 use std::future::ready;
