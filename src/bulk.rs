@@ -224,13 +224,15 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
     loop {
         work.fill_lanes(&mut gathered).await;
         reading &= work.failure.is_none();
-        while let Some(answers) = work.next_answers() {
+        if let Some(answers) = work.next_answers() {
             for (first, last, text) in answers.pieces() {
                 if !text.is_empty() {
                     on_replies(text).await.map_err(|source| Error::Output { line: first, source })?;
                 }
                 work.summary.last_line = last;
             }
+            // There is room for the next chunk now. Without a group under way, nothing else would begin it.
+            continue;
         }
         let has_room = gathered.lines() < form.sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
         tokio::select! {

@@ -174,3 +174,26 @@ async fn groups_are_of_one_bucket_and_of_neighbours() {
     let large = groups.iter().filter(is_sorted).filter(|group| group.len() >= 500).count();
     assert!(large * 1_500 > count / 2, "{large} groups are large");
 }
+
+/// Chunks of malformed lines alone are whole at once, and wait for the replies to the chunk before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_line_is_answered_however_many_malformed_ones_follow_it() {
+    let database = TestDatabase::new().await;
+    let poster = Poster::start(&database.database().await, &Arc::new(rules()), 2);
+    let user = user(1);
+    for last in [1, 1_500, 2_500, 3_500] {
+        let lines = (0..10).map(|nth| {
+            let malformed = if nth == 9 { last } else { 3_500 };
+            let id = format!("{last} {nth}");
+            format!(r#"{{"op":"consume","user":"{user}","points":1,"source_type":"tts","source_id":"{id}"}}"#)
+                + "\n"
+                + &"malformed\n".repeat(malformed)
+        });
+        let text: String = lines.collect();
+        let count = text.lines().count();
+        let answers = tokio::time::timeout(Duration::from_secs(60), post(&poster, Cursor::new(text), 1)).await;
+        let answers = answers.expect("it stands still");
+        assert_eq!((answers.lines().count(), answers.matches(": Posted(").count()), (count, 10));
+    }
+    poster.close().await;
+}
