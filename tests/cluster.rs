@@ -133,7 +133,9 @@ fn shards_may_move_while_postings_and_the_sweep_go_on() {
     let expected = post_and_sweep(&plain, &file);
     let url = spread.url();
     let work = std::thread::spawn(move || {
-        call(&url, &["post", &file, "--json"]).expect(3);
+        let replies = call(&url, &["post", &file, "--json"]).expect(3).jsons();
+        let damaged = replies.iter().find(|reply| reply["code"] == "account_damaged");
+        assert!(damaged.is_none(), "{damaged:?}");
         call(&url, &["run", "expiry", "--at", END]).expect(0);
     });
     let moved = wait(async {

@@ -1,2 +1,2 @@
--- The number of buckets.
-SELECT pointsd.buckets()
+-- The number of buckets, and whether they lie on several servers.
+SELECT pointsd.buckets(), pointsd.is_spread()

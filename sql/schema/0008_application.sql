@@ -207,6 +207,7 @@ BEGIN
         ELSE
     END CASE;
     -- The lock first: what follows is read as the last holder of the lock left it.
+    PERFORM pointsd.keep_bucket(own_bucket);
     PERFORM FROM pointsd.accounts AS a WHERE a.bucket = own_bucket AND a.user_id = hold.user_id FOR NO KEY UPDATE;
     -- Without an account nothing is locked, and there is nothing to reserve. One that opens meanwhile counts from the next call on.
     IF NOT FOUND AND hold.until > hold.at THEN
@@ -284,6 +285,7 @@ BEGIN
         message := 'a release needs user_id, and either source_type with source_id, or key';
         RETURN;
     END IF;
+    PERFORM pointsd.keep_bucket(own_bucket);
     PERFORM FROM pointsd.accounts AS a WHERE a.bucket = own_bucket AND a.user_id = release.user_id FOR NO KEY UPDATE;
     SELECT * INTO standing FROM pointsd.holds AS h WHERE h.bucket = own_bucket AND h.key = key_id;
     CASE standing.state

@@ -383,6 +383,12 @@ BEGIN
 END
 $$;
 
+-- Keeps a bucket on its node until the transaction ends. On a single server there is nothing to do; end_distribution replaces it.
+CREATE FUNCTION pointsd.keep_bucket(bucket smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+END
+$$;
+
 -- Ends the move: the new number of buckets is in force. Fails by accounts_in_own_bucket if an account was left behind.
 CREATE FUNCTION pointsd.end_distribution() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -392,6 +398,25 @@ BEGIN
     -- On a cluster the functions and the constraint change on each node, over one connection.
     PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true);
     PERFORM pointsd.set_buckets(count);
+    IF NOT pointsd.is_spread() THEN
+        RETURN;
+    END IF;
+    -- A move of a shard takes the same lock alone, first on the coordinator and then on the nodes, and frees it on each when its commit
+    -- arrives there. The old node would then send statements to a new one that does not show the rows yet. So a transaction at a node
+    -- goes on only where the bucket is its own. The owner alone may take the lock.
+    CREATE OR REPLACE FUNCTION pointsd.keep_bucket(bucket smallint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $keep$
+    DECLARE
+        shard bigint := get_shard_id_for_distribution_column('pointsd.accounts', bucket);
+        share integer := 5;
+    BEGIN
+        PERFORM lock_shard_metadata(share, ARRAY[shard]);
+        IF EXISTS (SELECT FROM pg_dist_local_group AS here WHERE here.groupid <> 0 AND NOT EXISTS (
+                       SELECT FROM pg_dist_placement AS p WHERE p.shardid = shard AND p.groupid = here.groupid)) THEN
+            RAISE EXCEPTION 'bucket % lies on another node now', bucket USING ERRCODE = 'serialization_failure';
+        END IF;
+    END
+    $keep$;
 END
 $$;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 use uuid::Uuid;
 
 use crate::database::Cursor;
@@ -17,21 +17,32 @@ use crate::database::Cursor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets {
     count: i16,
+    /// Whether they lie on several servers.
+    spread: bool,
 }
 
 impl Buckets {
-    /// Reads their number from the database.
+    /// Reads their number from the database, and whether they lie on several servers.
     ///
     /// # Errors
     /// If the database fails, or lacks the ledger's schema.
     pub async fn read(client: &Client) -> Result<Buckets, tokio_postgres::Error> {
         let rows = client.query_typed(include_str!("../../sql/ledger/bucket_count.sql"), &[]).await?;
-        let count = rows.first().map(|row| row.try_get(0)).transpose()?;
-        Ok(Buckets::new(count.unwrap_or(1)))
+        let Some(row) = rows.first() else { return Ok(Buckets::new(1)) };
+        Ok(Buckets { count: row.try_get(0)?, spread: row.try_get(1)? })
     }
 
+    /// So many, to tell in which of them a user's account lies.
     pub(crate) fn new(count: i16) -> Buckets {
-        Buckets { count }
+        Buckets { count, spread: false }
+    }
+
+    /// Keeps a bucket where it lies until the transaction ends, by bucket_keep.sql. Only buckets on several servers move.
+    pub(crate) async fn keep(self, client: &Client, statement: &Statement, bucket: i16) -> Result<(), Error> {
+        if self.spread {
+            client.execute(statement, &[&bucket]).await?;
+        }
+        Ok(())
     }
 
     /// How many they are.

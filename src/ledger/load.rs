@@ -188,7 +188,8 @@ pub(super) async fn load(
     let first: [&(dyn ToSql + Sync); 3] = [&of_first, &until, &bucket];
     // Queued in this order and sent together. Each statement sees what was committed before it began, so the
     // later ones see all that the holders of the locks had written.
-    let (locked, first, open, known) = pipelined!(
+    let ((), locked, first, open, known) = pipelined!(
+        buckets.keep(client, &statements.bucket_keep, bucket),
         client.query(&statements.account_lock, &of_users),
         query(client, &statements.batch_first, &first, of_first.len()),
         query(client, &statements.batch_open, &all, of_all.len()),

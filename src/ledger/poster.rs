@@ -447,6 +447,7 @@ impl Lane {
             _ => Ok(replies.into_values().collect()),
         }
     }
+
     /// Posts a group, and again while the reason for its failure may pass.
     async fn post_patiently(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
         let mut pauses = Backoff::DATABASE.pauses();

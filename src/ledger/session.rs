@@ -109,7 +109,7 @@ impl Error {
     }
 
     /// Whether it may be a lost race for a new account. A cluster copies new rows to their node, and gives what goes wrong there no SQLSTATE.
-    fn may_be_lost_race(&self) -> bool {
+    pub(crate) fn may_be_lost_race(&self) -> bool {
         let Error::Database(error) = self else { return false };
         error.as_db_error().is_some_and(|error| {
             *error.code() == SqlState::INTERNAL_ERROR && error.file().is_some_and(|file| file.ends_with("multi_copy.c"))
@@ -161,6 +161,7 @@ macro_rules! statements {
 statements! {
     account_expire = "account_expire.sql",
     account_insert = "account_insert.sql",
+    bucket_keep = "bucket_keep.sql",
     account_lock = "account_lock.sql",
     account_update = "account_update.sql",
     account_update_all = "account_update_all.sql",

@@ -120,10 +120,12 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// Locks accounts and expires what is due in them, in the transaction that is open.
     async fn expire_due(&self, Group { bucket, users }: &Group, expiry: &Expiry) -> Result<Expiring, Error> {
         let (client, statements) = (self.client(), self.statements());
-        let buckets = self.buckets().count();
-        let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &buckets];
+        let buckets = self.buckets();
+        let count = buckets.count();
+        let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &count];
         let of_group: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
-        let (locked, rows) = pipelined!(
+        let ((), locked, rows) = pipelined!(
+            buckets.keep(client, &statements.bucket_keep, *bucket),
             client.query(&statements.account_lock, &of_users),
             client.query(&statements.account_expire, &of_group),
         )?;

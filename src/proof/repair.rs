@@ -239,6 +239,8 @@ pub async fn apply(
     let buckets = Buckets::read(transaction.client()).await?;
     let (users, bucket, count) = ([user], buckets.of(user), buckets.count());
     let lock: [&(dyn ToSql + Sync); 3] = [&users.as_slice(), &bucket, &count];
+    let keep = transaction.prepare(include_str!("../../sql/ledger/bucket_keep.sql")).await?;
+    buckets.keep(transaction.client(), &keep, bucket).await?;
     transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &lock).await?;
     let known = include_str!("../../sql/proof/repair_known.sql");
     if let Some(seq) = transaction.query_one(known, &[&user, &plan.plan.to_string()]).await?.try_get(0)? {

@@ -198,6 +198,8 @@ const INDEXES: &[(&str, &[&str])] = &[
     // A call of pointsd.account_then.
     ("balance_then", &[]),
     ("bucket_count", &[]),
+    // A call of pointsd.keep_bucket.
+    ("bucket_keep", &[]),
     ("batch_expired", &["batches_pkey", "holds_open_by_user"]),
     ("batch_expiry", &["batches_open_by_user"]),
     ("batch_first", &["batches_open_by_user"]),

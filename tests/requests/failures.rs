@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, rng, until, user};
+use pointsd::ledger::{AlsoWrite, Posting, Reply};
+use tokio_postgres::Client;
+
+use super::{
+    SETTINGS, Server, TestDatabase, all_done, asleep, at, number, outcomes, recharge, rng, rules, until, user,
+};
 use crate::support::invariants::check_invariants;
 
 const SPOIL: &str = "
@@ -349,4 +354,45 @@ async fn a_hand_in_the_table_stops_no_lane() {
     client.batch_execute("UPDATE pointsd.requests SET retry_at = '-infinity' WHERE state = 'waiting'").await.unwrap();
     until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done WHERE state = 'posted'").await;
     server.stop().await;
+}
+
+/// Keeps the transaction of a group open for as long as another session holds the lock.
+struct Waits;
+
+impl AlsoWrite<[Reply]> for Waits {
+    async fn write(&self, client: &Client, _: &[Reply]) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("SELECT pg_advisory_xact_lock(1)").await
+    }
+}
+
+/// A group on accounts that another transaction opens meanwhile is decided again at once: no request has to wait for a further try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_that_a_caller_opens_at_the_same_time() {
+    let database = TestDatabase::new().await;
+    let (door, client, mut session) = (database.client().await, database.client().await, database.session().await);
+    door.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let at = at("2026-01-01T00:00:00Z");
+    let opens: Vec<_> = (0..5).map(|nth| Posting::consume(user(nth), 1, "tts", "by a caller", at)).collect();
+    let rules = rules();
+    let opening = async { session.begin().post(&opens, &rules, &Waits).await.unwrap() };
+    let racing = async {
+        let in_hand =
+            "SELECT count(*) = $COUNT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+                       AND pid <> pg_backend_pid() AND query ILIKE '%$TEXT%'";
+        let in_hand = |count: &str, text: &str| in_hand.replace("$COUNT", count).replace("$TEXT", text);
+        until(&client, &in_hand("1", "pg_advisory_xact_lock")).await;
+        let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                      SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 1, 'tts', i::text
+                      FROM generate_series(0, 4) AS i";
+        client.batch_execute(insert).await.unwrap();
+        let server = Server::start(&database, SETTINGS).await;
+        until(&client, &in_hand("1", "INSERT INTO pointsd.accounts")).await;
+        door.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+        all_done(&client).await;
+        server.stop().await;
+    };
+    tokio::join!(opening, racing);
+    let expected: Vec<_> = (1..=5).map(|id| format!("{id} posted 2")).collect();
+    assert_eq!(outcomes(&client).await, expected);
+    check_invariants(&client).await;
 }

@@ -206,7 +206,9 @@ fn code_of(error: &ledger::Error) -> Option<&SqlState> {
 /// Whether two transactions collided, so that trying again helps.
 pub(super) fn is_clash(error: &ledger::Error) -> bool {
     let code = code_of(error);
-    code == Some(&SqlState::T_R_SERIALIZATION_FAILURE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
+    code == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+        || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
+        || error.may_be_lost_race()
 }
 
 /// Whether no request can be posted at present.
