@@ -376,17 +376,19 @@ async fn accounts_that_a_caller_opens_at_the_same_time() {
     let rules = rules();
     let opening = async { session.begin().post(&opens, &rules, &Waits).await.unwrap() };
     let racing = async {
-        let in_hand =
-            "SELECT count(*) = $COUNT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
-                       AND pid <> pg_backend_pid() AND query ILIKE '%$TEXT%'";
-        let in_hand = |count: &str, text: &str| in_hand.replace("$COUNT", count).replace("$TEXT", text);
-        until(&client, &in_hand("1", "pg_advisory_xact_lock")).await;
+        let in_hand = |statement: &str| {
+            format!(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
+                                AND pid <> pg_backend_pid() AND query ILIKE '%{statement}%')"
+            )
+        };
+        until(&client, &in_hand("pg_advisory_xact_lock")).await;
         let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
                       SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 1, 'tts', i::text
                       FROM generate_series(0, 4) AS i";
         client.batch_execute(insert).await.unwrap();
         let server = Server::start(&database, SETTINGS).await;
-        until(&client, &in_hand("1", "INSERT INTO pointsd.accounts")).await;
+        until(&client, &in_hand("INSERT INTO pointsd.accounts")).await;
         door.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
         all_done(&client).await;
         server.stop().await;
