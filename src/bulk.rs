@@ -238,7 +238,9 @@ async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
     let mut gathered = Gathered::default();
     loop {
         work.fill_lanes(&mut gathered).await;
-        reading &= work.failure.is_none();
+        if work.failure.is_some() {
+            (reading, gathered) = (false, Gathered::default());
+        }
         if let Some(answers) = work.next_answers() {
             for (first, last, text) in answers.pieces() {
                 if !text.is_empty() {
@@ -252,10 +254,10 @@ async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
         let has_room = gathered.lines() < sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
         tokio::select! {
             biased;
-            () = stop.cancelled(), if reading => {
+            () = stop.cancelled(), if reading || gathered.lines() > 0 => {
                 work.summary.stopped = true;
-                reading = false;
-                gathered = Gathered::default();
+                // What was read and not begun is as if it had not been read, and so is the end of the input.
+                (reading, gathered, failure) = (false, Gathered::default(), None);
             }
             Some((group, replies)) = work.next_replies() => {
                 work.take_replies(group, replies);

@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::io::{self, Read};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll, Wake, Waker};
 
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
@@ -269,5 +270,45 @@ fn each_line_is_answered_in_its_turn_whatever_happens_when() {
     for seed in seeds {
         eprintln!("POINTSD_TEST_SEED={seed}");
         post_in_any_order(seed);
+    }
+}
+
+/// An input of which each read is a line.
+struct LineByLine<'a>(&'a [u8]);
+
+impl Read for LineByLine<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let line = self.0.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default().len();
+        let most = line.min(buffer.len());
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+#[test]
+fn a_stop_begins_no_chunk_of_an_input_that_was_read_to_its_end() {
+    let line = format!(r#"{{"op":"release","user":"{}","of":"1"}}"#, Uuid::nil()) + "\n";
+    for broke_off in [false, true] {
+        let (blocks, receiver) = mpsc::channel(10);
+        read_blocks(LineByLine(line.repeat(5).as_bytes()), Form::from(Format::Ndjson), &blocks).unwrap();
+        let source = io::Error::other("it broke off");
+        let end = if broke_off { Err(Error::Input { after: 5, source }) } else { Ok(()) };
+        blocks.try_send(FromReader::End(end)).expect("there is room");
+        let (poster, mut lanes) = Hands::poster(1, 1);
+        let (stop, clock) = (CancellationToken::new(), DateTime::<Utc>::default);
+        let posting = post_blocks(receiver, 100, poster.feed(), clock, &stop, |_, _| (), |_| ready(Ok(())));
+        let (mut posting, mut context) = (pin!(posting), Context::from_waker(Waker::noop()));
+        assert!(posting.as_mut().poll(&mut context).is_pending());
+        assert_eq!(blocks.capacity(), blocks.max_capacity(), "not all is read");
+        stop.cancel();
+        assert!(posting.as_mut().poll(&mut context).is_pending());
+        // Each of the first two lines is a chunk of its own.
+        for _ in 0..2 {
+            let (_, replies) = lanes.take(0).unwrap();
+            replies.send(Ok(vec![Reply::Rejected(Refusal::AccountMissing)])).unwrap();
+        }
+        let Poll::Ready(ended) = posting.as_mut().poll(&mut context) else { panic!("it goes on") };
+        let summary = ended.unwrap();
+        assert_eq!((summary.stopped, summary.last_line, summary.lines()), (true, 2, 2));
+        assert!(lanes.take(0).is_none());
     }
 }
