@@ -6,6 +6,8 @@ mod csv;
 mod json;
 mod lines;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -211,11 +214,23 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
     clock: fn() -> DateTime<Utc>,
     stop: &CancellationToken,
     write: impl FnMut(LineReply, &mut Vec<u8>),
-    mut on_replies: impl FnMut(Vec<u8>) -> Taken,
+    on_replies: impl FnMut(Vec<u8>) -> Taken,
 ) -> Result<Summary, Error> {
     let form = form.into();
-    let mut blocks = start_reader(input, form);
-    let mut work = Work::new(poster.feed(), clock, write);
+    post_blocks(start_reader(input, form), form.sorted, poster.feed(), clock, stop, write, on_replies).await
+}
+
+/// Posts the lines of blocks, `sorted` of them at most as a chunk. See [`post`].
+async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
+    mut blocks: mpsc::Receiver<FromReader>,
+    sorted: usize,
+    feed: Feed,
+    clock: fn() -> DateTime<Utc>,
+    stop: &CancellationToken,
+    write: impl FnMut(LineReply, &mut Vec<u8>),
+    mut on_replies: impl FnMut(Vec<u8>) -> Taken,
+) -> Result<Summary, Error> {
+    let mut work = Work::new(feed, clock, write);
     let mut failure = None;
     let mut reading = true;
     // The lines that are read while a chunk is posted are the next one. So a slow producer has its replies at once, and the chunks of a fast
@@ -223,7 +238,9 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
     let mut gathered = Gathered::default();
     loop {
         work.fill_lanes(&mut gathered).await;
-        reading &= work.failure.is_none();
+        if work.failure.is_some() {
+            (reading, gathered) = (false, Gathered::default());
+        }
         if let Some(answers) = work.next_answers() {
             for (first, last, text) in answers.pieces() {
                 if !text.is_empty() {
@@ -234,13 +251,13 @@ pub async fn post<Taken: Future<Output = std::io::Result<()>>>(
             // There is room for the next chunk now. Without a group under way, nothing else would begin it.
             continue;
         }
-        let has_room = gathered.lines() < form.sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
+        let has_room = gathered.lines() < sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
         tokio::select! {
             biased;
-            () = stop.cancelled(), if reading => {
+            () = stop.cancelled(), if reading || gathered.lines() > 0 => {
                 work.summary.stopped = true;
-                reading = false;
-                gathered = Gathered::default();
+                // What was read and not begun is as if it had not been read, and so is the end of the input.
+                (reading, gathered, failure) = (false, Gathered::default(), None);
             }
             Some((group, replies)) = work.next_replies() => {
                 work.take_replies(group, replies);

@@ -162,7 +162,7 @@ impl Parser {
 }
 
 /// Reads lines into blocks until the input ends or the receiver is dropped.
-fn read_blocks(input: impl Read, form: Form, blocks: &mpsc::Sender<FromReader>) -> Result<(), Error> {
+pub(super) fn read_blocks(input: impl Read, form: Form, blocks: &mpsc::Sender<FromReader>) -> Result<(), Error> {
     let cr_ends = matches!(form.format, Format::Csv { .. });
     let lines = Lines::new(input, form.encoding, cr_ends);
     let mut lines = lines.map_err(|source| Error::Input { after: 0, source })?;

@@ -43,6 +43,8 @@ pub(crate) use money::released;
 pub use money::{Currency, MAX_PAID, Money};
 pub use observer::GroupObserver;
 pub use poster::{Answer, Feed, GROUP_POSTINGS, Pending, Poster};
+#[cfg(test)]
+pub(crate) use poster::{HandedOver, Hands};
 pub use posting::{Beyond, Kind, MAX_DESCRIPTION, MAX_ID, MAX_NAME, Opening, Posting};
 pub use read::{
     Balance, BalanceThen, Before, Check, Exported, ExportedAccount, ExportedBatch, ExportedEntry, NextExpiry, Table,

@@ -497,3 +497,27 @@ impl Lane {
         session.post(postings, &self.rules).await
     }
 }
+
+/// The lanes of a poster that a test serves by hand.
+#[cfg(test)]
+pub(crate) struct Hands(Vec<mpsc::Receiver<Request>>);
+
+#[cfg(test)]
+impl Hands {
+    /// A poster of a ledger with so many buckets, and its lanes.
+    pub(crate) fn poster(lanes: usize, buckets: i16) -> (Poster, Hands) {
+        let (lanes, hands): (Vec<_>, Vec<_>) = (0..lanes).map(|_| mpsc::channel(WAITING_REQUESTS)).unzip();
+        let poster = Poster { lanes: lanes.into(), buckets: Arc::new(AtomicI16::new(buckets)), tasks: Arc::default() };
+        (poster, Hands(hands))
+    }
+
+    /// Takes the next group that was handed over to a lane.
+    pub(crate) fn take(&mut self, lane: usize) -> Option<HandedOver> {
+        let request = self.0.get_mut(lane)?.try_recv().ok()?;
+        Some((request.postings, request.answer))
+    }
+}
+
+/// The postings of a group, and where its replies go.
+#[cfg(test)]
+pub(crate) type HandedOver = (Vec<Posting>, oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>);

@@ -1,7 +1,6 @@
 //! `POST /v1/postings`: one posting, an array of them, or a stream of lines.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -338,7 +338,7 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
     let ended = CancellationToken::new();
     let input = Input::start(body, ended.clone());
     let (server, stop) = (server.clone(), server.stop().child_token());
-    tokio::spawn(async move {
+    let posting = tokio::spawn(async move {
         let _place = place;
         let _ended = ended.drop_guard();
         let write = |reply: LineReply, out: &mut Vec<u8>| {
@@ -356,7 +356,7 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
         };
         let posted = tokio::select! {
             posted = posted => posted,
-            () = watch => return,
+            () = watch => return Ok(()),
         };
         let mut last = Vec::new();
         match posted {
@@ -364,14 +364,21 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
                 write_line(&mut last, &stopped(&server, &holder).with("line", summary.last_line));
             }
             Ok(summary) if wanted == Replies::Rejected => write_line(&mut last, &Counts::from(summary)),
-            Ok(_) | Err(bulk::Error::Output { .. }) => {}
+            Ok(_) => {}
+            Err(bulk::Error::Output { source, .. }) => return Err(source),
             Err(error) => write_line(&mut last, &early_end(&error)),
         }
-        // The client may have gone.
-        let _ = send(sender, last).await;
+        send(sender, last).await
     });
-    let pieces = stream::unfold(pieces, async |mut pieces| Some((Ok::<_, Infallible>(pieces.recv().await?), pieces)));
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pieces)).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body_of(pieces, posting)).into_response())
+}
+
+/// The pieces of replies as a body. It breaks off if the task that sends them failed: one that ends is taken for whole.
+fn body_of(pieces: mpsc::Receiver<Bytes>, sending: JoinHandle<io::Result<()>>) -> Body {
+    let pieces = stream::unfold(pieces, async |mut pieces| Some((Ok(pieces.recv().await?), pieces)));
+    let end = stream::once(sending)
+        .filter_map(async |sent| sent.map_err(io::Error::other).and_then(|sent| sent).err().map(Err));
+    Body::from_stream(pieces.chain(end))
 }
 
 /// Why a stream was stopped.
@@ -490,5 +497,42 @@ impl From<Summary> for Counts {
         let lines = summary.lines();
         let Summary { posted, held, released, replayed, rejected, .. } = summary;
         Counts { status: "done", lines, posted, held, released, replayed, rejected }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    async fn read(body: Body) -> (Vec<u8>, bool) {
+        let (mut text, mut whole) = (Vec::new(), true);
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => text.extend(piece),
+                Err(_) => whole = false,
+            }
+        }
+        (text, whole)
+    }
+
+    async fn two(sender: mpsc::Sender<Bytes>) -> io::Result<()> {
+        send(sender.clone(), b"1\n".to_vec()).await?;
+        send(sender, b"2\n".to_vec()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_that_are_not_all_sent_do_not_look_whole() {
+        let body = |work: &dyn Fn(mpsc::Sender<Bytes>) -> JoinHandle<io::Result<()>>| {
+            let (sender, pieces) = mpsc::channel(1);
+            body_of(pieces, work(sender))
+        };
+        assert_eq!(read(body(&|sender| tokio::spawn(two(sender)))).await, (b"1\n2\n".to_vec(), true));
+        let slow = body(&|sender| tokio::spawn(two(sender)));
+        tokio::time::sleep(2 * LONGEST_PAUSE).await;
+        assert_eq!(read(slow).await, (b"1\n".to_vec(), false));
+        let broken = body(&|sender| tokio::spawn(async move { panic!("{}", sender.capacity()) }));
+        assert_eq!(read(broken).await, (Vec::new(), false));
     }
 }
