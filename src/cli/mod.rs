@@ -4,6 +4,8 @@ mod account;
 mod adopt;
 mod arrears;
 mod bulk;
+mod config;
+mod db;
 mod demo;
 mod export;
 mod history;
@@ -12,7 +14,6 @@ mod import;
 mod jobs;
 mod journal;
 mod manual;
-mod operate;
 mod output;
 mod period;
 mod posting;
@@ -24,6 +25,7 @@ mod requests;
 mod restored;
 mod returns;
 mod run;
+mod serve;
 mod signals;
 mod statement;
 mod status;
@@ -120,12 +122,12 @@ enum Command {
     #[command(subcommand)]
     Repair(repair::Repair),
     #[command(subcommand)]
-    Db(operate::Db),
+    Db(db::Db),
     #[command(subcommand, name = "config")]
-    Config(operate::ConfigCommand),
+    Config(config::ConfigCommand),
     #[command(subcommand)]
     Token(token::Token),
-    Serve(operate::Serve),
+    Serve(serve::Serve),
     Demo(demo::Demo),
     #[command(hide = true)]
     Manual(manual::Manual),
