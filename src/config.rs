@@ -5,10 +5,8 @@
 //! every test.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +33,7 @@ use self::jobs::{FileJobs, default_lanes, inherit_job_defaults, job, retries};
 use self::ledger::{FileLedger, replace_terms_and_sources};
 pub use self::ledger::{Label, PointKind, PointSource, Valuation};
 pub use self::mail::{Mail, MailWay, Secret, Security, Smtp, parse_mailbox};
-use self::place::{Caller, Found, SERVICE_STATE, Service};
+use self::place::{Caller, Found, OutsideText, SERVICE_STATE, Service, credential, default_state_dir};
 pub use self::values::weekday_name;
 use self::values::{FileZone, Word, between, business_name, level, path, seconds, weekday};
 pub use crate::database::{DatabaseUrl, DatabaseUrlError};
@@ -550,64 +548,11 @@ impl Jobs {
     }
 }
 
-fn read_file(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-        file: path.to_owned(),
-        remedy: errors::rights_remedy(path, &source),
-        source,
-    })
-}
-
 /// Values from outside the file. Not `Debug`, because it holds passwords.
 #[derive(Default)]
 struct Outside {
     database_url: Option<OutsideText>,
     smtp_password: Option<String>,
-}
-
-/// A text from outside the file, and its origin.
-#[derive(Clone)]
-struct OutsideText {
-    place: String,
-    text: String,
-}
-
-/// The service manager's credential of this name, unless it is absent or empty.
-fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText>, ConfigError> {
-    let Some(folder) = folder else { return Ok(None) };
-    let file = Path::new(&folder).join(name);
-    // The variable may have stayed from the session of another user, as with `sudo -E`.
-    let owner = std::fs::metadata(&folder).map_or(0, |found| found.uid());
-    if owner != 0 && nix::unistd::geteuid().is_root() && file.symlink_metadata().is_ok() {
-        let remedy =
-            format!("its folder belongs to user {owner}, from which root takes no secret; unset CREDENTIALS_DIRECTORY");
-        let source = io::ErrorKind::PermissionDenied.into();
-        return Err(ConfigError::Unreadable { file, remedy: Some(remedy), source });
-    }
-    let text = match read_file(&file) {
-        Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
-        Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let place = format!("the credential {name} ({})", file.display());
-    Ok((!text.is_empty()).then_some(OutsideText { place, text }))
-}
-
-/// The default state folder; `config/defaults.yaml` explains the order.
-fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_service: bool) -> Option<PathBuf> {
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    if let Some(folders) = variable("STATE_DIRECTORY") {
-        // systemd separates several folders by colons; the first one is ours.
-        let first = std::env::split_paths(&folders).next().and_then(absolute);
-        if first.is_some() {
-            return first;
-        }
-    }
-    if is_service {
-        return Some(SERVICE_STATE.into());
-    }
-    let folder = |name| variable(name).map(PathBuf::from).and_then(absolute);
-    folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state"))).map(|folder| folder.join("pointsd"))
 }
 
 /// The file as written: the shape of `config/defaults.yaml`. No field has a default here; that file gives them all.

@@ -53,9 +53,9 @@ pub enum Step {
     Spread(String),
 }
 
-/// A node of a cluster that holds parts of the ledger.
+/// A node of a cluster, and how much of the ledger it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Node {
+pub struct NodeStatus {
     /// Host and port.
     pub node: String,
     /// How many shards of the accounts it holds; each goes with its shards of the other tables.
@@ -70,11 +70,11 @@ pub struct Node {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn nodes(client: &Client) -> Result<Vec<Node>, tokio_postgres::Error> {
+pub async fn nodes(client: &Client) -> Result<Vec<NodeStatus>, tokio_postgres::Error> {
     let rows = client.query(include_str!("../sql/distribute/node_list.sql"), &[]).await?;
     let node = |row: &tokio_postgres::Row| {
         let (node, shards, buckets) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(Node { node, shards, buckets, active: row.try_get(3)? })
+        Ok(NodeStatus { node, shards, buckets, active: row.try_get(3)? })
     };
     rows.iter().map(node).collect()
 }
@@ -115,6 +115,8 @@ pub async fn distribute(
 ) -> Result<bool, Error> {
     prepare_session(client).await?;
     if moving_to(client).await?.is_none() {
+        // A refusal comes at once, and not after the proof.
+        rehearse(client, buckets).await?;
         prove_all(client, "before").await?;
         if !proceed(Step::Proved) {
             return Ok(false);

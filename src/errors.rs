@@ -6,17 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustls::CertificateError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
-/// An error, its causes and what to do next on one line, for a log: Display of an error of ours never includes its source.
+/// An error, its causes and what to do next on one line, for a log.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let mut text = reasons(error).join(": ");
     if let Some(remedy) = database_remedy(error) {
         text.push_str("; ");
         text.push_str(remedy);
@@ -24,10 +18,26 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// What to do about a right that the database role lacks, or about a pooler in the way; None if neither is the cause.
-pub fn database_remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let code = causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code())?;
-    Some(match *code {
+/// What an error and each of its causes say: Display of an error of ours never includes its source. A refusal of the database is told in
+/// the words of the database; its hint is a remedy.
+pub fn reasons(error: &(dyn Error + 'static)) -> Vec<String> {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    let words = errors.filter_map(|error| match (error.downcast_ref::<DbError>(), error.downcast_ref()) {
+        (Some(refusal), _) => {
+            let detail = refusal.detail().map(|detail| format!(" ({})", detail.replace('\n', " ")));
+            Some(format!("{}: {}{}", refusal.severity(), refusal.message(), detail.unwrap_or_default()))
+        }
+        // The driver says only that it has one.
+        (None, Some(driver)) if tokio_postgres::Error::as_db_error(driver).is_some() => None,
+        (None, _) => Some(error.to_string()),
+    });
+    words.collect()
+}
+
+/// What to do about a right that the database role lacks, about a pooler in the way, or what the database's own hint says.
+pub fn database_remedy<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    let refusal = causes(error).find_map(|cause| cause.downcast_ref::<DbError>())?;
+    Some(match *refusal.code() {
         SqlState::INSUFFICIENT_PRIVILEGE => {
             "the schema's owner gives a role its rights with pointsd db grant --daemon ROLE, --application ROLE or --reader \
              ROLE; migrations and repairs need the owner itself"
@@ -36,7 +46,7 @@ pub fn database_remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
             "a pooler seems to give each transaction another session; let it pool sessions (in PgBouncer pool_mode = session), \
              or name the server itself in database.url"
         }
-        _ => return None,
+        _ => return refusal.hint(),
     })
 }
 

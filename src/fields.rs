@@ -1,7 +1,10 @@
 //! The fields of a posting as a line of a file and a row of the queue name them, before they are known to fit together.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -18,6 +21,7 @@ pub struct PostingFields {
     /// What is to be done.
     pub op: Operation,
     /// The user of the account.
+    #[serde(deserialize_with = "json_user")]
     pub user: Uuid,
     /// 1 to 1,000,000,000,000. A refund or a void without points takes all that is left; a release has none.
     pub points: Option<i64>,
@@ -283,6 +287,7 @@ pub fn price(paid: Option<i64>, currency: Option<&str>) -> Result<Option<Money>,
 #[serde(deny_unknown_fields)]
 pub struct OpeningFields {
     /// The user of the account.
+    #[serde(deserialize_with = "json_user")]
     pub user: Uuid,
     /// The points that are left of a batch; below zero a debt.
     pub points: i64,
@@ -375,6 +380,34 @@ fn order(of: Option<String>, source: Option<String>, order_id: Option<i64>) -> R
         (None, None, _) => Err(missing("source", "void")),
         (None, Some(_), None) => Err("order_id is missing; a void of a recharge without an order has of".to_owned()),
     }
+}
+
+/// Reads the user of an account.
+///
+/// # Errors
+/// What it is instead.
+pub fn parse_user(text: &str) -> Result<Uuid, String> {
+    Uuid::parse_str(text).map_err(|_| {
+        let shown: String = text.chars().take(40).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        format!("`{shown}{more}` is no UUID, such as 6a0f9a56-2f0c-4c57-9d2f-0d6a5e6f1c11")
+    })
+}
+
+fn json_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    struct User;
+    impl Visitor<'_> for User {
+        type Value = Uuid;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a UUID")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Uuid, E> {
+            parse_user(text).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(User)
 }
 
 fn json_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {

@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use pointsd::ledger::{Poster, Posting, Rules};
-use program::{Folder, Running, call, on, until_found, wait};
+use program::{Folder, Running, call, eventually, on, requests_in, wait};
 use serde_json::Value;
 use support::invariants::check_invariants;
 use support::rows::{Rows, assert_same};
-use support::{TestDatabase, connect, rng, user};
+use support::{TestDatabase, connect, rng, until_alone, user};
 
 const ACCOUNTS: u32 = 200;
 
@@ -81,7 +81,7 @@ fn a_ledger_is_spread_from_the_command_line() {
     let told = call(&url, &["db", "distribute", "--buckets", "64", "--dry-run"]).expect(1).stderr;
     assert!(told.contains("other sessions are connected"), "{told}");
     drop((other, runtime));
-    wait(async { until_found(&database.client().await, "the end of the other session", ALONE).await });
+    wait(async { until_alone(&database.client().await).await });
     call(&url, &["db", "distribute", "--buckets", "64", "--dry-run"]).expect(0);
     assert_eq!(call(&url, &["db", "status", "--json"]).expect(0).json()["nodes"], Value::Array(Vec::new()));
     // Interrupted on the way, wherever it was.
@@ -89,7 +89,7 @@ fn a_ledger_is_spread_from_the_command_line() {
     moving.hear("spread batches");
     moving.signal(Signal::SIGKILL);
     moving.finish().expect_signal(Signal::SIGKILL);
-    wait(async { until_found(&database.client().await, "the end of the killed move", ALONE).await });
+    wait(async { until_alone(&database.client().await).await });
     let refused = call(&url, &["balance", &user(1).to_string()]).expect(1).stderr;
     assert!(refused.contains("moving to other buckets"), "{refused}");
     let told = call(&url, &["db", "distribute", "--buckets", "64"]).expect(0).stdout;
@@ -119,10 +119,6 @@ fn a_ledger_is_spread_from_the_command_line() {
     assert_same(&rows(&database), &before, "posted again");
     call(&url, &["run", "reconciliation", "--full", "--dry-run"]).expect(0);
 }
-
-const ALONE: &str = "SELECT WHERE NOT EXISTS (
-    SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
-        AND pid <> pg_backend_pid() AND application_name NOT LIKE 'citus_internal%')";
 
 /// What is spread comes to the same as what is not, also where shards move from node to node meanwhile.
 #[test]
@@ -191,4 +187,26 @@ fn a_posting_goes_to_the_node_that_holds_its_account() {
     assert_eq!(posted, 2 * ACCOUNTS);
     assert!(nodes.len() > 1 && nodes.iter().all(|(_, sessions)| *sessions > 0), "{nodes:?}");
     wait(async { check_invariants(&database.client().await).await });
+}
+
+/// The role of a daemon has what it needs there: the coordinator sends the defaults of a row along.
+#[test]
+fn a_daemon_posts_under_its_role() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let (owner, role) = (database.url(), format!("daemon_{}", uuid::Uuid::new_v4().simple()));
+    let sql = |sql: String| wait(async { database.client().await.batch_execute(&sql).await.unwrap() });
+    sql(format!("CREATE ROLE {role} LOGIN"));
+    call(&owner, &["db", "grant", "--daemon", &role]).expect(0);
+    let url = format!("postgres://{role}@{}", owner.split_once('@').unwrap().1);
+    let file = folder.file("lines.ndjson", history(500));
+    call(&url, &["post", &file, "--json"]).expect(3);
+    // The queue goes through the coordinator.
+    sql(format!("SELECT pointsd.enqueue('recharge', '{}', 1, source => 'gift', order_id => 1)", user(ACCOUNTS)));
+    sql(format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'x')", user(ACCOUNTS)));
+    let serving = Running::start(on(&url, &["serve"]));
+    eventually("both requests are posted", || (requests_in(&owner, "posted") == 2).then_some(()));
+    serving.signal(Signal::SIGTERM);
+    serving.finish().expect(0);
+    call(&url, &["run", "expiry", "--at", END]).expect(0);
+    sql(format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }

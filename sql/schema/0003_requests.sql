@@ -128,12 +128,17 @@ CREATE FUNCTION pointsd.enqueue(
     key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now(),
     of text DEFAULT NULL, beyond text DEFAULT NULL, until timestamptz DEFAULT NULL,
     paid bigint DEFAULT NULL, currency text DEFAULT NULL
-) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request bigint;
+BEGIN
     INSERT INTO pointsd.requests (op, user_id, points, source, order_id, expires_at, source_type, source_id, duration, key,
                                description, at, of, beyond, until, paid, currency)
     VALUES (enqueue.op, enqueue.user_id, enqueue.points, enqueue.source, enqueue.order_id, enqueue.expires_at,
             enqueue.source_type, enqueue.source_id, enqueue.duration, enqueue.key, enqueue.description,
             coalesce(enqueue.at, now()), enqueue.of, enqueue.beyond, enqueue.until,
             enqueue.paid, enqueue.currency)
-    RETURNING id
+    RETURNING id INTO request;
+    RETURN request;
+END
 $$;

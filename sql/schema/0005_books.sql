@@ -52,11 +52,13 @@ CREATE TABLE pointsd.day_seals (
 );
 
 -- The fingerprint of a day's rows.
-CREATE FUNCTION pointsd.books_print(day date) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+CREATE FUNCTION pointsd.books_print(day date) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pointsd.fold_print(
-        coalesce((SELECT sum(hash_record_extended(d, 1)) FROM pointsd.days AS d WHERE d.day = $1), 0)
-        + coalesce((SELECT sum(hash_record_extended(m, 2)) FROM pointsd.day_money AS m WHERE m.day = $1), 0))
+BEGIN
+    RETURN pointsd.fold_print(
+        coalesce((SELECT sum(hash_record_extended(d, 1)) FROM pointsd.days AS d WHERE d.day = books_print.day), 0)
+        + coalesce((SELECT sum(hash_record_extended(m, 2)) FROM pointsd.day_money AS m WHERE m.day = books_print.day), 0));
+END
 $$;
 
 -- Days that are deleted, to be closed again, take their money and their seals with them.

@@ -36,24 +36,32 @@ BEGIN
 END
 $$;
 
+-- What each node of the cluster answers to a query of one value. Nothing on a single server.
+CREATE FUNCTION pointsd.ask_nodes(question text, OUT node text, OUT answer text) RETURNS SETOF record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    success boolean;
+BEGIN
+    IF pointsd.is_spread() THEN
+        FOR node, success, answer IN
+            EXECUTE $q$SELECT format('%s:%s', nodename, nodeport), success, result FROM run_command_on_workers($1)$q$ USING question
+        LOOP
+            IF NOT success THEN
+                RAISE EXCEPTION 'node % does not answer: %', node, answer USING ERRCODE = 'connection_failure';
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+END
+$$;
+
 -- An instant that every server's clock has reached: what is recorded from now on, on whichever of them, is recorded later.
 CREATE FUNCTION pointsd.earliest_clock() RETURNS timestamptz LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    earliest timestamptz := clock_timestamp();
-    answer record;
+    own timestamptz := clock_timestamp();
 BEGIN
-    IF pointsd.is_spread() THEN
-        FOR answer IN EXECUTE $q$
-            SELECT * FROM run_command_on_workers('SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint')
-        $q$ LOOP
-            IF NOT answer.success THEN
-                RAISE EXCEPTION 'node %:% does not say what time it is: %', answer.nodename, answer.nodeport, answer.result
-                    USING ERRCODE = 'connection_failure';
-            END IF;
-            earliest := least(earliest, 'epoch'::timestamptz + answer.result::bigint * interval '1 microsecond');
-        END LOOP;
-    END IF;
-    RETURN earliest;
+    RETURN least(own, (SELECT min('epoch'::timestamptz + n.answer::bigint * interval '1 microsecond')
+                       FROM pointsd.ask_nodes('SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint') AS n));
 END
 $$;
 
@@ -61,9 +69,6 @@ $$;
 -- cluster also those that only a node knows: the coordinator may have failed between the two phases of a commit.
 CREATE FUNCTION pointsd.writers(OUT transaction text, OUT pid integer) RETURNS SETOF record
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    there text;
-    answer record;
 BEGIN
     RETURN QUERY
     SELECT l.virtualtransaction, l.pid
@@ -71,25 +76,16 @@ BEGIN
     WHERE l.locktype = 'relation' AND l.relation = 'pointsd.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND l.pid IS DISTINCT FROM pg_backend_pid();
-    IF NOT pointsd.is_spread() THEN
-        RETURN;
-    END IF;
-    there := $q$
+    RETURN QUERY
+    SELECT format('%s %s', n.node, t), NULL::integer
+    FROM pointsd.ask_nodes($q$
         SELECT coalesce(string_agg(DISTINCT l.virtualtransaction, ' '), '')
         FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
         WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
               AND c.relnamespace = 'pointsd'::regnamespace AND c.relname ~ '^entries(_[0-9]+)?$'
               AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-    $q$;
-    FOR answer IN EXECUTE 'SELECT * FROM run_command_on_workers($1)' USING there LOOP
-        IF NOT answer.success THEN
-            RAISE EXCEPTION 'node %:% does not say who writes there: %', answer.nodename, answer.nodeport, answer.result
-                USING ERRCODE = 'connection_failure';
-        END IF;
-        RETURN QUERY
-        SELECT format('%s:%s %s', answer.nodename, answer.nodeport, t), NULL::integer
-        FROM unnest(string_to_array(nullif(answer.result, ''), ' ')) AS t;
-    END LOOP;
+    $q$) AS n
+    CROSS JOIN unnest(string_to_array(nullif(n.answer, ''), ' ')) AS t;
 END
 $$;
 
@@ -212,10 +208,38 @@ BEGIN
 END
 $$;
 
--- Takes the next step of the spread over the nodes, and returns what it did; null where nothing is left to do.
---
--- Few shards hold more buckets than others, because a hash parts them. The accounts' table is small, so its shards are moved until each
--- node has as many buckets as the others. The other tables follow them.
+-- The next shard of the accounts to move, and from where to where, so that each node gets as many buckets as the others; no row where they
+-- have. Few shards hold more buckets than others, because a hash parts them.
+CREATE FUNCTION pointsd.uneven_shard(
+    count smallint, OUT shard bigint, OUT from_name text, OUT from_port integer, OUT to_name text, OUT to_port integer
+) RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY EXECUTE $q$
+        WITH shard AS (
+            SELECT s.shardid, count(*) AS buckets
+            FROM generate_series(0, $1 - 1) AS b (bucket)
+            CROSS JOIN LATERAL get_shard_id_for_distribution_column('pointsd.accounts', b.bucket::smallint) AS s (shardid)
+            GROUP BY s.shardid
+        ), node AS (
+            SELECT n.groupid, n.nodename, n.nodeport, coalesce(sum(shard.buckets), 0) AS buckets
+            FROM pg_dist_node AS n
+            LEFT JOIN (pg_dist_placement AS p JOIN shard USING (shardid)) ON p.groupid = n.groupid
+            WHERE n.isactive AND n.shouldhaveshards AND n.noderole = 'primary'
+            GROUP BY n.groupid, n.nodename, n.nodeport
+        )
+        SELECT shard.shardid, full_node.nodename, full_node.nodeport, free_node.nodename AS to_name, free_node.nodeport AS to_port
+        FROM node AS full_node
+        JOIN pg_dist_placement AS p ON p.groupid = full_node.groupid
+        JOIN shard USING (shardid)
+        JOIN node AS free_node ON full_node.buckets - free_node.buckets > shard.buckets
+        ORDER BY full_node.buckets - free_node.buckets DESC, abs(full_node.buckets - free_node.buckets - 2 * shard.buckets), shard.shardid
+        LIMIT 1
+    $q$ USING count;
+END
+$$;
+
+-- Takes the next step of the spread over the nodes, and returns what it did; null where nothing is left to do. The accounts' table is small,
+-- so its shards are moved until they are even, and the other tables follow them.
 CREATE FUNCTION pointsd.spread_next() RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     count smallint := (SELECT d.buckets FROM pointsd.distribution AS d);
@@ -234,31 +258,11 @@ BEGIN
         RETURN 'spread accounts';
     END IF;
     IF NOT pointsd.is_spread('pointsd.batches') THEN
-        EXECUTE $q$
-            WITH shard AS (
-                SELECT s.shardid, count(*) AS buckets
-                FROM generate_series(0, $1 - 1) AS b (bucket)
-                CROSS JOIN LATERAL get_shard_id_for_distribution_column('pointsd.accounts', b.bucket::smallint) AS s (shardid)
-                GROUP BY s.shardid
-            ), node AS (
-                SELECT n.groupid, n.nodename, n.nodeport, coalesce(sum(shard.buckets), 0) AS buckets
-                FROM pg_dist_node AS n
-                LEFT JOIN (pg_dist_placement AS p JOIN shard USING (shardid)) ON p.groupid = n.groupid
-                WHERE n.isactive AND n.shouldhaveshards AND n.noderole = 'primary'
-                GROUP BY n.groupid, n.nodename, n.nodeport
-            )
-            SELECT shard.shardid, full_node.nodename, full_node.nodeport, free_node.nodename AS to_name, free_node.nodeport AS to_port
-            FROM node AS full_node
-            JOIN pg_dist_placement AS p ON p.groupid = full_node.groupid
-            JOIN shard USING (shardid)
-            JOIN node AS free_node ON full_node.buckets - free_node.buckets > shard.buckets
-            ORDER BY full_node.buckets - free_node.buckets DESC, abs(full_node.buckets - free_node.buckets - 2 * shard.buckets), shard.shardid
-            LIMIT 1
-        $q$ INTO step USING count;
-        IF step.shardid IS NOT NULL THEN
+        SELECT * INTO step FROM pointsd.uneven_shard(count);
+        IF FOUND THEN
             EXECUTE $q$SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')$q$
-            USING step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port;
-            RETURN format('moved shard %s of accounts from %s:%s to %s:%s', step.shardid, step.nodename, step.nodeport, step.to_name, step.to_port);
+            USING step.shard, step.from_name, step.from_port, step.to_name, step.to_port;
+            RETURN format('moved shard %s of accounts from %s:%s to %s:%s', step.shard, step.from_name, step.from_port, step.to_name, step.to_port);
         END IF;
     END IF;
     FOREACH name IN ARRAY ARRAY['batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
@@ -292,6 +296,7 @@ BEGIN
         RETURN 'made two_phases known to the nodes';
     END IF;
     IF NOT pointsd.is_spread('pointsd.adopted_transactions') THEN
+        -- All functions: those that read a table of the coordinator are never called on a node, but belong to the schema.
         FOR step IN SELECT p.oid::regprocedure AS function FROM pg_proc AS p
                     WHERE p.pronamespace = 'pointsd'::regnamespace AND p.prorettype <> 'trigger'::regtype ORDER BY p.oid LOOP
             EXECUTE 'SELECT create_distributed_function($1)' USING step.function;

@@ -289,7 +289,7 @@ fn not_indexed(error: tokio_postgres::Error) -> Error {
 async fn refuse_applied(client: &Client) -> Result<(), Error> {
     let doing = "asking whether the ledger is spread over several servers";
     let spread =
-        client.query_one(include_str!("../../sql/adopt/ledger_spread.sql"), &[]).await.map_err(failed(doing))?;
+        client.query_one(include_str!("../../sql/server/ledger_spread.sql"), &[]).await.map_err(failed(doing))?;
     if spread.try_get(0).map_err(failed(doing))? {
         let why = "this ledger is spread over several servers, where tables of another service cannot be taken over; begin with \
                    an empty one on one server, and spread it afterwards";

@@ -84,8 +84,8 @@ impl Chunk {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// The next group of a lane: each line with its number among the lines of the chunk. A group is of one bucket. What would be left of a
-    /// bucket for less than half a group belongs to the last one.
+    /// The next group of a lane: each line with its number among the lines of the chunk. A group is of one bucket. A rest of less than half
+    /// a group goes with the group before it.
     pub fn next_group(&mut self, lane: usize, clock: fn() -> DateTime<Utc>) -> Option<Vec<(u32, Line)>> {
         let (places, parser) = (self.lanes.get_mut(lane)?, self.parser.as_mut()?);
         let bucket = places.front()?.bucket;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::lines::{Lines, MAX_LINE, Piece, not_text};
 use super::reader::{Block, shorten};
 use super::{Content, Error};
-use crate::fields::{OpeningFields, Operation, PostingFields};
+use crate::fields::{OpeningFields, Operation, PostingFields, parse_user};
 use crate::ledger::Posting;
 use crate::plain::unguarded;
 use crate::prices;
@@ -414,7 +414,7 @@ fn opening_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Opening
 }
 
 fn user(value: Option<&str>) -> Result<Uuid, String> {
-    Uuid::parse_str(value.ok_or("user is empty")?).map_err(|error| format!("user: {error}"))
+    parse_user(value.ok_or("user is empty")?).map_err(|why| format!("user: {why}"))
 }
 
 fn integer(name: &str, value: Option<&str>) -> Result<Option<i64>, String> {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::ledger::{Balance, BalanceThen, Before, NEVER, NextExpiry, Reader, Then, Totals};
 use crate::time::{Zone, time_text};
 
@@ -14,6 +15,7 @@ use crate::time::{Zone, time_text};
 #[derive(clap::Args)]
 pub struct BalanceOf {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     #[command(flatten)]
     then: ThenArguments,
@@ -53,6 +55,7 @@ impl ThenArguments {
 #[derive(clap::Args)]
 pub struct CheckOf {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points that the task will cost
     #[arg(allow_negative_numbers = true)]

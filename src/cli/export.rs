@@ -14,6 +14,7 @@ use super::output::{self, Rows};
 use super::period::Month;
 use super::{Outcome, Program, WrongCall};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::ledger::{EntryFilter, EntryType, Exported, Session, Table, Totals};
 use crate::time::{Zone, parse_time, start_of_day, time_text};
 
@@ -32,7 +33,7 @@ pub struct Export {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only this user's rows (a UUID)
-    #[arg(long)]
+    #[arg(long, value_parser = parse_user)]
     user: Option<Uuid>,
     #[command(flatten)]
     then: ThenArguments,

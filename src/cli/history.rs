@@ -6,6 +6,7 @@ use super::jobs::local;
 use super::output::{grouped, table};
 use super::{Outcome, Program, Time};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::ledger::{Batches, EntryFilter, EntryType, ExportedBatch, ExportedEntry, NEVER, Order, Page, Reader};
 use crate::time::{Zone, time_text};
 
@@ -13,6 +14,7 @@ use crate::time::{Zone, time_text};
 #[derive(clap::Args)]
 pub struct BatchesOf {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// List all batches, by their numbers
     #[arg(long)]
@@ -29,6 +31,7 @@ pub struct BatchesOf {
 #[derive(clap::Args)]
 pub struct EntriesOf {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// The entries after this number, the oldest first; 0 for the whole history
     #[arg(long, value_name = "SEQ", conflicts_with = "before")]

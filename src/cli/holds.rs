@@ -8,6 +8,7 @@ use super::posting::post_and_answer;
 use super::returns::Work;
 use super::{Outcome, Program, Time};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::ledger::{Hold, Kind, Posting, Reader};
 use crate::time::time_text;
 
@@ -15,6 +16,7 @@ use crate::time::time_text;
 #[derive(clap::Args)]
 pub struct HoldPoints {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points to reserve, 1 to 1,000,000,000,000; the consume may then cost more or less
     #[arg(allow_negative_numbers = true)]
@@ -40,6 +42,7 @@ pub struct HoldPoints {
 #[derive(clap::Args)]
 pub struct Release {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     #[command(flatten)]
     hold: Work,
@@ -52,6 +55,7 @@ pub struct Release {
 #[derive(clap::Args)]
 pub struct Holds {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Only what comes after this place in the list, which the page before names
     #[arg(long, value_name = "CURSOR")]

@@ -193,7 +193,11 @@ fn slots_text(explanation: &Explanation, schedule: &Schedule, now: DateTime<Utc>
 pub(super) fn full_proof(on: Option<Weekday>) -> String {
     const CHANGED: &str = "what has changed since the last proof, and what was found before";
     match on {
-        Some(day) => format!("everything on a {}, else {CHANGED}", weekday_name(day)),
+        Some(day) => {
+            let (name, mut capital) = (weekday_name(day), String::new());
+            capital.extend(name.chars().take(1).flat_map(char::to_uppercase).chain(name.chars().skip(1)));
+            format!("everything on {capital}s, else {CHANGED}")
+        }
         None => format!("{CHANGED}; everything only by `pointsd run {} --full`", reconciliation::JOB.name),
     }
 }

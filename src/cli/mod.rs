@@ -4,6 +4,8 @@ mod account;
 mod adopt;
 mod arrears;
 mod bulk;
+mod config;
+mod db;
 mod demo;
 mod export;
 mod history;
@@ -12,7 +14,6 @@ mod import;
 mod jobs;
 mod journal;
 mod manual;
-mod operate;
 mod output;
 mod period;
 mod posting;
@@ -24,6 +25,7 @@ mod requests;
 mod restored;
 mod returns;
 mod run;
+mod serve;
 mod signals;
 mod statement;
 mod status;
@@ -120,12 +122,12 @@ enum Command {
     #[command(subcommand)]
     Repair(repair::Repair),
     #[command(subcommand)]
-    Db(operate::Db),
+    Db(db::Db),
     #[command(subcommand, name = "config")]
-    Config(operate::ConfigCommand),
+    Config(config::ConfigCommand),
     #[command(subcommand)]
     Token(token::Token),
-    Serve(operate::Serve),
+    Serve(serve::Serve),
     Demo(demo::Demo),
     #[command(hide = true)]
     Manual(manual::Manual),
@@ -322,13 +324,14 @@ fn print_error(error: &anyhow::Error, json: bool) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let status = if is_wrong_call(error) { 2 } else { 1 };
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let mut causes = crate::errors::reasons(error.as_ref()).into_iter();
+    let told = causes.next().unwrap_or_default();
+    let causes: Vec<String> = causes.collect();
     let remedy = crate::errors::database_remedy(error.as_ref());
     if json {
-        let error = error.to_string();
-        output::complain_json(&object!({ "error": error, "causes": causes, "next": remedy, "exit_status": status }));
+        output::complain_json(&object!({ "error": told, "causes": causes, "next": remedy, "exit_status": status }));
     } else {
-        output::complain(&format!("pointsd: {error}"));
+        output::complain(&format!("pointsd: {told}"));
         for cause in causes {
             output::complain(&format!("  because: {cause}"));
         }

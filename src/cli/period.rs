@@ -214,7 +214,7 @@ async fn list(database: &Database, program: &Program) -> anyhow::Result<Outcome>
         events.iter().map(|event| Listed { event, changed: standing(event).map_or(&[], Vec::as_slice) }).collect();
     program.list(&values, || {
         if events.is_empty() {
-            return "No month has been closed. `pointsd period close 2026-10` closes one.".to_owned();
+            return "No month has been closed. `pointsd period close MONTH` closes one.".to_owned();
         }
         let cells = |event: &PeriodEvent| {
             let state = match (event.closes, event.latest) {

@@ -7,6 +7,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time};
 use crate::bulk::ReplyJson;
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::ledger::{Allocation, Currency, Entry, EntryType, Hold, Kind, Money, Posted, Poster, Posting, Reply};
 use crate::plain;
 use crate::time::time_text;
@@ -26,6 +27,7 @@ pub struct Note {
 #[derive(clap::Args)]
 pub struct Recharge {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points to credit, 1 to 1,000,000,000,000
     #[arg(allow_negative_numbers = true)]
@@ -56,6 +58,7 @@ pub struct Recharge {
 #[derive(clap::Args)]
 pub struct Consume {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points to charge; by default computed by the price list
     #[arg(allow_negative_numbers = true)]

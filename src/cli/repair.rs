@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::output::{counted, data, remark, say};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::private_files;
 use crate::proof::{self, Approval, Basis, Finding, Plan, RepairOutcome};
 
@@ -19,7 +20,7 @@ pub enum Repair {
     /// ledger as a whole
     Plan {
         /// Only this user's account (a UUID); may be repeated. By default all accounts with open exceptions
-        #[arg(long = "user", value_name = "USER")]
+        #[arg(long = "user", value_name = "USER", value_parser = parse_user)]
         users: Vec<Uuid>,
         /// Which side is right: entries (rows are set back to them), or balances (customers keep them, the difference is booked)
         #[arg(long, value_enum, default_value_t = Which::Entries)]

@@ -16,6 +16,7 @@ use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall};
 use crate::bulk::{self, Form, FromReader, Line};
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::plain;
 use crate::requests::{self, Filter, Listed, State};
 
@@ -69,7 +70,7 @@ struct Retry {
     #[arg(long, requires = "all")]
     code: Option<String>,
     /// Only requests of this account's user
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", value_parser = parse_user)]
     user: Option<Uuid>,
 }
 

@@ -58,8 +58,8 @@ async fn settle(database: &Database, program: &Program) -> anyhow::Result<Outcom
         transaction.query_one(include_str!("../../sql/restore/session_other.sql"), &[]).await?.try_get(0)?;
     if others > 0 {
         anyhow::bail!(
-            "{} of pointsd already at work on this database: stop the daemons and commands, then call again",
-            counted(u64::try_from(others).unwrap_or(0), "session is", "sessions are")
+            "pointsd is already at work on this database, with {}: stop the daemons and commands, then call again",
+            counted(u64::try_from(others).unwrap_or(0), "session", "sessions")
         );
     }
     let row = transaction.query_one(include_str!("../../sql/restore/sign_last.sql"), &[]).await?;

@@ -4,12 +4,14 @@ use uuid::Uuid;
 
 use super::posting::{Note, post_and_answer};
 use super::{Outcome, Program, WrongCall};
+use crate::fields::parse_user;
 use crate::ledger::{Beyond, Kind, Posting, Reference};
 
 /// Gives back points of a consume, all or part: after a task that failed, for example.
 #[derive(clap::Args)]
 pub struct Refund {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points to give back; by default all that is left of the consume
     #[arg(allow_negative_numbers = true)]
@@ -29,6 +31,7 @@ pub struct Refund {
 #[derive(clap::Args)]
 pub struct Void {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// Points to take back; by default all that can be taken
     #[arg(allow_negative_numbers = true)]

@@ -13,6 +13,7 @@ use super::output::{self, counted, grouped};
 use super::{Outcome, Program, WrongCall};
 use crate::config::Config;
 use crate::database::Database;
+use crate::fields::parse_user;
 use crate::language::Language;
 use crate::ledger::{self, Reader, Span, Totals};
 use crate::private_files::{Folder, OWNER_ONLY};
@@ -29,6 +30,7 @@ const MOST_ENTRIES: u32 = 100_000;
 #[derive(clap::Args)]
 pub struct StatementOf {
     /// The account's user (a UUID)
+    #[arg(value_parser = parse_user)]
     user: Uuid,
     /// The first day, such as 2026-10-01; by default the first of the month of the last day
     #[arg(long, value_name = "DAY")]

@@ -1,15 +1,18 @@
-//! Where a call finds its configuration, and how a command outside the service finds the service's database.
+//! Where a call finds its configuration, its secrets and its state folder, and how a command outside the service finds the service's
+//! database.
 //!
 //! The service manager hands the secrets to the daemon. A command that an operator types has none of them, so it reads the files
 //! from which the unit takes them. Otherwise it would work on another database than the daemon, without a word.
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{ConfigError, OutsideText, Source, read_file};
+use super::{ConfigError, Source};
+use crate::errors;
 
 /// The folder of the service's configuration; `systemd/pointsd.service` names the files in it.
 const SERVICE_FOLDER: &str = "/etc/pointsd";
@@ -75,6 +78,14 @@ impl Caller<'_> {
     }
 }
 
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        file: path.to_owned(),
+        remedy: errors::rights_remedy(path, &source),
+        source,
+    })
+}
+
 /// The file's text; none if there is no such file.
 fn if_there(path: &Path) -> Result<Option<String>, ConfigError> {
     match read_file(path) {
@@ -122,12 +133,57 @@ impl Service {
     }
 }
 
+/// A text from outside the file, and its origin.
+#[derive(Clone)]
+pub(super) struct OutsideText {
+    pub place: String,
+    pub text: String,
+}
+
+/// The service manager's credential of this name, unless it is absent or empty.
+pub(super) fn credential(folder: Option<OsString>, name: &str) -> Result<Option<OutsideText>, ConfigError> {
+    let Some(folder) = folder else { return Ok(None) };
+    let file = Path::new(&folder).join(name);
+    // The variable may have stayed from the session of another user, as with `sudo -E`.
+    let owner = std::fs::metadata(&folder).map_or(0, |found| found.uid());
+    if owner != 0 && nix::unistd::geteuid().is_root() && file.symlink_metadata().is_ok() {
+        let remedy =
+            format!("its folder belongs to user {owner}, from which root takes no secret; unset CREDENTIALS_DIRECTORY");
+        let source = io::ErrorKind::PermissionDenied.into();
+        return Err(ConfigError::Unreadable { file, remedy: Some(remedy), source });
+    }
+    let text = match read_file(&file) {
+        Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
+        Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let place = format!("the credential {name} ({})", file.display());
+    Ok((!text.is_empty()).then_some(OutsideText { place, text }))
+}
+
 /// The state folder of the service, and of root.
 pub(super) const SERVICE_STATE: &str = "/var/lib/pointsd";
 
 /// Whether this user may work in the service's state folder, and so on its private server.
 pub(super) fn reaches_service_state() -> bool {
     access(SERVICE_STATE, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+/// The default state folder; `config/defaults.yaml` explains the order.
+pub(super) fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>, is_service: bool) -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    if let Some(folders) = variable("STATE_DIRECTORY") {
+        // systemd separates several folders by colons; the first one is ours.
+        let first = std::env::split_paths(&folders).next().and_then(absolute);
+        if first.is_some() {
+            return first;
+        }
+    }
+    if is_service {
+        return Some(SERVICE_STATE.into());
+    }
+    let folder = |name| variable(name).map(PathBuf::from).and_then(absolute);
+    folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state"))).map(|folder| folder.join("pointsd"))
 }
 
 /// Adds the remedy to an error about a file of the service.

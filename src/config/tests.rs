@@ -1,6 +1,8 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::ffi::OsString;
+
 use super::*;
 use crate::ledger::{Length, Period};
 use crate::scheduler::{CatchUp, Overlap};

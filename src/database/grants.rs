@@ -67,8 +67,13 @@ impl Database {
     /// # Errors
     /// [`Error::Role`] if there is no such role, or it needs no grant.
     pub async fn grants(&self, kind: RoleKind, role: &str) -> Result<String, Error> {
-        let name = quoted(&*self.connection().await?, role).await?;
-        Ok(format!("{}{}", include_str!("../../sql/grants/revoke.sql"), kind.grants()).replace(":role", &name))
+        let client = self.connection().await?;
+        let name = quoted(&client, role).await?;
+        let mut statements = format!("{}{}", include_str!("../../sql/grants/revoke.sql"), kind.grants());
+        if kind == RoleKind::Daemon && is_spread(&client).await.map_err(Error::statement("looking for a cluster"))? {
+            statements.push_str(include_str!("../../sql/grants/daemon_on_cluster.sql"));
+        }
+        Ok(statements.replace(":role", &name))
     }
 
     /// Runs such statements in one transaction. The schema's owner calls it.
@@ -82,6 +87,11 @@ impl Database {
         transaction.batch_execute(statements).await.map_err(failed())?;
         transaction.commit().await.map_err(failed())
     }
+}
+
+/// Whether the ledger is spread over the nodes of a cluster.
+async fn is_spread(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    client.query_one(include_str!("../../sql/server/ledger_spread.sql"), &[]).await?.try_get(0)
 }
 
 /// The name of a role that exists and does not own the schema, quoted for a statement.

@@ -37,7 +37,8 @@ struct Known {
     /// When the places were last asked for.
     at: Option<Instant>,
     places: Arc<Places>,
-    open: BTreeMap<Node, Database>,
+    /// The databases on nodes that were asked for; none where the node could not be reached from here.
+    databases: BTreeMap<Node, Option<Database>>,
 }
 
 impl Nodes {
@@ -60,11 +61,15 @@ impl Nodes {
         if let Some(places) = known {
             return places;
         }
-        match self.read_places().await {
-            Ok(places) => self.known().places = Arc::new(places),
+        let read = self.read_places().await;
+        let mut known = self.known();
+        match read {
+            Ok(places) => known.places = Arc::new(places),
             Err(error) => tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error)),
         }
-        Arc::clone(&self.known().places)
+        // A node that could not be reached is tried again.
+        known.databases.retain(|_, database| database.is_some());
+        Arc::clone(&known.places)
     }
 
     async fn read_places(&self) -> Result<Places, Error> {
@@ -80,31 +85,31 @@ impl Nodes {
         places.map_err(Error::statement("reading where the buckets lie"))
     }
 
-    /// The database on a node; none if it cannot be reached from here.
+    /// The database on a node; none if it cannot be reached from here. To try that takes long, so the answer counts until the places are
+    /// read again.
     pub async fn database(&self, node: &Node) -> Option<Database> {
-        let open = self.known().open.get(node).cloned();
-        if open.is_some() {
-            return open;
+        let known = self.known().databases.get(node).cloned();
+        if let Some(database) = known {
+            return database;
         }
-        match self.coordinator.elsewhere(&node.host, node.port).await {
-            Ok(database) => {
-                self.known().open.insert(node.clone(), database.clone());
-                Some(database)
-            }
+        let database = match self.coordinator.elsewhere(&node.host, node.port).await {
+            Ok(database) => Some(database),
             Err(error) => {
                 let Node { host, port } = node;
                 let why = errors::chain(&error);
                 tracing::warn!("node {host}:{port} cannot be reached, so the coordinator is asked: {why}");
                 None
             }
-        }
+        };
+        self.known().databases.insert(node.clone(), database.clone());
+        database
     }
 
     /// A session on this node failed. The next one takes the login of then, and where the buckets lie is read again.
     pub fn lost(&self, node: &Node) {
         let mut known = self.known();
         known.at = None;
-        known.open.remove(node);
+        known.databases.remove(node);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -275,6 +275,7 @@ impl Waiting {
     }
 }
 
+/// What a lane has: its sessions, one with each node that it has posted on, and what they share.
 struct Lane {
     database: Database,
     nodes: Nodes,
@@ -478,20 +479,23 @@ impl Lane {
         }
     }
 
+    /// Posts a group on the node that holds it, or through the database itself where the node cannot be reached.
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
+        let mut database = self.database.clone();
+        if let Some(node) = &self.node
+            && !self.sessions.contains_key(&self.node)
+        {
+            match self.nodes.database(node).await {
+                Some(there) => database = there,
+                None => self.node = None,
+            }
+        }
         let session = match self.sessions.entry(self.node.clone()) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(_) => {
-                let there = match &self.node {
-                    Some(node) => self.nodes.database(node).await,
-                    None => None,
-                };
-                if there.is_none() {
-                    self.node = None;
-                }
-                let session = Session::connect(there.as_ref().unwrap_or(&self.database)).await?;
+            Entry::Vacant(vacant) => {
+                let session = Session::connect(&database).await?;
                 self.buckets.store(session.buckets().count(), Ordering::Relaxed);
-                self.sessions.entry(self.node.clone()).or_insert(session)
+                vacant.insert(session)
             }
         };
         session.post(postings, &self.rules).await

@@ -89,7 +89,8 @@ pub struct Statement {
     pub batches: Vec<OpenBatch>,
     /// Points of these batches whose end had come, but which were not yet recorded as expired.
     pub overdue: i64,
-    /// The first 1,000 holds that reserve points at the end, the next to end first. None if the span is over: a hold that was released leaves no trace of when.
+    /// The first 1,000 holds that reserve points at the end, the next to end first. None if the span is over: a hold that was released
+    /// leaves no trace of when.
     pub holds: Option<Vec<Hold>>,
     /// What another service posted to the account in the span, before its tables were taken over. No other figure counts it.
     /// None if there is nothing.
@@ -186,8 +187,8 @@ pub struct OpenBatch {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The statement of an account, with the first `limit` of its entries, and as many of another service's transactions. All is read from one snapshot. Its cost grows with the entries
-/// since the begin of the span.
+/// The statement of an account, with the first `limit` of its entries, and as many of another service's transactions. All is read from one
+/// snapshot. Its cost grows with the entries since the begin of the span.
 ///
 /// # Errors
 /// Where the database fails.

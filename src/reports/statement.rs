@@ -265,26 +265,13 @@ impl Words<'_> {
     /// whose points are in a column of their own, so that those of the entries still lead to the closing balance.
     fn list(&self, statement: &Statement) -> Table {
         let messages = self.messages;
-        let entry = |line: &Line<'_>| if let Line::Entry(row) = line { Some((*row).clone()) } else { None };
-        let old = |line: &Line<'_>| if let Line::Adopted(old) = line { Some((*old).clone()) } else { None };
-        let history = statement.adopted.as_ref();
-        let old_lines = history.into_iter().flat_map(|history| {
-            let cut = Some(history.left()).filter(|left| *left > 0).map(Line::AdoptedCut);
-            history.items.iter().map(Line::Adopted).chain(cut)
-        });
-        let entries = &statement.entries;
-        let left = statement.count.saturating_sub(i64::try_from(entries.items.len()).unwrap_or(i64::MAX));
-        let last = entries.items.last().map_or(statement.opening, |row| row.entry.balance_after);
-        let cut = entries.next.map(|_| Line::Cut(left));
-        let lines = entries.items.iter().map(Line::Entry).chain(cut);
-        let lines: Vec<Line<'_>> = old_lines.chain([Line::Opening]).chain(lines).chain([Line::Closing]).collect();
         TableBuilder::new(messages, "entries", String::new())
             .column("account", Kind::Identifier, |_: &Line<'_>| statement.user)
-            .column("statement-number", Kind::Number, move |line| entry(line).map(|row| row.entry.seq))
+            .column("statement-number", Kind::Number, |line| line.entry().map(|row| row.entry.seq))
             .column("statement-recorded", Kind::Instant, move |line| match line {
                 Line::Opening => Cell::Instant(statement.from),
                 Line::Entry(row) => recorded(row).into(),
-                Line::Cut(_) | Line::Closing => Cell::Instant(statement.before),
+                Line::Cut { .. } | Line::Closing => Cell::Instant(statement.before),
                 Line::Adopted(_) | Line::AdoptedCut(_) => Cell::Empty,
             })
             .column("statement-happened", Kind::Instant, move |line| match line {
@@ -297,7 +284,7 @@ impl Words<'_> {
                 Line::AdoptedCut(left) => messages.text("statement-adopted-rest", args![transactions = *left]),
                 Line::Opening => messages.label("statement-opening"),
                 Line::Entry(row) => self.kind(row.entry.kind),
-                Line::Cut(left) => messages.text("statement-rest", args![entries = *left]),
+                Line::Cut { entries, .. } => messages.text("statement-rest", args![entries = *entries]),
                 Line::Closing => messages.label("statement-closing"),
             })
             .column("source", Kind::Text, move |line| match line {
@@ -317,28 +304,22 @@ impl Words<'_> {
             })
             .column("points", Kind::Number, move |line| match line {
                 Line::Entry(row) => Some(row.signed),
-                Line::Cut(_) => Some(statement.closing.saturating_sub(last)),
+                Line::Cut { points, .. } => Some(*points),
                 _ => None,
             })
             .column("statement-balance", Kind::Number, move |line| match line {
                 Line::Opening => Some(statement.opening),
                 Line::Entry(row) => Some(row.entry.balance_after),
-                Line::Cut(_) | Line::Closing => Some(statement.closing),
+                Line::Cut { .. } | Line::Closing => Some(statement.closing),
                 Line::Adopted(_) | Line::AdoptedCut(_) => None,
             })
-            .column("statement-paid", Kind::Number, move |line| entry(line).as_ref().and_then(paid).map(money_cell))
-            .column("currency", Kind::Text, move |line| {
-                entry(line).as_ref().and_then(paid).map(|paid| paid.currency.to_string())
+            .column("statement-paid", Kind::Number, |line| line.entry().and_then(paid).map(money_cell))
+            .column("currency", Kind::Text, |line| line.entry().and_then(paid).map(|paid| paid.currency.to_string()))
+            .when(statement.adopted.is_some(), |table| {
+                let table = table.column("statement-adopted-points", Kind::Number, |line| line.adopted()?.signed());
+                table.column("statement-adopted-balance", Kind::Number, |line| line.adopted()?.balance_after)
             })
-            .when(history.is_some(), |table| {
-                let table = table.column("statement-adopted-points", Kind::Number, move |line| {
-                    old(line).and_then(|old| old.signed())
-                });
-                table.column("statement-adopted-balance", Kind::Number, move |line| {
-                    old(line).and_then(|old| old.balance_after)
-                })
-            })
-            .rows(&lines)
+            .rows(&Line::all(statement))
             .build()
     }
 
@@ -430,9 +411,40 @@ enum Line<'a> {
     AdoptedCut(i64),
     Opening,
     Entry(&'a ExportedEntry),
-    /// So many entries more, which end with the closing balance.
-    Cut(i64),
+    /// So many entries more, and by how much they lead to the closing balance.
+    Cut {
+        entries: i64,
+        points: i64,
+    },
     Closing,
+}
+
+impl<'a> Line<'a> {
+    /// The lines of a statement, in their order.
+    fn all(statement: &'a Statement) -> Vec<Line<'a>> {
+        let adopted = statement.adopted.iter().flat_map(|history| {
+            let cut = Some(history.left()).filter(|left| *left > 0).map(Line::AdoptedCut);
+            history.items.iter().map(Line::Adopted).chain(cut)
+        });
+        let entries = &statement.entries;
+        let cut = entries.next.map(|_| {
+            let last = entries.items.last().map_or(statement.opening, |row| row.entry.balance_after);
+            Line::Cut {
+                entries: statement.count.saturating_sub(i64::try_from(entries.items.len()).unwrap_or(i64::MAX)),
+                points: statement.closing.saturating_sub(last),
+            }
+        });
+        let shown = entries.items.iter().map(Line::Entry).chain(cut);
+        adopted.chain([Line::Opening]).chain(shown).chain([Line::Closing]).collect()
+    }
+
+    fn entry(&self) -> Option<&'a ExportedEntry> {
+        if let Line::Entry(row) = self { Some(row) } else { None }
+    }
+
+    fn adopted(&self) -> Option<&'a AdoptedTransaction> {
+        if let Line::Adopted(old) = self { Some(old) } else { None }
+    }
 }
 
 /// What the customer paid for a recharge; below zero what goes back after a void.

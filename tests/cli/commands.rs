@@ -395,7 +395,7 @@ fn a_wrong_call_ends_with_2_and_says_why() {
         (&["price", "cost", "tts", "--seconds", "NaN"], "\"NaN\" is no number of seconds"),
         (&["price", "estimate", "tts"], "tts"),
         (&["price", "estimate", "video", "--chars", "7"], "video"),
-        (&["balance", "nonsense"], "'nonsense' for '<USER>'"),
+        (&["balance", "nonsense"], "'nonsense' for '<USER>': `nonsense` is no UUID, such as"),
         (&["recharge", USER, "5"], "--source"),
         (&["refund", USER], "--source-type"),
         (&["refund", USER, "--source-type", "tts"], "--source-id"),
@@ -459,6 +459,23 @@ fn a_database_that_is_not_there_ends_with_1_and_says_where() {
         assert!(!done.stderr.contains("hunter2"), "{arguments:?}: {}", done.stderr);
         assert_eq!(done.stdout, "", "{arguments:?}");
     }
+}
+
+#[test]
+fn what_the_database_refuses_is_told_in_its_words_with_its_hint() {
+    let (_database, url) = database();
+    let arguments = ["db", "distribute", "--buckets", "64"];
+    let done = call(&url, &arguments).expect(1);
+    let says = "pointsd: the ledger was not spread
+  because: ERROR: the database has no extension citus
+  next: Install it on every server of the cluster, create it in this database on each, and add the workers with citus_add_node.
+";
+    assert_eq!(done.stderr, says);
+    let done = call(&url, &[&arguments[..], &["--json"]].concat()).expect(1);
+    let told: Value = serde_json::from_str(&done.stderr).unwrap();
+    assert_eq!(told["error"], "the ledger was not spread");
+    assert_eq!(told["causes"], json!(["ERROR: the database has no extension citus"]));
+    assert!(told["next"].as_str().unwrap().starts_with("Install it"), "{told}");
 }
 
 #[test]

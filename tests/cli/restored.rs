@@ -38,7 +38,7 @@ fn a_restored_database_does_nothing_twice() {
     with_daemon(&url, &config, "\"ready\"", || {
         // It would undo what a daemon does at the same time.
         let refused = call(&["db", "restored"]).expect(1);
-        assert!(refused.stderr.contains("already at work on this database: stop the daemons"), "{refused:?}");
+        assert!(refused.stderr.contains("already at work on this database, with"), "{refused:?}");
     });
     // As a backup has it that was made three days ago, while a mail waited and a run was under way.
     call(&["run", "arrears"]).expect(3);

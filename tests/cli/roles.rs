@@ -1,7 +1,7 @@
 //! Every command under the role that `db grant` makes for it, on a database where other roles own lookalikes of the server's
 //! functions; and what each role may not do.
 
-use crate::program::{Folder, Running, call, eventually, on, post, run, wait};
+use crate::program::{Folder, Running, call, eventually, on, post, requests_in, run, wait};
 use crate::support::{TestDatabase, user};
 use nix::sys::signal::Signal;
 use tokio_postgres::error::SqlState;
@@ -190,9 +190,7 @@ fn what_another_service_posted_is_known_under_each_role() {
     let held = format!("SELECT pointsd.hold('{me}', 1, 'tts', 'old', until => now() + interval '1 hour')");
     assert_eq!(roles.refused(1, &held), None);
     let serving = Running::start(on(&daemon, &["serve"]));
-    eventually("the request replays", || {
-        (call(&reader, &["requests", "--state", "replayed", "--json"]).expect(0).jsons().len() == 1).then_some(())
-    });
+    eventually("the request replays", || (requests_in(&reader, "replayed") == 1).then_some(()));
     serving.signal(Signal::SIGTERM);
     serving.finish().expect(0);
     for url in [&daemon, &reader] {

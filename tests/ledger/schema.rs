@@ -209,6 +209,17 @@ async fn every_key_of_an_account_begins_with_the_bucket() {
     }
 }
 
+/// A node of a cluster looks into an SQL function when it makes it, and lacks the tables that only the coordinator has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_sql_function_names_a_table() {
+    let (_database, client) = ledger().await;
+    let sql = r"SELECT p.proname::text FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+                WHERE p.pronamespace = 'pointsd'::regnamespace AND l.lanname = 'sql'
+                      AND p.prosrc ~* '\m(from|join|into|update)\s+pointsd\.[a-z_]+\M(?!\s*\()'";
+    let found: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(found, Vec::<String>::new(), "write them in PL/pgSQL");
+}
+
 /// A publication of all tables refuses changes of a table without a primary key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_tables_can_be_published() {

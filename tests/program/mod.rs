@@ -281,6 +281,11 @@ pub async fn until_found(client: &tokio_postgres::Client, what: &str, sql: &str)
     }
 }
 
+/// How many requests of the queue are in a state.
+pub fn requests_in(url: &str, state: &str) -> usize {
+    call(url, &["requests", "--state", state, "--json"]).expect(0).json()["requests"].as_array().unwrap().len()
+}
+
 /// Waits until a session of pointsd waits for a lock.
 pub async fn until_waits_for_a_lock(client: &tokio_postgres::Client) {
     let sql = "SELECT FROM pg_stat_activity

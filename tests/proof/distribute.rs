@@ -8,18 +8,11 @@ use uuid::Uuid;
 use super::prove::{post, run};
 use super::{TestDatabase, at, rng, rules, user, write_history};
 use crate::support::rows::{Rows, assert_same};
+use crate::support::until_alone;
 
-/// Waits until no other session is connected.
-async fn alone(client: &Client) {
-    let others = "SELECT count(*) FROM pg_stat_activity
-                  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::task::yield_now().await;
-    }
-}
-
+/// Why a move is refused, before it has done anything.
 async fn refused(client: &mut Client, buckets: i16) -> String {
-    let error = distribute(client, buckets, 100, |_| true).await.unwrap_err();
+    let error = distribute(client, buckets, 100, |step| panic!("{step:?}")).await.unwrap_err();
     pointsd::errors::chain(&error)
 }
 
@@ -40,7 +33,7 @@ async fn keeps_every_row_and_goes_on_where_it_was_interrupted() {
     for (to, stops) in [(16, 1..8), (4, 2..3), (1, 1..2)] {
         // Each call is cut off a group later than the one before.
         for stop in stops {
-            alone(&client).await;
+            until_alone(&client).await;
             let mut groups = 0;
             let ended = distribute(&mut client, to, 5, |_| {
                 groups += 1;
@@ -61,7 +54,7 @@ async fn keeps_every_row_and_goes_on_where_it_was_interrupted() {
             assert!(pointsd::errors::chain(&error).contains("moving to other buckets"), "{error:?}");
         }
         drop(other);
-        alone(&client).await;
+        until_alone(&client).await;
         assert!(distribute(&mut client, to, 5, |_| true).await.unwrap());
         assert_eq!(moving_to(&client).await.unwrap(), None);
         assert_eq!(Buckets::read(&client).await.unwrap().count(), to);
@@ -90,7 +83,7 @@ async fn is_refused_while_anything_else_is_open() {
     let mut client = database.client().await;
     client.execute("SELECT pointsd.set_buckets(1::smallint)", &[]).await.unwrap();
     write_history(&database).await;
-    alone(&client).await;
+    until_alone(&client).await;
     let told = refused(&mut client, 3).await;
     assert!(told.contains("power of two"), "{told}");
     let told = refused(&mut client, 1).await;
@@ -99,7 +92,7 @@ async fn is_refused_while_anything_else_is_open() {
     let told = refused(&mut client, 64).await;
     assert!(told.contains("other sessions are connected"), "{told}");
     drop(other);
-    alone(&client).await;
+    until_alone(&client).await;
     let open = "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence) VALUES ('expiry', now(), 'manual', 'running', 1, 1)";
     client.batch_execute(open).await.unwrap();
     let told = refused(&mut client, 64).await;

@@ -424,7 +424,7 @@ fn a_full_proof_is_asked_for_or_due_on_its_weekday() {
     }
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let explained = call(nowhere, &["jobs", "explain", "reconciliation"]).expect(0).stdout;
-    assert!(explained.contains("everything on a sunday, else what has changed"), "{explained}");
+    assert!(explained.contains("everything on Sundays, else what has changed"), "{explained}");
     let explained = call(nowhere, &["jobs", "explain", "reconciliation", "--json"]).expect(0).json();
     assert_eq!(explained["full_proof_on"], "sunday");
     assert_eq!(call(nowhere, &["jobs", "explain", "expiry", "--json"]).expect(0).json().get("full_proof_on"), None);

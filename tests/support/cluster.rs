@@ -1,10 +1,10 @@
 //! The cluster of POINTSD_TEST_CLUSTER, which the tests use in place of their own server: each test database is a copy of a spread ledger,
 //! on the coordinator and on each worker.
 
+use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
 
-use super::connect;
+use super::{connect, until_alone};
 
 /// The buckets of a spread ledger.
 pub const BUCKETS: i16 = 64;
@@ -69,7 +69,7 @@ impl Cluster {
     /// Spreads the empty ledger of a database over the nodes.
     pub async fn spread(&self, database: &str) {
         let client = connect(self.coordinator().dbname(database)).await;
-        alone(&client).await;
+        until_alone(&client).await;
         client.execute("SELECT pointsd.begin_distribution($1)", &[&BUCKETS]).await.unwrap();
         client.execute("SELECT pointsd.move_rest()", &[]).await.unwrap();
         let next = "SELECT pointsd.spread_next()";
@@ -81,16 +81,6 @@ impl Cluster {
     pub async fn close(&self, database: &str) {
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
         self.on_each(&[format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"), end]).await;
-    }
-}
-
-/// Waits until no other client is connected. The nodes' own sessions do not count.
-async fn alone(client: &Client) {
-    let others = "SELECT count(*) FROM pg_stat_activity
-                  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-                        AND application_name NOT LIKE 'citus_internal%'";
-    while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::task::yield_now().await;
     }
 }
 

@@ -172,10 +172,7 @@ async fn make_template(admin: &Client, config: &Config, cluster: Option<&Cluster
             format!("CREATE DATABASE {unfinished}"),
         ];
         match cluster {
-            Some(cluster) => {
-                cluster.on_each(&fresh).await;
-                cluster.join(&unfinished).await;
-            }
+            Some(cluster) => cluster.on_each(&fresh).await,
             None => {
                 for sql in fresh {
                     admin.batch_execute(&sql).await.unwrap();
@@ -195,6 +192,7 @@ async fn make_template(admin: &Client, config: &Config, cluster: Option<&Cluster
         let rename = format!("ALTER DATABASE {unfinished} RENAME TO {name}");
         match cluster {
             Some(cluster) => {
+                cluster.join(&unfinished).await;
                 cluster.spread(&unfinished).await;
                 cluster.close(&unfinished).await;
                 cluster.on_each(&[rename]).await;
@@ -233,15 +231,15 @@ impl TestDatabase {
         let name = next_name();
         let cluster = server.cluster.as_ref().expect("POINTSD_TEST_CLUSTER names a cluster");
         cluster.on_each(&[format!("CREATE DATABASE {name}")]).await;
-        // Roles are common to all databases of a server, and joining it writes them.
-        let admin = connect(&server.config()).await;
-        admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
-        cluster.join(&name).await;
-        drop(admin);
-        let database = TestDatabase { server, name, sound: true };
+        let database = TestDatabase { server: Arc::clone(&server), name, sound: true };
+        // The schema is there before the extension is, as in a ledger that outgrows its server.
         let handle = database.database().await;
         handle.migrate().await.unwrap();
         handle.close().await.unwrap();
+        // Roles are common to all databases of a server, and joining it writes them.
+        let admin = connect(&server.config()).await;
+        admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+        cluster.join(&database.name).await;
         database
     }
 
@@ -350,6 +348,16 @@ impl Drop for TestDatabase {
 fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> std::thread::Result<T> {
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
     std::thread::spawn(run).join()
+}
+
+/// Waits until no other client is connected. A cluster's own sessions do not count.
+pub async fn until_alone(client: &Client) {
+    let others = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+                        AND application_name NOT LIKE 'citus_internal%'";
+    while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 pub async fn connect(config: &Config) -> Client {
