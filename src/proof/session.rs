@@ -30,7 +30,9 @@ pub(super) enum Access {
 impl Access {
     fn settings(self) -> &'static str {
         match self {
-            Access::Pass => "SET LOCAL enable_sort = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_nestloop = off",
+            Access::Pass => {
+                "SET LOCAL enable_sort = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_nestloop = off"
+            }
             Access::Index => {
                 "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
                  SET LOCAL enable_mergejoin = off"
