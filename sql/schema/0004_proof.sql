@@ -298,10 +298,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
                     AND $3 IS NOT DISTINCT FROM e.source_id, false);
 
 -- Whether a refund entry gives back one part of its consume, in reverse drawing order. See the rule refund_batch.
--- It has settings of its own, because a pass over all accounts has sorts and index scans switched off: a row would be read by a scan of the
--- table, and the sort would seem so dear that the query is compiled for each refund.
+-- It has settings of its own, because a pass over all accounts has sorts, index scans and nested loops switched off: a row would be read
+-- by a scan of the table, and the sort would seem so dear that the query is compiled for each refund.
 CREATE FUNCTION pointsd.refund_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on SET enable_nestloop = on AS $$
 BEGIN
     RETURN EXISTS (
         SELECT
@@ -334,7 +334,7 @@ $$;
 -- Whether a restore stands directly before its consume, or before another restore of it, and the consume draws its points. Its settings are
 -- those of refund_is_sound.
 CREATE FUNCTION pointsd.restore_is_sound(r pointsd.entries) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off SET enable_sort = on SET enable_indexscan = on SET enable_nestloop = on AS $$
 BEGIN
     RETURN EXISTS (SELECT
                    FROM (SELECT * FROM pointsd.entries AS e

@@ -419,7 +419,7 @@ async fn what_has_no_account_is_found() {
     assert_eq!((nightly.suspects, nightly.findings), (1, full.findings), "found users are looked at each time");
 }
 
-/// A pass over all accounts has index scans and sorts switched off. A query that it makes for a single row would then read a whole
+/// A pass over all accounts has index scans, sorts and nested loops switched off. A query that it makes for a single row would then read a whole
 /// table, and be compiled anew for each row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_for_each_row_of_a_pass_has_settings_of_its_own() {
@@ -433,7 +433,11 @@ async fn a_query_for_each_row_of_a_pass_has_settings_of_its_own() {
     for row in client.query(reading, &[]).await.unwrap() {
         let (name, settings): (String, Vec<String>) = (row.get(0), row.get(1));
         if passes.iter().any(|pass| pass.contains(&format!("pointsd.{name}("))) {
-            assert_eq!(settings[2..], ["jit=off", "enable_sort=on", "enable_indexscan=on"], "{name}");
+            assert_eq!(
+                settings[2..],
+                ["jit=off", "enable_sort=on", "enable_indexscan=on", "enable_nestloop=on"],
+                "{name}"
+            );
             called.push(name);
         }
     }
