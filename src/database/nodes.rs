@@ -1,7 +1,7 @@
 //! The nodes of a cluster, for sessions that need the rows of one bucket only: they connect to the node that holds it.
 //!
-//! A statement that is sent to another node than the bucket's is forwarded there by the cluster: slower, never wrong. So what is known
-//! here may be old, and a node that cannot be reached from here is replaced by the database itself, the coordinator.
+//! A node refuses a group of postings whose bucket it does not hold (`bucket_keep.sql`). So what is known here may be old: the database
+//! itself, the coordinator, takes the place of that node, and of one that cannot be reached from here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
