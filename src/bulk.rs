@@ -176,7 +176,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The database was away for longer than the poster waits.
-    #[error("lines 1 to {through} have been answered; the lines after them have not")]
+    #[error("{}{}", answered(*through), if *through > 0 { "; the lines after them have not" } else { "" })]
     Ledger {
         /// The last line that was answered.
         through: u64,
@@ -191,6 +191,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Which lines have been answered, in words, by the last one of them.
+pub(crate) fn answered(last_line: u64) -> String {
+    match last_line {
+        0 => "no line has been answered".to_owned(),
+        last => format!("lines 1 to {last} have been answered"),
+    }
 }
 
 /// Posts every line of `input` and hands the replies to `on_replies` as text, some at a time, in the order of the lines. While it waits,

@@ -531,10 +531,15 @@ fn ctrl_c_in_the_middle_of_post() {
 #[test]
 fn a_signal_while_nothing_comes_in() {
     let history = history();
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for (signal, lines, says) in [
+        (Signal::SIGINT, 10, "pointsd: interrupted; lines 1 to 10 have been answered."),
+        (Signal::SIGTERM, 0, "pointsd: interrupted; no line has been answered."),
+    ] {
         let database = wait(TestDatabase::new());
         let mut running = Running::start(on(&database.url(), &["post", "-", "--json"]));
-        for line in &history.lines[..10] {
+        let connected = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
+        wait(async { until_found(&database.client().await, "the program's session", connected).await });
+        for line in &history.lines[..lines] {
             running.write(line);
             running.next_line().unwrap();
         }
@@ -542,10 +547,10 @@ fn a_signal_while_nothing_comes_in() {
         let stdin = running.stdin.take();
         running.signal(signal);
         let done = running.finish().expect(1);
-        assert!(done.stderr.starts_with("pointsd: interrupted; lines 1 to 10 have been answered."), "{done:#?}");
+        assert!(done.stderr.starts_with(says), "{done:#?}");
         drop(stdin);
         let entries = rows(&database).entries.into_iter().filter(|entry| entry.key.is_some()).count();
-        assert_eq!(entries, history.replies[..10].iter().filter(|reply| reply["status"] == "posted").count());
+        assert_eq!(entries, history.replies[..lines].iter().filter(|reply| reply["status"] == "posted").count());
     }
 }
 

@@ -229,8 +229,8 @@ pub(super) fn outcome(stopped: bool, last_line: u64, rejected: &BTreeMap<&'stati
     match (stopped, rejected.is_empty()) {
         (true, _) => {
             complain(&format!(
-                "pointsd: interrupted; lines 1 to {last_line} have been answered. Call again with the same input from its \
-                 start: posted lines replay."
+                "pointsd: interrupted; {}. Call again with the same input from its start: posted lines replay.",
+                bulk::answered(last_line)
             ));
             Outcome::Interrupted
         }

@@ -114,9 +114,8 @@ impl Enqueue {
             return Err(match error.downcast_ref() {
                 Some(bulk::Error::Header { .. }) => WrongCall(format!("{error:#}")).into(),
                 _ => error.context(format!(
-                    "lines 1 to {} have been answered; queue the same input again from its start: posted lines \
-                     replay",
-                    summary.last_line
+                    "{}; queue the same input again from its start: posted lines replay",
+                    bulk::answered(summary.last_line)
                 )),
             });
         }
