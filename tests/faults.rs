@@ -537,7 +537,8 @@ fn a_signal_while_nothing_comes_in() {
     ] {
         let database = wait(TestDatabase::new());
         let mut running = Running::start(on(&database.url(), &["post", "-", "--json"]));
-        let connected = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
+        let connected =
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'";
         wait(async { until_found(&database.client().await, "the program's session", connected).await });
         for line in &history.lines[..lines] {
             running.write(line);
