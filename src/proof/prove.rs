@@ -441,7 +441,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> Lane<'_, A> {
         closed_until: Option<DateTime<Utc>>,
         so_far: &SoFar<Proof>,
     ) -> Result<Screened, Error> {
-        let transaction = begin(self.client, Access::Pass).await?;
+        let transaction = begin(self.client, Access::Screen).await?;
         let screened = screen_range(transaction.client(), range, first_proof, digest_groups, closed_until).await?;
         self.also.write(transaction.client(), so_far).await?;
         transaction.commit().await?;
