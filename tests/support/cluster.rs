@@ -18,10 +18,8 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster that POINTSD_TEST_CLUSTER names by the URL of a database on its coordinator, in which it knows its workers.
     pub async fn given() -> Option<Cluster> {
-        let mut coordinator: Config =
+        let coordinator: Config =
             std::env::var("POINTSD_TEST_CLUSTER").ok()?.parse().expect("the URL of the coordinator");
-        // For tests that change rows by hand, and switch the guard of the history off.
-        coordinator.options("-c citus.enable_unsafe_triggers=on");
         let sql =
             "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid <> 0 AND noderole = 'primary' ORDER BY 1, 2";
         let workers = connect(&coordinator).await.query(sql, &[]).await.expect("a cluster").into_iter().map(|row| {
