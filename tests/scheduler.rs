@@ -753,12 +753,12 @@ async fn a_daemon_that_froze_does_not_act_on_old_rows() {
     let take = include_str!("../sql/runs/run_take.sql");
     let heartbeat = include_str!("../sql/runs/run_heartbeat.sql");
     // Its holder was silent for long, and is alive.
-    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64]).await.unwrap(), 1);
+    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64, &None::<serde_json::Value>]).await.unwrap(), 1);
     assert_eq!(client.execute(take, &[&1_i64, &1_i64, &Some(seen), &"there", &7]).await.unwrap(), 0);
     // It lets go of its run; a sign of life that was under way arrives behind that.
     let release = include_str!("../sql/runs/run_release.sql");
     client.execute(release, &[&1_i64, &1_i64, &None::<f64>, &None::<&str>]).await.unwrap();
-    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64]).await.unwrap(), 0);
+    assert_eq!(client.execute(heartbeat, &[&1_i64, &1_i64, &None::<serde_json::Value>]).await.unwrap(), 0);
     let nothing = None::<DateTime<Utc>>;
     let row = client.query_one(take, &[&1_i64, &1_i64, &nothing, &"there", &7]).await.unwrap();
     assert_eq!(row.get::<_, i32>("attempt"), 1, "handed over in good order it is no further attempt");

@@ -1,9 +1,10 @@
 //! The sweep, and what single postings notice of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsd::ledger::{Poster, Session, Sweep};
+use pointsd::ledger::{Poster, Sweep, sweep_for};
 
 use crate::Row;
 use crate::bare::times_bare;
@@ -42,20 +43,16 @@ impl Bench {
     }
 
     /// The seconds of a sweep without the run around it, between two sweeps by bare statements.
-    async fn sweep_alone(&self, batches: u64, lanes: u64, rows: &mut Vec<Row>) -> f64 {
+    async fn sweep_alone(&self, batches: u64, lanes: usize, rows: &mut Vec<Row>) -> f64 {
         let client = self.seed("sweep", batches / 5, 5).await;
         self.copy(&client, "bare_before").await;
         self.copy(&client, "bare_after").await;
         let database = self.database("sweep").await;
         let at = "2026-03-01T00:00:00Z";
-        let mut list = Session::connect(&database).await.expect("a session");
-        let mut sessions = Vec::new();
-        for _ in 0..lanes {
-            sessions.push((Session::connect(&database).await.expect("a session"), ()));
-        }
+        let none = BTreeMap::new();
         let before = self.bare_sweep(&client, "bare_before", at).await;
         let began = Instant::now();
-        let sweep = list.sweep_for(1, &sessions, time(at), Sweep::default(), |_| true);
+        let sweep = sweep_for(&database, lanes, (1, time(at)), &(), &none, |_| true);
         assert_eq!(sweep.await.expect("the sweep").batches, batches);
         let seconds = began.elapsed().as_secs_f64();
         let after = self.bare_sweep(&client, "bare_after", at).await;
@@ -78,8 +75,7 @@ impl Bench {
         let poster = Poster::start(&database, &self.rules, 2);
         let users = Arc::new(users);
         callers_at_ease(&poster, &users, "warm", Duration::from_secs(2)).await;
-        let mut list = Session::connect(&database).await.expect("a session");
-        let lane = [(Session::connect(&database).await.expect("a session"), ())];
+        let none = BTreeMap::new();
         // In turn, a second each, so that both meet the same machine.
         let slice = Duration::from_secs(1);
         let (mut alone, mut during) = (Vec::new(), Vec::new());
@@ -89,7 +85,7 @@ impl Bench {
             alone.extend(callers_at_ease(&poster, &users, &format!("alone{round}"), slice).await);
             let until = Instant::now() + slice;
             let at = time("2026-03-01T00:00:00Z");
-            let sweep = list.sweep_for(1, &lane, at, swept, |_| Instant::now() < until);
+            let sweep = sweep_for(&database, 1, (1, at), &(), &none, |_| Instant::now() < until);
             let salt = format!("sweep{round}");
             let beside = callers_at_ease(&poster, &users, &salt, slice);
             let (result, latencies) = tokio::join!(sweep, beside);

@@ -16,6 +16,7 @@ GRANT INSERT (user_id, seq, amount, balance_before, balance_after, at, run, refe
               allocated_paid, bucket)
     ON pointsd.entries TO :role;
 GRANT INSERT, UPDATE (at, until, seq, state) ON pointsd.holds TO :role;
+GRANT INSERT, UPDATE ON pointsd.run_parts TO :role;
 GRANT UPDATE ON pointsd.request_lanes TO :role;
 GRANT DELETE ON pointsd.two_phases TO :role;
 GRANT INSERT, UPDATE, DELETE ON pointsd.jobs, pointsd.runs, pointsd.daemons, pointsd.requests, pointsd.requests_done, pointsd.checkpoints,

@@ -63,6 +63,17 @@ CREATE INDEX runs_by_job ON pointsd.runs (job, run);
 -- Lists the last runs in a state, of which there may be few or none.
 CREATE INDEX runs_by_state ON pointsd.runs (state, run);
 
+-- What the last run of a job has done in each bucket, and who may go on with it: the counters are written in the very transactions that
+-- did it, on the server that holds the bucket.
+CREATE TABLE pointsd.run_parts (
+    bucket   smallint NOT NULL,
+    job      text     NOT NULL,
+    run      bigint   NOT NULL,
+    fence    bigint   NOT NULL, -- only a holder with this fencing token writes here
+    counters jsonb,
+    CONSTRAINT run_parts_pkey PRIMARY KEY (bucket, job)
+);
+
 -- Always empty. On a cluster a transaction that touches it commits in two phases: what it wrote on a node and what it wrote here are
 -- committed together, or neither.
 CREATE TABLE pointsd.two_phases (
@@ -83,5 +94,101 @@ BEGIN
             USING ERRCODE = 'PD001', HINT = 'It was taken over or cancelled; what it committed before stays.';
     END IF;
     DELETE FROM pointsd.two_phases;
+END
+$$;
+
+-- Called last in each transaction in which a run writes to one bucket only. Stores the counters of the bucket. Fails, and so ends the
+-- transaction, where another holder has taken the run in this bucket, or it was cancelled. Whoever takes it waits for the row's lock, and so for the commit.
+CREATE FUNCTION pointsd.save_part(kept_bucket smallint, kept_job text, kept_run bigint, kept_fence bigint, kept_counters jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE pointsd.run_parts SET counters = kept_counters
+    WHERE bucket = kept_bucket AND job = kept_job AND run = kept_run AND fence = kept_fence;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'run % is no longer held under fence %', kept_run, kept_fence
+            USING ERRCODE = 'PD001', HINT = 'It was taken over or cancelled; what it committed before stays.';
+    END IF;
+END
+$$;
+
+-- Takes a run in every bucket, for the holder with this fencing token; returns what earlier holders counted in each. No row where the
+-- run is not held under this token. From now on an earlier holder can write in no bucket.
+CREATE FUNCTION pointsd.take_parts(taken_run bigint, taken_fence bigint, OUT bucket smallint, OUT counters jsonb)
+RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    taken_job text;
+BEGIN
+    UPDATE pointsd.runs SET heartbeat = clock_timestamp()
+    WHERE run = taken_run AND fence = taken_fence AND state = 'running' AND heartbeat IS NOT NULL
+    RETURNING job INTO taken_job;
+    IF FOUND THEN
+        RETURN QUERY
+        INSERT INTO pointsd.run_parts AS p (bucket, job, run, fence)
+        SELECT b.bucket, taken_job, taken_run, taken_fence FROM unnest(pointsd.all_buckets()) AS b (bucket)
+        ON CONFLICT (bucket, job) DO UPDATE
+        SET counters = CASE WHEN p.run = excluded.run THEN p.counters END, run = excluded.run, fence = excluded.fence
+        RETURNING p.bucket, p.counters;
+        DELETE FROM pointsd.two_phases;
+    END IF;
+END
+$$;
+
+-- The sum of two counters, as a job keeps them: objects of numbers, lists and such objects.
+CREATE FUNCTION pointsd.add_counters(a jsonb, b jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE
+        WHEN a IS NULL THEN b
+        WHEN b IS NULL THEN a
+        WHEN jsonb_typeof(a) = 'number' THEN to_jsonb(least(a::numeric + b::numeric, 9223372036854775807))
+        WHEN jsonb_typeof(a) = 'array' THEN a || b
+        WHEN jsonb_typeof(a) = 'object' THEN (
+            SELECT jsonb_object_agg(k.key, pointsd.add_counters(a -> k.key, b -> k.key))
+            FROM (SELECT jsonb_object_keys(a) UNION SELECT jsonb_object_keys(b)) AS k (key))
+        ELSE b
+    END;
+END
+$$;
+
+CREATE AGGREGATE pointsd.sum_counters(jsonb) (SFUNC = pointsd.add_counters, STYPE = jsonb);
+
+-- Takes a run from its holder in every bucket, and returns what was counted in all of them; null where nothing was, or where the run is
+-- not held under this fencing token. From now on nobody writes for it.
+CREATE FUNCTION pointsd.seize_parts(seized_run bigint, seized_fence bigint) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    seized_job text := (SELECT job FROM pointsd.runs WHERE run = seized_run AND fence = seized_fence AND state = 'running' FOR UPDATE);
+    next_fence bigint;
+    counted jsonb;
+BEGIN
+    IF seized_job IS NOT NULL THEN
+        next_fence := nextval('pointsd.run_fences');
+        WITH seized AS (
+            INSERT INTO pointsd.run_parts AS p (bucket, job, run, fence)
+            SELECT b.bucket, seized_job, seized_run, next_fence FROM unnest(pointsd.all_buckets()) AS b (bucket)
+            ON CONFLICT (bucket, job) DO UPDATE
+            SET counters = CASE WHEN p.run = excluded.run THEN p.counters END, run = excluded.run, fence = excluded.fence
+            RETURNING p.counters
+        )
+        SELECT pointsd.sum_counters(counters) INTO counted FROM seized;
+        DELETE FROM pointsd.two_phases;
+    END IF;
+    RETURN counted;
+END
+$$;
+
+-- Cancels a run at once: from now on its holder cannot write. False if it is over.
+CREATE FUNCTION pointsd.cancel_run(cancelled_run bigint, reason text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held bigint := (SELECT fence FROM pointsd.runs WHERE run = cancelled_run AND state = 'running' FOR UPDATE);
+    counted jsonb := pointsd.seize_parts(cancelled_run, held);
+BEGIN
+    UPDATE pointsd.runs
+    SET state = 'cancelled', finished = clock_timestamp(), resume_at = NULL, why = reason, counters = coalesce(counted, counters)
+    WHERE run = cancelled_run AND state = 'running';
+    RETURN FOUND;
 END
 $$;

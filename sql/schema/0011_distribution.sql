@@ -199,6 +199,7 @@ BEGIN
     IF pointsd.is_spread('pointsd.accounts') THEN
         RETURN;
     END IF;
+    DELETE FROM pointsd.run_parts; -- no run is under way
     UPDATE pointsd.holds AS h SET bucket = pointsd.bucket_in(h.user_id, count);
     UPDATE pointsd.findings AS f SET bucket = pointsd.bucket_in(f.user_id, count) WHERE f.user_id IS NOT NULL;
     ALTER TABLE pointsd.adopted_keys DISABLE TRIGGER adopted_keys_never_change;
@@ -265,14 +266,14 @@ BEGIN
             RETURN format('moved shard %s of accounts from %s:%s to %s:%s', step.shard, step.from_name, step.from_port, step.to_name, step.to_port);
         END IF;
     END IF;
-    FOREACH name IN ARRAY ARRAY['batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
+    FOREACH name IN ARRAY ARRAY['batches', 'entries', 'holds', 'checkpoints', 'adopted_keys', 'run_parts'] LOOP
         IF NOT pointsd.is_spread('pointsd.' || name) THEN
             EXECUTE $q$SELECT create_distributed_table($1, 'bucket', colocate_with => 'pointsd.accounts')$q$ USING 'pointsd.' || name;
             RETURN 'spread ' || name;
         END IF;
     END LOOP;
     -- The rows that the coordinator itself held.
-    FOREACH name IN ARRAY ARRAY['accounts', 'batches', 'entries', 'holds', 'checkpoints', 'adopted_keys'] LOOP
+    FOREACH name IN ARRAY ARRAY['accounts', 'batches', 'entries', 'holds', 'checkpoints', 'adopted_keys', 'run_parts'] LOOP
         IF pg_relation_size(('pointsd.' || name)::regclass) > 0 THEN
             guard := (SELECT t.tgname FROM pg_trigger AS t
                       WHERE t.tgrelid = ('pointsd.' || name)::regclass AND t.tgname = name || '_never_change');

@@ -1,11 +1,13 @@
 //! Expires the points that are due at the slot, and reports them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far};
 use crate::config::Config;
-use crate::ledger::{Session, Sweep};
+use crate::ledger::{self, Session, Sweep};
 use crate::messages::{Messages, args};
 use crate::numbers::counted;
 use crate::reports::expiry;
@@ -84,15 +86,13 @@ impl Counters for Sweep {
 
 /// Expires the points that are due. None if the run was stopped.
 async fn sweep(context: &Context, run: &Run) -> anyhow::Result<Option<Sweep>> {
-    let mut list = Session::connect(&context.database).await?;
-    let mut lanes = Vec::new();
-    for _ in 0..context.config.jobs.expiry_lanes {
-        let session = Session::connect(&context.database).await?;
-        let guard = run.guard(session.client()).await?;
-        lanes.push((session, guard));
+    let mut before = BTreeMap::new();
+    for (bucket, counters) in run.take_parts().await? {
+        before.insert(bucket, counters_so_far(counters)?);
     }
+    let (lanes, slot) = (context.config.jobs.expiry_lanes, (run.run, run.slot));
     let proceed = |_| !run.stop.is_cancelled();
-    let sweep = list.sweep_for(run.run, &lanes, run.slot, counters_so_far(run)?, proceed).await?;
+    let sweep = ledger::sweep_for(&context.database, lanes, slot, run, &before, proceed).await?;
     Ok((!sweep.stopped).then_some(sweep))
 }
 

@@ -279,8 +279,8 @@ pub fn scheduled(config: &Config, database: &Database) -> Vec<scheduler::Schedul
 }
 
 /// The counters that earlier attempts of a run kept, or none counted yet.
-fn counters_so_far<C: DeserializeOwned + Default>(run: &Run) -> anyhow::Result<C> {
-    match run.counters.clone() {
+fn counters_so_far<C: DeserializeOwned + Default>(kept: Option<Value>) -> anyhow::Result<C> {
+    match kept {
         Some(counters) => serde_json::from_value(counters).context("the counters of an earlier attempt"),
         None => Ok(C::default()),
     }

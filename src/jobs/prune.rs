@@ -46,7 +46,7 @@ impl Job for Prune {
     }
 
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Pruned>> {
-        let mut pruning = Pruning::new(&context.config, run.slot, counters_so_far(&run)?);
+        let mut pruning = Pruning::new(&context.config, run.slot, counters_so_far(run.counters.clone())?);
         let mut client = Object::take(context.database.connection().await?);
         let guard = run.guard(&client).await?;
         while !pruning.is_done() {

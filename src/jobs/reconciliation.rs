@@ -98,7 +98,7 @@ async fn prove_and_report(
     client: &mut ClientWrapper,
     beside: &mut [ClientWrapper],
 ) -> anyhow::Result<Ended<Proof>> {
-    let so_far: Proof = counters_so_far(run)?;
+    let so_far: Proof = counters_so_far(run.counters.clone())?;
     prepare_session(client).await?;
     let full_until = load_state(client).await?.full_until;
     let full = so_far.full || is_full(context, run.slot, full_until);

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 /// Writes along in a transaction that something else has begun: both are committed, or neither.
 ///
-/// The scheduler's guard writes a run's progress and checks its fence this way. A lane of the queue writes the outcome of
+/// The scheduler's guards write what a run has done and check its fence this way. A lane of the queue writes the outcome of
 /// its requests. `()` writes nothing.
 pub trait AlsoWrite<T: ?Sized>: Sync {
     /// Called last in the transaction that is open on `client`, with what the transaction has done. An error ends it.
@@ -20,6 +20,23 @@ impl<T: ?Sized + Sync> AlsoWrite<T> for () {
     }
 }
 
+/// Prepares what is written along, on each connection on which that is done.
+pub trait PrepareWrite<T: ?Sized>: Sync {
+    /// What is prepared.
+    type Prepared: AlsoWrite<T> + Send;
+
+    /// Prepares it on a connection, which is the caller's own to its end.
+    fn prepare(&self, client: &Client) -> impl Future<Output = Result<Self::Prepared, tokio_postgres::Error>> + Send;
+}
+
+impl<T: ?Sized + Sync> PrepareWrite<T> for () {
+    type Prepared = ();
+
+    async fn prepare(&self, _: &Client) -> Result<(), tokio_postgres::Error> {
+        Ok(())
+    }
+}
+
 /// How far a sweep or a proof has come, in accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -27,6 +44,17 @@ pub struct Progress {
     pub done: u64,
     /// Accounts in all.
     pub total: u64,
+}
+
+/// What work has done so far in one bucket, the open transaction included.
+#[derive(Clone, Debug)]
+pub struct Part<C> {
+    /// The bucket.
+    pub bucket: i16,
+    /// How far the work has come in all buckets.
+    pub progress: Progress,
+    /// What it counted in this one.
+    pub counters: C,
 }
 
 /// What work in several transactions has done so far, the open one included.

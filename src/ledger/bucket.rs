@@ -45,6 +45,11 @@ impl Buckets {
         Ok(())
     }
 
+    /// Whether they lie on several servers.
+    pub(crate) fn are_spread(self) -> bool {
+        self.spread
+    }
+
     /// How many they are.
     pub fn count(self) -> i16 {
         self.count

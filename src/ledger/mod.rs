@@ -30,7 +30,7 @@ mod statement;
 mod sweep;
 
 pub use crate::numbers::MAX_POINTS;
-pub use also_write::{AlsoWrite, Progress, SoFar};
+pub use also_write::{AlsoWrite, Part, PrepareWrite, Progress, SoFar};
 pub use bucket::Buckets;
 pub use cutoff::{CUTOFF_LIMIT, cutoff};
 pub use decide::CLOCK_TOLERANCE;
@@ -57,4 +57,4 @@ pub use session::{Error, Group, MOST_RACES, Session};
 pub use statement::{
     AdoptedHistory, AdoptedTransaction, MOST_HOLDS, OpenBatch, Span, Statement, statement, statements,
 };
-pub use sweep::{Expired, Orphan, Sweep};
+pub use sweep::{Expired, Orphan, Sweep, sweep_for};

@@ -108,6 +108,11 @@ impl Error {
         unfit.then(|| error.message().to_owned())
     }
 
+    /// Whether a node refused because the bucket has left it (`bucket_keep.sql`). Nothing was written then.
+    pub(super) fn is_of_another_node(&self) -> bool {
+        matches!(self, Error::Database(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
+    }
+
     /// Whether it may be a lost race for a new account. A cluster copies new rows to their node, and gives what goes wrong there no SQLSTATE.
     pub(crate) fn may_be_lost_race(&self) -> bool {
         let Error::Database(error) = self else { return false };
@@ -175,6 +180,7 @@ statements! {
     batch_orphan = "batch_orphan.sql",
     batch_update = "batch_update.sql",
     batch_update_all = "batch_update_all.sql",
+    entry_expire = "entry_expire.sql",
     entry_insert = "entry_insert.sql",
     entry_insert_all = "entry_insert_all.sql",
     entry_insert_paid = "entry_insert_paid.sql",

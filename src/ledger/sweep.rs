@@ -1,8 +1,10 @@
 //! The sweep: expires every open batch that is due, across all accounts, in short transactions over groups of
 //! accounts. It can be killed at any point and run again; a batch is open or it is not, so none expires twice.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
@@ -12,12 +14,12 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::also_write::{AlsoWrite, Progress, SoFar};
+use super::also_write::{AlsoWrite, Part, PrepareWrite, Progress};
 use super::bucket::Buckets;
 use super::load::locked_accounts;
 use super::rules::DRAWING_RULE;
 use super::session::{Error, Session, Transaction};
-use crate::database::{Cursor, pipelined};
+use crate::database::{Cursor, Database, Node, Nodes, pipelined};
 use crate::numbers::count;
 use crate::time::to_microsecond;
 
@@ -88,33 +90,13 @@ impl<C: Deref<Target = Client>> Session<C> {
         dry_run: bool,
         proceed: impl FnMut(Progress) -> bool,
     ) -> Result<Sweep, Error> {
-        let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
         let expiry = Expiry { at: to_microsecond(at), run: None };
-        sweep_groups(self, &[(&*self, &())], &expiry, end_of_group, Sweep::default(), proceed).await
-    }
-
-    /// The same for the run with this number, which its entries carry. This session lists the accounts. Each lane expires groups of
-    /// them beside the others, and what it has writes along in its transactions. The counters go on from what the run had done before.
-    ///
-    /// The lanes do not wait for the disk. A crash of the server may take their last groups back, and then what was written along with
-    /// them, too: these are due again. The commit that ends the run waits for the disk, and so for all of them.
-    ///
-    /// # Errors
-    /// As [`Session::sweep`], and where a lane's [`AlsoWrite`] fails.
-    pub async fn sweep_for(
-        &mut self,
-        run: i64,
-        lanes: &[(Session<C>, impl AlsoWrite<SoFar<Sweep>>)],
-        at: DateTime<Utc>,
-        counters: Sweep,
-        proceed: impl FnMut(Progress) -> bool,
-    ) -> Result<Sweep, Error> {
-        let lanes: Vec<_> = lanes.iter().map(|(session, also)| (session, also)).collect();
-        for (session, _) in &lanes {
-            session.client().batch_execute("SET synchronous_commit = off").await?;
+        let end_of_group = if dry_run { "ROLLBACK" } else { "COMMIT" };
+        let sweeping = Sweeping::begin(&*self, &expiry, end_of_group, &BTreeMap::new(), proceed).await?;
+        while let Some(group) = sweeping.next_group().await? {
+            sweeping.sweep_group(self, &(), &group).await?;
         }
-        let expiry = Expiry { at: to_microsecond(at), run: Some(run) };
-        sweep_groups(self, &lanes, &expiry, "COMMIT", counters, proceed).await
+        sweeping.end().await
     }
 
     /// Locks accounts and expires what is due in them, in the transaction that is open.
@@ -123,11 +105,13 @@ impl<C: Deref<Target = Client>> Session<C> {
         let buckets = self.buckets();
         let count = buckets.count();
         let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &count];
-        let of_group: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
-        let ((), locked, rows) = pipelined!(
+        let of_entries: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
+        let of_accounts: [&(dyn ToSql + Sync); 3] = [users, &expiry.at, bucket];
+        let ((), locked, _, rows) = pipelined!(
             buckets.keep(client, &statements.bucket_keep, *bucket),
             client.query(&statements.account_lock, &of_users),
-            client.query(&statements.account_expire, &of_group),
+            client.execute(&statements.entry_expire, &of_entries),
+            client.query(&statements.account_expire, &of_accounts),
         )?;
         if locked.is_empty() {
             return Err(Error::Redistributed);
@@ -153,7 +137,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         Group { bucket, users }: &Group,
         locked: &[Uuid],
         at: DateTime<Utc>,
-        sweep: &mut Sweep,
+        overall: &StdMutex<Overall<impl Sized>>,
     ) -> Result<(), Error> {
         if locked.len() == users.len() {
             return Ok(());
@@ -162,77 +146,163 @@ impl<C: Deref<Target = Client>> Session<C> {
         for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at, bucket]).await? {
             let batches = count(row.try_get(1)?);
             let orphan = Orphan { user: row.try_get(0)?, batches, points: row.try_get(2)? };
-            sweep.orphaned += 1;
-            if sweep.orphans.len() < MOST_ORPHANS {
+            let mut overall = unpoisoned(overall);
+            let found = &mut overall.found;
+            found.orphaned += 1;
+            if found.orphans.len() < MOST_ORPHANS {
                 tracing::error!(user = %orphan.user, batches, points = orphan.points,
                     "batches are due, but their account is missing: they were left as they are");
-                sweep.orphans.push(orphan);
+                found.orphans.push(orphan);
             }
         }
         Ok(())
     }
 }
 
-/// Sweeps in lanes, over the accounts that `list` lists.
-async fn sweep_groups<C: Deref<Target = Client>>(
-    list: &Session<C>,
-    lanes: &[(&Session<C>, &impl AlsoWrite<SoFar<Sweep>>)],
-    expiry: &Expiry,
-    end_of_group: &str,
-    counters: Sweep,
+/// Expires every open batch with `expires_at <= at` for the run with this number, which its entries carry.
+///
+/// So many lanes expire groups of accounts beside each other. Each has a session with every node that holds buckets, and sweeps a group
+/// on the node that holds its bucket. What `also` prepares on a session is written along in the transactions there. `before` is what
+/// the run counted in each bucket in earlier attempts.
+///
+/// The lanes of a single server do not wait for its disk. A crash may take their last groups back, and then what was written along with
+/// them, too: these are due again. The commit that ends the run waits for the disk, and so for all of them.
+///
+/// # Errors
+/// As [`Session::sweep`], and where what is written along fails.
+pub async fn sweep_for(
+    database: &Database,
+    lanes: usize,
+    (run, at): (i64, DateTime<Utc>),
+    also: &impl PrepareWrite<Part<Sweep>>,
+    before: &BTreeMap<i16, Sweep>,
     proceed: impl FnMut(Progress) -> bool,
 ) -> Result<Sweep, Error> {
-    let due = Due::list(list.client(), list.buckets(), expiry.at).await?;
-    let progress = Progress { done: 0, total: due.total };
-    // Orphans are not expired, so each sweep finds them again and counts them anew.
-    let counters = Sweep { orphaned: 0, orphans: Vec::new(), failed: 0, stopped: false, ..counters };
-    let state = Mutex::new(State { so_far: SoFar { progress, counters }, proceed });
-    let sweeping = Sweeping { due, expiry, end_of_group, state };
-    try_join_all(lanes.iter().map(|(session, also)| sweeping.run_lane(session, *also))).await?;
-    let Sweeping { due, state, .. } = sweeping;
-    due.close().await?;
-    let State { so_far: SoFar { progress, counters }, mut proceed } = state.into_inner();
-    if counters.points == i64::MAX {
-        tracing::warn!("more points expired than 64 bits can count: the sum is cut off there");
+    let list = Session::connect(database).await?;
+    let expiry = Expiry { at: to_microsecond(at), run: Some(run) };
+    let sweeping = Sweeping::begin(&list, &expiry, "COMMIT", before, proceed).await?;
+    let nodes = Nodes::behind(database);
+    let lane = || Lane { database, nodes: &nodes, also, sessions: BTreeMap::new() };
+    try_join_all((0..lanes.max(1)).map(|_| lane().run(&sweeping))).await?;
+    sweeping.end().await
+}
+
+/// A lane of a sweep, with the sessions that it has opened.
+struct Lane<'a, P: PrepareWrite<Part<Sweep>>> {
+    database: &'a Database,
+    nodes: &'a Nodes,
+    also: &'a P,
+    /// With each node; none stands for the database itself.
+    sessions: BTreeMap<Option<Node>, (Session, P::Prepared)>,
+}
+
+impl<P: PrepareWrite<Part<Sweep>>> Lane<'_, P> {
+    async fn run(mut self, sweeping: &Sweeping<'_, impl FnMut(Progress) -> bool>) -> Result<(), Error> {
+        while let Some(group) = sweeping.next_group().await? {
+            let mut node = match sweeping.buckets.are_spread() {
+                true => self.nodes.places().await.get(&group.bucket).cloned(),
+                false => None,
+            };
+            loop {
+                let (session, also) = self.session(&mut node).await?;
+                match (sweeping.sweep_group(session, also, &group).await, node.take()) {
+                    // The bucket has moved. The coordinator knows where it lies now.
+                    (Err(error), Some(left)) if error.is_of_another_node() => {
+                        self.sessions.remove(&Some(left.clone()));
+                        self.nodes.lost(&left);
+                    }
+                    (result, _) => break result?,
+                }
+            }
+        }
+        Ok(())
     }
-    proceed(progress);
-    Ok(counters)
+
+    /// The session with a node; with the database itself where the node cannot be reached from here.
+    async fn session(&mut self, node: &mut Option<Node>) -> Result<&(Session, P::Prepared), Error> {
+        let mut database = self.database.clone();
+        if !self.sessions.contains_key(node)
+            && let Some(there) = node.clone()
+        {
+            match self.nodes.database(&there).await {
+                Some(there) => database = there,
+                None => *node = None,
+            }
+        }
+        Ok(match self.sessions.entry(node.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                let session = Session::connect(&database).await?;
+                if !session.buckets().are_spread() {
+                    session.client().batch_execute("SET synchronous_commit = off").await?;
+                }
+                let prepared = self.also.prepare(session.client()).await?;
+                vacant.insert((session, prepared))
+            }
+        })
+    }
 }
 
 /// A sweep that is under way, as its lanes share it.
 struct Sweeping<'a, P> {
     due: Due<'a>,
+    buckets: Buckets,
     expiry: &'a Expiry,
     end_of_group: &'a str,
-    state: Mutex<State<P>>,
+    /// What was counted in each bucket. A lane holds it to the end of a transaction, so that the counters of another lane are written before
+    /// it or after it.
+    parts: BTreeMap<i16, Mutex<Sweep>>,
+    overall: StdMutex<Overall<P>>,
 }
 
-struct State<P> {
-    so_far: SoFar<Sweep>,
+struct Overall<P> {
+    progress: Progress,
+    /// What is counted beside the batches: orphans and damaged accounts, and whether the sweep was stopped. They are not expired, so
+    /// each sweep finds them again and counts them anew.
+    found: Sweep,
     proceed: P,
 }
 
-impl<P: FnMut(Progress) -> bool> State<P> {
-    fn may_proceed(&mut self) -> bool {
-        let counters = &mut self.so_far.counters;
-        counters.stopped = counters.stopped || !(self.proceed)(self.so_far.progress);
-        !counters.stopped
+impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
+    /// Lists what is due.
+    async fn begin<C: Deref<Target = Client>>(
+        list: &'a Session<C>,
+        expiry: &'a Expiry,
+        end_of_group: &'a str,
+        before: &BTreeMap<i16, Sweep>,
+        proceed: P,
+    ) -> Result<Self, Error> {
+        let buckets = list.buckets();
+        let due = Due::list(list.client(), buckets, expiry.at).await?;
+        let progress = Progress { done: 0, total: due.total };
+        let part = |bucket| (bucket, Mutex::new(before.get(&bucket).cloned().unwrap_or_default()));
+        let parts = buckets.all().map(part).collect();
+        let overall = StdMutex::new(Overall { progress, found: Sweep::default(), proceed });
+        Ok(Sweeping { due, buckets, expiry, end_of_group, parts, overall })
     }
-}
 
-impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
-    async fn run_lane<C: Deref<Target = Client>>(
-        &self,
-        session: &Session<C>,
-        also: &impl AlsoWrite<SoFar<Sweep>>,
-    ) -> Result<(), Error> {
-        loop {
-            let Some(group) = self.due.next_group().await? else { return Ok(()) };
-            if !self.state.lock().await.may_proceed() {
-                return Ok(());
-            }
-            self.sweep_group(session, also, group).await?;
+    /// The next accounts that are swept together; none at the end, or where the sweep was told to stop.
+    async fn next_group(&self) -> Result<Option<Group>, Error> {
+        let Some(group) = self.due.next_group().await? else { return Ok(None) };
+        let Overall { progress, found, proceed } = &mut *unpoisoned(&self.overall);
+        found.stopped = found.stopped || !proceed(*progress);
+        Ok((!found.stopped).then_some(group))
+    }
+
+    /// What was counted in all.
+    async fn end(self) -> Result<Sweep, Error> {
+        self.due.close().await?;
+        let Overall { progress, found, mut proceed } =
+            self.overall.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut sweep = found;
+        for (_, part) in self.parts {
+            sweep.add_part(&part.into_inner());
         }
+        if sweep.points == i64::MAX {
+            tracing::warn!("more points expired than 64 bits can count: the sum is cut off there");
+        }
+        proceed(progress);
+        Ok(sweep)
     }
 
     /// Sweeps the accounts of a group in a transaction. If the database refuses them, each is swept alone: one damaged account must not keep the
@@ -240,41 +310,51 @@ impl<P: FnMut(Progress) -> bool> Sweeping<'_, P> {
     async fn sweep_group<C: Deref<Target = Client>>(
         &self,
         session: &Session<C>,
-        also: &impl AlsoWrite<SoFar<Sweep>>,
-        group: Group,
+        also: &impl AlsoWrite<Part<Sweep>>,
+        group: &Group,
     ) -> Result<(), Error> {
         let client = session.client();
         let transaction = Transaction::begin(client);
-        match or_refused(session.expire_due(&group, self.expiry).await)? {
+        match or_refused(session.expire_due(group, self.expiry).await)? {
             Ok(expired) => {
-                // To the end of the transaction, so that the counters of another lane are written before it or after it.
-                let mut state = self.state.lock().await;
-                let mut so_far = state.so_far.clone();
-                so_far.progress.done += group.users.len() as u64;
-                so_far.counters.add(&expired.rows)?;
+                let bucket = group.bucket;
+                let Some(part) = self.parts.get(&bucket) else { return Err(Error::Redistributed) };
+                let mut part = part.lock().await;
+                let mut counters = part.clone();
+                counters.add(&expired.rows)?;
+                let mut progress = unpoisoned(&self.overall).progress;
+                progress.done += group.users.len() as u64;
+                let so_far = Part { bucket, progress, counters };
                 pipelined!(also.write(client, &so_far), client.batch_execute(self.end_of_group))?;
                 transaction.ended();
-                state.so_far = so_far;
-                session.report_orphans(&group, &expired.locked, self.expiry.at, &mut state.so_far.counters).await
+                *part = so_far.counters;
+                drop(part);
+                unpoisoned(&self.overall).progress.done += group.users.len() as u64;
+                session.report_orphans(group, &expired.locked, self.expiry.at, &self.overall).await
             }
             Err(refused) => {
                 transaction.rollback().await?;
                 if let [user] = group.users[..] {
-                    let mut state = self.state.lock().await;
-                    state.so_far.progress.done += 1;
-                    state.so_far.counters.failed += 1;
+                    let mut overall = unpoisoned(&self.overall);
+                    overall.progress.done += 1;
+                    overall.found.failed += 1;
                     let why = refused.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
                     tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
                     return Ok(());
                 }
-                for user in group.users {
-                    let alone = Group { bucket: group.bucket, users: vec![user] };
-                    Box::pin(self.sweep_group(session, also, alone)).await?;
+                for user in &group.users {
+                    let alone = Group { bucket: group.bucket, users: vec![*user] };
+                    Box::pin(self.sweep_group(session, also, &alone)).await?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// No code under this lock panics, but what a caller is asked.
+fn unpoisoned<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Accounts of a bucket that are swept together.
@@ -288,13 +368,15 @@ struct Due<'a> {
     client: &'a Client,
     /// How many they are.
     total: u64,
-    listed: Mutex<Listed>,
+    /// The lists that are not read to their end. Groups are taken from them in turn, so that lanes sweep different buckets.
+    lists: Mutex<VecDeque<Listed>>,
 }
 
+/// The accounts of a bucket.
 struct Listed {
-    /// The lists that are not read to their end, each with its bucket.
-    cursors: VecDeque<(i16, Cursor)>,
-    /// Accounts of the first one that were fetched, each with the number of its due batches.
+    bucket: i16,
+    cursor: Cursor,
+    /// Those that were fetched and not swept, each with the number of its due batches.
     fetched: VecDeque<(Uuid, i64)>,
 }
 
@@ -302,22 +384,22 @@ impl Due<'_> {
     async fn list(client: &Client, buckets: Buckets, at: DateTime<Utc>) -> Result<Due<'_>, Error> {
         let declare = include_str!("../../sql/ledger/due_declare.sql");
         Cursor::close_all(client).await?;
-        let (mut cursors, mut total) = (VecDeque::new(), 0);
+        let (mut lists, mut total) = (VecDeque::new(), 0);
         for bucket in buckets.all() {
             let name = format!("due_{bucket}");
             let declare = declare.replace("due_in_bucket", &name);
             let cursor = Cursor::declare(client, name, &declare, &[&at, &bucket], LISTED_AT_ONCE).await?;
             total += cursor.count(client).await?;
-            cursors.push_back((bucket, cursor));
+            lists.push_back(Listed { bucket, cursor, fetched: VecDeque::new() });
         }
-        Ok(Due { client, total, listed: Mutex::new(Listed { cursors, fetched: VecDeque::new() }) })
+        Ok(Due { client, total, lists: Mutex::new(lists) })
     }
 
     /// The next accounts that are swept together; none at the end.
     async fn next_group(&self) -> Result<Option<Group>, Error> {
-        let mut listed = self.listed.lock().await;
-        let Listed { cursors, fetched } = &mut *listed;
-        while let Some((bucket, cursor)) = cursors.front() {
+        let mut lists = self.lists.lock().await;
+        while let Some(mut listed) = lists.pop_front() {
+            let Listed { bucket, cursor, fetched } = &mut listed;
             if fetched.is_empty() {
                 for row in cursor.fetch(self.client).await?.into_iter().flatten() {
                     fetched.push_back((row.try_get(0)?, row.try_get(1)?));
@@ -331,9 +413,10 @@ impl Due<'_> {
                 batches += due;
             }
             if !users.is_empty() {
-                return Ok(Some(Group { bucket: *bucket, users }));
+                let group = Group { bucket: *bucket, users };
+                lists.push_back(listed);
+                return Ok(Some(group));
             }
-            cursors.pop_front();
         }
         Ok(None)
     }
@@ -389,5 +472,17 @@ impl Sweep {
         }
         self.accounts += accounts;
         Ok(())
+    }
+
+    /// Adds what was counted in a bucket.
+    fn add_part(&mut self, part: &Sweep) {
+        self.batches += part.batches;
+        self.accounts += part.accounts;
+        self.points = self.points.saturating_add(part.points);
+        for (source, expired) in &part.by_source {
+            let of = self.by_source.entry(source.clone()).or_default();
+            of.batches += expired.batches;
+            of.points = of.points.saturating_add(expired.points);
+        }
     }
 }

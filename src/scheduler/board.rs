@@ -18,6 +18,8 @@ pub struct RunProgress {
     /// How much is done each second, since the first progress of this attempt.
     pub rate: Option<u64>,
     first: Option<(Instant, u64)>,
+    /// Whether the run's row does not have this progress yet.
+    unsaved: bool,
 }
 
 impl Board {
@@ -27,16 +29,31 @@ impl Board {
     }
 
     pub(super) fn begin(&self, run: i64, job: &'static str) {
-        self.lock().insert(run, RunProgress { job, progress: None, rate: None, first: None });
+        self.lock().insert(run, RunProgress { job, progress: None, rate: None, first: None, unsaved: false });
     }
 
     pub(super) fn show(&self, run: i64, done: u64, total: u64) {
+        self.set(run, (done, total), false);
+    }
+
+    /// Shows progress that the next heartbeat writes to the run's row.
+    pub(super) fn show_unsaved(&self, run: i64, done: u64, total: u64) {
+        self.set(run, (done, total), true);
+    }
+
+    /// The progress of a run that its row does not have yet.
+    pub(super) fn unsaved(&self, run: i64) -> Option<(u64, u64)> {
+        self.lock().get(&run).filter(|shown| shown.unsaved)?.progress
+    }
+
+    fn set(&self, run: i64, (done, total): (u64, u64), unsaved: bool) {
         if let Some(shown) = self.lock().get_mut(&run) {
             let (since, from) = *shown.first.get_or_insert((Instant::now(), done));
             let milliseconds = since.elapsed().as_millis();
             let rate = (u128::from(done.saturating_sub(from)) * 1000).checked_div(milliseconds);
             shown.rate = rate.and_then(|rate| u64::try_from(rate).ok()).filter(|rate| *rate > 0);
             shown.progress = Some((done, total));
+            shown.unsaved = unsaved;
         }
     }
 

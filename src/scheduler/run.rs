@@ -1,11 +1,14 @@
 //! One attempt at a run: the job's work, the heartbeats, and the end.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -14,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::board::Board;
-use super::fence::Guard;
+use super::fence::{Guard, PartGuard};
 use super::model::{Claimed, RunEnd, Trigger};
 use super::store::Store;
 use super::{Observer, RunChange, RunEvent, ScheduledJob};
 use crate::errors;
+use crate::ledger::{Part, PrepareWrite};
 use crate::retry::Backoff;
 use crate::time::time_text;
 
@@ -45,7 +49,7 @@ pub struct Run {
     /// Cancelled when the job should return after the current chunk.
     pub stop: CancellationToken,
     fence: i64,
-    silence: Duration,
+    store: Store,
     board: Arc<Board>,
 }
 
@@ -93,10 +97,36 @@ impl Run {
     /// # Errors
     /// If the database fails.
     pub async fn guard(&self, client: &Client) -> Result<Guard, tokio_postgres::Error> {
-        let milliseconds = self.silence.as_millis();
-        client.batch_execute(&format!("SET idle_in_transaction_session_timeout = {milliseconds}")).await?;
+        self.limit_idle(client).await?;
         let save_progress = client.prepare(include_str!("../../sql/runs/run_save_progress.sql")).await?;
         Ok(Guard::new(save_progress, self.run, self.fence, Arc::clone(&self.board)))
+    }
+
+    /// Takes the run in every bucket, so that no earlier holder can write there any more, and returns what the earlier attempts counted
+    /// in each. Call it before the first transaction with a [`PartGuard`].
+    ///
+    /// # Errors
+    /// If the database fails, or the run was taken over or cancelled.
+    pub async fn take_parts(&self) -> anyhow::Result<BTreeMap<i16, Option<Value>>> {
+        let parts = self.store.take_parts(self.run, self.fence).await?;
+        anyhow::ensure!(!parts.is_empty(), "the run was taken over or cancelled");
+        Ok(parts)
+    }
+
+    async fn limit_idle(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let milliseconds = self.store.silence().as_millis();
+        client.batch_execute(&format!("SET idle_in_transaction_session_timeout = {milliseconds}")).await
+    }
+}
+
+/// As [`Run::guard`].
+impl<C: Serialize + Debug + Sync> PrepareWrite<Part<C>> for Run {
+    type Prepared = PartGuard;
+
+    async fn prepare(&self, client: &Client) -> Result<PartGuard, tokio_postgres::Error> {
+        self.limit_idle(client).await?;
+        let save_part = client.prepare(include_str!("../../sql/runs/part_save.sql")).await?;
+        Ok(PartGuard::new(save_part, self.job, self.run, self.fence, Arc::clone(&self.board)))
     }
 }
 
@@ -157,7 +187,7 @@ impl Attempt {
             counters: self.claimed.counters.clone(),
             stop: stop.clone(),
             fence,
-            silence: self.store.silence(),
+            store: self.store.clone(),
             board: Arc::clone(&self.board),
         };
         // In a task of its own, so that a panic ends the attempt only.
@@ -209,8 +239,8 @@ impl Attempt {
                     }
                 }
                 _ = heartbeat.tick(), if beat.is_none() && stopped != Some(StopReason::Lost) => {
-                    let store = self.store.clone();
-                    beat = Some(async move { store.write_heartbeat(run, fence).await }.boxed());
+                    let (store, unsaved) = (self.store.clone(), self.board.unsaved(run));
+                    beat = Some(async move { store.write_heartbeat(run, fence, unsaved).await }.boxed());
                 }
             }
         }

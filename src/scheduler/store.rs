@@ -2,20 +2,24 @@
 //!
 //! Daemons judge each other's heartbeats by the database's clock alone, because their own clocks may differ.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt as _;
+use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::fence::progress_json;
 use super::model::{
     Claimed, DaemonRow, JobRow, JobSettings, KnownJob, LATE, OpenRun, Paused, RunEnd, RunRow, SettledSlot, State,
     Trigger,
 };
 use crate::database::{self, Database};
+use crate::errors;
 
 /// The least and the longest time to wait for an answer; between them it is a third of the take-over time. A statement
 /// here touches a few rows, so without an answer the connection is lost. Several heartbeats must fit into the take-over
@@ -233,9 +237,27 @@ impl Store {
         self.query(sql!("run_take.sql"), params).await?.first().map(claimed_from).transpose()
     }
 
-    /// Writes a heartbeat. False if this process no longer holds the run.
-    pub(super) async fn write_heartbeat(&self, run: i64, fence: i64) -> Result<bool, Error> {
-        Ok(self.execute(sql!("run_heartbeat.sql"), &[&run, &fence]).await? > 0)
+    /// Writes a heartbeat, with the progress of a run that does not save it itself. False if this process no longer holds the run.
+    pub(super) async fn write_heartbeat(
+        &self,
+        run: i64,
+        fence: i64,
+        progress: Option<(u64, u64)>,
+    ) -> Result<bool, Error> {
+        let progress = progress.map(|(done, total)| progress_json(done, total));
+        Ok(self.execute(sql!("run_heartbeat.sql"), &[&run, &fence, &progress]).await? > 0)
+    }
+
+    /// Takes a run in every bucket; returns what earlier attempts counted in each. Empty if this process no longer holds the run.
+    pub(super) async fn take_parts(&self, run: i64, fence: i64) -> Result<BTreeMap<i16, Option<Value>>, Error> {
+        let rows = self.query(sql!("part_take.sql"), &[&run, &fence]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Lets no transaction of a run commit any more, and returns what they counted. None if nothing was counted bucket by bucket.
+    async fn seize_parts(&self, run: i64, fence: i64) -> Result<Option<Value>, Error> {
+        let rows = self.query(sql!("part_seize.sql"), &[&run, &fence]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
     /// Releases a run for another attempt, at once or after a pause. False if this process no longer holds it.
@@ -252,9 +274,17 @@ impl Store {
     /// Ends a run. False if this process no longer holds it.
     pub(super) async fn finish(&self, held: &Claimed, end: &RunEnd) -> Result<bool, Error> {
         let (counters, error, why) = match end {
-            RunEnd::Succeeded { counters } => (Some(counters), None, None),
-            RunEnd::Failed { reason, counters } => (counters.as_ref(), Some(storable(reason)), None),
+            RunEnd::Succeeded { counters } => (Some(counters.clone()), None, None),
+            RunEnd::Failed { reason, counters } => (counters.clone(), Some(storable(reason)), None),
             RunEnd::Cancelled { why } => (None, None, Some(why)),
+        };
+        let counters = match counters {
+            Some(counters) => Some(counters),
+            // Its transactions may still be under way. A failure is told even while a node that holds some of the buckets is away.
+            None => self.seize_parts(held.run, held.fence).await.unwrap_or_else(|error| {
+                tracing::warn!(run_id = held.run, "what the run counted last is not known: {}", errors::chain(&error));
+                None
+            }),
         };
         let params: Params = &[&held.run, &held.fence, &end.state().as_str(), &counters, &error, &why];
         Ok(self.execute(sql!("run_finish.sql"), params).await? > 0)
@@ -282,7 +312,8 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn cancel(&self, run: i64, by: &str) -> Result<bool, Error> {
-        Ok(self.execute(sql!("run_cancel.sql"), &[&run, &format!("cancelled by {by}")]).await? > 0)
+        let rows = self.query(sql!("run_cancel.sql"), &[&run, &format!("cancelled by {by}")]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
     }
 
     /// Pauses a job in the name of an operator, or resumes it with `None`. False if the database does not know the job.

@@ -244,13 +244,15 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
         let holder = hold(750).await;
         let standing = Running::start(on(&url, &run));
         until_waits_for_a_lock(&client).await;
-        let shown = call(&url, &["jobs", "--json"]).expect(0).json();
-        let running = &shown[0]["running"];
+        // The next heartbeat writes its progress.
+        let running = eventually("its progress", || {
+            let shown = call(&url, &["jobs", "--json"]).expect(0).json();
+            (!shown[0]["running"]["progress"].is_null()).then(|| shown[0]["running"].clone())
+        });
         assert_eq!(
             (&running["state"], &running["progress"]),
             (&json!("running"), &json!({ "done": 500, "total": 1000 }))
         );
-        assert_eq!(running["counters"]["batches"], 500, "the saved counters are those of the finished groups");
         assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 50 %"));
         let busy = call(&url, &["run", "expiry"]).expect(3);
         assert!(busy.stdout.contains("expiry is under way already: run 1 by hand, process "), "{}", busy.stdout);
@@ -259,6 +261,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
 
         let cancelled = call(&url, &["jobs", "cancel", "1", "--json"]).expect(0).json();
         assert_eq!((&cancelled["cancelled"], &cancelled["run"]["state"]), (&json!(true), &json!("cancelled")));
+        assert_eq!(cancelled["run"]["counters"]["batches"], 500, "those of the finished groups");
         assert_eq!(call(&url, &["jobs", "cancel", "1", "--json"]).expect(3).json()["cancelled"], false);
         holder.batch_execute("COMMIT").await.unwrap();
         let told = standing.finish().expect(1);

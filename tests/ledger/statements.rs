@@ -215,6 +215,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     // Planned anew for each sweep; this is what it does in an empty ledger.
     ("due_declare", &["batches_open_by_expiry"]),
     ("entry_around", &["accounts_pkey", "entries_pkey"]),
+    ("entry_expire", &["accounts_pkey", "batches_open_by_user"]),
     ("entry_insert", &[]),
     ("entry_insert_all", &[]),
     ("entry_insert_paid", &[]),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use pointsd::ledger::{
-    AlsoWrite, Entry, EntryType, Expired, Kind, Orphan, Posting, Progress, Reply, Session, SoFar, Sweep,
+    AlsoWrite, Entry, EntryType, Expired, Kind, Orphan, Part, Posting, PrepareWrite, Progress, Reply, Session, Sweep,
+    sweep_for,
 };
 use tokio_postgres::Client;
 
@@ -147,8 +148,8 @@ async fn damaged_accounts_hold_up_no_other() {
     }
     let others = Sweep { failed: 3, ..expected(247) };
     assert_eq!(session.sweep(when, true, |_| true).await.unwrap(), others);
-    let lanes = [(database.session().await, ())];
-    assert_eq!(session.sweep_for(7, &lanes, when, Sweep::default(), |_| true).await.unwrap(), others);
+    let lanes = database.database().await;
+    assert_eq!(sweep_for(&lanes, 1, (7, when), &(), &BTreeMap::new(), |_| true).await.unwrap(), others);
     assert_eq!(session.swept_by(7).await.unwrap(), others.by_source);
     let damaged = Sweep { failed: 3, ..Sweep::default() };
     assert_eq!(session.sweep(when, false, |_| true).await.unwrap(), damaged, "they are left as they are");
@@ -224,17 +225,27 @@ async fn two_sweeps_at_once_share_the_batches() {
     }
 }
 
-/// Keeps the counters that each transaction of a lane wrote.
-struct Kept(Arc<Mutex<Vec<Sweep>>>);
+/// Keeps what each transaction of a lane wrote.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Part<Sweep>>>>);
 
-impl AlsoWrite<SoFar<Sweep>> for Kept {
-    async fn write(&self, _: &Client, so_far: &SoFar<Sweep>) -> Result<(), tokio_postgres::Error> {
-        self.0.lock().unwrap().push(so_far.counters.clone());
+impl PrepareWrite<Part<Sweep>> for Kept {
+    type Prepared = Kept;
+
+    async fn prepare(&self, _: &Client) -> Result<Kept, tokio_postgres::Error> {
+        Ok(self.clone())
+    }
+}
+
+impl AlsoWrite<Part<Sweep>> for Kept {
+    async fn write(&self, _: &Client, part: &Part<Sweep>) -> Result<(), tokio_postgres::Error> {
+        self.0.lock().unwrap().push(part.clone());
         Ok(())
     }
 }
 
-/// While one lane waits for an account, the other sweeps the rest. Each transaction writes all that was swept before it.
+/// While one lane waits for an account, the other sweeps the rest. Each transaction writes all that was swept in its bucket before it,
+/// also by an earlier attempt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_share_the_accounts_and_the_counters() {
     let (database, when) = (TestDatabase::new().await, at("2026-01-10T00:00:00Z"));
@@ -244,32 +255,35 @@ async fn lanes_share_the_accounts_and_the_counters() {
     let first = "SELECT bucket FROM pointsd.accounts ORDER BY bucket, user_id LIMIT 1 FOR UPDATE";
     let first: i16 = lock.query_one(first, &[]).await.unwrap().get(0);
     // A group has up to 500 batches of one bucket.
-    let sizes = "SELECT least(count(*), 250) FROM pointsd.accounts WHERE bucket = $1";
-    let waiting: i64 = lock.query_one(sizes, &[&first]).await.unwrap().get(0);
-    let kept = Arc::new(Mutex::new(Vec::new()));
-    let mut lanes = Vec::new();
-    for _ in 0..2 {
-        lanes.push((database.session().await, Kept(Arc::clone(&kept))));
-    }
-    let mut list = database.session().await;
-    let sweep = async { list.sweep_for(7, &lanes, when, Sweep::default(), |_| true).await.unwrap() };
-    // The lock is held until all groups but one are swept.
+    let sizes = "SELECT bucket, count(*) FROM pointsd.accounts GROUP BY bucket";
+    let sizes = lock.query(sizes, &[]).await.unwrap();
+    let sizes: BTreeMap<i16, i64> = sizes.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let kept = Kept::default();
+    let lanes = database.database().await;
+    let earlier = Sweep { batches: 20, accounts: 10, points: 60, ..Sweep::default() };
+    let before = BTreeMap::from([(first, earlier)]);
+    let sweep = async { sweep_for(&lanes, 2, (7, when), &kept, &before, |_| true).await.unwrap() };
+    // The lock is held until all groups are swept that do not wait for it: all but the one of that account.
     let unlock = async {
         let due = "SELECT count(DISTINCT user_id) FROM pointsd.batches WHERE open AND expires_at <= $1";
-        while client.query_one(due, &[&when]).await.unwrap().get::<_, i64>(0) != waiting {}
+        while client.query_one(due, &[&when]).await.unwrap().get::<_, i64>(0) != sizes[&first].min(250) {}
         lock.rollback().await.unwrap();
     };
     let sweep = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(sweep, unlock).0 });
     let sweep = sweep.await.expect("a lane waits for no other");
-    assert_eq!(sweep, expected(2_000));
-    let kept = std::mem::take(&mut *kept.lock().unwrap());
-    let accounts: Vec<u64> = kept.iter().map(|counters| counters.accounts).collect();
-    assert!(accounts.is_sorted_by(|one, next| one < next && next - one <= 250), "{accounts:?}");
-    let groups = "SELECT sum(ceil(n / 250.0))::bigint FROM (SELECT count(*) AS n FROM pointsd.accounts GROUP BY bucket) AS sizes";
-    let groups: i64 = client.query_one(groups, &[]).await.unwrap().get(0);
-    assert_eq!(accounts.len(), usize::try_from(groups).unwrap(), "groups");
-    assert_eq!(kept.last(), Some(&sweep));
-    assert_eq!(list.swept_by(7).await.unwrap(), sweep.by_source);
+    let all = expected(2_000);
+    let in_all = Sweep { batches: all.batches + 20, accounts: all.accounts + 10, points: all.points + 60, ..all };
+    assert_eq!(sweep, in_all);
+    let kept = std::mem::take(&mut *kept.0.lock().unwrap());
+    for (bucket, accounts) in sizes {
+        let begin = if bucket == first { 10 } else { 0 };
+        let counted: Vec<u64> =
+            kept.iter().filter(|part| part.bucket == bucket).map(|part| part.counters.accounts).collect();
+        assert!(counted.is_sorted_by(|one, next| one < next && next - one <= 250), "{bucket}: {counted:?}");
+        assert_eq!(counted.len(), usize::try_from(accounts).unwrap().div_ceil(250), "groups of {bucket}");
+        assert_eq!(counted.last(), Some(&(u64::try_from(accounts).unwrap() + begin)), "{bucket}");
+    }
+    assert_eq!(database.session().await.swept_by(7).await.unwrap(), sweep.by_source);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

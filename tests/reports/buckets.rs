@@ -2,12 +2,12 @@
 
 use chrono::TimeDelta;
 use pointsd::document::Document;
-use pointsd::ledger::{Posting, Reference, Sweep};
+use pointsd::ledger::{Posting, Reference};
 use pointsd::reports::arrears::Arrears;
 use pointsd::reports::expiry::Expiry;
 use pointsd::reports::month_end::MonthEnd;
 
-use super::{AsOf, config, consume, made_as_of, post, recharge, record_all_at, table};
+use super::{AsOf, config, consume, made_as_of, post, recharge, record_all_at, swept, table};
 use crate::program::{Folder, call};
 use crate::support::{TestDatabase, at, user};
 
@@ -31,8 +31,7 @@ async fn documents(buckets: i16) -> Vec<Document> {
         post(&mut session, &postings, &config).await;
     }
     let slot = day(20);
-    let lanes = [(database.session().await, ())];
-    let sweep = session.sweep_for(1, &lanes, slot, Sweep::default(), |_| true).await.unwrap();
+    let sweep = swept(&database, slot).await;
     assert!(sweep.batches > 5, "{sweep:?}");
     record_all_at(&database, "2026-03-21T00:00:30Z").await;
     let as_of = slot + TimeDelta::minutes(1);

@@ -4,28 +4,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 use deadpool_postgres::Object;
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Tone};
-use pointsd::ledger::{Posting, Reference, Session, Sweep};
+use pointsd::ledger::{Posting, Reference, Sweep};
 use pointsd::proof::Basis;
 use pointsd::reports::Pipeline;
 use pointsd::reports::expiry::Expiry;
-use tokio_postgres::Client;
 
 use super::{
-    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, repair, table,
+    AsOf, assert_complete, config, consume, database_time, hand, made_as_of, numbers, post, recharge, repair, swept,
+    table,
 };
 use crate::program::Folder;
 use crate::support::{TestDatabase, at};
 
 /// Sweeps, then reports, as the job does.
-async fn report(
-    database: &TestDatabase,
-    session: &mut Session<Box<Client>>,
-    config: &Config,
-    slot: DateTime<Utc>,
-    disproved: bool,
-) -> (Sweep, Document) {
-    let lanes = [(database.session().await, ())];
-    let sweep = session.sweep_for(1, &lanes, slot, Sweep::default(), |_| true).await.unwrap();
+async fn report(database: &TestDatabase, config: &Config, slot: DateTime<Utc>, disproved: bool) -> (Sweep, Document) {
+    let sweep = swept(database, slot).await;
     let document = made(database, config, slot, &sweep, disproved).await;
     (sweep, document)
 }
@@ -62,7 +55,7 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
             recharge(5, 1_000, "a", begin, at("2026-07-09T00:00:00Z")),
         ];
         post(&mut session, &first, &config).await;
-        let (sweep, document) = report(&database, &mut session, &config, day(10), false).await;
+        let (sweep, document) = report(&database, &config, day(10), false).await;
         assert_eq!((sweep.points, document.tone), (9, Tone::Good));
         // Of the first report's past nothing is known but its own sweep.
         assert_eq!(table(&document, "expired").totals[1..], [1, 9, 0, 9].map(Some));
@@ -82,7 +75,7 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
             consume(3, 4, "b", at("2026-03-10T13:00:00Z")), // of what the next report will look at
         ];
         post(&mut session, &second, &config).await;
-        let (sweep, document) = report(&database, &mut session, &config, day(11), false).await;
+        let (sweep, document) = report(&database, &config, day(11), false).await;
         assert_eq!(sweep.points, 50 + 5 + 10);
         let forecast = table(&document, "forecast");
         // Said 150, came 7 + 10, went 30 + 2, expired 70 by touch and 65 by the sweep.
@@ -94,11 +87,11 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
         assert_eq!(facts, [135, 65, 70, 4].map(Cell::Number).each_ref());
         assert_complete(&document, chinese);
         // The next span begins where the last one ended.
-        let (_, document) = report(&database, &mut session, &config, day(12), false).await;
+        let (_, document) = report(&database, &config, day(12), false).await;
         assert_eq!(table(&document, "forecast").totals[1..], [36, 0, 0, 36, 0, 0].map(Some));
         assert_eq!(table(&document, "expired").totals[1..], [1, 36, 0, 36].map(Some));
         // Through the clock change, by the clock of the business: 02:00 on the 29th is 03:00.
-        let (_, document) = report(&database, &mut session, &config, at("2026-03-30T00:00:00Z"), false).await;
+        let (_, document) = report(&database, &config, at("2026-03-30T00:00:00Z"), false).await;
         assert_eq!(table(&document, "forecast").rows.len(), 18);
     }
 }
@@ -115,9 +108,9 @@ async fn a_slot_made_up_later_moves_no_forecast_back() {
         .map(|day| recharge(1, i64::from(day), &day.to_string(), slot(1), slot(day) - TimeDelta::hours(1)))
         .collect();
     post(&mut session, &postings, &config).await;
-    report(&database, &mut session, &config, slot(10), false).await;
-    report(&database, &mut session, &config, slot(12), false).await;
-    let (_, late) = report(&database, &mut session, &config, slot(11), false).await;
+    report(&database, &config, slot(10), false).await;
+    report(&database, &config, slot(12), false).await;
+    let (_, late) = report(&database, &config, slot(11), false).await;
     assert!(late.title.ends_with(" for the run of 11 March 2026, 02:00"), "{}", late.title);
     assert!(
         late.headline.contains("(prepared for the run of 11 March 2026): No points expired; 27 due"),
@@ -129,7 +122,7 @@ async fn a_slot_made_up_later_moves_no_forecast_back() {
         database.client().await.query_one("SELECT max(slot) FROM pointsd.expiry_forecast", &[]).await.unwrap().get(0);
     assert_eq!(kept, slot(12));
     // The next night compares with the forecast of the 12th, and tells what expired once.
-    let (_, next) = report(&database, &mut session, &config, slot(13), false).await;
+    let (_, next) = report(&database, &config, slot(13), false).await;
     let forecast = table(&next, "forecast");
     assert_eq!(forecast.rows.len(), 1, "{forecast:?}");
     assert_eq!(forecast.rows[0][..2], [Cell::Instant(slot(13)), Cell::Number(13)]);
@@ -148,9 +141,8 @@ async fn what_expired_is_bridged_to_the_business_day() {
         .map(|day| recharge(1, i64::from(day), &day.to_string(), slot(1), slot(day) - TimeDelta::hours(1)))
         .collect();
     post(&mut session, &postings, &config).await;
-    report(&database, &mut session, &config, slot(10), false).await;
-    let lanes = [(database.session().await, ())];
-    let sweep = session.sweep_for(1, &lanes, slot(13), Sweep::default(), |_| true).await.unwrap();
+    report(&database, &config, slot(10), false).await;
+    let sweep = swept(&database, slot(13)).await;
     let sql = "ALTER TABLE pointsd.entries DISABLE TRIGGER entries_never_change;
                UPDATE pointsd.entries SET recorded_at = (ARRAY['2026-03-01T00:00Z', '2026-03-01T00:00Z',
                    '2026-03-01T00:00Z', '2026-03-11T01:00Z', '2026-03-11T15:00Z', '2026-03-12T01:00Z'])[seq]::timestamptz;
@@ -182,7 +174,7 @@ async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
             consume(3, 10, "b", begin),
         ];
         post(&mut session, &first, &config).await;
-        report(&database, &mut session, &config, hour(10, 0), false).await;
+        report(&database, &config, hour(10, 0), false).await;
         let second = [
             consume(1, 1, "b", hour(10, 13)),     // finds the 100 due
             consume(1, 40, "late", hour(10, 11)), // restores 40
@@ -191,7 +183,7 @@ async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
         ];
         post(&mut session, &second, &config).await;
         let cutoff = database_time(&client).await;
-        let (_, document) = report(&database, &mut session, &config, hour(11, 0), false).await;
+        let (_, document) = report(&database, &config, hour(11, 0), false).await;
         // Forecast 170, refunded 10, used 40, voided 20, restored 40; expired 100 by touch and 60 by the sweep.
         let forecast = table(&document, "forecast");
         assert_eq!(forecast.totals[1..], [170, 0, 10, 40, 20, 40, 160, 0, 0].map(Some), "{forecast:#?}");
@@ -208,7 +200,7 @@ async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
             Posting::void(user(4), Reference::Key("a".to_owned()), hour(11, 1)),
         ];
         post(&mut session, &third, &config).await;
-        let (_, document) = report(&database, &mut session, &config, hour(12, 0), false).await;
+        let (_, document) = report(&database, &config, hour(12, 0), false).await;
         assert_eq!(table(&document, "forecast").totals[1..], [0, 0, 10, 10, 0, 0, 0].map(Some));
         assert_eq!(table(&document, "expired").totals[1..], [0, 0, 0, 0, 10].map(Some));
         assert_eq!(document.tone, Tone::Good);
@@ -235,14 +227,14 @@ async fn what_expired_is_told_once_whatever_day_it_is_of() {
             recharge(2, 40, "a", day(1), at("2026-09-01T00:00:00Z")),
         ];
         post(&mut session, &first, &config).await;
-        report(&database, &mut session, &config, day(10), false).await;
+        report(&database, &config, day(10), false).await;
         let second = [
             consume(1, 1, "b", at("2026-03-11T00:01:00Z")), // past the slot of the report that it comes before
             consume(2, 1, "b", at("2026-09-01T00:00:00Z")), // further than a forecast goes
             recharge(3, 7, "a", day(1), day(9)),            // due at the last slot, when it was not there
         ];
         post(&mut session, &second, &config).await;
-        let (sweep, document) = report(&database, &mut session, &config, day(11), false).await;
+        let (sweep, document) = report(&database, &config, day(11), false).await;
         assert_eq!(sweep.points, 7);
         let told = |document: &Document| {
             let (forecast, expired) = (table(document, "forecast"), table(document, "expired"));
@@ -252,7 +244,7 @@ async fn what_expired_is_told_once_whatever_day_it_is_of() {
         assert_eq!(told(&document), ([7, 140, 147].map(Some).to_vec(), [7, 0, 140].map(Cell::Number).to_vec()));
         assert!(table(&document, "forecast").rows[2][0] != Cell::Empty && document.tone == Tone::Good, "{document:#?}");
         assert_complete(&document, chinese);
-        let (_, document) = report(&database, &mut session, &config, day(12), false).await;
+        let (_, document) = report(&database, &config, day(12), false).await;
         assert_eq!(told(&document), ([0, 0, 0].map(Some).to_vec(), [0].map(Cell::Number).to_vec()));
         assert_complete(&document, chinese);
     }
@@ -276,10 +268,10 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         post(&mut session, &first, &config).await;
         hand(&client, 1, 30, Some(1)).await;
         hand(&client, 2, 5, Some(1)).await;
-        report(&database, &mut session, &config, day(10), false).await;
+        report(&database, &config, day(10), false).await;
         repair(&mut client, 1, Basis::Entries).await;
         repair(&mut client, 2, Basis::Balances).await;
-        let (_, document) = report(&database, &mut session, &config, day(11), false).await;
+        let (_, document) = report(&database, &config, day(11), false).await;
         // The forecast was 70 and 45; 100 and 45 expired.
         let forecast = table(&document, "forecast");
         assert_eq!(forecast.totals[1..], [115, 0, 0, 30, 145, 0, 0].map(Some), "{forecast:#?}");
@@ -291,7 +283,7 @@ async fn a_repair_of_what_the_forecast_saw_is_a_correction() {
         hand(&client, 3, 12, Some(1)).await;
         repair(&mut client, 3, Basis::Entries).await;
         hand(&client, 4, 4, Some(1)).await;
-        let (_, document) = report(&database, &mut session, &config, day(12), false).await;
+        let (_, document) = report(&database, &config, day(12), false).await;
         assert_eq!(table(&document, "forecast").totals[1..], [100, 0, 0, 12, 96, 0, 16].map(Some));
         assert_eq!(document.tone, Tone::Bad);
         let says = match chinese {
@@ -356,7 +348,7 @@ async fn tells_what_was_due_and_is_still_there() {
         };
         assert_says(&document, says);
         assert_complete(&document, chinese);
-        let (_, document) = report(&database, &mut session, &config, day(11), false).await;
+        let (_, document) = report(&database, &config, day(11), false).await;
         assert_eq!(document.tone, Tone::Good);
         assert_eq!(table(&document, "forecast").totals[1..], [5, 0, 0, 5, 0, 0].map(Some));
     }
@@ -372,7 +364,7 @@ async fn tells_batches_without_an_account_and_a_count_that_does_not_hold() {
     post(&mut session, &[recharge(1, 5, "a", begin, end), recharge(2, 6, "a", begin, end)], &config).await;
     let delete = "DELETE FROM pointsd.accounts WHERE user_id = $1";
     session.client().execute(delete, &[&crate::support::user(1)]).await.unwrap();
-    let (sweep, document) = report(&database, &mut session, &config, end, true).await;
+    let (sweep, document) = report(&database, &config, end, true).await;
     assert_eq!((sweep.orphaned, document.tone), (1, Tone::Bad));
     assert_eq!(numbers(table(&document, "without-account"), 2), [5]);
     assert_says(

@@ -10,13 +10,15 @@ mod keeping;
 mod missing;
 mod reconciliation;
 
+use std::collections::BTreeMap;
+
 use crate::program::{DEFAULTS, Folder};
 use crate::support::TestDatabase;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{Object, Transaction};
 use pointsd::config::Config;
 use pointsd::document::{Cell, Document, Section, Table};
-use pointsd::ledger::{Kind, Posting, Reply, Rules, Session};
+use pointsd::ledger::{Kind, Posting, Reply, Rules, Session, Sweep, sweep_for};
 use pointsd::proof::{self, Approval, Basis, RepairOutcome};
 use pointsd::reports::pipeline::{Made, Report, Scope};
 use pointsd::reports::{self, Pipeline};
@@ -33,6 +35,12 @@ fn config(folder: &Folder, zone: &str, language: &str) -> Config {
 }
 
 /// Posts, and fails where anything is refused.
+/// Sweeps for the run 1.
+async fn swept(database: &TestDatabase, slot: DateTime<Utc>) -> Sweep {
+    let database = database.database().await;
+    sweep_for(&database, 1, (1, slot), &(), &BTreeMap::new(), |_| true).await.unwrap()
+}
+
 async fn post(session: &mut Session<Box<Client>>, postings: &[Posting], config: &Config) {
     let replies = session.post(postings, &Rules::from(config)).await.unwrap();
     assert!(replies.iter().all(|reply| matches!(reply, Reply::Posted(_))), "{replies:?}");
