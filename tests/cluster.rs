@@ -189,6 +189,59 @@ fn a_posting_goes_to_the_node_that_holds_its_account() {
     wait(async { check_invariants(&database.client().await).await });
 }
 
+/// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.
+#[test]
+fn a_sweep_that_lost_its_run_writes_on_no_node() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let url = database.url();
+    let lanes = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 3, expiry: {lanes: 2}}\n");
+    let line = |nth: u32| {
+        let user = user(nth);
+        format!(
+            "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n"
+        )
+    };
+    program::post(&url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = runtime.block_on(database.client());
+    let expired = |run: i64| {
+        let sql = "SELECT count(*) FROM pointsd.entries WHERE type = 'expire' AND run = $1";
+        runtime.block_on(client.query_one(sql, &[&run])).unwrap().get::<_, i64>(0)
+    };
+    let sweep = ["run", "expiry", "--json", "--config", &lanes];
+    for (run, kill) in [(1_u32, false), (2, true)] {
+        // It stands still at an account.
+        let lock =
+            "BEGIN; SELECT FROM pointsd.accounts WHERE bucket = pointsd.bucket_of('$') AND user_id = '$' FOR UPDATE";
+        runtime.block_on(client.batch_execute(&lock.replace('$', &user(run).to_string()))).unwrap();
+        let running = Running::start(on(&url, &sweep));
+        eventually("some groups are swept", || {
+            let shown = call(&url, &["jobs", "--json"]).expect(0).json();
+            shown[0]["running"]["progress"]["done"].as_u64()
+        });
+        let counted = if kill {
+            running.signal(Signal::SIGKILL);
+            running.finish().expect_signal(Signal::SIGKILL);
+            // Another process ends it: it was a run by hand.
+            let rest = eventually("its run is free", || {
+                let next = call(&url, &["run", "expiry", "--json", "--at", "2026-01-01T12:00:00Z", "--config", &lanes]);
+                next.status.success().then(|| next.json())
+            });
+            assert_eq!(rest["batches"], 0);
+            let runs = call(&url, &["runs", "--json"]).expect(0).jsons();
+            runs.into_iter().find(|row| row["run"] == run).unwrap()
+        } else {
+            call(&url, &["jobs", "cancel", &run.to_string(), "--json"]).expect(0).json()["run"].clone()
+        };
+        runtime.block_on(client.batch_execute("COMMIT")).unwrap();
+        let counted = counted["counters"]["batches"].as_i64().unwrap();
+        assert!(0 < counted && counted < i64::from(ACCOUNTS), "{counted}");
+        assert_eq!(expired(run.into()), counted);
+    }
+    call(&url, &sweep).expect(0);
+    runtime.block_on(check_invariants(&client));
+}
+
 /// The role of a daemon has what it needs there: the coordinator sends the defaults of a row along.
 #[test]
 fn a_daemon_posts_under_its_role() {

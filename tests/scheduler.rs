@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::support::{TestDatabase, at};
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::database::Database;
+use pointsd::ledger::{AlsoWrite as _, Part, PrepareWrite, Progress};
 use pointsd::schedule::Schedule;
 use pointsd::scheduler::{
     self, Asked, Board, CatchUp, Ended, JobSettings, Overlap, Run, RunChange, RunEvent, RunRow, ScheduledJob,
@@ -408,6 +409,70 @@ impl Gate {
 
 async fn effects(client: &Client) -> i64 {
     client.query_one("SELECT count(*) FROM public.effects", &[]).await.unwrap().get(0)
+}
+
+/// A job that counts as [`counting`] does, in a bucket.
+fn counting_in_a_bucket(settings: JobSettings, database: &Database, gate: &Arc<Gate>) -> ScheduledJob {
+    let (database, gate) = (database.clone(), Arc::clone(gate));
+    let (job, _) = job(settings, move |run| {
+        let (database, gate) = (database.clone(), Arc::clone(&gate));
+        async move {
+            let mut client = database.connection().await?;
+            let mut kept = run.take_parts().await?;
+            let mut done = kept.remove(&0).flatten().map_or(0, |counters| counters["done"].as_u64().unwrap());
+            let guard = PrepareWrite::<Part<Value>>::prepare(&run, &client).await?;
+            while done < 5 {
+                let transaction = client.transaction().await?;
+                transaction.execute("INSERT INTO public.effects SELECT $1", &[&run.run]).await?;
+                done += 1;
+                gate.pass(done).await;
+                let (progress, counters) = (Progress { done, total: 5 }, json!({ "done": done }));
+                guard.write(transaction.client(), &Part { bucket: 0, progress, counters }).await?;
+                transaction.commit().await?;
+            }
+            Ok(Ended::Done(json!({ "done": done }).into()))
+        }
+    });
+    job
+}
+
+/// The counters of a bucket are written beside it. A later holder goes on from them, and a run that is cancelled has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_run_does_in_a_bucket_is_counted_and_fenced_there() {
+    let stage = Stage::set().await;
+    stage.sql("CREATE TABLE public.effects (run bigint)").await;
+    let gate = Arc::new(Gate::default());
+    let job = counting_in_a_bucket(settings("0 2 * * *", "UTC"), &stage.ours, &gate);
+    let (frozen, successor) = (stage.daemon(&job), stage.daemon(&job));
+    frozen.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    gate.shut_at.store(3, Ordering::SeqCst);
+    frozen.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+    gate.arrived.notified().await;
+    stage.silence().await;
+    round(&successor, at("2026-03-02T02:00:00Z")).await;
+    let after = stage.rows().await.remove(0);
+    assert_eq!((after.state, after.counters), (State::Succeeded, Some(json!({ "done": 5 }))));
+    assert_eq!(effects(&stage.client).await, 5);
+    gate.open.notify_one();
+    frozen.idle().await;
+    assert_eq!(effects(&stage.client).await, 5, "what it wrote under the old fence is gone");
+
+    gate.shut_at.store(3, Ordering::SeqCst);
+    frozen.tick(at("2026-03-03T02:00:00Z")).await.unwrap();
+    gate.arrived.notified().await;
+    let run = stage.rows().await[1].run;
+    assert!(stage.store().cancel(run, "somebody").await.unwrap());
+    assert!(!stage.store().cancel(run, "somebody").await.unwrap());
+    let cancelled = stage.rows().await.remove(1);
+    assert_eq!((cancelled.state, cancelled.counters), (State::Cancelled, Some(json!({ "done": 2 }))));
+    gate.open.notify_one();
+    frozen.idle().await;
+    assert_eq!(effects(&stage.client).await, 7, "what it wrote after it was cancelled is gone");
+
+    // One that has lost its run before it takes the buckets takes none.
+    stage.sql("UPDATE pointsd.runs SET state = 'running', finished = NULL, why = NULL WHERE run = 2").await;
+    let rows = stage.client.query("SELECT * FROM pointsd.take_parts(2, 1)", &[]).await.unwrap();
+    assert!(rows.is_empty(), "the fence is stale");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

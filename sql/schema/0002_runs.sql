@@ -112,7 +112,8 @@ END
 $$;
 
 -- Takes a run in every bucket, for the holder with this fencing token; returns what earlier holders counted in each. No row where the
--- run is not held under this token. From now on an earlier holder can write in no bucket.
+-- run is not held under this token. From now on an earlier holder can write in no bucket. Bucket by bucket, because a cluster opens a
+-- connection for each part of a table to insert rows of several.
 CREATE FUNCTION pointsd.take_parts(taken_run bigint, taken_fence bigint, OUT bucket smallint, OUT counters jsonb)
 RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -123,14 +124,26 @@ BEGIN
     WHERE run = taken_run AND fence = taken_fence AND state = 'running' AND heartbeat IS NOT NULL
     RETURNING job INTO taken_job;
     IF FOUND THEN
-        RETURN QUERY
-        INSERT INTO pointsd.run_parts AS p (bucket, job, run, fence)
-        SELECT b.bucket, taken_job, taken_run, taken_fence FROM unnest(pointsd.all_buckets()) AS b (bucket)
-        ON CONFLICT (bucket, job) DO UPDATE
-        SET counters = CASE WHEN p.run = excluded.run THEN p.counters END, run = excluded.run, fence = excluded.fence
-        RETURNING p.bucket, p.counters;
+        FOREACH bucket IN ARRAY pointsd.all_buckets() LOOP
+            counters := pointsd.take_part(take_parts.bucket, taken_job, taken_run, taken_fence);
+            RETURN NEXT;
+        END LOOP;
         DELETE FROM pointsd.two_phases;
     END IF;
+END
+$$;
+
+-- Takes a run in one bucket; returns what earlier holders counted there. Waits for a transaction that is under way.
+CREATE FUNCTION pointsd.take_part(taken_bucket smallint, taken_job text, taken_run bigint, taken_fence bigint) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counted jsonb;
+BEGIN
+    INSERT INTO pointsd.run_parts AS p (bucket, job, run, fence) VALUES (taken_bucket, taken_job, taken_run, taken_fence)
+    ON CONFLICT (bucket, job) DO UPDATE
+    SET counters = CASE WHEN p.run = excluded.run THEN p.counters END, run = excluded.run, fence = excluded.fence
+    RETURNING counters INTO counted;
+    RETURN counted;
 END
 $$;
 
@@ -151,8 +164,6 @@ BEGIN
 END
 $$;
 
-CREATE AGGREGATE pointsd.sum_counters(jsonb) (SFUNC = pointsd.add_counters, STYPE = jsonb);
-
 -- Takes a run from its holder in every bucket, and returns what was counted in all of them; null where nothing was, or where the run is
 -- not held under this fencing token. From now on nobody writes for it.
 CREATE FUNCTION pointsd.seize_parts(seized_run bigint, seized_fence bigint) RETURNS jsonb
@@ -161,18 +172,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     seized_job text := (SELECT job FROM pointsd.runs WHERE run = seized_run AND fence = seized_fence AND state = 'running' FOR UPDATE);
     next_fence bigint;
+    bucket smallint;
     counted jsonb;
 BEGIN
     IF seized_job IS NOT NULL THEN
         next_fence := nextval('pointsd.run_fences');
-        WITH seized AS (
-            INSERT INTO pointsd.run_parts AS p (bucket, job, run, fence)
-            SELECT b.bucket, seized_job, seized_run, next_fence FROM unnest(pointsd.all_buckets()) AS b (bucket)
-            ON CONFLICT (bucket, job) DO UPDATE
-            SET counters = CASE WHEN p.run = excluded.run THEN p.counters END, run = excluded.run, fence = excluded.fence
-            RETURNING p.counters
-        )
-        SELECT pointsd.sum_counters(counters) INTO counted FROM seized;
+        FOREACH bucket IN ARRAY pointsd.all_buckets() LOOP
+            counted := pointsd.add_counters(counted, pointsd.take_part(bucket, seized_job, seized_run, next_fence));
+        END LOOP;
         DELETE FROM pointsd.two_phases;
     END IF;
     RETURN counted;
