@@ -16,14 +16,16 @@ use pointsd::database::migrate::{self, Migration};
 use pointsd::database::{Database, Error, Settings, is_transient};
 use tokio_postgres::NoTls;
 
+use crate::support::scratch;
+
 /// A state folder that the server's user can reach; gone at the end, with its server.
 struct StateDir(PathBuf);
 
 impl StateDir {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("pd-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let name = format!("pointsd-test-{}-e{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = scratch().join(name);
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o711)).unwrap();
         Self(path)

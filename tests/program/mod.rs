@@ -25,6 +25,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::support::scratch;
+
 /// How long anything awaited may take before its test fails. It takes a few seconds at most, but more on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -307,7 +309,7 @@ impl Folder {
         use std::os::unix::fs::PermissionsExt;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pointsd-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = scratch().join(name);
         std::fs::remove_dir_all(&path).ok();
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();

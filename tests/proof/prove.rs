@@ -444,3 +444,54 @@ async fn a_query_for_each_row_of_a_pass_has_settings_of_its_own() {
     called.sort();
     assert_eq!(called, ["refund_is_sound", "restore_is_sound"]);
 }
+
+/// A nested loop would visit a page for every entry of each user who drew late, in an old ledger of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_screening_has_no_nested_loops() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    // Each user draws after the first end of its batches.
+    let postings = (1..=500).flat_map(|nth| {
+        let drawn = (4..12).map(move |on| consume(nth, 5, on));
+        [recharge(nth, 10, "gift", (1, 2)), recharge(nth, 100, "card", (3, 60))].into_iter().chain(drawn)
+    });
+    let postings: Vec<_> = postings.collect();
+    database.session().await.post(&postings, &rules()).await.unwrap();
+    // The statement and the settings in use are noted where it writes checkpoints.
+    client
+        .batch_execute(
+            "CREATE TABLE public.screenings (statement text, settings text);
+             CREATE FUNCTION public.note_screening() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO public.screenings
+                 SELECT current_query(), string_agg(format('SET LOCAL %I = %L', name, setting), '; ')
+                 FROM pg_settings WHERE source = 'session' AND category LIKE 'Query Tuning%';
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER note_screening AFTER INSERT ON pointsd.checkpoints
+                 FOR EACH STATEMENT EXECUTE FUNCTION public.note_screening()",
+        )
+        .await
+        .unwrap();
+    client.batch_execute("VACUUM ANALYZE").await.unwrap();
+    run(&database, true).await;
+    let noted = "SELECT DISTINCT statement, settings FROM public.screenings";
+    let screenings = client.query(noted, &[]).await.unwrap();
+    assert!(!screenings.is_empty(), "the full proof screened nothing");
+    for row in screenings {
+        let (statement, settings): (&str, &str) = (row.get(0), row.get(1));
+        assert_eq!(nested_loops(&client, statement, settings).await, 0, "{settings}");
+        // The settings alone keep the planner from them.
+        let with = format!("{settings}; SET LOCAL enable_nestloop = on");
+        assert_ne!(nested_loops(&client, statement, &with).await, 0, "{with}");
+    }
+}
+
+/// How many nested loops the plan of a screening of the whole bucket 0 has under these settings.
+async fn nested_loops(client: &Client, statement: &str, settings: &str) -> usize {
+    client.batch_execute(&format!("BEGIN; {settings}; PREPARE screening AS {statement}")).await.unwrap();
+    let whole = "'00000000-0000-0000-0000-000000000000', NULL, true, NULL, NULL, 0";
+    let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE screening ({whole})");
+    let plan: serde_json::Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+    client.batch_execute("ROLLBACK; DEALLOCATE screening").await.unwrap();
+    plan.to_string().matches(r#""Node Type":"Nested Loop""#).count()
+}
