@@ -15,8 +15,8 @@ const GROUP_BYTES: usize = 256 << 10;
 /// Lines of the first groups of a lane. How large replies are is not known yet.
 const FIRST_LINES: usize = 32;
 
-/// Allocations that the replies to a group should have at most. In memory and as JSON they take half a MiB each.
-const GROUP_ALLOCATIONS: usize = 16 * GROUP_POSTINGS;
+/// Allocations that the replies to a group should have at most. In memory and as JSON they take a MiB each.
+const GROUP_ALLOCATIONS: usize = 32 * GROUP_POSTINGS;
 
 /// Replies are handed over in pieces of so many bytes.
 const PIECE: usize = 64 << 10;
