@@ -28,9 +28,9 @@ pub use self::json::ReplyJson;
 pub use self::reader::parse_json;
 pub(crate) use self::reader::{FromReader, Line, start_reader};
 
-use self::chunk::{Answers, Chunk, Gathered};
+use self::chunk::{Answers, Chunk, Gathered, GroupSize};
 use crate::fields::{COLUMNS, OPENING_COLUMNS};
-use crate::ledger::{self, Answer, Feed, Poster, Reply};
+use crate::ledger::{self, Answer, Feed, GROUP_POSTINGS, Poster, Reply};
 
 /// How many lines of a file are sorted together, see [`Form::sorted`].
 const SORTED: usize = 16_000;
@@ -43,6 +43,10 @@ const GROUPS_UNDER_WAY: usize = 2;
 
 /// Chunks of which lines are posted and not answered yet, at most.
 const CHUNKS_UNDER_WAY: usize = 2;
+
+/// Bytes of replies that may wait for earlier ones, for each line of a chunk. Ordinary replies have a third of it. Where more wait, only the
+/// lines that they wait for are posted.
+const WAITING_BYTES: usize = 1 << 10;
 
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,7 @@ pub struct Form {
     /// The encoding of an input without a byte order mark; by default UTF-8.
     pub encoding: Option<&'static Encoding>,
     /// How many lines, at most, are sorted by account and posted together as a chunk; by default 16,000. The more, the less work for the
-    /// database. Their replies are held in memory and wait for each other. An input that waits for replies has smaller chunks.
+    /// database. Their replies wait in memory for those to earlier lines. An input that waits for replies has smaller chunks.
     pub sorted: usize,
 }
 
@@ -204,8 +208,8 @@ pub(crate) fn answered(last_line: u64) -> String {
 /// Posts every line of `input` and hands the replies to `on_replies` as text, some at a time, in the order of the lines. While it waits,
 /// no more lines are read.
 ///
-/// `write` makes the text of a reply, as soon as the line is posted: in the order of the lines within an account only. The texts of a
-/// chunk wait for each other, so they should be short.
+/// `write` makes the text of a reply, as soon as the line is posted: in the order of the lines within an account only. A text waits for
+/// those to earlier lines of its chunk. Where many long ones wait, lines are posted in the order of the input, which is slower.
 ///
 /// `clock` gives the effective time of lines without one. After `stop` is cancelled no more lines are read, and the chunk under way is
 /// finished.
@@ -238,7 +242,7 @@ async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
     write: impl FnMut(LineReply, &mut Vec<u8>),
     mut on_replies: impl FnMut(Vec<u8>) -> Taken,
 ) -> Result<Summary, Error> {
-    let mut work = Work::new(feed, clock, write);
+    let mut work = Work::new(feed, sorted, clock, write);
     let mut failure = None;
     let mut reading = true;
     // The lines that are read while a chunk is posted are the next one. So a slow producer has its replies at once, and the chunks of a fast
@@ -249,14 +253,12 @@ async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
         if work.failure.is_some() {
             (reading, gathered) = (false, Gathered::default());
         }
-        if let Some(answers) = work.next_answers() {
-            for (first, last, text) in answers.pieces() {
-                if !text.is_empty() {
-                    on_replies(text).await.map_err(|source| Error::Output { line: first, source })?;
-                }
-                work.summary.last_line = last;
+        if let Some((first, last, text)) = work.next_piece() {
+            if !text.is_empty() {
+                on_replies(text).await.map_err(|source| Error::Output { line: first, source })?;
             }
-            // There is room for the next chunk now. Without a group under way, nothing else would begin it.
+            work.summary.last_line = last;
+            // There may be room for a group now. Without one under way, nothing else would begin it.
             continue;
         }
         let has_room = gathered.lines() < sorted.max(1) && gathered.bytes() < CHUNK_BYTES;
@@ -302,15 +304,22 @@ struct Work<W> {
     scratch: Vec<u8>,
     /// What is left of the chunk whose groups are handed over.
     chunk: Option<Chunk>,
-    /// The groups of each lane that were handed over.
-    lanes: Vec<VecDeque<HandedOver>>,
+    lanes: Vec<Lane>,
     /// The replies to the chunks that are not answered yet.
     answers: VecDeque<Answers>,
+    /// How many bytes of them may wait.
+    most_waiting: usize,
     /// The number of the first of these chunks.
     first: usize,
     summary: Summary,
     /// Why a group was lost. Nothing more is handed over then.
     failure: Option<Arc<ledger::Error>>,
+}
+
+/// The groups of a lane that were handed over, and the size of its next one.
+struct Lane {
+    groups: VecDeque<HandedOver>,
+    size: GroupSize,
 }
 
 /// A group that was handed over.
@@ -323,10 +332,23 @@ struct HandedOver {
 }
 
 impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
-    fn new(feed: Feed, clock: fn() -> DateTime<Utc>, write: W) -> Work<W> {
-        let lanes = (0..feed.lanes()).map(|_| VecDeque::new()).collect();
-        let (answers, summary) = (VecDeque::new(), Summary::default());
-        Work { feed, clock, write, scratch: Vec::new(), chunk: None, lanes, answers, first: 0, summary, failure: None }
+    /// For chunks of at most so many lines.
+    fn new(feed: Feed, lines: usize, clock: fn() -> DateTime<Utc>, write: W) -> Work<W> {
+        let lane = |_| Lane { groups: VecDeque::new(), size: GroupSize::first() };
+        Work {
+            lanes: (0..feed.lanes()).map(lane).collect(),
+            feed,
+            clock,
+            write,
+            scratch: Vec::new(),
+            chunk: None,
+            answers: VecDeque::new(),
+            // The last block of a chunk may be a whole group too much.
+            most_waiting: lines.saturating_add(GROUP_POSTINGS).saturating_mul(WAITING_BYTES),
+            first: 0,
+            summary: Summary::default(),
+            failure: None,
+        }
     }
 
     /// Hands over groups until each lane has enough of them.
@@ -336,11 +358,15 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
         }
     }
 
-    /// A group for a lane that has room. When the chunk is over, what was gathered is the next one.
+    /// A group for a lane that has room. When the chunk is over, what was gathered is the next one. Where too many replies wait, one group
+    /// after the other is taken, each with the first of the lines that are left: it is the one that the replies wait for.
     fn next_group(&mut self, gathered: &mut Gathered) -> Option<(usize, Vec<(u32, Line)>)> {
-        let room = self.lanes.iter().enumerate().filter(|(_, groups)| groups.len() < GROUPS_UNDER_WAY);
-        let mut room = room.map(|(lane, _)| lane).peekable();
-        if self.failure.is_some() || room.peek().is_none() {
+        let is_crowded = self.answers.iter().map(Answers::bytes).sum::<usize>() > self.most_waiting;
+        let is_idle = self.lanes.iter().all(|lane| lane.groups.is_empty());
+        let is_ready = self.answers.front().is_some_and(Answers::is_ready);
+        let room = self.lanes.iter().enumerate().filter(|(_, lane)| lane.groups.len() < GROUPS_UNDER_WAY);
+        let mut room = room.map(|(nth, lane)| (nth, lane.size)).peekable();
+        if self.failure.is_some() || room.peek().is_none() || is_crowded && (is_ready || !is_idle) {
             return None;
         }
         let chunk = match &mut self.chunk {
@@ -353,7 +379,9 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
                 none.insert(Chunk::new(gathered, &self.feed))
             }
         };
-        let next = room.find_map(|lane| Some((lane, chunk.next_group(lane, self.clock)?)));
+        let first = if is_crowded { chunk.order() } else { None };
+        let mut room = room.filter(|(lane, _)| first.is_none_or(|first| first == *lane));
+        let next = room.find_map(|(lane, size)| Some((lane, chunk.next_group(lane, size, self.clock)?)));
         if chunk.is_over() {
             self.chunk = None;
         }
@@ -381,7 +409,7 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
             return;
         }
         match (self.feed.hand_over_group(lane, postings).await, self.lanes.get_mut(lane)) {
-            (Ok(replies), Some(groups)) => groups.push_back(HandedOver { chunk, lines, replies }),
+            (Ok(replies), Some(lane)) => lane.groups.push_back(HandedOver { chunk, lines, replies }),
             (Ok(_), None) => {}
             (Err(error), _) => self.fail(error),
         }
@@ -391,10 +419,12 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
     async fn next_replies(&mut self) -> Option<(HandedOver, Result<Vec<Reply>, Arc<ledger::Error>>)> {
         poll_fn(|context| {
             let mut idle = true;
-            for groups in &mut self.lanes {
+            for Lane { groups, size } in &mut self.lanes {
                 let Some(group) = groups.front_mut() else { continue };
                 idle = false;
                 if let Poll::Ready(replies) = Pin::new(&mut group.replies).poll(context) {
+                    let allocations = replies.iter().flatten().map(Reply::allocations).sum();
+                    *size = size.after(group.lines.len(), allocations);
                     return Poll::Ready(groups.pop_front().map(|group| (group, replies)));
                 }
             }
@@ -434,10 +464,14 @@ impl<W: FnMut(LineReply, &mut Vec<u8>)> Work<W> {
         self.chunk = None;
     }
 
-    /// The replies to the first chunk that is not answered yet, if they are all there.
-    fn next_answers(&mut self) -> Option<Answers> {
-        self.answers.front().filter(|answers| answers.is_whole())?;
-        self.first += 1;
-        self.answers.pop_front()
+    /// The next replies in the order of the lines, see [`Answers::next_piece`].
+    fn next_piece(&mut self) -> Option<(u64, u64, Vec<u8>)> {
+        let answers = self.answers.front_mut()?;
+        let piece = answers.next_piece()?;
+        if answers.is_over() {
+            self.answers.pop_front();
+            self.first += 1;
+        }
+        Some(piece)
     }
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::ready;
 use std::io::{self, Read};
@@ -19,10 +19,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::reader::{FromReader, read_blocks};
-use super::{Error, Form, Format, LineReply, Summary, post_blocks};
+use super::{Error, Form, Format, LineReply, Summary, WAITING_BYTES, post_blocks};
 use crate::ledger::{self, GROUP_POSTINGS, HandedOver, Hands, Posting, Refusal, Reply};
 
 const LANES: usize = 3;
+
+/// How long a long reply is.
+const LONG: usize = 3_000;
 
 /// An input that comes in pieces of any size, and may break off.
 struct Pieces<'a> {
@@ -84,6 +87,8 @@ struct World {
     stops: bool,
     fails: bool,
     output_fails: bool,
+    /// Users before this one have long replies.
+    long: u8,
     /// A group was lost.
     failed: bool,
     /// The last posting of each user that was handed over.
@@ -93,7 +98,9 @@ struct World {
 }
 
 impl World {
-    fn take_groups(&mut self) {
+    /// Takes the groups that were handed over. Returns the numbers of their lines.
+    fn take_groups(&mut self) -> Vec<Vec<u64>> {
+        let mut taken = Vec::new();
         for (lane, groups) in self.groups.iter_mut().enumerate() {
             while let Some((postings, replies)) = self.lanes.take(lane) {
                 for posting in &postings {
@@ -102,9 +109,11 @@ impl World {
                     assert!(before < Some(number), "the postings of {} change their order", posting.user);
                 }
                 self.postings += postings.len();
+                taken.push(postings.iter().map(number).collect());
                 groups.push_back((postings, replies));
             }
         }
+        taken
     }
 
     /// Something that can happen now.
@@ -161,20 +170,31 @@ impl Wake for Woken {
     }
 }
 
-/// Posts what comes in the world. Returns the replies, too.
-fn post(world: &mut World, sorted: usize, blocks: mpsc::Receiver<FromReader>) -> (String, Result<Summary, Error>) {
+/// Posts what comes in the world, of which these replies are expected. Returns the replies, too.
+fn post(
+    world: &mut World,
+    sorted: usize,
+    blocks: mpsc::Receiver<FromReader>,
+    expected: &[String],
+) -> (Vec<String>, Result<Summary, Error>) {
     let (poster, lanes) = Hands::poster(LANES, *world.rng.choice(&[1, 4, 256]).unwrap());
     world.lanes = lanes;
-    let (answers, waiting) = (RefCell::new(String::new()), RefCell::new(None));
-    let write = |LineReply { line, reply, .. }: LineReply, out: &mut Vec<u8>| {
+    let (answers, waiting) = (RefCell::new(Vec::new()), RefCell::new(None));
+    let (written, handed_over, long) = (Cell::new(0), Cell::new(0), u128::from(world.long) << 64);
+    let write = |LineReply { line, user, reply }: LineReply, out: &mut Vec<u8>| {
         let what = match reply {
             Reply::Rejected(Refusal::AccountDamaged(key)) => key,
             _ => "malformed".to_owned(),
         };
-        out.extend(format!("{line} is {what}\n").into_bytes());
+        let length = if user.is_some_and(|user| user.as_u128() < long) { LONG } else { 0 };
+        let text = format!("{line} is {what:length$}\n");
+        written.set(written.get() + text.len());
+        out.extend(text.into_bytes());
     };
     let on_replies = |text: Vec<u8>| {
-        answers.borrow_mut().push_str(std::str::from_utf8(&text).unwrap());
+        let text = std::str::from_utf8(&text).unwrap();
+        handed_over.set(handed_over.get() + text.len());
+        answers.borrow_mut().extend(text.lines().map(|line| line.trim_end().to_owned()));
         let (read, is_read) = oneshot::channel::<io::Result<()>>();
         *waiting.borrow_mut() = Some(read);
         async { is_read.await.unwrap() }
@@ -185,13 +205,22 @@ fn post(world: &mut World, sorted: usize, blocks: mpsc::Receiver<FromReader>) ->
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Arc::clone(&woken).into();
     let ended = loop {
+        let (answered, wait) = (answers.borrow().len(), written.get() - handed_over.get());
+        let is_crowded = wait > (sorted + GROUP_POSTINGS) * WAITING_BYTES && waiting.borrow().is_none();
         if woken.0.swap(false, Ordering::SeqCst)
             && let Poll::Ready(ended) = posting.as_mut().poll(&mut Context::from_waker(&waker))
         {
             break ended;
         }
-        world.take_groups();
-        let in_memory = world.lines - answers.borrow().lines().count().min(world.lines);
+        let taken = world.take_groups();
+        if is_crowded && let [first, others @ ..] = &taken[..] {
+            let under_way: usize = world.groups.iter().map(VecDeque::len).sum();
+            assert!(others.is_empty() && under_way == 1, "{under_way} groups are under way while many replies wait");
+            let (number, what) = expected[answered].split_once(" is ").unwrap();
+            let is_awaited = what == "malformed" || first.contains(&number.parse().unwrap());
+            assert!(is_awaited, "line {number} is waited for, and others are posted");
+        }
+        let in_memory = world.lines - answers.borrow().len().min(world.lines);
         assert!(in_memory <= 4 * (sorted + GROUP_POSTINGS), "{in_memory} lines are in memory");
         let Some(event) = world.next_event(waiting.borrow().is_some()) else {
             assert!(woken.0.load(Ordering::SeqCst), "it stands still; {} blocks are left", world.blocks.len());
@@ -220,6 +249,7 @@ fn post(world: &mut World, sorted: usize, blocks: mpsc::Receiver<FromReader>) ->
 fn post_in_any_order(seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let (text, expected) = lines(&mut rng);
+    let long = *rng.choice(&[0, 1, 20]).unwrap();
     let [breaks, stops, fails, output_fails] = [(); 4].map(|()| rng.u8(0..4) == 0);
     let sorted = *rng.choice(&[1, 30, 300, 16_000]).unwrap();
     let (all, mut blocks) = mpsc::channel(10_000);
@@ -237,13 +267,13 @@ fn post_in_any_order(seed: u64) {
         stops,
         fails,
         output_fails,
+        long,
         failed: false,
         last: HashMap::new(),
         postings: 0,
         lines: 0,
     };
-    let (answers, ended) = post(&mut world, sorted, receiver);
-    let answers: Vec<&str> = answers.lines().collect();
+    let (answers, ended) = post(&mut world, sorted, receiver, &expected);
     let last = answers.last().map_or(0, |line| line.split(' ').next().unwrap().parse().unwrap());
     assert!(answers.iter().eq(expected.iter().take(answers.len())), "other replies: {answers:?}");
     match ended {

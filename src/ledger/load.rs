@@ -174,7 +174,10 @@ pub(super) async fn load(
 ) -> Result<Loaded, Error> {
     let users: Vec<Uuid> = wants.iter().map(|want| want.user).collect();
     let named = postings.iter().filter_map(|(posting, _)| posting.reference_id());
-    let keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).chain(named).collect();
+    let mut keys: Vec<Uuid> = postings.iter().filter_map(|(_, key)| *key).chain(named).collect();
+    // Replays of one posting ask for its entry once.
+    keys.sort_unstable();
+    keys.dedup();
     if users.is_empty() {
         return Ok(Loaded::default());
     }

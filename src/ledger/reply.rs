@@ -48,6 +48,17 @@ impl Reply {
         }
     }
 
+    /// How many allocations it lists.
+    pub(crate) fn allocations(&self) -> usize {
+        match self {
+            Reply::Posted(Posted { entry, expired, restored, .. })
+            | Reply::Replayed(Posted { entry, expired, restored, .. }) => {
+                entry.allocations.len() + expired.len() + restored.len()
+            }
+            _ => 0,
+        }
+    }
+
     /// The answer in one word, for programs: `posted`, `held`, `released`, `replayed` or `rejected`.
     pub fn status(&self) -> &'static str {
         match self {

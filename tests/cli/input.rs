@@ -624,6 +624,44 @@ fn long_descriptions_do_not_add_up_in_memory() {
 }
 
 #[test]
+fn long_replies_do_not_add_up_in_memory() {
+    const ACCOUNTS: usize = 8;
+    // Of each account, of a point each; one consume draws them all.
+    const BATCHES: usize = 1_000;
+    const LINES: usize = 6_000;
+    let (_database, url) = database();
+    let posting = |op: &str, nth: usize, fields: String| {
+        let user = nth % ACCOUNTS + 1;
+        format!(r#"{{"op":"{op}","user":"{user:032}",{fields}}}"#) + "\n"
+    };
+    let recharge = |nth| posting("recharge", nth, format!(r#""points":1,"source":"gift","order_id":{nth}"#));
+    post(&url, (0..ACCOUNTS * BATCHES).map(recharge).collect::<String>()).expect(0);
+    let line = move |nth| {
+        let fields = format!(r#""points":{BATCHES},"source_type":"tts","source_id":"all""#);
+        posting("consume", nth, fields)
+    };
+    let first = post(&url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0).stdout;
+    assert_eq!(first.matches("\"batch\":1000,").count(), ACCOUNTS, "{first:.500}");
+    // The lines of an account are posted together, and no reply can be written before the last account has its turn.
+    let mut running = Running::start(on(&url, &["post", "-", "--json"]));
+    let mut stdin = running.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || {
+        stdin.write_all((0..LINES).map(line).collect::<String>().as_bytes())?;
+        Ok::<_, std::io::Error>(stdin)
+    });
+    for nth in 1..=LINES {
+        let reply = running.next_line().unwrap();
+        assert!(reply.starts_with(&format!("{{\"line\":{nth},\"status\":\"replayed\",")), "{nth}: {reply:.100}");
+    }
+    let stdin = feeder.join().unwrap().unwrap();
+    let peak = running.peak_memory();
+    // The replies together have 170 MB, 16 of which may wait.
+    assert!(peak < 3 * MOST_MEMORY / 2, "it took {} MiB", peak >> 20);
+    drop(stdin);
+    running.finish().expect(0);
+}
+
+#[test]
 fn a_slow_producer_has_each_reply_before_it_writes_the_next_line() {
     let (_database, url) = database();
     let mut running = Running::start(on(&url, &["post", "-", "--json"]));
