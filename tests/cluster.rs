@@ -189,6 +189,42 @@ fn a_posting_goes_to_the_node_that_holds_its_account() {
     wait(async { check_invariants(&database.client().await).await });
 }
 
+/// A lane goes on with the accounts of one node while a group waits at another.
+#[test]
+fn a_node_that_does_not_answer_holds_up_no_other() {
+    let database = wait(TestDatabase::new());
+    wait(async {
+        let (client, handle) = (database.client().await, database.database().await);
+        let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
+        let poster = Poster::start(&handle, &Arc::new(rules), 1);
+        let recharge = |nth: u32, key: &'static str| {
+            let (poster, when) = (poster.clone(), support::at("2026-01-01T00:00:00Z"));
+            async move { poster.post(Posting::recharge(user(nth), 1, "gift", when).with_key(key)).await }
+        };
+        for reply in futures_util::future::join_all((0..ACCOUNTS).map(|nth| recharge(nth, "first"))).await {
+            reply.unwrap();
+        }
+        let place = "SELECT port FROM pointsd.bucket_nodes() WHERE bucket = pointsd.bucket_of($1)";
+        let mut of_each = std::collections::BTreeMap::new();
+        for nth in 0..ACCOUNTS {
+            of_each.insert(client.query_one(place, &[&user(nth)]).await.unwrap().get::<_, i32>(0), nth);
+        }
+        let accounts: Vec<u32> = of_each.into_values().collect();
+        let lock =
+            "BEGIN; SELECT FROM pointsd.accounts WHERE bucket = pointsd.bucket_of('$') AND user_id = '$' FOR UPDATE";
+        client.batch_execute(&lock.replace('$', &user(accounts[0]).to_string())).await.unwrap();
+        let mut waiting = std::pin::pin!(recharge(accounts[0], "second"));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(recharge(accounts[1], "second").await.unwrap().entry().is_some());
+        assert!(futures_util::poll!(&mut waiting).is_pending(), "the lock is held");
+        client.batch_execute("COMMIT").await.unwrap();
+        assert!(waiting.await.unwrap().entry().is_some());
+        poster.close().await;
+        handle.close().await.unwrap();
+    });
+    wait(async { check_invariants(&database.client().await).await });
+}
+
 /// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.
 #[test]
 fn a_sweep_that_lost_its_run_writes_on_no_node() {

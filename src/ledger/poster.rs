@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -48,6 +48,8 @@ struct Request {
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
     /// The feed that it came from; none for a caller's single posting.
     feed: Option<Arc<FeedState>>,
+    /// Keeps its buckets at the node that it was sent to; none on a single server.
+    way: Option<UnderWay>,
 }
 
 /// What became of earlier parts of a feed.
@@ -111,9 +113,8 @@ impl Poster {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             let (rules, observer, buckets) = (Arc::clone(rules), Arc::clone(observer), Arc::clone(&buckets));
             let (database, nodes) = (database.clone(), nodes.clone());
-            let sessions = BTreeMap::new();
-            let lane = Lane { database, nodes, rules, observer, read_only, buckets, node: None, sessions };
-            tasks.spawn(lane.run(receiver));
+            let shared = Shared { database, nodes, rules, observer, read_only, buckets };
+            tasks.spawn(Router::new(shared).run(receiver));
             sender
         });
         Poster { lanes: lanes.collect(), buckets, tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
@@ -160,7 +161,7 @@ impl Poster {
     ) -> Result<Answer, Arc<Error>> {
         let (answer, reply) = oneshot::channel();
         let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
-        lane.send(Request { postings, answer, feed }).await.map_err(|_| lane_gone())?;
+        lane.send(Request { postings, answer, feed, way: None }).await.map_err(|_| lane_gone())?;
         Ok(Answer(reply))
     }
 }
@@ -258,6 +259,7 @@ struct Waiting {
     count: usize,
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
     feed: Option<Arc<FeedState>>,
+    _way: Option<UnderWay>,
 }
 
 impl Waiting {
@@ -275,17 +277,15 @@ impl Waiting {
     }
 }
 
-/// What a lane has: its sessions, one with each node that it has posted on, and what they share.
-struct Lane {
+/// What the lanes share.
+#[derive(Clone)]
+struct Shared {
     database: Database,
     nodes: Nodes,
     rules: Arc<Rules>,
     observer: Arc<dyn GroupObserver>,
     read_only: ReadOnly,
     buckets: Arc<AtomicI16>,
-    /// Where the group is posted that is under way; none for the database itself.
-    node: Option<Node>,
-    sessions: BTreeMap<Option<Node>, Session>,
 }
 
 /// What a lane does while the database takes no writes.
@@ -295,56 +295,157 @@ enum ReadOnly {
     GiveUp,
 }
 
-impl Lane {
+/// Sends the requests of a lane to the nodes that hold their buckets. Each node has a queue of its own, so one that is away holds up no
+/// other until its queue is full. On a single server it posts them itself.
+struct Router {
+    shared: Shared,
+    here: Lane,
+    queues: BTreeMap<Option<Node>, mpsc::Sender<Request>>,
+    under_way: Arc<Ways>,
+    /// Dropped with the router.
+    tasks: JoinSet<()>,
+}
+
+impl Router {
+    fn new(shared: Shared) -> Router {
+        let here = Lane::new(&shared, None);
+        Router { shared, here, queues: BTreeMap::new(), under_way: Arc::default(), tasks: JoinSet::new() }
+    }
+
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut held_back = None;
-        loop {
-            let first = match held_back.take() {
-                Some(request) => request,
-                None => match requests.recv().await {
-                    Some(request) => request,
-                    None => return,
-                },
-            };
-            let mut size = first.postings.len();
-            let mut group = vec![first];
-            while let Ok(next) = requests.try_recv() {
-                size += next.postings.len();
-                if size > GROUP_POSTINGS {
-                    held_back = Some(next);
-                    break;
+        while let Some(request) = next_request(&mut held_back, &mut requests).await {
+            if self.shared.buckets.load(Ordering::Relaxed) <= 1 {
+                held_back = self.here.serve_next(request, &mut requests).await;
+            } else {
+                self.send(request).await;
+            }
+        }
+        // Those that were sent on are posted.
+        self.queues.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// A request that concerns several nodes goes through the database itself. The postings of an account stay in order, because those
+    /// of a bucket are at one node at a time.
+    async fn send(&mut self, mut request: Request) {
+        let buckets = Buckets::new(self.shared.buckets.load(Ordering::Relaxed));
+        let buckets: BTreeSet<i16> = request.postings.iter().map(|one| buckets.of(one.user)).collect();
+        let places = self.shared.nodes.places().await;
+        let nodes: BTreeSet<_> = buckets.iter().map(|bucket| places.get(bucket).cloned()).collect();
+        let node = if nodes.len() > 1 { None } else { nodes.into_iter().next().flatten() };
+        request.way = Some(self.under_way.enter(buckets, &node).await);
+        let queue = self.queues.entry(node).or_insert_with_key(|node| {
+            let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
+            self.tasks.spawn(Lane::new(&self.shared, node.clone()).run(receiver));
+            sender
+        });
+        // It fails only after a panic there; the caller is told that the lane is gone.
+        queue.send(request).await.ok();
+    }
+}
+
+/// The buckets with requests under way: at which node, and how many.
+#[derive(Default)]
+struct Ways {
+    at: Mutex<BTreeMap<i16, (Option<Node>, usize)>>,
+    left: Notify,
+}
+
+impl Ways {
+    /// Waits until no request of these buckets is under way at another node.
+    async fn enter(self: &Arc<Ways>, buckets: BTreeSet<i16>, node: &Option<Node>) -> UnderWay {
+        while !self.try_enter(&buckets, node) {
+            self.left.notified().await;
+        }
+        UnderWay { ways: Arc::clone(self), buckets }
+    }
+
+    fn try_enter(&self, buckets: &BTreeSet<i16>, node: &Option<Node>) -> bool {
+        let mut at = self.at();
+        let is_free = |bucket| at.get(bucket).is_none_or(|(there, _)| there == node);
+        let are_free = buckets.iter().all(is_free);
+        if are_free {
+            for bucket in buckets {
+                at.entry(*bucket).or_insert_with(|| (node.clone(), 0)).1 += 1;
+            }
+        }
+        are_free
+    }
+
+    fn at(&self) -> MutexGuard<'_, BTreeMap<i16, (Option<Node>, usize)>> {
+        // No code under this lock panics.
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is under way at a node, until it is dropped.
+struct UnderWay {
+    ways: Arc<Ways>,
+    buckets: BTreeSet<i16>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut at = self.ways.at();
+        for bucket in &self.buckets {
+            if let Some((_, requests)) = at.get_mut(bucket) {
+                *requests -= 1;
+                if *requests == 0 {
+                    at.remove(bucket);
                 }
-                group.push(next);
             }
-            for (node, group) in self.by_node(group).await {
-                self.node = node;
-                self.serve(group).await;
-            }
+        }
+        drop(at);
+        // One router waits at most; it looks again.
+        self.ways.left.notify_one();
+    }
+}
+
+async fn next_request(held_back: &mut Option<Request>, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+    match held_back.take() {
+        Some(request) => Some(request),
+        None => requests.recv().await,
+    }
+}
+
+/// Posts the requests of a lane that are sent to one node.
+struct Lane {
+    shared: Shared,
+    /// The node that it posts on; none for the database itself.
+    home: Option<Node>,
+    /// Where the group is posted that is under way.
+    node: Option<Node>,
+    sessions: BTreeMap<Option<Node>, Session>,
+}
+
+impl Lane {
+    fn new(shared: &Shared, home: Option<Node>) -> Lane {
+        Lane { shared: shared.clone(), home, node: None, sessions: BTreeMap::new() }
+    }
+
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut held_back = None;
+        while let Some(request) = next_request(&mut held_back, &mut requests).await {
+            held_back = self.serve_next(request, &mut requests).await;
         }
     }
 
-    /// Parts requests by the node that holds their buckets. A request that concerns several nodes goes through the database itself,
-    /// after those before it and before those after it: so the postings of an account stay in order.
-    async fn by_node(&self, requests: Vec<Request>) -> Vec<(Option<Node>, Vec<Request>)> {
-        let buckets = Buckets::new(self.buckets.load(Ordering::Relaxed));
-        if buckets.count() <= 1 {
-            return vec![(None, requests)];
-        }
-        // The same for all of them: places that change in between would part the postings of an account.
-        let places = self.nodes.places().await;
-        let (mut parts, mut current) = (Vec::new(), BTreeMap::<Option<Node>, Vec<Request>>::new());
-        for request in requests {
-            let nodes: BTreeSet<_> =
-                request.postings.iter().map(|one| places.get(&buckets.of(one.user)).cloned()).collect();
-            if nodes.len() > 1 {
-                parts.extend(std::mem::take(&mut current));
-                parts.push((None, vec![request]));
-            } else {
-                current.entry(nodes.into_iter().next().flatten()).or_default().push(request);
+    /// Serves a request together with those that wait behind it. Returns one that did not fit.
+    async fn serve_next(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        let (mut size, mut held_back) = (first.postings.len(), None);
+        let mut group = vec![first];
+        while let Ok(next) = requests.try_recv() {
+            size += next.postings.len();
+            if size > GROUP_POSTINGS {
+                held_back = Some(next);
+                break;
             }
+            group.push(next);
         }
-        parts.extend(current);
-        parts
+        self.node.clone_from(&self.home);
+        self.serve(group).await;
+        held_back
     }
 
     /// Posts the requests as one group and answers them. Where a single posting may be at fault, posts each request by itself.
@@ -352,7 +453,8 @@ impl Lane {
         let mut postings = Vec::new();
         let mut waiting = Vec::with_capacity(group.len());
         for mut request in group {
-            waiting.push(Waiting { count: request.postings.len(), answer: request.answer, feed: request.feed });
+            let Request { answer, feed, way, .. } = request;
+            waiting.push(Waiting { count: request.postings.len(), answer, feed, _way: way });
             postings.append(&mut request.postings);
         }
         if waiting.iter().any(Waiting::is_held_up) {
@@ -366,7 +468,7 @@ impl Lane {
         if posted.as_ref().is_err_and(|error| error.unfit_text().is_some() || error.unfit_row().is_some()) {
             return self.serve_in_turn(&postings, waiting).await;
         }
-        self.observer.group_ended(&postings, posted.as_deref(), began.elapsed());
+        self.shared.observer.group_ended(&postings, posted.as_deref(), began.elapsed());
         match posted {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
@@ -397,7 +499,7 @@ impl Lane {
                 }),
             };
             let replies = posted.as_ref().map(Vec::as_slice).map_err(AsRef::as_ref);
-            self.observer.group_ended(own, replies, began.elapsed());
+            self.shared.observer.group_ended(own, replies, began.elapsed());
             one.answer(posted);
         }
     }
@@ -466,12 +568,12 @@ impl Lane {
                 && let Some(node) = self.node.take()
             {
                 // The next attempt goes through the coordinator, which knows what became of the node.
-                self.nodes.lost(&node);
+                self.shared.nodes.lost(&node);
             }
             // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
-            let is_refused = self.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
+            let is_refused = self.shared.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
             was_read_only = error.is_read_only();
-            if is_refused || !error.is_transient() || failed.elapsed() > self.database.keep_trying() {
+            if is_refused || !error.is_transient() || failed.elapsed() > self.shared.database.keep_trying() {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));
@@ -481,11 +583,11 @@ impl Lane {
 
     /// Posts a group on the node that holds it, or through the database itself where the node cannot be reached.
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
-        let mut database = self.database.clone();
+        let mut database = self.shared.database.clone();
         if let Some(node) = &self.node
             && !self.sessions.contains_key(&self.node)
         {
-            match self.nodes.database(node).await {
+            match self.shared.nodes.database(node).await {
                 Some(there) => database = there,
                 None => self.node = None,
             }
@@ -494,11 +596,11 @@ impl Lane {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => {
                 let session = Session::connect(&database).await?;
-                self.buckets.store(session.buckets().count(), Ordering::Relaxed);
+                self.shared.buckets.store(session.buckets().count(), Ordering::Relaxed);
                 vacant.insert(session)
             }
         };
-        session.post(postings, &self.rules).await
+        session.post(postings, &self.shared.rules).await
     }
 }
 
