@@ -113,8 +113,15 @@ impl Error {
         matches!(self, Error::Database(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
     }
 
-    /// Whether it may be a lost race for a new account. A cluster copies new rows to their node, and gives what goes wrong there no SQLSTATE.
-    pub(crate) fn may_be_lost_race(&self) -> bool {
+    /// Whether a number was out of range, or a row broke a constraint.
+    pub(super) fn is_of_data(&self) -> bool {
+        let Error::Database(error) = self else { return false };
+        error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class)))
+    }
+
+    /// Whether a new row was refused on its way to a node of a cluster, which copies it there and tells no SQLSTATE. It may be a lost race for
+    /// a new account.
+    pub(crate) fn is_of_copied_row(&self) -> bool {
         let Error::Database(error) = self else { return false };
         error.as_db_error().is_some_and(|error| {
             *error.code() == SqlState::INTERNAL_ERROR && error.file().is_some_and(|file| file.ends_with("multi_copy.c"))
@@ -258,7 +265,7 @@ impl<C: Deref<Target = Client>> Session<C> {
             };
             match result.await {
                 Err(Error::LostRace) if races < MOST_RACES => races += 1,
-                Err(error) if races < UNTOLD_RACES && error.may_be_lost_race() => races += 1,
+                Err(error) if races < UNTOLD_RACES && error.is_of_copied_row() => races += 1,
                 result => return result,
             }
         }

@@ -20,6 +20,7 @@ use super::load::locked_accounts;
 use super::rules::DRAWING_RULE;
 use super::session::{Error, Session, Transaction};
 use crate::database::{Cursor, Database, Node, Nodes, pipelined};
+use crate::errors;
 use crate::numbers::count;
 use crate::time::to_microsecond;
 
@@ -338,7 +339,7 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
                     let mut overall = unpoisoned(&self.overall);
                     overall.progress.done += 1;
                     overall.found.failed += 1;
-                    let why = refused.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
+                    let why = errors::chain(&refused);
                     tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
                     return Ok(());
                 }
@@ -441,13 +442,9 @@ struct Expiring {
 
 /// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
 /// hand.
-fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, tokio_postgres::Error>, Error> {
+fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     match result {
-        Err(Error::Database(error))
-            if error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class))) =>
-        {
-            Ok(Err(error))
-        }
+        Err(error) if error.is_of_data() || error.is_of_copied_row() => Ok(Err(error)),
         result => result.map(Ok),
     }
 }

@@ -112,7 +112,7 @@ async fn check(histories: usize, length: usize, size: impl Fn(&mut fastrand::Rng
         "wholly settled",
         "from several batches",
     ] {
-        assert!(seen.get(what).is_some_and(|count| *count >= 3), "{what} is rare: {seen:?}");
+        assert!(seen.get(what).is_some_and(|count| *count > 0), "{what} did not come up: {seen:?}");
     }
 }
 

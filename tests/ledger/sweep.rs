@@ -252,8 +252,11 @@ async fn lanes_share_the_accounts_and_the_counters() {
     fill(&database, 2_000).await;
     let (client, mut locks) = (database.client().await, database.client().await);
     let lock = locks.transaction().await.unwrap();
-    let first = "SELECT bucket FROM pointsd.accounts ORDER BY bucket, user_id LIMIT 1 FOR UPDATE";
-    let first: i16 = lock.query_one(first, &[]).await.unwrap().get(0);
+    let first = lock.query_one("SELECT bucket, user_id FROM pointsd.accounts ORDER BY bucket, user_id LIMIT 1", &[]);
+    let first = first.await.unwrap();
+    let (first, account) = (first.get::<_, i16>(0), first.get::<_, uuid::Uuid>(1));
+    let one = "SELECT FROM pointsd.accounts WHERE bucket = $1 AND user_id = $2 FOR UPDATE";
+    lock.execute(one, &[&first, &account]).await.unwrap();
     // A group has up to 500 batches of one bucket.
     let sizes = "SELECT bucket, count(*) FROM pointsd.accounts GROUP BY bucket";
     let sizes = lock.query(sizes, &[]).await.unwrap();

@@ -208,7 +208,7 @@ pub(super) fn is_clash(error: &ledger::Error) -> bool {
     let code = code_of(error);
     code == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
         || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
-        || error.may_be_lost_race()
+        || error.is_of_copied_row()
 }
 
 /// Whether no request can be posted at present.
