@@ -105,6 +105,7 @@ async fn change(transaction: &Transaction<'_>, now: DateTime<Utc>, why: &str) ->
     let parked = transaction.query(include_str!("../../sql/restore/mail_park.sql"), &[&why]).await?;
     let parked = parked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     transaction.execute(include_str!("../../sql/restore/job_restart.sql"), &[&now]).await?;
+    transaction.execute(include_str!("../../sql/restore/daemon_forget.sql"), &[]).await?;
     Ok(Restored { database: String::new(), ends_at: None, now, slots: BTreeMap::new(), cancelled, parked })
 }
 

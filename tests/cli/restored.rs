@@ -51,7 +51,9 @@ fn a_restored_database_does_nothing_twice() {
                              CASE job WHEN 'reconciliation' THEN 'running' ELSE 'succeeded' END, 1, 1,
                              now() - interval '3 days', now() - interval '3 days',
                              CASE job WHEN 'reconciliation' THEN NULL ELSE now() - interval '3 days' END
-                      FROM pointsd.jobs;";
+                      FROM pointsd.jobs;
+                      INSERT INTO pointsd.daemons (host, pid, version, started, seen, status)
+                      VALUES ('there', 7, '0.1.0', now(), now(), 'idle');";
         test.client().await.batch_execute(backup).await.unwrap();
     });
 
@@ -60,6 +62,8 @@ fn a_restored_database_does_nothing_twice() {
     assert_eq!((&answer["parked"], &answer["cancelled"][0]["job"]), (&json!([1]), &json!("reconciliation")));
     assert!(answer["ends_at"].as_str().unwrap() < answer["now"].as_str().unwrap(), "{answer}");
     // Again is no harm.
+    let status = call(&["status", "--json"]).expect(1).json();
+    assert_eq!(status["daemons"], json!([]), "the one of the backup is gone");
     let again = call(&["db", "restored", "--json"]).expect(0).json();
     assert_eq!((&again["parked"], &again["cancelled"]), (&json!([]), &json!([])));
     assert_eq!(again["ends_at"], answer["ends_at"]);
