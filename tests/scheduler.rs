@@ -469,6 +469,11 @@ async fn what_a_run_does_in_a_bucket_is_counted_and_fenced_there() {
     frozen.idle().await;
     assert_eq!(effects(&stage.client).await, 7, "what it wrote after it was cancelled is gone");
 
+    // Where no bucket expired anything, no source is counted.
+    let sum = r#"SELECT pointsd.add_counters('{"of": {}, "n": 1}', '{"of": {}, "n": 2}')"#;
+    let sum: Value = stage.client.query_one(sum, &[]).await.unwrap().get(0);
+    assert_eq!(sum, json!({ "of": {}, "n": 3 }));
+
     // One that has lost its run before it takes the buckets takes none.
     stage.sql("UPDATE pointsd.runs SET state = 'running', finished = NULL, why = NULL WHERE run = 2").await;
     let rows = stage.client.query("SELECT * FROM pointsd.take_parts(2, 1)", &[]).await.unwrap();

@@ -157,7 +157,7 @@ BEGIN
         WHEN jsonb_typeof(a) = 'number' THEN to_jsonb(least(a::numeric + b::numeric, 9223372036854775807))
         WHEN jsonb_typeof(a) = 'array' THEN a || b
         WHEN jsonb_typeof(a) = 'object' THEN (
-            SELECT jsonb_object_agg(k.key, pointsd.add_counters(a -> k.key, b -> k.key))
+            SELECT coalesce(jsonb_object_agg(k.key, pointsd.add_counters(a -> k.key, b -> k.key)), '{}')
             FROM (SELECT jsonb_object_keys(a) UNION SELECT jsonb_object_keys(b)) AS k (key))
         ELSE b
     END;
