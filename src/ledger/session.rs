@@ -113,8 +113,13 @@ impl Error {
         matches!(self, Error::Database(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
     }
 
-    /// Whether it may be a lost race for a new account. A cluster copies new rows to their node, and gives what goes wrong there no SQLSTATE.
+    /// Whether it may be a lost race for a new account.
     pub(crate) fn may_be_lost_race(&self) -> bool {
+        self.is_of_a_new_row()
+    }
+
+    /// Whether a cluster could not copy a new row to its node: it gives what goes wrong there no SQLSTATE.
+    pub(super) fn is_of_a_new_row(&self) -> bool {
         let Error::Database(error) = self else { return false };
         error.as_db_error().is_some_and(|error| {
             *error.code() == SqlState::INTERNAL_ERROR && error.file().is_some_and(|file| file.ends_with("multi_copy.c"))

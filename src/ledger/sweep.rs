@@ -447,9 +447,14 @@ struct Expiring {
 }
 
 /// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
-/// hand.
+/// hand. A cluster gives what goes wrong with a new row no SQLSTATE; where a node was lost instead, the lock of an account alone
+/// fails next, and that counts.
 fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, tokio_postgres::Error>, Error> {
     match result {
+        Err(error) if error.is_of_a_new_row() => match error {
+            Error::Database(error) => Ok(Err(error)),
+            error => Err(error),
+        },
         Err(Error::Database(error))
             if error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class))) =>
         {
