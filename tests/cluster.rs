@@ -278,6 +278,27 @@ fn a_sweep_that_lost_its_run_writes_on_no_node() {
     runtime.block_on(check_invariants(&client));
 }
 
+/// An account whose rows were changed by hand keeps no other from expiring there.
+#[test]
+fn a_damaged_account_holds_up_no_sweep() {
+    let mut database = wait(TestDatabase::new());
+    let url = database.url();
+    database.expect_damage();
+    let line = |nth: u32| {
+        let user = user(nth);
+        format!(
+            "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n"
+        )
+    };
+    program::post(&url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0);
+    wait(async {
+        let sql = "UPDATE pointsd.accounts SET last_seq = 0 WHERE bucket = pointsd.bucket_of('$') AND user_id = '$'";
+        database.client().await.batch_execute(&sql.replace('$', &user(1).to_string())).await.unwrap();
+    });
+    let swept = call(&url, &["run", "expiry", "--json"]).expect(3).json();
+    assert_eq!((&swept["batches"], &swept["failed"]), (&(ACCOUNTS - 1).into(), &1.into()), "{swept}");
+}
+
 /// The role of a daemon has what it needs there: the coordinator sends the defaults of a row along.
 #[test]
 fn a_daemon_posts_under_its_role() {

@@ -361,6 +361,38 @@ async fn a_run_that_takes_too_long_or_hangs_has_failed() {
         ]
     );
     assert_eq!(heard.load(Ordering::SeqCst), 1);
+    // It took no bucket, so it ended without one: a node that holds some may be away.
+    let parts = stage.client.query("SELECT FROM pointsd.run_parts", &[]).await.unwrap();
+    assert!(parts.is_empty());
+}
+
+/// Where the buckets cannot be taken from a run, its end is told all the same, and no statement goes on waiting for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_fails_while_its_buckets_are_locked() {
+    let stage = Stage::set().await;
+    let mut once = settings("0 2 * * *", "UTC");
+    once.retries = 0;
+    let gate = Arc::new(Gate { shut_at: AtomicU32::new(1), ..Gate::default() });
+    let waits = Arc::clone(&gate);
+    let (job, _) = job(once, move |run| {
+        let gate = Arc::clone(&waits);
+        async move {
+            run.take_parts().await?;
+            gate.pass(1).await;
+            anyhow::bail!("a node is away")
+        }
+    });
+    let store = Store::new(&stage.ours, Duration::from_secs(3));
+    let daemon = Scheduler::new(store, vec![job], CancellationToken::new());
+    daemon.register(at("2026-03-02T00:00:00Z")).await.unwrap();
+    daemon.tick(at("2026-03-02T02:00:00Z")).await.unwrap();
+    gate.arrived.notified().await;
+    stage.sql("BEGIN; SELECT FROM pointsd.run_parts FOR UPDATE").await;
+    gate.open.notify_one();
+    tokio::time::timeout(Duration::from_secs(60), daemon.idle()).await.expect("it ends");
+    let row = stage.rows().await.remove(0);
+    assert_eq!((row.state, row.error.as_deref()), (State::Failed, Some("a node is away")));
+    stage.sql("COMMIT").await;
 }
 
 /// A job that counts, each time in a transaction of its own, until it is stopped. It waits at the number that `gate` names.
@@ -468,6 +500,11 @@ async fn what_a_run_does_in_a_bucket_is_counted_and_fenced_there() {
     gate.open.notify_one();
     frozen.idle().await;
     assert_eq!(effects(&stage.client).await, 7, "what it wrote after it was cancelled is gone");
+
+    // Where no bucket expired anything, no source is counted.
+    let sum = r#"SELECT pointsd.add_counters('{"of": {}, "n": 1}', '{"of": {}, "n": 2}')"#;
+    let sum: Value = stage.client.query_one(sum, &[]).await.unwrap().get(0);
+    assert_eq!(sum, json!({ "of": {}, "n": 3 }));
 
     // One that has lost its run before it takes the buckets takes none.
     stage.sql("UPDATE pointsd.runs SET state = 'running', finished = NULL, why = NULL WHERE run = 2").await;

@@ -43,6 +43,7 @@ CREATE TABLE pointsd.runs (
     finished  timestamptz,
     progress  jsonb,                -- {"done": …, "total": …}
     counters  jsonb,                -- what it did, written in the very transactions that did it
+    in_parts  boolean     NOT NULL DEFAULT false, -- whether pointsd.run_parts has its counters until it ends
     error     text,                 -- of the last attempt that failed
     why       text,                 -- why it was skipped, missed or cancelled
     CONSTRAINT runs_pkey PRIMARY KEY (run),
@@ -120,7 +121,7 @@ RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $
 DECLARE
     taken_job text;
 BEGIN
-    UPDATE pointsd.runs SET heartbeat = clock_timestamp()
+    UPDATE pointsd.runs SET heartbeat = clock_timestamp(), in_parts = true
     WHERE run = taken_run AND fence = taken_fence AND state = 'running' AND heartbeat IS NOT NULL
     RETURNING job INTO taken_job;
     IF FOUND THEN
@@ -157,28 +158,31 @@ BEGIN
         WHEN jsonb_typeof(a) = 'number' THEN to_jsonb(least(a::numeric + b::numeric, 9223372036854775807))
         WHEN jsonb_typeof(a) = 'array' THEN a || b
         WHEN jsonb_typeof(a) = 'object' THEN (
-            SELECT jsonb_object_agg(k.key, pointsd.add_counters(a -> k.key, b -> k.key))
+            SELECT coalesce(jsonb_object_agg(k.key, pointsd.add_counters(a -> k.key, b -> k.key)), '{}')
             FROM (SELECT jsonb_object_keys(a) UNION SELECT jsonb_object_keys(b)) AS k (key))
         ELSE b
     END;
 END
 $$;
 
--- Takes a run from its holder in every bucket, and returns what was counted in all of them; null where nothing was, or where the run is
--- not held under this fencing token. From now on nobody writes for it.
+-- Takes a run from its holder in every bucket, and returns what was counted in all of them. From now on nobody writes for it. Null, and
+-- nothing is done, where the run is not held under this fencing token or no holder has taken a bucket: it can end while a node is away.
 CREATE FUNCTION pointsd.seize_parts(seized_run bigint, seized_fence bigint) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    seized_job text := (SELECT job FROM pointsd.runs WHERE run = seized_run AND fence = seized_fence AND state = 'running' FOR UPDATE);
+    seized record;
     next_fence bigint;
     bucket smallint;
     counted jsonb;
 BEGIN
-    IF seized_job IS NOT NULL THEN
+    -- The lock comes first: take_parts may be under way.
+    SELECT job, in_parts INTO seized FROM pointsd.runs
+    WHERE run = seized_run AND fence = seized_fence AND state = 'running' FOR UPDATE;
+    IF seized.in_parts THEN
         next_fence := nextval('pointsd.run_fences');
         FOREACH bucket IN ARRAY pointsd.all_buckets() LOOP
-            counted := pointsd.add_counters(counted, pointsd.take_part(bucket, seized_job, seized_run, next_fence));
+            counted := pointsd.add_counters(counted, pointsd.take_part(bucket, seized.job, seized_run, next_fence));
         END LOOP;
         DELETE FROM pointsd.two_phases;
     END IF;

@@ -109,7 +109,7 @@ impl Error {
     }
 
     /// Whether a node refused because the bucket has left it (`bucket_keep.sql`). Nothing was written then.
-    pub(super) fn is_of_another_node(&self) -> bool {
+    pub(super) fn is_serialization_failure(&self) -> bool {
         matches!(self, Error::Database(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
     }
 

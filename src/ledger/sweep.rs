@@ -133,30 +133,30 @@ impl<C: Deref<Target = Client>> Session<C> {
         rows.iter().map(source).collect()
     }
 
+    /// Logs the users of a group who have no account, and returns how many they are.
     async fn report_orphans(
         &self,
         Group { bucket, users }: &Group,
         locked: &[Uuid],
         at: DateTime<Utc>,
         overall: &StdMutex<Overall<impl Sized>>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         if locked.len() == users.len() {
-            return Ok(());
+            return Ok(0);
         }
         let missing: Vec<Uuid> = users.iter().copied().filter(|user| locked.binary_search(user).is_err()).collect();
-        for row in self.client().query(&self.statements().batch_orphan, &[&missing, &at, bucket]).await? {
+        let rows = self.client().query(&self.statements().batch_orphan, &[&missing, &at, bucket]).await?;
+        for row in &rows {
             let batches = count(row.try_get(1)?);
             let orphan = Orphan { user: row.try_get(0)?, batches, points: row.try_get(2)? };
-            let mut overall = unpoisoned(overall);
-            let found = &mut overall.found;
-            found.orphaned += 1;
-            if found.orphans.len() < MOST_ORPHANS {
+            let orphans = &mut unpoisoned(overall).orphans;
+            if orphans.len() < MOST_ORPHANS {
                 tracing::error!(user = %orphan.user, batches, points = orphan.points,
                     "batches are due, but their account is missing: they were left as they are");
-                found.orphans.push(orphan);
+                orphans.push(orphan);
             }
         }
-        Ok(())
+        Ok(rows.len() as u64)
     }
 }
 
@@ -208,7 +208,7 @@ impl<P: PrepareWrite<Part<Sweep>>> Lane<'_, P> {
                 let (session, also) = self.session(&mut node).await?;
                 match (sweeping.sweep_group(session, also, &group).await, node.take()) {
                     // The bucket has moved. The coordinator knows where it lies now.
-                    (Err(error), Some(left)) if error.is_of_another_node() => {
+                    (Err(error), Some(left)) if error.is_serialization_failure() => {
                         self.sessions.remove(&Some(left.clone()));
                         self.nodes.lost(&left);
                     }
@@ -253,14 +253,15 @@ struct Sweeping<'a, P> {
     /// What was counted in each bucket. A lane holds it to the end of a transaction, so that the counters of another lane are written before
     /// it or after it.
     parts: BTreeMap<i16, Mutex<Sweep>>,
+    /// Accounts of groups that the database refused. Each is swept alone: one damaged account must not keep the others from expiring.
+    alone: StdMutex<VecDeque<Group>>,
     overall: StdMutex<Overall<P>>,
 }
 
 struct Overall<P> {
     progress: Progress,
-    /// What is counted beside the batches: orphans and damaged accounts, and whether the sweep was stopped. They are not expired, so
-    /// each sweep finds them again and counts them anew.
-    found: Sweep,
+    orphans: Vec<Orphan>,
+    stopped: bool,
     proceed: P,
 }
 
@@ -276,26 +277,37 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
         let buckets = list.buckets();
         let due = Due::list(list.client(), buckets, expiry.at).await?;
         let progress = Progress { done: 0, total: due.total };
-        let part = |bucket| (bucket, Mutex::new(before.get(&bucket).cloned().unwrap_or_default()));
+        let part = |bucket| {
+            let before = before.get(&bucket).cloned().unwrap_or_default();
+            // Orphans and damaged accounts are not expired, so each sweep finds them again and counts them anew.
+            (bucket, Mutex::new(Sweep { orphaned: 0, failed: 0, ..before }))
+        };
         let parts = buckets.all().map(part).collect();
-        let overall = StdMutex::new(Overall { progress, found: Sweep::default(), proceed });
-        Ok(Sweeping { due, buckets, expiry, end_of_group, parts, overall })
+        let overall = StdMutex::new(Overall { progress, orphans: Vec::new(), stopped: false, proceed });
+        Ok(Sweeping { due, buckets, expiry, end_of_group, parts, alone: StdMutex::default(), overall })
     }
 
     /// The next accounts that are swept together; none at the end, or where the sweep was told to stop.
     async fn next_group(&self) -> Result<Option<Group>, Error> {
-        let Some(group) = self.due.next_group().await? else { return Ok(None) };
-        let Overall { progress, found, proceed } = &mut *unpoisoned(&self.overall);
-        found.stopped = found.stopped || !proceed(*progress);
-        Ok((!found.stopped).then_some(group))
+        let alone = unpoisoned(&self.alone).pop_front();
+        let group = match alone {
+            Some(alone) => alone,
+            None => match self.due.next_group().await? {
+                Some(group) => group,
+                None => return Ok(None),
+            },
+        };
+        let Overall { progress, stopped, proceed, .. } = &mut *unpoisoned(&self.overall);
+        *stopped = *stopped || !proceed(*progress);
+        Ok((!*stopped).then_some(group))
     }
 
     /// What was counted in all.
     async fn end(self) -> Result<Sweep, Error> {
         self.due.close().await?;
-        let Overall { progress, found, mut proceed } =
+        let Overall { progress, orphans, stopped, mut proceed } =
             self.overall.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut sweep = found;
+        let mut sweep = Sweep { orphans, stopped, ..Sweep::default() };
         for (_, part) in self.parts {
             sweep.add_part(&part.into_inner());
         }
@@ -306,8 +318,7 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
         Ok(sweep)
     }
 
-    /// Sweeps the accounts of a group in a transaction. If the database refuses them, each is swept alone: one damaged account must not keep the
-    /// others from expiring.
+    /// Sweeps the accounts of a group in a transaction. If the database refuses them, they come alone as the next groups.
     async fn sweep_group<C: Deref<Target = Client>>(
         &self,
         session: &Session<C>,
@@ -315,11 +326,11 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
         group: &Group,
     ) -> Result<(), Error> {
         let client = session.client();
+        let bucket = group.bucket;
+        let Some(part) = self.parts.get(&bucket) else { return Err(Error::Redistributed) };
         let transaction = Transaction::begin(client);
         match or_refused(session.expire_due(group, self.expiry).await)? {
             Ok(expired) => {
-                let bucket = group.bucket;
-                let Some(part) = self.parts.get(&bucket) else { return Err(Error::Redistributed) };
                 let mut part = part.lock().await;
                 let mut counters = part.clone();
                 counters.add(&expired.rows)?;
@@ -329,27 +340,23 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
                 pipelined!(also.write(client, &so_far), client.batch_execute(self.end_of_group))?;
                 transaction.ended();
                 *part = so_far.counters;
-                drop(part);
                 unpoisoned(&self.overall).progress.done += group.users.len() as u64;
-                session.report_orphans(group, &expired.locked, self.expiry.at, &self.overall).await
+                part.orphaned += session.report_orphans(group, &expired.locked, self.expiry.at, &self.overall).await?;
             }
             Err(refused) => {
                 transaction.rollback().await?;
                 if let [user] = group.users[..] {
-                    let mut overall = unpoisoned(&self.overall);
-                    overall.progress.done += 1;
-                    overall.found.failed += 1;
+                    part.lock().await.failed += 1;
+                    unpoisoned(&self.overall).progress.done += 1;
                     let why = errors::chain(&refused);
                     tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
-                    return Ok(());
+                } else {
+                    let alone = group.users.iter().map(|user| Group { bucket, users: vec![*user] });
+                    unpoisoned(&self.alone).extend(alone);
                 }
-                for user in &group.users {
-                    let alone = Group { bucket: group.bucket, users: vec![*user] };
-                    Box::pin(self.sweep_group(session, also, &alone)).await?;
-                }
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 
@@ -441,7 +448,7 @@ struct Expiring {
 }
 
 /// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
-/// hand.
+/// hand. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
 fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     match result {
         Err(error) if error.is_of_data() || error.is_of_copied_row() => Ok(Err(error)),
@@ -476,6 +483,8 @@ impl Sweep {
         self.batches += part.batches;
         self.accounts += part.accounts;
         self.points = self.points.saturating_add(part.points);
+        self.orphaned += part.orphaned;
+        self.failed += part.failed;
         for (source, expired) in &part.by_source {
             let of = self.by_source.entry(source.clone()).or_default();
             of.batches += expired.batches;

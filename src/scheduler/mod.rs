@@ -5,8 +5,9 @@
 //!   So a wake-up that is late, early or lost changes no slot.
 //! - **The row of a run is the claim on its slot** (`store`). Inserting it succeeds for one daemon only.
 //! - **The holder of a run writes heartbeats and has a fencing token**, a number that only grows. The last statement in
-//!   each of its transactions fails if another daemon has taken the run over ([`Guard::save_progress`]). So a daemon
-//!   that was frozen cannot write once its run has been taken over.
+//!   each of its transactions fails if another daemon has taken the run over ([`Guard::save_progress`]; for work in
+//!   buckets `PartGuard`, once [`Run::take_parts`] was called). So a daemon that was frozen cannot write once its run has
+//!   been taken over.
 //! - **A run continues from its saved progress** after a failure, a crash, or a graceful shutdown.
 
 mod board;
@@ -45,8 +46,8 @@ pub struct ScheduledJob {
     pub name: &'static str,
     /// When it runs, and how.
     pub settings: JobSettings,
-    /// Does the work of a slot, in chunks. The transaction of each chunk ends with [`Guard::save_progress`]. Work that
-    /// is done twice changes nothing the second time.
+    /// Does the work of a slot, in chunks. The transaction of each chunk ends with [`Guard::save_progress`], or with
+    /// what a run prepares for transactions in one bucket. Work that is done twice changes nothing the second time.
     pub work: Arc<dyn Fn(Run) -> Work + Send + Sync>,
 }
 

@@ -184,8 +184,11 @@ impl Store {
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(Error::Statement),
             Err(_) => {
-                // The statement may still be under way, so no other caller may get this connection.
+                // The statement may still be under way: it must not keep a lock for which the next attempt waits. No other caller may get
+                // this connection.
+                let (database, token) = (self.database.clone(), client.cancel_token());
                 drop(Object::take(client));
+                tokio::spawn(async move { database.cancel(&token).await });
                 Err(Error::Silent)
             }
         }
@@ -254,7 +257,7 @@ impl Store {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// Lets no transaction of a run commit any more, and returns what they counted. None if nothing was counted bucket by bucket.
+    /// Lets no transaction of a run commit in a bucket any more, and returns what they counted. None if the run took no bucket.
     async fn seize_parts(&self, run: i64, fence: i64) -> Result<Option<Value>, Error> {
         let rows = self.query(sql!("part_seize.sql"), &[&run, &fence]).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.flatten())
@@ -280,7 +283,8 @@ impl Store {
         };
         let counters = match counters {
             Some(counters) => Some(counters),
-            // Its transactions may still be under way. A failure is told even while a node that holds some of the buckets is away.
+            // Its transactions may still be under way. A failure is told even while a node that holds some of the buckets is away. What
+            // is under way there can still commit then, so the entries of the run tell more than its counters.
             None => self.seize_parts(held.run, held.fence).await.unwrap_or_else(|error| {
                 tracing::warn!(run_id = held.run, "what the run counted last is not known: {}", errors::chain(&error));
                 None

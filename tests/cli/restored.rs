@@ -68,6 +68,19 @@ fn a_restored_database_does_nothing_twice() {
     assert_eq!((&again["parked"], &again["cancelled"]), (&json!([]), &json!([])));
     assert_eq!(again["ends_at"], answer["ends_at"]);
 
+    // A sweep that was under way tells what it had done.
+    wait(async {
+        let swept = "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, heartbeat)
+                     VALUES ('expiry', now(), 'manual', 'running', 1, 7, now());
+                     SELECT pointsd.take_parts(run, 7) FROM pointsd.runs WHERE fence = 7;
+                     SELECT pointsd.save_part(0::smallint, job, run, fence, '{\"batches\": 2}') FROM pointsd.runs WHERE fence = 7;";
+        test.client().await.batch_execute(swept).await.unwrap();
+    });
+    call(&["db", "restored"]).expect(0);
+    let runs = call(&["runs", "--json"]).expect(0).jsons();
+    let swept = runs.iter().find(|run| run["fence"] == 7).unwrap();
+    assert_eq!((&swept["state"], &swept["counters"]), (&json!("cancelled"), &json!({ "batches": 2 })));
+
     // A daemon that starts meanwhile waits. A job of each second shows when it has looked at all jobs.
     let busy = "jobs: {month_end: {enabled: false}, takeover_seconds: 5, prune: {schedule: '* * * * * *'}}\n";
     let busy = folder.file("busy.yaml", format!("{state}{MAIL}{busy}"));

@@ -148,8 +148,11 @@ async fn damaged_accounts_hold_up_no_other() {
     }
     let others = Sweep { failed: 3, ..expected(247) };
     assert_eq!(session.sweep(when, true, |_| true).await.unwrap(), others);
-    let lanes = database.database().await;
-    assert_eq!(sweep_for(&lanes, 1, (7, when), &(), &BTreeMap::new(), |_| true).await.unwrap(), others);
+    let (lanes, kept) = (database.database().await, Kept::default());
+    assert_eq!(sweep_for(&lanes, 1, (7, when), &kept, &BTreeMap::new(), |_| true).await.unwrap(), others);
+    let last: BTreeMap<i16, u64> =
+        kept.0.lock().unwrap().iter().map(|part| (part.bucket, part.counters.failed)).collect();
+    assert_eq!(last.values().sum::<u64>(), 3, "a run that is cut off tells them, too");
     assert_eq!(session.swept_by(7).await.unwrap(), others.by_source);
     let damaged = Sweep { failed: 3, ..Sweep::default() };
     assert_eq!(session.sweep(when, false, |_| true).await.unwrap(), damaged, "they are left as they are");
