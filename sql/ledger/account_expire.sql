@@ -1,5 +1,5 @@
 -- Closes what is due in the locked accounts, after entry_expire.sql has written its entries, and moves the accounts. Returns what
--- it took, by source.
+-- it took, by source. Both see the same batches, because their accounts are locked.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the bucket of the accounts
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
     SELECT b.user_id, b.batch, b.remaining, b.source, b.expires_at
