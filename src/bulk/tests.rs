@@ -251,7 +251,7 @@ fn post_in_any_order(seed: u64) {
     let (text, expected) = lines(&mut rng);
     let long = *rng.choice(&[0, 1, 20]).unwrap();
     let [breaks, stops, fails, output_fails] = [(); 4].map(|()| rng.u8(0..4) == 0);
-    let sorted = *rng.choice(&[1, 30, 300, 16_000]).unwrap();
+    let sorted = *rng.choice(&[1, 30, 300, 64_000]).unwrap();
     let (all, mut blocks) = mpsc::channel(10_000);
     let form = Form { sorted, ..Form::from(Format::Ndjson) };
     let end = read_blocks(Pieces { text: text.as_bytes(), rng: rng.fork(), breaks }, form, &all);

@@ -655,7 +655,7 @@ fn long_replies_do_not_add_up_in_memory() {
     }
     let stdin = feeder.join().unwrap().unwrap();
     let peak = running.peak_memory();
-    // The replies together have 170 MB, 16 of which may wait.
+    // The replies together have 170 MB, 33 of which may wait.
     assert!(peak < 3 * MOST_MEMORY / 2, "it took {} MiB", peak >> 20);
     drop(stdin);
     running.finish().expect(0);
