@@ -244,6 +244,8 @@ async fn post_blocks<Taken: Future<Output = std::io::Result<()>>>(
     write: impl FnMut(LineReply, &mut Vec<u8>),
     mut on_replies: impl FnMut(Vec<u8>) -> Taken,
 ) -> Result<Summary, Error> {
+    // The first chunk is cut by them, too.
+    feed.learn_buckets().await;
     let mut work = Work::new(feed, sorted, clock, write);
     let mut failure = None;
     let mut reading = true;

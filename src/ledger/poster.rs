@@ -37,7 +37,8 @@ const WAITING_REQUESTS: usize = 256;
 #[derive(Clone)]
 pub struct Poster {
     lanes: Arc<[mpsc::Sender<Request>]>,
-    /// The number of buckets, as a lane has read it; 1 until then.
+    database: Option<Database>,
+    /// The number of buckets; 0 until it has been read.
     buckets: Arc<AtomicI16>,
     /// Dropped with the last clone, and the lanes' tasks with it.
     tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
@@ -108,7 +109,7 @@ impl Poster {
         read_only: ReadOnly,
     ) -> Poster {
         let mut tasks = JoinSet::new();
-        let (nodes, buckets) = (Nodes::behind(database), Arc::new(AtomicI16::new(1)));
+        let (nodes, buckets) = (Nodes::behind(database), Arc::<AtomicI16>::default());
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             let (rules, observer, buckets) = (Arc::clone(rules), Arc::clone(observer), Arc::clone(&buckets));
@@ -117,7 +118,7 @@ impl Poster {
             tasks.spawn(Router::new(shared).run(receiver));
             sender
         });
-        Poster { lanes: lanes.collect(), buckets, tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
+        Poster { lanes: lanes.collect(), database: Some(database.clone()), buckets, tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
     }
 
     /// Lanes that suit this machine. With two, one works while the other waits for the disk. More than eight help only a server
@@ -214,9 +215,20 @@ impl Feed {
         self.poster.lane_of(user)
     }
 
-    /// The buckets of the ledger, as far as they are known: before the first group they are taken for one.
+    /// The buckets of the ledger, as far as they are known: until a session or [`Feed::learn_buckets`] has read them they are taken for one.
     pub(crate) fn buckets(&self) -> Buckets {
-        Buckets::new(self.poster.buckets.load(Ordering::Relaxed))
+        Buckets::new(self.poster.buckets.load(Ordering::Relaxed).max(1))
+    }
+
+    /// Reads the buckets of the ledger, if that was not done before. A database that does not answer is the lanes' to wait for.
+    pub(crate) async fn learn_buckets(&self) {
+        let Poster { database: Some(database), buckets, .. } = &self.poster else { return };
+        if buckets.load(Ordering::Relaxed) == 0
+            && let Ok(client) = database.connection().await
+            && let Ok(read) = Buckets::read(&client).await
+        {
+            buckets.store(read.count(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -613,7 +625,8 @@ impl Hands {
     /// A poster of a ledger with so many buckets, and its lanes.
     pub(crate) fn poster(lanes: usize, buckets: i16) -> (Poster, Hands) {
         let (lanes, hands): (Vec<_>, Vec<_>) = (0..lanes).map(|_| mpsc::channel(WAITING_REQUESTS)).unzip();
-        let poster = Poster { lanes: lanes.into(), buckets: Arc::new(AtomicI16::new(buckets)), tasks: Arc::default() };
+        let buckets = Arc::new(AtomicI16::new(buckets));
+        let poster = Poster { lanes: lanes.into(), database: None, buckets, tasks: Arc::default() };
         (poster, Hands(hands))
     }
 
