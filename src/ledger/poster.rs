@@ -118,7 +118,12 @@ impl Poster {
             tasks.spawn(Router::new(shared).run(receiver));
             sender
         });
-        Poster { lanes: lanes.collect(), database: Some(database.clone()), buckets, tasks: Arc::new(tokio::sync::Mutex::new(tasks)) }
+        Poster {
+            lanes: lanes.collect(),
+            database: Some(database.clone()),
+            buckets,
+            tasks: Arc::new(tokio::sync::Mutex::new(tasks)),
+        }
     }
 
     /// Lanes that suit this machine. With two, one works while the other waits for the disk. More than eight help only a server
