@@ -690,7 +690,7 @@ async fn without_the_fence_the_checks_find_what_breaks() {
 /// The claim as it would be without its fence.
 async fn remove_the_fence(client: &Client) {
     let migration = MIGRATIONS.iter().find(|migration| migration.name == "runs").unwrap().sql;
-    let keep = &migration[migration.find("CREATE FUNCTION pointsd.save_progress").unwrap()..];
+    let keep = &migration[migration.find("CREATE FUNCTION pointsd.save_part").unwrap()..];
     let keep = &keep[..keep.find("$$;").unwrap() + 3];
     let without = keep.replace("CREATE", "CREATE OR REPLACE").replace(" AND fence = kept_fence", "");
     assert_eq!(without.matches("fence").count() + 1, keep.matches("fence").count() - 1);
