@@ -34,7 +34,7 @@ use crate::ledger::{self, Answer, Feed, GROUP_POSTINGS, Poster, Reply};
 
 /// How many lines of a file are sorted together, see [`Form::sorted`]. With 64 buckets that is a thousand lines for each: a full group.
 /// Measured with 120,000 consumes over 60,000 accounts on one server: with 16,000, 32,000 and 64,000 lines it works 51, 45 and 41 µs for each;
-/// the nodes of a cluster 80, 64 and 53. The lines and replies of a chunk then have 10 MB more.
+/// the nodes of a cluster 80, 64 and 53. The lines and replies of a chunk then have 11 to 15 MB more.
 const SORTED: usize = 64_000;
 
 /// A chunk ends at so many bytes, so that long lines do not add up.
