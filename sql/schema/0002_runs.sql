@@ -64,8 +64,8 @@ CREATE INDEX runs_by_job ON pointsd.runs (job, run);
 -- Lists the last runs in a state, of which there may be few or none.
 CREATE INDEX runs_by_state ON pointsd.runs (state, run);
 
--- What the last run of a job has done in each bucket, and who may go on with it: the counters are written in the very transactions that
--- did it, on the server that holds the bucket.
+-- The counters of a job's last run in each bucket, with its fence there. A row lies on the server of its bucket. The transaction that does
+-- the work writes them.
 CREATE TABLE pointsd.run_parts (
     bucket   smallint NOT NULL,
     job      text     NOT NULL,
@@ -99,7 +99,7 @@ END
 $$;
 
 -- Called last in each transaction in which a run writes to one bucket only. Stores the counters of the bucket. Fails, and so ends the
--- transaction, where another holder has taken the run in this bucket, or it was cancelled. Whoever takes it waits for the row's lock, and so for the commit.
+-- transaction, where another holder has taken the bucket or the run was cancelled. Either waits for the row's lock, and so for the commit.
 CREATE FUNCTION pointsd.save_part(kept_bucket smallint, kept_job text, kept_run bigint, kept_fence bigint, kept_counters jsonb)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -165,8 +165,9 @@ BEGIN
 END
 $$;
 
--- Takes a run from its holder in every bucket, and returns what was counted in all of them. From now on nobody writes for it. Null, and
--- nothing is done, where the run is not held under this fencing token or no holder has taken a bucket: it can end while a node is away.
+-- Takes a run from its holder in every bucket; returns what was counted in all of them. From now on every write for the run fails. Does
+-- nothing and returns null where the run is not held under this fencing token. The same where no holder has taken a bucket: such a run can
+-- end while a node is away.
 CREATE FUNCTION pointsd.seize_parts(seized_run bigint, seized_fence bigint) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

@@ -133,7 +133,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         rows.iter().map(source).collect()
     }
 
-    /// Logs the users of a group who have no account, and returns how many they are.
+    /// Logs users of a group without an account; returns their number.
     async fn report_orphans(
         &self,
         Group { bucket, users }: &Group,

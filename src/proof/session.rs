@@ -19,8 +19,8 @@ pub(super) enum Access {
     /// entries for every entry. Compiling pays: with 4,000,000 entries a first proof takes 12 s of a processor instead of 15, with
     /// 20,000,000 a later one 17 instead of 22.
     Pass,
-    /// The same without nested loops: they would visit a page for every entry of each user who drew late. A screening lists these users,
-    /// and the planner takes the list for two hundred, but in an old ledger it holds them all. The other pass needs nested loops.
+    /// The same without nested loops. A screening lists the users who drew late, and a nested loop visits a page for every entry of each.
+    /// The planner takes the list for two hundred users; in an old ledger it holds them all. The other pass needs nested loops.
     Screen,
     /// Account by account, each by an index.
     Index,

@@ -445,7 +445,7 @@ async fn a_query_for_each_row_of_a_pass_has_settings_of_its_own() {
     assert_eq!(called, ["refund_is_sound", "restore_is_sound"]);
 }
 
-/// A nested loop would visit a page for every entry of each user who drew late, in an old ledger of all.
+/// A nested loop visits a page for every entry of each user who drew late. In an old ledger these are all users.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_screening_has_no_nested_loops() {
     let database = TestDatabase::new().await;
