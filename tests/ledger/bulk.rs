@@ -117,7 +117,7 @@ async fn a_file_is_posted_and_answered_as_if_it_were_not_sorted() {
     let expected = post_in_order(&mut in_order.session().await, &lines).await;
     let expected_rows = rows::Rows::read(&in_order.client().await).await;
     for kind in ["Posted(", "Replayed(", "Held(", "Released(", "KeyConflict", "malformed"] {
-        assert!(expected.matches(kind).count() > 10, "few are {kind}");
+        assert!(expected.contains(kind), "none is {kind}");
     }
     for (buckets, sorted, lanes) in [(1, 64_000, 2), (64, 64_000, 3), (64, rng.usize(1..3_000), rng.usize(1..6))] {
         let database = TestDatabase::new().await;
