@@ -1,9 +1,9 @@
 //! `pointsd serve`: it runs jobs when they are due, shuts down gracefully, and continues after a crash.
 
 use crate::program::{Done, Folder, Running, call, eventually, on, pointsd, until_found, until_waits_for_a_lock, wait};
-use crate::support::TestDatabase;
 use crate::support::invariants::check_invariants;
 use crate::support::rows::Rows;
+use crate::support::{TestDatabase, user, user_of_a_bucket, users_of_a_bucket};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -70,12 +70,11 @@ fn database() -> (TestDatabase, String) {
 }
 
 /// A batch of 7 points for each of these users, which expired long ago by the clock.
-fn recharge(users: impl Iterator<Item = u32>, order: u32) -> String {
-    let line = |nth: u32| {
+fn recharge(users: impl Iterator<Item = Uuid>, order: u32) -> String {
+    let line = |user: Uuid| {
         format!(
-            "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":{order},\
+            "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":{order},\
              \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-            crate::support::user(nth)
         )
     };
     users.map(line).collect()
@@ -106,7 +105,7 @@ async fn hold(database: &TestDatabase, user: Uuid) -> Client {
 #[test]
 fn the_daemon_runs_the_job_at_each_slot_and_logs_it() {
     let (_database, url) = database();
-    crate::program::post(&url, recharge(0..3, 1)).expect(0);
+    crate::program::post(&url, recharge((0..3).map(user), 1)).expect(0);
     let folder = Folder::new();
     let mut daemon = Daemon::each_second(&folder, &url);
     let scheduled = daemon.logs("expiry scheduled", &[("job", "expiry")]);
@@ -135,7 +134,7 @@ fn the_daemon_runs_the_job_at_each_slot_and_logs_it() {
     assert!(expiries.iter().all(|entry| entry["at"] == *slot), "an expiry is dated by its slot: {expiries:#?}");
 
     // A later slot expires the points that came due since.
-    crate::program::post(&url, recharge(0..2, 2)).expect(0);
+    crate::program::post(&url, recharge((0..2).map(user), 2)).expect(0);
     let more = loop {
         let done = daemon.logs("expiry succeeded", &[("job", "expiry")]);
         let counters: Value = serde_json::from_str(done["counters"].as_str().unwrap()).unwrap();
@@ -170,14 +169,14 @@ fn both_signals_stop_an_idle_daemon() {
 
 #[test]
 fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
-    const ACCOUNTS: u32 = 1_750;
+    const ACCOUNTS: usize = 1_750;
     let (database, url) = database();
-    crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    crate::program::post(&url, recharge(users_of_a_bucket().take(ACCOUNTS), 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
         // The third group stands still at this account.
-        let holder = hold(&database, crate::support::user(1_250)).await;
+        let holder = hold(&database, user_of_a_bucket(1_250)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         daemon.logs("expiry started", &[("job", "expiry")]);
@@ -199,20 +198,20 @@ fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
 
         // The next one does the rest.
         let daemon = Daemon::each_second(&folder, &url);
-        until_expired(&client, ACCOUNTS as usize).await;
+        until_expired(&client, ACCOUNTS).await;
         daemon.stop();
     });
 }
 
 #[test]
 fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
-    const ACCOUNTS: u32 = 1_000;
+    const ACCOUNTS: usize = 1_000;
     let (database, url) = database();
-    crate::program::post(&url, recharge(0..ACCOUNTS, 1)).expect(0);
+    crate::program::post(&url, recharge(users_of_a_bucket().take(ACCOUNTS), 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
-        let holder = hold(&database, crate::support::user(750)).await;
+        let holder = hold(&database, user_of_a_bucket(750)).await;
         let killed = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         killed.running.signal(Signal::SIGKILL);
@@ -220,11 +219,11 @@ fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
         // Its successor starts while its session still waits in the server.
         let daemon = Daemon::each_second(&folder, &url);
         holder.batch_execute("COMMIT").await.unwrap();
-        until_expired(&client, ACCOUNTS as usize).await;
+        until_expired(&client, ACCOUNTS).await;
         daemon.stop();
         check_invariants(&client).await;
         let rows = Rows::read(&client).await;
-        assert_eq!(rows.entries.len(), 2 * ACCOUNTS as usize, "a recharge and an expiry each");
+        assert_eq!(rows.entries.len(), 2 * ACCOUNTS, "a recharge and an expiry each");
     });
 }
 
@@ -238,7 +237,7 @@ fn two_daemons_on_one_database_do_no_harm() {
         daemon.logs("ready", &[]);
     }
     for order in 1..=3 {
-        crate::program::post(&url, recharge(0..ACCOUNTS, order)).expect(0);
+        crate::program::post(&url, recharge((0..ACCOUNTS).map(user), order)).expect(0);
         wait(async { until_expired(&database.client().await, ACCOUNTS as usize).await });
     }
     let mut points = 0;
@@ -287,7 +286,7 @@ fn a_daemon_outlives_its_private_server() {
     let revived = postmaster();
     assert_ne!(revived, killed);
     // The command line joins the same server, and leaves it to the daemon.
-    let user = crate::support::user(1).to_string();
+    let user = user(1).to_string();
     let expired = ["--at", "2026-01-01T00:00:00Z", "--expires-at", "2026-01-02T00:00:00Z"];
     let done =
         crate::program::run(command(&[&["recharge", &user, "5", "--source", "gift"], &expired[..]].concat())).expect(0);
@@ -384,7 +383,7 @@ fn log_lines_follow_the_configuration() {
 
     // At level warn a run that succeeds logs nothing. Its slot comes once a minute, so that no second run is cut off by the stop.
     let (database, quiet_url) = self::database();
-    crate::program::post(&quiet_url, recharge(0..1, 1)).expect(0);
+    crate::program::post(&quiet_url, recharge((0..1).map(user), 1)).expect(0);
     let mut command = on(&quiet_url, &["serve"]);
     let second = (chrono::Utc::now().timestamp() + 5) % 60;
     let text = format!("jobs: {{expiry: {{schedule: '{second} * * * * *'}}}}\nlog: {{level: warn}}\n");

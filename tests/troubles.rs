@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::program::{Folder, Running, call, eventually, on, post, until_found, until_waits_for_a_lock, wait};
-use crate::support::{TestDatabase, connect, user};
+use crate::support::{TestDatabase, connect, user, users_of_a_bucket};
 
 fn consume(user: Uuid, id: &str) -> String {
     format!("{{\"op\":\"consume\",\"user\":\"{user}\",\"points\":1,\"source_type\":\"tts\",\"source_id\":\"{id}\"}}\n")
@@ -232,12 +232,13 @@ fn a_damaged_account_stops_no_other_line_of_a_file() {
     let mended = expected.map(|answer| if answer == "posted" { "replayed" } else { "posted" });
     assert_eq!(answers(&url, &lines, 0), mended);
 
-    // What all fail for is no account's fault.
+    // What all accounts of a group fail for is no account's fault.
     sql(
         "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'all are spoilt'; END $$;
          CREATE TRIGGER spoil BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION spoil()",
     );
-    let file = folder.file("more.ndjson", lines.replace("\"a\"", "\"b\""));
+    let more: String = users_of_a_bucket().take(8).map(|user| recharge(user, 3)).collect();
+    let file = folder.file("more.ndjson", more);
     let done = call(&url, &["post", &file, "--json"]).expect(1);
     assert!(done.stderr.contains("all are spoilt"), "{done:#?}");
     assert_eq!(done.stdout, "");

@@ -1,9 +1,10 @@
 //! `jobs`, `runs`, `run`: the commands of an operator.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::program::{Folder, Running, call, eventually, on, run, until_waits_for_a_lock, wait};
-use crate::support::TestDatabase;
+use crate::support::{TestDatabase, user_of_a_bucket, users_of_a_bucket};
 
 fn database() -> (TestDatabase, String) {
     let database = wait(TestDatabase::new());
@@ -12,15 +13,14 @@ fn database() -> (TestDatabase, String) {
 }
 
 /// Batches of 7 points that expired long ago.
-fn recharge(url: &str, users: u32) {
-    let line = |nth: u32| {
+fn recharge(url: &str, users: usize) {
+    let line = |user: Uuid| {
         format!(
-            "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
+            "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
              \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-            crate::support::user(nth)
         )
     };
-    crate::program::post(url, (0..users).map(line).collect::<String>()).expect(0);
+    crate::program::post(url, users_of_a_bucket().take(users).map(line).collect::<String>()).expect(0);
 }
 
 fn sql(database: &TestDatabase, sql: &str) {
@@ -80,7 +80,7 @@ fn the_counters_of_a_run_must_agree_with_its_entries() {
             "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN IF NEW.user_id = '{}' THEN NEW.run := NULL; END IF; RETURN NEW; END $$;
              CREATE TRIGGER lose BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION lose()",
-            crate::support::user(120)
+            user_of_a_bucket(120)
         ),
     );
     let done = call(&url, &["run", "expiry"]).expect(1);
@@ -233,11 +233,11 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
     recharge(&url, 1_000);
     wait(async {
         let client = database.client().await;
-        let hold = async |user: u32| {
+        let hold = async |user: usize| {
             let holder = database.client().await;
             holder.batch_execute("BEGIN").await.unwrap();
             let sql = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
-            holder.execute(sql, &[&crate::support::user(user)]).await.unwrap();
+            holder.execute(sql, &[&user_of_a_bucket(user)]).await.unwrap();
             holder
         };
         // It stands still in its second group.
@@ -286,7 +286,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         let holder = database.client().await;
         holder.batch_execute("BEGIN").await.unwrap();
         let sql = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
-        holder.execute(sql, &[&crate::support::user(250)]).await.unwrap();
+        holder.execute(sql, &[&user_of_a_bucket(250)]).await.unwrap();
         let running = Running::start(on(&url, &run));
         until_waits_for_a_lock(&client).await;
         running.signal(nix::sys::signal::Signal::SIGINT);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::model::rules;
+use crate::support::buckets;
 use crate::{TestDatabase, at, user};
 
 /// Every folder of sql but the schema.
@@ -119,7 +120,9 @@ async fn a_session_plans_anew_when_the_ledger_has_grown() {
     let client = database.client().await;
     let when = at("2026-01-01T00:00:00Z");
     let recharge = |nth: u32, key: &str| Posting::recharge(user(nth), 10, "gift", when).with_key(key);
-    let few: Vec<_> = (0..60).map(|nth| recharge(0, &nth.to_string())).collect();
+    // Of as many accounts as there are buckets.
+    let accounts = u32::from(buckets().unsigned_abs());
+    let few: Vec<_> = (0..60.max(accounts)).map(|nth| recharge(nth % accounts, &nth.to_string())).collect();
     Session::open(&client).await.unwrap().post(&few, &rules()).await.unwrap();
     client.batch_execute("VACUUM ANALYZE").await.unwrap();
     let mut session = Session::open(&client).await.unwrap();

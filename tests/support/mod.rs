@@ -437,6 +437,17 @@ pub fn user(nth: u32) -> Uuid {
     Uuid::from_u128(0x0000_1111_0000_4000_8000_0000_0000_0000 | u128::from(nth))
 }
 
+/// Users of one bucket, in their order: so many batches or lines of theirs are a group.
+pub fn users_of_a_bucket() -> impl Iterator<Item = Uuid> {
+    let bucket = |user: &Uuid| i16::from(Sha256::digest(user)[0]) % buckets();
+    (0..).map(user).filter(move |one| bucket(one) == bucket(&user(0)))
+}
+
+/// The one at this place among them.
+pub fn user_of_a_bucket(nth: usize) -> Uuid {
+    users_of_a_bucket().nth(nth).unwrap()
+}
+
 /// Reproducible random numbers: the seed is printed, shown where the test fails, and taken from POINTSD_TEST_SEED if
 /// that is set.
 pub fn rng() -> fastrand::Rng {

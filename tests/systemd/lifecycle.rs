@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::database;
 use super::machine::{Gate, Service, pass, until};
 use crate::program::{call, post, until_waits_for_a_lock, wait};
+use crate::support::{user_of_a_bucket, users_of_a_bucket};
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *', lanes: 1}}\n";
 /// So often that no other job comes sooner at any time of day.
@@ -87,12 +88,12 @@ fn a_hang_is_ended_by_the_watchdog_and_work_goes_on() {
 fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
     let database = database();
     let gate = Gate::opened(&database);
-    let lines: String = (0..1_200)
-        .map(|nth| {
+    let lines: String = users_of_a_bucket()
+        .take(1_200)
+        .map(|user| {
             format!(
-                "{{\"op\":\"recharge\",\"user\":\"{}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
+                "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\
                  \"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n",
-                crate::support::user(nth)
             )
         })
         .collect();
@@ -104,7 +105,7 @@ fn a_stop_in_the_middle_of_a_sweep_waits_for_the_group_in_hand() {
         let (client, holder) = (database.client().await, database.client().await);
         holder.batch_execute("BEGIN").await.unwrap();
         let lock = "SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE";
-        holder.execute(lock, &[&crate::support::user(750)]).await.unwrap();
+        holder.execute(lock, &[&user_of_a_bucket(750)]).await.unwrap();
         service.start();
         until_waits_for_a_lock(&client).await;
         service.run(&["systemctl", "stop", "--no-block", "pointsd.service"]).expect(0);
