@@ -204,15 +204,8 @@ fn a_node_that_does_not_answer_holds_up_no_other() {
         for reply in futures_util::future::join_all((0..ACCOUNTS).map(|nth| recharge(nth, "first"))).await {
             reply.unwrap();
         }
-        let place = "SELECT port FROM pointsd.bucket_nodes() WHERE bucket = pointsd.bucket_of($1)";
-        let mut of_each = std::collections::BTreeMap::new();
-        for nth in 0..ACCOUNTS {
-            of_each.insert(client.query_one(place, &[&user(nth)]).await.unwrap().get::<_, i32>(0), nth);
-        }
-        let accounts: Vec<u32> = of_each.into_values().collect();
-        let lock =
-            "BEGIN; SELECT FROM pointsd.accounts WHERE bucket = pointsd.bucket_of('$') AND user_id = '$' FOR UPDATE";
-        client.batch_execute(&lock.replace('$', &user(accounts[0]).to_string())).await.unwrap();
+        let accounts = account_of_each_node(&client).await;
+        client.batch_execute(&lock_of(accounts[0])).await.unwrap();
         let mut waiting = std::pin::pin!(recharge(accounts[0], "second"));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert!(recharge(accounts[1], "second").await.unwrap().entry().is_some());
@@ -223,6 +216,69 @@ fn a_node_that_does_not_answer_holds_up_no_other() {
         handle.close().await.unwrap();
     });
     wait(async { check_invariants(&database.client().await).await });
+}
+
+/// An account of each node that holds some.
+async fn account_of_each_node(client: &tokio_postgres::Client) -> Vec<u32> {
+    let place = "SELECT port FROM pointsd.bucket_nodes() WHERE bucket = pointsd.bucket_of($1)";
+    let mut of_each = std::collections::BTreeMap::new();
+    for nth in 0..ACCOUNTS {
+        of_each.insert(client.query_one(place, &[&user(nth)]).await.unwrap().get::<_, i32>(0), nth);
+    }
+    of_each.into_values().collect()
+}
+
+fn lock_of(account: u32) -> String {
+    let lock = "BEGIN; SELECT FROM pointsd.accounts WHERE bucket = pointsd.bucket_of('$') AND user_id = '$' FOR UPDATE";
+    lock.replace('$', &user(account).to_string())
+}
+
+/// Posts to an account that is locked, alone or with one of another node. Later postings to the other node do not wait for the lock.
+fn post_beside_a_node_that_does_not_answer(warm: bool, several: bool) {
+    let database = wait(TestDatabase::new());
+    wait(async {
+        let (client, handle) = (database.client().await, database.database().await);
+        let rules = Arc::new(Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() });
+        let recharge = |nth: u32, key: &str| {
+            Posting::recharge(user(nth), 1, "gift", support::at("2026-01-01T00:00:00Z")).with_key(key)
+        };
+        let accounts = account_of_each_node(&client).await;
+        let (away, near) = (accounts[0], accounts[1]);
+        let first = Poster::start(&handle, &rules, 1);
+        for nth in [away, near] {
+            first.post(recharge(nth, "first")).await.unwrap();
+        }
+        client.batch_execute(&lock_of(away)).await.unwrap();
+        let poster = if warm { first.clone() } else { Poster::start(&handle, &rules, 1) };
+        let feed = poster.feed();
+        let postings = if several { vec![away, near] } else { vec![away] };
+        let postings = postings.into_iter().map(|nth| recharge(nth, "second")).collect();
+        let waiting = feed.hand_over(postings).await.unwrap();
+        let soon = std::time::Duration::from_secs(10);
+        let alone = tokio::time::timeout(soon, poster.post(recharge(near, "alone"))).await;
+        assert!(alone.expect("a posting at another node waits").unwrap().entry().is_some());
+        let more = feed.hand_over(vec![recharge(near, "more")]).await.unwrap();
+        let more = tokio::time::timeout(soon, more.replies()).await;
+        assert!(more.expect("postings at another node wait").unwrap()[0].entry().is_some());
+        client.batch_execute("COMMIT").await.unwrap();
+        assert!(waiting.replies().await.unwrap().iter().all(|reply| reply.entry().is_some()));
+        drop(first);
+        poster.close().await;
+        handle.close().await.unwrap();
+    });
+    wait(async { check_invariants(&database.client().await).await });
+}
+
+/// Nor does a node that is away when the poster begins.
+#[test]
+fn a_node_that_does_not_answer_to_the_first_group_holds_up_no_other() {
+    post_beside_a_node_that_does_not_answer(false, false);
+}
+
+/// A caller's postings of several nodes do not tie these together.
+#[test]
+fn postings_of_several_nodes_hold_up_no_other() {
+    post_beside_a_node_that_does_not_answer(true, true);
 }
 
 /// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.

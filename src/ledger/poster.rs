@@ -6,7 +6,7 @@
 mod lane;
 mod router;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -183,23 +183,24 @@ impl Feed {
     /// Hands over postings; they are posted in order within each account, and after what was handed over before. Waits
     /// for a place in the lanes' queues, not for the postings themselves.
     ///
+    /// They are parted by bucket, so that those of one node wait for no other node.
+    ///
     /// # Errors
     /// Where the lanes have ended.
     pub async fn hand_over(&self, postings: Vec<Posting>) -> Result<Pending, Arc<Error>> {
-        let poster = &self.poster;
-        let lane_of_posting: Vec<usize> = postings.iter().map(|posting| poster.lane_of(posting.user)).collect();
-        let mut by_lane: Vec<Vec<Posting>> = poster.lanes.iter().map(|_| Vec::new()).collect();
-        for (posting, lane) in postings.into_iter().zip(&lane_of_posting) {
-            if let Some(postings) = by_lane.get_mut(*lane) {
-                postings.push(posting);
-            }
+        self.learn_buckets().await;
+        let buckets = self.buckets();
+        let part = |posting: &Posting| (self.lane_of(posting.user), buckets.of(posting.user));
+        let part_of_posting: Vec<Part> = postings.iter().map(part).collect();
+        let mut parts: BTreeMap<Part, Vec<Posting>> = BTreeMap::new();
+        for (posting, part) in postings.into_iter().zip(&part_of_posting) {
+            parts.entry(*part).or_default().push(posting);
         }
-        let mut answers = Vec::with_capacity(by_lane.len());
-        for (lane, postings) in by_lane.into_iter().enumerate() {
-            let sent = poster.send(lane, postings, Some(Arc::clone(&self.state)));
-            answers.push(sent.await?);
+        let mut answers = Vec::with_capacity(parts.len());
+        for ((lane, bucket), postings) in parts {
+            answers.push(((lane, bucket), self.hand_over_group(lane, postings).await?));
         }
-        Ok(Pending { lane_of_posting, answers })
+        Ok(Pending { part_of_posting, answers })
     }
 
     /// Hands over postings of one lane as a group: see [`Feed::lane_of`] and [`Feed::hand_over`].
@@ -237,24 +238,27 @@ impl Feed {
     }
 }
 
+/// Postings that are handed over together: those of a lane in one bucket.
+type Part = (usize, i16);
+
 /// Replies that are on their way.
 pub struct Pending {
-    lane_of_posting: Vec<usize>,
-    answers: Vec<Answer>,
+    part_of_posting: Vec<Part>,
+    answers: Vec<(Part, Answer)>,
 }
 
 impl Pending {
-    /// The replies, in the order of the postings. Postings of different lanes are different transactions: some may be
+    /// The replies, in the order of the postings. Postings of different lanes or buckets may be different transactions: some may be
     /// written when others fail.
     ///
     /// # Errors
-    /// See [`Error`]; the first, where several lanes fail.
+    /// See [`Error`]; the first, where several parts fail.
     pub async fn replies(self) -> Result<Vec<Reply>, Arc<Error>> {
-        let mut by_lane = Vec::with_capacity(self.answers.len());
-        for answer in self.answers {
-            by_lane.push(answer.await?.into_iter());
+        let mut by_part = BTreeMap::new();
+        for (part, answer) in self.answers {
+            by_part.insert(part, answer.await?.into_iter());
         }
-        Ok(self.lane_of_posting.iter().filter_map(|lane| by_lane.get_mut(*lane)?.next()).collect())
+        Ok(self.part_of_posting.iter().filter_map(|part| by_part.get_mut(part)?.next()).collect())
     }
 }
 

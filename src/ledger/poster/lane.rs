@@ -216,6 +216,12 @@ impl Lane {
 
     /// Posts a group on the node that holds it, or through the database itself where the node cannot be reached.
     async fn try_post(&mut self, postings: &[Posting]) -> Result<Vec<Reply>, Error> {
+        let rules = Arc::clone(&self.shared.rules);
+        self.session().await?.post(postings, &rules).await
+    }
+
+    /// The session for the group that is under way. A new one tells the number of the buckets.
+    pub(super) async fn session(&mut self) -> Result<&mut Session, Error> {
         let mut database = self.shared.database.clone();
         if let Some(node) = &self.node
             && !self.sessions.contains_key(&self.node)
@@ -225,15 +231,14 @@ impl Lane {
                 None => self.node = None,
             }
         }
-        let session = match self.sessions.entry(self.node.clone()) {
+        Ok(match self.sessions.entry(self.node.clone()) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => {
                 let session = Session::connect(&database).await?;
                 self.shared.buckets.store(session.buckets().count(), Ordering::Relaxed);
                 vacant.insert(session)
             }
-        };
-        session.post(postings, &self.shared.rules).await
+        })
     }
 }
 

@@ -32,7 +32,7 @@ impl Router {
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut held_back = None;
         while let Some(request) = next_request(&mut held_back, &mut requests).await {
-            if self.shared.buckets.load(Ordering::Relaxed) <= 1 {
+            if self.buckets().await.count() <= 1 {
                 held_back = self.here.serve_next(request, &mut requests).await;
             } else {
                 self.send(request).await;
@@ -43,10 +43,19 @@ impl Router {
         while self.tasks.join_next().await.is_some() {}
     }
 
+    /// The buckets of the ledger. They are asked for before the first request: a group that waits for a node would hold up this router. A
+    /// database that does not answer is the group's to wait for.
+    async fn buckets(&mut self) -> Buckets {
+        if self.shared.buckets.load(Ordering::Relaxed) == 0 {
+            self.here.session().await.ok();
+        }
+        Buckets::new(self.shared.buckets.load(Ordering::Relaxed))
+    }
+
     /// A request that concerns several nodes goes through the database itself. The postings of an account stay in order, because those
     /// of a bucket are at one node at a time.
     async fn send(&mut self, mut request: Request) {
-        let buckets = Buckets::new(self.shared.buckets.load(Ordering::Relaxed));
+        let buckets = self.buckets().await;
         let buckets: BTreeSet<i16> = request.postings.iter().map(|one| buckets.of(one.user)).collect();
         let places = self.shared.nodes.places().await;
         let nodes: BTreeSet<_> = buckets.iter().map(|bucket| places.get(bucket).cloned()).collect();
