@@ -281,6 +281,57 @@ fn postings_of_several_nodes_hold_up_no_other() {
     post_beside_a_node_that_does_not_answer(true, true);
 }
 
+/// Lanes that begin at the same time know where the buckets lie before they send the first group.
+#[test]
+fn lanes_that_begin_together_send_each_account_to_one_node() {
+    let database = wait(TestDatabase::new());
+    wait(async {
+        let (client, handle) = (database.client().await, database.database().await);
+        let rules = Arc::new(Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() });
+        let recharge = |poster: &Poster, nth: u32, key: String| {
+            let (poster, when) = (poster.clone(), support::at("2026-01-01T00:00:00Z"));
+            async move { poster.post(Posting::recharge(user(nth), 1, "gift", when).with_key(key)).await.unwrap() }
+        };
+        // Of each lane an account at one node, and one at the other.
+        let place =
+            "SELECT pointsd.bucket_of($1) % 2, port FROM pointsd.bucket_nodes() WHERE bucket = pointsd.bucket_of($1)";
+        let mut accounts = std::collections::BTreeMap::new();
+        for nth in 0..ACCOUNTS {
+            let row = client.query_one(place, &[&user(nth)]).await.unwrap();
+            accounts.insert((row.get::<_, i32>(1), row.get::<_, i32>(0)), nth);
+        }
+        let accounts: Vec<u32> = accounts.into_values().collect();
+        let (away, near) = accounts.split_at(2);
+        let first = Poster::start(&handle, &rules, 2);
+        futures_util::future::join_all(accounts.iter().map(|nth| recharge(&first, *nth, "first".to_owned()))).await;
+        first.close().await;
+        for round in 0..10 {
+            for nth in away {
+                client.batch_execute(&lock_of(*nth)).await.unwrap();
+            }
+            let poster = Poster::start(&handle, &rules, 2);
+            let postings = |accounts: &[u32], key: &str| {
+                let key = format!("{key} {round}");
+                futures_util::future::join_all(
+                    accounts.iter().map(|nth| recharge(&poster, *nth, key.clone())).collect::<Vec<_>>(),
+                )
+            };
+            let mut waiting = std::pin::pin!(postings(away, "waiting"));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            let mut more = std::pin::pin!(postings(away, "more"));
+            assert!(futures_util::poll!(&mut more).is_pending());
+            let near = tokio::time::timeout(std::time::Duration::from_secs(10), postings(near, "near")).await;
+            assert!(near.is_ok(), "another node's account waits, round {round}");
+            client.batch_execute("COMMIT").await.unwrap();
+            waiting.await;
+            more.await;
+            poster.close().await;
+        }
+        handle.close().await.unwrap();
+    });
+}
+
 /// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.
 #[test]
 fn a_sweep_that_lost_its_run_writes_on_no_node() {

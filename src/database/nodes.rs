@@ -36,7 +36,8 @@ pub type Places = BTreeMap<i16, Node>;
 struct Known {
     /// When the places were last asked for.
     at: Option<Instant>,
-    places: Arc<Places>,
+    /// None until they were read.
+    places: Option<Arc<Places>>,
     /// The databases on nodes that were asked for; none where the node could not be reached from here.
     databases: BTreeMap<Node, Option<Database>>,
 }
@@ -49,27 +50,24 @@ impl Nodes {
 
     /// Where the buckets lie, as it was read lately. Where the coordinator does not answer, as it was read before.
     pub async fn places(&self) -> Arc<Places> {
-        let known = {
+        {
             let mut known = self.known();
-            let is_old = known.at.is_none_or(|at| at.elapsed() >= KNOWN_FOR);
-            if is_old {
-                // The other lanes do not ask as well.
-                known.at = Some(Instant::now());
+            let is_new = known.at.is_some_and(|at| at.elapsed() < KNOWN_FOR);
+            if let (true, Some(places)) = (is_new, &known.places) {
+                return Arc::clone(places);
             }
-            (!is_old).then(|| Arc::clone(&known.places))
-        };
-        if let Some(places) = known {
-            return places;
+            // The other lanes do not ask as well, unless nothing was read yet.
+            known.at = Some(Instant::now());
         }
         let read = self.read_places().await;
         let mut known = self.known();
         match read {
-            Ok(places) => known.places = Arc::new(places),
+            Ok(places) => known.places = Some(Arc::new(places)),
             Err(error) => tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error)),
         }
         // A node that could not be reached is tried again.
         known.databases.retain(|_, database| database.is_some());
-        Arc::clone(&known.places)
+        known.places.clone().unwrap_or_default()
     }
 
     async fn read_places(&self) -> Result<Places, Error> {
