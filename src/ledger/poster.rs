@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::router::{Router, UnderWay};
@@ -40,6 +41,8 @@ pub struct Poster {
     database: Option<Database>,
     /// The number of buckets; 0 until it has been read.
     buckets: Arc<AtomicI16>,
+    /// Cancelled when the lanes should end.
+    stop: CancellationToken,
     /// Dropped with the last clone, and the lanes' tasks with it.
     tasks: Arc<tokio::sync::Mutex<JoinSet<()>>>,
 }
@@ -108,20 +111,21 @@ impl Poster {
         observer: &Arc<dyn GroupObserver>,
         read_only: ReadOnly,
     ) -> Poster {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let (nodes, buckets) = (Nodes::behind(database), Arc::<AtomicI16>::default());
         let lanes = (0..lanes.max(1)).map(|_| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             let (rules, observer, buckets) = (Arc::clone(rules), Arc::clone(observer), Arc::clone(&buckets));
             let (database, nodes) = (database.clone(), nodes.clone());
             let shared = Shared { database, nodes, rules, observer, read_only, buckets };
-            tasks.spawn(Router::new(shared).run(receiver));
+            tasks.spawn(Router::new(shared).run(receiver, stop.clone()));
             sender
         });
         Poster {
             lanes: lanes.collect(),
             database: Some(database.clone()),
             buckets,
+            stop,
             tasks: Arc::new(tokio::sync::Mutex::new(tasks)),
         }
     }
@@ -151,7 +155,9 @@ impl Poster {
     /// Ends the lanes and waits until they have; what they have not committed is rolled back. Clones, should there be
     /// any, find them gone.
     pub async fn close(self) {
-        self.tasks.lock().await.shutdown().await;
+        self.stop.cancel();
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
     }
 
     /// Accounts of one bucket share a lane, unless there are more lanes than buckets: so the groups of a lane are of few buckets.
@@ -293,7 +299,13 @@ impl Hands {
     pub(crate) fn poster(lanes: usize, buckets: i16) -> (Poster, Hands) {
         let (lanes, hands): (Vec<_>, Vec<_>) = (0..lanes).map(|_| mpsc::channel(WAITING_REQUESTS)).unzip();
         let buckets = Arc::new(AtomicI16::new(buckets));
-        let poster = Poster { lanes: lanes.into(), database: None, buckets, tasks: Arc::default() };
+        let poster = Poster {
+            lanes: lanes.into(),
+            database: None,
+            buckets,
+            stop: CancellationToken::new(),
+            tasks: Arc::default(),
+        };
         (poster, Hands(hands))
     }
 

@@ -1,9 +1,10 @@
 //! Ledgers that are cut into buckets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
-use pointsd::ledger::{Buckets, Error, Poster, Posting, Reference, Reply, Session};
+use pointsd::ledger::{Buckets, Error, GroupObserver, Poster, Posting, Reference, Reply, Session};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -127,4 +128,34 @@ async fn a_session_with_an_old_number_is_refused() {
     assert!(matches!(error, Err(Error::Redistributed)) || error.unwrap().batches == 0);
     let session: Session<_> = database.session().await;
     assert_eq!(session.balance(user(1), now).await.unwrap().balance, 1);
+}
+
+/// Tells when a group was posted, and takes its time.
+#[derive(Debug)]
+struct Slow(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+impl GroupObserver for Slow {
+    fn group_ended(&self, _: &[Posting], _: Result<&[Reply], &Error>, _: Duration) {
+        self.0.send("began").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        self.0.send("ended").unwrap();
+    }
+}
+
+/// After a poster was closed no lane is at work, also where each node has a queue of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poster_that_was_closed_has_ended() {
+    for buckets in [1, 64] {
+        let database = TestDatabase::new().await;
+        set_buckets(&database.client().await, buckets).await;
+        let (handle, (tell, mut told)) = (database.database().await, tokio::sync::mpsc::unbounded_channel());
+        let poster = Poster::start_for_calls(&handle, &Arc::new(rules()), 1, &(Arc::new(Slow(tell)) as _));
+        let posting = Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z")).with_key("a");
+        let under_way = poster.feed().hand_over(vec![posting]).await.unwrap();
+        assert_eq!(told.recv().await, Some("began"));
+        poster.close().await;
+        assert_eq!(told.try_recv(), Ok("ended"), "{buckets} buckets");
+        drop(under_way);
+        handle.close().await.unwrap();
+    }
 }

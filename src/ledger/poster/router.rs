@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::lane::{Lane, next_request};
 use super::{Request, Shared, WAITING_REQUESTS};
@@ -29,7 +30,13 @@ impl Router {
         Router { shared, here, queues: BTreeMap::new(), under_way: Arc::default(), tasks: JoinSet::new() }
     }
 
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    /// Sends requests on until it is told to stop. When it has ended, nothing of it is at work.
+    pub(super) async fn run(mut self, requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.send_all(requests)).await;
+        self.tasks.shutdown().await;
+    }
+
+    async fn send_all(&mut self, mut requests: mpsc::Receiver<Request>) {
         let mut held_back = None;
         while let Some(request) = next_request(&mut held_back, &mut requests).await {
             if self.buckets().await.count() <= 1 {
@@ -38,9 +45,6 @@ impl Router {
                 self.send(request).await;
             }
         }
-        // Those that were sent on are posted.
-        self.queues.clear();
-        while self.tasks.join_next().await.is_some() {}
     }
 
     /// The buckets of the ledger. They are asked for before the first request: a group that waits for a node would hold up this router. A
