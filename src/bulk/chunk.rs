@@ -137,6 +137,7 @@ impl Chunk {
         let (mut group, mut bytes) = (Vec::with_capacity(size), 0);
         while group.len() < size
             && bytes < GROUP_BYTES
+            && places.front().is_some_and(|place| belongs(&place))
             && let Some(place) = places.pop_front()
         {
             let (block, line) = (place.block as usize, place.line as usize);

@@ -38,7 +38,7 @@ use error::io_source;
 pub use error::{Error, is_of_a_node, is_transient};
 pub use grants::{KeptRights, RoleKind};
 pub use migrate::{AppliedMigration, MigrationStatus};
-pub(crate) use nodes::{Node, Nodes};
+pub(crate) use nodes::{Node, Nodes, Places};
 pub(crate) use pipeline::{FirstError, pipelined, pipelined_all};
 use session::SessionCheck;
 pub use session::SessionKind;

@@ -15,6 +15,9 @@ use crate::errors;
 /// For how long it is taken for known where the buckets lie. Shards move seldom, and a session that fails makes it unknown.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
 
+/// How long the coordinator may take to tell where the buckets lie. Postings wait for it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where a node listens, as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node {
@@ -59,11 +62,12 @@ impl Nodes {
             // The other lanes do not ask as well, unless nothing was read yet.
             known.at = Some(Instant::now());
         }
-        let read = self.read_places().await;
+        let read = tokio::time::timeout(ANSWER_WITHIN, self.read_places()).await;
         let mut known = self.known();
         match read {
-            Ok(places) => known.places = Some(Arc::new(places)),
-            Err(error) => tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error)),
+            Ok(Ok(places)) => known.places = Some(Arc::new(places)),
+            Ok(Err(error)) => tracing::warn!("where the buckets lie is not known: {}", errors::chain(&error)),
+            Err(_) => tracing::warn!("where the buckets lie is not known: the coordinator does not answer"),
         }
         // A node that could not be reached is tried again.
         known.databases.retain(|_, database| database.is_some());

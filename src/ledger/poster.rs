@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::router::{Router, UnderWay};
+use self::router::{Router, Stay};
 use super::bucket::{Buckets, part_of};
 use super::observer::GroupObserver;
 use super::posting::Posting;
@@ -52,8 +52,8 @@ struct Request {
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
     /// The feed that it came from; none for a caller's single posting.
     feed: Option<Arc<FeedState>>,
-    /// Keeps its buckets at the node that it was sent to; none on a single server.
-    way: Option<UnderWay>,
+    /// Keeps its buckets at the node that it was sent to; none before it was sent, and on a single server.
+    stay: Option<Stay>,
 }
 
 /// What became of earlier parts of a feed.
@@ -173,7 +173,7 @@ impl Poster {
     ) -> Result<Answer, Arc<Error>> {
         let (answer, reply) = oneshot::channel();
         let lane = self.lanes.get(lane).ok_or_else(lane_gone)?;
-        lane.send(Request { postings, answer, feed, way: None }).await.map_err(|_| lane_gone())?;
+        lane.send(Request { postings, answer, feed, stay: None }).await.map_err(|_| lane_gone())?;
         Ok(Answer(reply))
     }
 }

@@ -159,3 +159,34 @@ async fn a_poster_that_was_closed_has_ended() {
         handle.close().await.unwrap();
     }
 }
+
+/// Panics after the first group.
+#[derive(Debug, Default)]
+struct Panics(std::sync::atomic::AtomicBool);
+
+impl GroupObserver for Panics {
+    fn group_ended(&self, _: &[Posting], _: Result<&[Reply], &Error>, _: Duration) {
+        assert!(self.0.swap(true, std::sync::atomic::Ordering::Relaxed), "the first group");
+    }
+}
+
+/// A panic is told to the callers of its group, and to no later one. Nothing later of a feed is posted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_no_lane() {
+    for buckets in [1, 64] {
+        let database = TestDatabase::new().await;
+        set_buckets(&database.client().await, buckets).await;
+        let handle = database.database().await;
+        let poster = Poster::start_for_calls(&handle, &Arc::new(rules()), 1, &(Arc::new(Panics::default()) as _));
+        let recharge = |key: &str| Posting::recharge(user(1), 1, "gift", at("2026-01-01T00:00:00Z")).with_key(key);
+        let feed = poster.feed();
+        let first = feed.hand_over(vec![recharge("a")]).await.unwrap().replies().await;
+        assert!(matches!(*first.unwrap_err(), Error::Stopped), "{buckets} buckets");
+        let later = feed.hand_over(vec![recharge("b")]).await.unwrap().replies().await;
+        assert!(matches!(*later.unwrap_err(), Error::Stopped), "{buckets} buckets");
+        assert!(matches!(poster.post(recharge("a")).await, Ok(Reply::Replayed(_))));
+        assert!(matches!(poster.post(recharge("b")).await, Ok(Reply::Posted(_))));
+        poster.close().await;
+        handle.close().await.unwrap();
+    }
+}

@@ -2,13 +2,15 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::router::UnderWay;
+use super::router::Stay;
 use super::{FeedState, GROUP_POSTINGS, ReadOnly, Request, Shared, lane_gone};
 use crate::database::Node;
 use crate::errors;
@@ -20,7 +22,7 @@ struct Waiting {
     count: usize,
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
     feed: Option<Arc<FeedState>>,
-    _way: Option<UnderWay>,
+    _stay: Option<Stay>,
 }
 
 impl Waiting {
@@ -41,9 +43,9 @@ impl Waiting {
 /// Posts the requests of a lane that are sent to one node.
 pub(super) struct Lane {
     shared: Shared,
-    /// The node that it posts on; none for the database itself.
+    /// The node that holds the buckets of its requests; none for the database itself.
     home: Option<Node>,
-    /// Where the group is posted that is under way.
+    /// Where the group under way is posted: at home, or on the database itself where home cannot be reached.
     node: Option<Node>,
     sessions: BTreeMap<Option<Node>, Session>,
 }
@@ -77,7 +79,13 @@ impl Lane {
             group.push(next);
         }
         self.node.clone_from(&self.home);
-        self.serve(group).await;
+        let feeds: Vec<_> = group.iter().filter_map(|request| request.feed.clone()).collect();
+        // After a panic the callers of this group find the lane gone. Others are served.
+        if AssertUnwindSafe(self.serve(group)).catch_unwind().await.is_err() {
+            tracing::error!("posting a group made the program panic; the message is above");
+            feeds.iter().for_each(|feed| feed.failed.store(true, Ordering::Release));
+            self.sessions.clear();
+        }
         held_back
     }
 
@@ -86,8 +94,8 @@ impl Lane {
         let mut postings = Vec::new();
         let mut waiting = Vec::with_capacity(group.len());
         for mut request in group {
-            let Request { answer, feed, way, .. } = request;
-            waiting.push(Waiting { count: request.postings.len(), answer, feed, _way: way });
+            let Request { answer, feed, stay, .. } = request;
+            waiting.push(Waiting { count: request.postings.len(), answer, feed, _stay: stay });
             postings.append(&mut request.postings);
         }
         if waiting.iter().any(Waiting::is_held_up) {

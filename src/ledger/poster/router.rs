@@ -1,6 +1,6 @@
 //! The router: sends the requests of a lane to the nodes that hold their buckets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,24 +10,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::lane::{Lane, next_request};
 use super::{Request, Shared, WAITING_REQUESTS};
-use crate::database::Node;
+use crate::database::{Node, Places};
 use crate::ledger::Buckets;
 
 /// Sends the requests of a lane to the nodes that hold their buckets. Each node has a queue of its own, so one that is away holds up no
-/// other until its queue is full. On a single server it posts them itself.
+/// other until its queue is full, and this one with it. On a single server it posts them itself.
 pub(super) struct Router {
     shared: Shared,
-    here: Lane,
+    /// Posts where there is one bucket.
+    single: Lane,
     queues: BTreeMap<Option<Node>, mpsc::Sender<Request>>,
-    under_way: Arc<Ways>,
+    /// Requests that cannot be sent yet, in their order.
+    waiting: VecDeque<Request>,
+    under_way: Arc<UnderWay>,
     /// Dropped with the router.
     tasks: JoinSet<()>,
 }
 
 impl Router {
     pub(super) fn new(shared: Shared) -> Router {
-        let here = Lane::new(&shared, None);
-        Router { shared, here, queues: BTreeMap::new(), under_way: Arc::default(), tasks: JoinSet::new() }
+        Router {
+            single: Lane::new(&shared, None),
+            shared,
+            queues: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            under_way: Arc::default(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Sends requests on until it is told to stop. When it has ended, nothing of it is at work.
@@ -38,11 +47,20 @@ impl Router {
 
     async fn send_all(&mut self, mut requests: mpsc::Receiver<Request>) {
         let mut held_back = None;
-        while let Some(request) = next_request(&mut held_back, &mut requests).await {
+        loop {
+            let request = tokio::select! {
+                request = next_request(&mut held_back, &mut requests), if self.waiting.len() < WAITING_REQUESTS => request,
+                () = self.under_way.ended.notified(), if !self.waiting.is_empty() => {
+                    self.send_waiting().await;
+                    continue;
+                }
+            };
+            let Some(request) = request else { break };
             if self.buckets().await.count() <= 1 {
-                held_back = self.here.serve_next(request, &mut requests).await;
+                held_back = self.single.serve_next(request, &mut requests).await;
             } else {
-                self.send(request).await;
+                self.waiting.push_back(request);
+                self.send_waiting().await;
             }
         }
     }
@@ -51,56 +69,66 @@ impl Router {
     /// database that does not answer is the group's to wait for.
     async fn buckets(&mut self) -> Buckets {
         if self.shared.buckets.load(Ordering::Relaxed) == 0 {
-            self.here.session().await.ok();
+            self.single.session().await.ok();
         }
         Buckets::new(self.shared.buckets.load(Ordering::Relaxed))
     }
 
-    /// A request that concerns several nodes goes through the database itself. The postings of an account stay in order, because those
-    /// of a bucket are at one node at a time.
-    async fn send(&mut self, mut request: Request) {
-        let buckets = self.buckets().await;
-        let buckets: BTreeSet<i16> = request.postings.iter().map(|one| buckets.of(one.user)).collect();
-        let places = self.shared.nodes.places().await;
+    /// Sends what waits, in order. A request that cannot be sent holds up only later ones of its buckets.
+    async fn send_waiting(&mut self) {
+        let (buckets, places) = (self.buckets().await, self.shared.nodes.places().await);
+        let mut held_up = BTreeSet::new();
+        for request in std::mem::take(&mut self.waiting) {
+            let concerned: BTreeSet<i16> = request.postings.iter().map(|one| buckets.of(one.user)).collect();
+            let unsent = match concerned.is_disjoint(&held_up) {
+                true => self.try_send(request, &concerned, &places),
+                false => Some(request),
+            };
+            if let Some(request) = unsent {
+                held_up.extend(concerned);
+                self.waiting.push_back(request);
+            }
+        }
+    }
+
+    /// Sends a request to the node that holds its buckets; to the database itself, where they lie on several. Returns it if it has to wait. The
+    /// postings of an account stay in order, because those of a bucket are at one node at a time.
+    fn try_send(&mut self, mut request: Request, buckets: &BTreeSet<i16>, places: &Places) -> Option<Request> {
         let nodes: BTreeSet<_> = buckets.iter().map(|bucket| places.get(bucket).cloned()).collect();
         let node = if nodes.len() > 1 { None } else { nodes.into_iter().next().flatten() };
-        request.way = Some(self.under_way.enter(buckets, &node).await);
-        let queue = self.queues.entry(node).or_insert_with_key(|node| {
+        let queue = self.queues.entry(node.clone()).or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
             self.tasks.spawn(Lane::new(&self.shared, node.clone()).run(receiver));
             sender
         });
-        // It fails only after a panic there; the caller is told that the lane is gone.
-        queue.send(request).await.ok();
+        let Ok(room) = queue.try_reserve() else { return Some(request) };
+        let Some(stay) = self.under_way.try_begin(buckets, &node) else { return Some(request) };
+        request.stay = Some(stay);
+        room.send(request);
+        None
     }
 }
 
-/// The buckets with requests under way: at which node, and how many.
+/// The requests that are under way: for each bucket at which node, and how many.
 #[derive(Default)]
-struct Ways {
+struct UnderWay {
     at: Mutex<BTreeMap<i16, (Option<Node>, usize)>>,
-    left: Notify,
+    /// Told when one has ended.
+    ended: Notify,
 }
 
-impl Ways {
-    /// Waits until no request of these buckets is under way at another node.
-    async fn enter(self: &Arc<Ways>, buckets: BTreeSet<i16>, node: &Option<Node>) -> UnderWay {
-        while !self.try_enter(&buckets, node) {
-            self.left.notified().await;
-        }
-        UnderWay { ways: Arc::clone(self), buckets }
-    }
-
-    fn try_enter(&self, buckets: &BTreeSet<i16>, node: &Option<Node>) -> bool {
+impl UnderWay {
+    /// Begins a request at a node; none while another one of its buckets is under way elsewhere.
+    fn try_begin(self: &Arc<UnderWay>, buckets: &BTreeSet<i16>, node: &Option<Node>) -> Option<Stay> {
         let mut at = self.at();
         let is_free = |bucket| at.get(bucket).is_none_or(|(there, _)| there == node);
-        let are_free = buckets.iter().all(is_free);
-        if are_free {
-            for bucket in buckets {
-                at.entry(*bucket).or_insert_with(|| (node.clone(), 0)).1 += 1;
-            }
+        if !buckets.iter().all(is_free) {
+            return None;
         }
-        are_free
+        for bucket in buckets {
+            at.entry(*bucket).or_insert_with(|| (node.clone(), 0)).1 += 1;
+        }
+        Some(Stay { under_way: Arc::clone(self), buckets: buckets.clone() })
     }
 
     fn at(&self) -> MutexGuard<'_, BTreeMap<i16, (Option<Node>, usize)>> {
@@ -109,15 +137,15 @@ impl Ways {
     }
 }
 
-/// A request that is under way at a node, until it is dropped.
-pub(super) struct UnderWay {
-    ways: Arc<Ways>,
+/// A request at a node, until it is dropped.
+pub(super) struct Stay {
+    under_way: Arc<UnderWay>,
     buckets: BTreeSet<i16>,
 }
 
-impl Drop for UnderWay {
+impl Drop for Stay {
     fn drop(&mut self) {
-        let mut at = self.ways.at();
+        let mut at = self.under_way.at();
         for bucket in &self.buckets {
             if let Some((_, requests)) = at.get_mut(bucket) {
                 *requests -= 1;
@@ -127,7 +155,6 @@ impl Drop for UnderWay {
             }
         }
         drop(at);
-        // One router waits at most; it looks again.
-        self.ways.left.notify_one();
+        self.under_way.ended.notify_one();
     }
 }
