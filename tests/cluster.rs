@@ -145,8 +145,11 @@ fn shards_may_move_while_postings_and_the_sweep_go_on() {
             let (shard, from, from_port): (i64, &str, i32) = (row.get(0), row.get(1), row.get(2));
             let (to, to_port): (&str, i32) = (row.get(3), row.get(4));
             let sql = "SELECT citus_move_shard_placement($1, $2, $3, $4, $5, 'block_writes')";
-            client.execute(sql, &[&shard, &from, &from_port, &to, &to_port]).await.unwrap();
-            moved += 1;
+            match client.execute(sql, &[&shard, &from, &from_port, &to, &to_port]).await {
+                Ok(_) => moved += 1,
+                // A session still reads what an earlier move left behind.
+                Err(error) => assert!(pointsd::errors::chain(&error).contains("could not be cleaned up"), "{error:?}"),
+            }
         }
         moved
     });

@@ -36,7 +36,9 @@ pub enum Error {
     #[error("the database refused or lost a statement of the scheduler")]
     Statement(#[from] tokio_postgres::Error),
     /// No answer.
-    #[error("the database did not answer in time: it is busy, or holds a lock, as for pointsd db restored")]
+    #[error(
+        "the database did not answer in time: it is busy, a node of its cluster is away, or a lock is held, as for pointsd db restored"
+    )]
     Silent,
     /// It can be read and not written.
     #[error("the database takes no writes now: it is a standby, or default_transaction_read_only is on")]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::auth::MayPost;
-use super::super::{BODY_UNIT, Problem, Server};
+use super::super::{BODY_UNIT, Problem, STREAMS, Server};
 use crate::access::Holder;
 use crate::bulk::{self, Encoding, Form, Format, LineReply, ReplyJson, Summary};
 use crate::fields::PostingFields;
@@ -49,9 +49,6 @@ const FRAMES_AHEAD: usize = 64;
 
 /// Pieces of replies that wait for the client to read them; each is some 64 KiB long.
 const PIECES_WAITING: usize = 2;
-
-/// Lines of a stream that are sorted together: their replies are held in memory, for each of the streams.
-const SORTED: usize = 8_000;
 
 /// Which replies a stream is to have.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
@@ -137,7 +134,7 @@ pub(super) async fn post(
         let detail = "Idempotency-Key is for a single posting; give each line a key of its own";
         return Err(Problem::bad_request(detail));
     }
-    let form = Form { encoding: encoding(parameters)?, sorted: SORTED, ..Form::from(format) };
+    let form = Form { encoding: encoding(parameters)?, ..Form::from(format) };
     lines(&server, holder, form, options.replies, body)
 }
 
@@ -333,6 +330,9 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
     let place = Arc::clone(&server.0.streams).try_acquire_owned();
     let place =
         place.map_err(|_| Problem::unavailable("overloaded", "too many streams are under way; send it again later"))?;
+    // A stream alone sorts as many lines as a file. Several share them, because the lines and replies of each are held in memory.
+    let under_way = STREAMS.saturating_sub(server.0.streams.available_permits()).max(1);
+    let form = Form { sorted: form.sorted / under_way, ..form };
     let (sender, pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
     // Without it the task that reads would wait for a client that sends no more, and with it the connection.
     let ended = CancellationToken::new();
