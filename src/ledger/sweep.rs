@@ -206,14 +206,17 @@ impl<P: PrepareWrite<Part<Sweep>>> Lane<'_, P> {
             };
             loop {
                 let (session, also) = self.session(&mut node).await?;
-                match (sweeping.sweep_group(session, also, &group).await, node.take()) {
+                let swept = sweeping.sweep_group(session, also, &group).await;
+                if let Err(error) = &swept
+                    && error.is_serialization_failure()
+                    && let Some(left) = node.take()
+                {
                     // The bucket has moved. The coordinator knows where it lies now.
-                    (Err(error), Some(left)) if error.is_serialization_failure() => {
-                        self.sessions.remove(&Some(left.clone()));
-                        self.nodes.lost(&left);
-                    }
-                    (result, _) => break result?,
+                    self.sessions.remove(&Some(left.clone()));
+                    self.nodes.lost(&left);
+                    continue;
                 }
+                break swept?;
             }
         }
         Ok(())
