@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use pointsd::database::Database;
 use pointsd::ledger::{Poster, Posting, Rules};
 use program::{Folder, Running, call, eventually, on, requests_in, wait};
 use serde_json::Value;
@@ -160,18 +161,24 @@ fn shards_may_move_while_postings_and_the_sweep_go_on() {
     wait(async { check_invariants(&spread.client().await).await });
 }
 
+fn start_poster(database: &Database, lanes: usize) -> Poster {
+    let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
+    Poster::start(database, &Arc::new(rules), lanes)
+}
+
+fn recharge(account: u32, key: &str) -> Posting {
+    Posting::recharge(user(account), 1, "gift", support::at("2026-01-01T00:00:00Z")).with_key(key)
+}
+
 /// A posting takes no way through the coordinator: the poster's sessions are with the nodes.
 #[test]
 fn a_posting_goes_to_the_node_that_holds_its_account() {
     let database = wait(TestDatabase::new());
     let (posted, nodes) = wait(async {
         let handle = database.database().await;
-        let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
-        let poster = Poster::start(&handle, &Arc::new(rules), 2);
+        let poster = start_poster(&handle, 2);
         let mut posted = 0;
-        let recharges = (0..ACCOUNTS).map(|nth| {
-            poster.post(Posting::recharge(user(nth), 1, "gift", support::at("2026-01-01T00:00:00Z")).with_key("a"))
-        });
+        let recharges = (0..ACCOUNTS).map(|nth| poster.post(recharge(nth, "a")));
         for reply in futures_util::future::join_all(recharges).await {
             assert!(reply.unwrap().entry().is_some());
             posted += 1;
@@ -194,20 +201,17 @@ fn a_node_that_does_not_answer_holds_up_no_other() {
     let database = wait(TestDatabase::new());
     wait(async {
         let (client, handle) = (database.client().await, database.database().await);
-        let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
-        let poster = Poster::start(&handle, &Arc::new(rules), 1);
-        let recharge = |nth: u32, key: &'static str| {
-            let (poster, when) = (poster.clone(), support::at("2026-01-01T00:00:00Z"));
-            async move { poster.post(Posting::recharge(user(nth), 1, "gift", when).with_key(key)).await }
-        };
-        for reply in futures_util::future::join_all((0..ACCOUNTS).map(|nth| recharge(nth, "first"))).await {
+        let poster = start_poster(&handle, 1);
+        for reply in futures_util::future::join_all((0..ACCOUNTS).map(|nth| poster.post(recharge(nth, "first")))).await
+        {
             reply.unwrap();
         }
         let accounts = account_of_each_node(&client).await;
         client.batch_execute(&lock_of(accounts[0])).await.unwrap();
-        let mut waiting = std::pin::pin!(recharge(accounts[0], "second"));
+        let caller = poster.clone();
+        let mut waiting = std::pin::pin!(caller.post(recharge(accounts[0], "second")));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert!(recharge(accounts[1], "second").await.unwrap().entry().is_some());
+        assert!(poster.post(recharge(accounts[1], "second")).await.unwrap().entry().is_some());
         assert!(futures_util::poll!(&mut waiting).is_pending(), "the lock is held");
         client.batch_execute("COMMIT").await.unwrap();
         assert!(waiting.await.unwrap().entry().is_some());
@@ -237,18 +241,14 @@ fn post_beside_a_node_that_does_not_answer(warm: bool, several: bool) {
     let database = wait(TestDatabase::new());
     wait(async {
         let (client, handle) = (database.client().await, database.database().await);
-        let rules = Arc::new(Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() });
-        let recharge = |nth: u32, key: &str| {
-            Posting::recharge(user(nth), 1, "gift", support::at("2026-01-01T00:00:00Z")).with_key(key)
-        };
         let accounts = account_of_each_node(&client).await;
         let (away, near) = (accounts[0], accounts[1]);
-        let first = Poster::start(&handle, &rules, 1);
+        let first = start_poster(&handle, 1);
         for nth in [away, near] {
             first.post(recharge(nth, "first")).await.unwrap();
         }
         client.batch_execute(&lock_of(away)).await.unwrap();
-        let poster = if warm { first.clone() } else { Poster::start(&handle, &rules, 1) };
+        let poster = if warm { first.clone() } else { start_poster(&handle, 1) };
         let feed = poster.feed();
         let postings = if several { vec![away, near] } else { vec![away] };
         let postings = postings.into_iter().map(|nth| recharge(nth, "second")).collect();
@@ -286,19 +286,18 @@ fn an_account_that_waits_for_its_earlier_posting_holds_up_no_other() {
     let database = wait(TestDatabase::new());
     wait(async {
         let (client, handle) = (database.client().await, database.database().await);
-        let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
-        let poster = Poster::start(&handle, &Arc::new(rules), 1);
-        let recharge = |nth: u32, key: &'static str| {
-            let (poster, when) = (poster.clone(), support::at("2026-01-01T00:00:00Z"));
-            async move { poster.post(Posting::recharge(user(nth), 1, "gift", when).with_key(key)).await.unwrap() }
+        let poster = start_poster(&handle, 1);
+        let post = |account, key| {
+            let poster = poster.clone();
+            async move { poster.post(recharge(account, key)).await.unwrap() }
         };
         let accounts = account_of_each_node(&client).await;
         let (away, near) = (accounts[0], accounts[1]);
         for nth in [away, near] {
-            recharge(nth, "first").await;
+            post(nth, "first").await;
         }
         client.batch_execute(&lock_of(away)).await.unwrap();
-        let mut waiting = std::pin::pin!(recharge(away, "second"));
+        let mut waiting = std::pin::pin!(post(away, "second"));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let other = database.client().await;
         let place = "SELECT port FROM pointsd.bucket_nodes() WHERE bucket = pointsd.bucket_of($1)";
@@ -318,12 +317,12 @@ fn an_account_that_waits_for_its_earlier_posting_holds_up_no_other() {
             port(near).await
         );
         other.batch_execute(&end).await.unwrap();
-        recharge(near, "second").await;
-        recharge(near, "third").await;
-        let mut later = std::pin::pin!(recharge(away, "third"));
+        post(near, "second").await;
+        post(near, "third").await;
+        let mut later = std::pin::pin!(post(away, "third"));
         assert!(futures_util::poll!(&mut later).is_pending());
         let soon = std::time::Duration::from_secs(10);
-        tokio::time::timeout(soon, recharge(near, "fourth")).await.expect("another node's account waits");
+        tokio::time::timeout(soon, post(near, "fourth")).await.expect("another node's account waits");
         assert!(futures_util::poll!(&mut later).is_pending(), "it went before the one that waits for the lock");
         client.batch_execute("COMMIT").await.unwrap();
         waiting.await;
@@ -340,10 +339,9 @@ fn lanes_that_begin_together_send_each_account_to_one_node() {
     let database = wait(TestDatabase::new());
     wait(async {
         let (client, handle) = (database.client().await, database.database().await);
-        let rules = Arc::new(Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() });
-        let recharge = |poster: &Poster, nth: u32, key: String| {
-            let (poster, when) = (poster.clone(), support::at("2026-01-01T00:00:00Z"));
-            async move { poster.post(Posting::recharge(user(nth), 1, "gift", when).with_key(key)).await.unwrap() }
+        let post = |poster: &Poster, account: u32, key: String| {
+            let poster = poster.clone();
+            async move { poster.post(recharge(account, &key)).await.unwrap() }
         };
         // Of each lane an account at one node, and one at the other.
         let place =
@@ -355,18 +353,18 @@ fn lanes_that_begin_together_send_each_account_to_one_node() {
         }
         let accounts: Vec<u32> = accounts.into_values().collect();
         let (away, near) = accounts.split_at(2);
-        let first = Poster::start(&handle, &rules, 2);
-        futures_util::future::join_all(accounts.iter().map(|nth| recharge(&first, *nth, "first".to_owned()))).await;
+        let first = start_poster(&handle, 2);
+        futures_util::future::join_all(accounts.iter().map(|nth| post(&first, *nth, "first".to_owned()))).await;
         first.close().await;
         for round in 0..10 {
             for nth in away {
                 client.batch_execute(&lock_of(*nth)).await.unwrap();
             }
-            let poster = Poster::start(&handle, &rules, 2);
+            let poster = start_poster(&handle, 2);
             let postings = |accounts: &[u32], key: &str| {
                 let key = format!("{key} {round}");
                 futures_util::future::join_all(
-                    accounts.iter().map(|nth| recharge(&poster, *nth, key.clone())).collect::<Vec<_>>(),
+                    accounts.iter().map(|nth| post(&poster, *nth, key.clone())).collect::<Vec<_>>(),
                 )
             };
             let mut waiting = std::pin::pin!(postings(away, "waiting"));
@@ -385,19 +383,24 @@ fn lanes_that_begin_together_send_each_account_to_one_node() {
     });
 }
 
-/// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.
-#[test]
-fn a_sweep_that_lost_its_run_writes_on_no_node() {
-    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
-    let url = database.url();
-    let lanes = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 3, expiry: {lanes: 2}}\n");
+/// A batch of each account that has ended.
+fn post_batches_that_are_due(url: &str) {
     let line = |nth: u32| {
         let user = user(nth);
         format!(
             "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n"
         )
     };
-    program::post(&url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0);
+    program::post(url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0);
+}
+
+/// A run that is cancelled, or whose process was killed, writes on no node any more: its counters are those of its entries.
+#[test]
+fn a_sweep_that_lost_its_run_writes_on_no_node() {
+    let (database, folder) = (wait(TestDatabase::new()), Folder::new());
+    let url = database.url();
+    let lanes = folder.file("pointsd.yaml", "jobs: {takeover_seconds: 3, expiry: {lanes: 2}}\n");
+    post_batches_that_are_due(&url);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let client = runtime.block_on(database.client());
     let expired = |run: i64| {
@@ -407,9 +410,7 @@ fn a_sweep_that_lost_its_run_writes_on_no_node() {
     let sweep = ["run", "expiry", "--json", "--config", &lanes];
     for (run, kill) in [(1_u32, false), (2, true)] {
         // It stands still at an account.
-        let lock =
-            "BEGIN; SELECT FROM pointsd.accounts WHERE bucket = pointsd.bucket_of('$') AND user_id = '$' FOR UPDATE";
-        runtime.block_on(client.batch_execute(&lock.replace('$', &user(run).to_string()))).unwrap();
+        runtime.block_on(client.batch_execute(&lock_of(run))).unwrap();
         let running = Running::start(on(&url, &sweep));
         eventually("some groups are swept", || {
             let shown = call(&url, &["jobs", "--json"]).expect(0).json();
@@ -444,13 +445,7 @@ fn a_damaged_account_holds_up_no_sweep() {
     let mut database = wait(TestDatabase::new());
     let url = database.url();
     database.expect_damage();
-    let line = |nth: u32| {
-        let user = user(nth);
-        format!(
-            "{{\"op\":\"recharge\",\"user\":\"{user}\",\"points\":7,\"source\":\"gift\",\"order_id\":1,\"at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\"}}\n"
-        )
-    };
-    program::post(&url, (0..ACCOUNTS).map(line).collect::<String>()).expect(0);
+    post_batches_that_are_due(&url);
     wait(async {
         let sql = "UPDATE pointsd.accounts SET last_seq = 0 WHERE bucket = pointsd.bucket_of('$') AND user_id = '$'";
         database.client().await.batch_execute(&sql.replace('$', &user(1).to_string())).await.unwrap();
