@@ -19,7 +19,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 use pointsd::database::Database;
 use pointsd::ledger::{Poster, Posting, Rules};
-use program::{Folder, Running, call, eventually, on, requests_in, wait};
+use program::{Folder, Running, call, eventually, on, requests_in, until_found, wait};
 use serde_json::Value;
 use support::invariants::check_invariants;
 use support::rows::{Rows, assert_same};
@@ -356,6 +356,10 @@ fn lanes_that_begin_together_send_each_account_to_one_node() {
         let first = start_poster(&handle, 2);
         futures_util::future::join_all(accounts.iter().map(|nth| post(&first, *nth, "first".to_owned()))).await;
         first.close().await;
+        let other = database.client().await;
+        let waiting_for_locks = "SELECT FROM run_command_on_workers(
+            $$SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'$$)
+            HAVING sum(result::integer) >= 2";
         for round in 0..10 {
             for nth in away {
                 client.batch_execute(&lock_of(*nth)).await.unwrap();
@@ -369,7 +373,7 @@ fn lanes_that_begin_together_send_each_account_to_one_node() {
             };
             let mut waiting = std::pin::pin!(postings(away, "waiting"));
             assert!(futures_util::poll!(&mut waiting).is_pending());
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            until_found(&other, "both wait for their locks", waiting_for_locks).await;
             let mut more = std::pin::pin!(postings(away, "more"));
             assert!(futures_util::poll!(&mut more).is_pending());
             let near = tokio::time::timeout(std::time::Duration::from_secs(10), postings(near, "near")).await;

@@ -194,7 +194,6 @@ impl Feed {
     /// # Errors
     /// Where the lanes have ended.
     pub async fn hand_over(&self, postings: Vec<Posting>) -> Result<Pending, Arc<Error>> {
-        self.learn_buckets().await;
         let buckets = self.buckets();
         let part = |posting: &Posting| (self.lane_of(posting.user), buckets.of(posting.user));
         let part_of_posting: Vec<Part> = postings.iter().map(part).collect();

@@ -276,7 +276,7 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     assert_eq!((last.get::<_, &str>(1), last.get::<_, &str>(3)), ("pause", "not known"));
 }
 
-/// Each takes some megabytes while it is made.
+/// Each takes some megabytes while it is made: all at once would take hundreds of them.
 #[test]
 fn workbooks_asked_for_at_once_are_made_a_few_at_a_time() {
     let site = Site::start();
@@ -294,7 +294,7 @@ fn workbooks_asked_for_at_once_are_made_a_few_at_a_time() {
         }
     });
     let grown = site.peak_memory() - before;
-    assert!(grown < 25_000_000, "{grown} bytes for 300 workbooks");
+    assert!(grown < 50_000_000, "{grown} bytes for 300 workbooks");
 }
 
 #[test]
