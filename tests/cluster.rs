@@ -174,23 +174,20 @@ fn recharge(account: u32, key: &str) -> Posting {
 #[test]
 fn a_posting_goes_to_the_node_that_holds_its_account() {
     let database = wait(TestDatabase::new());
-    let (posted, nodes) = wait(async {
+    let nodes = wait(async {
         let handle = database.database().await;
         let poster = start_poster(&handle, 2);
-        let mut posted = 0;
         let recharges = (0..ACCOUNTS).map(|nth| poster.post(recharge(nth, "a")));
         for reply in futures_util::future::join_all(recharges).await {
             assert!(reply.unwrap().entry().is_some());
-            posted += 1;
         }
         let sessions = "SELECT nodename || ':' || nodeport, result::integer FROM run_command_on_workers(
             $$SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'$$)";
         let nodes = database.client().await.query(sessions, &[]).await.unwrap();
         poster.close().await;
         handle.close().await.unwrap();
-        (posted, nodes.iter().map(|row| (row.get(0), row.get(1))).collect::<Vec<(String, i32)>>())
+        nodes.iter().map(|row| (row.get(0), row.get(1))).collect::<Vec<(String, i32)>>()
     });
-    assert_eq!(posted, ACCOUNTS);
     assert!(nodes.len() > 1 && nodes.iter().all(|(_, sessions)| *sessions > 0), "{nodes:?}");
     wait(async { check_invariants(&database.client().await).await });
 }

@@ -1,6 +1,6 @@
 //! Lets many callers post at once: postings that arrive while a group is under way form the next one.
 //!
-//! A [`Poster`] has a few lanes, each with a connection of its own. An account always goes to the same lane, so the
+//! A [`Poster`] has a few lanes, each with connections of its own. An account always goes to the same lane, so the
 //! postings of one account keep their order and no two lanes wait for each other's locks.
 
 mod lane;
@@ -289,6 +289,7 @@ enum ReadOnly {
     GiveUp,
 }
 
+/// The lanes of a poster that a test serves by hand.
 #[cfg(test)]
 pub(crate) struct Hands(Vec<mpsc::Receiver<Request>>);
 

@@ -20,8 +20,8 @@ pub(super) struct Router {
     /// Posts where there is one bucket.
     single: Lane,
     queues: BTreeMap<Option<Node>, mpsc::Sender<Request>>,
-    /// Requests that cannot be sent yet, in their order.
-    waiting: VecDeque<Request>,
+    /// Requests that cannot be sent yet, in their order, each with its buckets: to find these takes a hash for each posting.
+    waiting: VecDeque<(Request, BTreeSet<i16>)>,
     under_way: Arc<UnderWay>,
     /// Dropped with the router.
     tasks: JoinSet<()>,
@@ -56,10 +56,12 @@ impl Router {
                 }
             };
             let Some(request) = request else { break };
-            if self.buckets().await.count() <= 1 {
+            let buckets = self.buckets().await;
+            if buckets.count() <= 1 {
                 held_back = self.single.serve_next(request, &mut requests).await;
             } else {
-                self.waiting.push_back(request);
+                let concerned = request.postings.iter().map(|one| buckets.of(one.user)).collect();
+                self.waiting.push_back((request, concerned));
                 self.send_waiting().await;
             }
         }
@@ -76,24 +78,26 @@ impl Router {
 
     /// Sends what waits, in order. A request that cannot be sent holds up only later ones of its buckets.
     async fn send_waiting(&mut self) {
-        let (buckets, places) = (self.buckets().await, self.shared.nodes.places().await);
+        let places = self.shared.nodes.places().await;
         let mut held_up = BTreeSet::new();
-        for request in std::mem::take(&mut self.waiting) {
-            let concerned: BTreeSet<i16> = request.postings.iter().map(|one| buckets.of(one.user)).collect();
-            let unsent = match concerned.is_disjoint(&held_up) {
-                true => self.try_send(request, &concerned, &places),
-                false => Some(request),
+        for (request, buckets) in std::mem::take(&mut self.waiting) {
+            let room = match buckets.is_disjoint(&held_up) {
+                true => self.room_for(&buckets, &places),
+                false => None,
             };
-            if let Some(request) = unsent {
-                held_up.extend(concerned);
-                self.waiting.push_back(request);
+            match room {
+                Some((room, stay)) => drop(room.send(Request { stay: Some(stay), ..request })),
+                None => {
+                    held_up.extend(&buckets);
+                    self.waiting.push_back((request, buckets));
+                }
             }
         }
     }
 
-    /// Sends a request to the node that holds its buckets; to the database itself, where they lie on several. Returns it if it has to wait. The
-    /// postings of an account stay in order, because those of a bucket are at one node at a time.
-    fn try_send(&mut self, mut request: Request, buckets: &BTreeSet<i16>, places: &Places) -> Option<Request> {
+    /// A place in the queue of the node that holds these buckets; of the database itself, where they lie on several. None where a request for
+    /// them has to wait. The postings of an account stay in order, because those of a bucket are at one node at a time.
+    fn room_for(&mut self, buckets: &BTreeSet<i16>, places: &Places) -> Option<(mpsc::OwnedPermit<Request>, Stay)> {
         let nodes: BTreeSet<_> = buckets.iter().map(|bucket| places.get(bucket).cloned()).collect();
         let node = if nodes.len() > 1 { None } else { nodes.into_iter().next().flatten() };
         let queue = self.queues.entry(node.clone()).or_insert_with(|| {
@@ -101,11 +105,8 @@ impl Router {
             self.tasks.spawn(Lane::new(&self.shared, node.clone()).run(receiver));
             sender
         });
-        let Ok(room) = queue.try_reserve() else { return Some(request) };
-        let Some(stay) = self.under_way.try_begin(buckets, &node) else { return Some(request) };
-        request.stay = Some(stay);
-        room.send(request);
-        None
+        let room = queue.clone().try_reserve_owned().ok()?;
+        Some((room, self.under_way.try_begin(buckets, &node)?))
     }
 }
 
