@@ -455,6 +455,47 @@ fn a_damaged_account_holds_up_no_sweep() {
     assert_eq!((&swept["batches"], &swept["failed"]), (&(ACCOUNTS - 1).into(), &1.into()), "{swept}");
 }
 
+/// Nor do the requests of a node that is away: they wait, and are posted in their order when it is back.
+#[test]
+fn requests_of_a_node_that_is_away_hold_up_no_other() {
+    let (database, runtime) = (wait(TestDatabase::new()), tokio::runtime::Runtime::new().unwrap());
+    let (url, client) = (database.url(), runtime.block_on(database.client()));
+    let sql = |sql: &str| runtime.block_on(client.batch_execute(sql)).unwrap();
+    let enqueue = |order: u32| {
+        for nth in 0..ACCOUNTS {
+            sql(&format!(
+                "SELECT pointsd.enqueue('recharge', '{}', 1, source => 'gift', order_id => {order})",
+                user(nth)
+            ));
+        }
+    };
+    let open = |condition: &str| {
+        let sql = format!("SELECT count(*) FROM pointsd.requests_open AS r WHERE {condition}");
+        runtime.block_on(client.query_one(&sql, &[])).unwrap().get::<_, i64>(0)
+    };
+    let near = "pointsd.bucket_of(r.user_id) NOT IN (
+        SELECT bucket FROM pointsd.bucket_nodes() WHERE (host, port) IN (SELECT host, port FROM pointsd.bucket_nodes() ORDER BY 1, 2 LIMIT 1))";
+    let serving = Running::start(on(&url, &["serve"]));
+    for order in [1, 4] {
+        enqueue(order);
+        eventually("all are posted", || (open("true") == 0).then_some(()));
+        runtime.block_on(database.set_first_worker_away(true));
+        enqueue(order + 1);
+        enqueue(order + 2);
+        eventually("the requests of the other nodes are posted", || (open(near) == 0).then_some(()));
+        assert!(open("true") > 0);
+        assert_eq!(open("state <> 'pending' OR attempts > 0"), 0);
+        runtime.block_on(database.set_first_worker_away(false));
+    }
+    eventually("all are posted", || (open("true") == 0).then_some(()));
+    serving.signal(Signal::SIGTERM);
+    let told = serving.finish().expect(0).stderr;
+    assert!(told.contains("is away") && told.contains("is back"), "{told}");
+    let out_of_order = "SELECT count(*) FROM pointsd.requests WHERE state <> 'posted' OR seq <> order_id";
+    assert_eq!(runtime.block_on(client.query_one(out_of_order, &[])).unwrap().get::<_, i64>(0), 0);
+    runtime.block_on(check_invariants(&client));
+}
+
 /// The role of a daemon has what it needs there: the coordinator sends the defaults of a row along.
 #[test]
 fn a_daemon_posts_under_its_role() {
@@ -462,11 +503,11 @@ fn a_daemon_posts_under_its_role() {
     let (owner, role) = (database.url(), format!("daemon_{}", uuid::Uuid::new_v4().simple()));
     let sql = |sql: String| wait(async { database.client().await.batch_execute(&sql).await.unwrap() });
     sql(format!("CREATE ROLE {role} LOGIN"));
-    call(&owner, &["db", "grant", "--daemon", &role]).expect(0);
+    let told = call(&owner, &["db", "grant", "--daemon", &role]).expect(0).stderr;
+    assert_eq!(told, "", "it has no right through others");
     let url = format!("postgres://{role}@{}", owner.split_once('@').unwrap().1);
     let file = folder.file("lines.ndjson", history(500));
     call(&url, &["post", &file, "--json"]).expect(3);
-    // The queue goes through the coordinator.
     sql(format!("SELECT pointsd.enqueue('recharge', '{}', 1, source => 'gift', order_id => 1)", user(ACCOUNTS)));
     sql(format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'x')", user(ACCOUNTS)));
     let serving = Running::start(on(&url, &["serve"]));

@@ -389,6 +389,23 @@ BEGIN
 END
 $$;
 
+-- The buckets whose node cannot be reached from here, each with that node. Nothing on a single server.
+CREATE FUNCTION pointsd.buckets_away(OUT bucket smallint, OUT node text) RETURNS SETOF record
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pointsd.is_spread() THEN
+        -- To connect to a frozen node would take half a minute.
+        PERFORM set_config('citus.node_connection_timeout', '5s', true);
+        RETURN QUERY EXECUTE $q$
+            WITH place AS MATERIALIZED (SELECT * FROM pointsd.bucket_nodes()),
+                 away AS MATERIALIZED (SELECT n.host, n.port FROM (SELECT DISTINCT p.host, p.port FROM place AS p) AS n
+                                       WHERE NOT citus_check_connection_to_node(n.host, n.port))
+            SELECT p.bucket, format('%s:%s', p.host, p.port) FROM place AS p JOIN away USING (host, port)
+        $q$;
+    END IF;
+END
+$$;
+
 -- Keeps a bucket on its node until the transaction ends. On a single server there is nothing to do; end_distribution replaces it.
 CREATE FUNCTION pointsd.keep_bucket(bucket smallint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -426,4 +443,5 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION pointsd.begin_distribution, pointsd.move_accounts, pointsd.move_rest, pointsd.spread_next, pointsd.end_distribution FROM PUBLIC;
+REVOKE ALL ON FUNCTION pointsd.begin_distribution, pointsd.move_accounts, pointsd.move_rest, pointsd.spread_next, pointsd.end_distribution,
+    pointsd.keep_bucket FROM PUBLIC;

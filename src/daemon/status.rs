@@ -67,6 +67,9 @@ impl Status {
         if requests.stuck() > 0 {
             parts.push("the queue of requests cannot work, see the log".to_owned());
         }
+        if requests.nodes_away() > 0 {
+            parts.push("requests wait for a node that is away, see the log".to_owned());
+        }
         let (refused, parked) = (requests.refused(), requests.parked());
         if refused + parked > 0 {
             parts.push(format!("since the start {refused} requests refused and {parked} parked"));

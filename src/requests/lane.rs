@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::isolation::Suspicion;
-use self::isolation::{Failed, Failure, Fault, is_clash, is_outage};
+use self::isolation::{Failed, Failure, Fault, is_clash, is_outage, may_be_of_a_node};
+use super::away::{self, Away};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
 use crate::database::{Database, SessionKind, pipelined};
@@ -48,6 +49,11 @@ pub struct Lane {
     pub instructions: watch::Receiver<Instruction>,
     pub reports: mpsc::UnboundedSender<LaneReport>,
     pub suspicion: Arc<Suspicion>,
+    pub away: Arc<Away>,
+    /// The buckets whose requests are left out, because their node is away.
+    pub left_out: away::Buckets,
+    /// Which buckets these should be.
+    pub changes: watch::Receiver<away::Buckets>,
 }
 
 /// A session of the ledger and the statements of the queue, on one connection.
@@ -125,10 +131,19 @@ impl Lane {
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
             let instruction = *self.instructions.borrow_and_update();
+            let away = Arc::clone(&self.changes.borrow_and_update());
+            if away != self.left_out {
+                self.left_out = away;
+                // The requests of a node that is back stand before the position.
+                position.restart();
+            }
             let step = match self.step(&mut connection, &mut position).await {
                 Ok(step) => step,
                 Err(error) => {
                     connection = None;
+                    if *self.changes.borrow() != self.left_out {
+                        continue;
+                    }
                     self.stats.set_stuck(self.number, true);
                     self.send_report(instruction, false, None);
                     let text = errors::chain(&error);
@@ -169,6 +184,15 @@ impl Lane {
         }
     }
 
+    /// Whether a group failed because a node of a cluster is away. Then the lanes hear of it.
+    async fn is_of_a_node_away(&self, error: &ledger::Error) -> bool {
+        if !may_be_of_a_node(error) {
+            return false;
+        }
+        let away = self.away.ask().await;
+        away.keys().any(|bucket| !self.left_out.contains_key(bucket))
+    }
+
     fn send_report(&self, Instruction { poll, .. }: Instruction, empty: bool, retry_at: Option<Instant>) {
         // Sending fails only while the queue is stopping.
         let _ = self.reports.send(LaneReport { lane: self.number, poll, empty, retry_at });
@@ -187,6 +211,8 @@ impl Lane {
             // An error means that the queue is stopping, so that no instruction follows.
             changed = self.instructions.changed() => if changed.is_err() { self.stop.cancelled().await },
             () = pause => (),
+            // An error is impossible, because the sender is here as well.
+            _ = self.changes.changed() => (),
         }
     }
 
@@ -278,6 +304,7 @@ impl Lane {
                 Ok(Err(ledger::Error::LostRace)) if clash < MOST_RACES => continue,
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
                 // If the requests could not even be read, the cause is no request.
+                Ok(Err(error)) if self.is_of_a_node_away(&error).await => Failure::Outage(error),
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
                 Ok(Err(error)) => Failure::Group(Fault::Error(error)),
                 Err(_) => Failure::Group(Fault::Panic),
@@ -329,25 +356,22 @@ impl Lane {
         let lane = self.number;
         let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
         let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
-        let began = Instant::now();
-        let rows = async {
-            match selection {
-                Selection::After(id) => {
-                    client.query(&statements.take, &[&lane, id, &i64::MAX, &most, &None::<Vec<i64>>]).await
-                }
-                Selection::Ids(ids) => {
-                    let first = ids.first().copied().unwrap_or_default();
-                    let last = ids.last().copied().unwrap_or_default();
-                    client.query(&statements.take, &[&lane, &(first - 1), &last, &most, &Some(ids)]).await
-                }
+        let left_out: Option<Vec<i16>> = (!self.left_out.is_empty()).then(|| self.left_out.keys().copied().collect());
+        let (after, last, ids) = match selection {
+            Selection::After(id) => (*id, i64::MAX, None),
+            Selection::Ids(ids) => {
+                let first = ids.first().copied().unwrap_or_default();
+                (first - 1, ids.last().copied().unwrap_or_default(), Some(ids))
             }
         };
+        let next: [&(dyn ToSql + Sync); 6] = [&lane, &after, &last, &most, &ids, &left_out];
+        let began = Instant::now();
         // Queued in this order and sent together.
         let (locked, snapshot, now_waiting, rows) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
             client.query(&statements.waiting, &of_lane),
-            rows,
+            client.query(&statements.take, &next),
         )?;
         *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
         let Some(locked) = locked.first() else {

@@ -7,22 +7,26 @@
 //! If a request fails for a reason of its own, halving its group finds it. The request is tried again later and parked in the
 //! end. Meanwhile only its own account waits for it.
 //!
+//! On a cluster the requests of a node that is away stay in the queue until it is back.
+//!
 //! If requests of several accounts fail the same way and none succeeds, the queue stops until the cause is mended.
 //!
 //! The command line uses [`enqueue`], [`list`], [`count`], [`retry`] and [`retry_all`], the report on the books [`not_posted`].
 
+mod away;
 mod coordinator;
 mod lane;
 mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::away::Away;
 use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
 use crate::ledger::{GroupObserver, Rules};
@@ -59,6 +63,7 @@ pub struct Stats {
     lags: [AtomicU64; LANES as usize],
     /// By lane: whether its last attempt failed as a whole.
     stuck: [AtomicBool; LANES as usize],
+    nodes_away: AtomicUsize,
     observer: Arc<dyn GroupObserver>,
 }
 
@@ -75,6 +80,7 @@ impl Default for Stats {
             taking: zero(),
             lags: [zero(), zero(), zero(), zero()],
             stuck: Default::default(),
+            nodes_away: AtomicUsize::default(),
             observer: Arc::new(()),
         }
     }
@@ -128,6 +134,15 @@ impl Stats {
         self.stuck.iter().filter(|stuck| stuck.load(Ordering::Relaxed)).count()
     }
 
+    /// How many nodes of a cluster are away, so that the requests of their accounts wait.
+    pub fn nodes_away(&self) -> usize {
+        self.nodes_away.load(Ordering::Relaxed)
+    }
+
+    fn set_nodes_away(&self, nodes: usize) {
+        self.nodes_away.store(nodes, Ordering::Relaxed);
+    }
+
     fn set_stuck(&self, lane: i16, stuck: bool) {
         if let Some(of_lane) = usize::try_from(lane).ok().and_then(|lane| self.stuck.get(lane)) {
             of_lane.store(stuck, Ordering::Relaxed);
@@ -159,6 +174,7 @@ pub async fn serve(
     let (instruct, instructions) = watch::channel(Instruction::default());
     let (report, reports) = mpsc::unbounded_channel();
     let suspicion = Arc::default();
+    let away = Arc::new(Away::new(database.clone(), Arc::clone(&stats)));
     let mut lanes = JoinSet::new();
     for number in 0..LANES {
         let lane = lane::Lane {
@@ -171,12 +187,16 @@ pub async fn serve(
             instructions: instructions.clone(),
             reports: report.clone(),
             suspicion: Arc::clone(&suspicion),
+            left_out: Arc::default(),
+            changes: away.subscribe(),
+            away: Arc::clone(&away),
         };
         lanes.spawn(lane.run());
     }
     let coordinator = Coordinator::new(database.clone(), settings.poll, Arc::clone(&stats), instruct, reports);
     tokio::select! {
         () = coordinator.run(&stop) => {}
+        () = away.watch() => {}
         // A lane that ends early has panicked. Its accounts would wait for ever, so the queue ends.
         Some(Err(panic)) = lanes.join_next() => {
             tracing::error!(%panic, "a lane of the queue died");

@@ -39,6 +39,10 @@ impl Cluster {
         self.nodes[0].clone()
     }
 
+    pub fn first_worker(&self) -> Config {
+        self.nodes[1].clone()
+    }
+
     /// Runs statements on each node, in the database that the cluster was given with.
     pub async fn on_each(&self, statements: &[String]) {
         for node in &self.nodes {

@@ -260,6 +260,18 @@ impl TestDatabase {
         database
     }
 
+    /// Keeps everybody out of this database on the first worker of the cluster, or lets them in again.
+    pub async fn set_first_worker_away(&self, away: bool) {
+        let (cluster, name) = (self.server.cluster.as_ref().expect("a cluster"), &self.name);
+        let client = connect(&cluster.first_worker()).await;
+        for sql in [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {}", !away),
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        ] {
+            client.batch_execute(&sql).await.unwrap();
+        }
+    }
+
     /// For a test that damages the ledger by hand: the invariants are not asked for at its end.
     pub fn expect_damage(&mut self) {
         self.sound = false;

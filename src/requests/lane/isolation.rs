@@ -236,6 +236,14 @@ pub(super) fn is_outage(error: &ledger::Error) -> bool {
     }
 }
 
+/// Whether a node of a cluster that is away may be the cause: a connection of the server's own was lost, or a statement took too long.
+pub(super) fn may_be_of_a_node(error: &ledger::Error) -> bool {
+    let ledger::Error::Database(error) = error else { return false };
+    let Some(error) = error.as_db_error() else { return false };
+    let class = error.code().code().get(..2).unwrap_or_default();
+    database::is_of_a_node(error) || ["08", "57"].contains(&class)
+}
+
 /// Where to halve a group: between two accounts if it has two.
 fn middle(requests: &mut [Request]) -> usize {
     requests.sort_unstable_by_key(|request| (request.user, request.id));

@@ -1,0 +1,81 @@
+//! The nodes of a cluster that are away. The requests of their accounts stay in the queue and hold up no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Stats;
+use crate::database::{self, Database};
+use crate::errors;
+
+/// How often a node that is away is asked again.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// The buckets that cannot be reached, each with its node.
+pub type Buckets = Arc<BTreeMap<i16, String>>;
+
+/// What is known of the nodes that are away. All lanes share it.
+pub struct Away {
+    database: Database,
+    stats: Arc<Stats>,
+    buckets: watch::Sender<Buckets>,
+}
+
+impl Away {
+    /// Takes it that no node is away until one is asked for.
+    pub fn new(database: Database, stats: Arc<Stats>) -> Away {
+        Away { database, stats, buckets: watch::Sender::default() }
+    }
+
+    /// What is known, and hears of each change.
+    pub fn subscribe(&self) -> watch::Receiver<Buckets> {
+        self.buckets.subscribe()
+    }
+
+    /// Asks which nodes are away; on one server, none. Where the coordinator does not answer, nothing new is known.
+    pub async fn ask(&self) -> Buckets {
+        match self.read().await {
+            Ok(away) => self.learn(Arc::new(away)),
+            Err(error) => tracing::debug!("which nodes are away is not known: {}", errors::chain(&error)),
+        }
+        Arc::clone(&self.buckets.borrow())
+    }
+
+    /// Asks while a node is away whether it is back.
+    pub async fn watch(&self) {
+        let mut buckets = self.subscribe();
+        // An error is impossible: the sender is here.
+        while buckets.wait_for(|away| !away.is_empty()).await.is_ok() {
+            tokio::time::sleep(ASK_EVERY).await;
+            self.ask().await;
+        }
+    }
+
+    async fn read(&self) -> Result<BTreeMap<i16, String>, database::Error> {
+        // A session that knew the node would wait for an answer of its connection to a frozen one; a new session connects, for which it has
+        // a limit of time.
+        let client = self.database.dedicated().await?.client;
+        let rows = client.query(include_str!("../../sql/requests/bucket_away.sql"), &[]).await;
+        let away = rows.and_then(|rows| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect());
+        away.map_err(database::Error::statement("asking which nodes are away"))
+    }
+
+    fn learn(&self, away: Buckets) {
+        self.buckets.send_if_modified(|known| {
+            let names = |buckets: &Buckets| buckets.values().cloned().collect::<BTreeSet<String>>();
+            let (before, now) = (names(known), names(&away));
+            for node in now.difference(&before) {
+                tracing::warn!(node, "node {node} is away: the requests of its accounts wait, the others are posted");
+            }
+            for node in before.difference(&now) {
+                tracing::info!(node, "node {node} is back: the requests of its accounts are posted");
+            }
+            self.stats.set_nodes_away(now.len());
+            let changed = *known != away;
+            *known = away;
+            changed
+        });
+    }
+}
