@@ -490,7 +490,7 @@ fn requests_of_a_node_that_is_away_hold_up_no_other() {
     eventually("all are posted", || (open("true") == 0).then_some(()));
     serving.signal(Signal::SIGTERM);
     let told = serving.finish().expect(0).stderr;
-    assert!(told.contains("is away") && told.contains("is back"), "{told}");
+    assert!(told.contains("is away") && told.contains("no longer"), "{told}");
     let out_of_order = "SELECT count(*) FROM pointsd.requests WHERE state <> 'posted' OR seq <> order_id";
     assert_eq!(runtime.block_on(client.query_one(out_of_order, &[])).unwrap().get::<_, i64>(0), 0);
     runtime.block_on(check_invariants(&client));

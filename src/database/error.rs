@@ -147,7 +147,7 @@ impl Error {
     }
 
     /// For `map_err`: a statement that failed while `doing`.
-    pub fn statement(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+    pub(crate) fn statement(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Statement { doing, source }
     }

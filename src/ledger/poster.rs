@@ -52,7 +52,7 @@ struct Request {
     answer: oneshot::Sender<Result<Vec<Reply>, Arc<Error>>>,
     /// The feed that it came from; none for a caller's single posting.
     feed: Option<Arc<FeedState>>,
-    /// Keeps its buckets at the node that it was sent to; none before it was sent, and on a single server.
+    /// Keeps its buckets at the node that it was sent to; none before it was sent, and where there is one bucket.
     stay: Option<Stay>,
 }
 

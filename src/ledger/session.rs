@@ -228,7 +228,7 @@ impl<C: Deref<Target = Client>> Session<C> {
     }
 
     /// The buckets of the ledger, as they were when the session was opened.
-    pub(super) fn buckets(&self) -> Buckets {
+    pub(crate) fn buckets(&self) -> Buckets {
         self.buckets
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::Stats;
 use crate::database::{self, Database};
@@ -13,43 +13,59 @@ use crate::errors;
 /// How often a node that is away is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long the answer may take. To connect to a frozen node takes five seconds of it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
 /// The buckets that cannot be reached, each with its node.
-pub type Buckets = Arc<BTreeMap<i16, String>>;
+pub type AwayBuckets = Arc<BTreeMap<i16, String>>;
 
 /// What is known of the nodes that are away. All lanes share it.
 pub struct Away {
     database: Database,
     stats: Arc<Stats>,
-    buckets: watch::Sender<Buckets>,
+    buckets: watch::Sender<AwayBuckets>,
+    /// One asks at a time. So a later answer never comes before an earlier one.
+    asking: Mutex<()>,
 }
 
 impl Away {
     /// Takes it that no node is away until one is asked for.
     pub fn new(database: Database, stats: Arc<Stats>) -> Away {
-        Away { database, stats, buckets: watch::Sender::default() }
+        Away { database, stats, buckets: watch::Sender::default(), asking: Mutex::default() }
     }
 
     /// What is known, and hears of each change.
-    pub fn subscribe(&self) -> watch::Receiver<Buckets> {
+    pub fn subscribe(&self) -> watch::Receiver<AwayBuckets> {
         self.buckets.subscribe()
     }
 
-    /// Asks which nodes are away; on one server, none. Where the coordinator does not answer, nothing new is known.
-    pub async fn ask(&self) -> Buckets {
-        match self.read().await {
-            Ok(away) => self.learn(Arc::new(away)),
-            Err(error) => tracing::debug!("which nodes are away is not known: {}", errors::chain(&error)),
+    /// Which nodes are away, where more is known by now than `known`; else asks. On one server, none is. None where the coordinator does not
+    /// answer.
+    pub async fn ask(&self, known: &AwayBuckets) -> Option<AwayBuckets> {
+        let _turn = self.asking.lock().await;
+        let newer = Arc::clone(&self.buckets.borrow());
+        if newer != *known {
+            return Some(newer);
         }
-        Arc::clone(&self.buckets.borrow())
+        match tokio::time::timeout(ANSWER_WITHIN, self.read()).await {
+            Ok(Ok(away)) => {
+                let away = Arc::new(away);
+                self.learn(Arc::clone(&away));
+                return Some(away);
+            }
+            Ok(Err(error)) => tracing::debug!("which nodes are away is not known: {}", errors::chain(&error)),
+            Err(_) => tracing::debug!("which nodes are away is not known: no answer"),
+        }
+        None
     }
 
     /// Asks while a node is away whether it is back.
     pub async fn watch(&self) {
         let mut buckets = self.subscribe();
         // An error is impossible: the sender is here.
-        while buckets.wait_for(|away| !away.is_empty()).await.is_ok() {
+        while let Ok(known) = buckets.wait_for(|away| !away.is_empty()).await.map(|away| Arc::clone(&away)) {
             tokio::time::sleep(ASK_EVERY).await;
-            self.ask().await;
+            self.ask(&known).await;
         }
     }
 
@@ -62,15 +78,16 @@ impl Away {
         away.map_err(database::Error::statement("asking which nodes are away"))
     }
 
-    fn learn(&self, away: Buckets) {
+    fn learn(&self, away: AwayBuckets) {
         self.buckets.send_if_modified(|known| {
-            let names = |buckets: &Buckets| buckets.values().cloned().collect::<BTreeSet<String>>();
+            let names = |buckets: &AwayBuckets| buckets.values().cloned().collect::<BTreeSet<String>>();
             let (before, now) = (names(known), names(&away));
             for node in now.difference(&before) {
                 tracing::warn!(node, "node {node} is away: the requests of its accounts wait, the others are posted");
             }
             for node in before.difference(&now) {
-                tracing::info!(node, "node {node} is back: the requests of its accounts are posted");
+                // It is back, or another server has taken its place.
+                tracing::info!(node, "requests wait for node {node} no longer");
             }
             self.stats.set_nodes_away(now.len());
             let changed = *known != away;

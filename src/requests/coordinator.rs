@@ -52,7 +52,7 @@ pub struct LaneReport {
     pub lane: i16,
     /// The instruction that the lane followed.
     pub poll: u64,
-    /// Whether the lane was empty from its start to its end.
+    /// Whether the lane was empty from its start to its end, but for the requests of a node that is away.
     pub empty: bool,
     /// When the lane must poll without a notification, because a failed request is due for another try.
     pub retry_at: Option<Instant>,
@@ -151,14 +151,15 @@ impl Coordinator {
             let next_poll = Instant::now() + self.poll_interval;
             let until = [retry_at, check_lock].into_iter().flatten().fold(next_poll, Instant::min);
             self.stats.asleep.store(true, Ordering::Relaxed);
-            let notified = tokio::time::timeout_at(until.into(), connection.notifications.recv()).await;
+            // A lane reports during a sleep if a node of a cluster is back.
+            let woken = tokio::time::timeout_at(until.into(), self.receive(connection)).await;
             self.stats.asleep.store(false, Ordering::Relaxed);
-            match notified {
-                Ok(Some(_)) => {
+            match woken {
+                Ok(woken) => {
+                    woken?;
                     self.wake_lanes();
                     return Ok(());
                 }
-                Ok(None) => return Err(Lost),
                 // Time to poll. The lock exists only as long as the connection, so the connection is checked first.
                 Err(_) => within_timeout(connection.client.batch_execute("")).await?,
             }

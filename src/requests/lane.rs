@@ -51,9 +51,9 @@ pub struct Lane {
     pub suspicion: Arc<Suspicion>,
     pub away: Arc<Away>,
     /// The buckets whose requests are left out, because their node is away.
-    pub left_out: away::Buckets,
+    pub left_out: away::AwayBuckets,
     /// Which buckets these should be.
-    pub changes: watch::Receiver<away::Buckets>,
+    pub changes: watch::Receiver<away::AwayBuckets>,
 }
 
 /// A session of the ledger and the statements of the queue, on one connection.
@@ -74,7 +74,7 @@ struct Statements {
 
 /// How far a lane has been read.
 struct Position {
-    /// Requests up to this id are finished, unless they were put back or wait behind a failed one.
+    /// Requests up to this id are finished, unless they were put back, wait behind a failed one, or are left out.
     after: i64,
     /// When the lane may be read from its start again.
     start_at: Instant,
@@ -115,7 +115,7 @@ enum Step {
     Worked,
     /// Nothing is left after the position. The lane was not read from its start.
     NothingNew,
-    /// Nothing is left in the lane.
+    /// Nothing is left in the lane but what is left out.
     Empty { retry_at: Option<Instant> },
     /// Another daemon holds the lane.
     Elsewhere,
@@ -184,13 +184,14 @@ impl Lane {
         }
     }
 
-    /// Whether a group failed because a node of a cluster is away. Then the lanes hear of it.
-    async fn is_of_a_node_away(&self, error: &ledger::Error) -> bool {
-        if !may_be_of_a_node(error) {
+    /// Whether a group failed because a node of a cluster is away. Then the lanes hear of it. Also where that is not known: it
+    /// must be no request's fault.
+    async fn is_of_a_node_away(&self, connection: Option<&Connection>, error: &ledger::Error) -> bool {
+        if !(connection.is_some_and(Connection::is_of_a_cluster) && may_be_of_a_node(error)) {
             return false;
         }
-        let away = self.away.ask().await;
-        away.keys().any(|bucket| !self.left_out.contains_key(bucket))
+        let away = self.stop.run_until_cancelled(self.away.ask(&self.left_out)).await.flatten();
+        away.is_none_or(|away| away.keys().any(|bucket| !self.left_out.contains_key(bucket)))
     }
 
     fn send_report(&self, Instruction { poll, .. }: Instruction, empty: bool, retry_at: Option<Instant>) {
@@ -198,7 +199,7 @@ impl Lane {
         let _ = self.reports.send(LaneReport { lane: self.number, poll, empty, retry_at });
     }
 
-    /// Waits for the next instruction, and unless told to sleep, no longer than a pause.
+    /// Waits for the next instruction, or until other requests are left out; unless told to sleep, no longer than a pause.
     async fn pause(&mut self, sleep: bool, idle: &mut Pauses) {
         let pause = async {
             match sleep {
@@ -238,7 +239,9 @@ impl Lane {
             Ok(()) => {
                 position.settle(&taken);
                 let last = taken.requests.last().map_or(0, |request| request.id);
-                position.after = position.after.max(last.min(position.settled));
+                // Fewer than were asked for: these are all there are, but for those that are left out.
+                let seen = if taken.requests.len() < GROUP_POSTINGS { i64::MAX } else { last };
+                position.after = position.after.max(seen.min(position.settled));
                 position.waiting = taken.waiting.iter().map(|(id, _)| *id).collect();
                 if from_start {
                     position.start_at = Instant::now() + taken.took * SHARE_FROM_START;
@@ -303,8 +306,8 @@ impl Lane {
                 }
                 Ok(Err(ledger::Error::LostRace)) if clash < MOST_RACES => continue,
                 Ok(Err(error)) if is_clash(&error) && clash < MOST_CLASHES => continue,
+                Ok(Err(error)) if self.is_of_a_node_away(connection.as_ref(), &error).await => Failure::Outage(error),
                 // If the requests could not even be read, the cause is no request.
-                Ok(Err(error)) if self.is_of_a_node_away(&error).await => Failure::Outage(error),
                 Ok(Err(error)) if is_outage(&error) || taken.requests.is_empty() => Failure::Outage(error),
                 Ok(Err(error)) => Failure::Group(Fault::Error(error)),
                 Err(_) => Failure::Group(Fault::Panic),
@@ -354,7 +357,6 @@ impl Lane {
         taken: &mut LaneRead,
     ) -> Result<Option<Vec<Posting>>, ledger::Error> {
         let lane = self.number;
-        let of_lane: [&(dyn ToSql + Sync); 1] = [&lane];
         let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
         let left_out: Option<Vec<i16>> = (!self.left_out.is_empty()).then(|| self.left_out.keys().copied().collect());
         let (after, last, ids) = match selection {
@@ -364,13 +366,14 @@ impl Lane {
                 (first - 1, ids.last().copied().unwrap_or_default(), Some(ids))
             }
         };
+        let (of_lane, of_waiting): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&lane], [&lane, &left_out]);
         let next: [&(dyn ToSql + Sync); 6] = [&lane, &after, &last, &most, &ids, &left_out];
         let began = Instant::now();
         // Queued in this order and sent together.
         let (locked, snapshot, now_waiting, rows) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
-            client.query(&statements.waiting, &of_lane),
+            client.query(&statements.waiting, &of_waiting),
             client.query(&statements.take, &next),
         )?;
         *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
@@ -451,6 +454,10 @@ impl Lane {
 }
 
 impl Connection {
+    fn is_of_a_cluster(&self) -> bool {
+        self.session.buckets().are_spread()
+    }
+
     fn is_open(&self) -> bool {
         !self.client.is_closed()
     }

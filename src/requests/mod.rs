@@ -122,8 +122,8 @@ impl Stats {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// How far the queue is behind: how long the oldest request of the last group had waited when it was taken. Zero if every lane
-    /// is empty.
+    /// How far the queue is behind: how long the oldest request of the last group had waited when it was taken. Zero if no lane
+    /// has anything to do.
     pub fn lag(&self) -> Duration {
         let longest = self.lags.iter().map(|lag| lag.load(Ordering::Relaxed)).max();
         Duration::from_millis(longest.unwrap_or(0))

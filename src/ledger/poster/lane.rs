@@ -205,16 +205,15 @@ impl Lane {
             let failed = *failed.get_or_insert_with(Instant::now);
             // The connection is in doubt after any error.
             self.sessions.remove(&self.node);
-            if error.is_transient()
-                && let Some(node) = self.node.take()
-            {
+            let may_pass = error.is_transient() || (self.node.is_some() && matches!(error, Error::Connection(_)));
+            if may_pass && let Some(node) = self.node.take() {
                 // The next attempt goes through the coordinator, which knows what became of the node.
                 self.shared.nodes.lost(&node);
             }
             // An old session stays read-only when the database no longer is; a second one in a row tells the truth.
             let is_refused = self.shared.read_only == ReadOnly::GiveUp && was_read_only && error.is_read_only();
             was_read_only = error.is_read_only();
-            if is_refused || !error.is_transient() || failed.elapsed() > self.shared.database.keep_trying() {
+            if is_refused || !may_pass || failed.elapsed() > self.shared.database.keep_trying() {
                 return Err(error);
             }
             tracing::warn!(postings = postings.len(), "trying a group again: {}", errors::chain(&error));

@@ -14,7 +14,7 @@ use crate::database::{Node, Places};
 use crate::ledger::Buckets;
 
 /// Sends the requests of a lane to the nodes that hold their buckets. Each node has a queue of its own, so one that is away holds up no
-/// other until its queue is full, and this one with it. On a single server it posts them itself.
+/// other until its queue is full, and this one with it. With one bucket it posts them itself.
 pub(super) struct Router {
     shared: Shared,
     /// Posts where there is one bucket.

@@ -15,7 +15,7 @@ const LONGEST_MESSAGE: usize = 1_000;
 
 /// Why a group was not posted.
 pub(super) enum Failure {
-    /// The database is away or cannot work, which is no request's fault.
+    /// The database or a node of it is away or cannot work, which is no request's fault.
     Outage(ledger::Error),
     /// One of its requests makes it fail.
     Group(Fault),
