@@ -294,7 +294,7 @@ impl Status {
         let daemons = store.daemons().await?;
         let figures = Figures::read(database, reach).await?;
         let schema = database.migrations().await?.pop().map(|migration| migration.name).unwrap_or_default();
-        let disk = if database.is_embedded() { Disk::of(&config.state_dir) } else { None };
+        let disk = if database.has_private_server() { Disk::of(&config.state_dir) } else { None };
         let jobs = JobOverview::read(&store, config, now).await?;
         let mut look: Vec<Concern> = jobs.iter().flat_map(JobOverview::concerns).collect();
         look.extend(commit_concern(database).await?);

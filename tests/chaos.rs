@@ -17,8 +17,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsd::config::Config;
-use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::migrate::MIGRATIONS;
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, RoleKind, Settings};
 use pointsd::ledger::{Kind, Poster, Posting, Reply, Rules};
 use pointsd::schedule::Schedule;
@@ -242,7 +242,7 @@ fn whole_second(time: DateTime<Utc>) -> DateTime<Utc> {
 
 /// The server of this test alone, which it may kill.
 struct Server {
-    server: Option<EmbeddedServer>,
+    server: Option<PrivateServer>,
     _folder: Folder,
 }
 
@@ -252,10 +252,10 @@ impl Server {
         // A killed server loses nothing by this, only a power cut would.
         let extra = vec![("fsync".to_owned(), "off".to_owned()), ("full_page_writes".to_owned(), "off".to_owned())];
         let options = Options { state_dir: folder.path().join("state"), bin: None, extra };
-        Server { server: Some(EmbeddedServer::start(options).await.unwrap()), _folder: folder }
+        Server { server: Some(PrivateServer::start(options).await.unwrap()), _folder: folder }
     }
 
-    fn server(&self) -> &EmbeddedServer {
+    fn server(&self) -> &PrivateServer {
         self.server.as_ref().unwrap()
     }
 

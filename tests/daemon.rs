@@ -274,7 +274,7 @@ fn a_daemon_outlives_its_private_server() {
     let postmaster = || std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().parse::<i32>().unwrap();
     let mut daemon = Daemon::start(command(&["serve"]));
     let ready = daemon.logs("ready", &[]);
-    assert!(ready["database"].as_str().unwrap().starts_with("embedded PostgreSQL "), "{ready}");
+    assert!(ready["database"].as_str().unwrap().starts_with("private PostgreSQL "), "{ready}");
     daemon.logs("expiry succeeded", &[("job", "expiry")]);
 
     let killed = postmaster();

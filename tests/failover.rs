@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -25,7 +25,7 @@ use crate::support::{connect, invariants, user};
 const GOES_ON: Duration = Duration::from_secs(30);
 
 struct Pair {
-    servers: [Option<EmbeddedServer>; 2],
+    servers: [Option<PrivateServer>; 2],
     /// The main process of each.
     postmasters: [u32; 2],
     url: String,
@@ -41,7 +41,7 @@ impl Pair {
             let extra = extra.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
             Options { state_dir: folder.path().join(name), bin: None, extra }
         };
-        let first = EmbeddedServer::start(options("first")).await.unwrap();
+        let first = PrivateServer::start(options("first")).await.unwrap();
         let database = Database::open(&Settings::server(url_of(&[&first]))).await.unwrap();
         database.prepare().await.unwrap();
         database.close().await.unwrap();
@@ -65,7 +65,7 @@ impl Pair {
         }
         let copied = backup.current_dir("/").output().unwrap();
         assert!(copied.status.success(), "{copied:?}");
-        let second = EmbeddedServer::start(options("second")).await.unwrap();
+        let second = PrivateServer::start(options("second")).await.unwrap();
 
         let client = connect(&first.config()).await;
         client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
@@ -108,7 +108,7 @@ impl Drop for Pair {
     }
 }
 
-fn url_of(servers: &[&EmbeddedServer]) -> String {
+fn url_of(servers: &[&PrivateServer]) -> String {
     let hosts = servers.iter().map(|server| server.socket_dir().to_str().unwrap().replace('/', "%2F"));
     format!("postgres://pointsd@{}/pointsd", hosts.collect::<Vec<_>>().join(","))
 }

@@ -12,7 +12,7 @@ use crate::support::invariants::check_invariants;
 use crate::support::rows::{Rows, assert_same};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::ledger::MAX_POINTS;
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -364,21 +364,21 @@ fn connections_ended_by_the_server_at_random_moments() {
 }
 
 /// A private server of pointsd's own, in use by the test too, so that it stays between two calls.
-struct Embedded {
-    server: Option<EmbeddedServer>,
+struct PrivateLedger {
+    server: Option<PrivateServer>,
     folder: Folder,
 }
 
-impl Embedded {
-    fn start() -> Embedded {
+impl PrivateLedger {
+    fn start() -> PrivateLedger {
         let folder = Folder::new();
         let options = Options { state_dir: folder.path().join("state"), bin: None, extra: Vec::new() };
         let server =
-            wait(EmbeddedServer::start(options)).unwrap_or_else(|error| panic!("{}", pointsd::errors::chain(&error)));
-        Embedded { server: Some(server), folder }
+            wait(PrivateServer::start(options)).unwrap_or_else(|error| panic!("{}", pointsd::errors::chain(&error)));
+        PrivateLedger { server: Some(server), folder }
     }
 
-    fn server(&self) -> &EmbeddedServer {
+    fn server(&self) -> &PrivateServer {
         self.server.as_ref().unwrap()
     }
 
@@ -409,7 +409,7 @@ impl Embedded {
     }
 }
 
-impl Drop for Embedded {
+impl Drop for PrivateLedger {
     fn drop(&mut self) {
         if let Err(error) = wait(self.server.take().unwrap().stop()) {
             eprintln!("the server was not stopped: {}", pointsd::errors::chain(&error));
@@ -421,10 +421,10 @@ impl Drop for Embedded {
 fn the_private_server_killed_at_random_moments() {
     let history = history();
     let mut rng = fastrand::Rng::with_seed(history.seed);
-    let embedded = Embedded::start();
+    let ledger = PrivateLedger::start();
 
     // It rides through one crash after the other, or says clearly that it did not.
-    let mut running = embedded.running(&["post", &history.file, "--json"]);
+    let mut running = ledger.running(&["post", &history.file, "--json"]);
     let (mut told, mut next, mut kills) = (Vec::new(), rng.usize(1..LINES / 3), 0);
     while let Some(line) = running.next_line() {
         told.push(line);
@@ -432,24 +432,24 @@ fn the_private_server_killed_at_random_moments() {
             next += rng.usize(LINES / 6..LINES / 2);
             kills += 1;
             hesitate(&mut rng, Duration::from_millis(30));
-            embedded.kill_server();
+            ledger.kill_server();
         }
     }
     let done = running.finish();
     assert!(kills > 0);
-    assert_kept(&whole(&told), &embedded.rows(), "after crashes of the server");
+    assert_kept(&whole(&told), &ledger.rows(), "after crashes of the server");
     match done.status.code() {
         Some(3) => assert_eq!(told.len(), LINES),
         Some(1) => assert_ended_early(&done, told.len()),
         _ => panic!("{done:#?}"),
     }
-    embedded.running(&["post", &history.file]).finish().expect(3);
-    assert_same(&embedded.rows(), &history.posted, "after the last post");
+    ledger.running(&["post", &history.file]).finish().expect(3);
+    assert_same(&ledger.rows(), &history.posted, "after the last post");
 
     for _ in 0..2 {
-        let running = embedded.running(&["run", "expiry", "--at", END]);
+        let running = ledger.running(&["run", "expiry", "--at", END]);
         hesitate(&mut rng, Duration::from_millis(200));
-        embedded.kill_server();
+        ledger.kill_server();
         let done = running.finish();
         match done.status.code() {
             Some(0) => {}
@@ -457,10 +457,10 @@ fn the_private_server_killed_at_random_moments() {
             Some(1) => assert!(done.stderr.lines().any(|line| line.starts_with("pointsd: ")), "{done:#?}"),
             _ => panic!("{done:#?}"),
         }
-        embedded.rows();
+        ledger.rows();
     }
-    embedded.running(&["run", "expiry", "--at", END]).finish().expect(0);
-    assert_same(&embedded.rows(), &history.swept, "after the last sweep");
+    ledger.running(&["run", "expiry", "--at", END]).finish().expect(0);
+    assert_same(&ledger.rows(), &history.swept, "after the last sweep");
 }
 
 /// It said to which line it came, and that is the last one it answered.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -116,11 +116,11 @@ fn a_stopped_post_lets_its_accounts_go() {
 }
 
 /// A server of a test's own. The shared one has no replication.
-async fn server_with_replication(folder: &Folder) -> (EmbeddedServer, Client, String) {
+async fn server_with_replication(folder: &Folder) -> (PrivateServer, Client, String) {
     let extra = [("fsync", "off"), ("wal_level", "replica"), ("max_wal_senders", "2")];
     let extra = extra.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let options = Options { state_dir: folder.path().join("state"), bin: None, extra };
-    let server = EmbeddedServer::start(options).await.unwrap();
+    let server = PrivateServer::start(options).await.unwrap();
     let config = server.config();
     let socket = server.socket_dir().to_str().unwrap().replace('/', "%2F");
     let url = format!("postgres://{}@{socket}/{}", config.get_user().unwrap(), config.get_dbname().unwrap());

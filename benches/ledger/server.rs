@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use pointsd::database::embedded::{EmbeddedServer, Options};
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
 use pointsd::ledger::Rules;
 use tokio_postgres::{Client, NoTls};
@@ -21,7 +21,7 @@ pub const OPENED: &str = "2026-01-01T00:00:00Z";
 pub const EXPIRES: &str = "2026-02-01T00:00:00Z";
 
 pub struct Bench {
-    pub server: EmbeddedServer,
+    pub server: PrivateServer,
     pub directory: PathBuf,
     pub rules: Arc<Rules>,
     pub pgbench_seconds: u64,
@@ -32,7 +32,7 @@ impl Bench {
     pub async fn start(pgbench_seconds: u64) -> Bench {
         let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
         let options = Options { state_dir: directory.clone(), bin: None, extra: Vec::new() };
-        let server = EmbeddedServer::start(options).await.expect("a private PostgreSQL");
+        let server = PrivateServer::start(options).await.expect("a private PostgreSQL");
         let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
         let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
         bench.fsync = bench.test_fsync();

@@ -75,17 +75,17 @@ pub enum Error {
     /// [`Database::close`](super::Database::close) was called before.
     #[error("the connection to the database was closed before: pointsd is stopping")]
     Closed,
-    /// The embedded server cannot work until something is changed.
-    #[error("embedded PostgreSQL: {problem}")]
-    Embedded {
+    /// The private server cannot work until something is changed.
+    #[error("private PostgreSQL: {problem}")]
+    PrivateServer {
         /// What is wrong, where, and what to do next.
         problem: String,
         /// What the system says.
         source: Option<io::Error>,
     },
-    /// The embedded server did not start, answer or stop this time; another try may help.
-    #[error("embedded PostgreSQL: {problem}")]
-    EmbeddedDown {
+    /// The private server did not start, answer or stop this time; another try may help.
+    #[error("private PostgreSQL: {problem}")]
+    PrivateServerDown {
         /// What happened, and where to read more.
         problem: String,
         /// What the system says.
@@ -134,13 +134,13 @@ impl Error {
             Self::Connect { source, .. } | Self::Statement { source, .. } => is_transient(source),
             // An operator migrates, or another process that is under way.
             Self::NotMigrated { .. } | Self::MigrationLocked { .. } => true,
-            Self::Timeout { .. } | Self::Busy { .. } | Self::EmbeddedDown { .. } => true,
+            Self::Timeout { .. } | Self::Busy { .. } | Self::PrivateServerDown { .. } => true,
             Self::Url(_)
             | Self::CaFileWithoutTls
             | Self::CaFile { .. }
             | Self::Pooler { .. }
             | Self::Closed
-            | Self::Embedded { .. }
+            | Self::PrivateServer { .. }
             | Self::Role { .. }
             | Self::Migration { .. } => false,
         }

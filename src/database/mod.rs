@@ -1,17 +1,17 @@
 //! The way to the ledger's database: a pool of connections to the server that the URL names, or,
-//! without a URL, to a private server that pointsd runs itself ([`embedded`]).
+//! without a URL, to a private server that pointsd runs itself ([`private_server`]).
 //!
 //! [`Database::connection`] gives a connection to the modules above; [`is_transient`] says whether a
 //! failure is worth a retry.
 
 mod connect;
 mod cursor;
-pub mod embedded;
 mod error;
 mod grants;
 pub mod migrate;
 mod nodes;
 mod pipeline;
+pub mod private_server;
 mod session;
 mod timeline;
 mod tls;
@@ -33,13 +33,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use connect::{Connector, complete};
 #[doc(hidden)]
 pub use cursor::{Cursor, snapshot};
-use embedded::EmbeddedServer;
 use error::io_source;
 pub use error::{Error, is_of_a_node, is_transient};
 pub use grants::{KeptRights, RoleKind};
 pub use migrate::{AppliedMigration, MigrationStatus};
 pub(crate) use nodes::{Node, Nodes, Places};
 pub(crate) use pipeline::{FirstError, pipelined, pipelined_all};
+use private_server::PrivateServer;
 use session::SessionCheck;
 pub use session::SessionKind;
 pub use url::{DatabaseUrl, DatabaseUrlError};
@@ -62,7 +62,7 @@ pub struct Settings {
     /// For how long a [`Poster`](crate::ledger::Poster) tries a posting again while the database is away. That is safe, because
     /// a posting that was written replays.
     pub keep_trying: Duration,
-    /// The embedded server lives in the folder `postgres` in here.
+    /// The private server lives in the folder `postgres` in here.
     pub state_dir: PathBuf,
     /// The folder with `initdb`, `pg_ctl` and `postgres`. `None`: look for it.
     pub postgres_bin: Option<PathBuf>,
@@ -109,7 +109,7 @@ struct Inner {
     tls: MakeRustlsConnect,
     session: SessionCheck,
     description: String,
-    embedded: Option<Mutex<Option<EmbeddedServer>>>,
+    private_server: Option<Mutex<Option<PrivateServer>>>,
 }
 
 /// What the pool of connections is doing.
@@ -136,7 +136,7 @@ pub struct Dedicated {
 
 impl Database {
     /// Connects once, so that a bad URL or a server that is down fails here and not later.
-    /// Without a URL the embedded server is started, or joined where it runs already.
+    /// Without a URL the private server is started, or joined where it runs already.
     ///
     /// # Errors
     /// Whatever keeps us from a working connection; see [`Error`].
@@ -144,7 +144,7 @@ impl Database {
         let (mut config, server) = match &settings.url {
             Some(url) => (DatabaseUrl::try_from(url.clone())?.into_config(), None),
             None => {
-                let server = EmbeddedServer::start(embedded::Options {
+                let server = PrivateServer::start(private_server::Options {
                     state_dir: settings.state_dir.clone(),
                     bin: settings.postgres_bin.clone(),
                     extra: Vec::new(),
@@ -177,7 +177,7 @@ impl Database {
                 tls,
                 session,
                 description,
-                embedded: server.map(|server| Mutex::new(Some(server))),
+                private_server: server.map(|server| Mutex::new(Some(server))),
             }),
         };
         if let Err(error) = database.connection().await {
@@ -202,23 +202,23 @@ impl Database {
             tls,
             session,
             description: url::describe(&config),
-            embedded: None,
+            private_server: None,
         };
         let database = Database { inner: Arc::new(inner) };
         drop(database.connection().await?);
         Ok(database)
     }
 
-    /// A pooled connection that answered just now. When the embedded server has died it is brought
+    /// A pooled connection that answered just now. When the private server has died it is brought
     /// back first.
     ///
     /// # Errors
     /// [`Error::Busy`] when all are in use for too long, [`Error::Connect`] or [`Error::Timeout`]
-    /// when the server cannot be reached, [`Error::EmbeddedDown`] when it does not come back.
+    /// when the server cannot be reached, [`Error::PrivateServerDown`] when it does not come back.
     pub async fn connection(&self) -> Result<Object, Error> {
         match self.pooled().await {
             Err(error @ (Error::Connect { .. } | Error::Timeout { .. }))
-                if error.is_transient() && self.is_embedded() =>
+                if error.is_transient() && self.has_private_server() =>
             {
                 self.revive().await?;
                 self.pooled().await
@@ -233,7 +233,7 @@ impl Database {
     /// As [`Database::connection`], but for [`Error::Busy`].
     pub async fn dedicated(&self) -> Result<Dedicated, Error> {
         match self.connect_alone().await {
-            Err(error) if error.is_transient() && self.is_embedded() => {
+            Err(error) if error.is_transient() && self.has_private_server() => {
                 self.revive().await?;
                 self.connect_alone().await
             }
@@ -268,11 +268,11 @@ impl Database {
     }
 
     /// Whether pointsd runs this server itself.
-    pub fn is_embedded(&self) -> bool {
-        self.inner.embedded.is_some()
+    pub fn has_private_server(&self) -> bool {
+        self.inner.private_server.is_some()
     }
 
-    /// Where the database is, for people: host and database without the password, or "embedded
+    /// Where the database is, for people: host and database without the password, or "private
     /// PostgreSQL 15 in DIR".
     pub fn describe(&self) -> String {
         self.inner.description.clone()
@@ -295,7 +295,7 @@ impl Database {
     pub async fn prepare(&self) -> Result<(), Error> {
         match migrate::pending(self, migrate::MIGRATIONS).await? {
             Some(pending) if pending.is_empty() => Ok(()),
-            Some(pending) if !self.is_embedded() => {
+            Some(pending) if !self.has_private_server() => {
                 Err(Error::NotMigrated { target: self.describe(), pending: pending.join(", ") })
             }
             _ => self.migrate().await.map(|_| ()),
@@ -310,17 +310,17 @@ impl Database {
         migrate::status(self, migrate::MIGRATIONS).await
     }
 
-    /// Closes all connections; the last user of an embedded server stops it. Other handles to the
+    /// Closes all connections; the last user of a private server stops it. Other handles to the
     /// same database get [`Error::Closed`] from now on.
     ///
     /// # Errors
-    /// When the embedded server does not stop.
+    /// When the private server does not stop.
     pub async fn close(self) -> Result<(), Error> {
         self.inner.pool.close();
         if let Some(watch) = &self.inner.watch {
             watch.stop();
         }
-        let server = match &self.inner.embedded {
+        let server = match &self.inner.private_server {
             Some(server) => server.lock().await.take(),
             None => None,
         };
@@ -364,7 +364,7 @@ impl Database {
     }
 
     async fn revive(&self) -> Result<(), Error> {
-        let Some(server) = &self.inner.embedded else {
+        let Some(server) = &self.inner.private_server else {
             return Ok(());
         };
         match server.lock().await.as_ref() {

@@ -1,6 +1,6 @@
 //! A database for each test: one PostgreSQL server for the whole run, one migrated template, a copy of it per test.
 //!
-//! The server is pointsd's own embedded one, without its care for power cuts. It belongs to the tests in flight: the
+//! The server is pointsd's own private one, without its care for power cuts. It belongs to the tests in flight: the
 //! first one starts it, the last one to end stops it, also across processes (its lock files count them). Where none is
 //! installed the tests fail; none is skipped.
 //!
@@ -33,8 +33,8 @@ use chrono::{DateTime, Utc};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
-use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::migrate::MIGRATIONS;
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
 use pointsd::ledger::{Poster, Posting, Reply, Session};
 use sha2::{Digest, Sha256};
@@ -68,7 +68,7 @@ const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
 static SERVER: Mutex<Weak<Server>> = Mutex::const_new(Weak::new());
 
 struct Server {
-    embedded: Option<EmbeddedServer>,
+    private_server: Option<PrivateServer>,
     cluster: Option<Cluster>,
     template: String,
     strategy: &'static str,
@@ -86,26 +86,26 @@ impl Server {
             drop_leftovers(&admin, Some(&cluster)).await;
             let template = make_template(&admin, &cluster.coordinator(), Some(&cluster)).await;
             let strategy = strategy(&admin).await;
-            let server = Arc::new(Server { embedded: None, cluster: Some(cluster), template, strategy });
+            let server = Arc::new(Server { private_server: None, cluster: Some(cluster), template, strategy });
             *shared = Arc::downgrade(&server);
             return server;
         }
         let extra = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let embedded = EmbeddedServer::start(Options { state_dir: state_dir(), bin: None, extra })
+        let private_server = PrivateServer::start(Options { state_dir: state_dir(), bin: None, extra })
             .await
             .unwrap_or_else(|error| panic!("the tests need a PostgreSQL server: {}", pointsd::errors::chain(&error)));
-        let admin = connect(&embedded.config()).await;
+        let admin = connect(&private_server.config()).await;
         drop_leftovers(&admin, None).await;
-        let template = make_template(&admin, &embedded.config(), None).await;
+        let template = make_template(&admin, &private_server.config(), None).await;
         let strategy = strategy(&admin).await;
-        let server = Arc::new(Server { embedded: Some(embedded), cluster: None, template, strategy });
+        let server = Arc::new(Server { private_server: Some(private_server), cluster: None, template, strategy });
         *shared = Arc::downgrade(&server);
         server
     }
 
     fn config(&self) -> Config {
-        match (&self.embedded, &self.cluster) {
-            (Some(embedded), _) => embedded.config(),
+        match (&self.private_server, &self.cluster) {
+            (Some(private_server), _) => private_server.config(),
             (None, Some(cluster)) => cluster.coordinator(),
             (None, None) => unreachable!("a server is one of the two"),
         }
@@ -122,8 +122,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(embedded) = self.embedded.take() else { return };
-        let stopped = on_a_thread(embedded.stop());
+        let Some(private_server) = self.private_server.take() else { return };
+        let stopped = on_a_thread(private_server.stop());
         if !matches!(stopped, Ok(Ok(()))) {
             eprintln!("the tests' server was not stopped: {stopped:?}");
         }

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::super::WrongCall;
 use crate::config::Config;
-use crate::database::embedded::{EmbeddedServer, Options};
+use crate::database::private_server::{Options, PrivateServer};
 use crate::private_files;
 
 /// The file that marks a folder as made by the demo.
@@ -106,7 +106,7 @@ async fn stop_server(path: &Path, config: &Config) -> anyhow::Result<()> {
     }
     // Starting attaches to the running server. Stopping ends it unless another program still uses it.
     let options = Options { state_dir: path.to_owned(), bin: config.database.postgres_bin.clone(), extra: Vec::new() };
-    let stopped = async { EmbeddedServer::start(options).await?.stop().await }.await;
+    let stopped = async { PrivateServer::start(options).await?.stop().await }.await;
     let path = path.display();
     stopped.with_context(|| {
         format!("the server of the last demo could not be stopped; if it is not running, remove {path} yourself")

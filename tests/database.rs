@@ -1,4 +1,4 @@
-//! The embedded server and the migrations, with real servers and real processes.
+//! Connections, the private server and migrations, with real servers and real processes.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, getsid};
-use pointsd::database::embedded::{EmbeddedServer, Options};
 use pointsd::database::migrate::{self, Migration};
+use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Error, Settings, is_transient};
 use tokio_postgres::NoTls;
 
@@ -48,8 +48,8 @@ impl StateDir {
         }
     }
 
-    async fn start(&self) -> EmbeddedServer {
-        EmbeddedServer::start(self.options()).await.unwrap()
+    async fn start(&self) -> PrivateServer {
+        PrivateServer::start(self.options()).await.unwrap()
     }
 
     fn data(&self) -> PathBuf {
@@ -119,7 +119,7 @@ async fn helper() {
     let Some(folder) = std::env::var_os(HELPER) else {
         return;
     };
-    let server = EmbeddedServer::start(Options {
+    let server = PrivateServer::start(Options {
         state_dir: folder.into(),
         bin: None,
         extra: vec![("fsync".to_owned(), "off".to_owned())],
@@ -137,7 +137,7 @@ async fn helper() {
 impl Helper {
     fn spawn(folder: &Path) -> Child {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "embedded::helper", "--nocapture"])
+            .args(["--exact", "database::helper", "--nocapture"])
             .env(HELPER, folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -202,8 +202,8 @@ async fn processes_that_race_for_the_first_start_share_one_server() {
 async fn a_killed_server_comes_back_with_its_data() {
     let folder = StateDir::new();
     let database = Database::open(&folder.settings()).await.unwrap();
-    assert!(database.is_embedded());
-    assert!(database.describe().starts_with("embedded PostgreSQL "));
+    assert!(database.has_private_server());
+    assert!(database.describe().starts_with("private PostgreSQL "));
     let client = database.connection().await.unwrap();
     client.batch_execute("CREATE TABLE public.kept AS SELECT 42 AS answer").await.unwrap();
     let other = folder.start().await;
@@ -346,11 +346,11 @@ async fn a_path_too_long_for_a_socket_still_works() {
     let folder = StateDir::new();
     let long = folder.0.join("x".repeat(90)).join("it's quoted, and long");
     let options = || Options { state_dir: long.clone(), ..folder.options() };
-    let server = EmbeddedServer::start(options()).await.unwrap();
+    let server = PrivateServer::start(options()).await.unwrap();
     let socket_dir = server.socket_dir().to_path_buf();
     assert!(socket_dir.starts_with(std::env::temp_dir()));
     assert_eq!(fs::metadata(&socket_dir).unwrap().mode() & 0o777, 0o700);
-    let second = EmbeddedServer::start(options()).await.unwrap();
+    let second = PrivateServer::start(options()).await.unwrap();
     assert_eq!(second.socket_dir(), socket_dir);
     client_of(second.config()).await;
     second.stop().await.unwrap();
@@ -361,7 +361,7 @@ async fn a_path_too_long_for_a_socket_still_works() {
         let other = std::os::unix::net::UnixListener::bind(socket_dir.join(".s.PGSQL.5432")).unwrap();
         other.set_nonblocking(true).unwrap();
         chown(&socket_dir, Some(12345), None).unwrap();
-        let error = EmbeddedServer::start(options()).await.err().unwrap();
+        let error = PrivateServer::start(options()).await.err().unwrap();
         assert!(error.to_string().contains("cannot use the folder"), "{error}");
         assert_eq!(other.accept().err().map(|error| error.kind()), Some(std::io::ErrorKind::WouldBlock));
     }
@@ -369,7 +369,7 @@ async fn a_path_too_long_for_a_socket_still_works() {
 
     // Quotes and commas beside the data.
     let quoted = folder.0.join("it's a, b");
-    let server = EmbeddedServer::start(Options { state_dir: quoted.clone(), ..folder.options() });
+    let server = PrivateServer::start(Options { state_dir: quoted.clone(), ..folder.options() });
     let server = server.await.unwrap();
     assert!(server.socket_dir().starts_with(quoted));
     server.stop().await.unwrap();
@@ -449,7 +449,7 @@ async fn a_new_server_waits_for_the_sessions_of_a_killed_one() {
 async fn what_cannot_work_says_what_to_do() {
     let folder = StateDir::new();
     let problem = |options: Options| async {
-        let error = EmbeddedServer::start(options).await.err().unwrap();
+        let error = PrivateServer::start(options).await.err().unwrap();
         error.to_string()
     };
     let said = problem(Options { bin: Some(folder.0.clone()), ..folder.options() });
@@ -650,7 +650,7 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
             ("ssl_key_file", "server.key"),
         ];
         let extra = extra.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        EmbeddedServer::start(Options { extra: extra.to_vec(), ..folder.options() })
+        PrivateServer::start(Options { extra: extra.to_vec(), ..folder.options() })
     };
     let open = |host: &'static str, mode: &str, ca: Option<&str>| {
         let settings = Settings {
@@ -748,7 +748,7 @@ async fn root_is_led_astray_by_no_link_in_the_state_folder() {
                 _ => fs::hard_link(&file, &link).unwrap(),
             }
             let began = Instant::now();
-            match EmbeddedServer::start(folder.options()).await {
+            match PrivateServer::start(folder.options()).await {
                 Ok(server) if starts => server.stop().await.unwrap(),
                 Err(error) if !starts => assert!(error.to_string().contains(place), "{place}: {error}"),
                 other => panic!("a {kind} as {place}: {other:?}"),
@@ -763,7 +763,7 @@ async fn root_is_led_astray_by_no_link_in_the_state_folder() {
     }
     fs::rename(&root, folder.0.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(&precious.0, &root).unwrap();
-    let error = EmbeddedServer::start(folder.options()).await.err().unwrap();
+    let error = PrivateServer::start(folder.options()).await.err().unwrap();
     assert!(error.to_string().contains("cannot use the folder"), "{error}");
     untouched("postgres");
 }
@@ -775,7 +775,7 @@ async fn a_port_that_is_opened_by_mistake_lets_no_session_in() {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = format!("127.78.{high}.{low}");
     let extra = vec![("fsync".to_owned(), "off".to_owned()), ("listen_addresses".to_owned(), address.clone())];
-    let server = EmbeddedServer::start(Options { extra, ..folder.options() }).await.unwrap();
+    let server = PrivateServer::start(Options { extra, ..folder.options() }).await.unwrap();
     let error = format!("postgres://pointsd@{address}/pointsd").parse::<tokio_postgres::Config>().unwrap();
     let error = error.connect(NoTls).await.err().unwrap();
     let said = error.as_db_error().unwrap().message();
@@ -826,7 +826,7 @@ async fn a_reload_takes_a_rotated_password() {
     fs::write(&access, "local all app scram-sha-256\nlocal all all trust\n").unwrap();
     let mut options = folder.options();
     options.extra.push(("hba_file".to_owned(), access.to_str().unwrap().to_owned()));
-    let server = EmbeddedServer::start(options).await.unwrap();
+    let server = PrivateServer::start(options).await.unwrap();
     let client = client_of(server.config()).await;
     let password = async |password: &str| {
         let sql = format!("ALTER ROLE app PASSWORD '{password}'");

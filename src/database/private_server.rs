@@ -121,7 +121,7 @@ pub struct Options {
 /// A running server, and our claim on it. Dropping it gives up the claim without stopping the
 /// server; the next user that [stops](Self::stop) as the last one does.
 #[derive(Debug)]
-pub struct EmbeddedServer {
+pub struct PrivateServer {
     server: Arc<Server>,
     users: Flock<File>,
 }
@@ -154,12 +154,12 @@ enum Answer {
     Absent,
 }
 
-impl EmbeddedServer {
+impl PrivateServer {
     /// Starts the server, or joins it where it runs already. The first start creates it.
     ///
     /// # Errors
-    /// [`Error::Embedded`] when something has to be changed first: no PostgreSQL installed, another
-    /// version's data, a folder that the server's user cannot reach. [`Error::EmbeddedDown`] when
+    /// [`Error::PrivateServer`] when something has to be changed first: no PostgreSQL installed, another
+    /// version's data, a folder that the server's user cannot reach. [`Error::PrivateServerDown`] when
     /// it does not come up.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let server = Arc::new(blocking(move || Server::prepare(options)).await?);
@@ -176,7 +176,7 @@ impl EmbeddedServer {
     /// Brings the server back where it has died. Cheap while it runs.
     ///
     /// # Errors
-    /// [`Error::EmbeddedDown`] when it does not come up.
+    /// [`Error::PrivateServerDown`] when it does not come up.
     pub async fn ensure_running(&self) -> Result<(), Error> {
         if matches!(self.server.ask().await, Answer::Ready) {
             return Ok(());
@@ -188,9 +188,9 @@ impl EmbeddedServer {
     /// Gives up our claim, and stops the server if no other process has one.
     ///
     /// # Errors
-    /// [`Error::EmbeddedDown`] when it does not stop in time.
+    /// [`Error::PrivateServerDown`] when it does not stop in time.
     pub async fn stop(self) -> Result<(), Error> {
-        let EmbeddedServer { server, users } = self;
+        let PrivateServer { server, users } = self;
         let start_lock = server.start_lock().await?;
         let stopped = match users.relock(FlockArg::LockExclusiveNonblock) {
             Ok(()) => blocking(move || server.shut_down()).await,
@@ -223,9 +223,9 @@ impl EmbeddedServer {
         self.server.postmaster_pid()
     }
 
-    /// As "embedded PostgreSQL 15 in DIR".
+    /// As "private PostgreSQL 15 in DIR".
     pub fn describe(&self) -> String {
-        format!("embedded PostgreSQL {} in {}", self.server.major, self.server.root.display())
+        format!("private PostgreSQL {} in {}", self.server.major, self.server.root.display())
     }
 }
 
@@ -236,7 +236,7 @@ impl Server {
         let state_dir = make_folder(&options.state_dir, as_root)?;
         let root = state_dir.path().join("postgres");
         if (root.as_os_str().as_encoded_bytes().iter()).any(|byte| b"\"$`\\\n".contains(byte)) {
-            return Err(Error::Embedded {
+            return Err(Error::PrivateServer {
                 problem: format!(
                     "initdb and pg_ctl cannot work in {}: set a state_dir without quotes, dollar \
                      signs, backslashes and line ends",
@@ -310,10 +310,10 @@ impl Server {
                         Ok(()) => {}
                         // Processes of a killed server are still ending, or another pointsd was
                         // killed while it started the server.
-                        Err(error @ Error::EmbeddedDown { .. })
+                        Err(error @ Error::PrivateServerDown { .. })
                             if (left_behind || self.has_pid_file()) && began.elapsed() < STALE_TIMEOUT =>
                         {
-                            tracing::debug!(%error, "trying again to start the embedded server");
+                            tracing::debug!(%error, "trying again to start the private server");
                             sleep(5 * POLL).await;
                         }
                         Err(error) => return Err(error),
@@ -321,7 +321,7 @@ impl Server {
                 }
             }
             if began.elapsed() > START_TIMEOUT {
-                return Err(Error::EmbeddedDown {
+                return Err(Error::PrivateServerDown {
                     problem: format!(
                         "the server does not accept connections after {} s; see {}",
                         START_TIMEOUT.as_secs(),
@@ -356,7 +356,7 @@ impl Server {
     }
 
     async fn create_database(&self) -> Result<(), Error> {
-        let failed = || Error::statement("creating the embedded server's database");
+        let failed = || Error::statement("creating the private server's database");
         let (client, connection) = self.config("postgres").connect(NoTls).await.map_err(failed())?;
         let serve = tokio::spawn(connection);
         let created = client.batch_execute("CREATE DATABASE pointsd").await;
@@ -418,7 +418,7 @@ impl Server {
             return Ok(());
         }
         let said = log.read(START_LOG).unwrap_or_default();
-        Err(Error::EmbeddedDown {
+        Err(Error::PrivateServerDown {
             problem: format!(
                 "the server did not start: {}; more in {}",
                 last_lines(&said, &output),
@@ -445,7 +445,7 @@ impl Server {
         })?;
         if !output.status.success() {
             let _ = self.folder.remove(&name);
-            return Err(Error::EmbeddedDown {
+            return Err(Error::PrivateServerDown {
                 problem: format!("initdb could not create {}: {}", self.data.display(), last_lines("", &output)),
                 source: None,
             });
@@ -459,7 +459,7 @@ impl Server {
             self.folder.rename(&name, "data")?;
             self.folder.sync()
         };
-        finish().map_err(|error| Error::EmbeddedDown {
+        finish().map_err(|error| Error::PrivateServerDown {
             problem: format!("cannot finish {}", self.data.display()),
             source: Some(error),
         })
@@ -484,7 +484,7 @@ impl Server {
             ("hba_file".to_owned(), self.root.join(ACCESS_FILE).display().to_string()),
         ];
         let mut text = String::from(
-            "# Written by pointsd at each start of its embedded server. Put your own settings at\n\
+            "# Written by pointsd at each start of its private server. Put your own settings at\n\
              # the end of data/postgresql.conf instead.\n",
         );
         let fixed = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -529,7 +529,7 @@ impl Server {
         let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         while self.is_at_work(pid) {
             if Instant::now() > give_up {
-                return Err(Error::EmbeddedDown {
+                return Err(Error::PrivateServerDown {
                     problem: format!("the server did not stop; see {}", self.log.display()),
                     source: None,
                 });
@@ -544,7 +544,7 @@ impl Server {
         let mut command = Command::new(self.bin.join(program));
         self.as_account(&mut command);
         arguments(&mut command);
-        command.output().map_err(|error| Error::EmbeddedDown {
+        command.output().map_err(|error| Error::PrivateServerDown {
             problem: format!("cannot run {}", self.bin.join(program).display()),
             source: Some(error),
         })
@@ -614,7 +614,7 @@ impl Server {
                 .map_err(|error| setup("cannot run /bin/sh".to_owned(), error))?;
             if !output.status.success() {
                 let folder = String::from_utf8_lossy(&output.stdout).into_owned();
-                return Err(Error::Embedded {
+                return Err(Error::PrivateServer {
                     problem: format!(
                         "PostgreSQL does not run as root, and the user {} (who runs it instead) \
                          cannot enter {folder}: {remedy}, or allow it with chmod o+x {folder}",
@@ -648,7 +648,7 @@ fn is_postgres_at_work(pid: u32, owner: Owner) -> Option<bool> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(Error::EmbeddedDown {
+        Err(error) => Err(Error::PrivateServerDown {
             problem: "the work on the server was cut off".to_owned(),
             source: Some(error.into()),
         }),
@@ -656,11 +656,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 fn setup(problem: String, error: io::Error) -> Error {
-    Error::Embedded { problem, source: Some(error) }
+    Error::PrivateServer { problem, source: Some(error) }
 }
 
 fn down(problem: impl Into<String>, errno: Errno) -> Error {
-    Error::EmbeddedDown { problem: problem.into(), source: Some(errno.into()) }
+    Error::PrivateServerDown { problem: problem.into(), source: Some(errno.into()) }
 }
 
 /// What a program said last, on one line.
@@ -686,7 +686,7 @@ fn make_folder(path: &Path, as_root: bool) -> Result<Folder, Error> {
 }
 
 fn existing_major(root: &Folder, account: Option<&Account>) -> Result<Option<u32>, Error> {
-    let unusable = |source| Error::Embedded {
+    let unusable = |source| Error::PrivateServer {
         problem: format!(
             "cannot read the server's data in {}: run pointsd as the user who created them, or set \
              another state_dir",
@@ -747,7 +747,7 @@ fn find_programs(given: Option<&Path>, data: &Path, existing: Option<u32>) -> Re
              server of your own in database.url"
         ),
     };
-    Err(Error::Embedded { problem, source: None })
+    Err(Error::PrivateServer { problem, source: None })
 }
 
 fn major_of(bin: &Path) -> Option<u32> {
@@ -796,7 +796,7 @@ fn candidates() -> Vec<PathBuf> {
 /// The user that runs the server if pointsd runs as root: the owner of the data, else of the folder that they will be in, else
 /// `postgres`, else `nobody`.
 fn server_account(root: &Folder) -> Result<Account, Error> {
-    let no_user = |source: io::Error| Error::Embedded {
+    let no_user = |source: io::Error| Error::PrivateServer {
         problem: "PostgreSQL does not run as root, and there is no user postgres or nobody to run \
                   it instead: create the user postgres, or run pointsd as an ordinary user"
             .to_owned(),
@@ -834,7 +834,7 @@ fn socket_folder(root: &Path, account: Option<&Account>) -> Result<PathBuf, Erro
     if fits(&folder) {
         return Ok(folder);
     }
-    Err(Error::Embedded {
+    Err(Error::PrivateServer {
         problem: format!(
             "a socket's path has {SOCKET_PATH_MAX} bytes at most: {} is too long, and so is {}; \
              set a shorter state_dir",
