@@ -1,6 +1,7 @@
 //! A lane: takes the next requests and posts them as a group.
 
 mod isolation;
+mod position;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::isolation::Suspicion;
 use self::isolation::{Failed, Failure, Fault, is_clash, is_outage, may_be_of_a_node};
+use self::position::{Position, SHARE_FROM_START};
 use super::away::{self, Away};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
@@ -28,10 +30,6 @@ use crate::{errors, prices};
 
 /// How often to post a group that met a deadlock or the like, before halving it.
 const MOST_CLASHES: u32 = 3;
-
-/// A lane is read on from the last position, because a read from the start passes all dead rows. A request that was put back stands
-/// before that position, so the lane is also read from its start, in at most a tenth of the time.
-const SHARE_FROM_START: u32 = 10;
 
 /// How many waiting requests are read; the LIMIT in request_waiting.sql.
 const MOST_WAITING: usize = 100;
@@ -70,43 +68,6 @@ struct Statements {
     take: Statement,
     finish: Statement,
     fail: Statement,
-}
-
-/// How far a lane has been read.
-struct Position {
-    /// Requests up to this id are finished, unless they were put back, wait behind a failed one, or are left out.
-    after: i64,
-    /// When the lane may be read from its start again.
-    start_at: Instant,
-    /// No open transaction can commit a request with this id or a lower one. An application may get its id early and commit late.
-    /// If the lane were passed beyond this id, a later request of the same account would be posted first.
-    settled: i64,
-    /// An id, and a transaction number. Transactions from that number on get higher ids only. The id is settled when all earlier
-    /// transactions are over.
-    settling: Option<(i64, i64)>,
-    /// The waiting requests. When one of them waits no longer, the requests behind it stand before the position.
-    waiting: Vec<i64>,
-}
-
-impl Position {
-    fn new() -> Position {
-        Position { after: 0, start_at: Instant::now(), settled: 0, settling: None, waiting: Vec::new() }
-    }
-
-    /// Reads the lane from its start next time.
-    fn restart(&mut self) {
-        self.after = 0;
-        self.start_at = Instant::now();
-        self.waiting.clear();
-    }
-
-    /// Updates the settled id from a read of the lane.
-    fn settle(&mut self, taken: &LaneRead) {
-        if let Some((number, _)) = self.settling.take_if(|(_, before)| taken.oldest >= *before) {
-            self.settled = number;
-        }
-        self.settling.get_or_insert((taken.last_number, taken.next));
-    }
 }
 
 /// The result of a step.
@@ -237,12 +198,7 @@ impl Lane {
         let mut worked = !taken.requests.is_empty();
         match posted {
             Ok(()) => {
-                position.settle(&taken);
-                let last = taken.requests.last().map_or(0, |request| request.id);
-                // Fewer than were asked for: these are all there are, but for those that are left out.
-                let seen = if taken.requests.len() < GROUP_POSTINGS { i64::MAX } else { last };
-                position.after = position.after.max(seen.min(position.settled));
-                position.waiting = taken.waiting.iter().map(|(id, _)| *id).collect();
+                position.pass(&taken);
                 if from_start {
                     position.start_at = Instant::now() + taken.took * SHARE_FROM_START;
                 }
@@ -588,30 +544,4 @@ fn posting_from(row: &Row) -> Result<Result<Posting, String>, tokio_postgres::Er
     };
     // A row always has its time.
     Ok(fields.into_posting(DateTime::default))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn told(last_number: i64, oldest: i64, next: i64) -> LaneRead {
-        LaneRead { last_number, oldest, next, ..LaneRead::default() }
-    }
-
-    #[test]
-    fn a_number_is_settled_when_every_transaction_of_its_time_is_over() {
-        let mut position = Position::new();
-        let mut settled_after = |taken: LaneRead| {
-            position.settle(&taken);
-            position.settled
-        };
-        // Requests up to 50 were numbered; transactions 100 to 104 may have given one that is not committed yet.
-        assert_eq!(settled_after(told(50, 100, 105)), 0);
-        assert_eq!(settled_after(told(60, 104, 130)), 0);
-        assert_eq!(settled_after(told(70, 105, 140)), 50);
-        // The next id to settle comes from the last read, not from an earlier one.
-        assert_eq!(settled_after(told(80, 139, 150)), 50);
-        assert_eq!(settled_after(told(90, 140, 150)), 70);
-    }
 }
