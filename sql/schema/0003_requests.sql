@@ -122,7 +122,7 @@ CREATE TRIGGER requests_number_transaction BEFORE INSERT ON pointsd.requests
 
 -- The same as an INSERT, as a call; returns the request's id.
 CREATE FUNCTION pointsd.enqueue(
-    op text, user_id uuid, points bigint,
+    op text, user_id uuid, points bigint DEFAULT NULL,
     source text DEFAULT NULL, order_id bigint DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
     source_type text DEFAULT NULL, source_id text DEFAULT NULL, duration numeric DEFAULT NULL,
     key text DEFAULT NULL, description text DEFAULT NULL, at timestamptz DEFAULT now(),

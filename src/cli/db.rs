@@ -91,7 +91,7 @@ impl Grant {
             (RoleKind::Application, self.application),
             (RoleKind::Reader, self.reader),
         ];
-        let named: Vec<&String> = roles.iter().filter_map(|(_, role)| role.as_ref()).collect();
+        let named: Vec<String> = roles.iter().filter_map(|(_, role)| role.clone()).collect();
         if let Some(twice) =
             named.iter().enumerate().find_map(|(nth, role)| named.iter().take(nth).find(|r| r == &role))
         {
@@ -115,7 +115,10 @@ impl Grant {
         let value = object!({
             "database": database.describe(), "statements": statements, "dry_run": self.dry_run, "kept": kept,
         });
-        program.answer(value, || statements.trim_end().to_owned())
+        program.answer(value, || match self.dry_run {
+            true => statements.trim_end().to_owned(),
+            false => format!("{}\n\nGranted to {}.", statements.trim_end(), named.join(", ")),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use super::Outcome;
 /// Writes the manual pages and the completions of bash, zsh and fish into a folder
 #[derive(clap::Args)]
 pub struct Manual {
-    /// The folder, which must exist
+    /// The folder; it is made if it is missing
     folder: PathBuf,
 }
 
@@ -19,6 +19,7 @@ impl Manual {
     pub fn run(self, command: &clap::Command) -> anyhow::Result<Outcome> {
         let folder = &self.folder;
         let write = || {
+            std::fs::create_dir_all(folder)?;
             clap_mangen::generate_to(command.clone(), folder)?;
             for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
                 clap_complete::generate_to(shell, &mut command.clone(), "pointsd", folder)?;

@@ -58,7 +58,7 @@ fn screen(status: &status::Status, now: chrono::DateTime<chrono::Utc>) -> String
         (State::Fine, _) => "All is well.".to_owned(),
         (State::Look, _) => "At work, with something to look at.".to_owned(),
         (State::Down, None) => {
-            "Down: no daemon is at work. Start one, for example with systemctl start pointsd.".to_owned()
+            "Down: no daemon is at work. Start one: `systemctl start pointsd` where it is a service, else `pointsd serve`.".to_owned()
         }
         (State::Down, Some(last)) => {
             let ago = seconds_text(last.silent_for);

@@ -298,7 +298,14 @@ impl Database {
             Some(pending) if !self.has_private_server() => {
                 Err(Error::NotMigrated { target: self.describe(), pending: pending.join(", ") })
             }
-            _ => self.migrate().await.map(|_| ()),
+            _ => {
+                let applied = self.migrate().await?;
+                if !applied.is_empty() && !self.has_private_server() {
+                    let database = self.describe();
+                    tracing::warn!(database, "{database} had no ledger: its tables were made");
+                }
+                Ok(())
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use super::database;
-use crate::program::{Folder, call, eventually, feed, on, pointsd, run};
+use crate::program::{Folder, call, eventually, feed, on, pointsd, run, wait};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
 const NOBODY: &str = "22222222-2222-4222-8222-222222222222";
@@ -593,4 +593,15 @@ fn lists_have_no_formulas_and_no_control_characters() {
     // For programs nothing is lost.
     let entry = call(&url, &["export", "entries", "--json"]).expect(0).jsons().remove(2);
     assert_eq!(entry["source_id"], escape);
+}
+
+/// A mistyped name of a database must not look like a ledger without accounts.
+#[test]
+fn an_empty_database_gets_its_tables_with_a_word() {
+    let (database, url) = database();
+    wait(async { database.client().await.batch_execute("DROP SCHEMA pointsd CASCADE").await.unwrap() });
+    let balance = || call(&url, &["balance", USER]).expect(0).stderr;
+    let told = balance();
+    assert!(told.contains("had no ledger: its tables were made"), "{told}");
+    assert_eq!(balance(), "");
 }

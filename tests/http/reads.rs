@@ -142,7 +142,8 @@ fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
         ("/v1/reports/1/document?form=pdf".to_owned(), "form"),
     ] {
         let problem = site.get(&path).problem(400, "malformed");
-        assert!(problem["detail"].as_str().unwrap().contains(names), "{path}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(names) && !detail.contains("deserialize"), "{path}: {problem}");
     }
     for path in [
         "/v1/prices/lunch/cost",

@@ -1,6 +1,9 @@
 //! What calls give: parameters, places and bodies. What is wrong with them is a 400 that names it.
 
+use std::error::Error;
+
 use axum::body::to_bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
@@ -26,11 +29,18 @@ impl<T: DeserializeOwned> FromRequestParts<Server> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, server: &Server) -> Result<Params<T>, Problem> {
-        let Query(params) = Query::<T>::from_request_parts(parts, server)
-            .await
-            .map_err(|error| Problem::bad_request(error.body_text()))?;
-        Ok(Params(params))
+        let params = Query::<T>::from_request_parts(parts, server).await;
+        params.map(|Query(params)| Params(params)).map_err(|error| bad_params(&error))
     }
+}
+
+/// Says what is wrong with the parameters behind the `?`.
+pub(in crate::http) fn bad_params(error: &QueryRejection) -> Problem {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    Problem::bad_request(format!("the parameters behind the ?: {cause}"))
 }
 
 /// The part of the path that names a thing.

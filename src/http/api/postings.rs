@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::super::auth::MayPost;
 use super::super::{BODY_UNIT, Problem, STREAMS, Server};
+use super::input::bad_params;
 use crate::access::Holder;
 use crate::bulk::{self, Encoding, Form, Format, LineReply, ReplyJson, Summary};
 use crate::fields::PostingFields;
@@ -114,8 +115,7 @@ pub(super) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let (Parts { uri, headers, .. }, body) = request.into_parts();
-    let Query::<Options>(options) =
-        Query::try_from_uri(&uri).map_err(|error| Problem::bad_request(error.body_text()))?;
+    let Query::<Options>(options) = Query::try_from_uri(&uri).map_err(|error| bad_params(&error))?;
     let content_type =
         headers.get(header::CONTENT_TYPE).map_or("application/json", |value| value.to_str().unwrap_or_default());
     let (media, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
