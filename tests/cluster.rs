@@ -496,6 +496,33 @@ fn requests_of_a_node_that_is_away_hold_up_no_other() {
     runtime.block_on(check_invariants(&client));
 }
 
+/// A lane waits no longer for a locked account than on one server: the limit of its session reaches the node.
+#[test]
+fn the_queue_gives_up_a_locked_account_by_its_own_limit() {
+    let (database, runtime) = (wait(TestDatabase::new()), tokio::runtime::Runtime::new().unwrap());
+    let (url, client) = (database.url(), runtime.block_on(database.client()));
+    let other = runtime.block_on(database.client());
+    let recharge = |order: u32| {
+        let account = user(1);
+        let sql = format!("SELECT pointsd.enqueue('recharge', '{account}', 1, source => 'gift', order_id => {order})");
+        runtime.block_on(client.batch_execute(&sql)).unwrap();
+    };
+    let serving = Running::start(on(&url, &["serve"]));
+    recharge(1);
+    eventually("it is posted", || (requests_in(&url, "posted") == 1).then_some(()));
+    runtime.block_on(other.batch_execute(&lock_of(1))).unwrap();
+    recharge(2);
+    let why = eventually("it waits", || {
+        let sql = "SELECT message FROM pointsd.requests WHERE state = 'waiting'";
+        Some(runtime.block_on(client.query_opt(sql, &[])).unwrap()?.get::<_, String>(0))
+    });
+    assert!(why.contains("lock timeout"), "{why}");
+    runtime.block_on(other.batch_execute("COMMIT")).unwrap();
+    eventually("both are posted", || (requests_in(&url, "posted") == 2).then_some(()));
+    serving.signal(Signal::SIGTERM);
+    serving.finish().expect(0);
+}
+
 /// The role of a daemon has what it needs there: the coordinator sends the defaults of a row along.
 #[test]
 fn a_daemon_posts_under_its_role() {

@@ -394,8 +394,9 @@ CREATE FUNCTION pointsd.buckets_away(OUT bucket smallint, OUT node text) RETURNS
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF pointsd.is_spread() THEN
-        -- To connect to a frozen node would take half a minute.
-        PERFORM set_config('citus.node_connection_timeout', '5s', true);
+        -- Connecting to a frozen node would take half a minute. The nodes are asked one after the other, in ten seconds together.
+        EXECUTE $q$SELECT set_config('citus.node_connection_timeout', (10000 / greatest(2, least(10, count(*))))::text, true)
+                   FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0$q$;
         RETURN QUERY EXECUTE $q$
             WITH place AS MATERIALIZED (SELECT * FROM pointsd.bucket_nodes()),
                  away AS MATERIALIZED (SELECT n.host, n.port FROM (SELECT DISTINCT p.host, p.port FROM place AS p) AS n

@@ -50,14 +50,15 @@ impl SessionKind {
             // - A daemon that holds a lane and sends nothing for ten seconds is frozen or cut off. The server ends its session,
             //   which frees the lane.
             // - Another transaction may hold a row of the group. After two seconds the group fails, and then only that
-            //   account waits.
+            //   account waits. On a cluster the coordinator tells the nodes what is set for a transaction alone, so a lane sets it again in
+            //   each.
             // - A statement of a group takes some milliseconds. One that takes ten seconds would not end by itself.
             // - The next requests are read in the order of an index. A plan made while the queue was empty stays, and with a
             //   bitmap it would collect and sort the whole backlog for each group. Sorts themselves stay on: the accounts of a
             //   group are found by index and sorted, and without sorts the planner reads all accounts in order instead.
             SessionKind::Queue => {
                 "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; SET statement_timeout = '10s'; \
-                 SET enable_bitmapscan = off"
+                 SET enable_bitmapscan = off; SET citus.propagate_set_commands = 'local'"
             }
             // Statements that pass once over many rows: planned for the range they get, and compiled, which pays for long
             // passes. On one processor, because postings want the others. Without a limit of time: the run has its own.

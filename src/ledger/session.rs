@@ -510,7 +510,7 @@ async fn warn_if_slow<T>(postings: usize, stored: impl Future<Output = T>) -> T 
     tracing::warn!(
         postings,
         "a group of {postings} postings has not committed after {} s; if synchronous_standby_names is set, see whether \
-         the standby is up",
+         the standby is up; on a cluster, whether each node is",
         SLOW_COMMIT.as_secs()
     );
     stored.await

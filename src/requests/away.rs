@@ -13,7 +13,7 @@ use crate::errors;
 /// How often a node that is away is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long the answer may take. To connect to a frozen node takes five seconds of it.
+/// How long the answer may take. To connect to frozen nodes takes ten seconds of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// The buckets that cannot be reached, each with its node.
@@ -39,22 +39,23 @@ impl Away {
         self.buckets.subscribe()
     }
 
-    /// Which nodes are away, where more is known by now than `known`; else asks. On one server, none is. None where the coordinator does not
-    /// answer.
-    pub async fn ask(&self, known: &AwayBuckets) -> Option<AwayBuckets> {
+    /// Asks whether more buckets than `known` are away, unless another lane has found some meanwhile. None where the coordinator does
+    /// not answer.
+    pub async fn are_more_away(&self, known: &AwayBuckets) -> Option<bool> {
+        let are_more = |away: &AwayBuckets| away.keys().any(|bucket| !known.contains_key(bucket));
         let _turn = self.asking.lock().await;
-        let newer = Arc::clone(&self.buckets.borrow());
-        if newer != *known {
-            return Some(newer);
+        if are_more(&self.buckets.borrow()) {
+            return Some(true);
         }
         match tokio::time::timeout(ANSWER_WITHIN, self.read()).await {
             Ok(Ok(away)) => {
                 let away = Arc::new(away);
-                self.learn(Arc::clone(&away));
-                return Some(away);
+                let answer = are_more(&away);
+                self.learn(away);
+                return Some(answer);
             }
-            Ok(Err(error)) => tracing::debug!("which nodes are away is not known: {}", errors::chain(&error)),
-            Err(_) => tracing::debug!("which nodes are away is not known: no answer"),
+            Ok(Err(error)) => tracing::warn!("which nodes are away is not known: {}", errors::chain(&error)),
+            Err(_) => tracing::warn!("which nodes are away is not known: the coordinator does not answer"),
         }
         None
     }
@@ -65,7 +66,7 @@ impl Away {
         // An error is impossible: the sender is here.
         while let Ok(known) = buckets.wait_for(|away| !away.is_empty()).await.map(|away| Arc::clone(&away)) {
             tokio::time::sleep(ASK_EVERY).await;
-            self.ask(&known).await;
+            self.are_more_away(&known).await;
         }
     }
 

@@ -31,6 +31,9 @@ use crate::{errors, prices};
 /// How often to post a group that met a deadlock or the like, before halving it.
 const MOST_CLASHES: u32 = 3;
 
+/// The limit of SessionKind::Queue, for the nodes of a cluster.
+const LOCK_LIMIT: &str = "SET LOCAL lock_timeout = '2s'";
+
 /// How many waiting requests are read; the LIMIT in request_waiting.sql.
 const MOST_WAITING: usize = 100;
 
@@ -151,8 +154,7 @@ impl Lane {
         if !(connection.is_some_and(Connection::is_of_a_cluster) && may_be_of_a_node(error)) {
             return false;
         }
-        let away = self.stop.run_until_cancelled(self.away.ask(&self.left_out)).await.flatten();
-        away.is_none_or(|away| away.keys().any(|bucket| !self.left_out.contains_key(bucket)))
+        self.stop.run_until_cancelled(self.away.are_more_away(&self.left_out)).await.flatten().unwrap_or(true)
     }
 
     fn send_report(&self, Instruction { poll, .. }: Instruction, empty: bool, retry_at: Option<Instant>) {
@@ -288,7 +290,12 @@ impl Lane {
         taken: &mut LaneRead,
     ) -> Result<Vec<Reply>, ledger::Error> {
         let rules = Arc::clone(&self.rules.borrow());
+        let of_cluster = session.buckets().are_spread();
         let group = session.begin();
+        if of_cluster {
+            // One poll puts the message into the connection's queue. No answer is needed.
+            let _ = group.client().batch_execute(LOCK_LIMIT).now_or_never();
+        }
         *taken = LaneRead::default();
         let Some(postings) = self.take(group.client(), statements, selection, waiting, taken).await? else {
             return Ok(Vec::new());
