@@ -496,7 +496,7 @@ fn requests_of_a_node_that_is_away_hold_up_no_other() {
     runtime.block_on(check_invariants(&client));
 }
 
-/// A lane waits no longer for a locked account than on one server: the limit of its session reaches the node.
+/// A lane waits no longer for a locked account than on one server: the limit of its transaction reaches the node.
 #[test]
 fn the_queue_gives_up_a_locked_account_by_its_own_limit() {
     let (database, runtime) = (wait(TestDatabase::new()), tokio::runtime::Runtime::new().unwrap());

@@ -1,3 +1,3 @@
--- Two transaction numbers: all transactions below the first are over, and none from the second on had begun when the statement before
--- this one ran.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+-- Two transaction numbers: all transactions below the first are over; the second is this one's own. lane_lock.sql has read the last id
+-- before it locked the lane, and the lock gave this transaction its number. So whoever got that id or a lower one has a lower number.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint

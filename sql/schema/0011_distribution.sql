@@ -394,7 +394,7 @@ CREATE FUNCTION pointsd.buckets_away(OUT bucket smallint, OUT node text) RETURNS
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF pointsd.is_spread() THEN
-        -- Connecting to a frozen node would take half a minute. The nodes are asked one after the other, in ten seconds together.
+        -- Connecting to a frozen node would take half a minute. The nodes are asked one after the other, up to ten of them in ten seconds.
         EXECUTE $q$SELECT set_config('citus.node_connection_timeout', (10000 / greatest(2, least(10, count(*))))::text, true)
                    FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0$q$;
         RETURN QUERY EXECUTE $q$

@@ -13,7 +13,7 @@ use crate::errors;
 /// How often a node that is away is asked again.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long the answer may take. To connect to frozen nodes takes ten seconds of it.
+/// How long the answer may take. To connect to up to ten frozen nodes takes ten seconds of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// The buckets that cannot be reached, each with its node.
@@ -54,7 +54,7 @@ impl Away {
                 self.learn(away);
                 return Some(answer);
             }
-            Ok(Err(error)) => tracing::warn!("which nodes are away is not known: {}", errors::chain(&error)),
+            Ok(Err(error)) => tracing::debug!("which nodes are away is not known: {}", errors::chain(&error)),
             Err(_) => tracing::warn!("which nodes are away is not known: the coordinator does not answer"),
         }
         None

@@ -151,7 +151,7 @@ impl Coordinator {
             let next_poll = Instant::now() + self.poll_interval;
             let until = [retry_at, check_lock].into_iter().flatten().fold(next_poll, Instant::min);
             self.stats.asleep.store(true, Ordering::Relaxed);
-            // A lane reports during a sleep if a node of a cluster is back.
+            // A lane reports during a sleep if a node of a cluster is back, or away.
             let woken = tokio::time::timeout_at(until.into(), self.receive(connection)).await;
             self.stats.asleep.store(false, Ordering::Relaxed);
             match woken {

@@ -345,7 +345,7 @@ impl Lane {
             return Ok(None);
         };
         taken.last_number = locked.try_get(0)?;
-        (taken.oldest, taken.next) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
+        (taken.oldest, taken.own) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
         for row in &now_waiting {
             taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
         }
@@ -457,10 +457,10 @@ struct LaneRead {
     elsewhere: bool,
     /// Nothing was taken: a waiting request is gone, so requests before the position may be free now.
     released: bool,
-    /// The last id that was given. All transactions before `oldest` are over. Transactions from `next` on get higher ids.
+    /// The last id that was given. All transactions before `oldest` are over. Those from this read's `own` on get higher ids.
     last_number: i64,
     oldest: i64,
-    next: i64,
+    own: i64,
     requests: Vec<Request>,
     /// Ids of failed requests, and in how many milliseconds each is due; the next one first.
     waiting: Vec<(i64, i64)>,

@@ -240,6 +240,33 @@ async fn no_ring_is_lost() {
     assert_eq!(server.stop().await.posted(), 800);
 }
 
+/// What a lane reads of the transactions: an id counts as settled only when whoever got it, or a lower one, has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_is_not_settled_while_its_transaction_is_open() {
+    let database = TestDatabase::new().await;
+    let (client, late) = (database.client().await, database.client().await);
+    // The last id that was given, the oldest transaction that is not over, and from which one on ids are higher.
+    let read = async || {
+        client.batch_execute("BEGIN").await.unwrap();
+        let locked = client.query_one(include_str!("../../sql/requests/lane_lock.sql"), &[&0_i16]).await.unwrap();
+        let row = client.query_one(include_str!("../../sql/requests/snapshot_read.sql"), &[]).await.unwrap();
+        client.batch_execute("COMMIT").await.unwrap();
+        (locked.get::<_, i64>(0), row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    late.batch_execute(&format!(
+        "BEGIN; SELECT pointsd.enqueue('refund', '{}', source_type => 'tts', source_id => 'late')",
+        user(3)
+    ))
+    .await
+    .unwrap();
+    let (last, _, from) = read().await;
+    assert_eq!(last, 1);
+    assert!(read().await.1 < from, "the transaction of id 1 is open");
+    late.batch_execute("COMMIT").await.unwrap();
+    // Other tests have open transactions, too: what was begun before may not be over at once.
+    while read().await.1 < from {}
+}
+
 /// An application takes its id early and commits late. By then the lane has been read far beyond that id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_number_that_comes_late_is_found() {

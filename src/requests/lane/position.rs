@@ -52,7 +52,7 @@ impl Position {
         if let Some((number, _)) = self.settling.take_if(|(_, before)| taken.oldest >= *before) {
             self.settled = number;
         }
-        self.settling.get_or_insert((taken.last_number, taken.next));
+        self.settling.get_or_insert((taken.last_number, taken.own));
     }
 }
 
@@ -62,8 +62,8 @@ mod tests {
     use super::super::Request;
     use super::*;
 
-    fn told(last_number: i64, oldest: i64, next: i64) -> LaneRead {
-        LaneRead { last_number, oldest, next, ..LaneRead::default() }
+    fn told(last_number: i64, oldest: i64, own: i64) -> LaneRead {
+        LaneRead { last_number, oldest, own, ..LaneRead::default() }
     }
 
     #[test]
@@ -89,8 +89,8 @@ mod tests {
         };
         let full = i64::try_from(GROUP_POSTINGS).unwrap();
         let mut position = Position::new();
-        let mut passed = |ids, (last_number, oldest, next)| {
-            position.pass(&LaneRead { requests: requests(ids), ..told(last_number, oldest, next) });
+        let mut passed = |ids, (last_number, oldest, own)| {
+            position.pass(&LaneRead { requests: requests(ids), ..told(last_number, oldest, own) });
             position.after
         };
         assert_eq!(passed(1..=2, (9_000, 100, 101)), 0, "none is settled");
