@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub use self::isolation::Suspicion;
 use self::isolation::{Failed, Failure, Fault, is_clash, is_outage, may_be_of_a_node};
 use self::position::{Position, SHARE_FROM_START};
-use super::away::{self, Away};
+use super::away::{Away, AwayBuckets};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
 use crate::database::{Database, SessionKind, pipelined};
@@ -52,9 +52,9 @@ pub struct Lane {
     pub suspicion: Arc<Suspicion>,
     pub away: Arc<Away>,
     /// The buckets whose requests are left out, because their node is away.
-    pub left_out: away::AwayBuckets,
+    pub left_out: AwayBuckets,
     /// Which buckets these should be.
-    pub changes: watch::Receiver<away::AwayBuckets>,
+    pub changes: watch::Receiver<AwayBuckets>,
 }
 
 /// A session of the ledger and the statements of the queue, on one connection.

@@ -240,7 +240,7 @@ async fn no_ring_is_lost() {
     assert_eq!(server.stop().await.posted(), 800);
 }
 
-/// What a lane reads of the transactions: an id counts as settled only when whoever got it, or a lower one, has ended.
+/// An id is settled when the transactions that were given it, or lower ones, have ended. A lane's statements tell that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_id_is_not_settled_while_its_transaction_is_open() {
     let database = TestDatabase::new().await;
