@@ -58,7 +58,7 @@ impl Bench {
         queue.until_done(requests).await;
         let seconds = began.elapsed().as_secs_f64();
         let around = f64::midpoint(before, self.pgbench());
-        rows.push(Row::rate("requests, enqueued to posted", requests, seconds, around, ("2.5", "5"), None));
+        rows.push(Row::rate("requests, enqueued to posted", requests, seconds, around, ("8", "10"), None));
     }
 
     /// No-op requests beside the no-op jobs of two other job runners (benches/peers), all three in turns. A request of 0

@@ -72,6 +72,27 @@ CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
 -- newest of all there are always some.
 CREATE INDEX requests_done_by_state ON pointsd.requests_done (state, id) WHERE state <> 'posted';
 
+-- The open requests as a daemon reads them. A request is left out while an earlier one of its account waits.
+-- Every row is readable by the driver. An instant out of range becomes one that the ledger refuses, and a number comes as its
+-- digits. A text that is too long is cut just beyond its limit, so that the ledger still refuses it.
+-- No volatile function here: with one, a statement would read the whole lane before it takes the first requests.
+CREATE VIEW pointsd.requests_next AS
+SELECT r.id, r.user_id, r.bucket, r.lane, r.state, r.retry_at, r.op, r.points, left(r.source, 65) AS source, r.order_id,
+       r.paid, left(r.currency, 21) AS currency,
+       CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at
+            WHEN r.expires_at IS NOT NULL THEN '1969-12-31Z' END AS expires_at,
+       left(r.source_type, 65) AS source_type, left(r.source_id, 256) AS source_id,
+       CASE WHEN r.until >= '1970-01-01Z' AND r.until < '10000-01-01Z' THEN r.until
+            WHEN r.until IS NOT NULL THEN '1969-12-31Z' END AS until,
+       left(r.of, 256) AS of, left(r.beyond, 16) AS beyond,
+       left(r.duration::text, 100) AS duration, left(r.key, 256) AS key, left(r.description, 1001) AS description,
+       CASE WHEN r.at >= '1970-01-01Z' AND r.at < '10000-01-01Z' THEN r.at ELSE '1969-12-31Z' END AS at,
+       CASE WHEN r.enqueued_at >= '1970-01-01Z' AND r.enqueued_at < '10000-01-01Z' THEN r.enqueued_at END AS enqueued_at
+FROM pointsd.requests_open AS r
+WHERE NOT EXISTS (SELECT FROM pointsd.requests_open AS w
+                  WHERE w.state = 'waiting' AND w.bucket = 0 AND w.user_id = r.user_id AND w.id < r.id
+                  OFFSET 0); -- asked by the index for each row: as a join it would be planned once, for no rows at all
+
 -- One row a lane. A daemon locks the row while it works on the lane: one transaction at a time, in all daemons together.
 -- So the requests of an account keep their order, and no request needs a lock of its own.
 CREATE TABLE pointsd.request_lanes (

@@ -3,12 +3,13 @@
 mod isolation;
 mod position;
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, try_join};
 use tokio::sync::{mpsc, watch};
 use tokio_postgres::types::ToSql;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::isolation::Suspicion;
 use self::isolation::{Failed, Failure, Fault, is_clash, is_outage, may_be_of_a_node};
-use self::position::{Position, SHARE_FROM_START};
+use self::position::{Position, READ_AHEAD};
 use super::away::{Away, AwayBuckets};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
@@ -69,6 +70,8 @@ struct Statements {
     snapshot: Statement,
     waiting: Statement,
     take: Statement,
+    take_ids: Statement,
+    ahead: Statement,
     finish: Statement,
     fail: Statement,
 }
@@ -187,22 +190,28 @@ impl Lane {
         position: &mut Position,
     ) -> Result<Step, ledger::Error> {
         let before = self.suspicion.successes();
-        let from_start = Instant::now() >= position.start_at;
-        let selection = if from_start { Selection::After(0) } else { Selection::After(position.after) };
-        let (mut taken, posted) = self.post(connection, selection, &position.waiting).await;
+        if position.wants_ahead() {
+            let connection = self.connect(connection).await?;
+            position.keep_ahead(self.read_ahead(connection, position.after).await?);
+        }
+        let selection = position.next();
+        let from_start = matches!(selection, Selection::After(0));
+        let (mut taken, posted) = self.post(connection, &selection, &position.waiting).await;
         if taken.elsewhere {
+            position.put_back(selection);
             return Ok(Step::Elsewhere);
         }
         if taken.released {
             position.restart();
             return Ok(Step::NothingNew);
         }
-        let mut worked = !taken.requests.is_empty();
+        // All that was read ahead may wait behind a failed request.
+        let mut worked = !taken.requests.is_empty() || matches!(selection, Selection::Ahead(_));
         match posted {
             Ok(()) => {
-                position.pass(&taken);
+                position.pass(&selection, &taken);
                 if from_start {
-                    position.start_at = Instant::now() + taken.took * SHARE_FROM_START;
+                    position.was_at_start(taken.took);
                 }
             }
             Err(failure) => {
@@ -216,7 +225,7 @@ impl Lane {
             if *due_in > 0 || self.stop.is_cancelled() {
                 break;
             }
-            let (tried, posted) = self.post(connection, Selection::Ids(vec![*id]), &[]).await;
+            let (tried, posted) = self.post(connection, &Selection::Ids(vec![*id]), &[]).await;
             // It is left out if an earlier request of its account waits.
             worked |= !tried.requests.is_empty();
             if let Err(failure) = posted {
@@ -243,7 +252,7 @@ impl Lane {
     async fn post(
         &mut self,
         connection: &mut Option<Connection>,
-        selection: Selection,
+        selection: &Selection,
         waiting: &[i64],
     ) -> (LaneRead, Result<(), Failure>) {
         let mut taken = LaneRead::default();
@@ -251,7 +260,7 @@ impl Lane {
             let result = match self.connect(connection).await {
                 Ok(connection) => {
                     // A panic is treated as the fault of a request.
-                    let posted = self.post_once(connection, &selection, waiting, &mut taken);
+                    let posted = self.post_once(connection, selection, waiting, &mut taken);
                     AssertUnwindSafe(posted).catch_unwind().await
                 }
                 Err(error) => Ok(Err(error)),
@@ -321,23 +330,26 @@ impl Lane {
     ) -> Result<Option<Vec<Posting>>, ledger::Error> {
         let lane = self.number;
         let most = i64::try_from(GROUP_POSTINGS).unwrap_or(i64::MAX);
-        let left_out: Option<Vec<i16>> = (!self.left_out.is_empty()).then(|| self.left_out.keys().copied().collect());
-        let (after, last, ids) = match selection {
-            Selection::After(id) => (*id, i64::MAX, None),
-            Selection::Ids(ids) => {
-                let first = ids.first().copied().unwrap_or_default();
-                (first - 1, ids.last().copied().unwrap_or_default(), Some(ids))
+        let left_out = self.left_out();
+        let (of_lane, of_waiting): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&lane], [&lane, &left_out]);
+        let (next, named): ([&(dyn ToSql + Sync); 4], [&(dyn ToSql + Sync); 3]);
+        let (take, parameters): (_, &[&(dyn ToSql + Sync)]) = match selection {
+            Selection::After(id) => {
+                next = [&lane, id, &most, &left_out];
+                (&statements.take, &next)
+            }
+            Selection::Ahead(ids) | Selection::Ids(ids) => {
+                named = [&lane, ids, &left_out];
+                (&statements.take_ids, &named)
             }
         };
-        let (of_lane, of_waiting): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&lane], [&lane, &left_out]);
-        let next: [&(dyn ToSql + Sync); 6] = [&lane, &after, &last, &most, &ids, &left_out];
         let began = Instant::now();
         // Queued in this order and sent together.
         let (locked, snapshot, now_waiting, rows) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
             client.query(&statements.waiting, &of_waiting),
-            client.query(&statements.take, &next),
+            client.query(take, parameters),
         )?;
         *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
         let Some(locked) = locked.first() else {
@@ -346,31 +358,51 @@ impl Lane {
         };
         taken.last_number = locked.try_get(0)?;
         (taken.oldest, taken.own) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
+        let now: DateTime<Utc> = snapshot.try_get(2)?;
         for row in &now_waiting {
             taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
         }
         let waits = |id: &i64| taken.waiting.iter().any(|(waiting, _)| waiting == id);
-        if matches!(selection, Selection::After(1..))
+        if matches!(selection, Selection::After(1..) | Selection::Ahead(_))
             && (now_waiting.len() == MOST_WAITING || !waiting.iter().all(waits))
         {
             taken.released = true;
             return Ok(None);
         }
         let mut postings = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut request = Request {
-                id: row.try_get("id")?,
-                user: row.try_get("user_id")?,
-                age: row.try_get::<_, i64>("age")?.try_into().unwrap_or(0),
-                unreadable: None,
-            };
+        let rows = rows.iter().map(|row| Ok((row.try_get("id")?, row)));
+        let mut rows = rows.collect::<Result<Vec<(i64, &Row)>, tokio_postgres::Error>>()?;
+        rows.sort_unstable_by_key(|(id, _)| *id);
+        if let Some((_, oldest)) = rows.first() {
+            let enqueued: Option<DateTime<Utc>> = oldest.try_get("enqueued_at")?;
+            let waited = enqueued.map(|enqueued| now - enqueued).unwrap_or_default();
+            taken.lag = waited.num_milliseconds().try_into().unwrap_or(0);
+        }
+        for (id, row) in rows {
+            let mut request = Request { id, user: row.try_get("user_id")?, unreadable: None };
             match posting_from(row)? {
                 Ok(posting) => postings.push(posting),
                 Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
             }
             taken.requests.push(request);
         }
-        Ok((!rows.is_empty()).then_some(postings))
+        Ok((!taken.requests.is_empty()).then_some(postings))
+    }
+
+    /// The ids of the next requests, sorted so that those of an account stand together. The lane is not locked: a request that another
+    /// daemon finishes meanwhile is not taken later.
+    async fn read_ahead(&self, connection: &Connection, after: i64) -> Result<Vec<i64>, ledger::Error> {
+        let most = i64::try_from(READ_AHEAD).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.number, &after, &most, &self.left_out()];
+        let began = Instant::now();
+        let row = connection.client.query_one(&connection.statements.ahead, &parameters).await?;
+        self.stats.taking.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
+        Ok(row.try_get::<_, Option<Vec<i64>>>(0)?.unwrap_or_default())
+    }
+
+    /// The buckets whose requests are left out.
+    fn left_out(&self) -> Option<Vec<i16>> {
+        (!self.left_out.is_empty()).then(|| self.left_out.keys().copied().collect())
     }
 
     fn count_outcomes(&self, taken: &LaneRead, replies: &[Reply]) {
@@ -399,11 +431,10 @@ impl Lane {
         self.stats.posted.fetch_add(posted, Ordering::Relaxed);
         self.stats.replayed.fetch_add(replayed, Ordering::Relaxed);
         self.stats.refused.fetch_add(refused, Ordering::Relaxed);
-        if let Some(oldest) = taken.requests.first() {
-            let took = u64::try_from(taken.took.as_micros()).unwrap_or(0);
+        if !taken.requests.is_empty() {
             self.stats.groups.fetch_add(1, Ordering::Relaxed);
-            self.stats.taking.fetch_add(took, Ordering::Relaxed);
-            self.stats.set_lag(self.number, oldest.age);
+            self.stats.taking.fetch_add(micros(taken.took), Ordering::Relaxed);
+            self.stats.set_lag(self.number, taken.lag);
         }
     }
 
@@ -428,24 +459,32 @@ impl Connection {
     async fn open(database: &Database) -> Result<Connection, ledger::Error> {
         let client = Arc::new(database.dedicated().await?.client);
         let session = Session::open(Arc::clone(&client)).await?;
-        let ((), lock, snapshot, waiting, take, finish, fail) = try_join!(
+        let ((), lock, snapshot, waiting, take, take_ids, ahead, finish, fail) = try_join!(
             client.batch_execute(SessionKind::Queue.settings()),
             client.prepare(include_str!("../../sql/requests/lane_lock.sql")),
             client.prepare(include_str!("../../sql/requests/snapshot_read.sql")),
             client.prepare(include_str!("../../sql/requests/request_waiting.sql")),
             client.prepare(include_str!("../../sql/requests/request_take.sql")),
+            client.prepare(include_str!("../../sql/requests/request_take_ids.sql")),
+            client.prepare(include_str!("../../sql/requests/request_ahead.sql")),
             client.prepare(include_str!("../../sql/requests/request_finish.sql")),
             client.prepare(include_str!("../../sql/requests/request_fail.sql")),
         )?;
-        let statements = Statements { lock, snapshot, waiting, take, finish, fail };
+        let statements = Statements { lock, snapshot, waiting, take, take_ids, ahead, finish, fail };
         Ok(Connection { session, client, statements })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(0)
 }
 
 /// Which requests to take from a lane.
 enum Selection {
     /// The next requests after this id.
     After(i64),
+    /// The next requests as they were read ahead: a part of those after the position.
+    Ahead(Vec<i64>),
     /// The requests with these ids.
     Ids(Vec<i64>),
 }
@@ -462,6 +501,8 @@ struct LaneRead {
     oldest: i64,
     own: i64,
     requests: Vec<Request>,
+    /// How long the first of them had waited when it was taken, in milliseconds.
+    lag: u64,
     /// Ids of failed requests, and in how many milliseconds each is due; the next one first.
     waiting: Vec<(i64, i64)>,
     took: Duration,
@@ -470,8 +511,6 @@ struct LaneRead {
 struct Request {
     id: i64,
     user: Uuid,
-    /// How long the request had waited when it was taken, in milliseconds.
-    age: u64,
     /// Why the row describes no posting.
     unreadable: Option<Refusal>,
 }
@@ -500,23 +539,28 @@ struct WriteOutcomes<'a> {
 impl AlsoWrite<[Reply]> for WriteOutcomes<'_> {
     async fn write(&self, client: &Client, replies: &[Reply]) -> Result<(), tokio_postgres::Error> {
         let requests = self.taken.requests.len();
-        let mut ids = Vec::with_capacity(requests);
-        let mut states = Vec::with_capacity(requests);
-        let mut seqs = Vec::with_capacity(requests);
-        let mut codes = Vec::with_capacity(requests);
-        let mut messages = Vec::with_capacity(requests);
+        let (mut ids, mut seqs, mut nth_outcomes) =
+            (Vec::with_capacity(requests), Vec::with_capacity(requests), Vec::with_capacity(requests));
+        // Most requests have the same outcome.
+        let mut known = HashMap::new();
+        let (mut states, mut codes, mut messages) = (Vec::new(), Vec::new(), Vec::new());
         for (request, outcome) in self.taken.outcomes(replies) {
             let (state, seq, refusal) = match outcome {
                 Ok(Reply::Rejected(refusal)) | Err(refusal) => ("refused", None, Some(refusal)),
                 Ok(reply) => (reply.status(), reply.entry().map(|entry| entry.seq), None),
             };
+            let (code, message) = (refusal.map(Refusal::code), refusal.map(Refusal::to_string));
+            let nth = *known.entry((state, code, message.clone())).or_insert_with(|| {
+                states.push(state);
+                codes.push(code);
+                messages.push(message);
+                i32::try_from(states.len()).unwrap_or(i32::MAX)
+            });
             ids.push(request.id);
-            states.push(state);
             seqs.push(seq);
-            codes.push(refusal.map(Refusal::code));
-            messages.push(refusal.map(Refusal::to_string));
+            nth_outcomes.push(nth);
         }
-        client.execute(self.statement, &[&self.lane, &ids, &states, &seqs, &codes, &messages]).await?;
+        client.execute(self.statement, &[&self.lane, &ids, &seqs, &nth_outcomes, &states, &codes, &messages]).await?;
         Ok(())
     }
 }

@@ -257,6 +257,11 @@ async fn each_request_is_posted_once_and_in_order_though_processes_die() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let mut random = rng();
+    // A backlog, so that lanes also read ahead.
+    let backlog = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                   SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(1000 + i % 400), 12, '0'))::uuid, 1, 'tts', i::text
+                   FROM generate_series(1, 20000) AS i";
+    client.batch_execute(backlog).await.unwrap();
     let servers = [Server::start(&database, SETTINGS).await, Server::start(&database, SETTINGS).await];
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
@@ -302,7 +307,7 @@ async fn each_request_is_posted_once_and_in_order_though_processes_die() {
     let killed = killer.await.unwrap();
     assert!(killed > 10, "only {killed} sessions were ended");
     all_done(&client).await;
-    let total = i64::from(WRITERS * REQUESTS);
+    let total = i64::from(WRITERS * REQUESTS) + 20_000;
     // A group that committed just when its session died is counted by no daemon.
     assert_eq!(
         number(&client, "SELECT count(*) FROM pointsd.requests_done WHERE state = 'posted' AND attempts = 0").await,
@@ -351,7 +356,8 @@ async fn a_hand_in_the_table_stops_no_lane() {
     let error = client.batch_execute(&below).await.unwrap_err();
     assert_eq!(error.as_db_error().unwrap().constraint(), Some("requests_id_positive"));
     assert_eq!(server.stats.stuck(), 0);
-    client.batch_execute("UPDATE pointsd.requests SET retry_at = '-infinity' WHERE state = 'waiting'").await.unwrap();
+    let due = "UPDATE pointsd.requests SET retry_at = '-infinity' WHERE state = 'waiting'; NOTIFY pointsd_requests";
+    client.batch_execute(due).await.unwrap();
     until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done WHERE state = 'posted'").await;
     server.stop().await;
 }

@@ -267,6 +267,29 @@ async fn an_id_is_not_settled_while_its_transaction_is_open() {
     while read().await.1 < from {}
 }
 
+/// A lane posts a backlog account by account: several requests of one in the same transaction, in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_is_posted_account_by_account() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    recharge(&database, 2_000).await;
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 2000), 12, '0'))::uuid, 1, 'tts', i::text
+                  FROM generate_series(1, 20000) AS i";
+    client.batch_execute(insert).await.unwrap();
+    let server = Server::start(&database, SETTINGS).await;
+    all_done(&client).await;
+    assert_eq!(server.stop().await.posted(), 20_000);
+    let out_of_order =
+        "SELECT count(*) FROM pointsd.requests_done AS r JOIN pointsd.requests_done AS later USING (user_id)
+                        WHERE later.id > r.id AND later.seq < r.seq";
+    assert_eq!(number(&client, out_of_order).await, 0);
+    // Ten requests each. In the order of their ids the next one of an account comes 500 requests later in its lane.
+    let transactions = "SELECT count(*) FROM (SELECT DISTINCT user_id, xmin::text FROM pointsd.entries) AS pairs";
+    let pairs = number(&client, transactions).await;
+    assert!(pairs < 7_000, "{pairs} accounts were touched");
+}
+
 /// An application takes its id early and commits late. By then the lane has been read far beyond that id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_number_that_comes_late_is_found() {

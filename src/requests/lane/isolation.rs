@@ -105,7 +105,7 @@ impl Lane {
             }
             let mut ids: Vec<i64> = part.iter().map(|request| request.id).collect();
             ids.sort_unstable();
-            let (taken, posted) = self.post(connection, Selection::Ids(ids), &[]).await;
+            let (taken, posted) = self.post(connection, &Selection::Ids(ids), &[]).await;
             if taken.elsewhere {
                 // Another daemon has taken over the lane, and with it the rest.
                 return Ok(());
@@ -263,8 +263,7 @@ mod tests {
     #[test]
     fn a_group_is_halved_between_accounts_while_there_are_two() {
         let halves = |users: &[u128]| {
-            let request =
-                |(id, user): (i64, &u128)| Request { id, user: Uuid::from_u128(*user), age: 0, unreadable: None };
+            let request = |(id, user): (i64, &u128)| Request { id, user: Uuid::from_u128(*user), unreadable: None };
             let mut requests: Vec<Request> = (1..).zip(users).map(request).collect();
             let middle = middle(&mut requests);
             let ids: Vec<i64> = requests.iter().map(|request| request.id).collect();
