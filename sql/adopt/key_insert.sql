@@ -6,9 +6,9 @@
 INSERT INTO pointsd.adopted_keys (key, transaction, bucket)
 SELECT DISTINCT ON (key) key, id, pointsd.bucket_of(user_id)
 FROM (
-    SELECT id, user_id, encode(substring(sha256(uuid_send(user_id) || convert_to(
+    SELECT id, user_id, encode(substring(uuid_send(user_id) FOR 4) || substring(sha256(uuid_send(user_id) || convert_to(
                    type || ':' || replace(replace(CASE type WHEN 'consume' THEN source_type ELSE coalesce($1::jsonb ->> source_type, source_type) END,
-                                                  '\', '\\'), ':', '\:') || ':' || source_id, 'UTF8')) FOR 16), 'hex')::uuid AS key
+                                                  '\', '\\'), ':', '\:') || ':' || source_id, 'UTF8')) FOR 12), 'hex')::uuid AS key
     FROM pointsd.adopted_transactions
     WHERE type IN ('consume', 'recharge') AND user_id IS NOT NULL AND source_type IS NOT NULL AND source_id IS NOT NULL
           AND id IS NOT NULL AND amount > 0

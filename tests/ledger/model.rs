@@ -704,7 +704,8 @@ fn key_of(posting: &Posting) -> Uuid {
 
 /// What stands in the database for a key never changes, or a retry from before an upgrade would be posted again.
 fn sixteen_bytes(user: Uuid, key: &str) -> Uuid {
-    Uuid::from_slice(&Sha256::digest([user.as_bytes(), key.as_bytes()].concat())[..16]).unwrap()
+    let hash = Sha256::digest([user.as_bytes(), key.as_bytes()].concat());
+    Uuid::from_slice(&[&user.as_bytes()[..4], &hash[..12]].concat()).unwrap()
 }
 
 fn kind_of(posting: &Posting) -> EntryType {
