@@ -1,10 +1,10 @@
--- The ids of a lane's next requests after $2, sorted so that those of an account stand together, in the order of their ids. Also
--- those that wait behind a failed one, which are not taken later: to ask that of each costs as much as to read it.
+-- The ids of a lane's next requests after $2, sorted so that those of an account stand together, in the order of their ids.
 -- $1 smallint: the lane; $2 bigint: an id; $3 bigint: how many at most; $4 smallint[]: buckets to leave out, because their node is
 -- away, or null
 SELECT array_agg(id ORDER BY pointsd.bucket_of(user_id), user_id, id) AS ids
 FROM (
-    SELECT id, user_id FROM pointsd.requests_open
+    SELECT id, user_id
+    FROM pointsd.requests_unblocked
     WHERE bucket = 0 AND lane = $1 AND id > $2 AND state = 'pending'
       AND ($4::smallint[] IS NULL OR pointsd.bucket_of(user_id) <> ALL ($4))
     ORDER BY id

@@ -72,11 +72,12 @@ CREATE TABLE pointsd.requests_done PARTITION OF pointsd.requests (
 -- newest of all there are always some.
 CREATE INDEX requests_done_by_state ON pointsd.requests_done (state, id) WHERE state <> 'posted';
 
--- The open requests as a daemon reads them. A request is left out while an earlier one of its account waits.
+-- The open requests as a daemon reads them, but for those behind a failed one: while a request waits, so do the later ones of its
+-- account.
 -- Every row is readable by the driver. An instant out of range becomes one that the ledger refuses, and a number comes as its
 -- digits. A text that is too long is cut just beyond its limit, so that the ledger still refuses it.
 -- No volatile function here: with one, a statement would read the whole lane before it takes the first requests.
-CREATE VIEW pointsd.requests_next AS
+CREATE VIEW pointsd.requests_unblocked AS
 SELECT r.id, r.user_id, r.bucket, r.lane, r.state, r.retry_at, r.op, r.points, left(r.source, 65) AS source, r.order_id,
        r.paid, left(r.currency, 21) AS currency,
        CASE WHEN r.expires_at >= '1970-01-01Z' AND r.expires_at < '10000-01-01Z' THEN r.expires_at

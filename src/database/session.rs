@@ -58,7 +58,7 @@ impl SessionKind {
             //   group are found by index and sorted, and without sorts the planner reads all accounts in order instead.
             SessionKind::Queue => {
                 "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '2s'; SET statement_timeout = '10s'; \
-                 SET enable_bitmapscan = off; SET citus.propagate_set_commands = 'local'"
+                 SET enable_bitmapscan = off; SET work_mem = '16MB'; SET citus.propagate_set_commands = 'local'"
             }
             // Statements that pass once over many rows: planned for the range they get, and compiled, which pays for long
             // passes. On one processor, because postings want the others. Without a limit of time: the run has its own.

@@ -205,7 +205,7 @@ impl Lane {
             position.restart();
             return Ok(Step::NothingNew);
         }
-        // All that was read ahead may wait behind a failed request.
+        // Another daemon may have posted what was read ahead.
         let mut worked = !taken.requests.is_empty() || matches!(selection, Selection::Ahead(_));
         match posted {
             Ok(()) => {
@@ -345,11 +345,12 @@ impl Lane {
         };
         let began = Instant::now();
         // Queued in this order and sent together.
-        let (locked, snapshot, now_waiting, rows) = pipelined!(
+        let (locked, snapshot, rows, now_waiting) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
-            client.query(&statements.waiting, &of_waiting),
             client.query(take, parameters),
+            // Last: if a person puts back a waiting request meanwhile, those behind it are not taken, and this tells why.
+            client.query(&statements.waiting, &of_waiting),
         )?;
         *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
         let Some(locked) = locked.first() else {
@@ -501,7 +502,7 @@ struct LaneRead {
     oldest: i64,
     own: i64,
     requests: Vec<Request>,
-    /// How long the first of them had waited when it was taken, in milliseconds.
+    /// How long the one with the lowest id had waited when it was taken, in milliseconds.
     lag: u64,
     /// Ids of failed requests, and in how many milliseconds each is due; the next one first.
     waiting: Vec<(i64, i64)>,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LaneRead, Selection};
+use super::{LaneRead, MOST_WAITING, Selection};
 use crate::ledger::GROUP_POSTINGS;
 
 /// A lane is read on from the last position, because a read from the start passes all dead rows. A request that was put back stands
@@ -63,7 +63,9 @@ impl Position {
 
     /// Whether to read ids ahead before the next group.
     pub(super) fn wants_ahead(&self) -> bool {
-        self.backlog && self.ahead.is_empty() && Instant::now() < self.start_at
+        // So many waiting requests are not all read, so nothing but the start of the lane is known to be in order.
+        let few_wait = self.waiting.len() < MOST_WAITING;
+        self.backlog && few_wait && self.ahead.is_empty() && Instant::now() < self.start_at
     }
 
     /// Keeps the ids after the position, in the order in which to post them. There are no others after it if they are fewer than
@@ -106,14 +108,23 @@ impl Position {
     pub(super) fn pass(&mut self, selection: &Selection, taken: &LaneRead) {
         self.settle(taken);
         let passed = match selection {
-            Selection::After(_) if taken.requests.len() < GROUP_POSTINGS => {
+            Selection::After(from) if taken.requests.len() < GROUP_POSTINGS => {
                 // These are all there are, but for those that are left out.
                 self.backlog = false;
+                self.ahead.clear();
+                if *from > 0 {
+                    self.start_at = self.start_at.min(Instant::now() + taken.took * SHARE_FROM_START);
+                }
                 self.settled
             }
             Selection::After(_) => {
                 self.backlog = true;
                 taken.requests.last().map_or(0, |request| request.id).min(self.settled)
+            }
+            Selection::Ahead(_) if taken.requests.is_empty() => {
+                // Another daemon works on this lane as well, and has read the same ids.
+                self.ahead.clear();
+                0
             }
             Selection::Ahead(_) if self.ahead.is_empty() => self.after_ahead,
             Selection::Ahead(_) | Selection::Ids(_) => 0,
@@ -191,7 +202,7 @@ mod tests {
 
     fn ahead(position: &mut Position) -> Vec<i64> {
         let selection = position.next();
-        position.pass(&selection, &LaneRead::default());
+        position.pass(&selection, &LaneRead { requests: requests(1..=1), ..LaneRead::default() });
         let Selection::Ahead(mut ids) = selection else { panic!("nothing was read ahead") };
         ids.reverse();
         ids
@@ -222,6 +233,19 @@ mod tests {
         }
         assert_eq!(position.after, last);
         assert!(position.wants_ahead(), "there may be more");
+    }
+
+    #[test]
+    fn what_another_daemon_has_posted_is_not_tried_again_group_by_group() {
+        let mut position = with_backlog();
+        position.keep_ahead((1_001..=4_000).collect());
+        let selection = position.next();
+        position.pass(&selection, &LaneRead::default());
+        assert!(position.ahead.is_empty());
+        assert_eq!(position.after, full());
+        position.keep_ahead((1_001..=4_000).collect());
+        position.pass(&Selection::After(0), &LaneRead::default());
+        assert!(position.ahead.is_empty(), "nothing is left in the lane");
     }
 
     #[test]
