@@ -1,8 +1,11 @@
 -- Puts parked, refused and waiting requests back to pending, as if they had just been inserted. Returns the state before of each id
 -- that exists. Pending, posted and replayed requests stay as they are.
+-- The lanes are locked first: a daemon that reads which requests wait, and then the next ones, must not see this in between.
 -- $1 bigint[]: the ids
-WITH found AS MATERIALIZED (
-    SELECT id, state FROM pointsd.requests WHERE id = ANY ($1::bigint[]) FOR UPDATE
+WITH lanes AS MATERIALIZED (
+    SELECT lane FROM pointsd.request_lanes ORDER BY lane FOR UPDATE
+), found AS MATERIALIZED (
+    SELECT id, state FROM pointsd.requests WHERE id = ANY ($1::bigint[]) AND (SELECT count(*) FROM lanes) > 0 FOR UPDATE
 ), put_back AS (
     UPDATE pointsd.requests AS r
     SET state = 'pending', attempts = 0, code = NULL, message = NULL, retry_at = NULL, finished_at = NULL

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::isolation::Suspicion;
 use self::isolation::{Failed, Failure, Fault, is_clash, is_outage, may_be_of_a_node};
-use self::position::{Position, READ_AHEAD};
+use self::position::{Position, READ_AHEAD, are_the_same};
 use super::away::{Away, AwayBuckets};
 use super::coordinator::{IDLE, IDLE_FIRST, Instruction, LaneReport};
 use super::{Settings, Stats};
@@ -35,7 +35,7 @@ const MOST_CLASHES: u32 = 3;
 /// The limit of SessionKind::Queue, for the nodes of a cluster.
 const LOCK_LIMIT: &str = "SET LOCAL lock_timeout = '2s'";
 
-/// How many waiting requests are read; the LIMIT in request_waiting.sql.
+/// How many waiting requests are read; the LIMIT in request_waiting.sql and request_ahead.sql.
 const MOST_WAITING: usize = 100;
 
 /// Refusals of a group that are logged one by one.
@@ -192,7 +192,8 @@ impl Lane {
         let before = self.suspicion.successes();
         if position.wants_ahead() {
             let connection = self.connect(connection).await?;
-            position.keep_ahead(self.read_ahead(connection, position.after).await?);
+            let (ids, waiting) = self.read_ahead(connection, position.after).await?;
+            position.keep_ahead(ids, &waiting);
         }
         let selection = position.next();
         let from_start = matches!(selection, Selection::After(0));
@@ -248,7 +249,7 @@ impl Lane {
         Ok(Step::Empty { retry_at })
     }
 
-    /// Takes a group and posts it. Takes none if one of the requests in `waiting` waits no longer.
+    /// Takes a group and posts it. Takes none if other requests wait than those in `waiting`.
     async fn post(
         &mut self,
         connection: &mut Option<Connection>,
@@ -345,12 +346,11 @@ impl Lane {
         };
         let began = Instant::now();
         // Queued in this order and sent together.
-        let (locked, snapshot, rows, now_waiting) = pipelined!(
+        let (locked, snapshot, now_waiting, rows) = pipelined!(
             client.query(&statements.lock, &of_lane),
             client.query_one(&statements.snapshot, &[]),
-            client.query(take, parameters),
-            // Last: if a person puts back a waiting request meanwhile, those behind it are not taken, and this tells why.
             client.query(&statements.waiting, &of_waiting),
+            client.query(take, parameters),
         )?;
         *taken = LaneRead { took: began.elapsed(), ..LaneRead::default() };
         let Some(locked) = locked.first() else {
@@ -363,9 +363,9 @@ impl Lane {
         for row in &now_waiting {
             taken.waiting.push((row.try_get(0)?, row.try_get(1)?));
         }
-        let waits = |id: &i64| taken.waiting.iter().any(|(waiting, _)| waiting == id);
+        let ids: Vec<i64> = taken.waiting.iter().map(|(id, _)| *id).collect();
         if matches!(selection, Selection::After(1..) | Selection::Ahead(_))
-            && (now_waiting.len() == MOST_WAITING || !waiting.iter().all(waits))
+            && (ids.len() >= MOST_WAITING || !are_the_same(&ids, waiting))
         {
             taken.released = true;
             return Ok(None);
@@ -390,15 +390,15 @@ impl Lane {
         Ok((!taken.requests.is_empty()).then_some(postings))
     }
 
-    /// The ids of the next requests, sorted so that those of an account stand together. The lane is not locked: a request that another
-    /// daemon finishes meanwhile is not taken later.
-    async fn read_ahead(&self, connection: &Connection, after: i64) -> Result<Vec<i64>, ledger::Error> {
+    /// The ids of the next requests, sorted so that those of an account stand together, and the ids of those that wait. The lane is not
+    /// locked: a request that another daemon finishes meanwhile is not taken later.
+    async fn read_ahead(&self, connection: &Connection, after: i64) -> Result<(Vec<i64>, Vec<i64>), ledger::Error> {
         let most = i64::try_from(READ_AHEAD).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.number, &after, &most, &self.left_out()];
         let began = Instant::now();
         let row = connection.client.query_one(&connection.statements.ahead, &parameters).await?;
         self.stats.taking.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
-        Ok(row.try_get::<_, Option<Vec<i64>>>(0)?.unwrap_or_default())
+        Ok((row.try_get::<_, Option<Vec<i64>>>(0)?.unwrap_or_default(), row.try_get(1)?))
     }
 
     /// The buckets whose requests are left out.
@@ -495,7 +495,7 @@ enum Selection {
 struct LaneRead {
     /// Nothing was taken: another daemon holds the lane.
     elsewhere: bool,
-    /// Nothing was taken: a waiting request is gone, so requests before the position may be free now.
+    /// Nothing was taken: other requests wait than before, so requests before the position may be free now.
     released: bool,
     /// The last id that was given. All transactions before `oldest` are over. Those from this read's `own` on get higher ids.
     last_number: i64,

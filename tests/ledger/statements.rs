@@ -243,7 +243,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("hold_write", &[]),
     ("lane_lock", &["request_lanes_pkey"]),
     ("request_fail", &["requests_open_by_id"]),
-    ("request_ahead", &["requests_open_pkey", "requests_waiting"]),
+    ("request_ahead", &["requests_open_pkey", "requests_waiting", "requests_waiting"]),
     ("request_finish", &["requests_open_by_id"]),
     ("request_take", &["requests_open_pkey", "requests_waiting"]),
     ("request_take_ids", &["requests_open_by_id", "requests_waiting"]),

@@ -249,6 +249,29 @@ async fn a_lane_whose_lock_is_held_waits_and_the_others_go_on() {
     server.stop().await;
 }
 
+/// A daemon reads which requests wait, then the next ones. One that is put back in between would be overlooked in both, and those behind it
+/// be passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_put_back_between_two_groups() {
+    let database = TestDatabase::new().await;
+    let (client, lane, other) = (database.client().await, database.client().await, database.client().await);
+    let enqueue =
+        format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'a')", user(1));
+    client.batch_execute(&enqueue).await.unwrap();
+    let failed = "UPDATE pointsd.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1";
+    client.batch_execute(failed).await.unwrap();
+    lane.batch_execute("BEGIN").await.unwrap();
+    lane.query_one(include_str!("../../sql/requests/lane_lock.sql"), &[&1_i16]).await.unwrap();
+    let retry = tokio::spawn(async move { pointsd::requests::retry(&other, &[1]).await.unwrap() });
+    let blocked = "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+                   WHERE NOT l.granted AND a.datname = current_database())";
+    while !client.query_one(blocked, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(!retry.is_finished(), "it was put back in the middle of a group");
+    }
+    lane.batch_execute("COMMIT").await.unwrap();
+    assert!(retry.await.unwrap()[0].done());
+}
+
 /// Two daemons, four applications, and sessions of the daemons that are ended at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_request_is_posted_once_and_in_order_though_processes_die() {

@@ -68,9 +68,13 @@ impl Position {
         self.backlog && few_wait && self.ahead.is_empty() && Instant::now() < self.start_at
     }
 
-    /// Keeps the ids after the position, in the order in which to post them. There are no others after it if they are fewer than
-    /// [`READ_AHEAD`].
-    pub(super) fn keep_ahead(&mut self, mut ids: Vec<i64>) {
+    /// Keeps the ids after the position, in the order in which to post them, unless other requests wait by now than did before. There
+    /// are no others after it if they are fewer than [`READ_AHEAD`].
+    pub(super) fn keep_ahead(&mut self, mut ids: Vec<i64>, waiting: &[i64]) {
+        if !are_the_same(&self.waiting, waiting) {
+            self.restart();
+            return;
+        }
         self.backlog = ids.len() >= READ_AHEAD;
         let last = if self.backlog { ids.iter().copied().max() } else { None };
         // Of the ids that are settled by now none was overlooked; later ones may have been.
@@ -119,7 +123,13 @@ impl Position {
             }
             Selection::After(_) => {
                 self.backlog = true;
-                taken.requests.last().map_or(0, |request| request.id).min(self.settled)
+                let last = taken.requests.last().map_or(0, |request| request.id).min(self.settled);
+                if last < self.after {
+                    // From the start: many requests were put back.
+                    self.ahead.clear();
+                    self.after = last;
+                }
+                last
             }
             Selection::Ahead(_) if taken.requests.is_empty() => {
                 // Another daemon works on this lane as well, and has read the same ids.
@@ -140,6 +150,11 @@ impl Position {
         }
         self.settling.get_or_insert((taken.last_number, taken.own));
     }
+}
+
+/// Whether the same requests wait; few do.
+pub(super) fn are_the_same(waiting: &[i64], others: &[i64]) -> bool {
+    waiting.len() == others.len() && waiting.iter().all(|id| others.contains(id))
 }
 
 #[cfg(test)]
@@ -212,7 +227,7 @@ mod tests {
     fn what_was_read_ahead_is_posted_in_its_order_and_passed_at_its_end() {
         let mut position = with_backlog();
         let ids: Vec<i64> = (1_001..=1_000 + full()).chain([9_500, 9_400]).collect();
-        position.keep_ahead(ids.clone());
+        position.keep_ahead(ids.clone(), &[]);
         assert_eq!(ahead(&mut position), ids[..GROUP_POSTINGS]);
         assert_eq!(position.after, full());
         assert_eq!(ahead(&mut position), [9_500, 9_400]);
@@ -227,7 +242,7 @@ mod tests {
         let mut position = with_backlog();
         let last = i64::try_from(READ_AHEAD).unwrap() + full();
         position.settled = 2 * last;
-        position.keep_ahead((full() + 1..=last).rev().collect());
+        position.keep_ahead((full() + 1..=last).rev().collect(), &[]);
         while !position.ahead.is_empty() {
             ahead(&mut position);
         }
@@ -238,27 +253,49 @@ mod tests {
     #[test]
     fn what_another_daemon_has_posted_is_not_tried_again_group_by_group() {
         let mut position = with_backlog();
-        position.keep_ahead((1_001..=4_000).collect());
+        position.keep_ahead((1_001..=4_000).collect(), &[]);
         let selection = position.next();
         position.pass(&selection, &LaneRead::default());
         assert!(position.ahead.is_empty());
         assert_eq!(position.after, full());
-        position.keep_ahead((1_001..=4_000).collect());
+        position.keep_ahead((1_001..=4_000).collect(), &[]);
         position.pass(&Selection::After(0), &LaneRead::default());
         assert!(position.ahead.is_empty(), "nothing is left in the lane");
     }
 
     #[test]
+    fn many_requests_that_were_put_back_come_before_those_that_were_read_ahead() {
+        let mut position = with_backlog();
+        position.settled = 9_000;
+        position.after = 8_000;
+        position.keep_ahead((8_001..=9_000).collect(), &[]);
+        position.pass(&Selection::After(0), &LaneRead { requests: requests(1..=full()), ..LaneRead::default() });
+        assert_eq!(position.after, full());
+        assert!(position.ahead.is_empty());
+    }
+
+    #[test]
+    fn ids_are_not_kept_if_other_requests_wait() {
+        let mut position = with_backlog();
+        position.waiting = vec![7, 8];
+        position.keep_ahead(vec![1_001], &[8, 7]);
+        assert_eq!(position.ahead, [1_001]);
+        position.keep_ahead(vec![1_001], &[8]);
+        assert!(position.ahead.is_empty());
+        assert_eq!(position.after, 0, "the lane is read from its start");
+    }
+
+    #[test]
     fn the_start_of_a_lane_is_not_forgotten_in_a_backlog() {
         let mut position = with_backlog();
-        position.keep_ahead(vec![1_001, 1_002]);
+        position.keep_ahead(vec![1_001, 1_002], &[]);
         let selection = position.next();
         position.put_back(selection);
         position.start_at = Instant::now();
         assert!(matches!(position.next(), Selection::After(0)));
         position.was_at_start(Duration::ZERO);
         assert_eq!(ahead(&mut position), [1_001, 1_002]);
-        position.keep_ahead(vec![1_003]);
+        position.keep_ahead(vec![1_003], &[]);
         position.restart();
         assert!(matches!(position.next(), Selection::After(0)), "what was read ahead is read again");
     }
