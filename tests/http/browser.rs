@@ -22,27 +22,35 @@ pub struct Browser {
     session: String,
 }
 
+/// Starts chromedriver at a free port. None if it ends without one.
+fn start_driver() -> Option<(Child, String)> {
+    let mut command = Command::new("chromedriver");
+    let mut driver = command
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver: script/setup tests installs it");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines.find_map(|line| {
+        line.ok()?
+            .strip_prefix("ChromeDriver was started successfully on port ")
+            .map(|port| port.trim_end_matches('.').to_owned())
+    });
+    let Some(port) = port else {
+        driver.wait().unwrap();
+        return None;
+    };
+    // Its pipe must not fill.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((driver, port))
+}
+
 impl Browser {
     pub fn start() -> Browser {
-        let mut command = Command::new("chromedriver");
-        let mut driver = command
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver: script/setup tests installs it");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines.find_map(|line| {
-            line.ok()?
-                .strip_prefix("ChromeDriver was started successfully on port ")
-                .map(|port| port.trim_end_matches('.').to_owned())
-        });
-        // Its pipe must not fill.
-        std::thread::spawn(move || lines.for_each(drop));
-        let mut browser = Browser {
-            driver,
-            session: format!("http://127.0.0.1:{}/session", port.expect("the port of chromedriver")),
-        };
+        // It takes a port of IPv6, and ends if another process has the same one of IPv4.
+        let (driver, port) = (0..5).find_map(|_| start_driver()).expect("the port of chromedriver");
+        let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };
         let args = [
             "--headless=new",
             "--no-sandbox",
