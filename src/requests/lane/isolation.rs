@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::{Connection, Lane, Request, Selection};
+use super::read::{Request, Selection};
+use super::{Connection, Lane};
 use crate::{database, errors, ledger};
 
 /// The longest error message that a request keeps, in characters.

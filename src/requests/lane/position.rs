@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LaneRead, MOST_WAITING, Selection};
+use super::read::{LaneRead, MOST_WAITING, Selection};
 use crate::ledger::GROUP_POSTINGS;
 
 /// A lane is read on from the last position, because a read from the start passes all dead rows. A request that was put back stands
@@ -160,7 +160,7 @@ pub(super) fn are_the_same(waiting: &[i64], others: &[i64]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use super::super::Request;
+    use super::super::read::Request;
     use super::*;
 
     fn told(last_number: i64, oldest: i64, own: i64) -> LaneRead {
