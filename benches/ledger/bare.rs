@@ -16,13 +16,17 @@ impl Bench {
     pub async fn copy(&self, client: &Client, name: &str) {
         client.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
         for table in TABLES {
-            let columns = format!(
-                "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
-                 WHERE attrelid = 'pointsd.{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+            // LIKE copies no fillfactor.
+            let described = format!(
+                "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), coalesce(array_to_string(reloptions, ', '), 'fillfactor = 100')
+                 FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+                 WHERE c.oid = 'pointsd.{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+                 GROUP BY reloptions"
             );
-            let columns: String = client.query_one(&columns, &[]).await.unwrap().get(0);
+            let described = client.query_one(&described, &[]).await.unwrap();
+            let (columns, options): (String, String) = (described.get(0), described.get(1));
             let copy = format!(
-                "CREATE TABLE {name}.{table} (LIKE pointsd.{table} INCLUDING ALL);
+                "CREATE TABLE {name}.{table} (LIKE pointsd.{table} INCLUDING ALL) WITH ({options});
                  INSERT INTO {name}.{table} ({columns}) SELECT {columns} FROM pointsd.{table};"
             );
             client.batch_execute(&copy).await.unwrap();

@@ -50,7 +50,10 @@ async fn main() {
         named.is_empty() || named.iter().any(|wanted| *wanted == name)
     };
     let scale: u64 = if quick { 10 } else { 1 };
-    let bench = Bench::start(if quick { 3 } else { 8 }).await;
+    // Its ledgers take more than an hour and about 45 GB, so it must be asked for.
+    let years = arguments.iter().any(|argument| argument == "years");
+    let settings: &[_] = if years { &years::SETTINGS } else { &[] };
+    let bench = Bench::start(if quick { 3 } else { 8 }, settings).await;
     let mut rows = Vec::new();
     if only("bulk") {
         bench.bulk(1_000_000 / scale, 100_000 / scale, &mut rows).await;
@@ -97,8 +100,7 @@ async fn main() {
     if only("proof") {
         bench.proof(1_000_000 / scale, &mut rows).await;
     }
-    // Its ledgers take more than an hour and about 45 GB, so it must be asked for.
-    if arguments.iter().any(|argument| argument == "years") {
+    if years {
         bench.years(1_000_000 / scale, &mut rows).await;
     }
     bench.report(&rows, quick).await;

@@ -216,7 +216,8 @@ BEGIN
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days' + i * interval '1 ms',
                '2026-01-01T00:00:00Z'::timestamptz + (seq - 1) * interval '5 days'
                    + interval '20 minutes' + row_number() OVER (ORDER BY md5(i::text || s)) * interval '400 ms',
-               CASE WHEN NOT opens THEN 35.5 END, gen_random_uuid(), 1, batches, points
+               CASE WHEN NOT opens THEN 35.5 END, overlay(gen_random_uuid()::text PLACING left(md5(i::text), 8) FROM 1)::uuid, 1,
+               batches, points
         FROM shape, generate_series(1, $ACCOUNTS) AS i WHERE seq = s ORDER BY md5(i::text || s);
     END LOOP;
 END $$;

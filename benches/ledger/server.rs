@@ -29,9 +29,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub async fn start(pgbench_seconds: u64) -> Bench {
+    /// `settings` of the server go over those of every private server.
+    pub async fn start(pgbench_seconds: u64, settings: &[(&str, &str)]) -> Bench {
         let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
-        let options = Options { state_dir: directory.clone(), bin: None, extra: Vec::new() };
+        let extra = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = Options { state_dir: directory.clone(), bin: None, extra };
         let server = PrivateServer::start(options).await.expect("a private PostgreSQL");
         let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
         let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
@@ -118,7 +120,7 @@ impl Bench {
              INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, batch,
                  at, key, drawing_rule, allocated_batches, allocated_points)
              SELECT md5(i::text)::uuid, b, 'recharge', 1000, (b - 1) * 1000, b * 1000, 'gift', b,
-                 '{OPENED}', gen_random_uuid(), 1, '{{}}', '{{}}'
+                 '{OPENED}', overlay(gen_random_uuid()::text PLACING left(md5(i::text), 8) FROM 1)::uuid, 1, '{{}}', '{{}}'
              FROM generate_series(1, {batches}) AS b, generate_series(1, {accounts}) AS i;
              "
         );
@@ -132,6 +134,11 @@ impl Bench {
 
     /// Writes a file of consumes of 1 to 20 points over random users. `salt` keeps the keys of two files apart.
     pub fn consumes(&self, users: &[Uuid], lines: u64, salt: &str) -> PathBuf {
+        self.consumes_at(users, lines, salt, "2026-01-15T00:00:00Z")
+    }
+
+    /// The same for work that was done at `at`.
+    pub fn consumes_at(&self, users: &[Uuid], lines: u64, salt: &str, at: &str) -> PathBuf {
         let path = self.directory.join("consumes.ndjson");
         let mut file = BufWriter::new(File::create(&path).unwrap());
         let mut random = fastrand::Rng::with_seed(lines);
@@ -139,7 +146,7 @@ impl Bench {
             let (user, points) = (random.choice(users).unwrap(), random.u32(1..=20));
             writeln!(
                 file,
-                r#"{{"op":"consume","user":"{user}","points":{points},"source_type":"tts","source_id":"{salt}-{line}","at":"2026-01-15T00:00:00Z"}}"#
+                r#"{{"op":"consume","user":"{user}","points":{points},"source_type":"tts","source_id":"{salt}-{line}","at":"{at}"}}"#
             )
             .unwrap();
         }
