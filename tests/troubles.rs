@@ -74,18 +74,17 @@ fn a_daemon_outlives_a_database_that_was_read_only() {
 
 /// Ctrl-Z in the middle of a transaction.
 #[test]
-fn a_stopped_post_lets_its_accounts_go() {
+fn a_stopped_post_lets_its_account_go() {
     let database = wait(TestDatabase::new());
     let url = database.url();
-    // Of the same lane, on one, two or four processors.
-    let (mine, held) = (user(4), user(6));
-    post(&url, recharge(mine, 1) + &recharge(held, 1)).expect(0);
-    let lines = consume(mine, "a") + &consume(held, "b") + &consume(mine, "c");
+    let account = user(4);
+    post(&url, recharge(account, 1)).expect(0);
+    let lines = consume(account, "a") + &consume(account, "b") + &consume(account, "c");
     let folder = Folder::new();
     let file = folder.file("lines.ndjson", &lines);
     let (stopped, held_since) = wait(async {
         let (holder, client) = (database.client().await, database.client().await);
-        let hold = format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{held}' FOR UPDATE");
+        let hold = format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{account}' FOR UPDATE");
         holder.batch_execute(&hold).await.unwrap();
         let stopped = Running::start(on(&url, &["post", &file, "--json"]));
         until_waits_for_a_lock(&client).await;
@@ -93,11 +92,11 @@ fn a_stopped_post_lets_its_accounts_go() {
         holder.batch_execute("COMMIT").await.unwrap();
         let idle = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
                         AND state = 'idle in transaction'";
-        until_found(&client, "the stopped command's session to hold the locks", idle).await;
+        until_found(&client, "the stopped command's session to hold the lock", idle).await;
         (stopped, Instant::now())
     });
     // It gets the lock within the session's five seconds, and not only after the minute of other sessions.
-    let other = call(&url, &["consume", &mine.to_string(), "1", "--source-type", "tts", "--source-id", "other"]);
+    let other = call(&url, &["consume", &account.to_string(), "1", "--source-type", "tts", "--source-id", "other"]);
     assert_eq!(other.expect(0).stderr, "");
     assert!(held_since.elapsed() < Duration::from_secs(40), "it took {:?}", held_since.elapsed());
 
