@@ -50,7 +50,7 @@ async fn main() {
         named.is_empty() || named.iter().any(|wanted| *wanted == name)
     };
     let scale: u64 = if quick { 10 } else { 1 };
-    // Its ledgers take more than an hour, about 55 GB of disk and 16 of memory, so it must be asked for.
+    // Its ledgers take more than an hour, by estimate 55 GB of disk and 16 of memory, so it must be asked for.
     let years = arguments.iter().any(|argument| argument == "years");
     let settings: &[_] = if years { &years::SETTINGS } else { &[] };
     let bench = Bench::start(if quick { 3 } else { 8 }, settings).await;
