@@ -50,6 +50,12 @@ impl Buckets {
         self.spread
     }
 
+    /// Whether one statement may not insert and update: no node of a cluster runs such a one as it is. Several buckets on a plain server are
+    /// treated in the same way, so that tests show it.
+    pub(crate) fn are_divided(self) -> bool {
+        self.spread || self.count > 1
+    }
+
     /// How many they are.
     pub fn count(self) -> i16 {
         self.count

@@ -52,6 +52,9 @@ pub enum Error {
     /// new number.
     #[error("the ledger was spread over other buckets while the session was open: open a new session")]
     Redistributed,
+    /// A batch changed while its account was locked. Only a change by hand does so. Nothing was written.
+    #[error("a batch was changed by hand while its account was locked")]
+    ChangedByHand,
     /// Transactions that have written entries stay open, so the history is not complete up to any recent instant.
     #[error(
         "{transactions} transactions have written entries and not ended within {seconds} s{}: commit or end them",
@@ -77,7 +80,7 @@ impl Error {
         match self {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
-            Error::LostRace | Error::Redistributed | Error::Uncommitted { .. } => true,
+            Error::LostRace | Error::Redistributed | Error::ChangedByHand | Error::Uncommitted { .. } => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
     }
@@ -187,6 +190,7 @@ statements! {
     batch_orphan = "batch_orphan.sql",
     batch_update = "batch_update.sql",
     batch_update_all = "batch_update_all.sql",
+    due_expire = "due_expire.sql",
     entry_expire = "entry_expire.sql",
     entry_insert = "entry_insert.sql",
     entry_insert_all = "entry_insert_all.sql",

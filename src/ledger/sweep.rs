@@ -106,16 +106,27 @@ impl<C: Deref<Target = Client>> Session<C> {
         let buckets = self.buckets();
         let count = buckets.count();
         let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &count];
-        let of_entries: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
-        let of_accounts: [&(dyn ToSql + Sync); 3] = [users, &expiry.at, bucket];
-        let ((), locked, _, rows) = pipelined!(
-            buckets.keep(client, &statements.bucket_keep, *bucket),
-            client.query(&statements.account_lock, &of_users),
-            client.execute(&statements.entry_expire, &of_entries),
-            client.query(&statements.account_expire, &of_accounts),
-        )?;
+        let of_due: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
+        let (locked, rows) = if buckets.are_divided() {
+            let of_accounts: [&(dyn ToSql + Sync); 3] = [users, &expiry.at, bucket];
+            let ((), locked, _, rows) = pipelined!(
+                buckets.keep(client, &statements.bucket_keep, *bucket),
+                client.query(&statements.account_lock, &of_users),
+                client.execute(&statements.entry_expire, &of_due),
+                client.query(&statements.account_expire, &of_accounts),
+            )?;
+            (locked, rows)
+        } else {
+            pipelined!(
+                client.query(&statements.account_lock, &of_users),
+                client.query(&statements.due_expire, &of_due),
+            )?
+        };
         if locked.is_empty() {
             return Err(Error::Redistributed);
+        }
+        if !buckets.are_divided() {
+            were_all_closed(&rows)?;
         }
         let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
         Ok(Expiring { locked, rows })
@@ -450,11 +461,23 @@ struct Expiring {
     rows: Vec<Row>,
 }
 
-/// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
-/// hand. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
+/// Whether the batches that due_expire.sql read are those that it closed.
+fn were_all_closed(rows: &[Row]) -> Result<(), Error> {
+    let (mut read, mut closed) = (0, 0);
+    for row in rows {
+        read += row.try_get::<_, i64>("batches")?;
+        closed = row.try_get("closed")?;
+    }
+    if read == closed { Ok(()) } else { Err(Error::ChangedByHand) }
+}
+
+/// Sets apart that a row was changed by hand: now, or so that the database refuses it, for a number out of range or a constraint that it
+/// breaks. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
 fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     match result {
-        Err(error) if error.is_of_data() || error.is_of_copied_row() => Ok(Err(error)),
+        Err(error) if error.is_of_data() || error.is_of_copied_row() || matches!(error, Error::ChangedByHand) => {
+            Ok(Err(error))
+        }
         result => result.map(Ok),
     }
 }

@@ -222,6 +222,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("batch_page", &["batches_pkey"]),
     ("batch_update", &["batches_pkey"]),
     ("batch_update_all", &["batches_pkey"]),
+    ("due_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user"]),
     // Planned anew for each sweep; this is what it does in an empty ledger.
     ("due_declare", &["batches_open_by_expiry"]),
     ("entry_around", &["accounts_pkey", "entries_pkey"]),
