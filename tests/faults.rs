@@ -279,7 +279,7 @@ fn the_sweep_killed_at_random_moments() {
             let due = "SELECT user_id FROM pointsd.batches WHERE open GROUP BY user_id ORDER BY user_id";
             let due: Vec<Uuid> = client.query(due, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
             // In the second group from the start or later, so that each round gets on.
-            let held = due[rng.usize(500..due.len().min(1_000))];
+            let held = due[rng.usize(1_000..due.len().min(2_000))];
             holder.batch_execute("BEGIN").await.unwrap();
             holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
             let running = Running::start(on(&url, &sweep));

@@ -1,8 +1,9 @@
--- Closes what is due in the locked accounts, after entry_expire.sql has written its entries, and moves the accounts. Returns what
--- it took, by source. Both see the same batches, because their accounts are locked.
+-- Closes what is due in the locked accounts of a ledger in several buckets, after entry_expire.sql has written its entries, and moves the
+-- accounts. Returns what it took, by source. Both see the same batches, unless a hand that locks no account changes them
+-- in between: if other batches are `closed` than have entries, the caller rolls back.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the bucket of the accounts
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
-    SELECT b.user_id, b.batch, b.remaining, b.source, b.expires_at
+    SELECT b.ctid AS place, b.xmin AS version, b.user_id, b.remaining, b.source, b.expires_at
     FROM pointsd.accounts AS a
     JOIN pointsd.batches AS b ON b.bucket = $3::smallint AND b.user_id = a.user_id
     WHERE a.bucket = $3::smallint AND a.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2::timestamptz
@@ -10,7 +11,8 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
     UPDATE pointsd.batches AS b
     SET remaining = 0, expired = b.expired + due.remaining, open = false
     FROM due
-    WHERE b.bucket = $3::smallint AND b.user_id = due.user_id AND b.batch = due.batch
+    WHERE b.bucket = $3::smallint AND b.ctid = due.place AND b.xmin = due.version -- as in due_expire.sql
+    RETURNING b.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a
     SET balance = a.balance - t.points, total_expired = a.total_expired + t.points, last_seq = a.last_seq + t.batches,
@@ -20,6 +22,6 @@ WITH due AS MATERIALIZED ( -- read once: the updates below must not see differen
     WHERE a.bucket = $3::smallint AND a.user_id = t.user_id
 )
 SELECT source, count(*) AS batches, pointsd.clamp_bigint(sum(remaining)) AS points,
-       (SELECT count(DISTINCT user_id) FROM due) AS accounts
+       (SELECT count(DISTINCT user_id) FROM due) AS accounts, (SELECT count(*) FROM batches_closed) AS closed
 FROM due
 GROUP BY source

@@ -1,11 +1,11 @@
 -- Expires what is due in the locked accounts of a ledger in one bucket, as entry_expire.sql and account_expire.sql together do in several.
--- Those two read the batches twice, and find each anew to close it. This statement reads them once and closes them where they lie. A batch
--- that a change by hand has moved meanwhile is not closed: then `closed` is less than the batches, and the caller rolls back. Returns what
--- it took, by source.
+-- Those read the batches twice. This reads them once, and closes them where they lie. A batch that a hand has changed meanwhile
+-- lies elsewhere, or is of another transaction, and stays open: then fewer are `closed` than there are batches, and the caller rolls
+-- back. Returns what it took, by source.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the drawing rule; $4 bigint: the run, or null; $5 smallint: the bucket of
 -- the accounts
 WITH due AS MATERIALIZED ( -- read once: what follows must not see different batches
-    SELECT b.ctid AS place, b.bucket, b.user_id, b.batch, b.remaining, b.source, b.expires_at, a.last_seq, a.balance,
+    SELECT b.ctid AS place, b.xmin AS version, b.bucket, b.user_id, b.batch, b.remaining, b.source, b.expires_at, a.last_seq, a.balance,
            CASE WHEN b.paid IS NOT NULL THEN pointsd.price_part(b.paid, b.amount - b.remaining, b.remaining, b.amount)::bigint
            END AS paid,
            row_number() OVER drawing AS nth,
@@ -25,7 +25,7 @@ WITH due AS MATERIALIZED ( -- read once: what follows must not see different bat
     UPDATE pointsd.batches AS b
     SET remaining = 0, expired = b.expired + due.remaining, open = false
     FROM due
-    WHERE b.ctid = due.place
+    WHERE b.ctid = due.place AND b.xmin = due.version -- older minor releases do not check the place again
     RETURNING b.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a

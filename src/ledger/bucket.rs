@@ -50,9 +50,9 @@ impl Buckets {
         self.spread
     }
 
-    /// Whether one statement may not insert and update: no node of a cluster runs such a one as it is. Several buckets on a plain server are
-    /// treated in the same way, so that tests show it.
-    pub(crate) fn are_divided(self) -> bool {
+    /// Whether the sweep needs two statements: a node of a cluster runs none that inserts and updates. Several buckets on a plain server take
+    /// the same way, so that the tests cover it.
+    pub(crate) fn need_two_statements(self) -> bool {
         self.spread || self.count > 1
     }
 

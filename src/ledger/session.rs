@@ -52,9 +52,6 @@ pub enum Error {
     /// new number.
     #[error("the ledger was spread over other buckets while the session was open: open a new session")]
     Redistributed,
-    /// A batch changed while its account was locked. Only a change by hand does so. Nothing was written.
-    #[error("a batch was changed by hand while its account was locked")]
-    ChangedByHand,
     /// Transactions that have written entries stay open, so the history is not complete up to any recent instant.
     #[error(
         "{transactions} transactions have written entries and not ended within {seconds} s{}: commit or end them",
@@ -80,7 +77,7 @@ impl Error {
         match self {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
-            Error::LostRace | Error::Redistributed | Error::ChangedByHand | Error::Uncommitted { .. } => true,
+            Error::LostRace | Error::Redistributed | Error::Uncommitted { .. } => true,
             Error::Corrupt(_) | Error::Stopped => false,
         }
     }

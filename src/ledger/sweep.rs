@@ -26,7 +26,10 @@ use crate::time::to_microsecond;
 
 /// Due batches in one transaction, as far as whole accounts go. A posting to one of these accounts waits for the transaction to end, so
 /// it is small.
-const GROUP_BATCHES: i64 = 500;
+const GROUP_BATCHES: i64 = 1_000;
+
+/// How often a group is swept whose batches a hand changes meanwhile.
+const MOST_ATTEMPTS: u32 = 3;
 
 /// Accounts that are listed at a time.
 const LISTED_AT_ONCE: usize = 2_000;
@@ -100,36 +103,40 @@ impl<C: Deref<Target = Client>> Session<C> {
         sweeping.end().await
     }
 
-    /// Locks accounts and expires what is due in them, in the transaction that is open.
-    async fn expire_due(&self, Group { bucket, users }: &Group, expiry: &Expiry) -> Result<Expiring, Error> {
+    /// Locks accounts and expires what is due in them, in the transaction that is open. None if a batch was changed meanwhile, by a hand
+    /// that locked no account: then the entries and the batches tell different things, and the caller rolls back.
+    async fn expire_due(&self, Group { bucket, users }: &Group, expiry: &Expiry) -> Result<Option<Expiring>, Error> {
         let (client, statements) = (self.client(), self.statements());
         let buckets = self.buckets();
-        let count = buckets.count();
-        let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &count];
+        let number = buckets.count();
+        let of_users: [&(dyn ToSql + Sync); 3] = [users, bucket, &number];
         let of_due: [&(dyn ToSql + Sync); 5] = [users, &expiry.at, &DRAWING_RULE, &expiry.run, bucket];
-        let (locked, rows) = if buckets.are_divided() {
+        let (locked, written, rows) = if buckets.need_two_statements() {
             let of_accounts: [&(dyn ToSql + Sync); 3] = [users, &expiry.at, bucket];
-            let ((), locked, _, rows) = pipelined!(
+            let ((), locked, written, rows) = pipelined!(
                 buckets.keep(client, &statements.bucket_keep, *bucket),
                 client.query(&statements.account_lock, &of_users),
                 client.execute(&statements.entry_expire, &of_due),
                 client.query(&statements.account_expire, &of_accounts),
             )?;
-            (locked, rows)
+            (locked, Some(written), rows)
         } else {
-            pipelined!(
+            let (locked, rows) = pipelined!(
                 client.query(&statements.account_lock, &of_users),
                 client.query(&statements.due_expire, &of_due),
-            )?
+            )?;
+            (locked, None, rows)
         };
         if locked.is_empty() {
             return Err(Error::Redistributed);
         }
-        if !buckets.are_divided() {
-            were_all_closed(&rows)?;
+        let read = rows.iter().map(|row| row.try_get::<_, i64>("batches")).sum::<Result<i64, _>>()?;
+        let closed = rows.first().map_or(Ok(0), |row| row.try_get("closed"))?;
+        if count(closed) != written.unwrap_or(count(read)) {
+            return Ok(None);
         }
         let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
-        Ok(Expiring { locked, rows })
+        Ok(Some(Expiring { locked, rows }))
     }
 
     /// Batches and points by source that the entries of a run say it expired.
@@ -342,8 +349,20 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
         let client = session.client();
         let bucket = group.bucket;
         let Some(part) = self.parts.get(&bucket) else { return Err(Error::Redistributed) };
-        let transaction = Transaction::begin(client);
-        match or_refused(session.expire_due(group, self.expiry).await)? {
+        let mut attempt = 1;
+        let (transaction, expired) = loop {
+            let transaction = Transaction::begin(client);
+            match or_refused(session.expire_due(group, self.expiry).await)? {
+                Ok(Some(expired)) => break (transaction, Ok(expired)),
+                Ok(None) if attempt == MOST_ATTEMPTS => {
+                    break (transaction, Err("batches were changed by hand in each attempt".to_owned()));
+                }
+                Ok(None) => transaction.rollback().await?,
+                Err(refused) => break (transaction, Err(errors::chain(&refused))),
+            }
+            attempt += 1;
+        };
+        match expired {
             Ok(expired) => {
                 let mut part = part.lock().await;
                 let mut counters = part.clone();
@@ -357,12 +376,11 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
                 unpoisoned(&self.overall).progress.done += group.users.len() as u64;
                 part.orphaned += session.report_orphans(group, &expired.locked, self.expiry.at, &self.overall).await?;
             }
-            Err(refused) => {
+            Err(why) => {
                 transaction.rollback().await?;
                 if let [user] = group.users[..] {
                     part.lock().await.failed += 1;
                     unpoisoned(&self.overall).progress.done += 1;
-                    let why = errors::chain(&refused);
                     tracing::error!(%user, why, "the due batches of an account cannot expire, and were left as they are");
                 } else {
                     let alone = group.users.iter().map(|user| Group { bucket, users: vec![*user] });
@@ -461,23 +479,11 @@ struct Expiring {
     rows: Vec<Row>,
 }
 
-/// Whether the batches that due_expire.sql read are those that it closed.
-fn were_all_closed(rows: &[Row]) -> Result<(), Error> {
-    let (mut read, mut closed) = (0, 0);
-    for row in rows {
-        read += row.try_get::<_, i64>("batches")?;
-        closed = row.try_get("closed")?;
-    }
-    if read == closed { Ok(()) } else { Err(Error::ChangedByHand) }
-}
-
-/// Sets apart that a row was changed by hand: now, or so that the database refuses it, for a number out of range or a constraint that it
-/// breaks. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
+/// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
+/// hand. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
 fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     match result {
-        Err(error) if error.is_of_data() || error.is_of_copied_row() || matches!(error, Error::ChangedByHand) => {
-            Ok(Err(error))
-        }
+        Err(error) if error.is_of_data() || error.is_of_copied_row() => Ok(Err(error)),
         result => result.map(Ok),
     }
 }

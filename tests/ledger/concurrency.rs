@@ -167,31 +167,38 @@ async fn one_key_from_many_callers_is_posted_once() {
     assert_eq!(Rows::read(&database.client().await).await.entries.len(), 60);
 }
 
-/// A hand that locks no account changes a batch while the sweep is about to close it: the batch expires once, as the hand left it.
+/// A hand that locks no account changes a batch while the sweep is about to close it. The sweep takes it as the hand left it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_a_hand_changes_during_the_sweep_expires_once() {
-    let (database, end) = (TestDatabase::new().await, at("2026-01-02T00:00:00Z"));
-    let recharge = |nth| {
-        let mut posting = Posting::recharge(user(nth), 10, "gift", at("2026-01-01T00:00:00Z")).with_key("order");
-        if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
-            *expires_at = Some(end);
-        }
-        posting
-    };
-    database.session().await.post(&(0..3).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
-    let mut hand = database.client().await;
-    let change = hand.transaction().await.unwrap();
-    let moved = "UPDATE pointsd.batches SET source = source WHERE user_id = $1";
-    assert_eq!(change.execute(moved, &[&user(1)]).await.unwrap(), 1);
-    let mut session = database.session().await;
-    let sweep = tokio::spawn(async move { session.sweep(end, false, |_| true).await.unwrap() });
-    let client = database.client().await;
-    until_waits_for(&client, "transactionid").await;
-    change.commit().await.unwrap();
-    let swept = sweep.await.unwrap();
-    assert_eq!((swept.batches, swept.accounts, swept.points, swept.failed), (3, 3, 30, 0));
-    assert_eq!(Rows::read(&client).await.entries.iter().filter(|entry| entry.kind == EntryType::Expire).count(), 3);
-    assert_eq!(database.session().await.sweep(end, false, |_| true).await.unwrap().batches, 0);
+async fn a_batch_that_a_hand_changes_during_the_sweep_expires_as_it_is_then() {
+    let end = at("2026-01-02T00:00:00Z");
+    for (accounts, change, expire) in
+        [(3, "source = source", 3), (1, "source = source", 1), (3, "expires_at = $2", 2), (1, "expires_at = $2", 0)]
+    {
+        let database = TestDatabase::new().await;
+        let recharge = |nth| {
+            let mut posting = Posting::recharge(user(nth), 10, "gift", at("2026-01-01T00:00:00Z")).with_key("order");
+            if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
+                *expires_at = Some(end);
+            }
+            posting
+        };
+        database.session().await.post(&(0..accounts).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
+        let mut hand = database.client().await;
+        let hand = hand.transaction().await.unwrap();
+        let change = format!("UPDATE pointsd.batches SET {change} WHERE user_id = $1 AND $2::timestamptz IS NOT NULL");
+        assert_eq!(hand.execute(&change, &[&user(0), &(end + TimeDelta::days(1))]).await.unwrap(), 1);
+        let mut session = database.session().await;
+        let sweep = tokio::spawn(async move { session.sweep(end, false, |_| true).await.unwrap() });
+        let client = database.client().await;
+        until_waits_for(&client, "transactionid").await;
+        hand.commit().await.unwrap();
+        let swept = sweep.await.unwrap();
+        assert_eq!((swept.batches, swept.points, swept.failed), (expire, 10 * expire as i64, 0), "{change}");
+        let entries = Rows::read(&client).await.entries;
+        let expired = entries.iter().filter(|entry| entry.kind == EntryType::Expire).count();
+        assert_eq!(expired as u64, expire, "{change}");
+        assert_eq!(database.session().await.sweep(end, false, |_| true).await.unwrap().batches, 0, "{change}");
+    }
 }
 
 /// Keeps the transaction of a group open for as long as another session holds the lock.

@@ -196,7 +196,7 @@ async fn an_account_is_read_by_its_indexes() {
 
 /// By what each statement finds its rows. Those of the ledger begin with the user, but for the proof of a run.
 const INDEXES: &[(&str, &[&str])] = &[
-    ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
+    ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user"]),
     ("account_insert", &[]),
     // A call of pointsd.next_users for each bucket.
     ("account_page", &["adopted_positions_pkey", "adoption_pkey"]),

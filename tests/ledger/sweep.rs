@@ -17,7 +17,7 @@ use crate::support::rows::{Rows, assert_same};
 use crate::{TestDatabase, at, rng, user};
 
 /// With two due batches each: nearly twice as many as a transaction of the sweep takes.
-const USERS: u32 = 450;
+const USERS: u32 = 950;
 
 /// The same ledger twice: one is swept, in the other every account is touched. The rows must be the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,7 +38,7 @@ async fn equals_expiry_on_touch() {
     let sweep = swept_session.sweep(when, false, |_| true).await.unwrap();
     let after = Rows::read(&client).await;
     let expired: Vec<&Entry> = after.entries.iter().filter(|entry| !before.entries.contains(entry)).collect();
-    assert!(expired.len() > 500, "few batches were due: {}", expired.len());
+    assert!(expired.len() > 1_000, "few batches were due: {}", expired.len());
     assert_eq!(sweep, told(&expired));
 
     let touch: Vec<Posting> =
@@ -53,7 +53,7 @@ async fn equals_expiry_on_touch() {
 /// Many batches, often several of an account that expire at one instant; some drawn, some accounts in arrears.
 fn dense(rng: &mut fastrand::Rng) -> Vec<Posting> {
     let line = |nth: i64| {
-        let (user, points) = (user(rng.u32(..USERS)), rng.i64(1..100));
+        let (user, points) = (user(rng.u32(..USERS / 2)), rng.i64(1..100));
         if rng.u8(..10) < 3 {
             return Posting::consume(user, points, "tts", nth.to_string(), at("2026-01-01T00:00:00Z"));
         }
@@ -65,7 +65,7 @@ fn dense(rng: &mut fastrand::Rng) -> Vec<Posting> {
         }
         posting
     };
-    (0..2_500).map(line).collect()
+    (0..5_000).map(line).collect()
 }
 
 /// What a sweep that wrote these entries has to tell.
@@ -260,7 +260,7 @@ async fn lanes_share_the_accounts_and_the_counters() {
     let (first, account) = (first.get::<_, i16>(0), first.get::<_, uuid::Uuid>(1));
     let one = "SELECT FROM pointsd.accounts WHERE bucket = $1 AND user_id = $2 FOR UPDATE";
     lock.execute(one, &[&first, &account]).await.unwrap();
-    // A group has up to 500 batches of one bucket.
+    // A group has up to 1,000 batches of one bucket.
     let sizes = "SELECT bucket, count(*) FROM pointsd.accounts GROUP BY bucket";
     let sizes = lock.query(sizes, &[]).await.unwrap();
     let sizes: BTreeMap<i16, i64> = sizes.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -272,7 +272,7 @@ async fn lanes_share_the_accounts_and_the_counters() {
     // The lock is held until all groups are swept that do not wait for it: all but the one of that account.
     let unlock = async {
         let due = "SELECT count(DISTINCT user_id) FROM pointsd.batches WHERE open AND expires_at <= $1";
-        while client.query_one(due, &[&when]).await.unwrap().get::<_, i64>(0) != sizes[&first].min(250) {}
+        while client.query_one(due, &[&when]).await.unwrap().get::<_, i64>(0) != sizes[&first].min(500) {}
         lock.rollback().await.unwrap();
     };
     let sweep = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(sweep, unlock).0 });
@@ -285,8 +285,8 @@ async fn lanes_share_the_accounts_and_the_counters() {
         let begin = if bucket == first { 10 } else { 0 };
         let counted: Vec<u64> =
             kept.iter().filter(|part| part.bucket == bucket).map(|part| part.counters.accounts).collect();
-        assert!(counted.is_sorted_by(|one, next| one < next && next - one <= 250), "{bucket}: {counted:?}");
-        assert_eq!(counted.len(), usize::try_from(accounts).unwrap().div_ceil(250), "groups of {bucket}");
+        assert!(counted.is_sorted_by(|one, next| one < next && next - one <= 500), "{bucket}: {counted:?}");
+        assert_eq!(counted.len(), usize::try_from(accounts).unwrap().div_ceil(500), "groups of {bucket}");
         assert_eq!(counted.last(), Some(&(u64::try_from(accounts).unwrap() + begin)), "{bucket}");
     }
     assert_eq!(database.session().await.swept_by(7).await.unwrap(), sweep.by_source);
