@@ -4,9 +4,14 @@
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the bucket of the accounts
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
     SELECT b.ctid AS place, b.xmin AS version, b.user_id, b.remaining, b.source, b.expires_at
-    FROM pointsd.accounts AS a
-    JOIN pointsd.batches AS b ON b.bucket = $3::smallint AND b.user_id = a.user_id
-    WHERE a.bucket = $3::smallint AND a.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2::timestamptz
+    FROM unnest($1::uuid[]) AS listed (user_id)
+    JOIN pointsd.accounts AS a ON a.bucket = $3::smallint AND a.user_id = listed.user_id
+    CROSS JOIN LATERAL (
+        SELECT b.ctid, b.xmin, b.*
+        FROM pointsd.batches AS b
+        WHERE b.bucket = $3::smallint AND b.user_id = a.user_id AND b.open AND b.expires_at <= $2::timestamptz
+        OFFSET 0 -- as in due_expire.sql
+    ) AS b
 ), batches_closed AS (
     UPDATE pointsd.batches AS b
     SET remaining = 0, expired = b.expired + due.remaining, open = false

@@ -118,6 +118,34 @@ async fn each_is_planned_by_index_on_empty_tables() {
     }
 }
 
+/// A restored or a newly filled ledger has no statistics before its first ANALYZE. Then the planner knows how many pages there are, and not
+/// that an account has few of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_reads_by_user_where_the_ledger_has_grown_without_statistics() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage(); // accounts without entries
+    let client = database.client().await;
+    let fill = "ALTER TABLE pointsd.accounts SET (autovacuum_enabled = off);
+        ALTER TABLE pointsd.batches SET (autovacuum_enabled = off);
+        INSERT INTO pointsd.accounts (user_id, bucket, balance, total_recharged, total_consumed, total_expired, last_seq, last_batch)
+        SELECT user_id, pointsd.bucket_of(user_id), 30, 30, 0, 0, 3, 3
+        FROM generate_series(1, 60000) AS i, LATERAL (SELECT md5(i::text)::uuid) AS u (user_id);
+        INSERT INTO pointsd.batches (user_id, bucket, batch, amount, remaining, opened_at, expires_at, open, source)
+        SELECT user_id, bucket, batch, 10, 10, '2026-01-01Z', '2026-02-01Z', true, 'gift'
+        FROM pointsd.accounts, generate_series(1, 3) AS batch";
+    client.batch_execute(fill).await.unwrap();
+    let _session = Session::open(&client).await.unwrap();
+    // These read a bucket in order, on purpose.
+    let of_a_bucket = |name: &str| name.starts_with("export") || ["due_declare", "entry_of_run"].contains(&name);
+    let mut wrong = Vec::new();
+    for (name, sql) in statements().into_iter().filter(|(name, _)| !of_a_bucket(name)) {
+        client.batch_execute("DEALLOCATE ALL").await.unwrap();
+        let plan = plan(&client, &name, &sql).await;
+        walk(&plan, &mut |node| wrong.extend(read_of_a_whole_bucket(node).map(|read| format!("{name}: {read}"))));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 /// After an ANALYZE of few rows, each statement had best read all of them. Such a plan must not stay while the ledger grows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_plans_anew_when_the_ledger_has_grown() {
