@@ -3,20 +3,15 @@
 -- in between: if other batches are `closed` than have entries, the caller rolls back.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the bucket of the accounts
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
-    SELECT b.ctid AS place, b.xmin AS version, b.user_id, b.remaining, b.source, b.expires_at
-    FROM unnest($1::uuid[]) AS listed (user_id)
-    JOIN pointsd.accounts AS a ON a.bucket = $3::smallint AND a.user_id = listed.user_id
-    CROSS JOIN LATERAL (
-        SELECT b.ctid, b.xmin, b.*
-        FROM pointsd.batches AS b
-        WHERE b.bucket = $3::smallint AND b.user_id = a.user_id AND b.open AND b.expires_at <= $2::timestamptz
-        OFFSET 0 -- as in due_expire.sql
-    ) AS b
+    SELECT b.xmin AS version, b.user_id, b.batch, b.remaining, b.source, b.expires_at
+    FROM pointsd.accounts AS a
+    JOIN pointsd.batches AS b ON b.bucket = $3::smallint AND b.user_id = a.user_id
+    WHERE a.bucket = $3::smallint AND b.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2::timestamptz
 ), batches_closed AS (
     UPDATE pointsd.batches AS b
     SET remaining = 0, expired = b.expired + due.remaining, open = false
     FROM due
-    WHERE b.bucket = $3::smallint AND b.ctid = due.place AND b.xmin = due.version -- as in due_expire.sql
+    WHERE b.bucket = $3::smallint AND b.user_id = due.user_id AND b.batch = due.batch AND b.xmin = due.version
     RETURNING b.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a

@@ -15,13 +15,8 @@ FROM (
            END AS paid,
            row_number() OVER drawing AS nth,
            (sum(b.remaining) OVER drawing)::bigint AS running
-    FROM unnest($1::uuid[]) AS listed (user_id)
-    JOIN pointsd.accounts AS a ON a.bucket = $5::smallint AND a.user_id = listed.user_id
-    CROSS JOIN LATERAL (
-        SELECT b.*
-        FROM pointsd.batches AS b
-        WHERE b.bucket = $5::smallint AND b.user_id = a.user_id AND b.open AND b.expires_at <= $2::timestamptz
-        OFFSET 0 -- as in due_expire.sql
-    ) AS b
+    FROM pointsd.accounts AS a
+    JOIN pointsd.batches AS b ON b.bucket = $5::smallint AND b.user_id = a.user_id
+    WHERE a.bucket = $5::smallint AND b.user_id = ANY ($1::uuid[]) AND b.open AND b.expires_at <= $2::timestamptz
     WINDOW drawing AS (PARTITION BY b.user_id ORDER BY b.expires_at, b.batch)
 ) AS due

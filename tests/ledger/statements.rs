@@ -135,10 +135,13 @@ async fn each_reads_by_user_where_the_ledger_has_grown_without_statistics() {
         FROM pointsd.accounts, generate_series(1, 3) AS batch";
     client.batch_execute(fill).await.unwrap();
     let _session = Session::open(&client).await.unwrap();
-    // These read a bucket in order, on purpose.
-    let of_a_bucket = |name: &str| name.starts_with("export") || ["due_declare", "entry_of_run"].contains(&name);
+    let is_looked_at = |name: &str| match name {
+        "due_declare" | "entry_of_run" => false, // they read a bucket in order, on purpose, and so do exports
+        "account_expire" | "entry_expire" => false, // for a cluster, which plans each statement for its parameters
+        _ => !name.starts_with("export"),
+    };
     let mut wrong = Vec::new();
-    for (name, sql) in statements().into_iter().filter(|(name, _)| !of_a_bucket(name)) {
+    for (name, sql) in statements().into_iter().filter(|(name, _)| is_looked_at(name)) {
         client.batch_execute("DEALLOCATE ALL").await.unwrap();
         let plan = plan(&client, &name, &sql).await;
         walk(&plan, &mut |node| wrong.extend(read_of_a_whole_bucket(node).map(|read| format!("{name}: {read}"))));
@@ -224,7 +227,7 @@ async fn an_account_is_read_by_its_indexes() {
 
 /// By what each statement finds its rows. Those of the ledger begin with the user, but for the proof of a run.
 const INDEXES: &[(&str, &[&str])] = &[
-    ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user"]),
+    ("account_expire", &["accounts_pkey", "accounts_pkey", "batches_open_by_user", "batches_pkey"]),
     ("account_insert", &[]),
     // A call of pointsd.next_users for each bucket.
     ("account_page", &["adopted_positions_pkey", "adoption_pkey"]),
