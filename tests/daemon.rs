@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 const EACH_SECOND: &str = "jobs: {expiry: {schedule: '* * * * * *', lanes: 1}}\n";
 /// Accounts with a due batch each that one transaction of the sweep takes.
-const GROUP: usize = 500;
+const GROUP: usize = 1_000;
 
 /// A running daemon, and its log.
 struct Daemon {
@@ -169,14 +169,14 @@ fn both_signals_stop_an_idle_daemon() {
 
 #[test]
 fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
-    const ACCOUNTS: usize = 1_750;
+    const ACCOUNTS: usize = 3_500;
     let (database, url) = database();
     crate::program::post(&url, recharge(users_of_a_bucket().take(ACCOUNTS), 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
         // The third group stands still at this account.
-        let holder = hold(&database, user_of_a_bucket(1_250)).await;
+        let holder = hold(&database, user_of_a_bucket(2_500)).await;
         let mut daemon = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         daemon.logs("expiry started", &[("job", "expiry")]);
@@ -205,13 +205,13 @@ fn a_daemon_that_stops_in_a_sweep_finishes_the_current_group() {
 
 #[test]
 fn killed_in_the_middle_of_a_sweep_the_next_one_continues() {
-    const ACCOUNTS: usize = 1_000;
+    const ACCOUNTS: usize = 2_000;
     let (database, url) = database();
     crate::program::post(&url, recharge(users_of_a_bucket().take(ACCOUNTS), 1)).expect(0);
     let folder = Folder::new();
     wait(async {
         let client = database.client().await;
-        let holder = hold(&database, user_of_a_bucket(750)).await;
+        let holder = hold(&database, user_of_a_bucket(1_500)).await;
         let killed = Daemon::each_second(&folder, &url);
         until_waits_for_a_lock(&client).await;
         killed.running.signal(Signal::SIGKILL);

@@ -246,7 +246,7 @@ fn the_sweep_killed_at_random_moments() {
     let history = history();
     let mut rng = fastrand::Rng::with_seed(history.seed);
     // Accounts for several groups, each with something due.
-    let wide: String = (0..3_000)
+    let wide: String = (0..6_000)
         .map(|nth| {
             let user = crate::support::user(nth);
             format!(
@@ -263,7 +263,7 @@ fn the_sweep_killed_at_random_moments() {
     let [undisturbed, database] = &databases;
     let all = call(&undisturbed.url(), &["run", "expiry", "--at", END, "--json"]).expect(0).json();
     let all = (all["batches"].as_u64().unwrap(), all["accounts"].as_u64().unwrap());
-    assert!(all.0 > 3_000 && all.1 > 2_700, "{all:?}");
+    assert!(all.0 > 6_000 && all.1 > 5_700, "{all:?}");
 
     let url = database.url();
     // After a killed holder the next daemon waits until its heartbeats count as missed.

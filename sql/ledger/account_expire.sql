@@ -1,6 +1,6 @@
 -- Closes what is due in the locked accounts of a ledger in several buckets, after entry_expire.sql has written its entries, and moves the
--- accounts. Returns what it took, by source. Both see the same batches, unless a hand that locks no account changes them
--- in between: if other batches are `closed` than have entries, the caller rolls back.
+-- accounts. Returns what it took, by source. A hand that locks no account may change batches in between. The caller rolls back if their
+-- number differs; a changed amount is left to the proof.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the bucket of the accounts
 WITH due AS MATERIALIZED ( -- read once: the updates below must not see different batches
     SELECT b.xmin AS version, b.user_id, b.batch, b.remaining, b.source, b.expires_at

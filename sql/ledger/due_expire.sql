@@ -30,7 +30,7 @@ WITH due AS MATERIALIZED ( -- read once: what follows must not see different bat
     UPDATE pointsd.batches AS b
     SET remaining = 0, expired = b.expired + due.remaining, open = false
     FROM due
-    WHERE b.ctid = due.place AND b.xmin = due.version -- older minor releases do not check the place again
+    WHERE b.ctid = due.place AND b.xmin = due.version -- after a wait, older minor releases check no ctid again
     RETURNING b.batch
 ), accounts_moved AS (
     UPDATE pointsd.accounts AS a

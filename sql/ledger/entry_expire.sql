@@ -1,7 +1,7 @@
 -- Writes the entries of what is due in the locked accounts: one entry a batch, in drawing order, as the state machine does when a
 -- posting finds a batch past its time (a test holds the two together). What is left of a batch releases what is left of its
--- price. It serves a ledger in several buckets, and comes before account_expire.sql, which closes the batches: a node of a cluster runs each of
--- the two as it is, but not due_expire.sql, which does both at once.
+-- price. It serves a ledger in several buckets, and comes before account_expire.sql, which closes the batches: a node of a cluster runs
+-- each of the two as it is, but not due_expire.sql, which does both at once.
 -- $1 uuid[]: the users; $2 timestamptz: the instant; $3 smallint: the drawing rule; $4 bigint: the run, or null; $5 smallint: the bucket of
 -- the accounts
 INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, at,

@@ -50,8 +50,8 @@ impl Buckets {
         self.spread
     }
 
-    /// Whether the sweep needs two statements: a node of a cluster runs none that inserts and updates. Several buckets on a plain server take
-    /// the same way, so that the tests cover it.
+    /// Whether the sweep needs two statements: a node of a cluster runs none that inserts and updates. Several buckets on a plain server
+    /// take the same way, so that the tests cover it.
     pub(crate) fn need_two_statements(self) -> bool {
         self.spread || self.count > 1
     }

@@ -28,7 +28,7 @@ use crate::time::to_microsecond;
 /// it is small.
 const GROUP_BATCHES: i64 = 1_000;
 
-/// How often a group is swept whose batches a hand changes meanwhile.
+/// Attempts at a group whose batches are changed by hand meanwhile.
 const MOST_ATTEMPTS: u32 = 3;
 
 /// Accounts that are listed at a time.
@@ -52,8 +52,8 @@ pub struct Sweep {
     pub orphaned: u64,
     /// The first hundred of them.
     pub orphans: Vec<Orphan>,
-    /// Accounts with rows that were changed by hand, so that the database refused to expire their batches. They were left as they
-    /// are; the log names them.
+    /// Accounts with rows that were changed by hand: so that the database refused to expire their batches, or in each attempt to do so. They
+    /// were left as they are; the log names them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u64,
     /// Whether the sweep was asked to stop before it had seen every account; what it did is counted here.
@@ -132,7 +132,7 @@ impl<C: Deref<Target = Client>> Session<C> {
         }
         let read = rows.iter().map(|row| row.try_get::<_, i64>("batches")).sum::<Result<i64, _>>()?;
         let closed = rows.first().map_or(Ok(0), |row| row.try_get("closed"))?;
-        if count(closed) != written.unwrap_or(count(read)) {
+        if closed != read || written.is_some_and(|written| written != count(read)) {
             return Ok(None);
         }
         let locked = locked_accounts(&locked).map(|row| row.try_get("user_id")).collect::<Result<_, _>>()?;
@@ -274,7 +274,7 @@ struct Sweeping<'a, P> {
     /// What was counted in each bucket. A lane holds it to the end of a transaction, so that the counters of another lane are written before
     /// it or after it.
     parts: BTreeMap<i16, Mutex<Sweep>>,
-    /// Accounts of groups that the database refused. Each is swept alone: one damaged account must not keep the others from expiring.
+    /// Accounts of groups that did not expire. Each is swept alone: one damaged account must not keep the others from expiring.
     alone: StdMutex<VecDeque<Group>>,
     overall: StdMutex<Overall<P>>,
 }
@@ -339,7 +339,8 @@ impl<'a, P: FnMut(Progress) -> bool> Sweeping<'a, P> {
         Ok(sweep)
     }
 
-    /// Sweeps the accounts of a group in a transaction. If the database refuses them, they come alone as the next groups.
+    /// Sweeps the accounts of a group in a transaction. If the database refuses them, or a hand changes their batches in each attempt, they
+    /// come alone as the next groups.
     async fn sweep_group<C: Deref<Target = Client>>(
         &self,
         session: &Session<C>,

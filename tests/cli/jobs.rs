@@ -230,7 +230,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
     let folder = Folder::new();
     let one_lane = folder.file("pointsd.yaml", "jobs: {expiry: {lanes: 1}}\n");
     let run = ["run", "expiry", "--json", "--config", &one_lane];
-    recharge(&url, 1_000);
+    recharge(&url, 2_000);
     wait(async {
         let client = database.client().await;
         let hold = async |user: usize| {
@@ -241,7 +241,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
             holder
         };
         // It stands still in its second group.
-        let holder = hold(750).await;
+        let holder = hold(1_500).await;
         let standing = Running::start(on(&url, &run));
         until_waits_for_a_lock(&client).await;
         // The next heartbeat writes its progress.
@@ -251,7 +251,7 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
         });
         assert_eq!(
             (&running["state"], &running["progress"]),
-            (&json!("running"), &json!({ "done": 500, "total": 1000 }))
+            (&json!("running"), &json!({ "done": 1000, "total": 2000 }))
         );
         assert!(call(&url, &["jobs"]).expect(0).stdout.contains("running, 50 %"));
         let busy = call(&url, &["run", "expiry"]).expect(3);
@@ -261,17 +261,17 @@ fn a_run_under_way_can_be_seen_waited_for_and_cancelled() {
 
         let cancelled = call(&url, &["jobs", "cancel", "1", "--json"]).expect(0).json();
         assert_eq!((&cancelled["cancelled"], &cancelled["run"]["state"]), (&json!(true), &json!("cancelled")));
-        assert_eq!(cancelled["run"]["counters"]["batches"], 500, "those of the finished groups");
+        assert_eq!(cancelled["run"]["counters"]["batches"], 1_000, "those of the finished groups");
         assert_eq!(call(&url, &["jobs", "cancel", "1", "--json"]).expect(3).json()["cancelled"], false);
         holder.batch_execute("COMMIT").await.unwrap();
         let told = standing.finish().expect(1);
         assert_eq!(told.json()["state"], "cancelled", "{told:?}");
         // Its chunk under way was not written, and the waiting run does the rest.
         let rest = waiting.finish().expect(0).json();
-        assert_eq!((&rest["batches"], &rest["run"]), (&json!(500), &json!(2)), "{rest}");
+        assert_eq!((&rest["batches"], &rest["run"]), (&json!(1_000), &json!(2)), "{rest}");
     });
     let expired = call(&url, &["export", "entries", "--json"]).expect(0).jsons();
-    assert_eq!(expired.iter().filter(|entry| entry["type"] == "expire").count(), 1_000);
+    assert_eq!(expired.iter().filter(|entry| entry["type"] == "expire").count(), 2_000);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
     let folder = Folder::new();
     let one_lane = folder.file("pointsd.yaml", "jobs: {expiry: {lanes: 1}}\n");
     let run = ["run", "expiry", "--json", "--config", &one_lane];
-    recharge(&url, 1_000);
+    recharge(&url, 2_000);
     wait(async {
         let client = database.client().await;
         let holder = database.client().await;
@@ -298,11 +298,11 @@ fn ctrl_c_ends_a_run_by_hand_after_the_group_in_hand() {
         });
         holder.batch_execute("COMMIT").await.unwrap();
         let answer = running.finish().expect(1).json();
-        assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(500)));
+        assert_eq!((&answer["state"], &answer["batches"]), (&json!("cancelled"), &json!(1_000)));
         let row = call(&url, &["runs", "--json"]).expect(0).json();
         assert_eq!(row["why"], "interrupted by its caller");
     });
-    assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 500);
+    assert_eq!(call(&url, &["run", "expiry", "--json"]).expect(0).json()["batches"], 1_000);
 }
 
 /// A proof's statements read the whole ledger, those of the reports much of it: their end is not waited for.

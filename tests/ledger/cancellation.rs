@@ -81,9 +81,9 @@ async fn a_dropped_post() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_sweep() {
-    // With five batches each: three groups.
+    // With ten batches each: three groups.
     const USERS: u32 = 250;
-    const BATCHES: u32 = 5;
+    const BATCHES: u32 = 10;
     const ROUNDS: u32 = 26;
     let database = TestDatabase::new().await;
     let (client, mut session, rules) = (database.client().await, database.session().await, rules());

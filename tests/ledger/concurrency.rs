@@ -175,14 +175,7 @@ async fn a_batch_that_a_hand_changes_during_the_sweep_expires_as_it_is_then() {
         [(3, "source = source", 3), (1, "source = source", 1), (3, "expires_at = $2", 2), (1, "expires_at = $2", 0)]
     {
         let database = TestDatabase::new().await;
-        let recharge = |nth| {
-            let mut posting = Posting::recharge(user(nth), 10, "gift", at("2026-01-01T00:00:00Z")).with_key("order");
-            if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
-                *expires_at = Some(end);
-            }
-            posting
-        };
-        database.session().await.post(&(0..accounts).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
+        recharge_until(&database, accounts, end).await;
         let mut hand = database.client().await;
         let hand = hand.transaction().await.unwrap();
         let change = format!("UPDATE pointsd.batches SET {change} WHERE user_id = $1 AND $2::timestamptz IS NOT NULL");
@@ -199,6 +192,40 @@ async fn a_batch_that_a_hand_changes_during_the_sweep_expires_as_it_is_then() {
         assert_eq!(expired as u64, expire, "{change}");
         assert_eq!(database.session().await.sweep(end, false, |_| true).await.unwrap().batches, 0, "{change}");
     }
+}
+
+/// A trigger stands for a hand that changes an account's batches in each attempt: the others expire, and this one later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_never_close_hold_up_no_other_account() {
+    let (database, end) = (TestDatabase::new().await, at("2026-01-02T00:00:00Z"));
+    recharge_until(&database, 3, end).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let keep = format!(
+        "CREATE FUNCTION pointsd.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER keep BEFORE UPDATE ON pointsd.batches FOR EACH ROW WHEN (OLD.user_id = '{}')
+             EXECUTE FUNCTION pointsd.keep()",
+        user(1)
+    );
+    client.batch_execute(&keep).await.unwrap();
+    for dry_run in [true, false] {
+        let swept = session.sweep(end, dry_run, |_| true).await.unwrap();
+        assert_eq!((swept.batches, swept.accounts, swept.failed), (2, 2, 1), "dry run: {dry_run}");
+    }
+    client.batch_execute("DROP TRIGGER keep ON pointsd.batches; DROP FUNCTION pointsd.keep").await.unwrap();
+    let swept = session.sweep(end, false, |_| true).await.unwrap();
+    assert_eq!((swept.batches, swept.accounts, swept.failed), (1, 1, 0));
+}
+
+/// Accounts with a batch of ten points each that expires at `end`.
+async fn recharge_until(database: &TestDatabase, accounts: u32, end: DateTime<Utc>) {
+    let recharge = |nth| {
+        let mut posting = Posting::recharge(user(nth), 10, "gift", end - TimeDelta::days(1)).with_key("order");
+        if let Kind::Recharge { expires_at, .. } = &mut posting.kind {
+            *expires_at = Some(end);
+        }
+        posting
+    };
+    database.session().await.post(&(0..accounts).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
 }
 
 /// Keeps the transaction of a group open for as long as another session holds the lock.

@@ -120,8 +120,9 @@ async fn of_each_operation() {
     assert!(check.unwrap().sufficient);
     assert_eq!(trips, 1, "a check");
 
-    // A thousand accounts with a batch each are two groups; the rest is listing them and closing the list. A bucket has a list and groups of
+    // Two thousand accounts with a batch each are two groups; the rest is listing them and closing the list. A bucket has a list and groups of
     // its own.
+    session.post(&(1_000..2_000).map(recharge).collect::<Vec<_>>(), &rules).await.unwrap();
     let idle = begin + chrono::TimeDelta::days(1);
     let (fixed, sweep) = proxy.count(&client, session.sweep(idle, false, |_| true)).await;
     assert_eq!(sweep.unwrap(), Sweep::default());
@@ -129,7 +130,7 @@ async fn of_each_operation() {
     assert_eq!(if of_one { fixed } else { SWEEP_FIXED }, SWEEP_FIXED, "a sweep with nothing to do");
     let due = begin + chrono::TimeDelta::days(100);
     let (trips, sweep) = proxy.count(&client, session.sweep(due, false, |_| true)).await;
-    assert_eq!(sweep.unwrap().accounts, 999);
+    assert_eq!(sweep.unwrap().accounts, 1_999);
     assert_eq!(
         if of_one { trips } else { fixed + 5 },
         fixed + 5,

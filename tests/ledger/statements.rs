@@ -137,14 +137,19 @@ async fn each_reads_by_user_where_the_ledger_has_grown_without_statistics() {
     let _session = Session::open(&client).await.unwrap();
     let is_looked_at = |name: &str| match name {
         "due_declare" | "entry_of_run" => false, // they read a bucket in order, on purpose, and so do exports
-        "account_expire" | "entry_expire" => false, // for a cluster, which plans each statement for its parameters
+        // For a cluster, which plans each statement for its parameters. With a plan for all parameters, the second reads all that is due.
+        "account_expire" | "entry_expire" => false,
         _ => !name.starts_with("export"),
     };
     let mut wrong = Vec::new();
     for (name, sql) in statements().into_iter().filter(|(name, _)| is_looked_at(name)) {
         client.batch_execute("DEALLOCATE ALL").await.unwrap();
         let plan = plan(&client, &name, &sql).await;
-        walk(&plan, &mut |node| wrong.extend(read_of_a_whole_bucket(node).map(|read| format!("{name}: {read}"))));
+        walk(&plan, &mut |node| {
+            let whole =
+                read_of_a_whole_bucket(node).or((node["Node Type"] == "Seq Scan").then(|| "Seq Scan".to_owned()));
+            wrong.extend(whole.map(|read| format!("{name}: {read}")));
+        });
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
