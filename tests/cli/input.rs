@@ -600,7 +600,7 @@ fn many_bad_lines_are_refused_in_little_memory() {
 #[test]
 fn long_descriptions_do_not_add_up_in_memory() {
     // The longest lines that post, four bytes a character.
-    const LINES: usize = 10_000;
+    const LINES: usize = 20_000;
     let description = "\u{1f600}".repeat(1_000);
     let (_database, url) = database();
     let mut running = Running::start(on(&url, &["post", "-", "--json"]));
@@ -618,7 +618,8 @@ fn long_descriptions_do_not_add_up_in_memory() {
     }
     let stdin = feeder.join().unwrap().unwrap();
     let peak = running.peak_memory();
-    assert!(peak < MOST_MEMORY, "it took {} MiB", peak >> 20);
+    // It takes 50 MB, on a busy machine up to 70, and 140 where no bytes end a group.
+    assert!(peak < 3 * MOST_MEMORY / 2, "it took {} MiB", peak >> 20);
     drop(stdin);
     running.finish().expect(0);
 }
