@@ -52,8 +52,8 @@ pub struct Sweep {
     pub orphaned: u64,
     /// The first hundred of them.
     pub orphans: Vec<Orphan>,
-    /// Accounts with rows that were changed by hand: so that the database refused to expire their batches, or in each attempt to do so. They
-    /// were left as they are; the log names them.
+    /// Accounts with rows that were changed by hand, so that the database refused to expire their batches, or changed during each attempt.
+    /// They were left as they are; the log names them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u64,
     /// Whether the sweep was asked to stop before it had seen every account; what it did is counted here.

@@ -120,8 +120,8 @@ async fn of_each_operation() {
     assert!(check.unwrap().sufficient);
     assert_eq!(trips, 1, "a check");
 
-    // Two thousand accounts with a batch each are two groups; the rest is listing them and closing the list. A bucket has a list and groups of
-    // its own.
+    // Two thousand accounts with a batch each are two groups; the rest is listing them and closing the list. A bucket has a list and groups
+    // of its own.
     session.post(&(1_000..2_000).map(recharge).collect::<Vec<_>>(), &rules).await.unwrap();
     let idle = begin + chrono::TimeDelta::days(1);
     let (fixed, sweep) = proxy.count(&client, session.sweep(idle, false, |_| true)).await;
