@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsd::ledger::{Poster, Sweep, sweep_for};
+use tokio_postgres::Client;
 
 use crate::Row;
 use crate::bare::times_bare;
@@ -62,7 +63,8 @@ impl Bench {
     }
 
     /// The latency of single consumes beside a sweep, as the daemon of a small machine does it. They are of accounts of which
-    /// nothing is due, so that they do only what they do without the sweep.
+    /// nothing is due, so that they do only what they do without the sweep. A session that only counts tells how much of the
+    /// difference is a core that is busy.
     pub async fn latency(&self, batches: u64, rows: &mut Vec<Row>) {
         let accounts = batches / 5;
         let client = self.seed("latency", 2 * accounts, 5).await;
@@ -76,13 +78,17 @@ impl Bench {
         let users = Arc::new(users);
         callers_at_ease(&poster, &users, "warm", Duration::from_secs(2)).await;
         let none = BTreeMap::new();
-        // In turn, a second each, so that both meet the same machine.
+        // In turn, a second each, so that all meet the same machine.
         let slice = Duration::from_secs(1);
-        let (mut alone, mut during) = (Vec::new(), Vec::new());
+        let (mut alone, mut counting, mut during) = (Vec::new(), Vec::new(), Vec::new());
         let mut swept = Sweep { stopped: true, ..Sweep::default() };
         while swept.stopped {
             let round = during.len();
             alone.extend(callers_at_ease(&poster, &users, &format!("alone{round}"), slice).await);
+            let salt = format!("counting{round}");
+            let beside = callers_at_ease(&poster, &users, &salt, slice);
+            let ((), latencies) = tokio::join!(count(&client, Instant::now() + slice), beside);
+            counting.extend(latencies);
             let until = Instant::now() + slice;
             let at = time("2026-03-01T00:00:00Z");
             let sweep = sweep_for(&database, 1, (1, at), &(), &none, |_| Instant::now() < until);
@@ -92,13 +98,20 @@ impl Bench {
             swept = result.expect("the sweep");
             during.extend(latencies);
         }
-        let (alone, during) = (percentile_99(alone), percentile_99(during));
-        rows.push(Row::new(
-            "p99 of single consumes during the sweep",
-            format!("{:.2} ms", during * 1e3),
-            format!("{:.2} ms without", alone * 1e3),
-            during / alone,
-            ("< 1.5", "1.3"),
-        ));
+        let alone = percentile_99(alone);
+        let mut row = |work: &str, latencies, aims| {
+            let measured = percentile_99(latencies);
+            let [text, against] = [measured, alone].map(|seconds| format!("{:.2} ms", seconds * 1e3));
+            rows.push(Row::new(work, text, format!("{against} without"), measured / alone, aims));
+        };
+        row("p99 of single consumes during the sweep", during, ("< 1.5", "1.3"));
+        row("the same beside a session that only counts", counting, ("", ""));
+    }
+}
+
+/// Keeps one process of the server busy, in statements of some milliseconds.
+async fn count(client: &Client, until: Instant) {
+    while Instant::now() < until {
+        client.execute("SELECT sum(i) FROM generate_series(1, 40000) AS i", &[]).await.unwrap();
     }
 }
