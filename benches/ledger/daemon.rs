@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::server::{Bench, cpu_seconds, high_water, median};
+use crate::server::{Bench, Daemon, cpu_seconds, high_water, median};
 
 /// How many scrapes are timed.
 const SCRAPES: usize = 300;
@@ -23,12 +23,12 @@ impl Bench {
         let (mut memory, mut share) = (0.0, 0.0);
         for round in 0..5 {
             let began = Instant::now();
-            let child = self.start_daemon(&without);
+            let daemon = self.start_daemon(&without);
             ready.push(began.elapsed().as_secs_f64());
             if round == 0 {
-                (memory, share) = idle(&child, idle_seconds);
+                (memory, share) = idle(&daemon, idle_seconds);
             }
-            gone.push(stop(child));
+            gone.push(daemon.stop());
         }
         let (http_memory, http_share, mut scrapes) = self.daemon_with_http(idle_seconds);
         for (work, text, least) in [
@@ -49,25 +49,25 @@ impl Bench {
     fn daemon_with_http(&self, idle_seconds: u64) -> (f64, f64, Vec<f64>) {
         let (config, http) = (self.directory.join("http.yaml"), self.directory.join("http.sock"));
         std::fs::write(&config, format!("http: {{listen: 'unix:{}'}}\n", http.display())).unwrap();
-        let child = self.start_daemon(&config);
+        let daemon = self.start_daemon(&config);
         // The collection takes longer than the first scrape.
         while !scrape(&http).contains("pointsd_points_outstanding") {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let (_, share) = idle(&child, idle_seconds);
+        let (_, share) = idle(&daemon, idle_seconds);
         let timed = |_| {
             let began = Instant::now();
             scrape(&http);
             began.elapsed().as_secs_f64()
         };
         let scrapes = (0..SCRAPES).map(timed).collect();
-        let memory = high_water(child.id()).unwrap();
-        stop(child);
+        let memory = high_water(daemon.0.id()).unwrap();
+        daemon.stop();
         (memory, share, scrapes)
     }
 
     /// Starts a daemon and waits until it is ready.
-    fn start_daemon(&self, config: &Path) -> Child {
+    fn start_daemon(&self, config: &Path) -> Daemon {
         let socket = self.directory.join("notify");
         std::fs::remove_file(&socket).ok();
         let listener = UnixDatagram::bind(&socket).unwrap();
@@ -79,30 +79,22 @@ impl Bench {
             .stderr(Stdio::null())
             .spawn()
             .expect("pointsd starts");
+        let daemon = Daemon(child);
         let mut message = [0; 4_096];
         while !String::from_utf8_lossy(&message).contains("READY=1") {
             message = [0; 4_096];
             listener.recv(&mut message).unwrap();
         }
-        child
+        daemon
     }
 }
 
 /// Memory in MB at its peak, and the share of a core over so many seconds.
-fn idle(child: &Child, seconds: u64) -> (f64, f64) {
-    let before = cpu_seconds(child.id());
+fn idle(daemon: &Daemon, seconds: u64) -> (f64, f64) {
+    let before = cpu_seconds(daemon.0.id());
     std::thread::sleep(Duration::from_secs(seconds));
-    let share = (cpu_seconds(child.id()) - before) / seconds as f64;
-    (high_water(child.id()).unwrap(), share)
-}
-
-/// Stops a daemon; returns the seconds that it took.
-fn stop(mut child: Child) -> f64 {
-    let began = Instant::now();
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").arg(pid).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
-    began.elapsed().as_secs_f64()
+    let share = (cpu_seconds(daemon.0.id()) - before) / seconds as f64;
+    (high_water(daemon.0.id()).unwrap(), share)
 }
 
 /// The whole answer of `/metrics`.

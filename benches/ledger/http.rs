@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pointsd::access::{self, Scope};
@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use crate::Row;
 use crate::callers::drive;
-use crate::server::{Bench, percentile_99, users};
+use crate::server::{Bench, Daemon, percentile_99, users};
 
 const CONNECTIONS: usize = 64;
 const ROUNDS: u32 = 3;
 
 /// A daemon that listens.
 struct Listening {
-    child: Child,
+    daemon: Daemon,
     address: String,
     token: String,
 }
@@ -30,12 +30,10 @@ impl Bench {
     pub async fn http(&self, lines: u64, rows: &mut Vec<Row>) {
         self.seed("http", 20_000, 3).await;
         let users = users(20_000);
-        let daemon = self.listen("http").await;
-        self.calls(&daemon, &users, rows).await;
-        self.stream(&daemon, &users, lines, rows).await;
-        let pid = daemon.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        assert!({ daemon.child }.wait().unwrap().success());
+        let listening = self.listen("http").await;
+        self.calls(&listening, &users, rows).await;
+        self.stream(&listening, &users, lines, rows).await;
+        listening.daemon.stop();
     }
 
     async fn listen(&self, database: &str) -> Listening {
@@ -44,14 +42,15 @@ impl Bench {
         let (_, token) = access::create(&client, "bench", &scopes, None, "bench").await.expect("a token");
         let config = self.directory.join("http.yaml");
         std::fs::write(&config, "http: {listen: '127.0.0.1:0'}\n").unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
+        let child = Command::new(env!("CARGO_BIN_EXE_pointsd"))
             .args(["serve", "--database-url", &self.url(database), "--config"])
             .arg(&config)
             .env("STATE_DIRECTORY", &self.directory)
             .stderr(Stdio::piped())
             .spawn()
             .expect("pointsd starts");
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut daemon = Daemon(child);
+        let mut log = BufReader::new(daemon.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         let address = loop {
             let line: serde_json::Value = serde_json::from_str(&log.next().expect("it listens")).unwrap();
             if let Some(address) = line["address"].as_str() {
@@ -60,7 +59,7 @@ impl Bench {
         };
         log.find(|line| line.contains("\"ready\"")).expect("it is ready");
         std::thread::spawn(move || log.for_each(drop));
-        Listening { child, address, token }
+        Listening { daemon, address, token }
     }
 
     async fn calls(&self, daemon: &Listening, users: &[Uuid], rows: &mut Vec<Row>) {

@@ -81,7 +81,7 @@ impl Bench {
         let file = self.consumes(&users, lines, "work");
         let (seconds, around) = self.between(|| self.program("hot", &["post", file.to_str().unwrap()]).0);
         let naive = naive_consume(&client, &users, "naive").await;
-        rows.push(Row::rate("bulk consume, one hot account", lines, seconds, around, ("8", "20"), Some(naive)));
+        rows.push(Row::rate("bulk consume, one hot account", lines, seconds, around, ("20", "25"), Some(naive)));
     }
 
     pub async fn single(&self, rows: &mut Vec<Row>) {

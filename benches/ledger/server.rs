@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub const OPENED: &str = "2026-01-01T00:00:00Z";
 pub const EXPIRES: &str = "2026-02-01T00:00:00Z";
 
 pub struct Bench {
-    pub server: PrivateServer,
+    server: Option<PrivateServer>,
     pub directory: PathBuf,
     pub rules: Arc<Rules>,
     pub pgbench_seconds: u64,
@@ -34,9 +34,10 @@ impl Bench {
         let directory = std::env::temp_dir().join(format!("pointsd-bench-{}", std::process::id()));
         let extra = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let options = Options { state_dir: directory.clone(), bin: None, extra };
-        let server = PrivateServer::start(options).await.expect("a private PostgreSQL");
         let rules = Rules { sources: [("gift".to_owned(), None)].into(), ..Rules::default() };
-        let mut bench = Bench { server, directory, rules: Arc::new(rules), pgbench_seconds, fsync: String::new() };
+        let rules = Arc::new(rules);
+        let mut bench = Bench { server: None, directory, rules, pgbench_seconds, fsync: String::new() };
+        bench.server = Some(PrivateServer::start(options).await.expect("a private PostgreSQL"));
         bench.fsync = bench.test_fsync();
         bench.create("pgbench").await;
         bench.tool("pgbench", &["-i", "-q", "-s", "16", "pgbench"]);
@@ -44,10 +45,14 @@ impl Bench {
         bench
     }
 
+    pub fn server(&self) -> &PrivateServer {
+        self.server.as_ref().unwrap()
+    }
+
     pub fn tool(&self, name: &str, arguments: &[&str]) -> String {
-        let output = Command::new(self.server.bin_dir().join(name))
+        let output = Command::new(self.server().bin_dir().join(name))
             .args(arguments)
-            .env("PGHOST", self.server.socket_dir())
+            .env("PGHOST", self.server().socket_dir())
             .env("PGUSER", "pointsd")
             .output()
             .unwrap_or_else(|error| panic!("{name}: {error}; script/setup installs it"));
@@ -78,7 +83,7 @@ impl Bench {
     }
 
     pub async fn client(&self, database: &str) -> Client {
-        let mut config = self.server.config();
+        let mut config = self.server().config();
         config.dbname(database);
         let (client, connection) = config.connect(NoTls).await.expect("a connection");
         tokio::spawn(connection);
@@ -86,7 +91,7 @@ impl Bench {
     }
 
     pub fn url(&self, database: &str) -> String {
-        let socket = self.server.socket_dir().to_str().unwrap().replace('/', "%2F");
+        let socket = self.server().socket_dir().to_str().unwrap().replace('/', "%2F");
         format!("postgres://pointsd@{socket}/{database}")
     }
 
@@ -200,6 +205,43 @@ impl Bench {
         let before = self.pgbench();
         let result = work();
         (result, f64::midpoint(before, self.pgbench()))
+    }
+}
+
+impl Drop for Bench {
+    /// Stops the server and removes its folder, also where a bench has panicked.
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // On a thread of its own, because this one is at work for the runtime.
+            let stop = || tokio::runtime::Runtime::new().unwrap().block_on(server.stop());
+            let stopped = std::thread::spawn(stop).join();
+            if !matches!(stopped, Ok(Ok(()))) {
+                eprintln!("the server in {} was not stopped: {stopped:?}", self.directory.display());
+                return;
+            }
+        }
+        std::fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+/// A daemon of a bench. It is killed when it is dropped, as after a panic.
+pub struct Daemon(pub Child);
+
+impl Daemon {
+    /// Stops it in order. Returns the seconds that it took.
+    pub fn stop(mut self) -> f64 {
+        let began = Instant::now();
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+        began.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
