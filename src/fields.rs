@@ -55,7 +55,7 @@ pub struct PostingFields {
     #[serde(default, deserialize_with = "json_duration")]
     #[cfg_attr(feature = "service", schema(value_type = Option<f64>))]
     pub duration: Option<Decimal>,
-    /// For people.
+    /// For people. A hold and a release have none.
     pub description: Option<String>,
     /// When it happened (RFC 3339); by default now.
     #[serde(default, deserialize_with = "json_time")]

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::program::{Folder, Running, on};
@@ -424,12 +424,18 @@ impl Chaos {
         (self.rng.usize(..self.daemons.len()), None)
     }
 
-    /// Whether everything happened more than once, and daemons lost their runs in the middle of a group.
+    /// Whether each fault came at least once, daemons lost their runs in the middle of a group, and one was kept from writing on.
     fn was_enough(&self) -> bool {
         let taken = |fault: Fault| self.taken.get(&fault).copied().unwrap_or(0);
         FAULTS.iter().all(|fault| self.done.get(fault).is_some_and(|times| *times >= 1))
             && taken(Fault::Frozen) >= 1
             && taken(Fault::Held) + taken(Fault::Cut) >= 1
+            && self.kept_out() >= 1
+    }
+
+    /// How often daemons were kept from writing on, by the logs of those that have ended.
+    fn kept_out(&self) -> usize {
+        self.daemons.iter().map(|daemon| daemon.kept_out).sum()
     }
 
     /// Waits a while for another daemon to take the run.
@@ -547,7 +553,6 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let over = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn(write(writer_url, rng.fork(), Arc::clone(&over)));
     let holder = tokio::spawn(hold_up(server.server().config(), rng.fork(), Arc::clone(&over)));
-    let mut requests = None;
     let daemons = (0..3).map(|_| Daemon::start(&socket)).collect();
     let client = server.client().await;
     let mut chaos = Chaos { server, daemons, client, rng, done: BTreeMap::new(), taken: BTreeMap::new() };
@@ -555,17 +560,19 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let sql =
         "SELECT FROM pointsd.runs WHERE job = 'expiry' AND state = 'succeeded' AND (counters ->> 'batches')::int > 0";
     assert!(finds(&chaos.client, crate::program::PATIENCE, sql, &[]).await, "no run");
-    if MIGRATIONS.iter().any(|migration| migration.name == "requests") {
-        let mut server = chaos.server.server().config();
-        server.user(APPLICATION);
-        requests = Some(tokio::spawn(requests::write(server, chaos.rng.fork(), Arc::clone(&over))));
-    }
+    let inserted = Arc::new(Mutex::new(requests::Inserted::default()));
+    let mut config = chaos.server.server().config();
+    config.user(APPLICATION);
+    let requests = requests::write(config, chaos.rng.fork(), Arc::clone(&over), Arc::clone(&inserted));
+    let requests = tokio::spawn(requests);
     let end = Instant::now() + Duration::from_secs(seconds);
     // Each kind in turn, in ever another order.
     let mut faults = Vec::new();
     let last = end + 2 * crate::program::PATIENCE;
-    while Instant::now() < end || !(chaos.was_enough() && has_work_enough(&chaos.client).await) && Instant::now() < last
-    {
+    let has_enough = async |chaos: &Chaos| {
+        chaos.was_enough() && inserted.lock().unwrap().is_enough() && has_work_enough(&chaos.client).await
+    };
+    while Instant::now() < end || Instant::now() < last && !has_enough(&chaos).await {
         if faults.is_empty() {
             faults = FAULTS.to_vec();
             chaos.rng.shuffle(&mut faults);
@@ -587,10 +594,10 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
         let passed = daemon.door.passed();
         crate::program::eventually("each daemon to be at work again", || (daemon.door.passed() > passed).then_some(()));
     }
-    let mut found = Vec::new();
-    if let Some(requests) = requests {
-        found = requests::wrong(&chaos.client, &requests.await.unwrap()).await;
-    }
+    requests.await.unwrap();
+    let inserted = std::mem::take(&mut *inserted.lock().unwrap());
+    assert!(inserted.is_enough(), "too few requests to tell");
+    let mut found = requests::wrong(&chaos.client, &inserted).await;
     for nth in 0..chaos.daemons.len() {
         chaos.end(nth, Signal::SIGTERM, true);
     }
@@ -602,7 +609,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     let swept = count("SELECT count(*) FROM pointsd.entries WHERE run IS NOT NULL").await;
     let groups =
         count("SELECT count(*) FROM pointsd.runs WHERE job = 'expiry' AND (progress ->> 'total')::int > 100").await;
-    let kept_out: usize = chaos.daemons.iter().map(|daemon| daemon.kept_out).sum();
+    let kept_out = chaos.kept_out();
     eprintln!(
         "{:?}; taken over from a living daemon: {:?}; {runs} runs, {groups} of several groups, {again} of them tried \
          again (up to {most} attempts); {swept} batches swept, {written} postings; kept from writing on: {kept_out}; \
@@ -618,8 +625,7 @@ async fn whatever_dies_each_slot_has_one_run_that_succeeded_and_the_books_balanc
     assert_eq!(usize::try_from(posted).unwrap(), written, "each posting is one entry");
 
     // The run must have caused enough faults, take-overs and work to prove anything.
-    assert!(chaos.was_enough(), "{:?}, {:?}", chaos.done, chaos.taken);
-    assert!(kept_out >= 1, "no daemon was kept from writing on");
+    assert!(chaos.was_enough(), "{:?}, {:?}, {kept_out}", chaos.done, chaos.taken);
     assert!(has_work_enough(client).await, "too little was going on");
 }
 
@@ -717,9 +723,20 @@ mod requests {
         rolled_back: BTreeSet<String>,
     }
 
+    impl Inserted {
+        /// Whether there are enough of both to tell whether any was lost, or posted although it was rolled back.
+        pub fn is_enough(&self) -> bool {
+            self.committed.len() > 500 && self.rolled_back.len() > 100
+        }
+    }
+
     /// Inserts requests until it is over.
-    pub async fn write(server: tokio_postgres::Config, mut rng: fastrand::Rng, over: Arc<AtomicBool>) -> Inserted {
-        let mut inserted = Inserted::default();
+    pub async fn write(
+        server: tokio_postgres::Config,
+        mut rng: fastrand::Rng,
+        over: Arc<AtomicBool>,
+        inserted: Arc<Mutex<Inserted>>,
+    ) {
         let mut next = 0_u32..;
         // A commit whose answer was lost may have happened or not, so the test inserts again.
         let mut unsure: Vec<u32> = Vec::new();
@@ -736,8 +753,8 @@ mod requests {
                 let written = insert(&client, &numbers, roll_back, &mut rng).await;
                 let broken = written.is_err();
                 match written {
-                    _ if roll_back => inserted.rolled_back.extend(numbers.into_iter().map(id)),
-                    Ok(()) => inserted.committed.extend(numbers.into_iter().map(id)),
+                    _ if roll_back => inserted.lock().unwrap().rolled_back.extend(numbers.into_iter().map(id)),
+                    Ok(()) => inserted.lock().unwrap().committed.extend(numbers.into_iter().map(id)),
                     Err(_) => unsure = numbers,
                 }
                 if broken {
@@ -746,7 +763,7 @@ mod requests {
                 pause(&mut rng, 0..40).await;
             }
             if over.load(Ordering::SeqCst) && unsure.is_empty() {
-                return inserted;
+                return;
             }
         }
     }
@@ -779,7 +796,6 @@ mod requests {
 
     /// Waits until the queue is empty. Returns what is wrong: each committed request must be one entry, and no other may be.
     pub async fn wrong(client: &Client, inserted: &Inserted) -> Vec<String> {
-        assert!(inserted.committed.len() > 500 && inserted.rolled_back.len() > 100, "too few requests to tell");
         let empty = "SELECT WHERE NOT EXISTS (SELECT FROM pointsd.requests WHERE finished_at IS NULL)";
         assert!(finds(client, crate::program::PATIENCE, empty, &[]).await, "waited in vain for the queue to be empty");
         let mut wrong = Vec::new();

@@ -1,12 +1,14 @@
 //! Connections, the private server and migrations, with real servers and real processes.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +18,9 @@ use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Error, Settings, is_transient};
 use tokio_postgres::NoTls;
 
-use crate::support::scratch;
+use crate::mail::post_office::certificates;
+use crate::program::{Folder, PATIENCE, pointsd, run, wait};
+use crate::support::{clean_up, scratch};
 
 /// A state folder that the server's user can reach; gone at the end, with its server.
 struct StateDir(PathBuf);
@@ -71,11 +75,14 @@ impl Drop for StateDir {
         let pid = fs::read_to_string(self.data().join("postmaster.pid"))
             .ok()
             .and_then(|text| text.lines().next()?.parse().ok());
-        if let Some(pid) = pid {
-            signal(pid, Signal::SIGQUIT);
-            until("the server is gone", || !is_alive(pid));
-        }
-        let _ = fs::remove_dir_all(&self.0);
+        let path = self.0.clone();
+        clean_up(move || {
+            if let Some(pid) = pid {
+                signal(pid, Signal::SIGQUIT);
+                until("the server is gone", || !is_alive(pid));
+            }
+            let _ = fs::remove_dir_all(&path);
+        });
     }
 }
 
@@ -356,16 +363,16 @@ async fn a_path_too_long_for_a_socket_still_works() {
     second.stop().await.unwrap();
     server.stop().await.unwrap();
 
-    // A folder that belongs to another user is rejected, before a word is said to the server in it.
-    if geteuid().is_root() {
-        let other = std::os::unix::net::UnixListener::bind(socket_dir.join(".s.PGSQL.5432")).unwrap();
-        other.set_nonblocking(true).unwrap();
-        chown(&socket_dir, Some(12345), None).unwrap();
-        let error = PrivateServer::start(options()).await.err().unwrap();
-        assert!(error.to_string().contains("cannot use the folder"), "{error}");
-        assert_eq!(other.accept().err().map(|error| error.kind()), Some(std::io::ErrorKind::WouldBlock));
-    }
-    fs::remove_dir_all(&socket_dir).unwrap();
+    // A link to another folder is refused, before a word is said to the server in there.
+    let other = listener_in(&socket_dir);
+    let elsewhere = socket_dir.with_extension("elsewhere");
+    fs::rename(&socket_dir, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &socket_dir).unwrap();
+    let error = PrivateServer::start(options()).await.err().unwrap();
+    assert!(error.to_string().contains("cannot use the folder"), "{error}");
+    assert!(has_heard_nothing(&other));
+    fs::remove_file(&socket_dir).unwrap();
+    fs::remove_dir_all(&elsewhere).unwrap();
 
     // Quotes and commas beside the data.
     let quoted = folder.0.join("it's a, b");
@@ -373,6 +380,34 @@ async fn a_path_too_long_for_a_socket_still_works() {
     let server = server.await.unwrap();
     assert!(server.socket_dir().starts_with(quoted));
     server.stop().await.unwrap();
+}
+
+/// Another user may have made a folder of this name below the one for temporary files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_folder_of_another_user_is_refused() {
+    assert!(geteuid().is_root(), "a folder is given to another user: run this test as root");
+    let folder = StateDir::new();
+    let options = || Options { state_dir: folder.0.join("x".repeat(90)), ..folder.options() };
+    let server = PrivateServer::start(options()).await.unwrap();
+    let socket_dir = server.socket_dir().to_path_buf();
+    server.stop().await.unwrap();
+    let other = listener_in(&socket_dir);
+    chown(&socket_dir, Some(12345), None).unwrap();
+    let error = PrivateServer::start(options()).await.err().unwrap();
+    assert!(error.to_string().contains("cannot use the folder"), "{error}");
+    assert!(has_heard_nothing(&other));
+    fs::remove_dir_all(&socket_dir).unwrap();
+}
+
+/// Listens where a server has its socket.
+fn listener_in(socket_dir: &Path) -> UnixListener {
+    let listener = UnixListener::bind(socket_dir.join(".s.PGSQL.5432")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+fn has_heard_nothing(listener: &UnixListener) -> bool {
+    listener.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -458,11 +493,18 @@ async fn what_cannot_work_says_what_to_do() {
     assert!(said.contains("script/setup"), "{said}");
     assert!(said.contains("database.url"), "{said}");
 
-    let said = problem(Options { extra: vec![("shared_buffers".to_owned(), "lots".to_owned())], ..folder.options() });
-    let began = Instant::now();
-    let said = said.await;
+    folder.start().await.stop().await.unwrap();
+    let settings = folder.data().join("postgresql.conf");
+    let original = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("{original}shared_buffers = lots\n")).unwrap();
+    let config_folder = Folder::new();
+    let config = config_folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.0.display()));
+    let mut command = pointsd(&["db", "status", "--config", &config]);
+    command.env("POINTSD_LOG", "debug");
+    let said = run(command).expect(1).stderr;
     assert!(said.contains("invalid value for parameter"), "{said}");
-    assert!(began.elapsed() < Duration::from_secs(10), "no use to retry");
+    assert!(!said.contains("trying again to start the private server"), "no use to retry: {said}");
+    fs::write(&settings, original).unwrap();
 
     let said = problem(Options { state_dir: folder.0.join("$HOME"), ..folder.options() });
     let said = said.await;
@@ -475,16 +517,19 @@ async fn what_cannot_work_says_what_to_do() {
     assert!(said.contains("are of PostgreSQL 9, but there is only"), "{said}");
     fs::write(&version, original).unwrap();
     folder.start().await.stop().await.unwrap();
+}
 
-    if geteuid().is_root() {
-        let closed = folder.0.join("closed");
-        fs::create_dir(&closed).unwrap();
-        fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-        let said = problem(Options { state_dir: closed.join("state"), ..folder.options() });
-        let said = said.await;
-        let words = format!("cannot enter {}: set state_dir", closed.display());
-        assert!(said.contains(&words), "{said}");
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_that_the_servers_user_cannot_enter_is_refused() {
+    assert!(geteuid().is_root(), "only root runs the server as another user: run this test as root");
+    let folder = StateDir::new();
+    let closed = folder.0.join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let options = Options { state_dir: closed.join("state"), ..folder.options() };
+    let said = PrivateServer::start(options).await.err().unwrap().to_string();
+    let words = format!("cannot enter {}: set state_dir", closed.display());
+    assert!(said.contains(&words), "{said}");
 }
 
 const SLOW: Migration = Migration {
@@ -610,27 +655,14 @@ async fn whether_to_try_again_is_told_by_the_sqlstate() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
-    let folder = StateDir::new();
-    let openssl = |arguments: &str| {
-        let output =
-            Command::new("openssl").args(arguments.split_whitespace()).current_dir(&folder.0).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
-    openssl(&format!("req -new {key} -keyout server.key -out server.csr -subj /CN=points.example"));
-    fs::write(folder.0.join("names"), "subjectAltName=DNS:points.example\nbasicConstraints=CA:FALSE\n").unwrap();
-    openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-         -extfile names -out server.pem",
-    );
-
+    let (folder, files) = (StateDir::new(), crate::program::Folder::new());
+    let made = certificates(&files, "points.example");
     let server = folder.start().await;
     let owner = fs::metadata(folder.data()).unwrap();
     server.stop().await.unwrap();
-    for name in ["server.key", "server.pem"] {
+    for (from, name) in [(&made.key, "server.key"), (&made.certificate, "server.pem")] {
         let to = folder.data().join(name);
-        fs::copy(folder.0.join(name), &to).unwrap();
+        fs::copy(from, &to).unwrap();
         fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
         chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
@@ -655,7 +687,7 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     let open = |host: &'static str, mode: &str, ca: Option<&str>| {
         let settings = Settings {
             url: Some(format!("postgres://pointsd@{host}/pointsd?hostaddr={address}&{mode}")),
-            ca_file: ca.map(|name| folder.0.join(name)),
+            ca_file: ca.map(PathBuf::from),
             ..folder.settings()
         };
         async move {
@@ -667,17 +699,17 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     };
 
     let server = with_tls("on").await.unwrap();
-    let good = "points.example";
+    let (good, authority) = ("points.example", Some(made.authority.as_str()));
     assert_eq!(open(good, "sslmode=prefer", None).await.unwrap(), "true");
     assert_eq!(open("any.example", "sslmode=prefer", None).await.unwrap(), "true");
     assert_eq!(open(good, "sslmode=disable", None).await.unwrap(), "false");
-    assert_eq!(open(good, "sslmode=prefer", Some("ca.pem")).await.unwrap(), "true");
+    assert_eq!(open(good, "sslmode=prefer", authority).await.unwrap(), "true");
     let require = "sslmode=require";
-    assert_eq!(open(good, require, Some("ca.pem")).await.unwrap(), "true");
+    assert_eq!(open(good, require, authority).await.unwrap(), "true");
     for (host, mode, ca, words) in [
         (good, require, None, "as database.ca_file"),
-        ("other.example", "sslmode=prefer", Some("ca.pem"), "for another host"),
-        (good, "sslmode=prefer", Some("server.key"), "holds no certificate"),
+        ("other.example", "sslmode=prefer", authority, "for another host"),
+        (good, "sslmode=prefer", Some(made.key.as_str()), "holds no certificate"),
         (good, "sslmode=prefer", Some("missing.pem"), "cannot be read as PEM"),
     ] {
         let error = open(host, mode, ca).await.err().unwrap();
@@ -688,23 +720,24 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
 
     let server = with_tls("off").await.unwrap();
     assert_eq!(open(good, "sslmode=prefer", None).await.unwrap(), "false");
-    let error = open(good, "sslmode=prefer", Some("ca.pem")).await.err().unwrap();
+    let error = open(good, "sslmode=prefer", authority).await.err().unwrap();
     assert!(!error.is_transient(), "no fall back: {error:?}");
     server.stop().await.unwrap();
 }
 
-/// The owner of the state folder puts links and pipes in the place of everything that root writes and locks.
+/// The owner of the state folder puts links and pipes in the place of everything that pointsd writes and locks. Under root that is
+/// another user, who could lead root astray.
 #[tokio::test(flavor = "multi_thread")]
-async fn root_is_led_astray_by_no_link_in_the_state_folder() {
-    if !geteuid().is_root() {
-        return;
-    }
-    const NOBODY: Option<u32> = Some(65_534);
+async fn no_link_in_the_state_folder_is_followed() {
+    let ours = geteuid().as_raw();
+    let owner = if ours == 0 { 65_534 } else { ours };
     let (folder, precious) = (StateDir::new(), StateDir::new());
     let file = precious.0.join("file.pid");
     // The number of a process that is no server.
     fs::write(&file, "1\nprecious\n").unwrap();
-    chown(&folder.0, NOBODY, NOBODY).unwrap();
+    if ours == 0 {
+        chown(&folder.0, Some(owner), Some(owner)).unwrap();
+    }
     folder.start().await.stop().await.unwrap();
     let root = folder.0.join("postgres");
     for made in
@@ -712,17 +745,13 @@ async fn root_is_led_astray_by_no_link_in_the_state_folder() {
     {
         let found = fs::metadata(folder.0.join(made)).unwrap();
         let mode = if found.is_dir() { 0o700 } else { 0o600 };
-        assert_eq!(
-            (found.uid(), found.mode() & 0o777),
-            (65_534, mode),
-            "{made}: the owner of the state folder runs it"
-        );
+        assert_eq!((found.uid(), found.mode() & 0o777), (owner, mode), "{made}: the owner of the state folder runs it");
     }
     let untouched = |place: &str| {
         assert_eq!(fs::read_to_string(&file).unwrap(), "1\nprecious\n", "{place}");
         for (path, mode) in [(&file, 0o644), (&precious.0, 0o711)] {
             let found = fs::metadata(path).unwrap();
-            assert_eq!((found.uid(), found.mode() & 0o777), (0, mode), "{place}");
+            assert_eq!((found.uid(), found.mode() & 0o777), (ours, mode), "{place}");
         }
         assert_eq!(fs::read_dir(&precious.0).unwrap().count(), 1, "{place}");
     };
@@ -747,13 +776,16 @@ async fn root_is_led_astray_by_no_link_in_the_state_folder() {
                 "pipe" => nix::unistd::mkfifo(&link, nix::sys::stat::Mode::S_IRWXU).unwrap(),
                 _ => fs::hard_link(&file, &link).unwrap(),
             }
-            let began = Instant::now();
-            match PrivateServer::start(folder.options()).await {
-                Ok(server) if starts => server.stop().await.unwrap(),
+            // On a thread of its own: a pipe that is opened without care holds it up for ever.
+            let (options, (ended, end)) = (folder.options(), mpsc::channel());
+            std::thread::spawn(move || {
+                ended.send(wait(async { PrivateServer::start(options).await?.stop().await })).ok();
+            });
+            match end.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("a {kind} as {place}: {error}")) {
+                Ok(()) if starts => {}
                 Err(error) if !starts => assert!(error.to_string().contains(place), "{place}: {error}"),
                 other => panic!("a {kind} as {place}: {other:?}"),
             }
-            assert!(began.elapsed() < Duration::from_secs(30), "a {kind} as {place} holds us up");
             untouched(place);
             fs::remove_file(&link).ok();
         }

@@ -19,10 +19,7 @@ use tokio_postgres::Client;
 
 use crate::http::agent;
 use crate::program::{Folder, Running, call, eventually, on, post, until_found, wait};
-use crate::support::{connect, invariants, user};
-
-/// How long work may stand still after a promotion.
-const GOES_ON: Duration = Duration::from_secs(30);
+use crate::support::{clean_up, connect, invariants, user};
 
 struct Pair {
     servers: [Option<PrivateServer>; 2],
@@ -80,16 +77,8 @@ impl Pair {
         connect(&self.servers[nth].as_ref().unwrap().config()).await
     }
 
-    /// Sends a signal to a server with all its processes.
     fn signal(&self, nth: usize, signal: Signal) {
-        let postmaster = self.postmasters[nth];
-        // A main process that stands still begins no others, and keeps those that it has.
-        kill(pid(postmaster), Signal::SIGSTOP).unwrap();
-        for process in children(postmaster) {
-            // It may have ended by itself.
-            let _ = kill(pid(process), signal);
-        }
-        kill(pid(postmaster), signal).unwrap();
+        signal_server(self.postmasters[nth], signal);
     }
 
     async fn promote(&self, nth: usize) {
@@ -99,13 +88,25 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        for (nth, postmaster) in self.postmasters.into_iter().enumerate() {
-            if is_postgres(postmaster) {
-                self.signal(nth, Signal::SIGKILL);
+        let postmasters = self.postmasters;
+        clean_up(move || {
+            for postmaster in postmasters.into_iter().filter(|number| is_postgres(*number)) {
+                signal_server(postmaster, Signal::SIGKILL);
                 eventually("the server to end", || (!is_postgres(postmaster)).then_some(()));
             }
-        }
+        });
     }
+}
+
+/// Sends a signal to a server with all its processes.
+fn signal_server(postmaster: u32, signal: Signal) {
+    // A main process that stands still begins no others, and keeps those that it has.
+    kill(pid(postmaster), Signal::SIGSTOP).unwrap();
+    for process in children(postmaster) {
+        // It may have ended by itself.
+        let _ = kill(pid(process), signal);
+    }
+    kill(pid(postmaster), signal).unwrap();
 }
 
 fn url_of(servers: &[&PrivateServer]) -> String {
@@ -269,11 +270,7 @@ impl Load {
 
     /// Waits until each way has gone on after this moment; returns how long each stood still.
     fn goes_on(&self, moment: Instant) -> [Duration; 3] {
-        self.ways.each_ref().map(|(way, acknowledged)| {
-            let after = acknowledged.next_after(way, moment);
-            assert!(after < GOES_ON, "{way} went on after {after:?}");
-            after
-        })
+        self.ways.each_ref().map(|(way, acknowledged)| acknowledged.next_after(way, moment))
     }
 
     /// Ends all callers and the daemon; returns what was acknowledged.

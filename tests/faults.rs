@@ -276,10 +276,12 @@ fn the_sweep_killed_at_random_moments() {
         // Another session holds an account, so that the sweep stands still right before it.
         wait(async {
             let (holder, client) = (database.client().await, database.client().await);
-            let due = "SELECT user_id FROM pointsd.batches WHERE open GROUP BY user_id ORDER BY user_id";
-            let due: Vec<Uuid> = client.query(due, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-            // In the second group from the start or later, so that each round gets on.
-            let held = due[rng.usize(1_000..due.len().min(2_000))];
+            let due = "SELECT DISTINCT bucket, user_id FROM pointsd.batches WHERE open ORDER BY bucket, user_id";
+            let due = client.query(due, &[]).await.unwrap();
+            let due: Vec<(i16, Uuid)> = due.iter().map(|row| (row.get(0), row.get(1))).collect();
+            // The sweep begins with a group of the first bucket, of a thousand accounts at most. Beyond it, so that each round gets on.
+            let first_group = due.iter().take(1_000).take_while(|(bucket, _)| *bucket == due[0].0).count();
+            let (_, held) = due[rng.usize(first_group..due.len().min(first_group + 1_000))];
             holder.batch_execute("BEGIN").await.unwrap();
             holder.execute("SELECT FROM pointsd.accounts WHERE user_id = $1 FOR UPDATE", &[&held]).await.unwrap();
             let running = Running::start(on(&url, &sweep));

@@ -11,7 +11,7 @@ use pointsd::database::Database;
 use pointsd::ledger::{AlsoWrite as _, Part, PrepareWrite, Progress};
 use pointsd::schedule::Schedule;
 use pointsd::scheduler::{
-    self, Asked, Board, CatchUp, Ended, JobSettings, Overlap, Run, RunChange, RunEvent, RunRow, ScheduledJob,
+    self, Board, CatchUp, Ended, JobSettings, Overlap, Run, RunChange, RunEvent, RunNow, RunRow, ScheduledJob,
     Scheduler, State, Store, Trigger, run_now,
 };
 use pointsd::time::time_text;
@@ -747,8 +747,8 @@ async fn a_run_by_hand_stands_beside_the_slots_and_one_is_under_way_at_most() {
         run_now(&stage.store(), &job, at(slot), at("2026-03-02T02:10:00Z"), board, &stop).await.unwrap()
     };
     match ask("2026-03-01T00:00:00Z").await {
-        Asked::Busy(row) => assert_eq!((row.slot, row.trigger), (at("2026-03-02T02:00:00Z"), Trigger::Schedule)),
-        Asked::Ran(row) => panic!("ran beside another one: {row:?}"),
+        RunNow::Busy(row) => assert_eq!((row.slot, row.trigger), (at("2026-03-02T02:00:00Z"), Trigger::Schedule)),
+        RunNow::Ran(row) => panic!("ran beside another one: {row:?}"),
     }
     open.notify_one();
     daemon.idle().await;
@@ -758,8 +758,8 @@ async fn a_run_by_hand_stands_beside_the_slots_and_one_is_under_way_at_most() {
         ("2026-03-04T00:00:00Z", State::Failed),
     ] {
         match ask(slot).await {
-            Asked::Ran(row) => assert_eq!((row.state, row.attempt, row.trigger), (state, 1, Trigger::Manual)),
-            Asked::Busy(row) => panic!("nothing else runs: {row:?}"),
+            RunNow::Ran(row) => assert_eq!((row.state, row.attempt, row.trigger), (state, 1, Trigger::Manual)),
+            RunNow::Busy(row) => panic!("nothing else runs: {row:?}"),
         }
     }
     // Runs by hand settle no slot.
@@ -780,9 +780,28 @@ async fn a_run_by_hand_whose_process_died_makes_room_for_the_next() {
         .await;
     let now = at("2026-03-02T02:10:00Z");
     let asked = run_now(&stage.store(), &job, now, now, &Arc::default(), &CancellationToken::new()).await.unwrap();
-    assert!(matches!(asked, Asked::Ran(row) if row.state == State::Succeeded));
+    assert!(matches!(asked, RunNow::Ran(row) if row.state == State::Succeeded));
     let dead = &stage.rows().await[0];
     assert_eq!((dead.state, dead.error.as_deref()), (State::Failed, Some("process 77 on there died during the run")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_by_hand_whose_row_is_deleted_says_so() {
+    let stage = Stage::set().await;
+    let database = stage.ours.clone();
+    let (job, _) = job(settings("0 2 * * *", "UTC"), move |run| {
+        let database = database.clone();
+        async move {
+            let client = database.connection().await?;
+            client.execute("DELETE FROM pointsd.runs WHERE run = $1", &[&run.run]).await?;
+            Ok(Ended::Done(Value::Null.into()))
+        }
+    });
+    let now = at("2026-03-02T02:10:00Z");
+    let asked = run_now(&stage.store(), &job, now, now, &Arc::default(), &CancellationToken::new()).await;
+    let error = asked.unwrap_err();
+    assert!(error.to_string().starts_with("run 1 was deleted from pointsd.runs while it ran: "), "{error}");
+    assert!(!error.is_transient());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,6 @@
 //! Troubles of a real host: a database that turned read-only, a command that is stopped, a standby that is missing, an account
 //! that was damaged by hand. Each is told, and the work goes on without a restart.
 
-use std::time::{Duration, Instant};
-
 use nix::sys::signal::Signal;
 use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
@@ -38,7 +36,6 @@ fn a_daemon_outlives_a_database_that_was_read_only() {
         let client = database.client().await;
         let began: i64 =
             client.query_one("SELECT coalesce(max(run), 0)::bigint FROM pointsd.runs", &[]).await.unwrap().get(0);
-        let mended = Instant::now();
         let request = format!(
             "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
              VALUES ('consume', '{}', 4, 'script', '{source}')",
@@ -49,7 +46,6 @@ fn a_daemon_outlives_a_database_that_was_read_only() {
         until_found(&client, "the request to be posted", &posted).await;
         let run = format!("SELECT FROM pointsd.runs WHERE run > {began} AND state = 'succeeded'");
         until_found(&client, "a run to succeed", &run).await;
-        assert!(mended.elapsed() < Duration::from_secs(30), "it took {:?}", mended.elapsed());
     };
     let of_database = format!("ALTER DATABASE {name}");
     wait(admin(&format!("{of_database} SET default_transaction_read_only = on")));
@@ -82,7 +78,7 @@ fn a_stopped_post_lets_its_account_go() {
     let lines = consume(account, "a") + &consume(account, "b") + &consume(account, "c");
     let folder = Folder::new();
     let file = folder.file("lines.ndjson", &lines);
-    let (stopped, held_since) = wait(async {
+    let stopped = wait(async {
         let (holder, client) = (database.client().await, database.client().await);
         let hold = format!("BEGIN; SELECT FROM pointsd.accounts WHERE user_id = '{account}' FOR UPDATE");
         holder.batch_execute(&hold).await.unwrap();
@@ -93,12 +89,14 @@ fn a_stopped_post_lets_its_account_go() {
         let idle = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pointsd'
                         AND state = 'idle in transaction'";
         until_found(&client, "the stopped command's session to hold the lock", idle).await;
-        (stopped, Instant::now())
+        stopped
     });
-    // It gets the lock within the session's five seconds, and not only after the minute of other sessions.
-    let other = call(&url, &["consume", &account.to_string(), "1", "--source-type", "tts", "--source-id", "other"]);
+    // It gets the lock after the session's five seconds. After the minute of other sessions is too late: its own wait for a lock ends
+    // after half the time of a statement, and then it says that it tries again.
+    let config = folder.file("pointsd.yaml", "database: {statement_timeout_seconds: 80}\n");
+    let consume = ["consume", &account.to_string(), "1", "--source-type", "tts", "--source-id", "other"];
+    let other = call(&url, &[&consume[..], &["--config", &config]].concat());
     assert_eq!(other.expect(0).stderr, "");
-    assert!(held_since.elapsed() < Duration::from_secs(40), "it took {:?}", held_since.elapsed());
 
     stopped.signal(Signal::SIGCONT);
     let done = stopped.finish().expect(0);

@@ -10,7 +10,7 @@ FROM (
     UNION
     (SELECT p.user_id
      FROM pointsd.adopted_positions AS p
-     WHERE p.user_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+     WHERE p.user_id >= coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') AND ($1 IS NULL OR p.user_id > $1)
            AND EXISTS (SELECT FROM pointsd.adoption AS n WHERE n.only_one AND n.state <> 'planned')
      ORDER BY p.user_id
      LIMIT $2)

@@ -1,4 +1,4 @@
--- Lists the users whose accounts have entries recorded since the last proof, and those with standing findings. The list is
+-- Lists the users whose accounts have entries recorded since the last proof, and those with open findings. The list is
 -- made once and stays on the server. See sql/ledger/due_declare.sql.
 -- $1 timestamptz, $2 timestamptz: recorded after the end of the last proof, and until the end of this one
 -- $3 smallint, $4 uuid: bucket and user that an interrupted attempt did last; the user is null if there is none

@@ -1,4 +1,4 @@
--- Resolves every standing finding about an account that a run did not find again. The run must have examined all accounts with
+-- Resolves every open finding about an account that a run did not find again. The run must have examined all accounts with
 -- findings.
 -- $1 bigint: the run; $2 timestamptz: now
 UPDATE pointsd.findings

@@ -1,4 +1,4 @@
--- Resolves the standing findings about the ledger as a whole, except those of the given rules.
+-- Resolves the open findings about the ledger as a whole, except those of the given rules.
 -- $1 bigint: the run; $2 timestamptz: now; $3 text[]: the rules that a tie-out just found broken
 UPDATE pointsd.findings
 SET resolved_at = $2, resolved_run = $1

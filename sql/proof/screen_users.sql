@@ -1,7 +1,7 @@
 -- Screens these users: reads their entries after the checkpoint and all their batches, moves the checkpoints of sound users
 -- to their last entry, and returns the suspects. See screen_range.sql.
 -- $1 uuid[]: the users
--- $2 uuid[]: the users among them with standing findings; these are suspects in any case; $3 smallint: the bucket of all
+-- $2 uuid[]: the users among them with open findings; these are suspects in any case; $3 smallint: the bucket of all
 WITH judged AS (
     SELECT u.user_id, a.last_seq, a.last_batch, a.balance, a.total_recharged, a.total_consumed, a.total_expired,
            a.total_refunded, a.total_voided, a.total_adjusted, a.total_opening, a.expired_until, a.user_id IS NOT NULL AS has_account, e.entries, b.batches,

@@ -1,7 +1,7 @@
--- Puts parked, refused and waiting requests back to pending, as if they had just been inserted. Returns the state before of each id
--- that exists. Pending, posted and replayed requests stay as they are.
+-- Puts requests back to pending, as if they had just been inserted. Returns the state before of each id that exists. Requests in
+-- another state than those given stay as they are.
 -- The lanes are locked first: a daemon that reads which requests wait, and then the next ones, must not see this in between.
--- $1 bigint[]: the ids
+-- $1 bigint[]: the ids; $2 text[]: the states from which a request is put back
 WITH lanes AS MATERIALIZED (
     SELECT lane FROM pointsd.request_lanes ORDER BY lane FOR UPDATE
 ), found AS MATERIALIZED (
@@ -10,6 +10,6 @@ WITH lanes AS MATERIALIZED (
     UPDATE pointsd.requests AS r
     SET state = 'pending', attempts = 0, code = NULL, message = NULL, retry_at = NULL, finished_at = NULL
     FROM found AS f
-    WHERE r.id = f.id AND f.state IN ('parked', 'refused', 'waiting') AND r.state = f.state
+    WHERE r.id = f.id AND f.state = ANY ($2::text[]) AND r.state = f.state
 )
 SELECT id, state FROM found ORDER BY id

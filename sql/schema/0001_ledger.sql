@@ -45,14 +45,15 @@ CREATE TABLE pointsd.accounts (
     CONSTRAINT accounts_numbers_not_negative CHECK (last_seq >= 0 AND last_batch >= 0 AND open_holds >= 0)
 ) WITH (fillfactor = 50);
 
--- The next users of a bucket after one, in order.
+-- The next users of a bucket after one, in order; after null the first ones, nil among them. The lower bound is for the index.
 CREATE FUNCTION pointsd.next_users(bucket smallint, after uuid, most bigint) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
     SELECT a.user_id FROM pointsd.accounts AS a
     WHERE a.bucket = next_users.bucket
-      AND a.user_id > coalesce(next_users.after, '00000000-0000-0000-0000-000000000000')
+      AND a.user_id >= coalesce(next_users.after, '00000000-0000-0000-0000-000000000000')
+      AND (next_users.after IS NULL OR a.user_id > next_users.after)
     ORDER BY a.user_id
     LIMIT next_users.most;
 END

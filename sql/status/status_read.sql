@@ -2,7 +2,7 @@
 -- $1 bigint: where each count ends, or null; $2 bigint: the most accounts whose arrears are summed, or null
 --
 -- The arrears are the one figure that takes a look at each account. Where more owe, their sum is null.
-SELECT (SELECT count(*) FROM (SELECT 1 FROM pointsd.findings WHERE resolved_at IS NULL LIMIT $1) AS standing) AS findings,
+SELECT (SELECT count(*) FROM (SELECT 1 FROM pointsd.findings WHERE resolved_at IS NULL LIMIT $1) AS open) AS findings,
        queue.pending, queue.waiting, oldest.oldest,
        (SELECT count(*) FROM (SELECT finished_at FROM pointsd.requests_done WHERE state = 'refused' ORDER BY id DESC LIMIT $1) AS last
         WHERE finished_at > clock_timestamp() - interval '1 day') AS refused,

@@ -21,8 +21,18 @@ pub struct ClosedDays {
     pub refused: Option<Finding>,
 }
 
+/// Lets one transaction at a time close days, until it ends. Another one that would close the same days finds them closed.
+///
+/// A snapshot that began before is not refreshed: call it first in a READ COMMITTED transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock_days(client: &Client) -> Result<(), Error> {
+    client.execute(include_str!("../../sql/books/day_lock.sql"), &[]).await.map(drop)
+}
+
 /// Closes every business day that ended at `cutoff` or before, from the day after the last closed one, or from the first entry's day.
-/// Runs in the transaction that is open on `client`.
+/// Runs in the transaction that is open on `client`, after [`lock_days`].
 ///
 /// `cutoff` must come from [`ledger::cutoff`](crate::ledger::cutoff), called before the transaction began: then no entry of a
 /// closed day commits later.

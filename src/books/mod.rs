@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-pub use days::{ClosedDays, close_days, load_days, load_last_day, load_sealed, load_span, seal_days};
+pub use days::{ClosedDays, close_days, load_days, load_last_day, load_sealed, load_span, lock_days, seal_days};
 pub use journal::{Accounts, JournalLine, Recorded, journal_lines};
 pub use money::{MoneyBooked, MoneyMovement, MoneyMovements, Place};
 pub use outstanding::{Outstanding, STEPS};

@@ -8,7 +8,7 @@ use super::output::{counted, facts, grouped};
 use super::{Outcome, Program, Time, WrongCall};
 use crate::database::Database;
 use crate::fields::parse_user;
-use crate::ledger::{Balance, BalanceThen, Before, NEVER, NextExpiry, Reader, Then, Totals};
+use crate::ledger::{Balance, BalanceThen, Before, CUTOFF_LIMIT, NEVER, NextExpiry, Reader, Then, Totals};
 use crate::time::{Zone, time_text};
 
 /// Shows an account: its balance, available and held points, arrears and totals.
@@ -96,7 +96,7 @@ impl BalanceOf {
     async fn at(&self, then: Then, program: &Program) -> anyhow::Result<()> {
         let balance = program
             .with_ledger(async |database: &Database| {
-                Ok(Reader::new(&**database.connection().await?).balance_then(self.user, then).await?)
+                Ok(Reader::new(&**database.connection().await?).balance_then(self.user, then, CUTOFF_LIMIT).await?)
             })
             .await?;
         let (effective_at, as_of) = match then {

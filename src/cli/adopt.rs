@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::{DateTime, NaiveTime, TimeZone as _, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use crate::adopt::{self, Applied, Followed, Follower, Origin, Plan, RefusedOpeni
 use crate::database::{self, Database};
 use crate::document::Document;
 use crate::reports::{self, adoption};
+use crate::time::start_of_day;
 use crate::{plain, private_files, render};
 
 /// The file of a plan within its folder.
@@ -355,8 +356,9 @@ impl Follow {
             let (RefusedTransaction { id, user, why }, code) = (&refused, refused.why.code());
             complain(&format!("transaction {id} of {user}: refused ({code}): {}", plain::line(&why.to_string())));
         };
+        let zone = program.config.time_zone;
         loop {
-            let today = day_of((program.clock)(), program);
+            let today = start_of_day((program.clock)().with_timezone(&zone).date_naive(), zone);
             let compares = *compared != Some(today);
             let (followed, comparison) = follower.round(compares, stop, &mut on_refused).await?;
             // What is not settled is read again in each round, and replays.
@@ -389,13 +391,6 @@ fn is_transient(error: &anyhow::Error) -> bool {
         || error.downcast_ref::<database::Error>().is_some_and(database::Error::is_transient)
         || error.downcast_ref::<reports::Error>().is_some_and(reports::Error::is_transient)
         || error.downcast_ref::<tokio_postgres::Error>().is_some_and(database::is_transient)
-}
-
-/// The beginning of the business day.
-fn day_of(at: DateTime<Utc>, program: &Program) -> DateTime<Utc> {
-    let zone = program.config.time_zone;
-    let midnight = at.with_timezone(&zone).date_naive().and_time(NaiveTime::MIN);
-    zone.from_local_datetime(&midnight).earliest().map_or(at, |begin| begin.to_utc())
 }
 
 /// Keeps the comparison of a day as a report, with its mails.

@@ -18,8 +18,7 @@ use uuid::Uuid;
 use self::business::Line;
 use self::folder::Folder;
 use super::bulk::post_summary;
-use super::jobs::local;
-use super::output::{grouped, json, progress, say, waiting};
+use super::output::{grouped, json, local, progress, say, waiting};
 use super::signals::stop_on_signal;
 use super::{Outcome, Program, WrongCall, run};
 use crate::bulk::{self, Format, Summary};
@@ -27,7 +26,7 @@ use crate::config::{Config, Label, MailWay, PointSource};
 use crate::database::{Database, Settings};
 use crate::jobs::{Context, RegisteredJob, arrears, expiry, reconciliation};
 use crate::ledger::{Length, Poster, Rules, Term};
-use crate::scheduler::{Asked, State, Store};
+use crate::scheduler::{RunNow, State, Store};
 use crate::time::time_text;
 use crate::{mail, reports};
 
@@ -153,11 +152,11 @@ async fn play(
     )?;
     for job in JOBS {
         match run::run_job(job, &Context::new(&stage.config, database), slot, true, stop).await? {
-            Asked::Ran(row) if row.state == State::Succeeded => {}
-            Asked::Ran(row) if row.state == State::Failed => {
+            RunNow::Ran(row) if row.state == State::Succeeded => {}
+            RunNow::Ran(row) if row.state == State::Failed => {
                 bail!("{} failed for {}: {}", job.name, time_text(slot), row.error.unwrap_or_default())
             }
-            Asked::Ran(_) | Asked::Busy(_) => return Ok(None),
+            RunNow::Ran(_) | RunNow::Busy(_) => return Ok(None),
         }
     }
     let now = Store::new(database, stage.config.jobs.takeover).now().await?;

@@ -1,22 +1,20 @@
 //! `export`: tables of the ledger, row by row, and journal lines.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::Context as _;
-use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::account::ThenArguments;
-use super::history::type_named;
+use super::history::FilterArguments;
 use super::journal;
 use super::output::{self, Rows};
 use super::period::Month;
 use super::{Outcome, Program, WrongCall};
 use crate::database::Database;
 use crate::fields::parse_user;
-use crate::ledger::{EntryFilter, EntryType, Exported, Session, Table, Totals};
-use crate::time::{Zone, parse_time, start_of_day, time_text};
+use crate::ledger::{EntryFilter, Exported, Session, Table, Totals};
+use crate::time::time_text;
 
 /// Exports a table of the ledger from one snapshot, a row a line, in the order of its key; or journal lines for an accounting system.
 ///
@@ -37,45 +35,11 @@ pub struct Export {
     user: Option<Uuid>,
     #[command(flatten)]
     then: ThenArguments,
-    /// Entries: only what was recorded at this time or later: RFC 3339, or a business day, which stands for its begin
-    #[arg(long, value_name = "TIME")]
-    recorded_from: Option<Moment>,
-    /// Entries: only what was recorded before this time, or before this day
-    #[arg(long, value_name = "TIME")]
-    recorded_to: Option<Moment>,
-    /// Entries: only what happened at this time or later, or from this day on
-    #[arg(long, value_name = "TIME")]
-    at_from: Option<Moment>,
-    /// Entries: only what happened before this time, or before this day
-    #[arg(long, value_name = "TIME")]
-    at_to: Option<Moment>,
-    /// Entries: only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
-    #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
-    kind: Option<EntryType>,
-    /// Entries: only of this kind of service, or this source of points
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// Write CSV for a spreadsheet, with a byte order mark. A text that would be taken for a formula begins with '
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-}
-
-/// A time, or the begin of a business day.
-#[derive(Clone, Copy)]
-enum Moment {
-    Time(DateTime<Utc>),
-    Day(NaiveDate),
-}
-
-impl FromStr for Moment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Moment, String> {
-        match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            Ok(day) => Ok(Moment::Day(day)),
-            Err(_) => parse_time(text).map(Moment::Time),
-        }
-    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -90,7 +54,7 @@ impl Export {
     /// Writes every row to standard output.
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let then = self.then.then(program)?;
-        let filter = self.filter(program.config.time_zone);
+        let filter = self.filter.filter(program.config.time_zone);
         if let (Name::Journal, Some(period)) = (self.table, self.period) {
             if then.is_some() || filter != EntryFilter::default() || self.user.is_some() {
                 let error =
@@ -104,8 +68,8 @@ impl Export {
             return Err(WrongCall(error.to_owned()).into());
         }
         if filter != EntryFilter::default() && !matches!(self.table, Name::Entries) {
-            let error = "--recorded-from, --recorded-to, --at-from, --at-to, --type and --source are for entries; leave them out, \
-                         or export entries";
+            let error = "--effective-from, --effective-before, --recorded-from, --recorded-before, --type and --source-type are for \
+                         entries; leave them out, or export entries";
             return Err(WrongCall(error.to_owned()).into());
         }
         let table = match (self.table, then) {
@@ -132,23 +96,6 @@ impl Export {
             })
             .await?;
         Ok(Outcome::Done)
-    }
-
-    fn filter(&self, zone: Zone) -> EntryFilter {
-        let time = |time: Option<Moment>| {
-            time.map(|time| match time {
-                Moment::Time(time) => time,
-                Moment::Day(day) => start_of_day(day, zone),
-            })
-        };
-        EntryFilter {
-            effective_from: time(self.at_from),
-            effective_before: time(self.at_to),
-            recorded_from: time(self.recorded_from),
-            recorded_before: time(self.recorded_to),
-            kind: self.kind,
-            source_type: self.source.clone(),
-        }
     }
 }
 

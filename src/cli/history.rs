@@ -1,14 +1,16 @@
 //! `batches` and `entries`: the history of one account.
 
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
-use super::jobs::local;
-use super::output::{grouped, table};
-use super::{Outcome, Program, Time};
+use super::output::{grouped, local, table};
+use super::{Outcome, Program};
 use crate::database::Database;
 use crate::fields::parse_user;
 use crate::ledger::{Batches, EntryFilter, EntryType, ExportedBatch, ExportedEntry, NEVER, Order, Page, Reader};
-use crate::time::{Zone, time_text};
+use crate::time::{Zone, parse_time, start_of_day, time_text};
 
 /// Lists the batches of an account that have points left, the next to expire first.
 #[derive(clap::Args)]
@@ -42,27 +44,72 @@ pub struct EntriesOf {
     /// How many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// Only what happened at this time or later (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    from: Option<Time>,
-    /// Only what happened before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    to: Option<Time>,
-    /// Only what was recorded at this time or later (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    recorded_from: Option<Time>,
-    /// Only what was recorded before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    recorded_to: Option<Time>,
-    /// Only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
-    #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
-    kind: Option<EntryType>,
-    /// Only of this kind of service, or this source of points
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
-pub(super) fn type_named(name: &str) -> Result<EntryType, String> {
+/// Which entries pass.
+#[derive(clap::Args)]
+pub(super) struct FilterArguments {
+    /// Entries: only what happened at this time or later: RFC 3339, or a business day, which stands for its begin
+    #[arg(long, value_name = "TIME")]
+    effective_from: Option<Moment>,
+    /// Entries: only what happened before this time, or before this day
+    #[arg(long, value_name = "TIME")]
+    effective_before: Option<Moment>,
+    /// Entries: only what was recorded at this time or later, or from this day on
+    #[arg(long, value_name = "TIME")]
+    recorded_from: Option<Moment>,
+    /// Entries: only what was recorded before this time, or before this day
+    #[arg(long, value_name = "TIME")]
+    recorded_before: Option<Moment>,
+    /// Entries: only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
+    #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
+    kind: Option<EntryType>,
+    /// Entries: only of this kind of service, or this source of points
+    #[arg(long, value_name = "TYPE")]
+    source_type: Option<String>,
+}
+
+impl FilterArguments {
+    /// The filter, with days of the business in `zone`.
+    pub(super) fn filter(&self, zone: Zone) -> EntryFilter {
+        let time = |moment: Option<Moment>| {
+            moment.map(|moment| match moment {
+                Moment::Time(time) => time,
+                Moment::Day(day) => start_of_day(day, zone),
+            })
+        };
+        EntryFilter {
+            effective_from: time(self.effective_from),
+            effective_before: time(self.effective_before),
+            recorded_from: time(self.recorded_from),
+            recorded_before: time(self.recorded_before),
+            kind: self.kind,
+            source_type: self.source_type.clone(),
+        }
+    }
+}
+
+/// A time, or the begin of a business day.
+#[derive(Clone, Copy)]
+enum Moment {
+    Time(DateTime<Utc>),
+    Day(NaiveDate),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Moment, String> {
+        match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            Ok(day) => Ok(Moment::Day(day)),
+            Err(_) => parse_time(text).map(Moment::Time),
+        }
+    }
+}
+
+fn type_named(name: &str) -> Result<EntryType, String> {
     EntryType::parse(name).ok_or_else(|| {
         let names = EntryType::ALL.map(EntryType::as_str).join(", ");
         format!("there is no such type; there are {names}")
@@ -119,15 +166,8 @@ impl EntriesOf {
     pub async fn run(self, program: &Program) -> anyhow::Result<Outcome> {
         let (order, cursor) =
             if self.after.is_some() { (Order::Oldest, self.after) } else { (Order::Newest, self.before) };
-        let time = |time: Option<Time>| time.map(Into::into);
-        let filter = EntryFilter {
-            effective_from: time(self.from),
-            effective_before: time(self.to),
-            recorded_from: time(self.recorded_from),
-            recorded_before: time(self.recorded_to),
-            kind: self.kind,
-            source_type: self.source,
-        };
+        let zone = program.config.time_zone;
+        let filter = self.filter.filter(zone);
         let page = program
             .with_ledger(async |database: &Database| {
                 let client = database.connection().await?;
@@ -145,7 +185,6 @@ impl EntriesOf {
                 }
             })
             .await?;
-        let zone = program.config.time_zone;
         program.list(&page.items, || {
             if page.items.is_empty() {
                 return "No entries.".to_owned();

@@ -3,15 +3,16 @@
 use chrono::{DateTime, Utc, Weekday};
 use serde_json::json as object;
 
-use super::output::{counted, facts, table};
+use super::output::{counted, facts, local, table};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::config::weekday_name;
 use crate::database::Database;
 use crate::jobs::{self, REGISTRY, RegisteredJob, reconciliation};
+use crate::ledger::Progress;
 use crate::schedule::Schedule;
 use crate::scheduler::{RunRow, State, Store};
 use crate::status::{Explanation, JobOverview};
-use crate::time::{Zone, span_text, time_text};
+use crate::time::{span_text, time_text};
 
 /// Shows the jobs: when each runs next, and how it ended last.
 #[derive(clap::Args)]
@@ -102,11 +103,10 @@ fn overview_cells(job: &JobOverview, now: DateTime<Utc>) -> Vec<String> {
 }
 
 fn under_way(run: &RunRow) -> String {
-    let count = |name: &str| run.progress.as_ref()?.get(name)?.as_u64();
-    match (run.heartbeat, run.resume_at, count("done").zip(count("total"))) {
+    match (run.heartbeat, run.resume_at, run.progress().and_then(Progress::percent)) {
         (None, Some(at), _) => format!("attempt {} failed, again at {}", run.attempt, time_text(at)),
         (None, None, _) => "waits for a daemon to continue it".to_owned(),
-        (Some(_), _, Some((done, total))) if total > 0 => format!("running, {} %", done * 100 / total),
+        (Some(_), _, Some(percent)) => format!("running, {percent} %"),
         (Some(_), _, _) => "running".to_owned(),
     }
 }
@@ -261,11 +261,4 @@ fn run_cells(run: &RunRow) -> Vec<String> {
         took.unwrap_or_default(),
         what,
     ]
-}
-
-/// `Mon 2026-11-23 02:00 CET`
-pub(super) fn local(time: DateTime<Utc>, zone: Zone) -> String {
-    let time = time.with_timezone(&zone);
-    let seconds = time.format("%S").to_string() != "00";
-    time.format(if seconds { "%a %Y-%m-%d %H:%M:%S %Z" } else { "%a %Y-%m-%d %H:%M %Z" }).to_string()
 }

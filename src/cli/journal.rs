@@ -39,7 +39,7 @@ pub async fn export(
         .await?;
     let lines: Vec<JournalLine<'_>> = journal_lines(&days, |source| config.finance.accounts(source)).collect();
     let state = match &closed {
-        Some(event) => format!("closed, by {} on {}", event.by, period::local(event.at, config.time_zone)),
+        Some(event) => format!("closed, by {} on {}", event.by, output::local(event.at, config.time_zone)),
         None => "not closed; `pointsd period close` closes it".to_owned(),
     };
     if program.json && file.is_none() {
@@ -58,32 +58,40 @@ pub async fn export(
     let name = period::name(month);
     match file {
         None => output::remark(Some(format!("pointsd: {name} is {state}"))),
-        Some(file) => {
-            let documents = lines.iter().map(|line| &line.document).collect::<BTreeSet<_>>().len() as u64;
-            let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
-            for line in &lines {
-                let total = totals.entry(line.currency).or_default();
-                *total = total.saturating_add(line.debit);
-            }
-            let totals: BTreeMap<&str, String> =
-                totals.into_iter().map(|(currency, total)| (currency, amount(total, currency))).collect();
-            let value = object!({
-                "period": name, "closed": closed.is_some(), "documents": documents, "lines": lines.len(), "debit": totals,
-                "credit": totals, "file": file,
-            });
-            program.answer(value, || {
-                let sums = totals.iter().map(|(currency, total)| format!("{total} {currency}")).collect::<Vec<_>>();
-                format!(
-                    "{name} ({state}): {} in {}, debit and credit {}, in {}",
-                    counted(lines.len() as u64, "line", "lines"),
-                    counted(documents, "document", "documents"),
-                    if sums.is_empty() { "0".to_owned() } else { sums.join(", ") },
-                    file.display()
-                )
-            })?;
-        }
+        Some(file) => answer_file(file, &lines, (&name, &state, closed.is_some()), program)?,
     }
     Ok(Outcome::Done)
+}
+
+/// Tells what was written to `file`: the lines of a month, by its name, what it is in words, and whether it is closed.
+fn answer_file(
+    file: &Path,
+    lines: &[JournalLine<'_>],
+    (name, state, closed): (&str, &str, bool),
+    program: &Program,
+) -> anyhow::Result<()> {
+    let documents = lines.iter().map(|line| &line.document).collect::<BTreeSet<_>>().len() as u64;
+    let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
+    for line in lines {
+        let total = totals.entry(line.currency).or_default();
+        *total = total.saturating_add(line.debit);
+    }
+    let totals: BTreeMap<&str, String> =
+        totals.into_iter().map(|(currency, total)| (currency, amount(total, currency))).collect();
+    let value = object!({
+        "period": name, "closed": closed, "documents": documents, "lines": lines.len(), "debit": totals, "credit": totals,
+        "file": file,
+    });
+    program.answer(value, || {
+        let sums = totals.iter().map(|(currency, total)| format!("{total} {currency}")).collect::<Vec<_>>();
+        format!(
+            "{name} ({state}): {} in {}, debit and credit {}, in {}",
+            counted(lines.len() as u64, "line", "lines"),
+            counted(documents, "document", "documents"),
+            if sums.is_empty() { "0".to_owned() } else { sums.join(", ") },
+            file.display()
+        )
+    })
 }
 
 /// As RFC 4180 has it.

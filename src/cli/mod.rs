@@ -42,7 +42,7 @@ use serde_json::json as object;
 
 use crate::config::{Config, ConfigError};
 use crate::database::{self, Database};
-use crate::ledger::Rules;
+use crate::ledger::{self, Rules};
 use crate::prices::PriceError;
 use crate::time::{parse_time, to_microsecond};
 
@@ -352,8 +352,11 @@ fn is_wrong_call(error: &anyhow::Error) -> bool {
             Some(database::Error::Url(_) | database::Error::CaFileWithoutTls | database::Error::CaFile { .. })
         )
     };
+    let in_the_future =
+        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(ledger::Error::Future { .. }));
     is(|cause| cause.is::<ConfigError>() || cause.is::<WrongCall>() || cause.is::<PriceError>())
         || error.chain().any(unusable)
+        || error.chain().any(in_the_future)
 }
 
 /// The clock of the machine, to the microsecond that PostgreSQL keeps.

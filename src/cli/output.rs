@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::ser::Formatter;
 
 use crate::plain;
 use crate::render::csv_writer;
+use crate::time::Zone;
 
 pub use crate::numbers::{counted, grouped};
 
@@ -208,6 +210,13 @@ fn write_aligned(
         line.push_str(&padded);
     }
     writeln!(out, "{}", line.trim_end())
+}
+
+/// `Mon 2026-11-23 02:00 CET`
+pub fn local(time: DateTime<Utc>, zone: Zone) -> String {
+    let time = time.with_timezone(&zone);
+    let seconds = time.format("%S").to_string() != "00";
+    time.format(if seconds { "%a %Y-%m-%d %H:%M:%S %Z" } else { "%a %Y-%m-%d %H:%M %Z" }).to_string()
 }
 
 /// A progress bar on standard error if that is a terminal. `unit` is what is counted.

@@ -9,9 +9,8 @@ use serde::Serialize;
 use serde_json::json as object;
 use tokio_postgres::Client;
 
-pub(super) use super::jobs::local;
 use super::journal;
-use super::output::{counted, table};
+use super::output::{counted, local, table};
 use super::report::{self, Format};
 use super::{Outcome, Program, WrongCall, caller_name};
 use crate::books::{
@@ -131,14 +130,14 @@ async fn close(
     let by = by.unwrap_or_else(caller_name);
     let mut client = Object::take(database.connection().await?);
     let span = load_month(&client, program.config.time_zone, month).await?;
-    if let Some(open) = load_open_month(&client, month).await? {
-        return refused(format!("{} is not closed; close it first: `pointsd period close {0}`", name(open)));
-    }
     let slot = Store::new(database, program.config.jobs.takeover).now().await?;
     let pipeline = Pipeline { config: &program.config, slot, run: 0 };
     let made = pipeline.preview(&MonthEnd { from: month, to: span.to }, &mut client).await?;
     let transaction = client.transaction().await?;
     lock_periods(transaction.client()).await?;
+    if let Some(open) = load_open_month(transaction.client(), month).await? {
+        return refused(format!("{} is not closed; close it first: `pointsd period close {0}`", name(open)));
+    }
     if let Some(event) = load_closed_months(transaction.client()).await?.get(&month) {
         let (by, at) = (&event.by, local(event.at, program.config.time_zone));
         return refused(format!("{} is closed already, by {by} on {at}; see `pointsd period list`", name(month)));

@@ -3,8 +3,7 @@
 use lettre::message::Mailbox;
 use serde_json::json as object;
 
-use super::jobs::local;
-use super::output::{counted, shortened, table};
+use super::output::{counted, local, shortened, table};
 use super::{Outcome, Program, WrongCall};
 use crate::config::parse_mailbox;
 use crate::database::Database;

@@ -18,7 +18,7 @@ use crate::bulk::{self, Form, FromReader, Line};
 use crate::database::Database;
 use crate::fields::parse_user;
 use crate::plain;
-use crate::requests::{self, Filter, Listed, State};
+use crate::requests::{self, Filter, Listed, PutBackAll, State};
 
 /// Queues postings for the daemon: the same lines as `post`. Exit status 3 if a line was rejected.
 ///
@@ -76,7 +76,7 @@ struct Retry {
 
 fn state_to_retry(name: &str) -> Result<State, String> {
     match state_named(name)? {
-        state @ (State::Parked | State::Refused | State::Waiting) => Ok(state),
+        state if state.can_be_retried() => Ok(state),
         _ => Err("only parked, refused and waiting requests can be put back".to_owned()),
     }
 }
@@ -265,17 +265,18 @@ fn second(time: &str) -> &str {
 }
 
 async fn retry_all(filter: Filter, program: &Program) -> anyhow::Result<Outcome> {
-    let ids = program
+    let PutBackAll { count, span } = program
         .with_ledger(async |database: &Database| {
             Ok(requests::retry_all(&mut **database.connection().await?, &filter).await?)
         })
         .await?;
-    program.answer(object!({ "pending": ids.len(), "ids": ids }), || match (ids.as_slice(), ids.len()) {
-        ([], _) => "No request was put back: none is parked, refused or waiting as asked for.".to_owned(),
-        ([first, .., last], count) => format!("{count} requests are pending again, {first} to {last}."),
-        ([one], _) => format!("Request {one} is pending again."),
+    let (first, last) = span.unzip();
+    program.answer(object!({ "pending": count, "first": first, "last": last }), || match span {
+        None => "No request was put back: none is parked, refused or waiting as asked for.".to_owned(),
+        Some((one, _)) if count == 1 => format!("Request {one} is pending again."),
+        Some((first, last)) => format!("{count} requests are pending again, {first} to {last}."),
     })?;
-    Ok(if ids.is_empty() { Outcome::No } else { Outcome::Done })
+    Ok(if span.is_none() { Outcome::No } else { Outcome::Done })
 }
 
 async fn retry(ids: &[i64], program: &Program) -> anyhow::Result<Outcome> {

@@ -16,9 +16,10 @@ use crate::database::Database;
 use crate::document::Document;
 use crate::errors;
 use crate::jobs::{self, Context, Counted, RegisteredJob};
+use crate::ledger::Progress;
 use crate::mail::{self, Delivered};
 use crate::reports;
-use crate::scheduler::{self, Asked, Board, RunRow, State, Store, Trigger};
+use crate::scheduler::{self, Board, RunNow, RunRow, State, Store, Trigger};
 use crate::time::time_text;
 
 /// How often `run --wait` asks whether the other run has ended.
@@ -69,8 +70,8 @@ impl Run {
                     return RunResult { job, slot, row: None, report, began }.print(&done.counters, program);
                 }
                 match run_job(self.named.job, &context, slot, self.wait, &stop).await? {
-                    Asked::Busy(row) => busy(&row, program),
-                    Asked::Ran(row) => self.ran(&row, began, database, program).await,
+                    RunNow::Busy(row) => busy(&row, program),
+                    RunNow::Ran(row) => self.ran(&row, began, database, program).await,
                 }
             })
             .await
@@ -185,7 +186,7 @@ pub(super) async fn run_job(
     slot: DateTime<Utc>,
     wait: bool,
     stop: &CancellationToken,
-) -> anyhow::Result<Asked> {
+) -> anyhow::Result<RunNow> {
     let store = Store::new(&context.database, context.config.jobs.takeover);
     let scheduled = job.scheduled(&context.config, context);
     let board = Arc::new(Board::default());
@@ -194,18 +195,18 @@ pub(super) async fn run_job(
         loop {
             let now = store.now().await?;
             let asked = scheduler::run_now(&store, &scheduled, slot, now, &board, stop).await?;
-            let wait = wait && matches!(asked, Asked::Busy(_)) && !stop.is_cancelled();
+            let wait = wait && matches!(asked, RunNow::Busy(_)) && !stop.is_cancelled();
             if !wait || stop.run_until_cancelled(tokio::time::sleep(POLL_EVERY)).await.is_none() {
                 return Ok(asked);
             }
         }
     };
     let mut run = std::pin::pin!(run);
-    let asked: Result<Asked, scheduler::Error> = loop {
+    let asked: Result<RunNow, scheduler::Error> = loop {
         match tokio::time::timeout(SHOW_EVERY, &mut run).await {
             Ok(asked) => break asked,
             Err(_) => {
-                if let Some((done, total)) = board.runs().first().and_then(|run| run.progress) {
+                if let Some(Progress { done, total }) = board.runs().first().and_then(|run| run.progress) {
                     bar.set_length(total);
                     bar.set_position(done);
                 }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::fields::parse_user;
 use crate::language::Language;
-use crate::ledger::{self, Reader, Span, Totals};
+use crate::ledger::{self, CUTOFF_LIMIT, Reader, Span, Totals};
 use crate::private_files::{Folder, OWNER_ONLY};
 use crate::reports::statement::{Form, OfDays};
 use crate::time::Days;
@@ -96,7 +96,7 @@ impl StatementOf {
         let (statement, balance) = program
             .with_ledger(async |database: &Database| {
                 let mut client = database.connection().await?;
-                let span = Span::up_to(&client, (days.from, days.before)).await?;
+                let span = Span::up_to(&client, (days.from, days.before), CUTOFF_LIMIT).await?;
                 let statement = ledger::statement(&mut client, self.user, span, MOST_ENTRIES).await?;
                 Ok((statement, Reader::new(&client).balance(self.user, span.before).await?))
             })
@@ -177,7 +177,7 @@ impl Statements {
             days,
         });
         let mut client = database.connection().await?;
-        let span = Span::up_to(&client, (days.from, days.before)).await?;
+        let span = Span::up_to(&client, (days.from, days.before), CUTOFF_LIMIT).await?;
         let bar = output::waiting("statements");
         let (mut totals, mut after) = (Written::default(), None);
         loop {

@@ -41,10 +41,10 @@ use crate::metrics::{Metrics, Way};
 use crate::pings::Pings;
 use crate::requests::{self, Stats};
 use crate::retry::Backoff;
-use crate::scheduler::{self, Scheduler, Store, Tick};
+use crate::scheduler::{self, Board, Scheduler, Store, Tick};
 use crate::systemd::{Health, Notifier};
 use crate::time::time_text;
-use clock::ClockWatch;
+use clock::{Ahead, ClockWatch};
 use status::Status;
 use waker::Waker;
 
@@ -84,12 +84,12 @@ pub async fn serve(
     let outside = Outside::open(config, &stop).await?;
     let Some(database) = open(config, &mut status, &outside.pulse, &stop).await? else { return Ok(()) };
     if let Some(server) = &outside.server {
-        server.open(&database);
+        server.open(&database, &outside.board);
     }
     let served = host(config, reload, &database, &outside, &mut hangup, &mut status, &stop).await;
     stop.cancel();
     if let Some(server) = outside.server {
-        server.stopped().await;
+        server.calls_ended().await;
     }
     status.notifier().stopping("closing the database");
     let closed = database.close().await;
@@ -103,6 +103,8 @@ struct Outside {
     rules: watch::Sender<Arc<Rules>>,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    /// The runs under way, also those that calls began.
+    board: Arc<Board>,
     server: Option<http::Running>,
 }
 
@@ -114,7 +116,7 @@ impl Outside {
         let shared = (Arc::clone(&pulse), Arc::clone(&metrics));
         let server =
             http::Server::start(config.subscribe(), rules.subscribe(), shared.0, shared.1, stop.clone()).await?;
-        Ok(Outside { config, rules, pulse, metrics, server })
+        Ok(Outside { config, rules, pulse, metrics, board: Arc::default(), server })
     }
 }
 
@@ -187,18 +189,19 @@ async fn host(
         let round = host.round().await;
         health.beat();
         let sleep = match round {
-            Ok((now, tick)) => {
+            Ok(Round { now, tick, ahead }) => {
                 outage.reset();
                 outside.pulse.beat(Readiness::Ready);
                 status.database_is_there();
-                status.show(host.scheduler.board(), &tick, &host.stats, &host.missing.borrow());
+                status.show(host.scheduler.board(), &tick, ahead.as_ref(), &host.stats, &host.missing.borrow());
                 host.write_sign_of_life(status.line()).await;
                 host.start_services(config, status);
                 waker.arm(tick.due_at, now).await?;
                 if tick.more {
                     continue;
                 }
-                if host.scheduler.under_way() > 0 { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
+                let busy = host.scheduler.under_way() > 0 || !outside.board.is_empty();
+                if busy { STATUS_EVERY.min(longest_sleep) } else { longest_sleep }
             }
             Err(error) => {
                 outside.pulse.beat(match &error {
@@ -226,12 +229,20 @@ async fn host(
         }
     }
     info!("stopping");
-    drain(&host.scheduler, &mut host.services, status).await;
+    drain(&host.scheduler, outside.server.as_ref(), &mut host.services, status).await;
     if let Err(error) = host.scheduler.store().delete_daemon().await {
         debug!(%error, "the daemon's sign of life is left behind");
     }
     host.pings.sent(LAST_PINGS).await;
     waker.stop().await
+}
+
+/// What a round found.
+struct Round {
+    now: DateTime<Utc>,
+    tick: Tick,
+    /// A clock that is not believed yet: then the scheduler did nothing.
+    ahead: Option<Ahead>,
 }
 
 /// The parts of the daemon that work at the same time.
@@ -265,7 +276,8 @@ impl Host {
         let configs = outside.config.clone();
         let pings = Arc::new(Pings::default());
         let observer = alarms::observer(configs.subscribe(), &pings);
-        let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone()).observed(observer);
+        let scheduler = Scheduler::new(store, jobs::scheduled(config, database), stop.clone());
+        let scheduler = scheduler.observed(observer).on_board(Arc::clone(&outside.board));
         let (report_missing, missing) = watch::channel(String::new());
         Host {
             database: database.clone(),
@@ -289,7 +301,7 @@ impl Host {
     }
 
     /// Does what is due now. Nothing in it waits for a job.
-    async fn round(&mut self) -> Result<(DateTime<Utc>, Tick), scheduler::Error> {
+    async fn round(&mut self) -> Result<Round, scheduler::Error> {
         // A standby can be read, and all that the daemon does would fail.
         let now = self.scheduler.store().now_to_write().await?;
         if let Some(ahead) = self.clock.judge(now, Instant::now()) {
@@ -301,13 +313,13 @@ impl Host {
                     ahead.doubted_for.as_secs()
                 );
             }
-            return Ok((now, Tick::default()));
+            return Ok(Round { now, tick: Tick::default(), ahead: Some(ahead) });
         }
         if !self.registered {
             self.scheduler.register(now).await?;
             self.registered = true;
         }
-        Ok((now, self.scheduler.tick(now).await?))
+        Ok(Round { now, tick: self.scheduler.tick(now).await?, ahead: None })
     }
 
     /// Writes the daemon's sign of life, for `pointsd status`. A failure is the next round's business.
@@ -383,11 +395,14 @@ impl Host {
     }
 }
 
-/// Waits for the current chunks and for the services.
-async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Status) {
+/// Waits for the current chunks, also of runs that calls began, and for the services.
+async fn drain(scheduler: &Scheduler, server: Option<&http::Running>, tasks: &mut JoinSet<()>, status: &mut Status) {
     let deadline = tokio::time::Instant::now() + LONGEST_DRAIN;
     let idle = async {
         scheduler.idle().await;
+        if let Some(server) = server {
+            server.runs_ended().await;
+        }
         while tasks.join_next().await.is_some() {}
     };
     tokio::pin!(idle);
@@ -396,7 +411,12 @@ async fn drain(scheduler: &Scheduler, tasks: &mut JoinSet<()>, status: &mut Stat
         tokio::select! {
             () = &mut idle => return,
             () = tokio::time::sleep_until(deadline) => {
-                error!(runs = scheduler.under_way(), "left behind: the runs under way do not end; another daemon will take them over");
+                let runs = scheduler.board().runs().len();
+                error!(
+                    runs,
+                    "left behind: the runs under way do not end; another daemon takes them over, or ends those as failed that an operator \
+                     ordered"
+                );
                 return;
             }
             () = tokio::time::sleep(EXTENSION / 3) => {}

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 
+use super::clock::Ahead;
 use crate::errors;
+use crate::ledger::Progress;
 use crate::requests::Stats;
 use crate::scheduler::{self, Board, RunProgress, Tick};
 use crate::systemd::Notifier;
@@ -59,7 +61,8 @@ impl Status {
         self.send(format!("the jobs cannot be scheduled: {reason}"));
     }
 
-    pub(super) fn show(&mut self, board: &Board, tick: &Tick, requests: &Stats, missing: &str) {
+    /// `ahead` is a clock that is doubted: no slot begins meanwhile, so none is next.
+    pub(super) fn show(&mut self, board: &Board, tick: &Tick, ahead: Option<&Ahead>, requests: &Stats, missing: &str) {
         let mut parts: Vec<String> = board.runs().iter().map(running).collect();
         if !missing.is_empty() {
             parts.push(missing.to_owned());
@@ -77,6 +80,12 @@ impl Status {
         let lag = requests.lag();
         if lag >= Duration::from_secs(1) {
             parts.push(format!("requests {} s behind", lag.as_secs()));
+        }
+        if let Some(ahead) = ahead {
+            let (by, doubted_for) = (ahead.by.num_seconds(), ahead.doubted_for.as_secs());
+            parts.push(format!(
+                "the database's clock jumped ahead by {by} s: no slot is begun for {doubted_for} s, unless it goes back"
+            ));
         }
         if let Some((job, slot)) = &tick.next {
             parts.push(format!("next: {job} {}", soon(*slot, Utc::now())));
@@ -127,9 +136,7 @@ impl Status {
 /// `expiry 41 %, 80k/s`
 fn running(run: &RunProgress) -> String {
     let mut text = run.job.to_owned();
-    if let Some((done, total)) = run.progress
-        && let Some(percent) = (done * 100).checked_div(total)
-    {
+    if let Some(percent) = run.progress.and_then(Progress::percent) {
         text.push_str(&format!(" {percent} %"));
     }
     if let Some(rate) = run.rate {
@@ -143,4 +150,22 @@ fn running(run: &RunProgress) -> String {
 fn soon(slot: DateTime<Zone>, now: DateTime<Utc>) -> String {
     let near = slot.with_timezone(&Utc) - now < TimeDelta::days(1);
     slot.format(if near { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_doubted_is_the_reason_why_no_job_is_next() {
+        let mut status = Status::new(Notifier::default());
+        let mut line = |ahead: Option<&Ahead>| {
+            status.show(&Board::default(), &Tick::default(), ahead, &Stats::default(), "");
+            status.line().to_owned()
+        };
+        let ahead = Ahead { by: TimeDelta::hours(1), doubted_for: Duration::from_secs(590), is_new: false };
+        let doubts = "the database's clock jumped ahead by 3600 s: no slot is begun for 590 s, unless it goes back";
+        assert_eq!(line(Some(&ahead)), doubts);
+        assert_eq!(line(None), "no job is due any more");
+    }
 }

@@ -24,7 +24,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::ledger::{Poster, Rules};
 use crate::metrics::{Metrics, NO_ROUTE, Way};
+use crate::scheduler::Board;
 use listen::Listener;
 
 /// The path of postings. A posting that is sent again replays, so it needs no care when its caller leaves.
@@ -49,6 +50,9 @@ const RENDERINGS: usize = 4;
 
 /// The longest time for an answer, but for streams, which go on as long as they move.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
+
+/// How long a call waits for transactions that write entries. It ends before the call does, so that the answer can name one of them.
+const LONGEST_CUTOFF: Duration = Duration::from_secs(20);
 
 /// Bodies of calls that are in memory at a time, in units of [`BODY_UNIT`]: 64 MiB.
 const BODY_UNITS: usize = 64 << 10;
@@ -67,6 +71,10 @@ const GUESSES: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(9
 
 /// How long calls under way may take when the daemon stops.
 const LONGEST_DRAIN: Duration = Duration::from_secs(40);
+
+/// A document has inline styles and pictures, as a mail does, perhaps by a template of the business. It may do nothing else.
+const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; form-action 'none'; \
+                               frame-ancestors 'none'; base-uri 'none'";
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -93,13 +101,16 @@ struct Inner {
 pub(crate) struct Ledger {
     pub database: Database,
     pub tokens: Tokens,
+    /// The daemon's runs under way, those of calls among them.
+    pub board: Arc<Board>,
     poster: Mutex<(Arc<Rules>, Poster)>,
 }
 
 /// A server that is listening.
 pub struct Running {
     server: Server,
-    task: JoinHandle<()>,
+    /// The task that serves the calls.
+    calls: TaskTracker,
 }
 
 impl Server {
@@ -139,8 +150,10 @@ impl Server {
         }));
         let address = listener.address();
         info!(address, tls = tls.is_some(), "listening for HTTP on {address}");
-        let task = tokio::spawn(listener.serve(server.clone(), tls));
-        Ok(Some(Running { server, task }))
+        let calls = TaskTracker::new();
+        calls.spawn(listener.serve(server.clone(), tls));
+        calls.close();
+        Ok(Some(Running { server, calls }))
     }
 
     fn router(&self) -> Router {
@@ -253,19 +266,24 @@ impl Server {
 }
 
 impl Running {
-    /// Calls that need the database are answered from now on.
-    pub fn open(&self, database: &Database) {
+    /// Calls that need the database are answered from now on. The runs that they begin stand on `board`.
+    pub fn open(&self, database: &Database, board: &Arc<Board>) {
         let rules = Arc::clone(&self.server.0.rules.borrow());
-        let poster = self.server.start_poster(database, &rules);
-        let ledger =
-            Ledger { database: database.clone(), tokens: Tokens::new(database), poster: Mutex::new((rules, poster)) };
+        let poster = Mutex::new((Arc::clone(&rules), self.server.start_poster(database, &rules)));
+        let (database, tokens, board) = (database.clone(), Tokens::new(database), Arc::clone(board));
+        let ledger = Ledger { database, tokens, board, poster };
         // It is opened once.
         let _ = self.server.0.ledger.set(ledger);
     }
 
     /// Waits for the calls under way, after the daemon was told to stop.
-    pub async fn stopped(self) {
-        let _ = self.task.await;
+    pub async fn calls_ended(&self) {
+        self.calls.wait().await;
+    }
+
+    /// Waits for them, and for the runs that they began, however long these take.
+    pub async fn runs_ended(&self) {
+        self.calls_ended().await;
         self.server.0.runs.close();
         self.server.0.runs.wait().await;
     }

@@ -24,7 +24,6 @@ use axum::routing::{get, post};
 use minijinja::context;
 
 pub(super) use charts::Charts;
-pub(super) use reports::DOCUMENT_POLICY;
 pub(super) use session::Sessions;
 
 use super::Server;

@@ -168,6 +168,9 @@ impl From<ledger::Error> for Problem {
 impl From<&ledger::Error> for Problem {
     fn from(error: &ledger::Error) -> Problem {
         match error {
+            // No other parameter asks for what the books said then.
+            ledger::Error::Future { .. } => Problem::bad_request(format!("as_of: {error}")),
+            ledger::Error::Uncommitted { .. } => Problem::unavailable("uncommitted", error.to_string()),
             ledger::Error::Stopped => Problem::unavailable("stopping", error.to_string()),
             error => Problem::of_database(error, error.is_transient()),
         }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Problem, Server};
+use crate::database::Limited;
 use crate::errors;
 use crate::jobs::{Context, RegisteredJob};
 use crate::scheduler::{self, Begun, RunRow, Store};
@@ -18,15 +17,13 @@ use crate::status::{Reach, Status};
 /// How long a call waits for a connection that other calls have.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// The longest time of a statement of a call. It ends before the call does: what is under way on a connection that is given back
+/// The longest time of a call's statements. It ends before the call does: what is under way on a connection that is given back
 /// would hold up the next user.
 const LONGEST_READ: Duration = Duration::from_secs(25);
 
 /// A pooled connection for one call, or what takes one for each statement. Only half of the pool is for calls, so that they cannot
 /// hold up the daemon's own work. A call that has one waits for no second one.
-pub(crate) struct Reading<T = Object> {
-    /// Cancels what takes too long.
-    _limit: Option<AbortOnDropHandle<()>>,
+pub(crate) struct Reading<T = Limited> {
     by: T,
     _place: OwnedSemaphorePermit,
 }
@@ -75,13 +72,7 @@ impl Server {
     pub(crate) async fn reading(&self) -> Result<Reading, Problem> {
         let ledger = self.ledger()?;
         let place = self.place().await?;
-        let client = ledger.database.connection().await?;
-        let (database, token) = (ledger.database.clone(), client.cancel_token());
-        let limit = async move {
-            tokio::time::sleep(LONGEST_READ).await;
-            database.cancel(&token).await;
-        };
-        Ok(Reading { _limit: Some(AbortOnDropHandle::new(tokio::spawn(limit))), by: client, _place: place })
+        Ok(Reading { by: ledger.database.limited(LONGEST_READ).await?, _place: place })
     }
 
     /// Whether all is well. The arrears of many accounts are those that were collected last.
@@ -109,10 +100,11 @@ impl Server {
         let place = self.place().await?;
         // Its statements have a shorter limit of their own.
         let store = Store::new(&ledger.database, self.config().jobs.takeover);
-        Ok(Reading { _limit: None, by: store, _place: place })
+        Ok(Reading { by: store, _place: place })
     }
 
-    /// Begins a run of a job in this process, and returns it. It ends after the current chunk if the daemon stops.
+    /// Begins a run of a job in this process, and returns it. It stands on the daemon's board, and ends after the current chunk if the
+    /// daemon stops.
     ///
     /// # Errors
     /// The run that is under way already; or where the database fails.
@@ -122,12 +114,12 @@ impl Server {
         slot: Option<DateTime<Utc>>,
         full: bool,
     ) -> Result<Result<RunRow, Box<RunRow>>, Problem> {
-        let (config, store) = (self.config(), self.store().await?);
-        let context = Context { full, ..Context::new(&config, &self.ledger()?.database) };
+        let (config, ledger, store) = (self.config(), self.ledger()?, self.store().await?);
+        let context = Context { full, ..Context::new(&config, &ledger.database) };
         let scheduled = job.scheduled(&config, &context);
         let now = store.now().await?;
-        let (board, slot) = (Arc::default(), slot.unwrap_or(now));
-        let run = match scheduler::begin_now(&store, &scheduled, slot, now, &board, self.stop()).await? {
+        let slot = slot.unwrap_or(now);
+        let run = match scheduler::begin_now(&store, &scheduled, slot, now, &ledger.board, self.stop()).await? {
             Begun::Busy(row) => return Ok(Err(row)),
             Begun::Claimed(run) => run,
         };

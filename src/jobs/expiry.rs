@@ -102,8 +102,10 @@ async fn disproved(context: &Context, run: &Run, sweep: &Sweep) -> anyhow::Resul
     if wrote == sweep.by_source {
         return Ok(None);
     }
-    let (batches, points) =
-        wrote.values().fold((0, 0), |(batches, points), of| (batches + of.batches, points + of.points));
+    // Each sum is cut where 64 bits end, as the sweep's are.
+    let (batches, points) = wrote.values().fold((0_u64, 0_i64), |(batches, points), of| {
+        (batches.saturating_add(of.batches), points.saturating_add(of.points))
+    });
     let amount = |batches: u64, points: i64| {
         format!("{} with {}", counted(batches, "batch", "batches"), counted(points, "point", "points"))
     };

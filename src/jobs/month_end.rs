@@ -2,14 +2,15 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Object;
+use deadpool_postgres::{ClientWrapper, Object};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, DryRun, Job, RegisteredJob};
-use crate::books::close_days;
+use super::{Context, DryRun, Job, RegisteredJob, counters_so_far, interruptible};
+use crate::books::{close_days, lock_days};
 use crate::config::Config;
 use crate::ledger::{CUTOFF_LIMIT, cutoff};
 use crate::messages::{Messages, args};
+use crate::proof::prepare_session;
 use crate::reports::month_end::{Counters, MonthEnd, REPORT};
 use crate::scheduler::{Ended, JobSettings, Run};
 
@@ -41,10 +42,11 @@ impl Job for Month {
     async fn work(context: Context, run: Run) -> anyhow::Result<Ended<Counters>> {
         let report = month_before(run.slot, &context.config)?;
         let mut client = Object::take(context.database.connection().await?);
-        let cutoff = cutoff(&client, CUTOFF_LIMIT).await?;
-        let transaction = client.transaction().await?;
-        close_days(transaction.client(), context.config.time_zone, cutoff).await?;
-        transaction.commit().await?;
+        let token = client.cancel_token();
+        let closing = close_ended_days(&context, &run, &report, &mut client);
+        if interruptible(&context.database, &[token], &run.stop, closing).await?.is_none() {
+            return Ok(Ended::Stopped);
+        }
         drop(client);
         let made = context.publish(&run, &report).await?;
         Ok(made.map_or(Ended::Stopped, |made| Ended::Done(made.counters)))
@@ -59,6 +61,25 @@ impl Job for Month {
         let made = context.rehearse(slot, &stop, &report).await?;
         Ok(DryRun { counters: made.counters, document: Some(made.document) })
     }
+}
+
+async fn close_ended_days(
+    context: &Context,
+    run: &Run,
+    report: &MonthEnd,
+    client: &mut ClientWrapper,
+) -> anyhow::Result<()> {
+    // The report has the figures; an earlier attempt may have made it.
+    let none_yet = Counters { from: report.from, to: report.to, no_figures: true, ..Counters::default() };
+    let so_far = counters_so_far::<Option<Counters>>(run.counters.clone())?.unwrap_or(none_yet);
+    prepare_session(client).await?;
+    let guard = run.guard(client).await?;
+    let cutoff = cutoff(client, CUTOFF_LIMIT).await?;
+    let transaction = client.transaction().await?;
+    lock_days(transaction.client()).await?;
+    close_days(transaction.client(), context.config.time_zone, cutoff).await?;
+    guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
+    Ok(transaction.commit().await?)
 }
 
 impl super::Counters for Counters {

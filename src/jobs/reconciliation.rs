@@ -12,7 +12,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::{Context, Counters, DryRun, INTERRUPTED, Job, RegisteredJob, counters_so_far, interruptible};
-use crate::books::{close_days, load_last_day, load_sealed, recompute_days, seal_days, tie_out, tie_out_in};
+use crate::books::{close_days, load_last_day, load_sealed, lock_days, recompute_days, seal_days, tie_out, tie_out_in};
 use crate::config::Config;
 use crate::database::{Cursor, snapshot};
 use crate::document::Document;
@@ -111,6 +111,7 @@ async fn prove_and_report(
 
     let cutoff = cutoff(client, CUTOFF_LIMIT).await?;
     let transaction = client.transaction().await?;
+    lock_days(transaction.client()).await?;
     let closed = close_days(transaction.client(), context.config.time_zone, cutoff).await?;
     let closed_until = load_last_day(transaction.client()).await?.map(|last| last.ended);
     guard.save_progress(transaction.client(), (0, 0), &so_far).await?;
@@ -175,6 +176,10 @@ async fn examine_and_report(
     prepare_session(client).await?;
     let Some(findings) = examine_all(client, stop).await? else { return Ok(None) };
     let now = cutoff(client, CUTOFF_LIMIT).await?;
+    // A run that is closing days ends first, so that the snapshot has them. The lock is not kept, so that no run waits for this.
+    let closing = client.transaction().await?;
+    lock_days(closing.client()).await?;
+    closing.commit().await?;
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let closed = close_days(transaction.client(), config.time_zone, now).await?;
     let recomputed = recompute_days(transaction.client(), &mut || !stop.is_cancelled()).await?;

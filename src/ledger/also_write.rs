@@ -46,6 +46,14 @@ pub struct Progress {
     pub total: u64,
 }
 
+impl Progress {
+    /// The share that is done, in whole percent; none where there is nothing to do.
+    pub fn percent(self) -> Option<u64> {
+        let percent = (u128::from(self.done) * 100).checked_div(self.total.into())?;
+        u64::try_from(percent.min(100)).ok()
+    }
+}
+
 /// What work has done so far in one bucket, the open transaction included.
 #[derive(Clone, Debug)]
 pub struct Part<C> {

@@ -56,3 +56,12 @@ pub async fn cutoff(client: &Client, limit: Duration) -> Result<DateTime<Utc>, E
         pauses.sleep().await;
     }
 }
+
+/// Waits until every snapshot that begins afterwards sees all entries recorded up to `at`, and no such entry appears later.
+///
+/// # Errors
+/// [`Error::Future`] if that instant is still to come by the server's clock. Otherwise as [`cutoff`].
+pub(super) async fn wait_until_complete(client: &Client, at: DateTime<Utc>, limit: Duration) -> Result<(), Error> {
+    let now = cutoff(client, limit).await?;
+    if at > now { Err(Error::Future { asked: at, now }) } else { Ok(()) }
+}

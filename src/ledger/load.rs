@@ -17,7 +17,7 @@ use crate::database::pipelined;
 use crate::time::to_microsecond;
 
 /// A posting that has to see its account, and its key.
-pub(super) type Asked<'a> = (&'a Posting, Option<Uuid>);
+pub(super) type Keyed<'a> = (&'a Posting, Option<Uuid>);
 
 /// What the first round trip brings of one bucket.
 #[derive(Default)]
@@ -42,7 +42,7 @@ pub(super) struct Want {
 
 impl Want {
     /// Of each account, sorted by user.
-    pub fn of_accounts(postings: &[Asked<'_>]) -> Vec<Want> {
+    pub fn of_accounts(postings: &[Keyed<'_>]) -> Vec<Want> {
         let mut wants: Vec<Want> = postings.iter().map(|(posting, _)| Want::of(posting)).collect();
         wants.sort_unstable_by_key(|want| want.user);
         wants.dedup_by(|next, want| {
@@ -101,7 +101,7 @@ pub(super) struct More {
 
 impl More {
     /// `accounts` are sorted by user.
-    pub fn needed_by(postings: &[Asked<'_>], wants: &[Want], accounts: &[Account], known: &KnownKeys) -> More {
+    pub fn needed_by(postings: &[Keyed<'_>], wants: &[Want], accounts: &[Account], known: &KnownKeys) -> More {
         let (mut late, mut holders) = (BTreeMap::new(), BTreeMap::new());
         let earliest = |times: &mut BTreeMap<Uuid, DateTime<Utc>>, posting: &Posting| {
             let at = to_microsecond(posting.at);
@@ -169,7 +169,7 @@ pub(super) async fn load(
     statements: &Statements,
     buckets: Buckets,
     bucket: i16,
-    postings: &[Asked<'_>],
+    postings: &[Keyed<'_>],
     wants: &[Want],
 ) -> Result<Loaded, Error> {
     let users: Vec<Uuid> = wants.iter().map(|want| want.user).collect();

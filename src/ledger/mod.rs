@@ -4,8 +4,8 @@
 //! - The rules about points are a pure state machine (`decide`), which a [`Session`] feeds: it loads what a group of
 //!   postings touches, has them decided, and stores the outcome, in two round trips and one transaction.
 //! - A [`Poster`] shares groups between callers that come at once.
-//! - [`Session::sweep`] expires what is due. [`Session::balance`], [`Session::check`] and [`Session::export`] read, and a [`Reader`]
-//!   reads an account's batches and its history. A [`Statement`] tells what happened to an account in a span of recording.
+//! - [`Session::sweep`] expires what is due. [`Session::export`] reads tables, and a [`Reader`] an account's balance,
+//!   its batches and its history. A [`Statement`] tells what happened to an account in a span of recording.
 //!
 //! It reads no clock and knows no job: every instant comes from the caller.
 

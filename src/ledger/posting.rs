@@ -36,7 +36,7 @@ pub struct Posting {
     /// The idempotency key within the account: the posting can be sent again under it. The default is made of the fields
     /// that name the posting, see [`Posting::default_key`].
     pub key: Option<String>,
-    /// A text for people. The default is a short sentence in the business language.
+    /// A text for people, kept with the entry. A hold and a release write none, and have no description.
     pub description: Option<String>,
     /// When it happened.
     pub at: DateTime<Utc>,
@@ -303,6 +303,9 @@ impl Posting {
                 text("source_type", Some(source_type), MAX_NAME)?;
                 text("source_id", Some(source_id), MAX_ID)?;
                 time("until", *until)?;
+                if self.description.is_some() {
+                    return Err("description does not belong to a hold: its consume may have one".to_owned());
+                }
             }
             Kind::Release { hold } => {
                 hold.check("of")?;
@@ -311,6 +314,9 @@ impl Posting {
                 }
                 if self.key.is_some() {
                     return Err("key does not belong to a release: name the hold by of".to_owned());
+                }
+                if self.description.is_some() {
+                    return Err("description does not belong to a release: it writes no entry".to_owned());
                 }
             }
         }

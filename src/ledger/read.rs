@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::cutoff::{CUTOFF_LIMIT, cutoff, wait_until_complete};
 use super::decide::arrears;
 use super::money::Currency;
 use super::reader::{EntryFilter, Reader};
@@ -221,23 +222,6 @@ pub struct ExportedEntry {
 }
 
 impl<C: Deref<Target = Client>> Session<C> {
-    /// Reads the account's balance and totals, and the points available at `at`. One round trip.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn balance(&self, user: Uuid, at: DateTime<Utc>) -> Result<Balance, Error> {
-        let at = to_microsecond(at);
-        balance_from(user, &self.client().query_one(&self.statements().balance, &[&user, &at]).await?)
-    }
-
-    /// Says whether the account covers work that will cost `required` points at `at`. One round trip.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn check(&self, user: Uuid, required: i64, at: DateTime<Utc>) -> Result<Check, Error> {
-        Ok(self.balance(user, at).await?.covers(required))
-    }
-
     /// Reads of one account over the session's connection.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(self.client())
@@ -247,8 +231,11 @@ impl<C: Deref<Target = Client>> Session<C> {
     /// buckets, the key begins with the bucket. Memory does not grow with the table. A period of recording is found by an index, and its entries are sorted by the server;
     /// any other filter is asked of entry by entry.
     ///
+    /// What the books said at a past instant, and what was recorded before one, is told once every transaction that was writing entries
+    /// has ended. So the same call answers the same afterwards.
+    ///
     /// # Errors
-    /// Where the database fails, or `row` does: its error ends the export.
+    /// As [`Reader::balance_then`]; or where `row` fails: its error ends the export.
     pub async fn export<E: From<Error>>(
         &mut self,
         table: &Table,
@@ -263,6 +250,18 @@ impl<C: Deref<Target = Client>> Session<C> {
         };
         let (first, last) = user.map_or((Uuid::nil(), Uuid::max()), |user| (user, user));
         let (client, buckets) = (self.client(), self.buckets());
+        match table {
+            Table::AccountsThen(then) => {
+                if let (Some(as_of), _) = then.columns() {
+                    wait_until_complete(client, as_of, CUTOFF_LIMIT).await?;
+                }
+            }
+            // Of a time that ends later, what was recorded up to now.
+            Table::Entries(filter) if filter.recorded_before.is_some() => {
+                cutoff(client, CUTOFF_LIMIT).await?;
+            }
+            Table::Accounts | Table::Batches | Table::Entries(_) => {}
+        }
         let transaction = Transaction::begin(client);
         let failed = |error: tokio_postgres::Error| E::from(Error::from(error));
         // One snapshot for all buckets. The reader of the rows may pause for as long as it likes, and the first row may wait for a sort.

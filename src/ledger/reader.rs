@@ -2,13 +2,15 @@
 //!
 //! Each read finds its rows by the account's user, so its cost does not grow with the ledger.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::cutoff::{CUTOFF_LIMIT, cutoff};
+use super::cutoff::wait_until_complete;
 use super::decide::CLOCK_TOLERANCE;
 use super::holds::{Hold, hold_from};
 use super::read::{
@@ -132,16 +134,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the account's balance and totals at a past instant. What the books said is told once it cannot change any more: when every
-    /// transaction that was writing entries has ended. Its cost grows with the entries recorded after the
-    /// instant, or with those before it where they are fewer and `then` is [`Then::AsOf`].
+    /// transaction that was writing entries has ended, for which it waits `limit` at most. Its cost grows with the entries recorded after
+    /// the instant, or with those before it where they are fewer and `then` is [`Then::AsOf`].
     ///
     /// # Errors
-    /// Where the database fails.
-    pub async fn balance_then(self, user: Uuid, then: Then) -> Result<BalanceThen, Error> {
-        if let Then::AsOf(_) = then {
-            cutoff(self.client, CUTOFF_LIMIT).await?;
-        }
+    /// [`Error::Future`] for what the books say at an instant to come; [`Error::Uncommitted`]; or where the database fails.
+    pub async fn balance_then(self, user: Uuid, then: Then, limit: Duration) -> Result<BalanceThen, Error> {
         let (as_of, effective_at) = then.columns();
+        if let Some(as_of) = as_of {
+            wait_until_complete(self.client, as_of, limit).await?;
+        }
         let sql = include_str!("../../sql/ledger/balance_then.sql");
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&user, Type::UUID), (&as_of, Type::TIMESTAMPTZ), (&effective_at, Type::TIMESTAMPTZ)];

@@ -169,6 +169,9 @@ pub enum Refusal {
     /// A release names a hold that the account does not have.
     #[error("the account has no such hold")]
     UnknownHold,
+    /// An opening of an account that has other entries, or that opened in the other way.
+    #[error("{0}")]
+    AlreadyOpen(Opened),
     /// A recharge with points, or a hold, that would end before it begins.
     #[error("the end {ends} is not after {at}", ends = time_text(*ends), at = time_text(*at))]
     AlreadyExpired {
@@ -183,9 +186,6 @@ pub enum Refusal {
         /// When they expired.
         ends: DateTime<Utc>,
     },
-    /// An opening of an account that has other entries, or that opened in the other way.
-    #[error("{0}")]
-    AlreadyOpen(Opened),
     /// A refund of more than is left of the consume.
     #[error("{} of entry {seq} {} left to refund", points_text(*left), if *left == 1 { "is" } else { "are" })]
     ExceedsConsumed {
@@ -366,8 +366,8 @@ impl Refusal {
             Refusal::UnknownEntry(_) => "unknown_entry",
             Refusal::BeforeTheLedger { .. } => "before_the_ledger",
             Refusal::UnknownHold => "unknown_hold",
-            Refusal::AlreadyExpired { .. } | Refusal::ExpiredElsewhere { .. } => "already_expired",
             Refusal::AlreadyOpen(_) => "already_open",
+            Refusal::AlreadyExpired { .. } | Refusal::ExpiredElsewhere { .. } => "already_expired",
             Refusal::ExceedsConsumed { .. } => "exceeds_consumed",
             Refusal::NothingLeft { .. } => "nothing_left",
             Refusal::ExceedsRecharge { .. } => "exceeds_recharge",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::{FutureExt, try_join};
 use tokio_postgres::error::SqlState;
@@ -14,12 +15,13 @@ use uuid::Uuid;
 use super::also_write::AlsoWrite;
 use super::bucket::Buckets;
 use super::decide::{self, Account, BatchState, Change, Decision};
-use super::load::{Asked, Loaded, More, Want, find, load, load_more};
+use super::load::{Keyed, Loaded, More, Want, find, load, load_more};
 use super::posting::Posting;
 use super::reply::{Entry, Reply};
 use super::rows::{AccountColumns, Allocations, DrawnBatchColumns, EntryColumns, HoldColumns, NewBatchColumns, Params};
 use super::rules::{DRAWING_RULE, Rules};
 use crate::database::{self, Database, SessionKind, pipelined, pipelined_all};
+use crate::time::time_text;
 
 /// How often a group is posted again because another transaction opened one of its accounts meanwhile. Each time at least
 /// one account fewer is missing, and such races are rare: more than a few means that something else is wrong.
@@ -65,6 +67,17 @@ pub enum Error {
         /// How long they were waited for.
         seconds: u64,
     },
+    /// What the books will have said at an instant to come is not known yet.
+    #[error(
+        "{} lies in the future, of which the books say nothing yet: the database's clock shows {}; give an earlier time",
+        time_text(*asked), time_text(*now)
+    )]
+    Future {
+        /// The instant that was asked for.
+        asked: DateTime<Utc>,
+        /// The last one of which they say everything.
+        now: DateTime<Utc>,
+    },
     /// The [`Poster`](super::Poster) ended, or an earlier part of the same feed failed. Whether this was posted is not
     /// known.
     #[error("posting was stopped; post it again under the same key, what was written replays")]
@@ -78,7 +91,7 @@ impl Error {
             Error::Database(error) => database::is_transient(error),
             Error::Connection(error) => error.is_transient(),
             Error::LostRace | Error::Redistributed | Error::Uncommitted { .. } => true,
-            Error::Corrupt(_) | Error::Stopped => false,
+            Error::Corrupt(_) | Error::Future { .. } | Error::Stopped => false,
         }
     }
 
@@ -111,12 +124,6 @@ impl Error {
     /// Whether a node refused because the bucket has left it (`bucket_keep.sql`). Nothing was written then.
     pub(super) fn is_serialization_failure(&self) -> bool {
         matches!(self, Error::Database(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE))
-    }
-
-    /// Whether a number was out of range, or a row broke a constraint.
-    pub(super) fn is_of_data(&self) -> bool {
-        let Error::Database(error) = self else { return false };
-        error.code().is_some_and(|code| ["22", "23"].iter().any(|class| code.code().starts_with(class)))
     }
 
     /// Whether a new row was refused on its way to a node of a cluster, which copies it there and tells no SQLSTATE. It may be a lost race for
@@ -177,7 +184,6 @@ statements! {
     account_lock = "account_lock.sql",
     account_update = "account_update.sql",
     account_update_all = "account_update_all.sql",
-    balance = "balance.sql",
     batch_expired = "batch_expired.sql",
     batch_first = "batch_first.sql",
     batch_insert = "batch_insert.sql",
@@ -326,7 +332,7 @@ impl Group<'_> {
     async fn decide(&mut self, postings: &[Posting], rules: &Rules) -> Result<(Vec<Account>, Decision), Error> {
         let keys: Vec<Option<Uuid>> = postings.iter().map(Posting::key_id).collect();
         // A posting that is refused whatever the account holds loads nothing.
-        let asked: Vec<Asked> = postings
+        let asked: Vec<Keyed> = postings
             .iter()
             .zip(keys.iter().copied())
             .filter(|(posting, _)| decide::refuse_without_clock(posting).is_none())
@@ -350,9 +356,9 @@ impl Group<'_> {
     }
 
     /// Loads what the postings touch, bucket by bucket: so all groups lock accounts in the same order.
-    async fn load(&self, parts: &BTreeMap<i16, Vec<Asked<'_>>>) -> Result<Loaded, Error> {
+    async fn load(&self, parts: &BTreeMap<i16, Vec<Keyed<'_>>>) -> Result<Loaded, Error> {
         let (client, statements, buckets) = (self.client(), self.statements, self.buckets);
-        let parts: Vec<(i16, &[Asked], Vec<Want>)> =
+        let parts: Vec<(i16, &[Keyed], Vec<Want>)> =
             parts.iter().map(|(bucket, asked)| (*bucket, &asked[..], Want::of_accounts(asked))).collect();
         let loads = parts.iter().map(|(bucket, asked, wants)| load(client, statements, buckets, *bucket, asked, wants));
         let mut loaded = pipelined_all(loads).await?;

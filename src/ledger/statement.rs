@@ -3,6 +3,7 @@
 //! A statement goes by the time of recording. So one of a span that is over never changes, and the next one begins where it ended.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::bucket::Buckets;
-use super::cutoff::{CUTOFF_LIMIT, cutoff};
+use super::cutoff::cutoff;
 use super::holds::Hold;
 use super::read::{ExportedEntry, Totals, entry_of_export};
 use super::reader::{Page, Reader};
@@ -42,13 +43,17 @@ pub struct Span {
 
 impl Span {
     /// The span between two instants, or up to now where its end is still to come. Waits for the transactions that may still add
-    /// entries to it.
+    /// entries to it, `limit` at most.
     ///
     /// # Errors
     /// Where the database fails, or such a transaction does not end.
-    pub async fn up_to(client: &Client, (from, end): (DateTime<Utc>, DateTime<Utc>)) -> Result<Span, Error> {
+    pub async fn up_to(
+        client: &Client,
+        (from, end): (DateTime<Utc>, DateTime<Utc>),
+        limit: Duration,
+    ) -> Result<Span, Error> {
         let (from, end) = (to_microsecond(from), to_microsecond(end));
-        let now = cutoff(client, CUTOFF_LIMIT).await?;
+        let now = cutoff(client, limit).await?;
         Ok(Span { from, before: end.min(now), complete: end <= now })
     }
 }

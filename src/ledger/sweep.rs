@@ -52,8 +52,8 @@ pub struct Sweep {
     pub orphaned: u64,
     /// The first hundred of them.
     pub orphans: Vec<Orphan>,
-    /// Accounts with rows that were changed by hand, so that the database refused to expire their batches, or changed during each attempt.
-    /// They were left as they are; the log names them.
+    /// Accounts whose batches the database refused to expire, as after a change by hand or for a trigger that raises an error, or whose
+    /// batches changed during each attempt. They were left as they are; the log names them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u64,
     /// Whether the sweep was asked to stop before it had seen every account; what it did is counted here.
@@ -480,11 +480,11 @@ struct Expiring {
     rows: Vec<Row>,
 }
 
-/// Sets apart that the database refused the data: a number out of range, or a constraint that a row breaks. Such a row was changed by
-/// hand. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
+/// Sets apart what one account's rows can be at fault for: a number out of range, a broken constraint, an error that a trigger raises,
+/// damaged pages. Where a cluster lost a node instead of refusing a new row, the lock of an account alone fails next, and that counts.
 fn or_refused<T>(result: Result<T, Error>) -> Result<Result<T, Error>, Error> {
     match result {
-        Err(error) if error.is_of_data() || error.is_of_copied_row() => Ok(Err(error)),
+        Err(error) if error.unfit_row().is_some() || error.is_of_copied_row() => Ok(Err(error)),
         result => result.map(Ok),
     }
 }

@@ -177,7 +177,7 @@ pub async fn examine(client: &Client, users: &[Uuid]) -> Result<Vec<Finding>, to
 
 /// The same over what one bucket holds of these users, also if it is not theirs.
 ///
-/// It runs in the open transaction, which must be REPEATABLE READ, so that all rules see one snapshot. The whole history of
+/// All rules must see the same rows: the open transaction is REPEATABLE READ, or it has locked these users' accounts. The whole history of
 /// each user is read.
 ///
 /// # Errors

@@ -35,14 +35,14 @@ pub struct RecordedFinding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FindingCounts {
     /// Findings that stand.
-    pub standing: u64,
+    pub open: u64,
     /// Of those, the ones that no earlier report has listed.
     pub new: u64,
     /// Findings resolved since the last report.
     pub resolved: u64,
 }
 
-/// Records what a run found, in the transaction that is open: new findings are inserted, standing ones get the values found
+/// Records what a run found, in the transaction under way: new findings are inserted, open ones get the values found
 /// now. Recording the same findings again changes nothing.
 ///
 /// # Errors
@@ -99,7 +99,7 @@ async fn record(
     Ok(())
 }
 
-/// Records what a tie-out found about the ledger as a whole, and resolves the standing findings of that kind that it did not
+/// Records what a tie-out found about the ledger as a whole, and resolves the open findings of that kind that it did not
 /// find again. The end of the proof does not do this, because a run may be retried after that end.
 ///
 /// # Errors
@@ -116,7 +116,7 @@ pub async fn record_whole_ledger_findings(
     client.execute(resolve, &[&run, &at, &rules]).await.map(drop)
 }
 
-/// Resolves every standing finding that this run did not record again; returns their number. The run must have examined all
+/// Resolves every open finding that this run did not record again; returns their number. The run must have examined all
 /// accounts with findings before.
 ///
 /// # Errors
@@ -125,20 +125,16 @@ pub async fn resolve_findings(client: &Client, run: i64, at: DateTime<Utc>) -> R
     client.execute(include_str!("../../sql/proof/finding_resolve.sql"), &[&run, &at]).await
 }
 
-/// Counts standing findings, and those that are new or resolved since the last report before this run's.
+/// Counts open findings, and those that are new or resolved since the last report before this run's.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn count_findings(client: &Client, run: i64) -> Result<FindingCounts, Error> {
     let row = client.query_one(include_str!("../../sql/proof/finding_count.sql"), &[&run]).await?;
-    Ok(FindingCounts {
-        standing: count(row.try_get(0)?),
-        new: count(row.try_get(1)?),
-        resolved: count(row.try_get(2)?),
-    })
+    Ok(FindingCounts { open: count(row.try_get(0)?), new: count(row.try_get(1)?), resolved: count(row.try_get(2)?) })
 }
 
-/// Counts the standing findings about the ledger as a whole.
+/// Counts the open findings about the ledger as a whole.
 ///
 /// # Errors
 /// If the database fails.
@@ -147,15 +143,15 @@ pub async fn count_whole_ledger_findings(client: &Client) -> Result<u64, Error> 
     Ok(count(row.try_get(0)?))
 }
 
-/// Streams every standing finding, new ones first: memory does not grow with their number.
+/// Streams every open finding, new ones first: memory does not grow with their number.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn load_standing_findings(
+pub async fn load_open_findings(
     client: &Client,
     run: i64,
 ) -> Result<impl Stream<Item = Result<RecordedFinding, Error>> + use<>, Error> {
-    let rows = client.query_raw(include_str!("../../sql/proof/finding_standing.sql"), [run]).await?;
+    let rows = client.query_raw(include_str!("../../sql/proof/finding_open.sql"), [run]).await?;
     Ok(rows.map(|row| recorded_finding_from(&row?)))
 }
 
@@ -171,7 +167,7 @@ pub async fn load_resolved_findings(
     Ok(rows.map(|row| recorded_finding_from(&row?)))
 }
 
-/// Loads the users with standing findings, in order.
+/// Loads the users with open findings, in order.
 ///
 /// # Errors
 /// If the database fails.

@@ -17,8 +17,8 @@ mod state;
 
 pub use checks::{Finding, RULES, Rule, examine, examine_bucket};
 pub use findings::{
-    FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_resolved_findings,
-    load_standing_findings, load_users_with_findings, prune_findings, record_findings, record_findings_of_bucket,
+    FindingCounts, RecordedFinding, count_findings, count_whole_ledger_findings, load_open_findings,
+    load_resolved_findings, load_users_with_findings, prune_findings, record_findings, record_findings_of_bucket,
     record_whole_ledger_findings, resolve_findings,
 };
 pub use prove::{Asked, Error, Lane, Place, Proof, prove};

@@ -339,7 +339,7 @@ impl<A: AlsoWrite<SoFar<Proof>>> ProofUnderWay<'_, '_, A> {
         let counts = count_findings(transaction.client(), run).await?;
         move_state(transaction.client(), self.until, self.proof.full).await?;
         let proof = Proof {
-            findings: counts.standing,
+            findings: counts.open,
             new: counts.new,
             resolved: counts.resolved,
             cursor: None,

@@ -166,7 +166,7 @@ pub enum RepairOutcome {
     Posted(i64),
     /// Repaired before, by this entry of the same plan.
     PostedBefore(i64),
-    /// Left alone: it is not as the plan saw it.
+    /// Left alone: it is not as the plan saw it, or has moved to another bucket.
     AccountChanged,
     /// Rolled back: these findings would have been left.
     FindingsRemain(Vec<Finding>),
@@ -241,7 +241,11 @@ pub async fn apply(
     let lock: [&(dyn ToSql + Sync); 3] = [&users.as_slice(), &bucket, &count];
     let keep = transaction.prepare(include_str!("../../sql/ledger/bucket_keep.sql")).await?;
     buckets.keep(transaction.client(), &keep, bucket).await?;
-    transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &lock).await?;
+    // No row: the accounts were spread over another number of buckets meanwhile, so nothing is locked.
+    if transaction.query(include_str!("../../sql/ledger/account_lock.sql"), &lock).await?.is_empty() {
+        transaction.rollback().await?;
+        return Ok(RepairOutcome::AccountChanged);
+    }
     let known = include_str!("../../sql/proof/repair_known.sql");
     if let Some(seq) = transaction.query_one(known, &[&user, &plan.plan.to_string()]).await?.try_get(0)? {
         transaction.rollback().await?;

@@ -17,7 +17,7 @@ use super::rows_file::RowsFile;
 use crate::books::{self, Booked, Books, MoneyBooked, Movement, Outstanding, RollForward};
 use crate::document::{Cell, Document, Fact, Kind, Section, Table, TableBuilder, Tone};
 use crate::messages::{Messages, args};
-use crate::proof::{self, FindingCounts, Proof, RecordedFinding, load_resolved_findings, load_standing_findings};
+use crate::proof::{self, FindingCounts, Proof, RecordedFinding, load_open_findings, load_resolved_findings};
 use crate::requests::{self, NotPosted, State};
 use crate::time::Zone;
 
@@ -74,11 +74,11 @@ impl Report for ReconciliationReport<'_> {
     async fn gather(&self, snapshot: &Transaction<'_>, scope: &Scope<'_>) -> Result<Facts, Error> {
         let client = snapshot.client();
         // The counts come from the table, because findings about the books as a whole are among them.
-        let FindingCounts { standing, new, resolved } = proof::count_findings(client, scope.run).await?;
+        let FindingCounts { open, new, resolved } = proof::count_findings(client, scope.run).await?;
         let messages = Messages::new(scope.config.language);
         Ok(Facts {
-            proof: Proof { findings: standing, new, resolved, ..self.proof.clone() },
-            open: open_exceptions(client, scope, standing, messages).await?,
+            proof: Proof { findings: open, new, resolved, ..self.proof.clone() },
+            open: open_exceptions(client, scope, open, messages).await?,
             resolved: resolved_exceptions(client, scope, resolved, messages).await?,
             not_posted: requests_not_posted(client, scope, messages).await?,
             reported: load_reported_days(client, self.books, scope).await?,
@@ -208,7 +208,7 @@ async fn open_exceptions(client: &Client, scope: &Scope<'_>, count: u64, message
     let is_cut = count > MOST_OPEN as u64;
     let folder = scope.folder.as_deref().filter(|_| is_cut);
     let mut file = RowsFile::begin(folder, FILE, table.columns(), scope.config);
-    let mut found = pin!(load_standing_findings(client, scope.run).await?);
+    let mut found = pin!(load_open_findings(client, scope.run).await?);
     while let Some(finding) = found.try_next().await? {
         let has_room = table.added().len() < MOST_OPEN;
         if has_room {

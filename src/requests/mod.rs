@@ -30,7 +30,9 @@ use self::away::Away;
 use self::coordinator::{Coordinator, Instruction};
 use crate::database::Database;
 use crate::ledger::{GroupObserver, Rules};
-pub use table::{Filter, Listed, NotPosted, PutBack, State, count, enqueue, find, list, not_posted, retry, retry_all};
+pub use table::{
+    Filter, Listed, NotPosted, PutBack, PutBackAll, State, count, enqueue, find, list, not_posted, retry, retry_all,
+};
 
 /// `pointsd.request_lanes` has as many rows, and the generated column `lane` as many values: 0 to 3.
 const LANES: i16 = 4;

@@ -4,11 +4,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, IsolationLevel, Row};
 use uuid::Uuid;
 
 use crate::fields::PostingFields;
 use crate::ledger::Posting;
+
+/// Requests that [`retry_all`] puts back in one transaction. The lanes wait for it.
+const RETRIED_AT_ONCE: usize = 10_000;
 
 /// The state of a request.
 #[cfg_attr(feature = "service", derive(utoipa::ToSchema), schema(as = RequestState))]
@@ -45,6 +49,14 @@ impl State {
         State::Refused,
         State::Parked,
     ];
+
+    /// Those from which a request can be put back to pending.
+    pub const RETRYABLE: [State; 3] = [State::Parked, State::Refused, State::Waiting];
+
+    /// Whether a request in this state can be put back to pending.
+    pub fn can_be_retried(self) -> bool {
+        State::RETRYABLE.contains(&self)
+    }
 
     /// As the database and JSON write it.
     pub fn as_str(self) -> &'static str {
@@ -158,16 +170,16 @@ pub struct PutBack {
 impl PutBack {
     /// Whether the request is pending again.
     pub fn done(self) -> bool {
-        matches!(self.was, Some(State::Waiting | State::Refused | State::Parked))
+        self.was.is_some_and(State::can_be_retried)
     }
 
     /// Why the request was not put back; None if it was.
     pub fn reason_left(self) -> Option<&'static str> {
         match self.was {
             None => Some("there is no such request, or it was pruned"),
+            Some(was) if was.can_be_retried() => None,
             Some(State::Pending) => Some("it is pending already"),
-            Some(State::Posted | State::Held | State::Released | State::Replayed) => Some("it is done"),
-            Some(State::Waiting | State::Refused | State::Parked) => None,
+            Some(_) => Some("it is done"),
         }
     }
 }
@@ -175,12 +187,21 @@ impl PutBack {
 /// Which requests [`retry_all`] puts back.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only in this state; otherwise parked, refused and waiting ones.
+    /// Only in this state; otherwise in each of [`State::RETRYABLE`].
     pub state: Option<State>,
     /// Only refused or failed with this code.
     pub code: Option<String>,
     /// Only of this account.
     pub user: Option<Uuid>,
+}
+
+/// The requests that [`retry_all`] put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutBackAll {
+    /// How many.
+    pub count: u64,
+    /// The lowest and the highest of their numbers; None if there are none.
+    pub span: Option<(i64, i64)>,
 }
 
 /// A request that was refused or parked, for a report.
@@ -366,37 +387,62 @@ pub async fn not_posted(
     Ok((listed.collect::<Result<_, tokio_postgres::Error>>()?, u64::try_from(all).unwrap_or(0)))
 }
 
-/// Puts all requests that a filter names back to pending, as [`retry`] does. Returns their ids.
+/// Puts all requests that a filter names back to pending, as [`retry`] does.
 ///
-/// One transaction puts back all of them, so that the requests of an account are posted in their old order.
+/// They are put back in steps, each a transaction, in the order of their numbers: so the requests of an account are posted in their old
+/// order. After an error some may be pending, and the same call puts back the rest.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>, tokio_postgres::Error> {
-    match try_retry_all(client, filter).await {
-        // A lane has just finished one of them, which moved its row to the other partition.
-        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => try_retry_all(client, filter).await,
-        result => result,
+pub async fn retry_all(client: &mut Client, filter: &Filter) -> Result<PutBackAll, tokio_postgres::Error> {
+    let mut all = PutBackAll::default();
+    loop {
+        let after = all.span.map_or(0, |(_, last)| last);
+        let ids = retry_next(client, filter, after).await?;
+        if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
+            all.count += ids.len() as u64;
+            all.span = Some((all.span.map_or(*first, |(first, _)| first), *last));
+        }
+        // What is refused meanwhile must not keep it going.
+        if ids.len() < RETRIED_AT_ONCE {
+            return Ok(all);
+        }
     }
 }
 
-async fn try_retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>, tokio_postgres::Error> {
-    let states = filter.state.map_or(vec![State::Parked, State::Refused, State::Waiting], |state| vec![state]);
-    let transaction = client.transaction().await?;
+/// Puts the next requests after this number back, [`RETRIED_AT_ONCE`] at most. Returns their numbers.
+async fn retry_next(client: &mut Client, filter: &Filter, after: i64) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let states: &[State] = match &filter.state {
+        Some(state) => std::slice::from_ref(state),
+        None => &State::RETRYABLE,
+    };
+    let most = i64::try_from(RETRIED_AT_ONCE).unwrap_or(i64::MAX);
+    // READ COMMITTED: the statements below must see what a lane did before it let go of its lock.
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    // The lanes first, then their requests: a lane locks in the same order.
+    transaction.execute(include_str!("../../sql/requests/lane_lock_all.sql"), &[]).await?;
     // Only a plan for this very state uses the state's own partition and index.
     transaction.batch_execute("SET LOCAL plan_cache_mode = force_custom_plan").await?;
     let mut ids: Vec<i64> = Vec::new();
     for state in states {
         let sql = include_str!("../../sql/requests/request_find.sql");
-        for row in transaction.query(sql, &[&state.as_str(), &filter.code, &filter.user]).await? {
+        let named: [&(dyn ToSql + Sync); 5] = [&state.as_str(), &filter.code, &filter.user, &after, &most];
+        for row in transaction.query(sql, &named).await? {
             ids.push(row.try_get(0)?);
         }
     }
+    // Of each state the next ones were found, so these are the next of all.
     ids.sort_unstable();
-    transaction.query(include_str!("../../sql/requests/request_retry.sql"), &[&ids]).await?;
+    ids.truncate(RETRIED_AT_ONCE);
+    transaction.query(include_str!("../../sql/requests/request_retry.sql"), &[&ids, &retryable()]).await?;
     transaction.batch_execute("NOTIFY pointsd_requests").await?;
     transaction.commit().await?;
     Ok(ids)
+}
+
+/// The names of the states from which a request can be put back.
+fn retryable() -> Vec<&'static str> {
+    State::RETRYABLE.map(State::as_str).to_vec()
 }
 
 /// Puts parked, refused and waiting requests back to pending, with all their tries anew, and wakes the daemon. Returns what was
@@ -406,9 +452,12 @@ async fn try_retry_all(client: &mut Client, filter: &Filter) -> Result<Vec<i64>,
 /// If the database does not answer.
 pub async fn retry(client: &Client, ids: &[i64]) -> Result<Vec<PutBack>, tokio_postgres::Error> {
     let sql = include_str!("../../sql/requests/request_retry.sql");
-    let rows = match client.query(sql, &[&ids]).await {
+    let states = retryable();
+    let rows = match client.query(sql, &[&ids, &states]).await {
         // A lane has just finished one of them, which moved its row to the other partition.
-        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => client.query(sql, &[&ids]).await?,
+        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {
+            client.query(sql, &[&ids, &states]).await?
+        }
         result => result?,
     };
     client.batch_execute("NOTIFY pointsd_requests").await?;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::ledger::Progress;
+
 /// The runs under way in this process.
 #[derive(Default)]
 pub struct Board(Mutex<BTreeMap<i64, RunProgress>>);
@@ -14,7 +16,7 @@ pub struct RunProgress {
     /// The job's name.
     pub job: &'static str,
     /// How much is done, of how much.
-    pub progress: Option<(u64, u64)>,
+    pub progress: Option<Progress>,
     /// How much is done each second, since the first progress of this attempt.
     pub rate: Option<u64>,
     first: Option<(Instant, u64)>,
@@ -23,6 +25,11 @@ pub struct RunProgress {
 }
 
 impl Board {
+    /// Whether no run is under way.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// The runs under way, the oldest first.
     pub fn runs(&self) -> Vec<RunProgress> {
         self.lock().values().cloned().collect()
@@ -32,27 +39,27 @@ impl Board {
         self.lock().insert(run, RunProgress { job, progress: None, rate: None, first: None, unsaved: false });
     }
 
-    pub(super) fn show(&self, run: i64, done: u64, total: u64) {
-        self.set(run, (done, total), false);
+    pub(super) fn show(&self, run: i64, progress: Progress) {
+        self.set(run, progress, false);
     }
 
     /// Shows progress that the next heartbeat writes to the run's row.
-    pub(super) fn show_unsaved(&self, run: i64, done: u64, total: u64) {
-        self.set(run, (done, total), true);
+    pub(super) fn show_unsaved(&self, run: i64, progress: Progress) {
+        self.set(run, progress, true);
     }
 
     /// The progress of a run that its row does not have yet.
-    pub(super) fn unsaved(&self, run: i64) -> Option<(u64, u64)> {
+    pub(super) fn unsaved(&self, run: i64) -> Option<Progress> {
         self.lock().get(&run).filter(|shown| shown.unsaved)?.progress
     }
 
-    fn set(&self, run: i64, (done, total): (u64, u64), unsaved: bool) {
+    fn set(&self, run: i64, progress: Progress, unsaved: bool) {
         if let Some(shown) = self.lock().get_mut(&run) {
-            let (since, from) = *shown.first.get_or_insert((Instant::now(), done));
+            let (since, from) = *shown.first.get_or_insert((Instant::now(), progress.done));
             let milliseconds = since.elapsed().as_millis();
-            let rate = (u128::from(done.saturating_sub(from)) * 1000).checked_div(milliseconds);
+            let rate = (u128::from(progress.done.saturating_sub(from)) * 1000).checked_div(milliseconds);
             shown.rate = rate.and_then(|rate| u64::try_from(rate).ok()).filter(|rate| *rate > 0);
-            shown.progress = Some((done, total));
+            shown.progress = Some(progress);
             shown.unsaved = unsaved;
         }
     }

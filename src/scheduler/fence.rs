@@ -10,7 +10,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
 
 use super::board::Board;
-use crate::ledger::{AlsoWrite, Part, SoFar};
+use crate::ledger::{AlsoWrite, Part, Progress, SoFar};
 
 /// The fencing token of a run, on one connection. Each transaction of the run calls it last.
 pub struct Guard {
@@ -42,15 +42,15 @@ impl Guard {
         (done, total): (u64, u64),
         counters: &(impl Serialize + Debug + Sync),
     ) -> Result<(), tokio_postgres::Error> {
-        let progress = progress_json(done, total);
-        client.query(&self.save_progress, &[&self.run, &self.fence, &progress, &Json(counters)]).await?;
-        self.board.show(self.run, done, total);
+        let progress = Progress { done, total };
+        client.query(&self.save_progress, &[&self.run, &self.fence, &progress_json(progress), &Json(counters)]).await?;
+        self.board.show(self.run, progress);
         Ok(())
     }
 }
 
 /// Progress as the run's row has it.
-pub(super) fn progress_json(done: u64, total: u64) -> Value {
+pub(super) fn progress_json(Progress { done, total }: Progress) -> Value {
     json!({ "done": done, "total": total })
 }
 
@@ -85,7 +85,7 @@ impl<C: Serialize + Debug + Sync> AlsoWrite<Part<C>> for PartGuard {
         Part { bucket, progress, counters }: &Part<C>,
     ) -> Result<(), tokio_postgres::Error> {
         client.query(&self.save_part, &[bucket, &self.job, &self.run, &self.fence, &Json(counters)]).await?;
-        self.board.show_unsaved(self.run, progress.done, progress.total);
+        self.board.show_unsaved(self.run, *progress);
         Ok(())
     }
 }

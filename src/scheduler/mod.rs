@@ -102,6 +102,12 @@ impl Scheduler {
         Scheduler { observer: Some(observer), ..self }
     }
 
+    /// Shows the runs on this board, which others may share.
+    #[must_use]
+    pub fn on_board(self, board: Arc<Board>) -> Scheduler {
+        Scheduler { board, ..self }
+    }
+
     /// Records the jobs in the database. The slots of a new job count from `now`, and so do those of a job whose
     /// schedule has changed.
     ///
@@ -290,7 +296,7 @@ impl Tick {
 
 /// The answer of [`run_now`].
 #[derive(Debug)]
-pub enum Asked {
+pub enum RunNow {
     /// The run, which has ended.
     Ran(Box<RunRow>),
     /// Another run of the job is under way.
@@ -321,7 +327,7 @@ impl ManualRun {
     pub async fn finish(self) -> Result<RunRow, Error> {
         let (store, run) = (self.0.store.clone(), self.number());
         self.0.make().await;
-        store.run(run).await?.ok_or_else(|| Error::Unknown(format!("run {run} no more")))
+        store.run(run).await?.ok_or(Error::Deleted(run))
     }
 }
 
@@ -336,10 +342,10 @@ pub async fn run_now(
     now: DateTime<Utc>,
     board: &Arc<Board>,
     stop: &CancellationToken,
-) -> Result<Asked, Error> {
+) -> Result<RunNow, Error> {
     Ok(match begin_now(store, job, slot, now, board, stop).await? {
-        Begun::Claimed(run) => Asked::Ran(Box::new(run.finish().await?)),
-        Begun::Busy(row) => Asked::Busy(row),
+        Begun::Claimed(run) => RunNow::Ran(Box::new(run.finish().await?)),
+        Begun::Busy(row) => RunNow::Busy(row),
     })
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::store::Error;
+use crate::ledger::Progress;
 use crate::schedule::Schedule;
 
 /// A slot that begins later than this was missed, because no daemon was up. A restart of a daemon takes less and loses
@@ -114,9 +114,9 @@ macro_rules! names {
                 match self { $($type::$value => $name),+ }
             }
 
-            pub(super) fn parse(text: &str) -> Result<$type, Error> {
-                let found = $type::ALL.iter().copied().find(|value| value.as_str() == text);
-                found.ok_or_else(|| Error::Unknown(format!("{} `{text}`", stringify!($type).to_lowercase())))
+            /// The value of this name; none if there is none.
+            pub(super) fn named(name: &str) -> Option<$type> {
+                $type::ALL.iter().copied().find(|value| value.as_str() == name)
             }
         }
 
@@ -254,6 +254,14 @@ pub struct RunRow {
     pub counters: Option<Value>,
     pub error: Option<String>,
     pub why: Option<String>,
+}
+
+impl RunRow {
+    /// How far it has come, as its last heartbeat or chunk says.
+    pub fn progress(&self) -> Option<Progress> {
+        let count = |name: &str| self.progress.as_ref()?.get(name)?.as_u64();
+        Some(Progress { done: count("done")?, total: count("total")? })
+    }
 }
 
 /// A daemon's last sign of life.

@@ -20,6 +20,7 @@ use super::model::{
 };
 use crate::database::{self, Database};
 use crate::errors;
+use crate::ledger::Progress;
 
 /// The least and the longest time to wait for an answer; between them it is a third of the take-over time. A statement
 /// here touches a few rows, so without an answer the connection is lost. Several heartbeats must fit into the take-over
@@ -43,6 +44,9 @@ pub enum Error {
     /// It can be read and not written.
     #[error("the database takes no writes now: it is a standby, or default_transaction_read_only is on")]
     ReadOnly,
+    /// The row of a run was deleted before the run ended.
+    #[error("run {0} was deleted from pointsd.runs while it ran: what it committed stays; the log says how it ended")]
+    Deleted(i64),
     /// The tables hold a value that this version never writes.
     #[error("pointsd.runs holds a {0} that this program does not know: is another version of it at work?")]
     Unknown(String),
@@ -55,7 +59,7 @@ impl Error {
             Error::Connection(error) => error.is_transient(),
             Error::Statement(error) => database::is_transient(error),
             Error::Silent | Error::ReadOnly => true,
-            Error::Unknown(_) => false,
+            Error::Deleted(_) | Error::Unknown(_) => false,
         }
     }
 }
@@ -247,9 +251,9 @@ impl Store {
         &self,
         run: i64,
         fence: i64,
-        progress: Option<(u64, u64)>,
+        progress: Option<Progress>,
     ) -> Result<bool, Error> {
-        let progress = progress.map(|(done, total)| progress_json(done, total));
+        let progress = progress.map(progress_json);
         Ok(self.execute(sql!("run_heartbeat.sql"), &[&run, &fence, &progress]).await? > 0)
     }
 
@@ -392,13 +396,19 @@ fn paused_from(row: &Row) -> Result<Option<Paused>, tokio_postgres::Error> {
     Ok(at.zip(by).map(|(at, by)| Paused { at, by }))
 }
 
+/// The value of a column whose names this version may not know.
+fn known_value<T>(row: &Row, column: &str, named: fn(&str) -> Option<T>) -> Result<T, Error> {
+    let name: &str = row.try_get(column)?;
+    named(name).ok_or_else(|| Error::Unknown(format!("{column} `{name}`")))
+}
+
 fn known_from(row: &Row) -> Result<(String, KnownJob), Error> {
     let running = match row.try_get::<_, Option<i64>>("run")? {
         None => None,
         Some(run) => Some(OpenRun {
             run,
             slot: row.try_get("slot")?,
-            trigger: Trigger::parse(row.try_get("trigger")?)?,
+            trigger: known_value(row, "trigger", Trigger::named)?,
             attempt: row.try_get("attempt")?,
             fence: row.try_get("fence")?,
             started: row.try_get("started")?,
@@ -434,8 +444,8 @@ fn row_from(row: &Row) -> Result<RunRow, Error> {
         run: row.try_get("run")?,
         job: row.try_get("job")?,
         slot: row.try_get("slot")?,
-        trigger: Trigger::parse(row.try_get("trigger")?)?,
-        state: State::parse(row.try_get("state")?)?,
+        trigger: known_value(row, "trigger", Trigger::named)?,
+        state: known_value(row, "state", State::named)?,
         attempt: row.try_get("attempt")?,
         fence: row.try_get("fence")?,
         host: row.try_get("host")?,

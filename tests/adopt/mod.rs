@@ -746,6 +746,55 @@ fn the_other_service_is_followed_while_it_is_in_charge() {
     assert_eq!(kept.iter().map(|report| &report["report"]).collect::<Vec<_>>(), ["adoption"]);
 }
 
+/// A time zone's file, as RFC 9636 has it: its clocks are set from `before` to `after` seconds ahead of UTC at one instant.
+fn zone_with_change(at: i64, before: i32, after: i32) -> Vec<u8> {
+    let block = |at: &[u8]| {
+        let counts = [0_u32, 0, 0, 1, 2, 4].map(u32::to_be_bytes).concat();
+        let types = [before, after].map(|ahead| [ahead.to_be_bytes().as_slice(), &[0, 0]].concat()).concat();
+        [b"TZif2".as_slice(), &[0; 15], &counts, at, &[1], &types, b"GAP\0"].concat()
+    };
+    [block(&[0; 4]), block(&at.to_be_bytes()), b"\n\n".to_vec()].concat()
+}
+
+#[test]
+fn a_day_without_midnight_is_compared_once() {
+    let one = "00000000-0000-4000-8000-000000000001";
+    let spend = |task: &str| {
+        format!(
+            "UPDATE public.user_points SET balance = balance - 1;
+             INSERT INTO public.point_transactions (user_id, type, amount, balance_before, balance_after, source_type, source_id)
+             VALUES ('{one}', 'consume', 1, 1, 0, 'script', '{task}')"
+        )
+    };
+    let moving = Move::with(&format!(
+        "{TABLES} INSERT INTO public.user_points (user_id, balance) VALUES ('{one}', 100);
+         INSERT INTO public.point_batches (user_id, amount, remaining, expired_at, source) VALUES ('{one}', 100, 100, '2999-01-01Z', 'gift')"
+    ));
+    moving.plan();
+    moving.apply();
+    // As in Cairo on a day in spring: half an hour ago, at midnight, the clocks went on to one o'clock.
+    let midnight = Utc::now().timestamp() / 60 * 60 - 30 * 60;
+    let since_utc_midnight = i32::try_from(midnight % 86_400).unwrap();
+    let ahead = if since_utc_midnight > 43_200 { 86_400 } else { 0 } - since_utc_midnight;
+    fs::create_dir_all(moving.folder.path().join("zones/Test")).unwrap();
+    moving.folder.file("zones/Test/Gap", zone_with_change(midnight, ahead, ahead + 3600));
+    let config = moving.folder.file("pointsd.yaml", "business: {time_zone: Test/Gap}");
+    let mut follow = on(
+        &moving.ledger.url(),
+        &["adopt", "follow", &moving.path(), "--from", &moving.old.url(), "--every", "1", "--config", &config],
+    );
+    follow.env("TZDIR", moving.folder.path().join("zones"));
+    let mut following = Running::start(follow);
+    following.hear("0 transactions were posted");
+    for task in ["one", "two"] {
+        moving.run_there(&spend(task));
+        following.hear("1 transaction was posted");
+    }
+    following.signal(Signal::SIGKILL);
+    following.finish().expect_signal(Signal::SIGKILL);
+    assert_eq!(moving.one("SELECT count(*) FROM pointsd.documents WHERE report = 'adoption'"), 1);
+}
+
 #[test]
 fn what_the_other_service_posted_is_known_and_never_changes() {
     let moving = Move::with(TABLES);
@@ -969,7 +1018,7 @@ fn statements_over_http_show_what_the_other_service_posted_too() {
     let told = site.get(&format!("{path}&limit=1")).json();
     assert_eq!((&told["adopted"]["count"], told["adopted"]["items"].as_array().unwrap().len()), (&json!(2), 1));
     assert_eq!(told["adopted"]["items"][0]["source_id"], "1");
-    let page = site.get(&format!("{path}&form=html&language=en")).body;
+    let page = site.get(&format!("{path}&format=html&language=en")).body;
     assert!(page.contains("Before the ledger") && page.contains("task-1"), "{page}");
 }
 

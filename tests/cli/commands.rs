@@ -1,10 +1,9 @@
 //! The JSON of each command, whole, and the status it ends with.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
 use super::database;
+use crate::program::closed_port::ClosedPort;
 use crate::program::{Folder, call, eventually, feed, on, pointsd, run, wait};
 
 const USER: &str = "11111111-1111-4111-8111-111111111111";
@@ -347,8 +346,8 @@ fn exports_hold_every_field() {
         })
     );
     // A plain day begins when the business's day does.
-    assert_eq!(export("entries --json --at-from 2026-01-01 --at-to 2026-01-02").jsons().len(), 3);
-    let nothing = export("entries --json --at-from 2026-01-02 --at-to 2026-01-03");
+    assert_eq!(export("entries --json --effective-from 2026-01-01 --effective-before 2026-01-02").jsons().len(), 3);
+    let nothing = export("entries --json --effective-from 2026-01-02 --effective-before 2026-01-03");
     assert_eq!((&nothing.stdout[..], &nothing.stderr[..]), ("", "pointsd: no rows\n"));
     let stranger = call(&url, &["statement", "99999999-9999-4999-8999-999999999999"]).expect(0);
     assert!(stranger.stderr.contains("has no entries at all"), "{}", stranger.stderr);
@@ -436,8 +435,8 @@ fn a_wrong_call_ends_with_2_and_says_why() {
 
 #[test]
 fn a_database_that_is_not_there_ends_with_1_and_says_where() {
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = ClosedPort::new();
+    let port = closed.number();
     let url = format!("postgres://somebody:hunter2@127.0.0.1:{port}/points");
     for arguments in [
         &["balance", USER][..],

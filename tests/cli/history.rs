@@ -36,8 +36,18 @@ fn of_an_account() {
     assert_eq!(seqs(&[]), [5, 4, 3, 2, 1]);
     assert_eq!(seqs(&["--after", "1", "--limit", "2"]), [2, 3]);
     assert_eq!(seqs(&["--before", "4", "--type", "recharge"]), [2, 1]);
-    assert_eq!(seqs(&["--source", "tts", "--from", "2025-10-10T00:00:00Z", "--to", "2025-11-02T00:00:00Z"]), [3]);
-    assert_eq!(seqs(&["--recorded-to", "2025-12-01T00:00:00Z"]), [] as [i64; 0]);
+    assert_eq!(
+        seqs(&[
+            "--source-type",
+            "tts",
+            "--effective-from",
+            "2025-10-10T00:00:00Z",
+            "--effective-before",
+            "2025-11-02T00:00:00Z"
+        ]),
+        [3]
+    );
+    assert_eq!(seqs(&["--recorded-before", "2025-12-01T00:00:00Z"]), [] as [i64; 0]);
     let page = call(&url, &["entries", USER, "--limit", "3"]).expect(0).stdout;
     assert!(page.contains(&format!("More: pointsd entries {USER} --before 3")), "{page}");
     call(&url, &["entries", USER, "--type", "gift"]).expect(2);
@@ -55,10 +65,17 @@ fn of_an_account() {
         let done = call(&url, &[&["export", "entries", "--json"], arguments].concat()).expect(0);
         done.jsons().iter().map(|entry| json!([entry["seq"], entry["signed"]])).collect()
     };
-    let tts = ["--source", "tts", "--at-from", "2025-10-10T00:00:00Z", "--at-to", "2025-11-02T00:00:00Z"];
+    let tts = [
+        "--source-type",
+        "tts",
+        "--effective-from",
+        "2025-10-10T00:00:00Z",
+        "--effective-before",
+        "2025-11-02T00:00:00Z",
+    ];
     assert_eq!(exported(&tts), [json!([3, -30])]);
     assert_eq!(exported(&["--type", "expire", "--user", USER]), [json!([4, -70])]);
-    assert_eq!(exported(&["--recorded-to", "2025-12-01T00:00:00Z"]), [] as [Value; 0]);
+    assert_eq!(exported(&["--recorded-before", "2025-12-01T00:00:00Z"]), [] as [Value; 0]);
     assert_eq!(exported(&["--recorded-from", "2025-12-01T00:00:00Z", "--type", "recharge"]).len(), 2);
     call(&url, &["export", "batches", "--type", "recharge"]).expect(2);
 }

@@ -3,14 +3,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::database;
 use crate::program::{Folder, Running, call, eventually, on, run, until_waits_for_a_lock, wait};
 use crate::support::{TestDatabase, user_of_a_bucket, users_of_a_bucket};
-
-fn database() -> (TestDatabase, String) {
-    let database = wait(TestDatabase::new());
-    let url = database.url();
-    (database, url)
-}
 
 /// Batches of 7 points that expired long ago.
 fn recharge(url: &str, users: usize) {
@@ -89,6 +84,51 @@ fn the_counters_of_a_run_must_agree_with_its_entries() {
     let row = call(&url, &["runs", "--json"]).expect(0).json();
     assert_eq!((&row["state"], &row["counters"]["batches"]), (&json!("failed"), &json!(150)));
     assert!(row["error"].as_str().unwrap().contains(says), "{row}");
+}
+
+#[test]
+fn a_difference_of_more_points_than_64_bits_count_is_told() {
+    let (mut database, url) = database();
+    database.expect_damage();
+    recharge(&url, 3);
+    // Two sources that nearly fill 64 bits each, and an entry without the run's number.
+    let [card, lost] = [1, 2].map(user_of_a_bucket);
+    sql(
+        &database,
+        &format!(
+            "UPDATE pointsd.batches SET source = 'card' WHERE user_id = '{card}';
+             UPDATE pointsd.batches SET amount = amount + {most}, remaining = remaining + {most} WHERE user_id <> '{lost}';
+             UPDATE pointsd.accounts SET balance = balance + {most}, total_recharged = total_recharged + {most} WHERE user_id <> '{lost}';
+             CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.user_id = '{lost}' THEN NEW.run := NULL; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER lose BEFORE INSERT ON pointsd.entries FOR EACH ROW EXECUTE FUNCTION lose()",
+            most = i64::MAX - 7,
+        ),
+    );
+    let done = call(&url, &["run", "expiry"]).expect(1);
+    let all = "9,223,372,036,854,775,807 points";
+    let says = format!("it counted 3 batches with {all}, but its entries say 2 batches with {all}");
+    assert!(done.stderr.contains(&says), "{}", done.stderr);
+}
+
+#[test]
+fn the_progress_of_a_run_is_told_in_percent() {
+    let (database, url) = database();
+    sql(
+        &database,
+        "INSERT INTO pointsd.jobs (job, rule, since) VALUES ('expiry', 'x', now()) ON CONFLICT DO NOTHING;
+         INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, host, pid, started, heartbeat)
+         VALUES ('expiry', '2026-03-01', 'schedule', 'running', 1, 1, 'there', 77, now(), now())",
+    );
+    for (done, total, says) in
+        [(1_i64, 3, "running, 33 %"), (1 << 62, i64::MAX, "running, 50 %"), (3, 2, "running, 100 %"), (0, 0, "running")]
+    {
+        let progress = json!({ "done": done, "total": total });
+        sql(&database, &format!("UPDATE pointsd.runs SET progress = '{progress}'"));
+        let table = call(&url, &["jobs"]).expect(0).stdout;
+        let row = table.lines().find(|line| line.contains("running")).unwrap_or_else(|| panic!("{table}"));
+        assert!(row.trim_end().ends_with(says), "{row}");
+    }
 }
 
 #[test]

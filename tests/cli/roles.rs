@@ -2,7 +2,7 @@
 //! functions; and what each role may not do.
 
 use crate::program::{Folder, Running, call, eventually, on, post, requests_in, run, wait};
-use crate::support::{TestDatabase, user};
+use crate::support::{TestDatabase, clean_up, connect, user};
 use nix::sys::signal::Signal;
 use tokio_postgres::error::SqlState;
 
@@ -32,6 +32,13 @@ impl Roles {
         format!("postgres://{}@{rest}", self.names[role])
     }
 
+    /// Checks that a role has no right to a statement.
+    #[track_caller]
+    fn denies(&self, role: usize, sql: &str) {
+        let found = self.refused(role, sql);
+        assert_eq!(found, Some(SqlState::INSUFFICIENT_PRIVILEGE), "{}: {sql}", self.names[role]);
+    }
+
     /// The SQLSTATE of a statement under a role.
     fn refused(&self, role: usize, sql: &str) -> Option<SqlState> {
         let sql = format!("SET ROLE {}; {sql}", self.names[role]);
@@ -43,9 +50,15 @@ impl Roles {
 
 impl Drop for Roles {
     fn drop(&mut self) {
-        for name in &self.names {
-            sql(&self.database, &format!("DROP OWNED BY {name}; DROP ROLE {name}"));
-        }
+        let (config, names) = (self.database.config(), self.names.clone());
+        clean_up(move || {
+            wait(async {
+                let client = connect(&config).await;
+                for name in names {
+                    client.batch_execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+                }
+            });
+        });
     }
 }
 
@@ -204,9 +217,6 @@ fn what_another_service_posted_is_known_under_each_role() {
 fn a_role_may_do_nothing_else() {
     let roles = Roles::new();
     post(&roles.owner, POSTINGS.replace("USER", &user(1).to_string())).expect(0);
-    let refused = |role: usize, sql: &str| {
-        assert_eq!(roles.refused(role, sql), Some(SqlState::INSUFFICIENT_PRIVILEGE), "{}: {sql}", roles.names[role]);
-    };
     let entry =
         "INSERT INTO pointsd.entries (user_id, seq, amount, balance_before, balance_after, at, drawing_rule, type,
         source_type, description, allocated_batches, allocated_points";
@@ -230,7 +240,7 @@ fn a_role_may_do_nothing_else() {
         "DELETE FROM pointsd.tokens".to_owned(),
         "UPDATE pointsd.audit SET by = 'another'".to_owned(),
     ] {
-        (0..3).for_each(|role| refused(role, &sql));
+        (0..3).for_each(|role| roles.denies(role, &sql));
     }
     for sql in [
         "SELECT FROM pointsd.entries",
@@ -238,15 +248,19 @@ fn a_role_may_do_nothing_else() {
         "SELECT FROM pointsd.holds",
         "SELECT FROM pointsd.outbox",
     ] {
-        refused(1, sql);
+        roles.denies(1, sql);
     }
     for sql in ["UPDATE pointsd.requests SET points = 1", "DELETE FROM pointsd.requests"] {
-        (1..3).for_each(|role| refused(role, sql));
+        (1..3).for_each(|role| roles.denies(role, sql));
     }
-    refused(2, "INSERT INTO pointsd.requests (op, user_id, points) VALUES ('consume', gen_random_uuid(), 1)");
-    refused(2, "SELECT pointsd.hold(gen_random_uuid(), 1, 'tts', 'x', now())");
+    roles.denies(2, "INSERT INTO pointsd.requests (op, user_id, points) VALUES ('consume', gen_random_uuid(), 1)");
+    roles.denies(2, "SELECT pointsd.hold(gen_random_uuid(), 1, 'tts', 'x', now())");
+}
 
-    // Repairs and migrations are the owner's.
+#[test]
+fn a_repair_needs_the_owner() {
+    let roles = Roles::new();
+    post(&roles.owner, POSTINGS.replace("USER", &user(1).to_string())).expect(0);
     sql(&roles.database, "UPDATE pointsd.accounts SET last_batch = last_batch + 1");
     let folder = Folder::new();
     let plan = folder.path().join("plan.json").display().to_string();
@@ -261,17 +275,23 @@ fn a_role_may_do_nothing_else() {
     let denied = call(&roles.url(0), &["repair", "apply", &plan, "--reason", "test"]).expect(1);
     assert!(denied.stderr.contains("migrations and repairs need the owner"), "{}", denied.stderr);
     call(&roles.owner, &["repair", "apply", &plan, "--reason", "test"]).expect(0);
+}
 
-    // Granting again takes back what was given by hand.
+#[test]
+fn granting_again_takes_back_what_was_given_by_hand() {
+    let roles = Roles::new();
     sql(&roles.database, &format!("GRANT SELECT ON pointsd.entries TO {}", roles.names[1]));
     assert_eq!(roles.refused(1, "SELECT FROM pointsd.entries"), None);
     let printed = call(&roles.owner, &["db", "grant", "--application", &roles.names[1], "--dry-run"]).expect(0);
     assert!(printed.stdout.contains(&format!("GRANT SELECT ON pointsd.requests TO {};", roles.names[1])));
     assert_eq!(roles.refused(1, "SELECT FROM pointsd.entries"), None, "a dry run changes nothing");
     call(&roles.owner, &["db", "grant", "--application", &roles.names[1]]).expect(0);
-    refused(1, "SELECT FROM pointsd.entries");
+    roles.denies(1, "SELECT FROM pointsd.entries");
+}
 
-    // What it has otherwise stays, and is told.
+#[test]
+fn rights_that_a_role_has_otherwise_stay_and_are_told() {
+    let roles = Roles::new();
     let group = format!("group_{}", uuid::Uuid::new_v4().simple());
     let elsewhere = format!(
         "CREATE ROLE {group}; GRANT {group}, pg_write_all_data TO {app}; GRANT UPDATE (balance), DELETE ON pointsd.accounts TO {group};
@@ -296,8 +316,12 @@ fn a_role_may_do_nothing_else() {
     sql(&roles.database, &revoke.concat());
     assert_eq!(and("--json").json()["kept"], serde_json::json!([]));
     sql(&roles.database, &format!("DROP OWNED BY {group}; DROP ROLE {group}"));
+}
 
-    let unknown = call(&roles.owner, &["db", "grant", "--reader", "no_such_role"]).expect(1);
+#[test]
+fn a_role_that_is_not_there_is_granted_nothing() {
+    let (_database, url) = super::database();
+    let unknown = call(&url, &["db", "grant", "--reader", "no_such_role"]).expect(1);
     assert!(unknown.stderr.contains("there is no role no_such_role: create it first"), "{}", unknown.stderr);
 }
 

@@ -87,18 +87,19 @@ impl Site {
 
     /// Starts the daemon, and waits until it is ready.
     pub fn serve(&mut self) {
-        let mut running = Running::start(self.command(&["serve"]));
-        loop {
-            let line = running.next_error_line().expect("the daemon ended");
-            let line: Value = serde_json::from_str(&line).expect(&line);
-            match line["message"].as_str() {
-                Some(message) if message.starts_with("listening for HTTP on ") => {
-                    self.address = line["address"].as_str().unwrap().to_owned();
-                }
-                Some("ready") => break,
-                _ => assert_ne!(line["level"], "ERROR", "{line}"),
+        self.serve_as(self.command(&["serve"]));
+    }
+
+    /// The same, as this command.
+    pub fn serve_as(&mut self, command: Command) {
+        let mut running = Running::start(command);
+        running.hear_json("ready", |line| {
+            assert_ne!(line["level"], "ERROR", "{line}");
+            if line["message"].as_str().is_some_and(|message| message.starts_with("listening for HTTP on ")) {
+                self.address = line["address"].as_str().unwrap().to_owned();
             }
-        }
+            line["message"] == "ready"
+        });
         self.running = Some(running);
     }
 
@@ -132,13 +133,7 @@ impl Site {
     /// Waits until it logs this, and returns the line.
     #[track_caller]
     pub fn logs(&mut self, begin: &str) -> Value {
-        loop {
-            let line = self.running.as_mut().unwrap().next_error_line().expect("the daemon ended");
-            let line: Value = serde_json::from_str(&line).expect(&line);
-            if line["message"].as_str().is_some_and(|message| message.starts_with(begin)) {
-                return line;
-            }
-        }
+        self.running.as_mut().unwrap().hear_message(begin)
     }
 
     pub fn database_name(&self) -> String {

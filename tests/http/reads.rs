@@ -36,6 +36,14 @@ fn order(site: &Site, path: &str, body: &str) -> Answer {
     site.post_to(path, &[("content-type", "application/json")], body)
 }
 
+/// The orders that were written down, each by the token `test`: action, subject and outcome.
+fn written_down(site: &Site) -> Vec<[String; 3]> {
+    let sql = "SELECT by, action, subject, outcome FROM pointsd.audit ORDER BY id";
+    let rows = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() });
+    assert!(rows.iter().all(|row| row.get::<_, &str>(0) == "test"), "{rows:?}");
+    rows.iter().map(|row| [row.get(1), row.get(2), row.get(3)]).collect()
+}
+
 fn numbers(page: &Value, name: &str) -> Vec<i64> {
     page["items"].as_array().unwrap().iter().map(|item| item[name].as_i64().unwrap()).collect()
 }
@@ -98,7 +106,7 @@ fn an_account_is_read_as_by_the_command_line() {
     assert_eq!(statement["count"], 5);
     assert!(statement["holds"].as_array().unwrap().iter().any(|hold| hold["points"] == 7), "{statement}");
     assert_eq!(statement, expected);
-    let form = site.get(&format!("{account}/statement?from=2025-10-01&form=csv&language=zh-CN"));
+    let form = site.get(&format!("{account}/statement?from=2025-10-01&format=csv&language=zh-CN"));
     assert!(form.body.contains("期初余额") && form.body.lines().count() == 8, "{form:?}");
     assert_eq!(form.with("content-type"), (200, "text/csv; charset=utf-8"));
 
@@ -130,7 +138,7 @@ fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
         (format!("{account}/statement?from=0001-01-01"), "from"),
         (format!("{account}/statement?to=2999-01-01"), "to"),
         (format!("{account}/statement?language=fr"), "language"),
-        (format!("{account}/statement?form=pdf"), "form"),
+        (format!("{account}/statement?format=pdf"), "format"),
         ("/v1/prices/tts/cost".to_owned(), "seconds"),
         ("/v1/prices/tts/cost?seconds=-1".to_owned(), "seconds"),
         ("/v1/prices/tts/estimate".to_owned(), "chars"),
@@ -139,7 +147,7 @@ fn a_wrong_parameter_is_named_and_what_is_not_there_is_404() {
         ("/v1/runs?job=lunch".to_owned(), "job"),
         ("/v1/runs?state=asleep".to_owned(), "state"),
         ("/v1/reports?report=weather".to_owned(), "report"),
-        ("/v1/reports/1/document?form=pdf".to_owned(), "form"),
+        ("/v1/reports/1/document?format=pdf".to_owned(), "format"),
     ] {
         let problem = site.get(&path).problem(400, "malformed");
         let detail = problem["detail"].as_str().unwrap();
@@ -192,7 +200,7 @@ fn prices_are_numbers() {
 }
 
 #[test]
-fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
+fn a_job_is_paused_resumed_and_run_by_orders_that_are_written_down() {
     let site = Site::start();
     fill(&site);
     let paused = order(&site, "/v1/jobs/expiry/pause", "");
@@ -212,20 +220,41 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     assert_eq!(ended["state"], "succeeded", "{ended}");
     order(&site, &format!("/v1/runs/{run}/cancel"), "").problem(409, "over");
     assert_eq!(numbers(&get(&site, "/v1/runs?job=expiry&state=succeeded&limit=1"), "run"), [run]);
+    let expected = [
+        ["pause", "expiry", "done"],
+        ["resume", "expiry", "done"],
+        ["run", "expiry", &format!("run {run}")],
+        ["cancel", &run.to_string(), &format!("refused: run {run} of expiry is over already: succeeded")],
+    ];
+    assert_eq!(written_down(&site), expected);
+}
 
+#[test]
+fn a_report_is_read_in_each_format_and_not_sent_again_without_mail() {
+    let site = Site::start();
+    fill(&site);
+    run(site.command(&["run", "expiry"])).expect(0);
     let reports = get(&site, "/v1/reports?report=expiry");
     let report = numbers(&reports, "document")[0];
     let document = format!("/v1/reports/{report}/document");
     assert_eq!(get(&site, &document)["report"], "expiry");
-    let html = site.get(&format!("{document}?form=html"));
+    let html = site.get(&format!("{document}?format=html"));
     assert!(
         html.body.contains("<html") && html.headers["content-security-policy"].to_str().unwrap().contains("sandbox")
     );
-    let call_xlsx = agent().get(format!("http://{}{document}?form=xlsx", site.address));
+    let call_xlsx = agent().get(format!("http://{}{document}?format=xlsx", site.address));
     let xlsx = call_xlsx.header("authorization", format!("Bearer {}", site.token)).call().unwrap();
     assert!(xlsx.into_body().read_to_vec().unwrap().starts_with(b"PK"));
     order(&site, &format!("/v1/reports/{report}/resend"), "").problem(409, "not_sent");
+    let orders = written_down(&site);
+    let outcome = &orders[0][2];
+    assert_eq!(orders, [["resend", &report.to_string(), outcome]]);
+    assert!(outcome.starts_with("refused: no mail is sent, because mail.mode is none"), "{outcome}");
+}
 
+#[test]
+fn refused_requests_are_tried_again_by_orders_that_are_written_down() {
+    let site = Site::start();
     let sql = "INSERT INTO pointsd.requests (op, user_id, points, source, order_id)
                VALUES ('recharge', gen_random_uuid(), 5, 'no_such_source', 1) RETURNING id";
     let id: i64 = wait(async { site.database.client().await.query_one(sql, &[]).await.unwrap().get(0) });
@@ -240,41 +269,60 @@ fn an_order_is_done_and_written_down_with_the_name_of_its_token() {
     assert_eq!(order(&site, &format!("/v1/requests/{id}/retry"), "").json()["ids"], json!([id]));
     refused();
     let all = order(&site, "/v1/requests/retry", r#"{"state":"refused","code":"unknown_source"}"#);
-    assert_eq!(all.json()["ids"], json!([id]), "{all:?}");
+    assert_eq!(all.json(), json!({ "count": 1, "first": id, "last": id }), "{all:?}");
     refused();
-    assert_eq!(order(&site, "/v1/requests/retry", r#"{"all":true}"#).json()["ids"], json!([id]));
-
-    let sql = "SELECT by, action, subject, outcome FROM pointsd.audit ORDER BY id";
-    let rows = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() });
-    let orders: Vec<[String; 3]> = rows.iter().map(|row| [row.get(1), row.get(2), row.get(3)]).collect();
-    assert!(rows.iter().all(|row| row.get::<_, &str>(0) == "test"));
-    let (run_text, report, id) = (format!("run {run}"), report.to_string(), id.to_string());
+    assert_eq!(order(&site, "/v1/requests/retry", r#"{"all":true}"#).json()["count"], 1);
     let expected = [
-        ["pause", "expiry", "done"],
-        ["resume", "expiry", "done"],
-        ["run", "expiry", &run_text],
-        ["cancel", &run.to_string(), &format!("refused: run {run} of expiry is over already: succeeded")],
-        ["resend", &report, &orders[4][2]],
-        ["retry", &id, "done"],
+        ["retry", &id.to_string(), "done"],
         ["retry", "all, state refused, code unknown_source", "1 request"],
         ["retry", "all", "1 request"],
     ];
-    assert_eq!(orders, expected.map(|order| order.map(str::to_owned)));
-    assert!(orders[4][2].starts_with("refused: no mail is sent, because mail.mode is none"), "{orders:?}");
+    assert_eq!(written_down(&site), expected);
+}
 
-    // An order that cannot be written down is not carried out. One whose outcome cannot be stays in the record.
+#[test]
+fn an_order_that_cannot_be_written_down_is_not_carried_out() {
+    let site = Site::start();
     let admin = |sql: &str| wait(async { site.database.client().await.batch_execute(sql).await.unwrap() });
     let is_paused = || !get(&site, "/v1/jobs/expiry")["paused"].is_null();
     admin("ALTER TABLE pointsd.audit ADD CONSTRAINT broken CHECK (outcome <> 'not known') NOT VALID");
     order(&site, "/v1/jobs/expiry/pause", "").problem(500, "internal");
     assert!(!is_paused());
+    // One whose outcome cannot be written down stays in the record.
     admin(
         "ALTER TABLE pointsd.audit DROP CONSTRAINT broken, ADD CONSTRAINT broken CHECK (outcome = 'not known') NOT VALID",
     );
     assert_eq!(order(&site, "/v1/jobs/expiry/pause", "").status, 200);
     assert!(is_paused());
-    let last = wait(async { site.database.client().await.query(sql, &[]).await.unwrap() }).pop().unwrap();
-    assert_eq!((last.get::<_, &str>(1), last.get::<_, &str>(3)), ("pause", "not known"));
+    assert_eq!(written_down(&site), [["pause", "expiry", "not known"]]);
+}
+
+/// A call is over after half a minute, and says before what holds it up.
+#[test]
+fn a_transaction_that_holds_up_what_the_books_said_is_named() {
+    let site = Site::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let writer = runtime.block_on(site.database.client());
+    let writes = "BEGIN;
+        INSERT INTO pointsd.entries (user_id, seq, type, amount, balance_before, balance_after, source_type, source_id, at, description,
+            drawing_rule, batch, key, allocated_batches, allocated_points)
+        VALUES (gen_random_uuid(), 1, 'recharge', 5, 0, 5, 'gift', '', now(), '', 1, 1, gen_random_uuid(), '{}', '{}')";
+    runtime.block_on(writer.batch_execute(writes)).unwrap();
+    let pid: i32 = runtime.block_on(writer.query_one("SELECT pg_backend_pid()", &[])).unwrap().get(0);
+    let (begin, token) = (format!("http://{}/v1/accounts/{}", site.address, user(1)), format!("Bearer {}", site.token));
+    let ask = |path: &str| answer(agent().get(format!("{begin}/{path}")).header("authorization", &token).call());
+    std::thread::scope(|scope| {
+        for path in ["balance?as_of=2026-01-01T00:00:00Z", "statement?from=2026-01-01"] {
+            let ask = &ask;
+            scope.spawn(move || {
+                let problem = ask(path).problem(503, "uncommitted");
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains(&format!("process {pid}")), "{path}: {problem}");
+            });
+        }
+    });
+    runtime.block_on(writer.batch_execute("ROLLBACK")).unwrap();
+    assert_eq!(ask("balance?as_of=2026-01-01T00:00:00Z").status, 200);
 }
 
 /// Each takes some megabytes while it is made: all at once would take hundreds of them.
@@ -284,7 +332,7 @@ fn workbooks_asked_for_at_once_are_made_a_few_at_a_time() {
     fill(&site);
     run(site.command(&["run", "reconciliation", "--full"])).expect(0);
     let report = numbers(&get(&site, "/v1/reports?report=reconciliation"), "document")[0];
-    let url = format!("http://{}/v1/reports/{report}/document?form=xlsx", site.address);
+    let url = format!("http://{}/v1/reports/{report}/document?format=xlsx", site.address);
     let token = format!("Bearer {}", site.token);
     let workbook = || agent().get(&url).header("authorization", &token).call().unwrap().status();
     assert_eq!(workbook(), 200);
@@ -364,7 +412,7 @@ fn a_statement_that_is_cut_says_so_and_adds_up() {
         |order: u32| json!({"op": "recharge", "user": user(9), "points": 1, "source": "gift", "order_id": order});
     let lines: String = (0..10_002).map(|order| format!("{}\n", line(order))).collect();
     assert_eq!(site.post("application/x-ndjson", lines).status, 200);
-    let told = site.get(&format!("/v1/accounts/{}/statement?form=csv", user(9))).body;
+    let told = site.get(&format!("/v1/accounts/{}/statement?format=csv", user(9))).body;
     let last: Vec<&str> = told.trim_end().lines().rev().take(2).collect();
     assert!(
         last[1].contains("\"2 further entries, which are not listed\"") && last[1].contains(",2,10002"),
@@ -378,8 +426,8 @@ fn a_statement_that_is_cut_says_so_and_adds_up() {
     let path = format!("/v1/accounts/{}/statement", user(9));
     let remark = "At most 1,000 are listed, the next to end first";
     assert_eq!(site.post("application/x-ndjson", holds(0..999)).status, 200);
-    assert!(!site.get(&format!("{path}?form=text")).body.contains(remark));
+    assert!(!site.get(&format!("{path}?format=text")).body.contains(remark));
     assert_eq!(site.post("application/x-ndjson", holds(999..1_002)).status, 200);
-    assert!(site.get(&format!("{path}?form=text")).body.replace('\n', " ").contains(remark));
+    assert!(site.get(&format!("{path}?format=text")).body.replace('\n', " ").contains(remark));
     assert_eq!(get(&site, &path)["holds"].as_array().unwrap().len(), 1_000);
 }

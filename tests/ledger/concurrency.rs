@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all, try_join_all};
-use pointsd::ledger::{AlsoWrite, Beyond, Entry, EntryType, Kind, Poster, Posting, Reference, Refusal, Reply};
+use pointsd::ledger::{Beyond, Entry, EntryType, Kind, Poster, Posting, Reference, Refusal, Reply};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::groups::{shown, work};
 use crate::model::rules;
-use crate::support::post_all;
 use crate::support::rows::Rows;
+use crate::support::{Waits, post_all};
 use crate::{TestDatabase, at, rng, user};
 
 const USERS: u32 = 6;
@@ -228,15 +229,6 @@ async fn recharge_until(database: &TestDatabase, accounts: u32, end: DateTime<Ut
     database.session().await.post(&(0..accounts).map(recharge).collect::<Vec<_>>(), &rules()).await.unwrap();
 }
 
-/// Keeps the transaction of a group open for as long as another session holds the lock.
-struct Waits;
-
-impl AlsoWrite<[Reply]> for Waits {
-    async fn write(&self, client: &Client, _: &[Reply]) -> Result<(), tokio_postgres::Error> {
-        client.batch_execute("SELECT pg_advisory_xact_lock(1)").await
-    }
-}
-
 /// Waits until a session waits for this.
 async fn until_waits_for(client: &Client, event: &str) {
     let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1";
@@ -248,10 +240,6 @@ async fn until_waits_for(client: &Client, event: &str) {
     tokio::time::timeout(Duration::from_secs(180), waits)
         .await
         .unwrap_or_else(|_| panic!("no session waits for {event}"));
-}
-
-fn work(task: &str) -> Reference {
-    Reference::Work { source_type: "tts".to_owned(), source_id: task.to_owned() }
 }
 
 fn order() -> Reference {
@@ -280,14 +268,6 @@ fn void(user: Uuid) -> Posting {
 
 /// A group on a new account, and the replies to it.
 type Case = (fn(Uuid) -> Vec<Posting>, &'static [&'static str]);
-
-fn told(reply: &Reply) -> String {
-    match (reply.refusal(), reply.entry()) {
-        (Some(refusal), _) => refusal.code().to_owned(),
-        (None, Some(entry)) => format!("{} {}", reply.status(), entry.seq),
-        (None, None) => reply.status().to_owned(),
-    }
-}
 
 /// A group on an account that another transaction opens meanwhile is decided again, on what that one wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,8 +302,8 @@ async fn an_account_that_two_open_at_once() {
             join(second.post(&postings, &rules()), let_go).await.0.unwrap()
         };
         let (opened, replies) = join(opening, racing).await;
-        assert_eq!(opened.iter().map(told).collect::<Vec<_>>(), ["posted 1", "posted 2", "held"]);
-        assert_eq!(replies.iter().map(told).collect::<Vec<_>>(), expected, "case {nth}");
+        assert_eq!(opened.iter().map(shown).collect::<Vec<_>>(), ["posted 1", "posted 2", "held"]);
+        assert_eq!(replies.iter().map(shown).collect::<Vec<_>>(), expected, "case {nth}");
     }
     let rows = Rows::read(&watch).await;
     let captured: Vec<_> = rows.holds.iter().filter(|hold| hold.state == "captured").collect();

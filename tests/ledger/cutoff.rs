@@ -1,8 +1,10 @@
 //! The cutoff of the history: it waits for transactions that have written entries, and for no other.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use pointsd::ledger::{Error, Posting, cutoff};
+use chrono::{DateTime, Utc};
+use pointsd::ledger::{EntryFilter, Error, Posting, Table, Then, cutoff};
 use tokio::sync::oneshot;
 
 use crate::model::rules;
@@ -35,6 +37,41 @@ async fn entries_up_to_the_cutoff_are_visible_once_it_is_told() {
     assert!(hears.try_recv().is_err(), "the cutoff was told before the writer ended");
     writer.batch_execute("COMMIT").await.unwrap();
     assert_eq!(waiting.await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_the_past_waits_for_writers() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (writer, third) = (database.client().await, database.client().await);
+    for (of_entries, end, count) in [(false, "ROLLBACK", 0), (true, "COMMIT", 1)] {
+        writer.batch_execute(&format!("BEGIN; {INSERT}")).await.unwrap();
+        let now: DateTime<Utc> = third.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
+        let table = match of_entries {
+            true => Table::Entries(EntryFilter { recorded_before: Some(now), ..EntryFilter::default() }),
+            false => Table::AccountsThen(Then::AsOf(now)),
+        };
+        let (mut session, rows) = (database.session().await, Cell::new(0));
+        let row = |_| {
+            rows.set(rows.get() + 1);
+            Ok::<(), Error>(())
+        };
+        let mut export = std::pin::pin!(session.export(&table, None, row));
+        let looks = "SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pointsd.writers%'
+                     AND datname = current_database()";
+        let waits = async {
+            while third.query(looks, &[]).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            exported = &mut export => panic!("it did not wait: {exported:?}"),
+            () = waits => {}
+        }
+        writer.batch_execute(end).await.unwrap();
+        export.await.unwrap();
+        assert_eq!(rows.get(), count);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! The ends of what can be written: refused with its reason, or kept exactly.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pointsd::ledger::{Balance, Kind, MAX_POINTS, Posting, Reference, Refusal, Reply, Sweep, Totals};
+use pointsd::ledger::{Balance, Kind, MAX_POINTS, NextExpiry, Posting, Reference, Refusal, Reply, Sweep, Totals};
 use rust_decimal::Decimal;
 use tokio_postgres::Client;
 
@@ -136,6 +136,29 @@ async fn texts_times_and_numbers_at_their_bounds() {
     }
 }
 
+/// Clocks differ a little, so a posting may be five minutes ahead of the database's clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_posting_may_be_a_little_ahead_of_the_clock() {
+    let database = TestDatabase::new().await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let begin = recharge(|posting| {
+        posting.points = Some(10);
+        expires(posting, at("2100-01-01T00:00:00Z"));
+    });
+    session.post(&[begin], &rules()).await.unwrap();
+    for (minutes, posted, held) in [(4, "posted", "held"), (6, "from_the_future", "from_the_future")] {
+        let clock: DateTime<Utc> = client.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
+        let ahead = clock + TimeDelta::minutes(minutes);
+        let use_it = Posting::consume(user(1), 1, "tts", format!("used {minutes}"), ahead);
+        let replies = session.post(&[use_it], &rules()).await.unwrap();
+        assert_eq!(code(&replies[0]), posted, "{minutes} minutes ahead, by the library");
+        let hold =
+            "SELECT coalesce(code, status) FROM pointsd.hold($1, 1, 'tts', $2, until => '2100-01-01Z', at => $3)";
+        let row = client.query_one(hold, &[&user(1), &format!("held {minutes}"), &ahead]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), held, "{minutes} minutes ahead, in SQL");
+    }
+}
+
 /// All that is asked with a time finer than the database keeps is decided on the same microsecond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nanoseconds_are_cut_off_everywhere() {
@@ -147,7 +170,7 @@ async fn nanoseconds_are_cut_off_everywhere() {
         let mut posting = Posting::recharge(user(nth), 5, "gift", end - TimeDelta::days(1)).with_key("a");
         expires(&mut posting, end + TimeDelta::nanoseconds(999));
         session.post(&[posting], &rules()).await.unwrap();
-        let available = async |when| session.balance(user(nth), when).await.unwrap().available;
+        let available = async |when| session.reader().balance(user(nth), when).await.unwrap().available;
         assert_eq!((available(just_before).await, available(end).await), (5, 0), "{end}");
         assert_eq!(available(end + TimeDelta::nanoseconds(999)).await, 0);
         let sweep = session.sweep(just_before, false, |_| true).await.unwrap();
@@ -176,6 +199,8 @@ async fn totals_that_would_not_fit() {
     // Recharged, consumed and batches so far; points of a recharge and of a consume, and what each is told.
     let cases = [
         (max - 5, max - 5, 1, 5, "posted", 5, "posted"),
+        (max - 5, max - 5, 1, 5, "posted", 2, "posted"),
+        (max - 5, max - 5, 1, 5, "posted", 6, "account_full"),
         (max - 5, max - 5, 1, 6, "account_full", 6, "account_full"),
         (max, 0, 1, 1, "account_full", MAX_POINTS, "posted"),
         (max, max, 1, 1, "account_full", 1, "account_full"),
@@ -198,16 +223,19 @@ async fn totals_that_would_not_fit() {
         assert_eq!(told, [told_recharge, told_consume], "{case:?}");
         let come = if told_recharge == "posted" { come } else { 0 };
         let go = if told_consume == "posted" { go } else { 0 };
-        let found = session.balance(user(1), at("2026-01-02T00:00:00Z")).await.unwrap();
+        let found = session.reader().balance(user(1), at("2026-01-02T00:00:00Z")).await.unwrap();
         let balance = (recharged - consumed) + come - go;
+        // The balance so far has no batch. The recharge opens one with what it does not settle.
+        let left = (come - (consumed - recharged).max(0) - go).max(0);
+        let end = at("2026-01-01T00:00:00Z") + TimeDelta::days(i64::from(LIFE_DAYS));
         let expected = Balance {
             user: user(1),
             balance,
-            available: found.available,
+            available: left,
             held: 0,
             arrears: (-balance).max(0),
             totals: Totals { total_recharged: recharged + come, total_consumed: consumed + go, ..Totals::default() },
-            next_expiry: found.next_expiry,
+            next_expiry: (left > 0).then_some(NextExpiry { at: end, points: left }),
             before: None,
         };
         assert_eq!(found, expected, "{case:?}");

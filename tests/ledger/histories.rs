@@ -80,7 +80,7 @@ fn new(rng: &mut Rng, number: usize, users: u32, at: DateTime<Utc>, posted: &[Po
     if rng.u8(..100) < 30 {
         posting.key = Some(format!("key {}", rng.u32(..20)));
     }
-    if rng.u8(..100) < 20 {
+    if rng.u8(..100) < 20 && !is_hold(&posting) {
         posting.description = Some((*choose(rng, &["", "a gift", "备注", "quote ' \" \\ {,}"])).to_owned());
     }
     if rng.u8(..100) < 9 {

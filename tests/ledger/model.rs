@@ -633,7 +633,9 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
         Kind::Consume { source_type, source_id, duration } => {
             bad(64, source_type) || bad(255, source_id) || duration.is_some_and(|seconds| seconds < 0.into())
         }
-        Kind::Hold { source_type, source_id, until } => bad(64, source_type) || bad(255, source_id) || bad_time(*until),
+        Kind::Hold { source_type, source_id, until } => {
+            bad(64, source_type) || bad(255, source_id) || bad_time(*until) || posting.description.is_some()
+        }
         Kind::Opening(Opening::Points { id, source, expires_at, paid }) => {
             bad(255, id)
                 || bad(64, source)
@@ -641,7 +643,7 @@ fn refused_on_sight(posting: &Posting) -> Option<&'static str> {
                 || paid.is_some_and(|paid| paid.amount < 0 || paid.amount > MAX_PAID || source == PROMOTIONAL)
         }
         Kind::Refund { .. } | Kind::Void { .. } | Kind::Opening(Opening::Debt) => false,
-        Kind::Release { .. } => posting.points.is_some() || posting.key.is_some(),
+        Kind::Release { .. } => posting.points.is_some() || posting.key.is_some() || posting.description.is_some(),
     } || posting_named(posting).is_some_and(|reference| match reference {
         Reference::Key(key) => bad(255, &key),
         Reference::Work { source_type, source_id } => bad(64, &source_type) || bad(255, &source_id),

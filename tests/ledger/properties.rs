@@ -61,7 +61,7 @@ async fn check(histories: usize, length: usize, size: impl Fn(&mut fastrand::Rng
         }
         for nth in 0..=USERS {
             let when = at("2026-01-01T00:00:00Z") + TimeDelta::hours(rng.i64(0..24 * 100));
-            let found = session.balance(user(nth), when).await.unwrap();
+            let found = session.reader().balance(user(nth), when).await.unwrap();
             let next = found.next_expiry.map(|next| (next.at, next.points));
             let found = (found.balance, found.available, found.held, next);
             assert_eq!(found, model.balance(user(nth), when), "balance of {nth} at {when}, history {history}");

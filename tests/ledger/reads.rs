@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
 use pointsd::ledger::{
-    Batches, Entry, EntryFilter, EntryType, MOST_READ, Order, Posting, Reader, Rules, Span, Term, statement, statements,
+    Batches, CUTOFF_LIMIT, Entry, EntryFilter, EntryType, MOST_READ, Order, Posting, Reader, Rules, Span, Term,
+    statement, statements,
 };
 use serde_json::json;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::histories::{self, Op};
 use crate::model::rules;
@@ -149,7 +151,7 @@ async fn check_statement(rng: &mut Rng, client: &mut Client, entries: &[Recorded
         None => at("2026-01-01T00:00:00Z"),
     };
     let (one, other) = (some_time(), some_time());
-    let span = Span::up_to(client, (one.min(other), one.max(other))).await.unwrap();
+    let span = Span::up_to(client, (one.min(other), one.max(other)), CUTOFF_LIMIT).await.unwrap();
     assert!(span.complete);
     let found = statement(client, user(nth), span, 5).await.unwrap();
     let before = |at: DateTime<Utc>| entries.iter().filter(|(_, recorded)| *recorded < at).count();
@@ -208,7 +210,7 @@ async fn a_statement_never_changes() {
     client.batch_execute(sql).await.unwrap();
     let mut told = Vec::new();
     for first in 1..20 {
-        let span = Span::up_to(&client, (day(first), day(first + 1))).await.unwrap();
+        let span = Span::up_to(&client, (day(first), day(first + 1)), CUTOFF_LIMIT).await.unwrap();
         told.push((span, json!(statement(&mut client, user(0), span, 100).await.unwrap())));
     }
     post(20, 90).await;
@@ -225,10 +227,25 @@ async fn a_statement_never_changes() {
     // One that is under way ends now, and tells what is reserved.
     let hold = Posting::hold(user(0), 7, "tts", "t", Utc::now() + TimeDelta::hours(1), Utc::now());
     session.post(&[hold], &rules).await.unwrap();
-    let span = Span::up_to(&client, (day(20), Utc::now() + TimeDelta::hours(1))).await.unwrap();
+    let span = Span::up_to(&client, (day(20), Utc::now() + TimeDelta::hours(1)), CUTOFF_LIMIT).await.unwrap();
     let found = statement(&mut client, user(0), span, 100).await.unwrap();
     assert_eq!((found.complete, found.count, found.closing), (false, 70, 900));
     assert_eq!(found.holds.unwrap().iter().map(|hold| hold.points).collect::<Vec<_>>(), [7]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lowest_user_of_all_has_a_statement_among_all() {
+    let database = TestDatabase::new().await;
+    let (mut client, mut session) = (database.client().await, database.session().await);
+    let users = [Uuid::nil(), user(1), user(2)];
+    let recharge = |user| Posting::recharge(user, 10, "gift", at("2026-01-01T00:00:00Z")).with_key("a");
+    session.post(&users.map(recharge), &rules()).await.unwrap();
+    let span = Span::up_to(&client, (at("2026-01-01T00:00:00Z"), Utc::now()), CUTOFF_LIMIT).await.unwrap();
+    for (after, expected) in [(None, &users[..]), (Some(users[0]), &users[1..]), (Some(users[2]), &users[3..])] {
+        let (found, next) = statements(&mut client, after, span, 5).await.unwrap();
+        let found: Vec<Uuid> = found.iter().map(|statement| statement.user).collect();
+        assert_eq!((found.as_slice(), next), (expected, None), "after {after:?}");
+    }
 }
 
 /// A filter that one entry of a long history passes: each page reads a bounded part and says where it stopped.

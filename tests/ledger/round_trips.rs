@@ -1,12 +1,10 @@
 //! How often an operation waits for the database: what decides its speed on a network, held to what it is.
 //!
-//! The session talks through a proxy that keeps what the client sends until the client has been silent for a while.
-//! What is sent without waiting for an answer arrives as one; so the number of times that the proxy passes something on
-//! is the number of round trips.
+//! The session talks through a proxy that reads the messages of both sides. It keeps what the server answers until all that the
+//! client has sent is answered; so what the client sends next has waited for an answer, and begins another round trip.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::mem::take;
+use std::sync::{Arc, Mutex};
 
 use pointsd::ledger::{Posting, Reference, Reply, Session, Sweep};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,12 +16,9 @@ use crate::model::rules;
 use crate::support::{buckets, connect};
 use crate::{TestDatabase, at, user};
 
-/// Much longer than a client takes between two messages that it sends in a row, also on a busy machine.
-const SILENCE: Duration = Duration::from_millis(40);
-
 struct Proxy {
     config: Config,
-    passed_on: Arc<AtomicU32>,
+    talk: Arc<Mutex<Talk>>,
 }
 
 impl Proxy {
@@ -36,46 +31,117 @@ impl Proxy {
         config.host("127.0.0.1").port(listener.local_addr().unwrap().port());
         config.user(target.get_user().unwrap()).dbname(target.get_dbname().unwrap());
         config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-        let passed_on = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&passed_on);
+        let talk = Arc::new(Mutex::new(Talk::default()));
+        let of_task = Arc::clone(&talk);
         tokio::spawn(async move {
             let (client, _) = listener.accept().await.unwrap();
             client.set_nodelay(true).unwrap();
-            serve(client, server, &count).await;
+            serve(client, server, &of_task).await;
         });
-        Proxy { config, passed_on }
+        Proxy { config, talk }
     }
 
     /// Round trips of an operation.
     async fn count<T>(&self, client: &Client, operation: impl Future<Output = T>) -> (u32, T) {
         // Takes along what an earlier operation sent at its end without waiting for an answer.
         client.batch_execute("").await.unwrap();
-        let before = self.passed_on.load(Ordering::SeqCst);
+        let before = self.talk.lock().unwrap().trips;
         let done = operation.await;
-        (self.passed_on.load(Ordering::SeqCst) - before, done)
+        (self.talk.lock().unwrap().trips - before, done)
     }
 }
 
-async fn serve(client: TcpStream, server: UnixStream, passed_on: &AtomicU32) {
+/// What has been said on the connection.
+#[derive(Default)]
+struct Talk {
+    trips: u32,
+    /// Requests that are not answered.
+    open: u32,
+    /// Whether the client has begun a request and not ended it.
+    begun: bool,
+    sent: Messages,
+    answered: Messages,
+}
+
+impl Talk {
+    fn client_sends(&mut self, bytes: &[u8]) {
+        self.trips += u32::from(self.all_is_answered());
+        for kind in self.sent.end_with(bytes) {
+            // A request ends with Sync, or is a Query.
+            let ends = matches!(kind, b'S' | b'Q');
+            self.open += u32::from(ends);
+            self.begun = !ends;
+        }
+        self.begun |= !self.sent.0.is_empty();
+    }
+
+    fn server_sends(&mut self, bytes: &[u8]) {
+        // ReadyForQuery ends each answer.
+        let ready = self.answered.end_with(bytes).into_iter().filter(|kind| *kind == b'Z').count();
+        self.open -= u32::try_from(ready).unwrap();
+    }
+
+    fn all_is_answered(&self) -> bool {
+        self.open == 0 && !self.begun
+    }
+}
+
+/// What has come of a message that is not complete yet.
+#[derive(Default)]
+struct Messages(Vec<u8>);
+
+impl Messages {
+    /// The types of the messages that these bytes complete.
+    fn end_with(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.0.extend_from_slice(bytes);
+        let (mut kinds, mut begin) = (Vec::new(), 0);
+        while let [kind, a, b, c, d, ..] = self.0[begin..] {
+            let end = begin + 1 + u32::from_be_bytes([a, b, c, d]) as usize;
+            if end > self.0.len() {
+                break;
+            }
+            kinds.push(kind);
+            begin = end;
+        }
+        self.0.drain(..begin);
+        kinds
+    }
+}
+
+async fn serve(client: TcpStream, server: UnixStream, talk: &Arc<Mutex<Talk>>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-    let mut held = Vec::new();
-    loop {
-        let silent = if held.is_empty() { Duration::MAX } else { SILENCE };
-        match tokio::time::timeout(silent, from_client.read_buf(&mut held)).await {
-            Ok(Ok(1..)) => {}
-            Ok(_) => return,
-            Err(_) => {
-                passed_on.fetch_add(1, Ordering::SeqCst);
-                to_server.write_all(&held).await.unwrap();
-                held.clear();
+    // The first message has no type. The server answers it as it does a request.
+    let length = from_client.read_u32().await.unwrap();
+    let mut first = length.to_be_bytes().to_vec();
+    first.resize(length as usize, 0);
+    from_client.read_exact(&mut first[4..]).await.unwrap();
+    talk.lock().unwrap().open = 1;
+    to_server.write_all(&first).await.unwrap();
+    let of_answers = Arc::clone(talk);
+    tokio::spawn(async move {
+        let (mut kept, mut read) = (Vec::new(), vec![0; 65_536]);
+        while let Ok(length @ 1..) = from_server.read(&mut read).await {
+            kept.extend_from_slice(&read[..length]);
+            let answered = {
+                let mut talk = of_answers.lock().unwrap();
+                talk.server_sends(&read[..length]);
+                talk.all_is_answered()
+            };
+            if answered && to_client.write_all(&take(&mut kept)).await.is_err() {
+                return;
             }
         }
+    });
+    let mut read = vec![0; 65_536];
+    while let Ok(length @ 1..) = from_client.read(&mut read).await {
+        talk.lock().unwrap().client_sends(&read[..length]);
+        to_server.write_all(&read[..length]).await.unwrap();
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// On one thread: so the proxy reads only when the client has sent all that it sends without waiting.
+#[tokio::test]
 async fn of_each_operation() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database.config()).await;
@@ -113,10 +179,10 @@ async fn of_each_operation() {
         assert_eq!(trips, expected, "{what}");
     }
 
-    let (trips, balance) = proxy.count(&client, session.balance(user(0), begin)).await;
+    let (trips, balance) = proxy.count(&client, session.reader().balance(user(0), begin)).await;
     assert!(balance.unwrap().totals.total_recharged > 0);
     assert_eq!(trips, 1, "a balance");
-    let (trips, check) = proxy.count(&client, session.check(user(5), 5, begin)).await;
+    let (trips, check) = proxy.count(&client, session.reader().check(user(5), 5, begin)).await;
     assert!(check.unwrap().sufficient);
     assert_eq!(trips, 1, "a check");
 

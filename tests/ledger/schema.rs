@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::model::rules;
-use crate::support::invariants::broken;
+use crate::support::invariants::{self, broken};
 use crate::support::unguard;
 use crate::{TestDatabase, at, user};
 use pointsd::ledger::Posting;
@@ -151,6 +151,11 @@ async fn each_invariant_finds_damage() {
         ("what remains in an account's batches", "DELETE FROM pointsd.batches".to_owned()),
         ("a batch's amount = what remains", "UPDATE pointsd.batches SET amount = 11".to_owned()),
         ("a batch is open exactly", "UPDATE pointsd.batches SET open = false".to_owned()),
+        (
+            "a recharge or refund settles arrears",
+            "UPDATE pointsd.entries SET allocated_batches = '{1}', allocated_points = '{2}' WHERE seq = 1".to_owned(),
+        ),
+        ("a recharge or refund settles arrears", replace_consume("type = 'expire', allocated_points = '{3}'")),
         ("a consume's allocations", replace_consume("allocated_points = '{3}'")),
         ("allocations name batches that exist", replace_consume("allocated_batches = '{2}'")),
         (
@@ -178,6 +183,9 @@ async fn each_invariant_finds_damage() {
         ("every row of an account lies", "UPDATE pointsd.batches SET bucket = bucket + 1".to_owned()),
         ("no batch and no entry without", "DELETE FROM pointsd.accounts".to_owned()),
     ];
+    for name in invariants::names() {
+        assert!(cases.iter().any(|(invariant, _)| name.starts_with(invariant)), "no case breaks: {name}");
+    }
     for (invariant, damage) in cases {
         client.batch_execute("BEGIN").await.unwrap();
         unguard(&client).await;

@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsd::database::{self, Database, Settings};
 use pointsd::ledger::{Posting, Session};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::model::rules;
 use crate::support::settings;
@@ -31,7 +33,7 @@ async fn lookalikes_of_the_servers_functions_never_run() {
     assert!(replies.iter().all(|reply| reply.status() == "posted"), "{replies:?}");
     let swept = session.sweep(at("2027-01-03T00:00:00Z"), false, |_| true).await.unwrap();
     assert_eq!(swept.points, 70);
-    let balance = session.balance(user(1), day).await.unwrap();
+    let balance = session.reader().balance(user(1), day).await.unwrap();
     assert_eq!(balance.balance, 0);
     database.forget_lookalikes().await;
 }
@@ -55,6 +57,26 @@ async fn a_pooled_session_that_became_read_only_is_opened_anew() {
     assert_eq!(read_only().await, "on");
     admin.batch_execute(&set("RESET default_transaction_read_only")).await.unwrap();
     assert_eq!(read_only().await, "off");
+}
+
+/// A request to cancel may arrive late. It must find no next user on the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_whose_limit_is_over_leaves_the_pool() {
+    async fn process(client: &Client) -> i32 {
+        client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+    }
+    let test = TestDatabase::new().await;
+    let database = one_connection(&test).await;
+    let first = process(&database.connection().await.unwrap()).await;
+    let in_time = database.limited(Duration::from_secs(3_600)).await.unwrap();
+    assert_eq!(process(&in_time).await, first);
+    drop(in_time);
+    let late = database.limited(Duration::from_millis(100)).await.unwrap();
+    assert_eq!(process(&late).await, first, "it came back in time");
+    let error = late.batch_execute("SELECT pg_sleep(3600)").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}");
+    drop(late);
+    assert_ne!(process(&database.connection().await.unwrap()).await, first);
 }
 
 /// The check of a pooled session asks it something, and a frozen one never answers.

@@ -13,25 +13,12 @@ use crate::model::rules;
 use crate::support::buckets;
 use crate::{TestDatabase, at, user};
 
-/// Every folder of sql but the schema.
-const FOLDERS: [&str; 16] = [
-    "ledger",
-    "adopt",
-    "demo",
-    "runs",
-    "reports",
-    "requests",
-    "mail",
-    "checks",
-    "proof",
-    "books",
-    "restore",
-    "metrics",
-    "access",
-    "status",
-    "server",
-    "distribute",
-];
+/// Every folder of sql but the migrations, and the grants: these are several statements a file.
+fn folders() -> Vec<String> {
+    let folders = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap();
+    let names = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !["schema", "grants"].contains(&name.as_str())).collect()
+}
 
 /// Name and text of each file in sql/ledger.
 fn statements() -> BTreeMap<String, String> {
@@ -59,7 +46,7 @@ async fn each_can_be_prepared() {
     let client = database.client().await;
     // As the program makes it.
     client.batch_execute("CREATE TEMPORARY TABLE followed (LIKE pointsd.adopted_accounts)").await.unwrap();
-    for (name, sql) in FOLDERS.into_iter().flat_map(statements_in) {
+    for (name, sql) in folders().iter().flat_map(|folder| statements_in(folder)) {
         let sql = sql.replace("DECLARE changed SCROLL CURSOR WITH HOLD FOR", "");
         if let Err(error) = client.prepare(&sql).await {
             panic!("{name}: {}", pointsd::errors::chain(&error));
@@ -70,8 +57,8 @@ async fn each_can_be_prepared() {
 #[test]
 fn each_is_used() {
     let source = sources(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
-    for folder in FOLDERS {
-        for name in statements_in(folder).keys() {
+    for folder in folders() {
+        for name in statements_in(&folder).keys() {
             let named = source.contains(&format!("{name}.sql\"")) || source.contains(&format!("\"{name}\""));
             assert!(named, "no code names sql/{folder}/{name}.sql");
         }

@@ -166,6 +166,32 @@ async fn damaged_accounts_hold_up_no_other() {
     assert_eq!(session.sweep(when, false, |_| true).await.unwrap(), expected(3), "once they are mended");
 }
 
+/// A trigger that fails for an account, or its damaged page, keeps no other account from expiring.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_an_account_holds_up_no_other() {
+    let (database, when) = (TestDatabase::new().await, at("2026-01-10T00:00:00Z"));
+    fill(&database, 250).await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let spoil = format!(
+        "CREATE FUNCTION pointsd.spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.user_id = '{}' THEN RAISE EXCEPTION 'this one is spoilt'; END IF;
+             IF NEW.user_id = '{}' THEN RAISE EXCEPTION 'invalid page' USING ERRCODE = 'data_corrupted'; END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER spoil BEFORE UPDATE ON pointsd.batches FOR EACH ROW EXECUTE FUNCTION pointsd.spoil()",
+        user(3),
+        user(150)
+    );
+    client.batch_execute(&spoil).await.unwrap();
+    let others = Sweep { failed: 2, ..expected(248) };
+    for dry_run in [true, false] {
+        assert_eq!(session.sweep(when, dry_run, |_| true).await.unwrap(), others, "dry run: {dry_run}");
+    }
+    client.batch_execute("DROP TRIGGER spoil ON pointsd.batches; DROP FUNCTION pointsd.spoil").await.unwrap();
+    assert_eq!(session.sweep(when, false, |_| true).await.unwrap(), expected(2), "once it is mended");
+}
+
 /// More points than 64 bits can count expire in one sweep: the sum is cut, and nothing is left over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sums_beyond_64_bits_stop_no_sweep() {

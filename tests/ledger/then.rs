@@ -1,7 +1,7 @@
 //! An account at a past instant, against the same computed from all rows.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pointsd::ledger::{BalanceThen, Entry, EntryType, Then, Totals};
+use pointsd::ledger::{BalanceThen, CUTOFF_LIMIT, Entry, EntryType, Error, Posting, Table, Then, Totals};
 
 use crate::histories::{self, Op};
 use crate::model::rules;
@@ -33,7 +33,7 @@ async fn by_both_clocks() {
                 let then = *rng.choice(&recorded).unwrap() + TimeDelta::microseconds(rng.i64(-1..2));
                 let by_then = rows.entries.iter().zip(&recorded).filter(|(_, recorded)| **recorded <= then);
                 let expected = sums(nth, by_then.map(|(entry, _)| entry).filter(of_user), |totals| totals);
-                let found = session.reader().balance_then(user(nth), Then::AsOf(then)).await.unwrap();
+                let found = session.reader().balance_then(user(nth), Then::AsOf(then), CUTOFF_LIMIT).await.unwrap();
                 assert_eq!(found, expected, "as of {then}, history {history}");
 
                 let then = at("2026-01-01T00:00:00Z") + TimeDelta::hours(rng.i64(-24..24 * 90));
@@ -47,11 +47,33 @@ async fn by_both_clocks() {
                 });
                 let left: i64 = left.sum();
                 let expected = sums(nth, by_then, |totals| Totals { total_expired: left, ..totals });
-                let found = session.reader().balance_then(user(nth), Then::EffectiveAt(then)).await.unwrap();
+                let found =
+                    session.reader().balance_then(user(nth), Then::EffectiveAt(then), CUTOFF_LIMIT).await.unwrap();
                 assert_eq!(found, expected, "effective at {then}, history {history}");
             }
         }
     }
+}
+
+/// The caller's clock may be ahead of the database's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_books_will_say_is_not_told_yet() {
+    let database = TestDatabase::new().await;
+    let (client, mut session) = (database.client().await, database.session().await);
+    let recharge = Posting::recharge(user(1), 5, "gift", at("2026-01-01T00:00:00Z")).with_key("a");
+    session.post(&[recharge], &rules()).await.unwrap();
+    let now: DateTime<Utc> = client.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
+    let ahead = now + TimeDelta::minutes(5);
+    let told = session.reader().balance_then(user(1), Then::AsOf(ahead), CUTOFF_LIMIT).await.map(drop);
+    let exported = session.export(&Table::AccountsThen(Then::AsOf(ahead)), None, |_| Ok::<_, Error>(())).await;
+    for refused in [told.unwrap_err(), exported.unwrap_err()] {
+        assert!(matches!(refused, Error::Future { asked, .. } if asked == ahead), "{refused:?}");
+        assert!(refused.to_string().contains("lies in the future") && !refused.is_transient(), "{refused}");
+    }
+    let known = session.reader().balance_then(user(1), Then::EffectiveAt(ahead), CUTOFF_LIMIT).await.unwrap();
+    let then = session.reader().balance_then(user(1), Then::AsOf(now), CUTOFF_LIMIT).await.unwrap();
+    // What is known of an instant to come may be told: the points have expired by then. The books do not say so yet.
+    assert_eq!((known.balance, then.balance), (0, 5));
 }
 
 fn sums<'a>(nth: u32, entries: impl Iterator<Item = &'a Entry>, change: impl FnOnce(Totals) -> Totals) -> BalanceThen {

@@ -1,20 +1,14 @@
 //! `pointsd run` under cron, without a daemon: it sends the due mails, and its exit status reports undelivered ones.
 
-use std::net::TcpListener;
-
 use serde_json::Value;
 
 use super::post_office::{PostOffice, parse};
 use super::smtp;
+use crate::program::closed_port::ClosedPort;
 use crate::program::{Done, Folder, on, run};
 use crate::support::{TestDatabase, user};
 
 const EXPIRY: &str = "finance@example.com";
-
-/// A port without a listener.
-fn nobody() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Runs a job that mails a report to these recipients, by the server on this port.
 fn call(database: &TestDatabase, folder: &Folder, port: u16, arrears: &str, arguments: &[&str]) -> Done {
@@ -47,7 +41,8 @@ async fn hours_later(database: &TestDatabase) {
 async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run() {
     let (database, folder) = (TestDatabase::new().await, Folder::new());
     let two = "ann@example.com, bob@example.com";
-    let down = nobody();
+    let closed = ClosedPort::new();
+    let down = closed.number();
     let first = call(&database, &folder, down, two, &["run", "arrears", "--at", "2026-11-21T04:45:00Z"]).expect(3);
     assert!(first.stdout.contains("No accounts in arrears"), "{first:?}");
     // Both of them, though one attempt is enough to know.
@@ -72,7 +67,7 @@ async fn a_mail_that_could_not_leave_is_the_status_and_leaves_with_the_next_run(
     assert_eq!(third.json()["state"], "succeeded");
     call(&database, &folder, server.port, refused, &["run", "expiry"]).expect(0);
     // A job that makes no report has no mails.
-    call(&database, &folder, nobody(), two, &["run", "prune"]).expect(0);
+    call(&database, &folder, down, two, &["run", "prune"]).expect(0);
 }
 
 /// Its report says that something is wrong: that is the one to get.
@@ -109,7 +104,8 @@ async fn the_report_of_a_run_that_failed_is_mailed() {
 async fn a_resend_tells_how_its_own_mails_stand() {
     let (database, folder) = (TestDatabase::new().await, Folder::new());
     let three = "ann@example.com, bob@example.com, unknown@example.com";
-    let down = nobody();
+    let closed = ClosedPort::new();
+    let down = closed.number();
     call(&database, &folder, down, three, &["run", "arrears"]).expect(3);
     let again = call(&database, &folder, down, three, &["reports", "resend", "1", "--json"]).expect(3).json();
     let counts = |answer: &Value| ["written", "sent", "sending", "waiting", "parked"].map(|name| answer[name].clone());

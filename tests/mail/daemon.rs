@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::faulty::{At, Fault, Faulty};
 use super::post_office::{PostOffice, parse};
 use super::{Office, THREE, document, settings, smtp};
-use crate::program::{Folder, PATIENCE, Running, eventually, on};
+use crate::program::{Folder, Running, eventually, on};
 use crate::support::door::Door;
 
 /// Schedules far from now, so that no job makes a report of its own.
@@ -124,15 +124,15 @@ async fn a_daemon_killed_between_yes_and_commit_sends_one_copy_more_at_most() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_stops_lets_its_mail_go() {
     let server = Faulty::new(|connection, at, _| (connection == 0 && at == At::Mail).then_some(Fault::Drip));
-    let office = Office::new("ann@example.com", &smtp(server.port)).await;
-    let config = office.folder.file("daemon.yaml", settings("ann@example.com", &smtp(server.port)) + NO_JOBS);
+    // Nothing but the stop ends the attempt.
+    let patient = smtp(server.port).replace("timeout_seconds: 10", "timeout_seconds: 600");
+    let office = Office::new("ann@example.com", &patient).await;
+    let config = office.folder.file("daemon.yaml", settings("ann@example.com", &patient) + NO_JOBS);
     office.report(&document()).await;
     let daemon = serve(&office.test.url(), &config);
     eventually("the delivery", || server.commands().iter().any(|line| line.starts_with("MAIL")).then_some(()));
-    let begun = std::time::Instant::now();
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
-    assert!(begun.elapsed() < PATIENCE / 4, "it took {:?}", begun.elapsed());
     assert_eq!(office.states().await, ["waiting"]);
     let mut daemon = serve(&office.test.url(), &config);
     daemon.hear("arrears mailed to ann@example.com");

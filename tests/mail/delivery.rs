@@ -1,12 +1,17 @@
 //! Each mail is written down once and leaves once.
 
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
 use mail_parser::MimeHeaders;
 use pointsd::mail;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
+use super::faulty::{At, Fault, Faulty};
 use super::post_office::{PostOffice, certificates, files, parse};
 use super::{Office, THREE, delivered, document, in_minutes, smtp};
-use crate::program::Folder;
+use crate::program::{Folder, PATIENCE};
 use crate::support::at;
 
 /// The recipients in the envelope of a stored mail.
@@ -82,7 +87,7 @@ async fn a_server_with_tls_and_a_login_is_delivered_to() {
     }
 }
 
-/// Two senders at once, several times.
+/// Two senders at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_senders_one_sends_each_mail() {
     let server = PostOffice::new(&[]);
@@ -99,7 +104,7 @@ async fn of_two_senders_one_sends_each_mail() {
 }
 
 /// A sender that died keeps its claim on a mail until the lease ends. Then another sender delivers it with the same
-/// Message-ID. If the first sender is still alive, its late result does not overwrite the other's.
+/// Message-ID.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_whose_holder_died_is_sent_by_another() {
     let server = PostOffice::new(&[]);
@@ -113,6 +118,53 @@ async fn a_mail_whose_holder_died_is_sent_by_another() {
     let raw = server.raw();
     assert_eq!(format!("<{}>", parse(&raw[0]).message_id().unwrap()), office.message_ids().await[0]);
     assert_eq!(office.mails().await[0].2, 2);
+}
+
+/// A sender's lease ends before the server answers, and another sender claims the mail. What the first one records late does not
+/// overwrite what the other one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_answer_changes_nothing_of_a_mail_that_another_claimed() {
+    let (taken, refused) = ("250 2.0.0 taken", "451 4.3.0 not now");
+    // The answers in their order, each with its sender; state and answer in the outbox after each; what the late sender counts.
+    let cases = [
+        ([(1, taken), (0, refused)], [("sent", taken), ("sent", taken)], delivered(0, 1, 0)),
+        ([(1, taken), (0, "250 2.0.0 taken late")], [("sent", taken), ("sent", taken)], delivered(1, 0, 0)),
+        ([(0, refused), (1, taken)], [("sending", ""), ("sent", taken)], delivered(0, 1, 0)),
+    ];
+    for (answers, recorded, of_late) in cases {
+        let (server, mut asked, says) = answers_when_told();
+        let office = Arc::new(Office::new("ann@example.com", &smtp(server.port)).await);
+        office.report(&document()).await;
+        let mut senders = Vec::new();
+        for _ in 0..2 {
+            let lapse = "UPDATE pointsd.outbox SET held_until = clock_timestamp() - interval '1 second' WHERE state = 'sending'";
+            office.client.execute(lapse, &[]).await.unwrap();
+            let sender = Arc::clone(&office);
+            senders.push(Some(tokio::spawn(async move { sender.round(0).await })));
+            tokio::time::timeout(PATIENCE, asked.recv()).await.expect("the mail is handed over").unwrap();
+        }
+        for ((sender, answer), (state, kept)) in answers.into_iter().zip(recorded) {
+            says[sender].send(answer).unwrap();
+            let counted = senders[sender].take().unwrap().await.unwrap();
+            assert_eq!(counted, if sender == 0 { of_late.clone() } else { delivered(1, 0, 0) }, "{answers:?}");
+            let expected = ("ann@example.com".to_owned(), state.to_owned(), 2, kept.to_owned());
+            assert_eq!(office.mails().await, [expected], "{answers:?}, after sender {sender}");
+        }
+    }
+}
+
+/// A server that takes a mail from each of two senders, tells so, and answers each when and what it is told.
+fn answers_when_told() -> (Faulty, mpsc::UnboundedReceiver<()>, [Sender<&'static str>; 2]) {
+    let (tell, asked) = mpsc::unbounded_channel();
+    let (first, second) = (channel(), channel());
+    let answers = [first.1, second.1].map(Mutex::new);
+    let server = Faulty::new(move |sender, at, _| {
+        (at == At::End).then(|| {
+            tell.send(()).unwrap();
+            Fault::Say(answers[sender].lock().unwrap().recv().unwrap())
+        })
+    });
+    (server, asked, [first.0, second.0])
 }
 
 /// A locked row, by a manual change or by another sender's claim, does not hold up the other mails.

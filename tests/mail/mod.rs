@@ -7,7 +7,7 @@ mod delivery;
 mod failures;
 mod faulty;
 mod messages;
-mod post_office;
+pub mod post_office;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pointsd::config::Config;

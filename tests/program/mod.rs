@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+pub mod closed_port;
 pub mod python;
 pub mod switch;
 
@@ -102,13 +103,17 @@ pub struct Done {
     pub stderr: String,
 }
 
+/// The end of a long text.
+fn end(text: &str) -> String {
+    match text.char_indices().rev().nth(3_000) {
+        Some((start, _)) => format!("…{}", &text[start..]),
+        None => text.to_owned(),
+    }
+}
+
 /// Shows only the end of a long output.
 impl std::fmt::Debug for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let end = |text: &str| match text.char_indices().rev().nth(3_000) {
-            Some((start, _)) => format!("…{}", &text[start..]),
-            None => text.to_owned(),
-        };
         let mut shown = f.debug_struct("Done");
         shown.field("status", &self.status).field("stdout", &end(&self.stdout));
         shown.field("stderr", &end(&self.stderr)).finish()
@@ -186,16 +191,38 @@ impl Running {
         self.stderr.next()
     }
 
-    /// Reads its standard error until a line has these words; fails if none comes, however much else it says.
+    /// Reads its standard error until a line has these words.
     #[track_caller]
     pub fn hear(&mut self, words: &str) -> String {
+        self.hear_line(words, |line| line.contains(words))
+    }
+
+    /// Reads the JSON lines of its standard error until one fits.
+    #[track_caller]
+    pub fn hear_json(&mut self, what: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON, {error}: {line}"));
+        parse(&self.hear_line(what, |line| fits(&parse(line))))
+    }
+
+    /// Reads the JSON lines of its standard error until a message begins like this.
+    #[track_caller]
+    pub fn hear_message(&mut self, begin: &str) -> Value {
+        self.hear_json(begin, |line| line["message"].as_str().is_some_and(|message| message.starts_with(begin)))
+    }
+
+    /// Reads its standard error until a line fits; fails if none comes, however much else it says.
+    #[track_caller]
+    fn hear_line(&mut self, what: &str, mut fits: impl FnMut(&str) -> bool) -> String {
         let give_up = Instant::now() + PATIENCE;
+        let mut heard = String::new();
         loop {
-            let line = self.next_error_line().unwrap_or_else(|| panic!("it ended without: {words}"));
-            if line.contains(words) {
+            let line = self.next_error_line();
+            let line = line.unwrap_or_else(|| panic!("it ended without: {what}; it said: {}", end(&heard)));
+            if fits(&line) {
                 return line;
             }
-            assert!(Instant::now() < give_up, "listened in vain for: {words}; the last line: {line}");
+            heard.push_str(&line);
+            assert!(Instant::now() < give_up, "listened in vain for: {what}; it said: {}", end(&heard));
         }
     }
 

@@ -1,21 +1,21 @@
-//! Findings over several runs: new, standing, resolved.
+//! Findings over several runs: new, open, resolved.
 
 use futures_util::TryStreamExt;
 use pointsd::proof::{
-    Finding, RecordedFinding, count_findings, load_resolved_findings, load_standing_findings, load_users_with_findings,
+    Finding, RecordedFinding, count_findings, load_open_findings, load_resolved_findings, load_users_with_findings,
     record_findings, record_whole_ledger_findings, resolve_findings,
 };
 use tokio_postgres::Client;
 
 use super::{TestDatabase, day, finding, user};
 
-async fn standing(client: &Client, run: i64) -> Vec<RecordedFinding> {
-    load_standing_findings(client, run).await.unwrap().try_collect().await.unwrap()
+async fn open(client: &Client, run: i64) -> Vec<RecordedFinding> {
+    load_open_findings(client, run).await.unwrap().try_collect().await.unwrap()
 }
 
 async fn counts(client: &Client, run: i64) -> (u64, u64, u64) {
     let counts = count_findings(client, run).await.unwrap();
-    (counts.standing, counts.new, counts.resolved)
+    (counts.open, counts.new, counts.resolved)
 }
 
 /// Stores a document, as if this run had made its report.
@@ -50,7 +50,7 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     assert_eq!(resolve_findings(&client, 2, day(2)).await.unwrap(), 2);
     assert_eq!(resolve_findings(&client, 2, day(2)).await.unwrap(), 0);
     assert_eq!(counts(&client, 2).await, (2, 1, 2));
-    let now = standing(&client, 2).await;
+    let now = open(&client, 2).await;
     let listed: Vec<_> = now.iter().map(|kept| (&kept.finding, kept.since, kept.new)).collect();
     assert_eq!(listed, [(&chain, day(2), true), (&worse, day(1), false)]);
     let resolved: Vec<RecordedFinding> = load_resolved_findings(&client, 2).await.unwrap().try_collect().await.unwrap();
@@ -66,7 +66,7 @@ async fn stand_from_the_first_run_that_finds_them_to_the_first_that_does_not() {
     record_findings(&client, 3, day(3), std::slice::from_ref(&amount)).await.unwrap();
     assert_eq!(resolve_findings(&client, 3, day(3)).await.unwrap(), 2);
     assert_eq!(counts(&client, 3).await, (1, 1, 2));
-    assert_eq!(standing(&client, 3).await[0].since, day(3));
+    assert_eq!(open(&client, 3).await[0].since, day(3));
 }
 
 /// The ledger is repaired between two attempts of a run: the second attempt resolves what the first one found, although
@@ -84,10 +84,10 @@ async fn about_the_whole_ledger_follow_the_last_tie_out_of_a_run() {
     assert_eq!(counts(&client, 1).await, (3, 3, 0));
 
     record_whole_ledger_findings(&client, 1, day(2), std::slice::from_ref(&source)).await.unwrap();
-    let now: Vec<_> = standing(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
+    let now: Vec<_> = open(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
     assert_eq!(now, [source, account.clone()]);
     assert_eq!(counts(&client, 1).await, (2, 2, 1));
     record_whole_ledger_findings(&client, 1, day(3), &[]).await.unwrap();
-    let now: Vec<_> = standing(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
+    let now: Vec<_> = open(&client, 1).await.into_iter().map(|kept| kept.finding).collect();
     assert_eq!(now, [account]);
 }

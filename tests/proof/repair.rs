@@ -1,13 +1,14 @@
 //! Repair, through the program: an operator reads a plan, and it is applied to accounts that have not changed since.
 
-use pointsd::proof::{Finding, examine, record_findings};
+use pointsd::proof::{Approval, Basis, Finding, RepairOutcome, examine, record_findings};
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::{TestDatabase, consume, day, finding, note_proved, post, unguard, user, write_history};
-use crate::program::{Done, Folder, call, on, run, without_umask};
+use crate::program::{Done, Folder, call, on, run, until_found, without_umask};
+use crate::support::buckets;
 use crate::support::invariants::check_invariants;
-use crate::support::rows::Rows;
+use crate::support::rows::{Rows, assert_same};
 
 /// A manual change of user 1 (`$u`).
 async fn hand(client: &Client, sql: &str) {
@@ -324,6 +325,35 @@ async fn an_account_that_moved_on_is_left_alone() {
     let (file, _) = plan(&url, &folder, &["--user", &me], 0).await;
     apply(&url, &file, 0).await;
     assert_eq!(found(&client).await.len(), 1, "user 2");
+}
+
+/// The accounts are spread over other buckets between the look at their number and the lock. Nothing is locked then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_moves_to_another_bucket_meanwhile_is_left_alone() {
+    let mut database = TestDatabase::new().await;
+    database.expect_damage();
+    let (client, mover, mut ours) = (database.client().await, database.client().await, database.client().await);
+    write_history(&database).await;
+    unguard(&client).await;
+    hand(&client, "UPDATE pointsd.accounts SET total_consumed = 1 WHERE user_id = $u").await;
+    let plan = pointsd::proof::plan(&mut ours, &[user(1)], Basis::Entries, day(20)).await.unwrap();
+    let before = Rows::read(&client).await;
+    let other = if buckets() == 1 { 2 } else { 1 };
+    let spread = format!(
+        "BEGIN; LOCK TABLE pointsd.accounts;
+         CREATE OR REPLACE FUNCTION pointsd.buckets() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {other}::smallint"
+    );
+    mover.batch_execute(&spread).await.unwrap();
+    let approval = Approval { by: "Ada", reason: "a hand slipped", at: day(20) };
+    let applying = pointsd::proof::apply(&mut ours, &plan, &plan.accounts[0], &approval);
+    let moving = async {
+        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'relation'";
+        until_found(&client, "the repair to wait for the accounts", waits).await;
+        mover.batch_execute("COMMIT").await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(applying, moving);
+    assert_eq!(applied.unwrap(), RepairOutcome::AccountChanged);
+    assert_same(&Rows::read(&client).await, &before, "after the repair");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,11 @@
 //! Business days and months in the reports: each is shown once, and under its own date.
 
+use pointsd::books::{NewPeriodEvent, lock_periods};
 use pointsd::document::{Cell, Document, Section, Table};
 use serde_json::json;
 
 use super::{numbers, table};
-use crate::program::{Folder, on, run, wait};
+use crate::program::{Folder, Running, on, run, until_found, wait};
 use crate::support::{TestDatabase, user};
 
 /// One account. The points that moved were recorded on these days, each at noon.
@@ -360,4 +361,33 @@ fn a_closed_month_keeps_its_report_and_later_postings_for_it_are_listed() {
     let change = "DELETE FROM pointsd.periods";
     let refused = wait(async { database.client().await.execute(change, &[]).await.unwrap_err() });
     assert!(format!("{refused:?}").contains("history is never changed"), "{refused:?}");
+}
+
+#[test]
+fn no_month_is_closed_while_the_one_before_is_reopened() {
+    let database = wait(TestDatabase::new());
+    month(&database);
+    let folder = Folder::new();
+    let config = folder.file("pointsd.yaml", format!("state_dir: {}\n", folder.path().display()));
+    let call = |call: &[&str]| on(&database.url(), &[&["--config", &config], call].concat());
+    run(call(&["run", "month_end", "--at", "2026-11-01T05:00:00Z"])).expect(0);
+    run(call(&["period", "close", "2026-09", "--by", "Ada"])).expect(0);
+    // Its connections go on between the statements.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (bob, other) = runtime.block_on(async { (database.client().await, database.client().await) });
+    let reopening =
+        NewPeriodEvent { month: "2026-09-01".parse().unwrap(), by: "Bob", reason: Some("a refund"), kept: None };
+    runtime.block_on(async {
+        bob.batch_execute("BEGIN").await.unwrap();
+        lock_periods(&bob).await.unwrap();
+        reopening.write(&bob).await.unwrap();
+    });
+    let closing = Running::start(call(&["period", "close", "2026-10", "--by", "Ada"]));
+    let waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()";
+    runtime.block_on(async {
+        until_found(&other, "the closing to wait", waits).await;
+        bob.batch_execute("COMMIT").await.unwrap();
+    });
+    let refused = closing.finish().expect(2).stderr;
+    assert!(refused.contains("2026-09 is not closed; close it first"), "{refused}");
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use num_rational::Ratio;
 use pointsd::books::{
     Accounts, Books, MoneyBooked, MoneyMovement, MoneyMovements, Movement, Movements, Place, RollForward,
-    RunningTotals, close_days, journal_lines, load_days, load_last_day, load_sealed, seal_days, tie_out,
+    RunningTotals, close_days, journal_lines, load_days, load_last_day, load_sealed, lock_days, seal_days, tie_out,
 };
 use pointsd::config::Config;
 use pointsd::ledger::{Kind, NEVER, Opening, Posting, Reference, Rules};
@@ -14,7 +14,7 @@ use pointsd::proof::{Asked, Finding, Lane, Proof, prove};
 use pointsd::time::{Zone, start_of_day};
 use tokio_postgres::Client;
 
-use crate::program::DEFAULTS;
+use crate::program::{DEFAULTS, call, until_found};
 use crate::support::{TestDatabase, at, rng, user};
 
 /// Its clocks go forward on 29 March 2026, among the days that the tests record.
@@ -295,6 +295,7 @@ async fn held(client: &Client, ended: DateTime<Utc>) -> i64 {
 
 async fn close(client: &mut Client, now: DateTime<Utc>) -> u64 {
     let transaction = client.transaction().await.unwrap();
+    lock_days(transaction.client()).await.unwrap();
     let closed = close_days(transaction.client(), paris(), now).await.unwrap();
     transaction.commit().await.unwrap();
     assert!(closed.refused.is_none(), "{closed:?}");
@@ -721,6 +722,62 @@ async fn days_go_on_where_the_zone_changes_and_an_empty_ledger_has_none() {
     let last = load_last_day(&client).await.unwrap().unwrap();
     assert_eq!((last.day, last.ended), (day("2026-03-30"), at("2026-03-30T16:00:00Z")));
     assert_eq!(look(&mut client, true).await.findings, Vec::new());
+}
+
+async fn until_one_waits(client: &Client) {
+    let waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    until_found(client, "a session that waits for a lock", waits).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_two_runs_would_close_is_closed_once() {
+    let database = TestDatabase::new().await;
+    let mut first = small(&database).await;
+    let (mut second, third) = (database.client().await, database.client().await);
+    let now = at("2026-03-31T12:00:00Z");
+    let transaction = first.transaction().await.unwrap();
+    lock_days(transaction.client()).await.unwrap();
+    assert_eq!(close_days(transaction.client(), paris(), now).await.unwrap().days, 1);
+    let second = tokio::spawn(async move { close(&mut second, now).await });
+    until_one_waits(&third).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(second.await.unwrap(), 0);
+    assert_eq!(load_days(&third).await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_beside_a_run_that_closes_days_finds_them_closed() {
+    let database = TestDatabase::new().await;
+    let (mut client, other) = (small(&database).await, database.client().await);
+    let cutoff = pointsd::ledger::cutoff(&client, pointsd::ledger::CUTOFF_LIMIT).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    lock_days(transaction.client()).await.unwrap();
+    close_days(transaction.client(), zone("UTC"), cutoff).await.unwrap();
+    let url = database.url();
+    let dry_run = tokio::task::spawn_blocking(move || call(&url, &["run", "reconciliation", "--dry-run", "--json"]));
+    until_one_waits(&other).await;
+    transaction.commit().await.unwrap();
+    dry_run.await.unwrap().expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_month_end_that_was_taken_over_closes_no_day() {
+    let database = TestDatabase::new().await;
+    let (mut client, other) = (small(&database).await, database.client().await);
+    let transaction = client.transaction().await.unwrap();
+    lock_days(transaction.client()).await.unwrap();
+    let url = database.url();
+    let run = tokio::task::spawn_blocking(move || call(&url, &["run", "month_end"]));
+    until_one_waits(&other).await;
+    other.execute("UPDATE pointsd.runs SET fence = nextval('pointsd.run_fences')", &[]).await.unwrap();
+    transaction.commit().await.unwrap();
+    run.await.unwrap().expect(1);
+    assert_eq!(load_last_day(&other).await.unwrap().unwrap().day, day("2026-03-29"));
+    // One that holds its run closes them.
+    let cancel = "UPDATE pointsd.runs SET state = 'cancelled', finished = now(), why = 'test'";
+    other.execute(cancel, &[]).await.unwrap();
+    call(&database.url(), &["run", "month_end"]).expect(0);
+    assert!(load_last_day(&other).await.unwrap().unwrap().day > day("2026-03-29"));
 }
 
 /// While the server's clock was a year ahead, days were closed and a proof was made.

@@ -96,7 +96,6 @@ async fn compares_the_last_forecast_with_what_came_of_it() {
     }
 }
 
-/// Refunds, voids and restores stand beside what was issued, used and expired.
 /// A slot that is made up after a later one tells what expired since, and carries the later forecast on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_made_up_later_moves_no_forecast_back() {
@@ -157,6 +156,7 @@ async fn what_expired_is_bridged_to_the_business_day() {
     assert_complete(&made.document, false);
 }
 
+/// Refunds, voids and restores stand beside what was issued, used and expired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_back_and_what_was_taken_back_have_columns_of_their_own() {
     for (language, chinese) in [("en", false), ("zh-CN", true)] {

@@ -7,7 +7,6 @@ use nix::sys::signal::Signal;
 use pointsd::config::Config;
 use pointsd::mail;
 use pointsd::reports::missing::{self, DueReports, Lack, Missing, find_missing};
-use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::program::switch::Switch;
@@ -21,100 +20,140 @@ fn config(folder: &Folder, text: &str) -> Config {
     Config::load(Some(Path::new(&file)), None).unwrap()
 }
 
-#[test]
-fn each_report_is_due_at_its_own_slot() {
-    let folder = Folder::new();
-    let config = config(
-        &folder,
-        "jobs:\n  expiry: {schedule: '0 2 * * *'}\n  reconciliation: {schedule: '30 4 * * *'}\n  \
-         arrears: {schedule: '45 4 * * *'}\n",
-    );
-    wait(async {
+/// The slots of three reports on one day, and what is asked of them at noon.
+const EXPIRY: &str = "2026-11-22T02:00:00Z";
+const RECONCILIATION: &str = "2026-11-22T04:30:00Z";
+const ARREARS: &str = "2026-11-22T04:45:00Z";
+const NOON: &str = "2026-11-22T12:00:00Z";
+
+/// A ledger whose jobs were first seen three weeks before that day.
+struct Ledger {
+    client: Client,
+    config: Config,
+    _folder: Folder,
+    _database: TestDatabase,
+}
+
+impl Ledger {
+    /// Before any daemon was there.
+    async fn unseen() -> Ledger {
+        let folder = Folder::new();
+        let config = config(
+            &folder,
+            "jobs:\n  expiry: {schedule: '0 2 * * *'}\n  reconciliation: {schedule: '30 4 * * *'}\n  \
+             arrears: {schedule: '45 4 * * *'}\n",
+        );
         let database = TestDatabase::new().await;
-        let client = database.client().await;
-        let (expiry, reconciliation, arrears) =
-            (at("2026-11-22T02:00:00Z"), at("2026-11-22T04:30:00Z"), at("2026-11-22T04:45:00Z"));
-        let now = at("2026-11-22T12:00:00Z");
-        let due_at = async |now| find_missing(&client, &config, now).await.unwrap();
-        assert_eq!(due_at(now).await, DueReports::default(), "no daemon was ever there");
-        client
-            .batch_execute(&format!(
-                "INSERT INTO pointsd.jobs (job, rule, since)
-                 SELECT job, '', '{SINCE}' FROM unnest(ARRAY['expiry', 'reconciliation', 'arrears', 'prune']) AS job"
-            ))
-            .await
-            .unwrap();
-        let sorted = |mut standing: DueReports| {
-            standing.missing.sort_by_key(|missing| missing.report);
-            standing
-        };
-        let not_made = |report, slot| Missing { report, slot, lack: Lack::Report };
-        assert_eq!(
-            sorted(due_at(now).await).missing,
-            [not_made("arrears", arrears), not_made("expiry", expiry), not_made("reconciliation", reconciliation)]
-        );
-        // Six hours after its slot, to the second.
-        let last_moment = at("2026-11-22T10:44:59Z");
-        assert_eq!(
-            sorted(due_at(last_moment).await).missing[0],
-            not_made("arrears", arrears - TimeDelta::days(1)),
-            "the day before is asked for as long as today's had no time"
-        );
+        Ledger { client: database.client().await, config, _folder: folder, _database: database }
+    }
 
-        let document = async |report: &str, slot: DateTime<Utc>| -> i64 {
-            let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
-                       VALUES ($1, $2, 1, 'good', '', '{}', '', '') RETURNING document";
-            client.query_one(sql, &[&report, &slot]).await.unwrap().get(0)
-        };
-        let mail = async |document: i64, recipient: &str, state: &str| {
-            let sql = "INSERT INTO pointsd.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
-                       SELECT document, report, slot, $2, n.resend, '', $3, slot + n.resend * interval '1 second',
-                              CASE WHEN $3 = 'sent' THEN slot END, 'said ' || $3
-                       FROM pointsd.documents, (SELECT count(*)::int AS resend FROM pointsd.outbox) AS n WHERE document = $1";
-            client.execute(sql, &[&document, &recipient, &state]).await.unwrap();
-        };
-        document("expiry", expiry).await;
-        let sent = document("reconciliation", reconciliation).await;
-        mail(sent, "finance@example.com", "sent").await;
-        let parked = document("arrears", arrears).await;
-        mail(parked, "finance@example.com", "sent").await;
-        mail(parked, "boss@exmaple.com", "parked").await;
-        mail(parked, "cfo@example.com", "waiting").await;
-        let standing = due_at(now).await;
-        let mut there = standing.delivered.clone();
-        there.sort();
-        assert_eq!(there, [("expiry", expiry), ("reconciliation", reconciliation)]);
-        let lack = |waiting, parked_mails, answer: &str| Missing {
-            report: "arrears",
-            slot: arrears,
-            lack: Lack::Mails { document: parked, waiting, parked: parked_mails, answer: Some(answer.to_owned()) },
-        };
-        assert_eq!(standing.missing, [lack(1, 1, "said waiting")]);
-        // One mail is sent; the other document is sent again to another address.
-        client
-            .batch_execute("UPDATE pointsd.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'")
-            .await
-            .unwrap();
-        mail(parked, "boss@exmaple.com", "parked").await;
-        assert_eq!(due_at(now).await.missing, [lack(0, 1, "said parked")]);
-        mail(parked, "boss@example.com", "sent").await;
-        assert_eq!(due_at(now).await.missing, []);
+    async fn new() -> Ledger {
+        let ledger = Ledger::unseen().await;
+        ledger.see_jobs().await;
+        ledger
+    }
 
-        // A slot that came due during a pause was left out on purpose; a slot that a rule skipped was not.
-        client
-            .batch_execute(
-                "DELETE FROM pointsd.documents;
-                 INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, finished, why) VALUES
-                 ('expiry', '2026-11-22T02:00:00Z', 'schedule', 'skipped', 0, 0, now(), 'the job was paused by me at noon'),
-                 ('arrears', '2026-11-22T04:45:00Z', 'schedule', 'skipped', 0, 0, now(), 'run 7 was still under way')",
-            )
-            .await
-            .unwrap();
-        let missing: Vec<_> = sorted(due_at(now).await).missing.iter().map(|missing| missing.report).collect();
-        assert_eq!(missing, ["arrears", "reconciliation"]);
-        client.batch_execute("UPDATE pointsd.jobs SET paused_at = now(), paused_by = 'me'").await.unwrap();
-        assert_eq!(due_at(now).await.missing, []);
-    });
+    async fn see_jobs(&self) {
+        let sql = format!(
+            "INSERT INTO pointsd.jobs (job, rule, since)
+             SELECT job, '', '{SINCE}' FROM unnest(ARRAY['expiry', 'reconciliation', 'arrears', 'prune']) AS job"
+        );
+        self.sql(&sql).await;
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
+    /// What is due at a time, sorted by report.
+    async fn due_at(&self, now: &str) -> DueReports {
+        let mut due = find_missing(&self.client, &self.config, at(now)).await.unwrap();
+        due.missing.sort_by_key(|missing| missing.report);
+        due.delivered.sort();
+        due
+    }
+
+    async fn document(&self, report: &str, slot: &str) -> i64 {
+        let sql = "INSERT INTO pointsd.documents (report, slot, run, tone, headline, content, host, folder)
+                   VALUES ($1, $2, 1, 'good', '', '{}', '', '') RETURNING document";
+        self.client.query_one(sql, &[&report, &at(slot)]).await.unwrap().get(0)
+    }
+
+    async fn mail(&self, document: i64, recipient: &str, state: &str) {
+        let sql = "INSERT INTO pointsd.outbox (document, report, slot, recipient, resend, message_id, state, written, sent, answer)
+                   SELECT document, report, slot, $2, n.resend, '', $3, slot + n.resend * interval '1 second',
+                          CASE WHEN $3 = 'sent' THEN slot END, 'said ' || $3
+                   FROM pointsd.documents, (SELECT count(*)::int AS resend FROM pointsd.outbox) AS n WHERE document = $1";
+        self.client.execute(sql, &[&document, &recipient, &state]).await.unwrap();
+    }
+}
+
+fn not_made(report: &'static str, slot: DateTime<Utc>) -> Missing {
+    Missing { report, slot, lack: Lack::Report }
+}
+
+#[tokio::test]
+async fn each_report_is_due_at_its_own_slot() {
+    let ledger = Ledger::unseen().await;
+    assert_eq!(ledger.due_at(NOON).await, DueReports::default(), "no daemon was ever there");
+    ledger.see_jobs().await;
+    assert_eq!(
+        ledger.due_at(NOON).await.missing,
+        [
+            not_made("arrears", at(ARREARS)),
+            not_made("expiry", at(EXPIRY)),
+            not_made("reconciliation", at(RECONCILIATION))
+        ]
+    );
+    // Six hours after its slot, to the second.
+    assert_eq!(
+        ledger.due_at("2026-11-22T10:44:59Z").await.missing[0],
+        not_made("arrears", at(ARREARS) - TimeDelta::days(1)),
+        "the day before is asked for as long as today's had no time"
+    );
+}
+
+#[tokio::test]
+async fn a_report_is_missing_until_each_of_its_mails_was_sent() {
+    let ledger = Ledger::new().await;
+    ledger.document("expiry", EXPIRY).await;
+    let sent = ledger.document("reconciliation", RECONCILIATION).await;
+    ledger.mail(sent, "finance@example.com", "sent").await;
+    let document = ledger.document("arrears", ARREARS).await;
+    ledger.mail(document, "finance@example.com", "sent").await;
+    ledger.mail(document, "boss@exmaple.com", "parked").await;
+    ledger.mail(document, "cfo@example.com", "waiting").await;
+    let due = ledger.due_at(NOON).await;
+    assert_eq!(due.delivered, [("expiry", at(EXPIRY)), ("reconciliation", at(RECONCILIATION))]);
+    let lack = |waiting, parked, answer: &str| Missing {
+        report: "arrears",
+        slot: at(ARREARS),
+        lack: Lack::Mails { document, waiting, parked, answer: Some(answer.to_owned()) },
+    };
+    assert_eq!(due.missing, [lack(1, 1, "said waiting")]);
+    // One mail is sent; the other document is sent again to another address.
+    ledger.sql("UPDATE pointsd.outbox SET state = 'sent', sent = slot WHERE state = 'waiting'").await;
+    ledger.mail(document, "boss@exmaple.com", "parked").await;
+    assert_eq!(ledger.due_at(NOON).await.missing, [lack(0, 1, "said parked")]);
+    ledger.mail(document, "boss@example.com", "sent").await;
+    assert_eq!(ledger.due_at(NOON).await.missing, []);
+}
+
+/// A slot that came due during a pause was left out on purpose; a slot that a rule skipped was not.
+#[tokio::test]
+async fn a_report_of_a_paused_job_is_not_missing() {
+    let ledger = Ledger::new().await;
+    ledger
+        .sql(
+            "INSERT INTO pointsd.runs (job, slot, trigger, state, attempt, fence, finished, why) VALUES
+             ('expiry', '2026-11-22T02:00:00Z', 'schedule', 'skipped', 0, 0, now(), 'the job was paused by me at noon'),
+             ('arrears', '2026-11-22T04:45:00Z', 'schedule', 'skipped', 0, 0, now(), 'run 7 was still under way')",
+        )
+        .await;
+    let missing: Vec<_> = ledger.due_at(NOON).await.missing.iter().map(|missing| missing.report).collect();
+    assert_eq!(missing, ["arrears", "reconciliation"]);
+    ledger.sql("UPDATE pointsd.jobs SET paused_at = now(), paused_by = 'me'").await;
+    assert_eq!(ledger.due_at(NOON).await.missing, []);
 }
 
 /// The mails of a report are written together, but the delivery of the second says nothing about the first.
@@ -197,23 +236,14 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
         command.args(["--config", &file]);
         Running::start(command)
     };
-    let until = |daemon: &mut Running, begin: &str| -> Value {
-        loop {
-            let line = daemon.next_error_line().expect("it still runs");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["message"].as_str().unwrap().starts_with(begin) {
-                return line;
-            }
-        }
-    };
     // Told at each start, to the log and to the job's switch.
     let mut daemon = serve();
-    until(&mut daemon, "missing: ");
+    daemon.hear_message("missing: ");
     switch.next();
     daemon.signal(Signal::SIGTERM);
     daemon.finish().expect(0);
     let mut daemon = serve();
-    let told = until(&mut daemon, "missing: ");
+    let told = daemon.hear_message("missing: ");
     assert_eq!(
         (&told["level"], &told["job"], &told["slot"]),
         (&"ERROR".into(), &"arrears".into(), &slot_text.clone().into())
@@ -229,7 +259,7 @@ fn the_daemon_tells_of_a_report_that_is_missing_until_it_is_there() {
                    VALUES ('arrears', $1, 1, 'good', '', '{}', '', '')";
         database.client().await.execute(sql, &[&slot]).await.unwrap();
     });
-    let cured = until(&mut daemon, "the report arrears for ");
+    let cured = daemon.hear_message("the report arrears for ");
     assert!(cured["message"].as_str().unwrap().ends_with("is not missing any more"), "{cured}");
     daemon.signal(Signal::SIGTERM);
     let rest = daemon.finish().expect(0).stderr;

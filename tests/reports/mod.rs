@@ -34,13 +34,13 @@ fn config(folder: &Folder, zone: &str, language: &str) -> Config {
     config
 }
 
-/// Posts, and fails where anything is refused.
 /// Sweeps for the run 1.
 async fn swept(database: &TestDatabase, slot: DateTime<Utc>) -> Sweep {
     let database = database.database().await;
     sweep_for(&database, 1, (1, slot), &(), &BTreeMap::new(), |_| true).await.unwrap()
 }
 
+/// Posts, and fails where anything is refused.
 async fn post(session: &mut Session<Box<Client>>, postings: &[Posting], config: &Config) {
     let replies = session.post(postings, &Rules::from(config)).await.unwrap();
     assert!(replies.iter().all(|reply| matches!(reply, Reply::Posted(_))), "{replies:?}");

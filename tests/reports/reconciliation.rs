@@ -10,6 +10,7 @@ use pointsd::language::Language;
 use pointsd::render::xlsx;
 use serde_json::{Value, json};
 
+use super::table;
 use crate::program::{Done, Folder, call, on, wait};
 use crate::support::TestDatabase;
 
@@ -64,14 +65,6 @@ fn config(folder: &Folder, more: &str) -> String {
 
 fn document(answer: &Value) -> Document {
     serde_json::from_value(answer["document"].clone()).unwrap()
-}
-
-fn table<'a>(document: &'a Document, name: &str) -> &'a Table {
-    let tables = document.sections.iter().filter_map(|section| match section {
-        Section::Table(table) => Some(table),
-        _ => None,
-    });
-    tables.into_iter().find(|table| table.name == name).unwrap_or_else(|| panic!("{name} in {document:#?}"))
 }
 
 fn texts(row: &[Cell]) -> Vec<String> {
@@ -497,8 +490,8 @@ fn a_row_broken_by_hand_ends_with_3_until_it_is_mended() {
     // A dry run reports the findings and stores nothing.
     let dry = reconcile(&database, &english, &["--dry-run", "--json"]).expect(3).json();
     assert_eq!((&dry["dry_run"], &dry["run"]), (&json!(true), &Value::Null));
-    let standing = "SELECT count(*) FROM pointsd.findings";
-    assert_eq!(number(&database, standing), 0);
+    let findings = "SELECT count(*) FROM pointsd.findings";
+    assert_eq!(number(&database, findings), 0);
 
     let done = reconcile(&database, &english, &["--full", "--json"]).expect(3);
     let answer = done.json();

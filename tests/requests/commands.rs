@@ -83,7 +83,7 @@ fn a_file_is_queued_shown_and_put_back() {
         assert!(all(&[filter, value]).expect(3).stdout.contains("No request was put back"), "{filter} {value}");
     }
     let filters = ["--state", "refused", "--code", "unknown_source", "--user", &user(2).to_string(), "--json"];
-    assert_eq!(all(&filters).expect(0).json(), json!({ "pending": 1, "ids": [3] }));
+    assert_eq!(all(&filters).expect(0).json(), json!({ "pending": 1, "first": 3, "last": 3 }));
     assert!(all(&["--state", "posted"]).expect(2).stderr.contains("only parked, refused and waiting"));
     assert!(all(&["3"]).expect(2).stderr.contains("cannot be used with"));
     // Refused requests are kept as long as parked ones.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pointsd::ledger::{AlsoWrite, Posting, Reply};
-use tokio_postgres::Client;
+use pointsd::ledger::Posting;
+use pointsd::requests::{Filter, PutBackAll, State};
 
 use super::{
     SETTINGS, Server, TestDatabase, all_done, asleep, at, number, outcomes, recharge, rng, rules, until, user,
 };
+use crate::support::Waits;
 use crate::support::invariants::check_invariants;
 
 const SPOIL: &str = "
@@ -272,6 +273,68 @@ async fn a_request_is_put_back_between_two_groups() {
     assert!(retry.await.unwrap()[0].done());
 }
 
+/// A lane locks its row and then its requests. So does an order that puts all back, so neither waits for the other for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn putting_all_back_stops_no_lane() {
+    let database = TestDatabase::new().await;
+    let (client, lane, mut other) = (database.client().await, database.client().await, database.client().await);
+    let enqueue =
+        format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'a')", user(1));
+    client.batch_execute(&enqueue).await.unwrap();
+    let failed = "UPDATE pointsd.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1";
+    client.batch_execute(failed).await.unwrap();
+    lane.batch_execute("BEGIN").await.unwrap();
+    lane.query_one(include_str!("../../sql/requests/lane_lock.sql"), &[&1_i16]).await.unwrap();
+    let retry =
+        tokio::spawn(async move { pointsd::requests::retry_all(&mut other, &Filter::default()).await.unwrap() });
+    until(
+        &client,
+        "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+                        WHERE NOT l.granted AND a.datname = current_database())",
+    )
+    .await;
+    // The lane's try fails once more.
+    let fail = include_str!("../../sql/requests/request_fail.sql");
+    lane.query_one(fail, &[&1_i16, &1_i64, &5_i32, &3_600_000_i64, &"held again"]).await.unwrap();
+    lane.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(retry.await.unwrap(), PutBackAll { count: 1, span: Some((1, 1)) });
+    assert_eq!(outcomes(&client).await, ["1 pending"]);
+}
+
+/// Many requests are put back in steps. A later step has higher numbers, so an account's requests keep their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_are_put_back_in_steps_and_in_order() {
+    let database = TestDatabase::new().await;
+    let mut client = database.client().await;
+    // Of each three, one is parked, one refused and one waiting; one in a hundred is in the books.
+    let insert = "INSERT INTO pointsd.requests (op, user_id, points, source_type, source_id)
+                  SELECT 'consume', ('00001111-0000-4000-8000-' || lpad(to_hex(i % 20), 12, '0'))::uuid, 1, 'tts', i::text
+                  FROM generate_series(1, 25000) AS i;
+                  UPDATE pointsd.requests SET attempts = 1,
+                      state = CASE WHEN id % 100 = 0 THEN 'posted' ELSE (ARRAY['parked', 'refused', 'waiting'])[1 + id % 3] END,
+                      seq = CASE WHEN id % 100 = 0 THEN 1 END, code = CASE WHEN id % 100 > 0 THEN 'x' END,
+                      message = CASE WHEN id % 100 > 0 THEN 'x' END,
+                      retry_at = CASE WHEN id % 100 > 0 AND id % 3 = 2 THEN 'infinity'::timestamptz END,
+                      finished_at = CASE WHEN id % 100 = 0 OR id % 3 < 2 THEN now() END";
+    client.batch_execute(insert).await.unwrap();
+    let of_user = Filter { user: Some(user(1)), state: Some(State::Refused), code: Some("x".to_owned()) };
+    let put_back = pointsd::requests::retry_all(&mut client, &of_user).await.unwrap();
+    assert_eq!(put_back, PutBackAll { count: 417, span: Some((1, 24_961)) });
+    let all = pointsd::requests::retry_all(&mut client, &Filter::default()).await.unwrap();
+    assert_eq!(all, PutBackAll { count: 24_750 - 417, span: Some((2, 24_999)) });
+    let sound = "SELECT count(*) FROM pointsd.requests_open WHERE state = 'pending' AND attempts = 0";
+    assert_eq!(number(&client, sound).await, 24_750);
+    // The step of the one user stands before three others.
+    let steps = "SELECT count(*) FILTER (WHERE first > last_before) FROM (
+                     SELECT first, lag(last) OVER (ORDER BY step) AS last_before FROM (
+                         SELECT xmin::text::bigint AS step, min(id) AS first, max(id) AS last FROM pointsd.requests_open GROUP BY 1
+                     ) AS steps OFFSET 1
+                 ) AS later";
+    assert_eq!(number(&client, steps).await, 2);
+    let none = pointsd::requests::retry_all(&mut client, &Filter::default()).await.unwrap();
+    assert_eq!(none, PutBackAll::default());
+}
+
 /// Two daemons, four applications, and sessions of the daemons that are ended at random.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_request_is_posted_once_and_in_order_though_processes_die() {
@@ -383,15 +446,6 @@ async fn a_hand_in_the_table_stops_no_lane() {
     client.batch_execute(due).await.unwrap();
     until(&client, "SELECT count(*) = 3 FROM pointsd.requests_done WHERE state = 'posted'").await;
     server.stop().await;
-}
-
-/// Keeps the transaction of a group open for as long as another session holds the lock.
-struct Waits;
-
-impl AlsoWrite<[Reply]> for Waits {
-    async fn write(&self, client: &Client, _: &[Reply]) -> Result<(), tokio_postgres::Error> {
-        client.batch_execute("SELECT pg_advisory_xact_lock(1)").await
-    }
 }
 
 /// A group on accounts that another transaction opens meanwhile is decided again at once: no request has to wait for a further try.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsd::requests::Settings;
 
-use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, until, user};
+use super::{SETTINGS, Server, TestDatabase, all_done, asleep, number, outcomes, recharge, rng, until, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_rolled_back_is_not_posted() {
@@ -211,12 +211,13 @@ async fn no_ring_is_lost() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let server = Server::start(&database, SETTINGS).await;
+    let mut rng = rng();
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..8_u32 {
-        let own = database.client().await;
+        let (own, mut rng) = (database.client().await, rng.fork());
         writers.spawn(async move {
             for nth in 0..100 {
-                let pause = Duration::from_millis(fastrand::u64(0..10));
+                let pause = Duration::from_millis(rng.u64(0..10));
                 let enqueue = format!(
                     "SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => '{nth}')",
                     user(writer)

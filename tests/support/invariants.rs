@@ -167,6 +167,11 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The name of each invariant.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    INVARIANTS.iter().map(|(name, _)| *name)
+}
+
 /// The broken invariants, and the rows that break them.
 pub async fn broken(client: &Client) -> Vec<String> {
     let mut broken = Vec::new();

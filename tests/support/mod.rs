@@ -36,7 +36,7 @@ use nix::unistd::{Pid, geteuid};
 use pointsd::database::migrate::MIGRATIONS;
 use pointsd::database::private_server::{Options, PrivateServer};
 use pointsd::database::{Database, Settings};
-use pointsd::ledger::{Poster, Posting, Reply, Session};
+use pointsd::ledger::{AlsoWrite, Poster, Posting, Reply, Session};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
@@ -379,6 +379,16 @@ fn on_a_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
     std::thread::spawn(run).join()
 }
 
+/// For `drop`: does what may fail on a thread of its own. While the test is failing already, a failure is left out: a panic within
+/// a panic would end the process and take the other tests along.
+pub fn clean_up(work: impl FnOnce() + Send + 'static) {
+    if let Err(panic) = std::thread::spawn(work).join()
+        && !std::thread::panicking()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 /// Waits until no other client is connected. A cluster's own sessions do not count.
 pub async fn until_alone(client: &Client) {
     let others = "SELECT count(*) FROM pg_stat_activity
@@ -469,6 +479,15 @@ pub fn rng() -> fastrand::Rng {
     };
     eprintln!("POINTSD_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
+}
+
+/// Keeps the transaction of a group open for as long as another session holds the lock.
+pub struct Waits;
+
+impl AlsoWrite<[Reply]> for Waits {
+    async fn write(&self, client: &Client, _: &[Reply]) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("SELECT pg_advisory_xact_lock(1)").await
+    }
 }
 
 /// Hands postings over and waits for their replies.

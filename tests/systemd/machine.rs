@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,6 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_postgres::config::Host;
 
+use crate::program::closed_port::ClosedPort;
 use crate::program::{Done, PATIENCE, feed};
 use crate::support::TestDatabase;
 
@@ -242,7 +242,7 @@ pub fn pass(time: Duration) {
 
 /// The way to a test's database over TCP, as the machine's units go it; it can be shut and opened.
 pub struct Gate {
-    port: u16,
+    port: ClosedPort,
     socket: PathBuf,
     user: String,
     database: String,
@@ -255,7 +255,7 @@ impl Gate {
         let config = database.config();
         let [Host::Unix(folder)] = config.get_hosts() else { panic!("one socket: {config:?}") };
         Gate {
-            port: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+            port: ClosedPort::new(),
             socket: folder.join(".s.PGSQL.5432"),
             user: config.get_user().unwrap().to_owned(),
             database: config.get_dbname().unwrap().to_owned(),
@@ -271,7 +271,7 @@ impl Gate {
 
     pub fn open(&mut self) {
         let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", self.port))).unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", self.port.number()))).unwrap();
         let socket = self.socket.clone();
         runtime.spawn(async move {
             while let Ok((mut outside, _)) = listener.accept().await {
@@ -289,6 +289,6 @@ impl Gate {
 
     /// With a password, which the server does not ask for.
     pub fn url(&self) -> String {
-        format!("postgres://{}:{}@127.0.0.1:{}/{}", self.user, super::PASSWORD, self.port, self.database)
+        format!("postgres://{}:{}@127.0.0.1:{}/{}", self.user, super::PASSWORD, self.port.number(), self.database)
     }
 }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::super::auth::MayRead;
-use super::super::{Problem, Server};
+use super::super::{LONGEST_CUTOFF, Problem, Server};
 use super::input::{Instant, Params, Place, Refusals, items, named};
 use crate::language::Language;
 use crate::ledger::{
@@ -125,7 +125,7 @@ pub(super) async fn balance(
             as_of: None,
         }));
     };
-    let balance = reader.balance_then(user, then).await?;
+    let balance = reader.balance_then(user, then, LONGEST_CUTOFF).await?;
     let (effective_at, as_of) = match then {
         Then::EffectiveAt(at) => (Some(time_text(at)), None),
         Then::AsOf(at) => (None, Some(time_text(at))),
@@ -323,7 +323,7 @@ pub(super) fn storable(parameter: &str, text: String) -> Result<String, Problem>
     }
 }
 
-/// Days of the business, and a form.
+/// Days of the business, and a format.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -333,14 +333,14 @@ pub(super) struct Period {
     /// The last day, which belongs to the statement; by default today.
     to: Option<NaiveDate>,
     /// How many entries JSON has at most, by default 100. `entries.next` goes on in the account's entries, the oldest first. The
-    /// other forms have 10,000. It counts for `adopted` as well.
+    /// other formats have 10,000. It counts for `adopted` as well.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `json`, which is the default, `text`, `html`, `xlsx` or `csv`.
     #[serde(default)]
     #[param(value_type = Option<Form>, inline)]
-    form: Option<Form>,
-    /// Of the other forms: `en` or `zh-CN`, by default that of the business.
+    format: Option<Form>,
+    /// Of the other formats: `en` or `zh-CN`, by default that of the business.
     #[param(pattern = "^(en|zh-CN)$")]
     language: Option<String>,
 }
@@ -380,7 +380,7 @@ pub(super) async fn statement(
     let limit = items(period.limit)?;
     let languages = [Language::English, Language::SimplifiedChinese];
     let language = named("language", period.language.as_deref(), &languages, Language::tag)?;
-    match period.form.unwrap_or(Form::Json) {
+    match period.format.unwrap_or(Form::Json) {
         Form::Json => Ok(Json(of_days(&server, user, days, limit).await?).into_response()),
         form => rendered(&server, user, days, form, language.unwrap_or(config.language)).await,
     }
@@ -388,7 +388,7 @@ pub(super) async fn statement(
 
 async fn of_days(server: &Server, user: Uuid, days: Days, limit: u32) -> Result<OfDays, Problem> {
     let mut client = server.reading().await?;
-    let span = Span::up_to(&client, (days.from, days.before)).await?;
+    let span = Span::up_to(&client, (days.from, days.before), LONGEST_CUTOFF).await?;
     let statement = ledger::statement(&mut client, user, span, limit).await?;
     Ok(OfDays::new(statement, days, server.config().time_zone))
 }

@@ -1,6 +1,7 @@
 //! `POST /v1/postings`: one posting, an array of them, or a stream of lines.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -352,11 +353,11 @@ fn lines(server: &Server, holder: Holder, form: Form, wanted: Replies, body: Bod
             server.until_invalid(&holder).await;
             stop.cancel();
             // The lines under way are still answered.
-            std::future::pending().await
+            std::future::pending::<Infallible>().await
         };
         let posted = tokio::select! {
             posted = posted => posted,
-            () = watch => return Ok(()),
+            never = watch => match never {},
         };
         let mut last = Vec::new();
         match posted {

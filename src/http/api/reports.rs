@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::auth::{MayOperate, MayRead};
-use super::super::pages::DOCUMENT_POLICY;
-use super::super::{Problem, Server};
+use super::super::{DOCUMENT_POLICY, Problem, Server};
 use super::input::{Order, Params, Place, Refusals, items, named, one_more, page};
 use super::orders::carry_out;
 use crate::config::parse_mailbox;
@@ -80,31 +79,31 @@ fn unknown(id: i64) -> Problem {
     Problem::not_found(format!("there is no report {id}, or it was pruned"))
 }
 
-/// The form of a document.
+/// The format of a document.
 #[derive(Default, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Form {
+enum Format {
     #[default]
     Json,
     Html,
     Xlsx,
 }
 
-/// In which form.
+/// In which format.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct FormParams {
+pub(super) struct FormatParams {
     /// `json`, which is the default, `html` with the charts, or `xlsx`.
     #[serde(default)]
     #[param(inline)]
-    form: Form,
+    format: Format,
 }
 
 /// The document of a report.
 #[utoipa::path(
     get, path = "/v1/reports/{id}/document", tag = "reports", operation_id = "get_document",
-    params(("id" = i64, Path, description = "Its number"), FormParams),
+    params(("id" = i64, Path, description = "Its number"), FormatParams),
     responses(
         (status = 200, description = "The document", content(
             (Object = "application/json"),
@@ -119,27 +118,27 @@ pub(super) async fn document(
     State(server): State<Server>,
     _: MayRead,
     Place(id): Place<i64>,
-    Params(FormParams { form }): Params<FormParams>,
+    Params(FormatParams { format }): Params<FormatParams>,
 ) -> Result<Response, Problem> {
     let place = server.rendering().await?;
     let client = server.reading().await?;
     let document = reports::load(&client, id).await?.ok_or_else(|| unknown(id))?;
     drop(client);
-    if let Form::Json = form {
+    if let Format::Json = format {
         return Ok(Json(document).into_response());
     }
     let templates = server.config().reports.templates.clone();
     // A large one keeps a core busy.
     let rendered = tokio::task::spawn_blocking(move || {
         let _place = place;
-        rendered(&document, form, templates.as_deref())
+        rendered(&document, format, templates.as_deref())
     });
     let rendered = rendered.await;
     rendered.map_err(|error| Problem::internal(&error))?
 }
 
-fn rendered(document: &Document, form: Form, templates: Option<&std::path::Path>) -> Result<Response, Problem> {
-    let Form::Xlsx = form else {
+fn rendered(document: &Document, format: Format, templates: Option<&std::path::Path>) -> Result<Response, Problem> {
+    let Format::Xlsx = format else {
         let headers =
             [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, DOCUMENT_POLICY)];
         return Ok((headers, reports::page(document, templates)).into_response());

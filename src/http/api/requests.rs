@@ -15,7 +15,7 @@ use super::input::{Order, Params, Place, Refusals, items, named, one_more, page}
 use super::orders::carry_out;
 use crate::ledger::Page;
 use crate::numbers::counted;
-use crate::requests::{self, Filter, Listed, State as RequestState};
+use crate::requests::{self, Filter, Listed, PutBackAll, State as RequestState};
 
 /// Which requests.
 #[derive(Deserialize, IntoParams)]
@@ -75,6 +75,17 @@ pub(super) struct Retried {
     ids: Vec<i64>,
 }
 
+/// How many requests are pending again, and which.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RetriedAll {
+    /// How many.
+    count: u64,
+    /// The lowest of their numbers; null if there are none.
+    first: Option<i64>,
+    /// The highest of their numbers; null if there are none.
+    last: Option<i64>,
+}
+
 /// Puts a parked, refused or waiting request back to pending, with all its tries anew.
 #[utoipa::path(
     post, path = "/v1/requests/{id}/retry", tag = "requests", operation_id = "retry_request",
@@ -122,19 +133,20 @@ pub(super) struct RetryOrder {
 }
 
 /// Puts parked, refused and waiting requests back to pending, in their old order.
+///
+/// After a timeout some of them are pending, and the same call puts back the rest.
 #[utoipa::path(
     post, path = "/v1/requests/retry", tag = "requests", operation_id = "retry_requests",
     request_body = Option<RetryOrder>,
-    responses((status = 200, description = "The requests that are pending again", body = Retried), Refusals),
+    responses((status = 200, description = "How many are pending again", body = RetriedAll), Refusals),
     security(("token" = ["operate"]))
 )]
 pub(super) async fn retry_all(
     State(server): State<Server>,
     MayOperate(holder): MayOperate,
     Order(order): Order<RetryOrder>,
-) -> Result<Json<Retried>, Problem> {
-    let states = [RequestState::Parked, RequestState::Refused, RequestState::Waiting];
-    let state = named("state", order.state.as_deref(), &states, RequestState::as_str)?;
+) -> Result<Json<RetriedAll>, Problem> {
+    let state = named("state", order.state.as_deref(), &RequestState::RETRYABLE, RequestState::as_str)?;
     let code = order.code.map(|code| storable("code", code)).transpose()?;
     if !order.all && state.is_none() && code.is_none() && order.user.is_none() {
         let detail = "nothing says which requests to put back: give state, code or user, or \"all\": true";
@@ -149,9 +161,9 @@ pub(super) async fn retry_all(
     let named = named.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
     let subject = std::iter::once("all".to_owned()).chain(named).collect::<Vec<_>>().join(", ");
     let act = async {
-        let ids = requests::retry_all(&mut *server.reading().await?, &filter).await?;
-        let outcome = counted(ids.len() as u64, "request", "requests");
-        Ok((Json(Retried { ids }), outcome))
+        let PutBackAll { count, span } = requests::retry_all(&mut *server.reading().await?, &filter).await?;
+        let (first, last) = span.unzip();
+        Ok((Json(RetriedAll { count, first, last }), counted(count, "request", "requests")))
     };
     carry_out(&server, &holder, ("retry", &subject), act).await
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::http::problem::Problem;
 use crate::jobs::RegisteredJob;
 use crate::language::Language;
+use crate::ledger::Progress;
 use crate::messages::{Messages, args};
 use crate::plain;
 use crate::reports;
@@ -61,9 +62,8 @@ pub(super) fn job_view(job: &JobOverview, runs: &[RunRow], config: &Config, lang
 
 /// How far a run has come.
 pub(super) fn progress(run: &RunRow) -> Option<Value> {
-    let count = |name: &str| run.progress.as_ref()?.get(name)?.as_u64();
-    let (done, total) = count("done").zip(count("total")).filter(|(_, total)| *total > 0)?;
-    let percent = done.saturating_mul(100).checked_div(total).unwrap_or_default().min(100);
+    let progress = run.progress()?;
+    let (Progress { done, total }, percent) = (progress, progress.percent()?);
     Some(context! { done, total, percent })
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::charts;
 use super::session::Visitor;
+use crate::http::DOCUMENT_POLICY;
 use crate::http::api::input::{Params, Place, one_more, page};
 use crate::http::problem::Problem;
 use crate::ledger::Page;
@@ -14,10 +15,6 @@ use crate::reports;
 
 /// Reports on a page.
 const ROWS: u32 = 50;
-
-/// A document has inline styles and pictures, as a mail does, perhaps by a template of the business. It may do nothing else.
-pub(in crate::http) const DOCUMENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; form-action 'none'; \
-                               frame-ancestors 'none'; base-uri 'none'";
 
 /// Which reports to list.
 #[derive(Deserialize)]

@@ -51,7 +51,7 @@ pub(super) async fn request(visitor: Visitor, Place(id): Place<i64>) -> Result<R
     let client = visitor.server.reading().await?;
     let found = requests::find(&client, id).await?;
     let found = found.ok_or_else(|| Problem::not_found("there is no such request, or it was pruned"))?;
-    let can_retry = ["waiting", "refused", "parked"].contains(&found.state.as_str());
+    let can_retry = State::parse(&found.state).is_some_and(State::can_be_retried);
     Ok(visitor.page("request.html", context! { request => view(&found, visitor.frame.messages), can_retry }))
 }
 

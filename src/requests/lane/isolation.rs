@@ -233,7 +233,7 @@ pub(super) fn is_outage(error: &ledger::Error) -> bool {
             | ledger::Error::Stopped,
             _,
         ) => true,
-        (ledger::Error::Corrupt(_) | ledger::Error::Uncommitted { .. }, _) => false,
+        (ledger::Error::Corrupt(_) | ledger::Error::Future { .. } | ledger::Error::Uncommitted { .. }, _) => false,
     }
 }
 

@@ -66,6 +66,28 @@ impl LaneRead {
             None => Some((request, Ok(replies.next()?))),
         })
     }
+
+    /// Adds requests, in the order of their ids. Returns what they ask to be posted; `now` is the database's time.
+    fn add(&mut self, rows: &[Row], now: DateTime<Utc>) -> Result<Vec<Posting>, tokio_postgres::Error> {
+        let mut postings = Vec::with_capacity(rows.len());
+        let rows = rows.iter().map(|row| Ok((row.try_get("id")?, row)));
+        let mut rows = rows.collect::<Result<Vec<(i64, &Row)>, tokio_postgres::Error>>()?;
+        rows.sort_unstable_by_key(|(id, _)| *id);
+        if let Some((_, oldest)) = rows.first() {
+            let enqueued: Option<DateTime<Utc>> = oldest.try_get("enqueued_at")?;
+            let waited = enqueued.map(|enqueued| now - enqueued).unwrap_or_default();
+            self.lag = waited.num_milliseconds().try_into().unwrap_or(0);
+        }
+        for (id, row) in rows {
+            let mut request = Request { id, user: row.try_get("user_id")?, unreadable: None };
+            match posting_from(row)? {
+                Ok(posting) => postings.push(posting),
+                Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
+            }
+            self.requests.push(request);
+        }
+        Ok(postings)
+    }
 }
 
 impl Lane {
@@ -119,23 +141,7 @@ impl Lane {
             taken.released = true;
             return Ok(None);
         }
-        let mut postings = Vec::with_capacity(rows.len());
-        let rows = rows.iter().map(|row| Ok((row.try_get("id")?, row)));
-        let mut rows = rows.collect::<Result<Vec<(i64, &Row)>, tokio_postgres::Error>>()?;
-        rows.sort_unstable_by_key(|(id, _)| *id);
-        if let Some((_, oldest)) = rows.first() {
-            let enqueued: Option<DateTime<Utc>> = oldest.try_get("enqueued_at")?;
-            let waited = enqueued.map(|enqueued| now - enqueued).unwrap_or_default();
-            taken.lag = waited.num_milliseconds().try_into().unwrap_or(0);
-        }
-        for (id, row) in rows {
-            let mut request = Request { id, user: row.try_get("user_id")?, unreadable: None };
-            match posting_from(row)? {
-                Ok(posting) => postings.push(posting),
-                Err(why) => request.unreadable = Some(Refusal::Malformed(why)),
-            }
-            taken.requests.push(request);
-        }
+        let postings = taken.add(&rows, now)?;
         Ok((!taken.requests.is_empty()).then_some(postings))
     }
 
