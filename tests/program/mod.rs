@@ -23,6 +23,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -169,9 +170,15 @@ impl Running {
         self.child.id()
     }
 
-    /// Sends a signal. It is our child and not waited for yet, so the number is still its own.
+    /// Sends a signal. It is our child and not waited for yet, so the number is still its own. After SIGSTOP it has stopped: until the
+    /// signal has reached them, its threads would go on.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        kill(pid, signal).unwrap();
+        if signal == Signal::SIGSTOP {
+            let or_ended = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(pid), or_ended).unwrap();
+        }
     }
 
     /// Writes to its standard input, which stays open.
