@@ -725,8 +725,8 @@ async fn tls_is_opportunistic_by_default_and_verified_where_asked() {
     server.stop().await.unwrap();
 }
 
-/// The owner of the state folder puts links and pipes in the place of everything that pointsd writes and locks. Under root that is
-/// another user, who could lead root astray.
+/// The owner of the state folder puts links and pipes in the place of everything that pointsd writes and locks. Under root the folder
+/// belongs to another user: a link that is followed would lead root astray.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_link_in_the_state_folder_is_followed() {
     let ours = geteuid().as_raw();

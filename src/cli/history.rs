@@ -51,22 +51,22 @@ pub struct EntriesOf {
 /// Which entries pass.
 #[derive(clap::Args)]
 pub(super) struct FilterArguments {
-    /// Entries: only what happened at this time or later: RFC 3339, or a business day, which stands for its begin
+    /// Only entries of what happened at this time or later: RFC 3339, or a business day, which stands for its begin
     #[arg(long, value_name = "TIME")]
     effective_from: Option<Moment>,
-    /// Entries: only what happened before this time, or before this day
+    /// Only entries of what happened before this time, or before this day
     #[arg(long, value_name = "TIME")]
     effective_before: Option<Moment>,
-    /// Entries: only what was recorded at this time or later, or from this day on
+    /// Only entries that were recorded at this time or later, or from this day on
     #[arg(long, value_name = "TIME")]
     recorded_from: Option<Moment>,
-    /// Entries: only what was recorded before this time, or before this day
+    /// Only entries that were recorded before this time, or before this day
     #[arg(long, value_name = "TIME")]
     recorded_before: Option<Moment>,
-    /// Entries: only of this type: recharge, consume, expire, refund, void, restore, adjust or opening
+    /// Only entries of this type: recharge, consume, expire, refund, void, restore, adjust or opening
     #[arg(long = "type", value_name = "TYPE", value_parser = type_named)]
     kind: Option<EntryType>,
-    /// Entries: only of this kind of service, or this source of points
+    /// Only entries of this kind of service, or of this source of points
     #[arg(long, value_name = "TYPE")]
     source_type: Option<String>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pointsd::ledger::Posting;
 use pointsd::requests::{Filter, PutBackAll, State};
+use tokio_postgres::Client;
 
 use super::{
     SETTINGS, Server, TestDatabase, all_done, asleep, at, number, outcomes, recharge, rng, rules, until, user,
@@ -250,12 +251,8 @@ async fn a_lane_whose_lock_is_held_waits_and_the_others_go_on() {
     server.stop().await;
 }
 
-/// A daemon reads which requests wait, then the next ones. One that is put back in between would be overlooked in both, and those behind it
-/// be passed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_is_put_back_between_two_groups() {
-    let database = TestDatabase::new().await;
-    let (client, lane, other) = (database.client().await, database.client().await, database.client().await);
+/// A request that waits for another try, and a session in a group of its lane.
+async fn one_waits_while_a_group_is_under_way(client: &Client, lane: &Client) {
     let enqueue =
         format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'a')", user(1));
     client.batch_execute(&enqueue).await.unwrap();
@@ -263,6 +260,15 @@ async fn a_request_is_put_back_between_two_groups() {
     client.batch_execute(failed).await.unwrap();
     lane.batch_execute("BEGIN").await.unwrap();
     lane.query_one(include_str!("../../sql/requests/lane_lock.sql"), &[&1_i16]).await.unwrap();
+}
+
+/// A daemon reads which requests wait, then the next ones. One that is put back in between would be overlooked in both, and those behind it
+/// be passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_put_back_between_two_groups() {
+    let database = TestDatabase::new().await;
+    let (client, lane, other) = (database.client().await, database.client().await, database.client().await);
+    one_waits_while_a_group_is_under_way(&client, &lane).await;
     let retry = tokio::spawn(async move { pointsd::requests::retry(&other, &[1]).await.unwrap() });
     let blocked = "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
                    WHERE NOT l.granted AND a.datname = current_database())";
@@ -278,13 +284,7 @@ async fn a_request_is_put_back_between_two_groups() {
 async fn putting_all_back_stops_no_lane() {
     let database = TestDatabase::new().await;
     let (client, lane, mut other) = (database.client().await, database.client().await, database.client().await);
-    let enqueue =
-        format!("SELECT pointsd.enqueue('consume', '{}', 1, source_type => 'tts', source_id => 'a')", user(1));
-    client.batch_execute(&enqueue).await.unwrap();
-    let failed = "UPDATE pointsd.requests SET state = 'waiting', retry_at = 'infinity', code = 'failed', message = 'held', attempts = 1";
-    client.batch_execute(failed).await.unwrap();
-    lane.batch_execute("BEGIN").await.unwrap();
-    lane.query_one(include_str!("../../sql/requests/lane_lock.sql"), &[&1_i16]).await.unwrap();
+    one_waits_while_a_group_is_under_way(&client, &lane).await;
     let retry =
         tokio::spawn(async move { pointsd::requests::retry_all(&mut other, &Filter::default()).await.unwrap() });
     until(
